@@ -1,0 +1,162 @@
+"""The exception tree that every part of vodbucket shares.
+
+A class's docstring is its default message, `code` is stable for machines. HTTP statuses are not decided
+here: `backend.problems` owns the one table that maps these classes to them.
+"""
+
+from typing import ClassVar
+
+
+class VodbucketError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self)
+
+
+class ConfigurationError(VodbucketError):
+    """A setting is missing or wrong."""
+
+    code = "configuration_error"
+
+
+# The store
+
+
+class StoreError(VodbucketError):
+    """The object store refused or failed."""
+
+    code = "store_error"
+
+
+class ObjectNotFound(StoreError):
+    """The object does not exist."""
+
+    code = "object_not_found"
+
+
+class UploadVanished(StoreError):
+    """The multipart upload no longer exists: its parts are gone and must be sent again."""
+
+    code = "upload_vanished"
+
+
+class StoreDenied(StoreError):
+    """The object store denies access: check the credentials and the bucket policy."""
+
+    code = "store_denied"
+
+
+class StoreUnavailable(StoreError):
+    """The object store does not answer properly; try again later."""
+
+    code = "store_unavailable"
+
+
+class SourceChanged(StoreError):
+    """The object was replaced while it was being read."""
+
+    code = "source_changed"
+
+
+# Requests
+
+
+class BadRequest(VodbucketError):
+    """The request is malformed."""
+
+    code = "bad_request"
+
+
+class InvalidId(BadRequest):
+    """This is not a video id."""
+
+    code = "invalid_id"
+
+
+class EmptyUpload(BadRequest):
+    """The upload is empty."""
+
+    code = "empty_upload"
+
+
+class IncompleteUpload(BadRequest):
+    """The upload ended before all of its bytes had arrived."""
+
+    code = "incomplete_upload"
+
+
+class UploadTooLarge(VodbucketError):
+    """The upload is larger than this server accepts."""
+
+    code = "upload_too_large"
+
+
+class VideoNotFound(VodbucketError):
+    """There is no such video."""
+
+    code = "video_not_found"
+
+
+class NotReady(VodbucketError):
+    """The video cannot be played yet."""
+
+    code = "not_ready"
+
+
+class Unauthorized(VodbucketError):
+    """Sign in, or send the admin token as `Authorization: Bearer <token>`."""
+
+    code = "unauthorized"
+
+
+class GrantRejected(VodbucketError):
+    """This playback link is invalid or has expired."""
+
+    code = "grant_rejected"
+
+
+# Jobs
+
+
+class LeaseLost(VodbucketError):
+    """Another worker has taken this job over."""
+
+    code = "lease_lost"
+
+
+class VideoDeleted(VodbucketError):
+    """The video was deleted while it was being processed."""
+
+    code = "video_deleted"
+
+
+class JobFailure(VodbucketError):
+    """The job failed."""
+
+    code = "job_failed"
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.failure_code = code or type(self).code
+
+
+class AttemptFailed(JobFailure):
+    """This attempt failed; another may succeed."""
+
+    code = "attempt_failed"
+
+
+class SourceRejected(JobFailure):
+    """The file is not a video that can be processed."""
+
+    code = "unsupported_media"
+    retryable = False

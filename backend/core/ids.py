@@ -1,0 +1,48 @@
+"""Video ids: UUIDv7 strings, so that a plain LIST is in the order of creation."""
+
+import secrets
+import time
+from uuid import UUID
+
+from backend.core.errors import InvalidId
+
+
+def new_id(unix_ms: int | None = None, random_bits: int | None = None) -> str:
+    """Return a new UUIDv7 (RFC 9562 section 5.7) for `unix_ms`, by default now."""
+    milliseconds = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
+    tail = secrets.randbits(74) if random_bits is None else random_bits
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80
+    value |= 0x7 << 76 | (tail >> 62) << 64
+    value |= 0b10 << 62 | tail & 0x3FFF_FFFF_FFFF_FFFF
+    return str(UUID(int=value))
+
+
+def parse_id(text: str) -> str:
+    """Return `text` when it is a canonical UUIDv7 string.
+
+    Raises:
+        InvalidId: it is anything else, upper case and braces included.
+    """
+    try:
+        value = UUID(text)
+    except ValueError:
+        raise InvalidId from None
+    if value.version != 7 or str(value) != text:
+        raise InvalidId
+    return text
+
+
+def unix_ms_of(video_id: str) -> int:
+    """Return the creation instant that the id carries, in Unix milliseconds."""
+    return UUID(video_id).int >> 80
+
+
+def descending(video_id: str) -> str:
+    """Return the id with every hexadecimal digit inverted: ascending order becomes newest first.
+
+    It is its own inverse.
+    """
+    return video_id.translate(_INVERTED_DIGITS)
+
+
+_INVERTED_DIGITS = str.maketrans("0123456789abcdef", "fedcba9876543210")

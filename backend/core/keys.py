@@ -1,0 +1,158 @@
+"""The only module that builds or parses object keys (docs/objects.md lists them all).
+
+Raw bucket: `uploads/`, `queue/`, `leases/`, `failed/`. Video bucket: `catalog/`, `videos/`.
+"""
+
+import re
+from dataclasses import dataclass
+
+from backend.core.errors import BadRequest
+from backend.core.ids import descending, parse_id
+
+UPLOADS = "uploads/"
+QUEUE = "queue/"
+LEASES = "leases/"
+FAILED = "failed/"
+CATALOG = "catalog/"
+VIDEOS = "videos/"
+
+MASTER_PLAYLIST = "hls/master.m3u8"
+DASH_MANIFEST = "dash/manifest.mpd"
+DOWNLOAD = "download.webm"
+POSTER = "poster.jpg"
+
+
+def upload(video_id: str) -> str:
+    return f"{UPLOADS}{video_id}.orig"
+
+
+def marker(request: str) -> str:
+    return f"{QUEUE}{request}"
+
+
+def lease(request: str, generation: int) -> str:
+    return f"{LEASES}{request}/{generation}"
+
+
+def leases_of(request: str) -> str:
+    return f"{LEASES}{request}/"
+
+
+def dead_letter(request: str) -> str:
+    return f"{FAILED}{request}"
+
+
+def catalog_entry(video_id: str) -> str:
+    """The library's index: an empty object whose key sorts newest first."""
+    return f"{CATALOG}{descending(video_id)}"
+
+
+def video_of_catalog_entry(key: str) -> str:
+    return parse_id(descending(key.removeprefix(CATALOG)))
+
+
+def video_prefix(video_id: str) -> str:
+    return f"{VIDEOS}{video_id}/"
+
+
+def video_record(video_id: str) -> str:
+    return f"{VIDEOS}{video_id}/video.json"
+
+
+def status(video_id: str) -> str:
+    return f"{VIDEOS}{video_id}/status.json"
+
+
+def results_of(video_id: str) -> str:
+    return f"{VIDEOS}{video_id}/results/"
+
+
+def result(video_id: str, request: str) -> str:
+    return f"{VIDEOS}{video_id}/results/{request}"
+
+
+def run_prefix(video_id: str, run: str) -> str:
+    """Where one run writes all of its outputs; ends with a slash."""
+    return f"{VIDEOS}{video_id}/{run}/"
+
+
+def run_name(request: str, generation: int, token: str) -> str:
+    """Name a run so that the runs of one request can be told from those of others: `r<n>-<generation>-<token>`.
+
+    The token makes it unguessable; it must hold only letters and digits.
+    """
+    return f"r{request_number(request)}-{generation}-{token}"
+
+
+def runs_of_request(video_id: str, request: str) -> str:
+    """The common prefix of every run of this request."""
+    return f"{VIDEOS}{video_id}/r{request_number(request)}-"
+
+
+def run_of_key(video_id: str, key: str) -> str | None:
+    """Return the run that wrote this key of the video, None for records."""
+    name, slash, _ = key.removeprefix(video_prefix(video_id)).partition("/")
+    return name if slash and _RUN.fullmatch(name) else None
+
+
+def request_name(video_id: str, number: int = 0) -> str:
+    """`<id>` for the upload's own request, `<id>.<n>` for later ones."""
+    return f"{video_id}.{number}" if number else video_id
+
+
+def request_number(request: str) -> int:
+    _, _, number = request.partition(".")
+    return int(number) if number else 0
+
+
+def video_of_request(request: str) -> str:
+    return parse_id(request.partition(".")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseKey:
+    """A parsed `leases/<request>/<generation>`."""
+
+    request: str
+    generation: int
+
+    @property
+    def key(self) -> str:
+        return lease(self.request, self.generation)
+
+
+def parse_lease(key: str) -> LeaseKey:
+    """Raises: BadRequest: the key is not a lease's."""
+    match = _LEASE.fullmatch(key)
+    if match is None:
+        raise BadRequest(f"not a lease key: {key}")
+    return LeaseKey(match["request"], int(match["generation"]))
+
+
+def parse_marker(key: str) -> str:
+    """Return the request. Raises: BadRequest: the key is not a marker's."""
+    match = _MARKER.fullmatch(key)
+    if match is None:
+        raise BadRequest(f"not a marker key: {key}")
+    return match["request"]
+
+
+def parse_asset_path(path: str) -> str:
+    """Return `path` when it may name an output below a run's prefix.
+
+    Only plain segments of letters, digits, `.`, `_` and `-` that do not begin with a dot: nothing that a
+    browser, a proxy or a store could normalise into another place.
+
+    Raises:
+        BadRequest: the path is anything else.
+    """
+    if len(path) > 200 or not _ASSET.fullmatch(path):
+        raise BadRequest("not an asset path")
+    return path
+
+
+_REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
+_LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
+_MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
+_RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")
+_ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

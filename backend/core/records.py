@@ -1,0 +1,242 @@
+"""The JSON records of the bucket: frozen models, each with a schema version, that return changed copies.
+
+Field names and meanings are the public schema (docs/objects.md). Unknown fields are ignored, so that an
+older process can read what a newer one wrote during a rolling upgrade.
+"""
+
+import secrets
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from backend.core.errors import StoreError
+
+Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
+CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
+Title = Annotated[str, Field(max_length=300)]
+Nonce = Annotated[str, Field(default_factory=lambda: secrets.token_hex(16))]
+
+
+class RecordUnreadable(StoreError):
+    """A record in the bucket cannot be read by this version."""
+
+    code = "record_unreadable"
+
+
+class Record(BaseModel):
+    """What all records share."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = 1
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Self:
+        """Raises: RecordUnreadable: the body is no such record, or one of a newer schema."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            raise RecordUnreadable(f"not a readable {cls.__name__}: {error.errors()[0]['msg']}") from error
+
+    def but(self, **changes: object) -> Self:
+        """Return a validated copy with these fields changed."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+
+class Part(BaseModel):
+    """A value inside a record."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Visibility(StrEnum):
+    PRIVATE = "private"
+    """Only with the admin token, a session, an access code or a grant."""
+    PUBLIC = "public"
+    """Anyone who knows the id may ask for a playback grant."""
+
+
+class Video(Record):
+    """`videos/<id>/video.json`: what people said about the video. Its absence means: deleted."""
+
+    id: str
+    title: Title
+    filename: str = Field(max_length=300)
+    size_bytes: int = Field(ge=0)
+    content_type: str = "application/octet-stream"
+    visibility: Visibility = Visibility.PRIVATE
+    created_at: AwareDatetime
+
+
+class TranscodeOptions(Part):
+    """What may be chosen per job; None leaves the choice to the worker."""
+
+    crf: Crf | None = None
+    cpu_used: CpuUsed | None = None
+
+
+class Job(Record):
+    """`queue/<request>`: what is to be done, immutable."""
+
+    id: str
+    request: str
+    source: str = Field(description="key of the source in the raw bucket")
+    source_size_bytes: int = Field(ge=0)
+    options: TranscodeOptions = TranscodeOptions()
+    created_at: AwareDatetime
+    trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context of the upload")
+    nonce: Nonce
+
+
+class LeaseState(StrEnum):
+    RUNNING = "running"
+    """The owner renews it; once it is older than the lease it may be taken over."""
+    RELEASED = "released"
+    """Nobody runs the job; it may be taken once `retry_after_seconds` have passed on the store's clock."""
+
+
+class Lease(Record):
+    """`leases/<request>/<generation>`: who runs the job, or until when it rests."""
+
+    job: Job
+    owner: str
+    run: str
+    attempt: int = Field(ge=1)
+    state: LeaseState = LeaseState.RUNNING
+    retry_after_seconds: float = Field(default=0, ge=0)
+    last_error: str | None = None
+    nonce: Nonce
+
+
+class OutputObject(Part):
+    """One published object, its path relative to the run's prefix."""
+
+    path: str
+    size_bytes: int = Field(ge=0)
+
+
+class Rendition(Part):
+    """One encoded stream of the ladder."""
+
+    name: str = Field(description="unique within the video: av1-1080p, h264-360p, aac")
+    kind: Literal["video", "audio"]
+    codec: Literal["av1", "h264", "aac", "opus"]
+    quality: str | None = Field(default=None, description="the rung's label: 1080p; None for audio")
+    width: int | None = None
+    height: int | None = None
+    bitrate_bps: int | None = None
+
+
+class Outputs(Record):
+    """`videos/<id>/results/<request>`: create-only. The run that won and every object that it published."""
+
+    id: str
+    request: str
+    run: str
+    published_at: AwareDatetime
+    duration_seconds: float = Field(ge=0)
+    qualities: tuple[str, ...]
+    renditions: tuple[Rendition, ...]
+    objects: tuple[OutputObject, ...]
+    encoder: str
+    attempt: int = 1
+    nonce: Nonce
+
+
+class Stage(StrEnum):
+    QUEUED = "queued"
+    UPLOADING = "uploading"
+    DOWNLOADING = "downloading"
+    """A worker fetches a remote source."""
+    TRANSCODING = "transcoding"
+    FINALIZING = "finalizing"
+    """Encoded; the last outputs are uploaded and verified."""
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+STAGES = (Stage.QUEUED, Stage.TRANSCODING, Stage.FINALIZING, Stage.COMPLETE)
+"""What an uploaded video passes through, in order."""
+
+
+class StatusWord(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    DONE = "done"
+    ERROR = "error"
+
+
+_WORD_OF_STAGE = {
+    Stage.QUEUED: StatusWord.QUEUED,
+    Stage.COMPLETE: StatusWord.DONE,
+    Stage.FAILED: StatusWord.ERROR,
+}
+
+
+class StatusError(Part):
+    """Why a video failed: `code` for machines, `message` for the person who uploaded it."""
+
+    code: str
+    message: str
+
+
+class Status(Record):
+    """`videos/<id>/status.json`: how far the video is. Written by the API once, then by the lease holder."""
+
+    id: str
+    stage: Stage
+    status: StatusWord
+    progress: float = Field(default=0, ge=0, le=1, description="of the whole job")
+    stage_progress: float = Field(default=0, ge=0, le=1)
+    current_stage_index: int = 0
+    total_stages: int = len(STAGES)
+    elapsed_seconds: float = 0
+    estimated_remaining_seconds: float | None = None
+    error: StatusError | None = None
+    started_at_unix_ms: int
+    last_update_unix_ms: int
+    qualities: tuple[str, ...] = ()
+    renditions: tuple[Rendition, ...] = ()
+    duration_seconds: float | None = None
+    playable: bool = False
+    encoder: str | None = None
+    attempt: int = 0
+    outputs: str | None = Field(default=None, description="prefix of the run to play, with its slash")
+
+    def at_stage(self, stage: Stage, now: datetime, **changes: object) -> "Status":
+        """Return the status on entering `stage` at `now`; what must agree with the stage is derived."""
+        unix_ms = int(now.timestamp() * 1000)
+        index = STAGES.index(stage) if stage in STAGES else self.current_stage_index
+        return self.but(
+            stage=stage,
+            status=_WORD_OF_STAGE.get(stage, StatusWord.PROCESSING),
+            current_stage_index=index,
+            last_update_unix_ms=unix_ms,
+            elapsed_seconds=max(0.0, (unix_ms - self.started_at_unix_ms) / 1000),
+            **changes,
+        )
+
+    @classmethod
+    def queued(cls, video_id: str, now: datetime) -> "Status":
+        unix_ms = int(now.timestamp() * 1000)
+        return cls(
+            id=video_id,
+            stage=Stage.QUEUED,
+            status=StatusWord.QUEUED,
+            started_at_unix_ms=unix_ms,
+            last_update_unix_ms=unix_ms,
+        )
+
+
+class DeadLetter(Record):
+    """`failed/<request>`: a job that ended without outputs, kept with its last error."""
+
+    job: Job
+    error: StatusError
+    attempts: int
+    failed_at: AwareDatetime

@@ -1,0 +1,139 @@
+"""Settings: every environment variable that vodbucket reads, with its default and unit.
+
+Composition roots (`backend.asgi`, `worker.__main__`, infra/local) call these classes once; everything else
+is handed what it needs. A wrong value stops the start with one sentence that names the variable (`load`).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from backend.core.errors import ConfigurationError
+
+MIN_TOKEN_LENGTH = 16
+
+Codec = Literal["av1", "h264"]
+Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+
+class StoreSettings(_Settings):
+    """Where the two buckets are. Credentials may also come from any place that the AWS SDK looks at."""
+
+    s3_endpoint_url: HttpUrl | None = Field(None, description="the store; unset means AWS S3")
+    s3_public_endpoint_url: HttpUrl | None = Field(
+        None, description="the store as browsers reach it, if they reach it by another address"
+    )
+    s3_raw_bucket: str = Field("vodbucket-raw", min_length=3, description="uploads, queue and leases")
+    s3_video_bucket: str = Field("vodbucket-video", min_length=3, description="records and renditions")
+    aws_region: str = Field("us-east-1", description="the store's region")
+    aws_access_key_id: str | None = Field(None, description="access key id")
+    aws_secret_access_key: SecretStr | None = Field(None, description="secret access key")
+    aws_session_token: SecretStr | None = Field(None, description="session token of temporary credentials")
+
+
+class ApiSettings(StoreSettings):
+    """What the API needs besides the store."""
+
+    admin_token: SecretStr = Field(description="the secret that opens everything; at least 16 characters")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(3000, ge=0, le=65535, description="port to listen on")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated origins whose pages may call the API and play from the bucket"
+    )
+    presign_ttl_seconds: int = Field(
+        900, ge=60, le=604_800, description="how long a presigned media URL lives"
+    )
+    grant_ttl_seconds: int = Field(43_200, ge=60, le=2_592_000, description="how long a playback link lives")
+    session_ttl_seconds: int = Field(2_592_000, ge=300, description="how long a browser stays signed in")
+    max_upload_bytes: int = Field(
+        200 * 1024**3, ge=1, le=5 * 1024**4, description="largest upload that is accepted"
+    )
+    site_dir: Path = Field(Path("frontend/dist"), description="the built site; served when it exists")
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+            raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
+        return token
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return _split(value)
+
+
+class WorkerSettings(StoreSettings):
+    """What the worker needs besides the store."""
+
+    worker_poll_seconds: float = Field(2, gt=0, le=60, description="pause between looks at an empty queue")
+    worker_concurrency: int = Field(1, ge=1, le=64, description="jobs that one worker runs at a time")
+    lease_seconds: float = Field(
+        60, ge=3, le=3600, description="silence after which another worker takes a job over"
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="attempts before a job is given up")
+    rendition_codecs: Annotated[tuple[Codec, ...], NoDecode] = Field(
+        ("av1", "h264"), description="comma-separated video codecs of HLS and DASH"
+    )
+    segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
+    video_server_encoder: Encoder = Field(
+        "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
+    )
+    video_vaapi_device: Path = Field(Path("/dev/dri/renderD128"), description="render node for vaapi and qsv")
+    keep_originals: bool = Field(False, description="keep the uploaded file after it was transcoded")
+    stall_seconds: float = Field(120, ge=5, description="an encoder without progress for so long is killed")
+    work_dir: Path | None = Field(
+        None, description="where the WebM is put together; by default the system's temporary directory"
+    )
+    ffmpeg: Path | None = Field(None, description="another ffmpeg than the one that comes with the wheel")
+    ffprobe: Path | None = Field(None, description="another ffprobe")
+    packager: Path | None = Field(None, description="another Shaka Packager")
+
+    @field_validator("rendition_codecs", mode="before")
+    @classmethod
+    def _split_codecs(cls, value: object) -> object:
+        return _split(value)
+
+    @field_validator("rendition_codecs")
+    @classmethod
+    def _some_codec(cls, value: tuple[Codec, ...]) -> tuple[Codec, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("must name at least one codec, each once")
+        return value
+
+
+AnySettings = TypeVar("AnySettings", bound=_Settings)
+
+
+def load(settings_class: type[AnySettings]) -> AnySettings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: one sentence that names every missing or wrong variable, and no secret value.
+    """
+    try:
+        return settings_class()
+    except ValidationError as error:
+        problems = (
+            f"{str(problem['loc'][0]).upper()}: {_sentence(problem['type'], problem['msg'])}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise ConfigurationError("; ".join(problems)) from None
+
+
+def _sentence(kind: str, message: str) -> str:
+    return "is not set" if kind == "missing" else message.removeprefix("Value error, ")
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+    return value
