@@ -77,7 +77,7 @@ def run_prefix(video_id: str, run: str) -> str:
 
 
 def run_name(request: str, generation: int, token: str) -> str:
-    """Name a run so that the runs of one request can be told from those of others: `r<n>-<generation>-<token>`.
+    """Name a run `r<n>-<generation>-<token>`, so that the runs of one request are known by their prefix.
 
     The token makes it unguessable; it must hold only letters and digits.
     """

@@ -11,6 +11,7 @@ from backend.core.errors import ObjectNotFound, SourceChanged, UploadVanished
 from backend.core.store import (
     LIST_PAGE,
     PLAIN,
+    Body,
     Listing,
     ObjectHeaders,
     ObjectInfo,
@@ -37,7 +38,7 @@ class MemoryStore:
         self._started: dict[tuple[str, str], datetime] = {}
         self._upload_ids = (f"upload-{number}" for number in itertools.count(1))
 
-    async def put(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> None:
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
         await asyncio.sleep(0)
         self._store(key, body)
 
@@ -97,7 +98,7 @@ class MemoryStore:
         self._started[key, upload_id] = self._clock()
         return upload_id
 
-    async def put_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
         await asyncio.sleep(0)
         self._parts(key, upload_id)[number] = bytes(body)
         return UploadedPart(number, _etag(body), len(body))
@@ -127,7 +128,7 @@ class MemoryStore:
     def presign_get(self, key: str, how: PresignedGet) -> str:
         return f"memory://bucket/{key}?expires={how.expires_seconds}"
 
-    def _store(self, key: str, body: bytes) -> None:
+    def _store(self, key: str, body: Body) -> None:
         info = ObjectInfo(key, len(body), self._clock(), _etag(body))
         self._objects[key] = StoredObject(bytes(body), info)
 
@@ -144,5 +145,5 @@ class MemoryStore:
             raise UploadVanished from None
 
 
-def _etag(body: bytes) -> str:
+def _etag(body: Body) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()

@@ -138,6 +138,7 @@ class Outputs(Record):
     id: str
     request: str
     run: str
+    requested_at: AwareDatetime = Field(description="when the job was queued")
     published_at: AwareDatetime
     duration_seconds: float = Field(ge=0)
     qualities: tuple[str, ...]

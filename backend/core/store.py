@@ -14,6 +14,9 @@ MIN_PART_BYTES = 5 * 1024 * 1024
 MAX_PARTS = 10_000
 LIST_PAGE = 1000
 
+Body = bytes | bytearray | memoryview
+"""What is sent is sent from where it lies: it must not change before the verb returns."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -82,7 +85,7 @@ class PresignedGet:
 class Store(Protocol):
     """One bucket. Reads see every finished write (strong consistency), LIST included."""
 
-    async def put(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> None:
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
         """Write an object, replacing any. Atomic: readers see the old or the new body, whole."""
         ...
 
@@ -138,7 +141,7 @@ class Store(Protocol):
         """Begin a multipart upload and return its upload id."""
         ...
 
-    async def put_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
         """Send part `number` (1 to 10,000), replacing a part of that number. Raises: UploadVanished."""
         ...
 

@@ -1,0 +1,138 @@
+"""Leases: who may run a job, decided by create-only writes and the store's own clock (docs/queue.md).
+
+A lease is one object per generation. Its key is created once and never by two workers; its owner rewrites it
+as a heartbeat; whoever takes over creates the next generation. The highest generation is the holder.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from backend.core import keys
+from backend.core.errors import BadRequest, LeaseLost, ObjectNotFound
+from backend.core.records import Lease, LeaseState, RecordUnreadable
+from backend.core.store import ObjectInfo, Store
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a job: a lease that this worker holds."""
+
+    lease: Lease
+    generation: int
+
+    @property
+    def request(self) -> str:
+        return self.lease.job.request
+
+    @property
+    def key(self) -> str:
+        return keys.lease(self.request, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLease:
+    """The highest generation of one request, as a LIST showed it."""
+
+    request: str
+    generation: int
+    info: ObjectInfo
+    older: tuple[str, ...] = ()
+    """Keys of the generations below it."""
+
+    def age(self, store_now: datetime) -> timedelta:
+        """How long ago it was written, both instants by the store's clock."""
+        return store_now - self.info.modified
+
+
+def highest_generations(objects: Iterable[ObjectInfo]) -> list[SeenLease]:
+    """Group listed lease objects by request, oldest request first; other objects are passed over."""
+    by_request: dict[str, list[tuple[int, ObjectInfo]]] = {}
+    for info in objects:
+        try:
+            key = keys.parse_lease(info.key)
+        except BadRequest:
+            continue
+        by_request.setdefault(key.request, []).append((key.generation, info))
+    seen = []
+    for request in sorted(by_request):
+        *older, (generation, info) = sorted(by_request[request], key=lambda pair: pair[0])
+        older_keys = tuple(keys.lease(request, lower) for lower, _ in older)
+        seen.append(SeenLease(request, generation, info, older_keys))
+    return seen
+
+
+class Leases:
+    """The leases of the raw bucket, as one worker sees them."""
+
+    def __init__(self, raw: Store, lease_seconds: float) -> None:
+        self._raw = raw
+        self._lease = timedelta(seconds=lease_seconds)
+        self._read: dict[ObjectInfo, Lease] = {}
+
+    async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
+        """Return those that may be taken over now, with what they hold: silent too long, or released and due.
+
+        A lease is read once per rewriting, so that watching one costs no request per poll.
+        """
+        current = {one.info for one in seen}
+        self._read = {info: lease for info, lease in self._read.items() if info in current}
+        found = []
+        for one in seen:
+            lease = await self._read_once(one)
+            if lease is None:
+                continue
+            if lease.state is LeaseState.RELEASED:
+                due = one.age(store_now) >= timedelta(seconds=lease.retry_after_seconds)
+            else:
+                due = one.age(store_now) > self._lease
+            if due:
+                found.append((one, lease))
+        return found
+
+    async def create(self, lease: Lease, generation: int) -> Claim | None:
+        """Try to become the holder of this generation; None when somebody else is."""
+        claim = Claim(lease, generation)
+        return claim if await self._raw.create(claim.key, lease.to_json()) else None
+
+    async def renew(self, claim: Claim) -> None:
+        """Rewrite the lease as a heartbeat, then make sure that no higher generation exists.
+
+        Raises:
+            LeaseLost: another worker holds the job; the own lease is deleted.
+        """
+        await self._raw.put(claim.key, claim.lease.to_json())
+        await self.check(claim)
+
+    async def check(self, claim: Claim) -> None:
+        """Raises: LeaseLost: a higher generation exists; the own lease is deleted."""
+        page = await self._raw.list_page(keys.leases_of(claim.request))
+        if any(one.generation > claim.generation for one in highest_generations(page.objects)):
+            await self._raw.delete(claim.key)
+            raise LeaseLost
+
+    async def release(self, claim: Claim, released: Lease) -> None:
+        """Let go of the job: from now on `released` says when it may be taken. Raises: LeaseLost."""
+        await self.check(claim)
+        await self._raw.put(claim.key, released.to_json())
+
+    async def delete_all(self, request: str) -> None:
+        """Delete every generation: the very last step of a job."""
+        doomed = [info.key async for info in self._raw.list_all(keys.leases_of(request))]
+        await self._raw.delete_many(doomed)
+
+    async def _read_once(self, seen: SeenLease) -> Lease | None:
+        if seen.info not in self._read:
+            try:
+                stored = await self._raw.get(seen.info.key)
+                self._read[seen.info] = Lease.from_json(stored.body)
+            except ObjectNotFound:
+                return None
+            except RecordUnreadable as error:
+                log.warning("lease_unreadable", key=seen.info.key, error=error.message)
+                return None
+        return self._read[seen.info]

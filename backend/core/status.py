@@ -1,0 +1,32 @@
+"""What status.json says when a job ends, derived from the record that decided it.
+
+Both the worker that ends a job and whoever finishes after a crash write exactly this.
+"""
+
+from backend.core import keys
+from backend.core.records import DeadLetter, Outputs, Stage, Status
+
+
+def complete_status(outputs: Outputs) -> Status:
+    """Return the status of a video whose result is published."""
+    return Status.queued(outputs.id, outputs.requested_at).at_stage(
+        Stage.COMPLETE,
+        outputs.published_at,
+        progress=1,
+        stage_progress=1,
+        estimated_remaining_seconds=0,
+        qualities=outputs.qualities,
+        renditions=outputs.renditions,
+        duration_seconds=outputs.duration_seconds,
+        playable=True,
+        encoder=outputs.encoder,
+        attempt=outputs.attempt,
+        outputs=keys.run_prefix(outputs.id, outputs.run),
+    )
+
+
+def failed_status(letter: DeadLetter) -> Status:
+    """Return the status of a video whose job was given up."""
+    return Status.queued(letter.job.id, letter.job.created_at).at_stage(
+        Stage.FAILED, letter.failed_at, error=letter.error, attempt=letter.attempts
+    )
