@@ -1,0 +1,77 @@
+"""`python -m worker`: run jobs until told to stop; with `--drain` until no job waits or runs, then exit."""
+
+import argparse
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from backend.core.errors import VodbucketError
+from backend.core.jobs import JobQueue
+from backend.core.logs import configure_logs
+from backend.core.s3 import open_buckets
+from backend.core.settings import WorkerSettings, load
+from worker.job import JobRunner
+from worker.loop import work
+from worker.signals import stop_on_signals
+from worker.tools import find_tools
+from worker.transcoder import EncodingProfile, Transcoder
+
+EXIT_CONFIGURATION = 2
+
+
+def main() -> int:
+    arguments = _parse_arguments(sys.argv[1:])
+    configure_logs()
+    try:
+        settings = load(WorkerSettings)
+        asyncio.run(_serve(settings, drain=arguments.drain))
+    except VodbucketError as error:
+        print(f"vodbucket worker: {error.message}", file=sys.stderr)  # noqa: T201  # before any log reader
+        return EXIT_CONFIGURATION
+    return 0
+
+
+def _parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Transcode queued videos.")
+    parser.add_argument("--drain", action="store_true", help="exit once no job waits or runs anywhere")
+    return parser.parse_args(argv)
+
+
+async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    tools = find_tools(settings)
+    async with open_buckets(settings) as buckets:
+        queue = JobQueue(
+            buckets,
+            owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            lease_seconds=settings.lease_seconds,
+            keep_originals=settings.keep_originals,
+        )
+        runner = JobRunner(
+            queue=queue,
+            pipeline=Transcoder(buckets, tools, EncodingProfile.of(settings), _work_dir(settings)),
+            video=buckets.video,
+            lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+        )
+        await work(
+            queue,
+            runner,
+            stop,
+            poll_seconds=settings.worker_poll_seconds,
+            concurrency=settings.worker_concurrency,
+            drain=drain,
+        )
+
+
+def _work_dir(settings: WorkerSettings) -> Path:
+    return settings.work_dir or Path(tempfile.gettempdir())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

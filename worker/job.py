@@ -1,0 +1,181 @@
+"""One claimed job from start to end: transcode beside heartbeat and status, then publish, release or give up.
+
+All outcomes of a job meet here. The pipeline raises what happened; this module decides what it means for the
+queue. It never lets an exception out: a job that breaks must not take the worker with it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from backend.core.errors import AttemptFailed, JobFailure, LeaseLost, SourceRejected, StoreError, VideoDeleted
+from backend.core.jobs import JobQueue
+from backend.core.leases import Claim
+from backend.core.records import Job, Outputs, StatusError
+from backend.core.store import Store
+from worker.status import StatusBoard
+from worker.transcoder import Progress, Transcoded
+
+log = structlog.get_logger(__name__)
+
+HEARTBEATS_PER_LEASE = 3
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 600.0
+
+
+class Pipeline(Protocol):
+    """What turns a source into outputs: `worker.transcoder.Transcoder`, or a stand-in of a test."""
+
+    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+        """Write the run's outputs. Raises: SourceRejected, AttemptFailed, StoreError."""
+        ...
+
+
+class StopRequested(Exception):
+    """The worker is asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRunner:
+    """Handles claims for `worker.loop.work`."""
+
+    queue: JobQueue
+    pipeline: Pipeline
+    video: Store
+    lease_seconds: float
+    max_attempts: int
+    status_every_seconds: float = 2.0
+
+    async def __call__(self, claim: Claim, stop: asyncio.Event) -> None:
+        """Run one job to its end. Never raises, but for cancellation."""
+        with structlog.contextvars.bound_contextvars(
+            video=claim.lease.job.id, request=claim.request, attempt=claim.lease.attempt
+        ):
+            try:
+                await self._run(claim, stop)
+            except Exception as error:  # one job must not end the worker; its lease expires and is retried
+                log.exception("job_abandoned", error=str(error))
+
+    async def _run(self, claim: Claim, stop: asyncio.Event) -> None:
+        if claim.lease.attempt > self.max_attempts:
+            await self._give_up(claim, JobFailure(claim.lease.last_error, code="worker_crashed"))
+            return
+        board = StatusBoard(self.video, claim, write_every_seconds=self.status_every_seconds)
+        log.info("job_started", run=claim.lease.run, generation=claim.generation)
+        try:
+            transcoded = await self._transcode(claim, stop, board)
+            won = await self.queue.publish(claim, _outputs(claim, transcoded))
+            log.info("job_published", won=won, qualities=transcoded.qualities)
+        except LeaseLost:
+            log.warning("lease_lost")
+            await self.queue.discard_run(claim)
+        except VideoDeleted:
+            log.info("video_deleted")
+            await self.queue.discard_deleted(claim)
+        except StopRequested:
+            await self._let_go(claim, board)
+        except SourceRejected as error:
+            await self._give_up(claim, error)
+        except (AttemptFailed, StoreError) as error:
+            await self._retry(claim, board, error)
+        except Exception as error:  # a fault of ours: keep the trace, give the job its other attempts
+            log.exception("job_broke")
+            await self._retry(claim, board, AttemptFailed(f"Internal error ({type(error).__name__})."))
+
+    async def _transcode(self, claim: Claim, stop: asyncio.Event, board: StatusBoard) -> Transcoded:
+        """Run the pipeline until it ends, the lease is lost, the video is deleted or the worker must stop."""
+        lease = claim.lease
+        pipeline = asyncio.create_task(self.pipeline.run(lease.job, lease.run, board.report))
+        guards = (asyncio.create_task(self._keep_lease(claim)), asyncio.create_task(_until_stopped(stop)))
+        writer = asyncio.create_task(board.keep_writing())
+        try:
+            ended, _ = await asyncio.wait({pipeline, *guards}, return_when=asyncio.FIRST_COMPLETED)
+            if pipeline not in ended:
+                await next(iter(ended))  # raises why
+            return await pipeline
+        finally:
+            for task in (pipeline, *guards, writer):
+                task.cancel()
+            await asyncio.gather(pipeline, *guards, writer, return_exceptions=True)
+
+    async def _keep_lease(self, claim: Claim) -> None:
+        """Renew until cancelled. Raises: LeaseLost, VideoDeleted.
+
+        A store that does not answer is no reason to stop before the lease has run out: then another worker
+        may have the job, and this one must assume so.
+        """
+        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(interval)
+            sent = time.monotonic()
+            try:
+                async with asyncio.timeout(self.lease_seconds):
+                    await self.queue.renew(claim)
+                renewed = sent
+            except (StoreError, TimeoutError) as error:
+                log.warning("heartbeat_failed", error=str(error))
+                if time.monotonic() - renewed >= self.lease_seconds:
+                    raise LeaseLost from error
+
+    async def _let_go(self, claim: Claim, board: StatusBoard) -> None:
+        log.info("job_released")
+        await self._back_to_queue(claim, board, claim.lease.attempt, retry_after_seconds=0, error=None)
+
+    async def _retry(self, claim: Claim, board: StatusBoard, error: StoreError | JobFailure) -> None:
+        attempt = claim.lease.attempt
+        if attempt >= self.max_attempts:
+            await self._give_up(claim, error)
+            return
+        pause = min(FIRST_RETRY_SECONDS * 2 ** (attempt - 1), LONGEST_RETRY_SECONDS)
+        log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
+        await self._back_to_queue(claim, board, attempt + 1, retry_after_seconds=pause, error=error.message)
+
+    async def _back_to_queue(
+        self,
+        claim: Claim,
+        board: StatusBoard,
+        attempt: int,
+        *,
+        retry_after_seconds: float,
+        error: str | None,
+    ) -> None:
+        with suppress(LeaseLost):
+            await self.queue.check(claim)
+            await board.write_waiting(attempt)
+            await self.queue.release(claim, retry_after_seconds=retry_after_seconds, error=error)
+        await self.queue.discard_run(claim)
+
+    async def _give_up(self, claim: Claim, error: StoreError | JobFailure) -> None:
+        code = error.failure_code if isinstance(error, JobFailure) else error.code
+        log.warning("job_failed", code=code, error=error.message)
+        with suppress(LeaseLost):
+            await self.queue.bury(claim, StatusError(code=code, message=error.message))
+
+
+async def _until_stopped(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise StopRequested
+
+
+def _outputs(claim: Claim, transcoded: Transcoded) -> Outputs:
+    job = claim.lease.job
+    return Outputs(
+        id=job.id,
+        request=job.request,
+        run=claim.lease.run,
+        requested_at=job.created_at,
+        published_at=datetime.now(UTC),
+        duration_seconds=transcoded.duration_seconds,
+        qualities=transcoded.qualities,
+        renditions=transcoded.renditions,
+        objects=transcoded.objects,
+        encoder=transcoded.encoder,
+        attempt=claim.lease.attempt,
+    )
