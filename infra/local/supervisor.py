@@ -1,0 +1,157 @@
+"""Starts the processes in order, keeps them running, and stops them in the right order.
+
+Store, API, worker come up in this order, each once the one before answers. They go down the other way
+round: a worker still releases its leases in the store, so the store is last.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from backend.core.errors import VodbucketError
+from backend.core.s3 import ensure_buckets, open_buckets
+from infra.local.children import Child, Command
+from infra.local.console import say
+from infra.local.data import DataDirectory
+from infra.local.errors import CannotRun
+from infra.local.plan import Plan
+from infra.local.store import answers, store_command
+
+STORE_READY_SECONDS = 60.0
+API_READY_SECONDS = 60.0
+BUCKETS_SECONDS = 30.0
+READY_POLL_SECONDS = 0.1
+RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0, 30.0)
+STEADY_SECONDS = 60.0
+"""A worker that ran for so long is restarted without delay the next time."""
+WRONG_CONFIGURATION = 2
+"""The exit status of our processes when a setting or a tool is at fault; a restart would not help."""
+
+
+class Supervisor:
+    """All processes of one `make run`."""
+
+    def __init__(self, plan: Plan, data: DataDirectory, *, with_site: bool = False) -> None:
+        self._plan = plan
+        self._data = data
+        self._with_site = with_site
+        self._children: list[Child] = []
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        """Start everything, call `on_ready`, and stop it all when `stop` is set.
+
+        Raises:
+            CannotRun: something did not come up, or ended and cannot be restarted.
+        """
+        started = asyncio.create_task(self._start_all())
+        try:
+            await _first(started, stop)
+            if not stop.is_set():
+                on_ready()
+                await self._keep_running(stop)
+        finally:
+            started.cancel()
+            with suppress(asyncio.CancelledError, CannotRun):
+                await started
+            await self._stop_all()
+
+    def kill_all(self) -> None:
+        for child in self._children:
+            child.kill()
+
+    async def _start_all(self) -> None:
+        plan = self._plan
+        if plan.embedded:
+            command = store_command(plan.embedded, self._data, plan.checkout, plan.env["PATH"])
+            await self._start(command)
+            await self._ready(
+                self._children[-1], f"{plan.embedded.url}/_ministack/health", STORE_READY_SECONDS
+            )
+        await self._make_buckets()
+        api = await self._start(plan.api())
+        await self._ready(api, f"{plan.url}/readyz", API_READY_SECONDS)
+        await self._start(plan.worker())
+        if self._with_site:
+            await self._start(plan.site())
+
+    async def _start(self, command: Command) -> Child:
+        child = await Child.start(command, self._data.pids)
+        self._children.append(child)
+        return child
+
+    async def _ready(self, child: Child, url: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not await answers(url):
+            if not child.running:
+                await child.wait()
+                raise CannotRun(_why_it_ended(child))
+            if time.monotonic() > deadline:
+                raise CannotRun(f"The {child.name} does not answer at {url} after {seconds:.0f} s.")
+            await asyncio.sleep(READY_POLL_SECONDS)
+
+    async def _make_buckets(self) -> None:
+        try:
+            async with asyncio.timeout(BUCKETS_SECONDS), open_buckets(self._plan.api_settings) as buckets:
+                await ensure_buckets(buckets)
+        except TimeoutError:
+            raise CannotRun(f"The store ({self._plan.store_name}) does not answer.") from None
+        except VodbucketError as error:
+            raise CannotRun(f"The store ({self._plan.store_name}) cannot be used: {error.message}") from None
+
+    async def _keep_running(self, stop: asyncio.Event) -> None:
+        """Watch every child; only the worker may end and come back."""
+        guards = [
+            asyncio.create_task(self._restarting(child) if child.name == "worker" else self._essential(child))
+            for child in self._children
+        ]
+        try:
+            await _first(asyncio.gather(*guards), stop)
+        finally:
+            for guard in guards:
+                guard.cancel()
+            await asyncio.gather(*guards, return_exceptions=True)
+
+    async def _essential(self, child: Child) -> None:
+        await child.wait()
+        raise CannotRun(_why_it_ended(child))
+
+    async def _restarting(self, worker: Child) -> None:
+        restarts = 0
+        while True:
+            since = time.monotonic()
+            status = await worker.wait()
+            self._children.remove(worker)
+            if status == WRONG_CONFIGURATION:
+                raise CannotRun(_why_it_ended(worker))
+            restarts = 0 if time.monotonic() - since > STEADY_SECONDS else restarts
+            pause = RESTART_SECONDS[min(restarts, len(RESTART_SECONDS) - 1)]
+            say(f"The worker ended {_how(status)}; it is started again in {pause:.0f} s.")
+            await asyncio.sleep(pause)
+            restarts += 1
+            worker = await self._start(worker.command)
+
+    async def _stop_all(self) -> None:
+        order = {"site": 0, "worker": 1, "api": 2, "store": 3}
+        for child in sorted(self._children, key=lambda child: order[child.name]):
+            await child.stop()
+
+
+async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:
+    """Wait until `work` is done, and raise what it raises, or until `stop` is set."""
+    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        stopping.cancel()
+
+
+def _why_it_ended(child: Child) -> str:
+    last_words = child.tail[-1] if child.tail else "it said nothing"
+    return f"The {child.name} ended {_how(child.status)}: {last_words}"
+
+
+def _how(status: int) -> str:
+    return f"by signal {-status}" if status < 0 else f"with status {status}"
