@@ -1,0 +1,314 @@
+"""`S3Store`: the verbs of `backend.core.store` in the SDK's terms."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from backend.core.errors import (
+    ObjectNotFound,
+    SourceChanged,
+    StoreUnavailable,
+    UploadVanished,
+)
+from backend.core.presign import Presigner
+from backend.core.s3.body import as_sent
+from backend.core.s3.doorway import RangeBeyondEnd, translated
+from backend.core.store import (
+    LIST_PAGE,
+    PLAIN,
+    Body,
+    Listing,
+    ObjectHeaders,
+    ObjectInfo,
+    OpenUpload,
+    PresignedGet,
+    StoredObject,
+    UploadedPart,
+)
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.literals import BucketLocationConstraintType
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef, CORSRuleTypeDef
+
+ATTEMPTS = 5
+"""Of what the SDK must not repeat by itself."""
+BACKOFF_SECONDS = 0.1
+DELETE_BATCH = 1000
+"""DeleteObjects takes no more."""
+READ_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Two ways to the same store."""
+
+    retrying: "S3Client"
+    """For everything that may be repeated blindly."""
+    once: "S3Client"
+    """For what needs a look at the store before it is repeated."""
+
+
+class S3Store:
+    """One bucket."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        name: str,
+        presigner: Presigner,
+        location: "BucketLocationConstraintType | None",
+    ) -> None:
+        """`location` is where AWS is to put a new bucket; None where stores do not ask."""
+        self.name = name
+        self._s3 = clients.retrying
+        self._s3_once = clients.once
+        self._presigner = presigner
+        self._location = location
+
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+        with translated("writing", key):
+            await self._s3.put_object(Bucket=self.name, Key=key, Body=as_sent(body), **_stored(headers))
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        doubt: StoreUnavailable | None = None
+        for attempt in range(ATTEMPTS):
+            await _back_off(attempt)
+            try:
+                with translated("creating", key):
+                    await self._s3_once.put_object(
+                        Bucket=self.name, Key=key, Body=body, IfNoneMatch="*", **_stored(headers)
+                    )
+                return True
+            except StoreUnavailable as error:
+                doubt = error
+            # Taken, or written by us with the answer lost, or nobody won (409): only the object can tell.
+            with suppress(ObjectNotFound, StoreUnavailable):
+                return (await self.get(key)).body == body
+        raise StoreUnavailable(f"creating {key}: it stayed doubtful whether it was written") from doubt
+
+    async def get(self, key: str) -> StoredObject:
+        with translated("reading", key):
+            answer = await self._s3.get_object(Bucket=self.name, Key=key)
+            async with answer["Body"] as stream:
+                body = await stream.read()
+        if len(body) != answer.get("ContentLength"):
+            raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
+        return StoredObject(
+            body, ObjectInfo(key, len(body), answer["LastModified"], _etag(answer.get("ETag")))
+        )
+
+    async def head(self, key: str) -> ObjectInfo:
+        with translated("looking up", key):
+            answer = await self._s3.head_object(Bucket=self.name, Key=key)
+        return _info(key, answer["ContentLength"], answer["LastModified"], answer.get("ETag"))
+
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        try:
+            with translated("reading", key):
+                ranged = await self._s3.get_object(Bucket=self.name, Key=key, Range=f"bytes={offset}-")
+        except RangeBeyondEnd:
+            # An empty object has no range at all; a shorter one may be another than was asked for.
+            info = await self.head(key)
+            _check_etag(key, etag, info.etag)
+            if offset < info.size_bytes:
+                raise StoreUnavailable(f"reading {key}: the store refuses a range that exists") from None
+            return
+        async with ranged["Body"] as stream:
+            # Stores differ in how they read If-Match (quoted or not); all of them tell the ETag.
+            _check_etag(key, etag, _etag(ranged.get("ETag")))
+            if not ranged.get("ContentRange", "" if offset else "bytes 0-").startswith(f"bytes {offset}-"):
+                raise StoreUnavailable(f"reading {key}: the store ignores ranges")
+            # Without a length an end could not be told from a cut; chunked answers come from proxies only.
+            remaining = ranged.get("ContentLength", -1)
+            while True:
+                with translated("reading", key):
+                    chunk = await stream.read(READ_CHUNK_BYTES)
+                if not chunk:
+                    break
+                remaining -= len(chunk)
+                yield chunk
+        if remaining:
+            raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
+
+    async def delete(self, key: str) -> None:
+        with translated("deleting", key), suppress(ObjectNotFound):
+            await self._s3.delete_object(Bucket=self.name, Key=key)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), DELETE_BATCH):
+            batch = keys[start : start + DELETE_BATCH]
+            with translated("deleting many"):
+                answer = await self._s3.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            # The batch answers 200 whatever happened to each; one at a time tells the reason, or succeeds.
+            for failed in answer.get("Errors", ()):
+                await self.delete(failed["Key"])
+
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
+        with translated("listing", prefix):
+            answer = await self._s3.list_objects_v2(
+                Bucket=self.name, Prefix=prefix, StartAfter=start_after, MaxKeys=limit
+            )
+        objects = tuple(
+            _info(found["Key"], found["Size"], found["LastModified"], found.get("ETag"))
+            for found in answer.get("Contents", ())
+        )
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return Listing(objects, answer["IsTruncated"], _store_clock(date))
+
+    async def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        start_after, truncated = "", True
+        while truncated:
+            page = await self.list_page(prefix, start_after=start_after)
+            for info in page.objects:
+                start_after = info.key
+                yield info
+            truncated = page.truncated
+
+    async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
+        with translated("opening the upload", key):
+            answer = await self._s3.create_multipart_upload(Bucket=self.name, Key=key, **_stored(headers))
+        return answer["UploadId"]
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+        with translated("uploading a part of", key):
+            answer = await self._s3.upload_part(
+                Bucket=self.name, Key=key, UploadId=upload_id, PartNumber=number, Body=as_sent(body)
+            )
+        return UploadedPart(number, _etag(answer["ETag"]), len(body))
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
+        listed: list[CompletedPartTypeDef] = [
+            {"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts
+        ]
+        doubt: StoreUnavailable | None = None
+        for attempt in range(ATTEMPTS):
+            await _back_off(attempt)
+            try:
+                with translated("completing the upload", key):
+                    await self._s3_once.complete_multipart_upload(
+                        Bucket=self.name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
+                    )
+                return
+            except UploadVanished:
+                if await self._has_size(key, parts):
+                    return
+                raise
+            except StoreUnavailable as error:
+                doubt = error
+            with suppress(StoreUnavailable):
+                if await self._has_size(key, parts):
+                    return
+                # Ceph RGW 16 answers 500 here when the upload is gone.
+                await self._check_open(key, upload_id)
+        raise StoreUnavailable(f"completing the upload {key}: it stayed doubtful") from doubt
+
+    async def _has_size(self, key: str, parts: Sequence[UploadedPart]) -> bool:
+        try:
+            return (await self.head(key)).size_bytes == sum(part.size_bytes for part in parts)
+        except ObjectNotFound:
+            return False
+
+    async def _check_open(self, key: str, upload_id: str) -> None:
+        try:
+            with translated("looking for the upload", key):
+                await self._s3.list_parts(Bucket=self.name, Key=key, UploadId=upload_id, MaxParts=1)
+        except ObjectNotFound as error:
+            raise UploadVanished from error
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        with suppress(UploadVanished), translated("dropping the upload", key):
+            await self._s3.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
+        after_key, after_upload, truncated = "", "", True
+        while truncated:
+            with translated("listing the uploads of", prefix):
+                page = await self._s3.list_multipart_uploads(
+                    Bucket=self.name, Prefix=prefix, KeyMarker=after_key, UploadIdMarker=after_upload
+                )
+            for upload in page.get("Uploads", ()):
+                yield OpenUpload(upload["Key"], upload["UploadId"], upload["Initiated"].astimezone(UTC))
+            after_key, after_upload = page.get("NextKeyMarker", ""), page.get("NextUploadIdMarker", "")
+            truncated = page["IsTruncated"]
+
+    def presign_get(self, key: str, how: PresignedGet) -> str:
+        return self._presigner.get_url(key, how)
+
+    async def ensure_exists(self) -> None:
+        """Create the bucket if there is none. Raises: StoreDenied: it belongs to somebody else."""
+        with suppress(ObjectNotFound), translated("looking for the bucket", self.name):
+            await self._s3.head_bucket(Bucket=self.name)
+            return
+        try:
+            with translated("creating the bucket", self.name):
+                if self._location is None:
+                    await self._s3.create_bucket(Bucket=self.name)
+                else:
+                    await self._s3.create_bucket(
+                        Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": self._location}
+                    )
+        except StoreUnavailable:
+            # Another process created it in between, which is as good.
+            with translated("looking for the bucket", self.name):
+                await self._s3.head_bucket(Bucket=self.name)
+
+    async def allow_origins(self, origins: Sequence[str]) -> None:
+        """Set the bucket's CORS rules: GET and HEAD, ranges included, for pages of these origins."""
+        rule: CORSRuleTypeDef = {
+            "AllowedMethods": ["GET", "HEAD"],
+            "AllowedOrigins": list(origins),
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["Accept-Ranges", "Content-Length", "Content-Range", "ETag"],
+            "MaxAgeSeconds": 3600,
+        }
+        with translated("setting CORS of", self.name):
+            await self._s3.put_bucket_cors(Bucket=self.name, CORSConfiguration={"CORSRules": [rule]})
+
+
+class _StoredHeaders(TypedDict, total=False):
+    ContentType: str
+    CacheControl: str
+    ContentDisposition: str
+
+
+def _stored(headers: ObjectHeaders) -> _StoredHeaders:
+    stored = _StoredHeaders(ContentType=headers.content_type)
+    if headers.cache_control is not None:
+        stored["CacheControl"] = headers.cache_control
+    if headers.content_disposition is not None:
+        stored["ContentDisposition"] = headers.content_disposition
+    return stored
+
+
+async def _back_off(attempt: int) -> None:
+    if attempt:
+        longest = BACKOFF_SECONDS * 2**attempt
+        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 (jitter)
+
+
+def _info(key: str, size_bytes: int, modified: datetime, etag: str | None) -> ObjectInfo:
+    return ObjectInfo(key, size_bytes, modified.astimezone(UTC), _etag(etag))
+
+
+def _etag(quoted: str | None) -> str:
+    return (quoted or "").strip('"')
+
+
+def _check_etag(key: str, wanted: str | None, found: str) -> None:
+    if wanted and wanted != found:
+        raise SourceChanged(f"{key} was replaced while it was being read")
+
+
+def _store_clock(date: str | None) -> datetime:
+    try:
+        return parsedate_to_datetime(date or "")
+    except ValueError as error:
+        raise StoreUnavailable("the store's answer tells no date") from error
