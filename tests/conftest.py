@@ -1,0 +1,80 @@
+"""Fixtures for every test: lab servers that start when first asked for, and fresh buckets on them.
+
+A server that is not installed skips its tests here and fails them in CI.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from typing import NoReturn
+
+import pytest
+
+from backend.core.s3 import S3Buckets
+from backend.core.settings import ApiSettings, WorkerSettings
+from tests.lab.buckets import fresh_buckets
+from tests.lab.ministack import ministack
+from tests.lab.moto import moto
+from tests.lab.rgw import RadosGateway, rgw
+from tests.lab.server import ServerMissing, StoreServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """Neither settings nor the SDK may see what the developer's shell and home directory hold."""
+    with pytest.MonkeyPatch.context() as patch:
+        for settings_class in (ApiSettings, WorkerSettings):
+            for name in settings_class.model_fields:
+                patch.delenv(name.upper(), raising=False)
+        for name in os.environ:
+            if name.startswith("AWS_"):
+                patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[StoreServer]:
+    with moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ministack_server(
+    tmp_path_factory: pytest.TempPathFactory, _clean_environment: None
+) -> Iterator[StoreServer]:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(ministack(tmp_path_factory.mktemp("ministack")))
+        except ServerMissing as error:
+            _skip_or_fail(error)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rgw_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[RadosGateway]:
+    """For tests marked `heavy`: it takes 20 s to start."""
+    with ExitStack() as stack:
+        try:
+            gateway = stack.enter_context(rgw(tmp_path_factory.mktemp("rgw")))
+        except ServerMissing as error:
+            _skip_or_fail(error)
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def rgw_server(rgw_gateway: RadosGateway) -> StoreServer:
+    return rgw_gateway.server
+
+
+@pytest.fixture
+async def buckets(moto_server: StoreServer) -> AsyncIterator[S3Buckets]:
+    """Two empty buckets on moto."""
+    async with fresh_buckets(moto_server) as fresh:
+        yield fresh
+
+
+def _skip_or_fail(missing: ServerMissing) -> NoReturn:
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))

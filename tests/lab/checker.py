@@ -1,0 +1,72 @@
+"""Reads both buckets and asserts the invariants that hold once all work has come to rest (docs/queue.md)."""
+
+import asyncio
+from collections.abc import Set
+
+from backend.core import keys
+from backend.core.records import Outputs, Status, StatusWord
+from backend.core.s3 import open_buckets
+from backend.core.settings import StoreSettings
+from backend.core.store import Buckets, Store
+
+
+def store_settings(environment: dict[str, str]) -> StoreSettings:
+    """Turn the environment of a product under test into settings, whatever this process's own says."""
+    names = {name.lower(): value for name, value in environment.items()}
+    return StoreSettings(**{name: names[name] for name in StoreSettings.model_fields if name in names})
+
+
+def assert_at_rest(environment: dict[str, str], done: Set[str], failed: Set[str] = frozenset()) -> None:
+    """Assert that exactly these videos exist, each complete or failed, and that nothing else is left."""
+    asyncio.run(_assert_at_rest(environment, done, failed))
+
+
+def has_open_upload(environment: dict[str, str]) -> bool:
+    """Say whether a source is just being uploaded in parts."""
+
+    async def look() -> bool:
+        async with open_buckets(store_settings(environment)) as buckets:
+            return bool(await _uploads(buckets.raw))
+
+    return asyncio.run(look())
+
+
+async def _assert_at_rest(environment: dict[str, str], done: Set[str], failed: Set[str]) -> None:
+    async with open_buckets(store_settings(environment)) as buckets:
+        await _assert_raw(buckets, failed)
+        assert await _uploads(buckets.raw) == []
+        assert await _uploads(buckets.video) == []
+        video_keys = {info.key: info.size_bytes async for info in buckets.video.list_all("")}
+        expected = {keys.catalog_entry(video_id) for video_id in done | failed}
+        for video_id in failed:
+            expected |= {keys.video_record(video_id), keys.status(video_id)}
+        for video_id in done:
+            expected |= await _keys_of_done(buckets, video_id, video_keys)
+        assert set(video_keys) == expected
+
+
+async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
+    found = {info.key async for info in buckets.raw.list_all("")}
+    letters = {keys.dead_letter(keys.request_name(video_id)) for video_id in failed}
+    assert found == letters | {keys.upload(video_id) for video_id in failed}
+
+
+async def _keys_of_done(buckets: Buckets, video_id: str, sizes: dict[str, int]) -> set[str]:
+    results = [info.key async for info in buckets.video.list_all(keys.results_of(video_id))]
+    assert results == [keys.result(video_id, keys.request_name(video_id))]
+    outputs = Outputs.from_json((await buckets.video.get(results[0])).body)
+    status = Status.from_json((await buckets.video.get(keys.status(video_id))).body)
+    prefix = keys.run_prefix(video_id, outputs.run)
+    assert (status.status, status.outputs) == (StatusWord.DONE, prefix)
+    for published in outputs.objects:
+        assert sizes[prefix + published.path] == published.size_bytes, published
+    return {
+        keys.video_record(video_id),
+        keys.status(video_id),
+        *results,
+        *(prefix + published.path for published in outputs.objects),
+    }
+
+
+async def _uploads(store: Store) -> list[str]:
+    return [upload.key async for upload in store.list_uploads("")]

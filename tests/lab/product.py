@@ -1,0 +1,160 @@
+"""The product as processes: `python -m backend` and `python -m worker` on a given store, ended by pid."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+
+ADMIN_TOKEN = "test-token-0123456789abcdef"
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS = 30
+STOP_SECONDS = 20
+
+
+class NotStarted(AssertionError):
+    """A process of the product ended or stayed silent."""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Product:
+    """One installation: two buckets of its own, any number of API and worker processes.
+
+    `environment` holds the settings that every process gets; processes see nothing else of ours.
+    """
+
+    environment: dict[str, str]
+    logs: Path
+    port: int = field(default_factory=free_port)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start_api(self, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the API and wait until it is ready."""
+        process = self._start("backend", (), {"PORT": str(self.port), **settings})
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).is_success:
+                    return process
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise NotStarted(self.log_of("backend"))
+
+    def start_worker(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        return self._start("worker", arguments, settings)
+
+    def drain(self, **settings: str) -> None:
+        """Run a worker until the queue is empty."""
+        process = self.start_worker("--drain", **settings)
+        assert process.wait(timeout=300) == 0, self.log_of("worker")
+
+    def client(self) -> httpx.Client:
+        """An HTTP client with the admin token."""
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=60, trust_env=False
+        )
+
+    def upload(self, path: Path, **query: str) -> str:
+        """Upload a file as a raw body and return the video's id."""
+        with self.client() as client, path.open("rb") as body:
+            answer = client.post("/api/videos", params={"filename": path.name, **query}, content=body)
+        assert answer.status_code == 201, answer.text
+        video_id: str = answer.json()["id"]
+        return video_id
+
+    def wait_for(self, video_id: str, *, status: str, seconds: float) -> dict[str, object]:
+        """Poll until the video has this status; fail at once when it ended in another."""
+        deadline = time.monotonic() + seconds
+        found: dict[str, object] = {}
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                found = client.get(f"/api/videos/{video_id}/status").json()
+                if found["status"] == status:
+                    return found
+                assert found["status"] not in {"done", "error"}, found
+                time.sleep(0.2)
+        raise AssertionError(f"still {found}")
+
+    def log_of(self, kind: str) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.logs.glob(f"{kind}-*.log")))
+
+    def kill_all(self) -> None:
+        for process in self.processes:
+            stop(process)
+
+    def _start(
+        self, module: str, arguments: tuple[str, ...], settings: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        log = self.logs / f"{module}-{len(self.processes)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env={**self.environment, **settings},
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self.processes.append(process)
+        return process
+
+
+def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
+    """End one process and reap it; one that ignores the signal is killed."""
+    if process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+@contextmanager
+def product_on(
+    endpoint_url: str, access_key: str, secret_key: str, logs: Path, **settings: str
+) -> Iterator[Product]:
+    """Yield a product with fresh buckets on this store; every process is ended at the end."""
+    suffix = uuid4().hex[:12]
+    product = Product(
+        environment={
+            "PATH": os.environ["PATH"],
+            "HOME": str(logs),
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "S3_ENDPOINT_URL": endpoint_url,
+            "S3_RAW_BUCKET": f"raw-{suffix}",
+            "S3_VIDEO_BUCKET": f"video-{suffix}",
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
+            "AWS_REGION": "us-east-1",
+            "WORKER_POLL_SECONDS": "0.5",
+            **settings,
+        },
+        logs=logs,
+    )
+    try:
+        yield product
+    finally:
+        product.kill_all()
