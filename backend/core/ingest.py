@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import structlog
 
 from backend.core import keys
-from backend.core.errors import StoreError
+from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
 from backend.core.ids import new_id
 from backend.core.library import add_video, delete_video
 from backend.core.records import Job, Video
@@ -23,26 +23,27 @@ UNNAMED = "video"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What the uploader says about the bytes. `size_bytes` is None when it is not known beforehand."""
+class Description:
+    """What the uploader says about the video; any of it may be missing or odd."""
 
     filename: str | None = None
     title: str | None = None
     content_type: str | None = None
-    size_bytes: int | None = None
 
 
 async def ingest(
     buckets: Buckets,
-    source: Source,
     body: AsyncIterator[bytes],
+    describe: Callable[[], Description],
     *,
+    declared_bytes: int | None,
     max_bytes: int,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Video:
     """Store the bytes and queue the video. Only what this returns may be acknowledged.
 
-    On any error, a cancelled request included, whatever was written is removed again.
+    On any error, a cancelled request included, whatever was written is removed again. `describe` is called
+    when the body has ended, as a form may name the title behind the file.
 
     Raises:
         EmptyUpload, IncompleteUpload, UploadTooLarge: see `store_source`.
@@ -52,15 +53,16 @@ async def ingest(
     key = keys.upload(video_id)
     try:
         size_bytes = await store_source(
-            buckets.raw, key, body, declared_bytes=source.size_bytes, max_bytes=max_bytes
+            buckets.raw, key, body, declared_bytes=declared_bytes, max_bytes=max_bytes
         )
-        filename = clean_filename(source.filename)
+        said = describe()
+        filename = clean_filename(said.filename)
         video = Video(
             id=video_id,
-            title=_clean_title(source.title) or PurePosixPath(filename).stem,
+            title=_clean(said.title) or PurePosixPath(filename).stem,
             filename=filename,
             size_bytes=size_bytes,
-            content_type=source.content_type or "application/octet-stream",
+            content_type=_clean(said.content_type) or "application/octet-stream",
             created_at=created_at,
         )
         job = Job(
@@ -71,6 +73,8 @@ async def ingest(
             created_at=created_at,
         )
         await add_video(buckets, video, job)
+    except (EmptyUpload, IncompleteUpload, UploadTooLarge):
+        raise  # refused before anything was kept
     except BaseException:
         await finish_even_if_cancelled(_discard(buckets, video_id))
         raise
@@ -80,11 +84,11 @@ async def ingest(
 
 def clean_filename(name: str | None) -> str:
     """Return the last component of what a client calls its file, without control characters."""
-    last = re.split(r"[/\\]", _clean_title(name))[-1]
+    last = re.split(r"[/\\]", _clean(name))[-1]
     return last or UNNAMED
 
 
-def _clean_title(text: str | None) -> str:
+def _clean(text: str | None) -> str:
     return _CONTROL.sub("", text or "").strip()[:NAME_LENGTH].strip()
 
 

@@ -20,6 +20,8 @@ MASTER_PLAYLIST = "hls/master.m3u8"
 DASH_MANIFEST = "dash/manifest.mpd"
 DOWNLOAD = "download.webm"
 POSTER = "poster.jpg"
+STORYBOARD = "storyboard.vtt"
+CAPTIONS = "captions/"
 
 
 def upload(video_id: str) -> str:

@@ -1,0 +1,91 @@
+"""The application: routes, guards, error answers and headers put together. Reads no environment."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import ResponseHeader
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.router import Router
+
+from backend.auth import COOKIE, PUBLIC, require_admin
+from backend.core.settings import ApiSettings
+from backend.core.store import Buckets
+from backend.problems import HANDLERS
+from backend.routes import health, play, playback, session, site, uploads, videos
+from backend.services import Services, provide_services
+
+MAX_JSON_BYTES = 64 * 1024
+"""Uploads count their own bytes; everything else is a small JSON document."""
+
+OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
+
+_ROUTES = (health, uploads, videos, playback, play, session, site)
+
+
+def create_app(
+    settings: ApiSettings, open_buckets: OpenBuckets, clock: Callable[[], float] = time.time
+) -> Litestar:
+    """Return the ASGI application; the buckets are opened when it starts and closed when it ends.
+
+    `clock` tells Unix seconds.
+    """
+
+    @asynccontextmanager
+    async def serve(app: Litestar) -> AsyncIterator[None]:
+        async with open_buckets(settings) as buckets:
+            app.state.services = Services.build(settings, buckets, clock)
+            yield
+
+    return Litestar(
+        route_handlers=[handler for module in _ROUTES for handler in module.HANDLERS],
+        guards=[require_admin],
+        dependencies={"services": Provide(provide_services)},
+        exception_handlers=HANDLERS,
+        lifespan=[serve],
+        request_max_body_size=MAX_JSON_BYTES,
+        cors_config=_cors(settings),
+        response_headers=[
+            ResponseHeader(name="cache-control", value="no-store"),
+            ResponseHeader(name="x-content-type-options", value="nosniff"),
+            ResponseHeader(name="referrer-policy", value="no-referrer"),
+        ],
+        openapi_config=_openapi(),
+        logging_config=None,
+        debug=False,
+        pdb_on_exception=False,
+    )
+
+
+def _cors(settings: ApiSettings) -> CORSConfig | None:
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"],
+        allow_headers=["authorization", "content-type", "range", "if-none-match"],
+        allow_credentials="*" not in settings.cors_origins,
+        expose_headers=["Location", "ETag", "Content-Length", "Content-Range"],
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="vodbucket",
+        version="1",
+        use_handler_docstrings=True,
+        render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"])],
+        openapi_router=Router(path="/schema", route_handlers=[], include_in_schema=False, opt=PUBLIC),
+        security=[{"token": []}, {"session": []}],
+        components=Components(
+            security_schemes={
+                "token": SecurityScheme(type="http", scheme="bearer"),
+                "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie"),
+            }
+        ),
+    )

@@ -1,0 +1,97 @@
+"""A multipart/form-data upload (RFC 7578) read as a stream: the file is never gathered or spooled."""
+
+from collections.abc import AsyncIterator
+
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
+
+from backend.core.errors import BadRequest, IncompleteUpload, UploadTooLarge
+
+FILE_FIELD = "file"
+MAX_FIELDS = 20
+MAX_TEXT_BYTES = 4096
+OVERHEAD_BYTES = 256 * 1024
+"""What a form may be larger than its file: boundaries, part headers and text fields."""
+
+
+class MissingFile(BadRequest):
+    """The form has no field `file`."""
+
+    code = "missing_file"
+
+
+class UploadForm:
+    """One form. Iterate `file()` once and to its end; name and text fields are complete only then."""
+
+    def __init__(self, content_type: str | None, chunks: AsyncIterator[bytes]) -> None:
+        """Raises: BadRequest: the content type is not that of a form."""
+        kind, options = parse_options_header(content_type or "")
+        boundary = options.get("boundary", "")
+        if kind != "multipart/form-data" or not 0 < len(boundary) <= 200:
+            raise BadRequest("The body must be multipart/form-data with a boundary.")
+        self._chunks = chunks
+        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_FIELDS)
+        self._texts: dict[str, bytes] = {}
+        self._segment: MultipartSegment | None = None
+        self._file: MultipartSegment | None = None
+
+    @property
+    def filename(self) -> str | None:
+        return self._file.filename if self._file else None
+
+    @property
+    def content_type(self) -> str | None:
+        return self._file.content_type if self._file else None
+
+    def text(self, name: str) -> str | None:
+        """Return a text field, None when the form has no such field."""
+        value = self._texts.get(name)
+        return None if value is None else value.decode(errors="replace")
+
+    async def file(self) -> AsyncIterator[bytes]:
+        """Yield the bytes of the field `file`, then read the form to its end.
+
+        Raises:
+            MissingFile: there was no such field.
+            IncompleteUpload: the form broke off.
+            BadRequest: it is malformed, or has a second file.
+            UploadTooLarge: a text field is too long.
+        """
+        async for chunk in self._chunks:
+            try:
+                for event in self._parser.parse(chunk):
+                    if isinstance(event, MultipartSegment):
+                        self._begin(event)
+                    elif event is not None and self._is_file():
+                        yield bytes(event)
+                    elif event is not None:
+                        self._keep_text(event)
+            except MultipartError as error:
+                raise BadRequest(f"The form cannot be read: {error}.") from error
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise IncompleteUpload("The form ended too early.") from None
+        if self._file is None:
+            raise MissingFile
+
+    def _begin(self, segment: MultipartSegment) -> None:
+        self._segment = segment
+        if segment.name == FILE_FIELD:
+            if self._file is not None:
+                raise BadRequest("The form has more than one file; upload one video at a time.")
+            self._file = segment
+
+    def _is_file(self) -> bool:
+        return self._segment is self._file
+
+    def _keep_text(self, piece: bytes | bytearray) -> None:
+        name = (self._segment.name if self._segment else None) or ""
+        text = self._texts.get(name, b"") + piece
+        if len(text) > MAX_TEXT_BYTES:
+            raise UploadTooLarge(f"A text field of the form is longer than {MAX_TEXT_BYTES} bytes.")
+        self._texts[name] = text

@@ -1,0 +1,29 @@
+"""`python -m backend.openapi`: print the API's description, from which the site's types are generated."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pydantic import SecretStr
+
+from backend.app import create_app
+from backend.core.memory import MemoryStore
+from backend.core.settings import ApiSettings
+from backend.core.store import Buckets
+
+
+def describe() -> str:
+    """Return the OpenAPI document as JSON, the same for the same code."""
+    settings = ApiSettings.model_construct(admin_token=SecretStr("unused"), cors_origins=())
+    schema = create_app(settings, _no_buckets).openapi_schema.to_schema()
+    return json.dumps(schema, indent=2, sort_keys=True)
+
+
+@asynccontextmanager
+async def _no_buckets(_: ApiSettings) -> AsyncIterator[Buckets]:
+    yield Buckets(raw=MemoryStore(), video=MemoryStore())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(describe() + "\n")

@@ -1,0 +1,138 @@
+"""The playback path. The grant in it is the whole authorization, so that every relative URI carries it on.
+
+Manifests are served here; media is answered with a redirect to a URL of the bucket that lives for minutes.
+"""
+
+from http import HTTPStatus
+from urllib.parse import quote
+
+from litestar import HttpMethod, Request, Response, route
+from litestar.datastructures import State
+from litestar.params import FromPath, FromQuery
+
+from backend.auth import PUBLIC
+from backend.core import keys
+from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
+from backend.core.store import ObjectInfo
+from backend.playback import Playable, SigningWindow, content_type_of, is_manifest
+from backend.problems import documented
+from backend.services import FromServices, Services
+
+PUBLISHED_MANIFEST_CACHE = "private, max-age=60"
+"""Short, as a re-encode replaces what the same URL names."""
+IN_PROGRESS_CACHE = "private, no-cache"
+# A grant is a capability: whoever has the link may play it, from any page.
+_CORS = {
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": "Content-Length, Content-Range, ETag",
+}
+
+AnyRequest = Request[object, object, State]
+
+
+@route(
+    "/play/{grant:str}/{path:path}",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    opt=PUBLIC,
+    responses=documented(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    tags=["playback"],
+)
+async def play(
+    request: AnyRequest,
+    services: FromServices,
+    grant: FromPath[str],
+    path: FromPath[str],
+    download: FromQuery[bool] = False,
+) -> Response[bytes | None]:
+    """Get a manifest, or a redirect to media."""
+    granted = services.grants.read(grant)
+    if granted is None:
+        raise GrantRejected
+    try:
+        playable = await services.playback.resolve(granted.video_id)
+        key = playable.key_of(_literal_path(request, grant))
+    except (VideoNotFound, NotReady, BadRequest):
+        raise ObjectNotFound("There is nothing to play at this address.") from None
+    if is_manifest(path):
+        return await _manifest(request, services, playable, key)
+    if request.method == HttpMethod.HEAD:
+        return _described(await services.buckets.video.head(key), _cache_control(playable))
+    return _redirect(services, playable, key, attachment=download)
+
+
+def _literal_path(request: AnyRequest, grant: str) -> str:
+    """Return the path as it was sent; routing has decoded it and merged its slashes."""
+    raw: bytes = request.scope.get("raw_path") or b""
+    prefix = f"/play/{grant}/"
+    literal = raw.decode("ascii", "replace")
+    if not literal.startswith(prefix):
+        raise BadRequest
+    return keys.parse_asset_path(literal.removeprefix(prefix))
+
+
+async def _manifest(
+    request: AnyRequest, services: Services, playable: Playable, key: str
+) -> Response[bytes | None]:
+    stored = await services.buckets.video.get(key)
+    etag = f'"{stored.info.etag}"'
+    headers = {**_CORS, "cache-control": _cache_control(playable), "etag": etag}
+    if _matches(request.headers.get("if-none-match"), etag):
+        return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if request.method == HttpMethod.HEAD:
+        return _described(stored.info, _cache_control(playable))
+    return Response(stored.body, media_type=content_type_of(key), headers=headers)
+
+
+def _cache_control(playable: Playable) -> str:
+    return PUBLISHED_MANIFEST_CACHE if playable.is_published else IN_PROGRESS_CACHE
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    """Compare weakly (RFC 9110 section 13.1.2)."""
+    if not if_none_match or etag == '""':
+        return False
+    candidates = [candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")]
+    return etag in candidates or "*" in candidates
+
+
+def _described(info: ObjectInfo, cache_control: str) -> Response[bytes | None]:
+    """Answer HEAD ourselves: the bucket refuses it on a URL that was signed for GET."""
+    headers = {
+        **_CORS,
+        "accept-ranges": "bytes",
+        "cache-control": cache_control,
+        "content-length": str(info.size_bytes),
+        "content-type": content_type_of(info.key),
+        "etag": f'"{info.etag}"',
+    }
+    return Response(None, headers=headers)
+
+
+def _redirect(
+    services: Services, playable: Playable, key: str, *, attachment: bool
+) -> Response[bytes | None]:
+    ttl = services.settings.presign_ttl_seconds
+    window = SigningWindow.at(services.clock(), ttl)
+    disposition = _attachment(playable.title, key) if attachment else None
+    location = services.buckets.video.presign_get(key, window.get(ttl, disposition))
+    max_age = f"private, max-age={window.max_age_seconds}"
+    headers = {
+        **_CORS,
+        "location": location,
+        "cache-control": max_age if playable.is_published else IN_PROGRESS_CACHE,
+    }
+    return Response(None, status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
+
+
+def _attachment(title: str, key: str) -> str:
+    """Return a Content-Disposition (RFC 6266): a plain ASCII name, and the title itself in UTF-8."""
+    suffix = key.rpartition(".")[2]
+    stem = "".join("_" if char in _UNSAFE or not char.isprintable() else char for char in title).strip(" .")
+    name = f"{stem or 'video'}.{suffix}"
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+_UNSAFE = frozenset('/\\:*?"<>|%;')
+
+HANDLERS = (play,)

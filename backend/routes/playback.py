@@ -1,0 +1,144 @@
+"""Asking for playback: who may watch, and the links that they get."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from litestar import Request, get
+from litestar.datastructures import State
+from litestar.params import FromPath
+from litestar.response import Redirect
+from pydantic import AwareDatetime, BaseModel
+
+from backend.auth import PUBLIC
+from backend.core import keys
+from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized, VideoNotFound
+from backend.core.ids import parse_id
+from backend.core.library import published_outputs, read_item, read_video
+from backend.core.records import Stage, Status, Visibility
+from backend.problems import documented
+from backend.services import FromServices, Services
+
+_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
+)
+
+AnyRequest = Request[object, object, State]
+
+
+class Playback(BaseModel):
+    """Links for players, each good on its own until `expires_at`; what is not there yet is null."""
+
+    hls: str
+    dash: str
+    webm: str | None
+    poster: str | None
+    storyboard: str | None
+    captions: tuple[str, ...]
+    expires_at: AwareDatetime
+
+
+@get("/api/videos/{video_id:str}/playback", opt=PUBLIC, responses=_ERRORS, tags=["playback"])
+async def get_playback(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Playback:
+    """Get playback links: as admin, or as anybody when the video is public."""
+    await _authorize(request, services, parse_id(video_id))
+    status = (await read_item(services.buckets, video_id)).status
+    if not status.playable:
+        raise NotReady
+    there = await _extras(services, status)
+    token, grant = services.grants.issue(video_id)
+
+    def link(path: str) -> str | None:
+        return f"/play/{token}/{path}" if path in there else None
+
+    return Playback(
+        hls=f"/play/{token}/{keys.MASTER_PLAYLIST}",
+        dash=f"/play/{token}/{keys.DASH_MANIFEST}",
+        webm=link(keys.DOWNLOAD),
+        poster=link(keys.POSTER),
+        storyboard=link(keys.STORYBOARD),
+        captions=tuple(f"/play/{token}/{path}" for path in sorted(there) if path.startswith(keys.CAPTIONS)),
+        expires_at=datetime.fromtimestamp(grant.expires_unix, UTC),
+    )
+
+
+@get("/videos/{video_id:str}", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
+async def watch_webm(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Redirect:
+    """Redirect to the WebM."""
+    return await _into_play(request, services, video_id, keys.DOWNLOAD)
+
+
+@get("/videos/{video_id:str}/download", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
+async def download_webm(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Redirect:
+    """Redirect to the WebM as a file to save."""
+    return await _into_play(request, services, video_id, keys.DOWNLOAD, "?download=1")
+
+
+@get(
+    "/videos/{video_id:str}/hls/{asset:path}",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def hls_asset(
+    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+) -> Redirect:
+    """Redirect to a playlist or segment of HLS."""
+    return await _into_play(request, services, video_id, f"hls{asset}")
+
+
+@get(
+    "/videos/{video_id:str}/dash/{asset:path}",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def dash_asset(
+    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+) -> Redirect:
+    """Redirect to the manifest or a segment of DASH."""
+    return await _into_play(request, services, video_id, f"dash{asset}")
+
+
+async def _authorize(request: AnyRequest, services: Services, video_id: str) -> None:
+    """Raises: Unauthorized: also for a video that does not exist, so that nobody can probe for ids."""
+    if services.authenticator.is_authenticated(request):
+        return
+    with suppress(VideoNotFound):
+        if (await read_video(services.buckets, video_id)).visibility is Visibility.PUBLIC:
+            return
+    raise Unauthorized
+
+
+async def _extras(services: Services, status: Status) -> set[str]:
+    """Return the paths of the outputs that not every video has, or not from the start."""
+    if status.stage is Stage.COMPLETE:
+        outputs = await published_outputs(services.buckets, status.id)
+        return {output.path for output in outputs.objects} if outputs else set()
+    try:
+        await services.buckets.video.head(f"{status.outputs}{keys.POSTER}")
+    except ObjectNotFound:
+        return set()
+    return {keys.POSTER}
+
+
+async def _into_play(
+    request: AnyRequest, services: Services, video_id: str, path: str, query: str = ""
+) -> Redirect:
+    await _authorize(request, services, parse_id(video_id))
+    try:
+        asset = keys.parse_asset_path(path)
+    except BadRequest:
+        raise ObjectNotFound from None
+    await services.playback.resolve(video_id)
+    token, _ = services.grants.issue(video_id)
+    return Redirect(
+        f"/play/{token}/{asset}{query}",
+        status_code=307,
+        headers={"cache-control": "no-store"},
+    )
+
+
+HANDLERS = (get_playback, watch_webm, download_webm, hls_asset, dash_asset)

@@ -1,0 +1,64 @@
+"""Signing a browser in: the admin token, once, for a cookie that scripts cannot read."""
+
+from http import HTTPStatus
+
+from litestar import Request, Response, delete, get, post
+from litestar.datastructures import Cookie, State
+from litestar.params import JSONBody
+from pydantic import BaseModel, ConfigDict
+
+from backend.auth import COOKIE, PUBLIC
+from backend.core.errors import Unauthorized
+from backend.problems import documented
+from backend.services import FromServices
+
+PATH = "/api/session"
+
+
+class SignIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    token: str
+
+
+@post(
+    PATH,
+    opt=PUBLIC,
+    responses=documented(HTTPStatus.UNAUTHORIZED),
+    status_code=HTTPStatus.NO_CONTENT,
+    tags=["session"],
+)
+async def sign_in(
+    request: Request[object, object, State], services: FromServices, data: JSONBody[SignIn]
+) -> Response[None]:
+    """Sign in with the admin token."""
+    if not services.authenticator.is_admin_token(data.token):
+        raise Unauthorized("This is not the admin token.")
+    return _with_cookie(request, services.sessions.issue(), services.sessions.ttl_seconds)
+
+
+@get(PATH, responses=documented(HTTPStatus.UNAUTHORIZED), status_code=HTTPStatus.NO_CONTENT, tags=["session"])
+async def check_session() -> None:
+    """Say whether this browser is signed in."""
+
+
+@delete(PATH, opt=PUBLIC, status_code=HTTPStatus.NO_CONTENT, tags=["session"])
+async def sign_out(request: Request[object, object, State]) -> Response[None]:
+    """Sign this browser out."""
+    return _with_cookie(request, "", 0)
+
+
+def _with_cookie(request: Request[object, object, State], value: str, max_age: int) -> Response[None]:
+    cookie = Cookie(
+        key=COOKIE,
+        value=value,
+        max_age=max_age,
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
+
+
+HANDLERS = (sign_in, check_session, sign_out)

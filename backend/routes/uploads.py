@@ -1,0 +1,133 @@
+"""Uploads: a raw body or a form, streamed straight into the bucket."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from litestar import Request, Response, post
+from litestar.datastructures import State
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.params import FromQuery
+from pydantic import BaseModel
+
+from backend.bodies import declared_bytes, received
+from backend.core.errors import UploadTooLarge
+from backend.core.ingest import Description, ingest
+from backend.core.records import Video
+from backend.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
+from backend.problems import documented
+from backend.services import FromServices
+
+_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+_BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_TEXT = Schema(type=OpenAPIType.STRING)
+
+
+class UploadAnswer(BaseModel):
+    """Where everything about the new video is; paths on this server."""
+
+    id: str
+    status_url: str
+    watch_url: str
+    playback_url: str
+    download_url: str
+    hls_master_url: str
+    dash_manifest_url: str
+
+    @classmethod
+    def of(cls, video: Video) -> "UploadAnswer":
+        return cls(
+            id=video.id,
+            status_url=f"/api/videos/{video.id}/status",
+            watch_url=f"/watch/{video.id}",
+            playback_url=f"/api/videos/{video.id}/playback",
+            download_url=f"/videos/{video.id}/download",
+            hls_master_url=f"/videos/{video.id}/hls/master.m3u8",
+            dash_manifest_url=f"/videos/{video.id}/dash/manifest.mpd",
+        )
+
+
+@dataclass
+class RawUploadOperation(Operation):
+    """Describes the body, which the handler reads as a stream."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody({"application/octet-stream": OpenAPIMediaType(_BYTES)}, required=True)
+
+
+@dataclass
+class FormUploadOperation(Operation):
+    """Describes the form, which the handler reads as a stream."""
+
+    def __post_init__(self) -> None:
+        form = Schema(
+            type=OpenAPIType.OBJECT, properties={FILE_FIELD: _BYTES, "title": _TEXT}, required=[FILE_FIELD]
+        )
+        self.request_body = RequestBody({"multipart/form-data": OpenAPIMediaType(form)}, required=True)
+
+
+@post(
+    "/api/videos",
+    request_max_body_size=None,
+    responses=_ERRORS,
+    operation_class=RawUploadOperation,
+    tags=["uploads"],
+)
+async def upload_raw(
+    request: Request[object, object, State],
+    services: FromServices,
+    filename: FromQuery[str | None] = None,
+    title: FromQuery[str | None] = None,
+) -> Response[UploadAnswer]:
+    """Upload a video as the request's body."""
+    said = Description(filename, title, request.headers.get("content-type"))
+    video = await ingest(
+        services.buckets,
+        received(request),
+        lambda: said,
+        declared_bytes=declared_bytes(request),
+        max_bytes=services.settings.max_upload_bytes,
+    )
+    return _created(video)
+
+
+@post(
+    ["/api/upload", "/upload/multipart"],
+    request_max_body_size=None,
+    responses=_ERRORS,
+    operation_class=FormUploadOperation,
+    tags=["uploads"],
+)
+async def upload_form(
+    request: Request[object, object, State], services: FromServices
+) -> Response[UploadAnswer]:
+    """Upload a video as the field `file` of a form; a field `title` is optional."""
+    limit = services.settings.max_upload_bytes
+    body_bytes = declared_bytes(request)
+    if body_bytes is not None and body_bytes > limit + OVERHEAD_BYTES:
+        raise UploadTooLarge
+    form = UploadForm(request.headers.get("content-type"), received(request))
+    video = await ingest(
+        services.buckets,
+        form.file(),
+        lambda: Description(form.filename, form.text("title"), form.content_type),
+        declared_bytes=None,
+        # The file is smaller than its form: a known length makes for smaller parts.
+        max_bytes=limit if body_bytes is None else min(limit, body_bytes),
+    )
+    return _created(video)
+
+
+def _created(video: Video) -> Response[UploadAnswer]:
+    return Response(
+        UploadAnswer.of(video),
+        status_code=HTTPStatus.CREATED,
+        headers={"location": f"/api/videos/{video.id}"},
+    )
+
+
+HANDLERS = (upload_raw, upload_form)

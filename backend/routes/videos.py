@@ -1,0 +1,109 @@
+"""The library over HTTP: list, read, edit, delete, and how far a video is."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from litestar import delete, get, patch
+from litestar.params import FromPath, JSONBody, QueryParameter
+from pydantic import BaseModel, Field
+
+from backend.core.errors import VideoNotFound
+from backend.core.ids import parse_id
+from backend.core.library import (
+    LibraryItem,
+    VideoEdit,
+    delete_video,
+    edit_video,
+    list_videos,
+    read_item,
+    video_remains,
+)
+from backend.core.records import Status, Video
+from backend.problems import documented
+from backend.services import FromServices
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+
+_ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+
+
+class VideoItem(Video):
+    """A video's record together with where it stands now."""
+
+    status: Status
+
+    @classmethod
+    def of(cls, item: LibraryItem) -> "VideoItem":
+        return cls.model_construct(**dict(item.video), status=item.status)
+
+
+class VideoList(BaseModel):
+    """One page, newest first; `next_cursor` is null on the last."""
+
+    videos: tuple[VideoItem, ...]
+    next_cursor: str | None
+
+
+class JobSnapshot(Status):
+    """A video's status as job APIs have it: the error is its message alone."""
+
+    error: str | None = Field(default=None)  # type: ignore[assignment]  # the same field, flattened
+
+    @classmethod
+    def of(cls, status: Status) -> "JobSnapshot":
+        error = status.error.message if status.error else None
+        return cls.model_construct(**{**dict(status), "error": error})
+
+
+@get("/api/videos", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED), tags=["videos"])
+async def get_videos(
+    services: FromServices,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
+) -> VideoList:
+    """List the library, newest first."""
+    page = await list_videos(
+        services.buckets, limit=limit, cursor=None if cursor is None else parse_id(cursor)
+    )
+    return VideoList(videos=tuple(map(VideoItem.of, page.items)), next_cursor=page.next_cursor)
+
+
+@get("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
+async def get_video(services: FromServices, video_id: FromPath[str]) -> VideoItem:
+    """Read one video and its status."""
+    return VideoItem.of(await read_item(services.buckets, parse_id(video_id)))
+
+
+@patch("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
+async def patch_video(
+    services: FromServices, video_id: FromPath[str], data: JSONBody[VideoEdit]
+) -> VideoItem:
+    """Change the title or who may watch."""
+    await edit_video(services.buckets, parse_id(video_id), data)
+    services.playback.forget(video_id)
+    return VideoItem.of(await read_item(services.buckets, video_id))
+
+
+@delete("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
+async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
+    """Delete a video with everything that belongs to it; its links stop working within seconds."""
+    if not await video_remains(services.buckets, parse_id(video_id)):
+        raise VideoNotFound
+    await delete_video(services.buckets, video_id)
+    services.playback.forget(video_id)
+
+
+@get("/api/videos/{video_id:str}/status", responses=_ERRORS, tags=["status"])
+async def get_status(services: FromServices, video_id: FromPath[str]) -> Status:
+    """Tell how far the video is."""
+    return (await read_item(services.buckets, parse_id(video_id))).status
+
+
+@get("/jobs/{video_id:str}", responses=_ERRORS, tags=["status"])
+async def get_job(services: FromServices, video_id: FromPath[str]) -> JobSnapshot:
+    """Tell how far the video is, with the error as a plain message."""
+    return JobSnapshot.of((await read_item(services.buckets, parse_id(video_id))).status)
+
+
+HANDLERS = (get_videos, get_video, patch_video, remove_video, get_status, get_job)

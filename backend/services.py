@@ -1,0 +1,52 @@
+"""What request handlers are handed: built once at start from settings and the opened buckets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+
+from backend.auth import Authenticator
+from backend.core.settings import ApiSettings
+from backend.core.store import Buckets, PresignedGet
+from backend.grants import Grants, Sessions
+from backend.playback import PlaybackIndex
+from backend.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    settings: ApiSettings
+    buckets: Buckets
+    authenticator: Authenticator
+    sessions: Sessions
+    grants: Grants
+    playback: PlaybackIndex
+    site: Site
+    clock: Callable[[], float]
+    """Unix seconds."""
+
+    @classmethod
+    def build(cls, settings: ApiSettings, buckets: Buckets, clock: Callable[[], float]) -> "Services":
+        secret = settings.admin_token.get_secret_value()
+        media_url = buckets.video.presign_get("origin", PresignedGet(expires_seconds=1))
+        sessions = Sessions(secret, settings.session_ttl_seconds, clock)
+        return cls(
+            settings=settings,
+            buckets=buckets,
+            authenticator=Authenticator(secret, sessions, settings.cors_origins),
+            sessions=sessions,
+            grants=Grants(secret, settings.grant_ttl_seconds, clock),
+            playback=PlaybackIndex(buckets),
+            site=Site(settings.site_dir, media_url),
+            clock=clock,
+        )
+
+
+FromServices = NamedDependency[Services]
+"""The type of a handler's parameter `services`."""
+
+
+async def provide_services(state: State) -> Services:
+    services: Services = state.services
+    return services

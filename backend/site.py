@@ -1,0 +1,100 @@
+"""The built site: files of one directory, read once, compressed once, and the headers that fence them in."""
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from mimetypes import guess_type
+from pathlib import Path
+from urllib.parse import urlsplit
+
+INDEX = "index.html"
+HASHED = "assets/"
+"""Vite puts a content hash into every file name below this folder."""
+
+HINT = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>vodbucket</title>
+<h1>vodbucket</h1><p>The API is running, but the site is not built.
+Run <code>make build</code>, or use the API: <a href="/schema/openapi.json">its description</a>.</p></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    body: bytes
+    content_type: str
+    etag: str
+    cache_control: str
+    gzipped: bytes | None = None
+
+
+class Site:
+    """Files below `directory` as they are at the first request for each.
+
+    `media_url` is any URL of the bucket: pages may load media from its origin, and nothing else from
+    anywhere but here.
+    """
+
+    def __init__(self, directory: Path, media_url: str) -> None:
+        self._directory = directory.resolve()
+        media = urlsplit(media_url)
+        self.content_security_policy = _policy(f"{media.scheme}://{media.netloc}")
+        self._pages: dict[Path, tuple[int, Page]] = {}
+
+    def find(self, path: str) -> Page | None:
+        """Return the file at `path` (no leading slash), the index for addresses that the site routes itself.
+
+        None for a file that is not there. Blocks on the disk.
+        """
+        page = self._load(path)
+        if page is None and "." not in path.rpartition("/")[2]:
+            return self._load(INDEX) or _page(HINT, INDEX)
+        return page
+
+    def _load(self, path: str) -> Page | None:
+        try:
+            file = (self._directory / path).resolve()
+            if not file.is_relative_to(self._directory) or not file.is_file():
+                return None
+            modified = file.stat().st_mtime_ns
+            known = self._pages.get(file)
+            if known is None or known[0] != modified:
+                known = modified, _page(file.read_bytes(), path)
+                self._pages[file] = known
+        except (OSError, ValueError):
+            return None
+        return known[1]
+
+
+def _page(body: bytes, path: str) -> Page:
+    content_type = guess_type(path)[0] or "application/octet-stream"
+    gzipped = gzip.compress(body, mtime=0) if _is_text(content_type) else None
+    return Page(
+        body,
+        f"{content_type}; charset=utf-8" if content_type.startswith("text/") else content_type,
+        f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+        "public, max-age=31536000, immutable" if path.startswith(HASHED) else "no-cache",
+        gzipped if gzipped and len(gzipped) < len(body) else None,
+    )
+
+
+def _is_text(content_type: str) -> bool:
+    return content_type.startswith("text/") or content_type.endswith(("json", "javascript", "+xml"))
+
+
+def _policy(media_origin: str) -> str:
+    """Shaka Player needs blob: for Media Source, inline styles for its controls, and data: for its icons."""
+    return "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self'",
+            "style-src 'self' 'unsafe-inline'",
+            f"img-src 'self' data: blob: {media_origin}",
+            f"media-src 'self' blob: {media_origin}",
+            f"connect-src 'self' {media_origin}",
+            "font-src 'self' data:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
