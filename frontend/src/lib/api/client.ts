@@ -1,0 +1,101 @@
+/** The API's verbs that the page uses. Every failure is an ApiError. */
+
+import { ApiError } from './errors';
+import type { Playback, Status, Video, VideoChange, VideoPage } from './types';
+
+export class Api {
+  readonly #origin: string;
+  readonly #unauthorizedListeners = new Set<() => void>();
+
+  /** `origin` is empty in the browser: the API serves the page. */
+  constructor(origin = '') {
+    this.#origin = origin;
+  }
+
+  /** Call `listener` on every 401; returns its own undo. */
+  onUnauthorized(listener: () => void): () => void {
+    this.#unauthorizedListeners.add(listener);
+    return () => this.#unauthorizedListeners.delete(listener);
+  }
+
+  /** Tell the listeners about a 401 that another transport (the upload) has met. */
+  reportUnauthorized(): void {
+    for (const listener of this.#unauthorizedListeners) listener();
+  }
+
+  async signIn(token: string): Promise<void> {
+    await this.#request('POST', '/api/session', { body: { token }, quiet: true });
+  }
+
+  async signOut(): Promise<void> {
+    await this.#request('DELETE', '/api/session', { quiet: true });
+  }
+
+  async signedIn(): Promise<boolean> {
+    try {
+      await this.#request('GET', '/api/session', { quiet: true });
+      return true;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) return false;
+      throw error;
+    }
+  }
+
+  videos(cursor: string | null, limit: number): Promise<VideoPage> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (cursor !== null) query.set('cursor', cursor);
+    return this.#json('GET', `/api/videos?${query}`);
+  }
+
+  /** `quiet`: a 401 is an answer to the caller, not yet a reason to ask the viewer for the token. */
+  video(id: string, quiet = false): Promise<Video> {
+    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}`, { quiet });
+  }
+
+  status(id: string): Promise<Status> {
+    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/status`);
+  }
+
+  playback(id: string, quiet = false): Promise<Playback> {
+    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/playback`, { quiet });
+  }
+
+  async change(id: string, change: VideoChange): Promise<void> {
+    await this.#request('PATCH', `/api/videos/${encodeURIComponent(id)}`, { body: change });
+  }
+
+  async remove(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
+  }
+
+  async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
+    const response = await this.#request(method, path, options);
+    try {
+      return (await response.json()) as T;
+    } catch {
+      throw new ApiError('unexpected_answer', response.status, 'not JSON');
+    }
+  }
+
+  async #request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
+    const init: RequestInit = { method, cache: 'no-store' };
+    if (options.body !== undefined) {
+      init.body = JSON.stringify(options.body);
+      init.headers = { 'content-type': 'application/json' };
+    }
+    let response: Response;
+    try {
+      response = await fetch(this.#origin + path, init);
+    } catch {
+      throw new ApiError('network', 0, 'no answer');
+    }
+    if (response.ok) return response;
+    if (response.status === 401 && options.quiet !== true) this.reportUnauthorized();
+    throw ApiError.from(response.status, await response.text());
+  }
+}
+
+interface RequestOptions {
+  body?: unknown;
+  quiet?: boolean;
+}

@@ -1,0 +1,162 @@
+/**
+ * Shaka Player with its UI on one video element.
+ *
+ * Imported on demand, so that Shaka is loaded by the watch page alone. An HLS playlist that still grows is
+ * played from its beginning and simply ends one day; only an error makes the player load again, with a fresh
+ * grant and at the same position.
+ */
+
+import shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
+import 'shaka-player/dist/controls.css';
+
+import type { Playback } from '../api/types';
+import { preferredCodecs } from './codecs';
+import { Recovery } from './recovery';
+import { registerGrowingTime } from './time';
+
+export type Format = 'hls' | 'dash';
+
+export interface PlayerOptions {
+  video: HTMLVideoElement;
+  container: HTMLElement;
+  /** Where to play, at first and whenever a grant has expired. */
+  renew: () => Promise<Playback>;
+  /** The whole video's length where it is known, while the playlist still grows. */
+  durationSeconds: () => number | null;
+  /** Called with the error that the player could not get over, null when it plays again. */
+  onProblem: (error: unknown) => void;
+}
+
+export class VodPlayer {
+  readonly #options: PlayerOptions;
+  readonly #player: shaka.Player;
+  readonly #overlay: shaka.ui.Overlay;
+  readonly #recovery = new Recovery();
+  #format: Format = 'hls';
+  #startSeconds: number | null = null;
+  #recovering = false;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #destroyed = false;
+
+  constructor(options: PlayerOptions) {
+    shaka.polyfill.installAll();
+    registerGrowingTime(options.durationSeconds);
+    this.#options = options;
+    this.#player = new shaka.Player();
+    this.#overlay = new shaka.ui.Overlay(this.#player, options.container, options.video);
+    this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
+    this.#player.addEventListener('error', (event) => {
+      void this.#recover((event as unknown as { detail: unknown }).detail);
+    });
+  }
+
+  /** Play from `startSeconds`, null for the beginning. */
+  async open(playback: Playback, format: Format, startSeconds: number | null): Promise<void> {
+    await this.#player.attach(this.#options.video);
+    const codecs = await preferredCodecs(navigator.mediaCapabilities);
+    if (this.#destroyed) return;
+    this.#player.configure(playerConfiguration(codecs));
+    this.#format = format;
+    this.#startSeconds = startSeconds;
+    await this.#load(playback);
+  }
+
+  /** Change between HLS and DASH at the same position. */
+  async switchTo(format: Format, playback: Playback): Promise<void> {
+    if (format === this.#format) return;
+    this.#format = format;
+    await this.#load(playback);
+  }
+
+  /** Begin again after the player had given up. */
+  async retry(): Promise<void> {
+    this.#recovery.reset();
+    await this.#renewAndLoad();
+  }
+
+  async destroy(): Promise<void> {
+    this.#destroyed = true;
+    clearTimeout(this.#retryTimer);
+    await this.#overlay.destroy();
+  }
+
+  async #load(playback: Playback): Promise<void> {
+    const { video } = this.#options;
+    const wasPlaying = !video.paused;
+    // Before the first frame currentTime is 0 and says nothing about where the viewer wants to be.
+    const position = video.readyState > 0 ? video.currentTime : (this.#startSeconds ?? 0);
+    this.#startSeconds = position;
+    try {
+      await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
+      if (wasPlaying) await video.play().catch(() => undefined);
+      this.#options.onProblem(null);
+    } catch (error) {
+      await this.#recover(error);
+    }
+  }
+
+  async #recover(error: unknown): Promise<void> {
+    if (this.#destroyed || this.#recovering || !isWorthALoad(error)) return;
+    this.#recovering = true;
+    const wait = this.#recovery.next(this.#options.video.currentTime);
+    if (wait === null) {
+      this.#recovering = false;
+      this.#options.onProblem(error);
+      return;
+    }
+    this.#retryTimer = setTimeout(() => void this.#renewAndLoad(), wait);
+  }
+
+  async #renewAndLoad(): Promise<void> {
+    let playback: Playback;
+    try {
+      playback = await this.#options.renew();
+    } catch (error) {
+      this.#recovering = false;
+      this.#options.onProblem(error);
+      return;
+    }
+    this.#recovering = false;
+    if (!this.#destroyed) await this.#load(playback);
+  }
+}
+
+/** Whether a fresh grant and another load may help. Shaka itself goes on after most recoverable errors. */
+function isWorthALoad(error: unknown): boolean {
+  if (!(error instanceof shaka.util.Error)) return false;
+  const { Category, Code, Severity } = shaka.util.Error;
+  if (error.code === Code.LOAD_INTERRUPTED || error.code === Code.OPERATION_ABORTED) return false;
+  // A refused playlist update is "recoverable" to Shaka, but an expired grant never recovers by itself.
+  const refused = error.code === Code.BAD_HTTP_STATUS && [401, 403].includes(Number(error.data[1]));
+  return error.severity === Severity.CRITICAL || (error.category === Category.NETWORK && refused);
+}
+
+function playerConfiguration(codecs: string[]): object {
+  return {
+    preferredVideo: codecs.map((codec) => ({ codec })),
+    manifest: {
+      // While it grows, all that is encoded may be watched: there is no live edge to keep away from.
+      hls: { liveSegmentsDelay: 0 },
+    },
+    streaming: {
+      bufferingGoal: 30,
+      retryParameters: { maxAttempts: 4, baseDelay: 500, backoffFactor: 2, fuzzFactor: 0.3, timeout: 30_000 },
+    },
+  };
+}
+
+function uiConfiguration(mobile: boolean): object {
+  return {
+    controlPanelElements: mobile
+      ? ['mute', 'growing_time', 'spacer', 'quality', 'overflow_menu', 'fullscreen']
+      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'quality', 'overflow_menu', 'fullscreen'],
+    topControlPanelElements: [],
+    overflowMenuButtons: ['captions', 'language', 'playback_rate', 'picture_in_picture'],
+    contextMenuElements: ['loop', 'picture_in_picture', 'statistics'],
+    // No script of another origin.
+    castSenderUrl: '',
+    showVideoCodec: false,
+    showAudioCodec: false,
+    seekBarColors: { base: 'rgba(255,255,255,.25)', buffered: 'rgba(255,255,255,.45)', played: '#8b9aff' },
+  };
+}

@@ -1,0 +1,111 @@
+/** One video as its watch page sees it: record, status while it is encoded, and where to play it. */
+
+import type { Api } from './api/client';
+import { hasCode } from './api/errors';
+import type { Playback, Status, Video, VideoChange } from './api/types';
+import { StatusPoller } from './poller.svelte';
+
+/** How often a viewer without the right to read the status asks whether the video can be played. */
+const GUEST_RETRY_MS = 4_000;
+
+export class Watch {
+  readonly id: string;
+  /** null while loading, and for guests: the record is for those who are signed in. */
+  video = $state.raw<Video | null>(null);
+  playback = $state.raw<Playback | null>(null);
+  /** Nobody is signed in; the video may be public all the same. */
+  guest = $state(false);
+  /** A guest looks at a public video that is not playable yet. */
+  waiting = $state(false);
+  /** Why there is nothing to show. */
+  problem = $state.raw<unknown>(null);
+
+  readonly #api: Api;
+  readonly #poller: StatusPoller;
+  readonly #stops = new Set<() => void>();
+
+  constructor(api: Api, id: string) {
+    this.#api = api;
+    this.id = id;
+    this.#poller = new StatusPoller(() => this.#loadStatus());
+  }
+
+  get status(): Status | null {
+    return this.#poller.status ?? this.video?.status ?? null;
+  }
+
+  /** The last poll failed; the next one is under way. */
+  get interrupted(): boolean {
+    return this.#poller.error !== null;
+  }
+
+  /** Load and follow the video; returns its own undo. */
+  start(): () => void {
+    this.problem = null;
+    void this.#open();
+    return () => {
+      for (const stop of this.#stops) stop();
+      this.#stops.clear();
+    };
+  }
+
+  /** A fresh grant, for a player whose own has expired. */
+  async renew(): Promise<Playback> {
+    this.playback = await this.#api.playback(this.id, this.guest);
+    return this.playback;
+  }
+
+  async change(change: VideoChange): Promise<void> {
+    await this.#api.change(this.id, change);
+    if (this.video !== null) this.video = { ...this.video, ...change };
+  }
+
+  async remove(): Promise<void> {
+    await this.#api.remove(this.id);
+  }
+
+  async #open(): Promise<void> {
+    try {
+      this.video = await this.#api.video(this.id, true);
+      this.guest = false;
+    } catch (error) {
+      if (hasCode(error, 'unauthorized')) await this.#openAsGuest();
+      else this.problem = error;
+      return;
+    }
+    this.#stops.add(this.#poller.start());
+  }
+
+  async #openAsGuest(): Promise<void> {
+    this.guest = true;
+    try {
+      await this.renew();
+      this.waiting = false;
+    } catch (error) {
+      if (hasCode(error, 'not_ready')) {
+        this.waiting = true;
+        const timer = setTimeout(() => void this.#openAsGuest(), GUEST_RETRY_MS);
+        this.#stops.add(() => clearTimeout(timer));
+      } else {
+        this.problem = error;
+        if (hasCode(error, 'unauthorized')) this.#api.reportUnauthorized();
+      }
+    }
+  }
+
+  async #loadStatus(): Promise<Status> {
+    const before = this.#poller.status;
+    const status = await this.#api.status(this.id);
+    const canPlay = status.playable || status.status === 'done';
+    // Asked again at the end as well, for the download that exists only then. The player keeps what it plays.
+    const grown = status.status === 'done' && before?.status !== 'done';
+    if (canPlay && (this.playback === null || grown)) {
+      try {
+        await this.renew();
+      } catch (error) {
+        if (!hasCode(error, 'not_ready')) throw error;
+      }
+    }
+    return status;
+  }
+}
