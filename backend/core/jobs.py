@@ -125,7 +125,8 @@ class JobQueue:
         if not records.video:
             raise VideoDeleted
         if records.published:
-            await self._buckets.raw.delete(claim.key)
+            # Its publisher may have died on the spot: whoever holds the lease then finishes the job.
+            await self._finish(claim.lease.job)
             raise LeaseLost
 
     async def check(self, claim: Claim) -> None:

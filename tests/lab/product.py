@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from uuid import uuid4
 
 import httpx
 
+from tests.lab.server import free_port
+
 ADMIN_TOKEN = "test-token-0123456789abcdef"
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
@@ -22,13 +23,6 @@ STOP_SECONDS = 20
 
 class NotStarted(AssertionError):
     """A process of the product ended or stayed silent."""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -1,0 +1,193 @@
+"""Worker processes, real media, a real store, kill -9: each video once, nothing lost, nothing left."""
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.lab.checker import assert_at_rest, has_open_upload
+from tests.lab.clips import make_clip
+from tests.lab.product import ADMIN_TOKEN, Product, stop
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "short.mp4", seconds=3, width=320, height=180)
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", seconds=24, width=1280, height=720)
+
+
+def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, clip: Path) -> None:
+    product.start_api()
+    for _ in range(2):
+        product.start_worker()
+
+    with ThreadPoolExecutor(4) as pool:
+        videos = set(pool.map(lambda _: product.upload(clip), range(10)))
+    for video in videos:
+        product.wait_for(video, status="done", seconds=240)
+
+    for worker in product.processes[1:]:
+        stop(worker)
+    assert product.log_of("worker").count('"job_started"') == 10
+    assert_at_rest(product.environment, done=videos)
+
+
+def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
+    product: Product, long_clip: Path
+) -> None:
+    product.start_api()
+    doomed = product.start_worker()
+    video = product.upload(long_clip)
+    _wait_until_encoding(product, video)
+    encoders = _descendants(doomed.pid)
+    assert encoders
+
+    doomed.send_signal(signal.SIGKILL)
+    doomed.wait()
+    product.start_worker()
+    status = product.wait_for(video, status="done", seconds=240)
+
+    assert status["attempt"] == 2
+    assert [pid for pid in encoders if _alive(pid)] == []
+    stop(product.processes[-1])
+    assert_at_rest(product.environment, done={video})
+
+
+def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Product, long_clip: Path) -> None:
+    product.start_api()
+    first = product.start_worker()
+    video = product.upload(long_clip)
+    _wait_until_encoding(product, video)
+    encoders = _descendants(first.pid)
+
+    asked = time.monotonic()
+    stop(first)
+    assert time.monotonic() - asked < 20
+    assert first.returncode == 0
+    assert [pid for pid in encoders if _alive(pid)] == []
+    product.drain()
+
+    status = product.wait_for(video, status="done", seconds=1)
+    assert status["attempt"] == 1
+    assert_at_rest(product.environment, done={video})
+
+
+def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
+    product: Product, long_clip: Path
+) -> None:
+    product.start_api()
+    sleeper = product.start_worker()
+    video = product.upload(long_clip)
+    _wait_until_encoding(product, video)
+    sleeper.send_signal(signal.SIGSTOP)
+    product.start_worker("--drain").wait(timeout=240)
+    published = product.wait_for(video, status="done", seconds=1)
+
+    sleeper.send_signal(signal.SIGCONT)
+    _wait_for_log(product, '"lease_lost"', seconds=30)
+    stop(sleeper)
+
+    assert product.wait_for(video, status="done", seconds=1)["outputs"] == published["outputs"]
+    assert_at_rest(product.environment, done={video})
+
+
+def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
+    product: Product, tmp_path: Path
+) -> None:
+    product.start_api()
+    fake = tmp_path / "holiday.mp4"
+    fake.write_text("Dear diary, this is not a video.\n" * 100)
+
+    video = product.upload(fake)
+    product.drain()
+    status = product.wait_for(video, status="error", seconds=1)
+
+    error = status["error"]
+    assert isinstance(error, dict)
+    assert error["code"]
+    assert error["message"].endswith(".")
+    assert_at_rest(product.environment, done=set(), failed={video})
+
+
+def test_an_api_killed_in_the_middle_of_an_upload_acknowledges_nothing(
+    product: Product, clip: Path, tmp_path: Path
+) -> None:
+    api = product.start_api()
+    big = tmp_path / "big.mp4"
+    with big.open("wb") as output:
+        output.truncate(200 * 1024 * 1024)
+    upload = subprocess.Popen(
+        [
+            *("curl", "-sS", "--limit-rate", "20M", "-H", "Expect:", "-T", str(big), "-X", "POST"),
+            *("-H", f"Authorization: Bearer {ADMIN_TOKEN}", f"{product.url}/api/videos?filename=big.mp4"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 10
+    while not has_open_upload(product.environment):
+        assert time.monotonic() < deadline
+
+    api.kill()
+    answer, _ = upload.communicate(timeout=30)
+    product.start_api()
+    with product.client() as client:
+        videos = client.get("/api/videos").json()["videos"]
+    video = product.upload(clip)
+    product.drain()
+
+    assert b'"id"' not in answer
+    assert videos == []
+    product.wait_for(video, status="done", seconds=1)
+
+
+def _wait_until_encoding(product: Product, video: str) -> None:
+    """Wait until some of the video is encoded, so that there is something to lose."""
+    deadline = time.monotonic() + 60
+    with product.client() as client:
+        while time.monotonic() < deadline:
+            status = client.get(f"/api/videos/{video}/status").json()
+            if status["stage"] == "transcoding" and status["progress"] > 0.05:
+                return
+            time.sleep(0.1)
+    raise AssertionError(product.log_of("worker"))
+
+
+def _wait_for_log(product: Product, text: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while text not in product.log_of("worker"):
+        assert time.monotonic() < deadline, product.log_of("worker")
+        time.sleep(0.1)
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(fields[1])
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found[1:]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
