@@ -1,0 +1,108 @@
+"""`python -m backend`: serve the API on HOST:PORT until a signal, with uvicorn on uvloop and httptools."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+import uvicorn
+
+from backend.access_log import AccessLog
+from backend.app import create_app
+from backend.asgi import open_prepared_buckets
+from backend.core.errors import ConfigurationError, VodbucketError
+from backend.core.logs import configure_logs
+from backend.core.settings import ApiSettings, load
+from backend.core.store import Buckets
+
+EXIT_CONFIGURATION = 2
+GRACE_SECONDS = 3
+"""How long open requests may go on after a signal; then they are cancelled."""
+CLEAN_UP_SECONDS = 3.0
+"""How long cancelled uploads may take to remove what they had stored."""
+BACKLOG = 2048
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    configure_logs()
+    try:
+        settings = load(ApiSettings)
+        with (
+            _listen(settings.host, settings.port) as listener,
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            runner.run(_serve(settings, listener))
+    except VodbucketError as error:
+        print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # before any log reader
+        return EXIT_CONFIGURATION
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before anything else starts. Raises: ConfigurationError."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigurationError(f"cannot listen on {host}:{port} (HOST, PORT): {reason}") from error
+
+
+async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
+    async with open_prepared_buckets(settings) as buckets:
+
+        @asynccontextmanager
+        async def already_open(_: ApiSettings) -> AsyncIterator[Buckets]:
+            yield buckets
+
+        server = _Server(
+            uvicorn.Config(
+                AccessLog(create_app(settings, already_open)),
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        host, port = listener.getsockname()[:2]
+        log.info("listening", host=host, port=port)
+        await server.serve(sockets=[listener])
+        if server.server_state.tasks:
+            await asyncio.wait(server.server_state.tasks, timeout=CLEAN_UP_SECONDS)
+    log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """Leaves when told to; uvicorn's own raises the signal once more, in the middle of our closing."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        former = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number in former:
+                signal.signal(number, signal.SIG_IGN)
+
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.Loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""The application for any ASGI server: `uvicorn --factory backend.asgi:application`.
+
+Composition root: reads the environment, opens the store when the server starts the application.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar.types import ASGIApp
+
+from backend.access_log import AccessLog
+from backend.app import create_app
+from backend.core.logs import configure_logs
+from backend.core.s3 import configure_cors, ensure_buckets, open_buckets
+from backend.core.settings import ApiSettings, load
+from backend.core.store import Buckets
+
+
+def application() -> ASGIApp:
+    """Raises: ConfigurationError: a setting is missing or wrong."""
+    configure_logs()
+    return AccessLog(create_app(load(ApiSettings), open_prepared_buckets))
+
+
+@asynccontextmanager
+async def open_prepared_buckets(settings: ApiSettings) -> AsyncIterator[Buckets]:
+    """Open the buckets, made first where they are missing, with players of any page let in.
+
+    What opens a video is the signature in its URL; and the site itself is on an origin that the API cannot
+    know, so that a list of origins would only lock it out.
+
+    Raises:
+        StoreError: the store cannot be reached or refuses the credentials.
+    """
+    async with open_buckets(settings) as buckets:
+        await ensure_buckets(buckets)
+        await configure_cors(buckets)
+        yield buckets
