@@ -1,4 +1,4 @@
-"""`python -m infra.local run`: what `make run` starts. Ends with 0 after Ctrl-C, else with 1 and a sentence."""
+"""`python -m infra.local run`: what `make run` starts. Ends with 0 after Ctrl-C, else with 1 and why."""
 
 import argparse
 import asyncio

@@ -1,0 +1,50 @@
+"""What `make run` keeps between runs."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from infra.local.data import DataDirectory
+from infra.local.errors import CannotRun
+
+
+def test_admin_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+
+    token = data.admin_token()
+
+    assert len(token) >= 32
+    assert DataDirectory(tmp_path).admin_token() == token
+    assert stat.S_IMODE((tmp_path / "admin-token").stat().st_mode) == 0o600
+
+
+def test_two_directories_have_different_tokens(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+
+    assert DataDirectory(tmp_path / "one").admin_token() != DataDirectory(tmp_path / "two").admin_token()
+
+
+def test_a_directory_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
+    with (
+        DataDirectory(tmp_path).lock(),
+        pytest.raises(CannotRun, match="already runs"),
+        DataDirectory(tmp_path).lock(),
+    ):
+        pass
+
+
+def test_a_directory_is_free_again_after_its_run(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path).lock():
+        pass
+
+    with DataDirectory(tmp_path).lock():
+        assert (tmp_path / "lock").exists()
+
+
+def test_a_file_in_the_way_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+
+    with pytest.raises(CannotRun, match="cannot be used for data"), DataDirectory(tmp_path / "data").lock():
+        pass

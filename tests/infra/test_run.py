@@ -1,0 +1,260 @@
+"""`python -m infra.local run` as a person meets it: its sentences, its link, its end."""
+
+import json
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from infra.local.data import DataDirectory
+from tests.infra.checkout import CHECKOUT, require_embedded_store
+from tests.lab.server import free_port
+
+READY_SECONDS = 90
+STOP_SECONDS = 15
+
+
+def _environment(**settings: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
+
+
+def _refusal(data: Path, **settings: str) -> str:
+    """Run it where it must not start, and return its sentence."""
+    run = subprocess.run(
+        [sys.executable, "-m", "infra.local", "run", "--data", str(data)],
+        cwd=CHECKOUT,
+        env=_environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert len(run.stderr.splitlines()) == 1
+    return run.stderr.strip()
+
+
+def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        sentence = _refusal(tmp_path, PORT=str(port))
+
+    assert sentence.startswith(f"vodbucket: Port {port} is taken by another program")
+    assert f"make run PORT={port + 1}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "http"),
+        ("ADMIN_TOKEN", "short"),
+        ("RENDITION_CODECS", "vp9"),
+        ("S3_ENDPOINT_URL", "nowhere"),
+        ("HOST", "no.such.host.invalid"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_sentence(tmp_path: Path, variable: str, value: str) -> None:
+    assert variable in _refusal(tmp_path, **{"PORT": str(free_port()), variable: value})
+
+
+def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path).lock():
+        assert "already runs" in _refusal(tmp_path, PORT=str(free_port()))
+
+
+def test_a_store_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    settings = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "S3_ENDPOINT_URL": nobody}
+    run = subprocess.run(
+        [sys.executable, "-m", "infra.local", "run", "--data", str(tmp_path)],
+        cwd=CHECKOUT,
+        env=_environment(PORT=str(free_port()), **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.returncode == 1
+    assert nobody in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+@dataclass
+class Run:
+    """One `make run`, in a session of its own."""
+
+    data: Path
+    port: int
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    _incoming: "queue.Queue[str]" = field(default_factory=queue.Queue)
+
+    @classmethod
+    def start(cls, data: Path, port: int) -> "Run":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "infra.local", "run", "--data", str(data)],
+            cwd=CHECKOUT,
+            env=_environment(PORT=str(port)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        run = cls(data, port, process)
+        threading.Thread(target=run._read, daemon=True).start()
+        return run
+
+    def wait_until_ready(self) -> str:
+        """Return the link that signs in."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                line = self._incoming.get(timeout=1)
+            except queue.Empty:
+                assert self.process.poll() is None, self.lines
+                continue
+            if found := re.search(r"ready: (\S+)", line):
+                return found[1]
+        raise AssertionError(self.lines)
+
+    def pids(self) -> list[int]:
+        """All processes that work for it, itself included."""
+        found = [self.process.pid]
+        for pid in found:
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                found.extend(int(child) for child in children.read_text().split())
+        return found
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self._incoming.put(line)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[list[Run]]:
+    require_embedded_store()
+    if not Path("/proc/self/task").exists():
+        pytest.skip("counts processes by /proc")
+    started: list[Run] = []
+    yield started
+    for run in started:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+
+
+def _left_after(pids: list[int], seconds: float) -> list[int]:
+    """Return those that still live after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (left := [pid for pid in pids if _alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _api(run: Run, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
+    token = (run.data / "admin-token").read_text().strip()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{run.port}{path}",
+        data=body,
+        method=method,
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "video/mp4"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        answered: dict[str, object] = json.load(answer)
+        return answered
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_ends_every_process(
+    tmp_path: Path, runs: list[Run], number: signal.Signals
+) -> None:
+    run = Run.start(tmp_path, free_port())
+    runs.append(run)
+    link = run.wait_until_ready()
+    pids = run.pids()
+    assert len(pids) >= 4
+    assert link == f"http://127.0.0.1:{run.port}/#token={(tmp_path / 'admin-token').read_text().strip()}"
+
+    run.process.send_signal(number)
+
+    assert run.process.wait(STOP_SECONDS) == 0
+    assert _left_after(pids, 0) == []
+    assert "Traceback" not in "".join(run.lines)
+
+
+@pytest.mark.heavy
+def test_a_killed_run_leaves_no_process_and_the_next_one_has_its_videos(
+    tmp_path: Path, runs: list[Run]
+) -> None:
+    first = Run.start(tmp_path, free_port())
+    runs.append(first)
+    link = first.wait_until_ready()
+    video = _api(first, "POST", "/api/videos?filename=a.mp4", b"no video, but kept")["id"]
+    pids = first.pids()
+
+    first.process.kill()
+    first.process.wait()
+
+    assert _left_after(pids, 5) == []
+    second = Run.start(tmp_path, first.port)
+    runs.append(second)
+    assert second.wait_until_ready() == link
+    listed = _api(second, "GET", "/api/videos")["videos"]
+    assert isinstance(listed, list)
+    assert [entry["id"] for entry in listed] == [video]
+
+
+@pytest.mark.heavy
+def test_a_worker_that_dies_is_started_again(tmp_path: Path, runs: list[Run]) -> None:
+    run = Run.start(tmp_path, free_port())
+    runs.append(run)
+    run.wait_until_ready()
+    pid_file = tmp_path / "run" / "worker.pid"
+    before = pid_file.read_text()
+
+    os.kill(int(before.split()[0]), signal.SIGKILL)
+
+    deadline = time.monotonic() + 10
+    while not (pid_file.exists() and pid_file.read_text() not in ("", before)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert run.process.poll() is None
+
+
+@pytest.mark.heavy
+def test_everything_ends_with_a_sentence_when_the_store_dies(tmp_path: Path, runs: list[Run]) -> None:
+    run = Run.start(tmp_path, free_port())
+    runs.append(run)
+    run.wait_until_ready()
+    pids = run.pids()
+
+    os.kill(int((tmp_path / "run" / "store.pid").read_text().split()[0]), signal.SIGKILL)
+
+    assert run.process.wait(60) == 1
+    assert _left_after(pids, 1) == []
+    assert any(line.startswith("vodbucket: The store ended by signal 9") for line in run.lines)

@@ -1,0 +1,165 @@
+"""The arrows between packages, the single doorways, and what must never be in the tree."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("backend", "worker", "infra")
+WEB_FRAMEWORKS = ("litestar", "starlette", "fastapi", "uvicorn")
+
+
+def _modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Full dotted names, those of `from a import b` as `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _importers(prefix: str, *packages: str) -> list[str]:
+    return [
+        path
+        for path, tree in _modules(*packages)
+        if any(name == prefix or name.startswith(f"{prefix}.") for name in _imports(tree))
+    ]
+
+
+@pytest.mark.parametrize("foreign", ["litestar", "uvicorn", "subprocess", "worker", "infra"])
+def test_core_imports_no(foreign: str) -> None:
+    assert _importers(foreign, "backend/core") == []
+
+
+def test_core_imports_nothing_of_the_api() -> None:
+    for path, tree in _modules("backend/core"):
+        outside = {name for name in _imports(tree) if name.startswith("backend.")}
+        assert all(name.startswith("backend.core") for name in outside), path
+
+
+def test_worker_imports_nothing_of_the_backend_but_core() -> None:
+    for path, tree in _modules("worker"):
+        of_backend = {name for name in _imports(tree) if name.split(".")[0] == "backend"}
+        assert all(name.startswith("backend.core.") for name in of_backend), path
+
+
+@pytest.mark.parametrize("foreign", ["worker", "infra"])
+def test_api_imports_no(foreign: str) -> None:
+    assert _importers(foreign, "backend") == []
+
+
+def test_worker_does_not_import_infra() -> None:
+    assert _importers("infra", "worker") == []
+
+
+def test_only_the_store_knows_the_sdk() -> None:
+    for sdk in ("aiobotocore", "botocore", "boto3"):
+        assert all(path.startswith("backend/core/s3") for path in _importers(sdk, *PACKAGES)), sdk
+
+
+def test_only_one_module_of_the_product_spawns_processes() -> None:
+    assert set(_importers("subprocess", "backend", "worker")) <= {"worker/process.py"}
+    for path, tree in _modules("backend", "worker"):
+        if path != "worker/process.py":
+            called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+            assert not {name for name in called if "create_subprocess" in name or name == "os.system"}, path
+
+
+def test_only_composition_roots_read_the_environment() -> None:
+    roots = {
+        "backend/core/settings.py",
+        "backend/__main__.py",
+        "backend/asgi.py",
+        "worker/__main__.py",
+        "infra/local/__main__.py",
+        "infra/local/plan.py",
+        "infra/local/store_server.py",
+    }
+    for path, tree in _modules(*PACKAGES):
+        if path not in roots:
+            read = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            assert not read & {"os.environ", "os.getenv"}, path
+
+
+def test_only_keys_builds_object_keys() -> None:
+    prefixes = re.compile(r"(uploads|queue|leases|failed|catalog|videos)/")
+    for path, tree in _modules("backend", "worker"):
+        if path == "backend/core/keys.py":
+            continue
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        built = [
+            piece.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+            for piece in node.values
+            if isinstance(piece, ast.Constant) and id(piece) not in docstrings
+            if prefixes.match(str(piece.value))
+        ]
+        assert not built, f"{path} builds a key: {built}"
+
+
+def test_worker_starts_without_a_web_framework() -> None:
+    code = f"import sys, worker.__main__; print([name for name in {WEB_FRAMEWORKS} if name in sys.modules])"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (loaded.stdout.strip(), loaded.stderr) == ("[]", "")
+
+
+def test_backend_package_imports_nothing() -> None:
+    assert (ROOT / "backend/__init__.py").read_text().strip() == ""
+
+
+def test_test_directories_are_packages() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert (path.parent / "__init__.py").exists(), path
+
+
+def test_no_module_shadows_the_standard_library() -> None:
+    for path, _ in _modules(*PACKAGES, "tests"):
+        name = Path(path).parent.name if path.endswith("__init__.py") else Path(path).stem
+        assert name in ("__main__",) or name not in sys.stdlib_module_names, path
+
+
+def test_no_vague_module_names() -> None:
+    for path, _ in _modules(*PACKAGES):
+        assert Path(path).stem not in {"utils", "helpers", "common", "manager", "base", "misc"}, path
+
+
+def _tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_tree_names_no_package_registry() -> None:
+    hosts = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"))]
+    hosts += [".".join(parts) for parts in (("npmjs", "com"), ("yarnpkg", "com"), ("proxy", "golang", "org"))]
+    for path in _tracked_files():
+        text = path.read_bytes().decode(errors="replace")
+        assert not [host for host in hosts if host in text], path
+
+
+def test_lock_files_record_no_addresses() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in _tracked_files()}
+
+    assert "uv.lock" not in names
+    if "frontend/package-lock.json" in names:
+        assert '"resolved"' not in (ROOT / "frontend/package-lock.json").read_text()
