@@ -22,7 +22,6 @@ export class Watch {
 
   readonly #api: Api;
   readonly #poller: StatusPoller;
-  readonly #stops = new Set<() => void>();
 
   constructor(api: Api, id: string) {
     this.#api = api;
@@ -41,12 +40,10 @@ export class Watch {
 
   /** Load and follow the video; returns its own undo. */
   start(): () => void {
+    const ended = new AbortController();
     this.problem = null;
-    void this.#open();
-    return () => {
-      for (const stop of this.#stops) stop();
-      this.#stops.clear();
-    };
+    void this.#open(ended.signal);
+    return () => ended.abort();
   }
 
   /** A fresh grant, for a player whose own has expired. */
@@ -64,28 +61,30 @@ export class Watch {
     await this.#api.remove(this.id);
   }
 
-  async #open(): Promise<void> {
+  async #open(ended: AbortSignal): Promise<void> {
     try {
       this.video = await this.#api.video(this.id, true);
       this.guest = false;
     } catch (error) {
-      if (hasCode(error, 'unauthorized')) await this.#openAsGuest();
+      if (hasCode(error, 'unauthorized')) await this.#openAsGuest(ended);
       else this.problem = error;
       return;
     }
-    this.#stops.add(this.#poller.start());
+    if (!ended.aborted) ended.addEventListener('abort', this.#poller.start());
   }
 
-  async #openAsGuest(): Promise<void> {
+  async #openAsGuest(ended: AbortSignal): Promise<void> {
+    if (ended.aborted) return;
     this.guest = true;
     try {
       await this.renew();
       this.waiting = false;
     } catch (error) {
+      if (ended.aborted) return;
       if (hasCode(error, 'not_ready')) {
         this.waiting = true;
-        const timer = setTimeout(() => void this.#openAsGuest(), GUEST_RETRY_MS);
-        this.#stops.add(() => clearTimeout(timer));
+        const timer = setTimeout(() => void this.#openAsGuest(ended), GUEST_RETRY_MS);
+        ended.addEventListener('abort', () => clearTimeout(timer));
       } else {
         this.problem = error;
         if (hasCode(error, 'unauthorized')) this.#api.reportUnauthorized();

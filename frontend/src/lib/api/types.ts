@@ -1,50 +1,17 @@
-/** The shapes that the API speaks. */
+/** The names by which the page knows the generated shapes (`npm run types`). */
 
-export type Stage = 'queued' | 'uploading' | 'downloading' | 'transcoding' | 'finalizing' | 'complete' | 'failed';
-export type StatusWord = 'queued' | 'processing' | 'done' | 'error';
-export type Visibility = 'private' | 'public';
+import type { components } from './schema';
 
-export interface Status {
-  id: string;
-  stage: Stage;
-  status: StatusWord;
-  progress: number;
-  estimated_remaining_seconds: number | null;
-  error: { code: string; message: string } | null;
-  qualities: string[];
-  duration_seconds: number | null;
-  playable: boolean;
-}
+type Schemas = components['schemas'];
 
-export interface Video {
-  id: string;
-  title: string;
-  filename: string;
-  size_bytes: number;
-  visibility: Visibility;
-  created_at: string;
-  status: Status;
-}
+/** OpenAPI calls fields with a default optional, but the API always sends them. */
+type Sent<T> = { [K in keyof T]-?: Exclude<T[K], undefined> };
 
-export interface VideoPage {
-  videos: Video[];
-  next_cursor: string | null;
-}
-
-export interface VideoChange {
-  title?: string;
-  visibility?: Visibility;
-}
-
-export interface Playback {
-  hls: string;
-  dash: string;
-  webm: string | null;
-  poster: string | null;
-  expires_at: string;
-}
-
-export interface UploadAnswer {
-  id: string;
-  watch_url: string;
-}
+export type Visibility = Schemas['Visibility'];
+export type Stage = Schemas['Stage'];
+export type Status = Sent<Schemas['Status']>;
+export type Video = Sent<Omit<Schemas['VideoItem'], 'status'>> & { status: Status };
+export type VideoPage = { videos: Video[]; next_cursor: string | null };
+export type VideoChange = { title?: string; visibility?: Visibility };
+export type Playback = Schemas['Playback'];
+export type UploadAnswer = Schemas['UploadAnswer'];

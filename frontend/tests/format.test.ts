@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+
+import { formatBytes, formatClock, formatLeft, formatPercent, parseTime, titleOf } from '../src/lib/format';
+
+describe('sizes', () => {
+  it.each([
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '1.00 kB'],
+    [12_345, '12.3 kB'],
+    [123_456, '123 kB'],
+    [999_600, '1.00 MB'],
+    [9_996_000, '10.0 MB'],
+    [200 * 1024 ** 3, '215 GB'],
+  ])('%i bytes are %s', (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+});
+
+describe('times', () => {
+  it.each([
+    [0, '0:00'],
+    [59.9, '0:59'],
+    [245, '4:05'],
+    [3723, '1:02:03'],
+    [-1, '0:00'],
+  ])('position %d is %s', (seconds, text) => {
+    expect(formatClock(seconds)).toBe(text);
+  });
+
+  it.each([
+    [0, '1 s left'],
+    [59.4, '59 s left'],
+    [59.6, '1 min left'],
+    [3570, '1 h left'],
+    [4800, '1 h 20 min left'],
+  ])('%d remaining seconds are %s', (seconds, text) => {
+    expect(formatLeft(seconds)).toBe(text);
+  });
+
+  it.each([
+    ['90', 90],
+    ['12.5', 12.5],
+    ['90s', 90],
+    ['1m30s', 90],
+    ['1h2m3s', 3723],
+    ['1:30', 90],
+    ['1:02:03', 3723],
+    ['', null],
+    ['soon', null],
+    ['-5', null],
+    [null, null],
+  ])('the time %s of a link is %s', (text, seconds) => {
+    expect(parseTime(text)).toBe(seconds);
+  });
+});
+
+it('a percentage is 100 only when everything is done', () => {
+  expect([0, 0.999, 1].map(formatPercent)).toEqual(['0%', '99%', '100%']);
+});
+
+it('a title is the file name without its extension', () => {
+  expect(['my_trip.final.mp4', '.hidden', 'plain'].map(titleOf)).toEqual(['my trip.final', '.hidden', 'plain']);
+});

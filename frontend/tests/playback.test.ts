@@ -1,0 +1,124 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { Api } from '../src/lib/api/client';
+import { preferredCodecs } from '../src/lib/player/codecs';
+import { Recovery } from '../src/lib/player/recovery';
+import { Watch } from '../src/lib/watch.svelte';
+import { status } from './status';
+
+describe('the codec', () => {
+  const capabilities = (supported: boolean, smooth: boolean) =>
+    ({ decodingInfo: async () => ({ supported, smooth, powerEfficient: false }) }) as unknown as MediaCapabilities;
+
+  it.each([
+    ['AV1 where it decodes smoothly', capabilities(true, true), 'av01'],
+    ['H.264 where AV1 would stutter', capabilities(true, false), 'avc1'],
+    ['H.264 where there is no AV1', capabilities(false, false), 'avc1'],
+    ['H.264 where the browser cannot tell', undefined, 'avc1'],
+  ])('is %s', async (_, given, first) => {
+    expect((await preferredCodecs(given))[0]).toBe(first);
+  });
+});
+
+describe('recovery', () => {
+  it('waits longer each time and gives up while the position stays', () => {
+    const recovery = new Recovery();
+    const waits = Array.from({ length: 9 }, () => recovery.next(7));
+    expect(waits).toEqual([500, 1000, 2000, 4000, 8000, 10000, 10000, 10000, null]);
+  });
+
+  it('begins anew once playback has gone on', () => {
+    const recovery = new Recovery();
+    for (let failure = 0; failure < 8; failure += 1) recovery.next(7);
+    expect(recovery.next(12)).toBe(500);
+  });
+});
+
+describe('a watched video', () => {
+  let server: Server;
+  let answers: Record<string, { status: number; body: unknown }>;
+  let asked: string[];
+  let api: Api;
+  let stop = () => {};
+
+  beforeEach(async () => {
+    answers = {};
+    asked = [];
+    server = createServer((request, response) => {
+      const path = request.url!.replace('/api/videos/v', '') || '/';
+      asked.push(path);
+      const answer = answers[path] ?? { status: 404, body: { error: 'None.', code: 'video_not_found' } };
+      response.writeHead(answer.status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(answer.body));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    api = new Api(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  });
+
+  afterEach(async () => {
+    stop();
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  const playback = (webm: string | null) => ({ status: 200, body: { hls: '/play/g/hls', dash: '/d', webm } });
+  const notReady = { status: 409, body: { error: 'Not yet.', code: 'not_ready' } };
+  const refused = { status: 401, body: { error: 'Sign in.', code: 'unauthorized' } };
+
+  it('becomes playable while it is encoded, and gets its download at the end', async () => {
+    const encoding = status({ playable: false });
+    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(asked).toContain('/status'));
+    expect(watch.playback).toBeNull();
+    expect(asked).not.toContain('/playback');
+
+    answers['/status'] = { status: 200, body: status({ playable: true, progress: 0.2 }) };
+    answers['/playback'] = playback(null);
+    await vi.waitFor(() => expect(watch.playback).toMatchObject({ webm: null }), 4_000);
+
+    answers['/status'] = { status: 200, body: status({ playable: true, progress: 1, status: 'done', stage: 'complete' }) };
+    answers['/playback'] = playback('/play/g/download.webm');
+    await vi.waitFor(() => expect(watch.playback?.webm).toBe('/play/g/download.webm'), 4_000);
+    expect(watch.status?.status).toBe('done');
+  });
+
+  it('plays for a guest when it is public', async () => {
+    answers = { '/': refused, '/playback': playback(null) };
+    let sentToSignIn = 0;
+    api.onUnauthorized(() => (sentToSignIn += 1));
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.playback).not.toBeNull());
+    expect(watch.guest).toBe(true);
+    expect(sentToSignIn).toBe(0);
+  });
+
+  it('waits for a guest while a public video is prepared', async () => {
+    answers = { '/': refused, '/playback': notReady };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.waiting).toBe(true));
+    expect(watch.problem).toBeNull();
+  });
+
+  it('asks a guest to sign in when it is private', async () => {
+    answers = { '/': refused, '/playback': refused };
+    let sentToSignIn = 0;
+    api.onUnauthorized(() => (sentToSignIn += 1));
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'unauthorized' }));
+    expect(sentToSignIn).toBe(1);
+  });
+
+  it('says that there is no such video', async () => {
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'video_not_found' }));
+  });
+});
