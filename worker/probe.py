@@ -1,0 +1,229 @@
+"""What a source is, by ffprobe, and whether it is taken at all. An upload is hostile until it passed here.
+
+Demuxers, protocols and decoders are allow-listed: a "video" that is an HLS or DASH playlist, a concat script
+or an SDP file makes ffmpeg open addresses and files of its author's choosing otherwise.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from backend.core.errors import AttemptFailed, SourceRejected
+from worker.process import ProcessTimedOut, run
+from worker.tools import Tools
+
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,aiff,caf,dv,gxf,wtv,rm"
+DECODERS = (
+    "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h261,h263,h263p,flv,"
+    "wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,rv30,rv40,svq3,cinepak,"
+    "vp6,vp6f,qtrle,rpza,"
+    "aac,aac_latm,mp1,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,alac,"
+    "wmav1,wmav2,wmapro,wmalossless,cook,ra_144,ra_288,amrnb,amrwb,gsm,gsm_ms,nellymoser,speex,adpcm_ms,"
+    "adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
+    "pcm_f32be,pcm_f64le,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd"
+)
+MAX_PIXELS = 8192 * 4320
+"""A frame of 8K; larger ones cost gigabytes per frame in flight."""
+MAX_STREAMS = 64
+MAX_DURATION_SECONDS = 24 * 3600
+PROBE_TIMEOUT_SECONDS = 120
+
+GUARDS = (
+    # only the loopback feeder can be opened, whatever the file says
+    *("-protocol_whitelist", "http,tcp"),
+    # no playlist, script or image sequence is ever demuxed
+    *("-format_whitelist", DEMUXERS),
+    # rare decoders are where the memory errors are (CVE-2026-8461 is one of MagicYUV)
+    *("-codec_whitelist", DECODERS),
+    # frames that would take gigabytes are refused before they are allocated
+    *("-max_pixels", str(MAX_PIXELS)),
+    *("-max_streams", str(MAX_STREAMS)),
+)
+"""Input options of every ffmpeg and ffprobe that opens a source."""
+
+NOT_A_VIDEO = "This file is not a video: no video or audio stream was found in it."
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """The picture as it is displayed: after rotation and with square pixels."""
+
+    display_width: int
+    display_height: int
+    codec: str
+    pixel_format: str
+    base_fps: Fraction | None
+    average_fps: Fraction | None
+    interlaced: bool
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    codec: str
+    channels: int
+    sample_rate_hz: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    duration_seconds: float | None
+    video: VideoInfo | None
+    video_index: int | None
+    """The stream's number in the file."""
+    audio: AudioInfo | None
+    audio_index: int | None
+
+
+async def probe(tools: Tools, url: str) -> MediaInfo:
+    """Look at the source.
+
+    Raises:
+        SourceRejected: it is no video or audio file, or one beyond the limits.
+        AttemptFailed: ffprobe itself failed or hung.
+    """
+    argv = [tools.ffprobe, "-v", "error", *GUARDS, "-show_format", "-show_streams", "-of", "json", url]
+    try:
+        done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
+    except ProcessTimedOut as error:
+        raise AttemptFailed(str(error), code="probe_timed_out") from error
+    if done.exit_code < 0:
+        raise AttemptFailed(f"ffprobe was ended by signal {-done.exit_code}", code="probe_crashed")
+    if done.exit_code != 0:
+        raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+    return parse_probe(done.stdout)
+
+
+def parse_probe(json: bytes) -> MediaInfo:
+    """Read ffprobe's JSON. Raises: SourceRejected."""
+    try:
+        report = _Report.model_validate_json(json)
+    except ValidationError as error:
+        raise AttemptFailed("ffprobe gave no readable answer", code="probe_unreadable") from error
+    video = next((stream for stream in report.streams if stream.is_picture), None)
+    audio = next(
+        (stream for stream in report.streams if stream.codec_type == "audio" and stream.channels), None
+    )
+    if video is None and audio is None:
+        raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+    duration = _duration(report)
+    if duration is not None and duration > MAX_DURATION_SECONDS:
+        raise SourceRejected(
+            f"This video is longer than {MAX_DURATION_SECONDS // 3600} hours.", code="video_too_long"
+        )
+    return MediaInfo(
+        duration_seconds=duration,
+        video=None if video is None else _video_info(video),
+        video_index=None if video is None else video.index,
+        audio=None if audio is None else AudioInfo(audio.codec_name, audio.channels, audio.sample_rate),
+        audio_index=None if audio is None else audio.index,
+    )
+
+
+def _video_info(stream: "_Stream") -> VideoInfo:
+    if not stream.pix_fmt:
+        raise SourceRejected(
+            f"The video codec of this file ({stream.codec_name or 'unknown'}) cannot be decoded here.",
+            code="unsupported_codec",
+        )
+    width, height = stream.width, stream.height
+    if width * height > MAX_PIXELS:
+        raise SourceRejected(f"This video is too large: {width}x{height} pixels.", code="picture_too_large")
+    aspect = _fraction(stream.sample_aspect_ratio.replace(":", "/")) or Fraction(1)
+    if not Fraction(1, 20) <= aspect <= 20:
+        aspect = Fraction(1)
+    width = round(width * aspect)
+    if stream.rotation % 180 == 90:
+        width, height = height, width
+    return VideoInfo(
+        display_width=max(1, width),
+        display_height=max(1, height),
+        codec=stream.codec_name,
+        pixel_format=stream.pix_fmt,
+        base_fps=_fraction(stream.r_frame_rate),
+        average_fps=_fraction(stream.avg_frame_rate),
+        interlaced=stream.field_order in {"tt", "bb", "tb", "bt"},
+        duration_seconds=stream.seconds,
+    )
+
+
+def _duration(report: "_Report") -> float | None:
+    known = [
+        report.format.duration,
+        *(stream.seconds for stream in report.streams if not stream.disposition.attached_pic),
+    ]
+    seconds = max((value for value in known if value is not None), default=0.0)
+    return seconds if seconds > 0 else None
+
+
+def _fraction(text: str) -> Fraction | None:
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return value if value > 0 else None
+
+
+_CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _SideData(_Answer):
+    rotation: float = 0
+
+
+class _Disposition(_Answer):
+    attached_pic: int = 0
+
+
+class _Tags(_Answer):
+    duration: str = Field("", alias="DURATION", description="Matroska's, as 00:00:30.026000000")
+
+
+class _Stream(_Answer):
+    index: int
+    codec_type: str = ""
+    codec_name: str = ""
+    width: int = 0
+    height: int = 0
+    pix_fmt: str = ""
+    sample_aspect_ratio: str = "1:1"
+    field_order: str = ""
+    r_frame_rate: str = ""
+    avg_frame_rate: str = ""
+    duration: float | None = None
+    channels: int = 0
+    sample_rate: int = 0
+    tags: _Tags = _Tags()
+    disposition: _Disposition = _Disposition()
+    side_data_list: tuple[_SideData, ...] = ()
+
+    @property
+    def seconds(self) -> float | None:
+        match = _CLOCK.fullmatch(self.tags.duration)
+        if self.duration is not None or match is None:
+            return self.duration
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+    @property
+    def is_picture(self) -> bool:
+        """A cover image of a music file is no video."""
+        return self.codec_type == "video" and self.width > 0 and not self.disposition.attached_pic
+
+    @property
+    def rotation(self) -> int:
+        return next((round(data.rotation) for data in self.side_data_list if data.rotation), 0)
+
+
+class _Format(_Answer):
+    duration: float | None = None
+
+
+class _Report(_Answer):
+    streams: tuple[_Stream, ...] = ()
+    format: _Format = _Format()

@@ -1,0 +1,199 @@
+"""Takes the packager's PUTs on loopback and stores them: segments at once, playlists in a safe order.
+
+A playlist is written only after every object that it names is stored, and the master only after all media
+playlists, so that no player ever follows a name into nothing. Playlists are rewritten about once per segment and
+stream; they are forwarded at most every two seconds, and always the last. URIs become relative here: the
+packager knows only its own loopback address.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from backend.core.errors import AttemptFailed, BadRequest, StoreDenied, StoreError
+from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
+from backend.core.store import ObjectHeaders, Store
+from worker.faults import Faults
+from worker.loopback import serve
+from worker.playlists import is_playlist, parse_playlist
+
+log = structlog.get_logger(__name__)
+
+UPLOADS_IN_FLIGHT = 8
+"""More wait in the packager, then in ffmpeg: memory stays bounded when the store is slow."""
+PLAYLIST_EVERY_SECONDS = 2.0
+TICK_SECONDS = 0.2
+KEPT_VERSIONS = 8
+"""Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
+RETRY_DELAYS_SECONDS = (0.2, 1.0, 3.0, 8.0)
+
+IMMUTABLE = "private, max-age=31536000, immutable"
+_CONTENT_TYPES = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".mpd": "application/dash+xml",
+    ".webm": "video/webm",
+    ".jpg": "image/jpeg",
+}
+
+
+def headers_of(path: str) -> ObjectHeaders:
+    """Return the headers an output is stored with. Playlists grow; everything else never changes."""
+    suffix = path[path.rfind(".") :]
+    if is_playlist(path):
+        return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control="no-cache")
+    if suffix in _CONTENT_TYPES:
+        return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control=IMMUTABLE)
+    kind = "audio" if path.startswith("media/aac/") else "video"
+    return ObjectHeaders(f"{kind}/mp4", cache_control=IMMUTABLE)
+
+
+class PackagerSink:
+    """Stores the packager's files below `prefix`. `sizes` tells what was stored."""
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        media_playlists: frozenset[str],
+        faults: Faults,
+        on_stored: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._media_playlists = media_playlists
+        self._faults = faults
+        self._on_stored = on_stored
+        self._base = ""
+        self._uploads: dict[str, asyncio.Task[None]] = {}
+        self._free = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
+        self._waiting: dict[str, list[bytes]] = {}
+        self._published_at: dict[str, float] = {}
+        self.sizes: dict[str, int] = {}
+
+    @property
+    def playable(self) -> bool:
+        """The master is stored, and with it a first segment of every stream."""
+        return MASTER_PLAYLIST in self.sizes
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Yield the URL to write below; on leaving, nothing is in flight any more."""
+        async with serve(self._handle) as base:
+            self._base = base
+            ticker = asyncio.create_task(self._tick())
+            try:
+                yield base
+            finally:
+                tasks = (ticker, *self._uploads.values())
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def finish(self) -> None:
+        """Wait for what is in flight and write the last playlists. Raises: AttemptFailed, StoreError."""
+        await asyncio.gather(*self._uploads.values())
+        self._faults.check()
+        await self._publish(last=True)
+        if self._waiting:
+            raise AttemptFailed(
+                f"Playlists name segments that were never written: {sorted(self._waiting)}.",
+                code="outputs_incomplete",
+            )
+
+    async def put(self, path: str, body: bytes) -> None:
+        """Store one output, over a store that fails now and then. Raises: StoreError."""
+        for delay in (*RETRY_DELAYS_SECONDS, None):
+            try:
+                await self._store.put(self._prefix + path, body, headers_of(path))
+                break
+            except StoreError as error:
+                if delay is None or isinstance(error, StoreDenied):
+                    raise
+                log.warning("output_put_repeated", path=path, error=error.message)
+                await asyncio.sleep(delay)
+        self.sizes[path] = len(body)
+        self._on_stored()
+
+    async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if request.method != "PUT":
+            return web.Response(status=405)
+        try:
+            parse_asset_path(path)
+            self._faults.check()
+        except BadRequest as error:
+            self._faults.report(
+                AttemptFailed(f"The packager wrote to a wrong path: {path}", code="packager_failed")
+            )
+            return web.Response(status=400, text=error.message)
+        except Exception:  # noqa: BLE001  # the attempt has failed already; the packager is only told so
+            return web.Response(status=500)
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+        if is_playlist(path):
+            versions = self._waiting.setdefault(path, [])
+            versions.append(self._with_relative_uris(bytes(body)))
+            del versions[:-KEPT_VERSIONS]
+        else:
+            await self._free.acquire()
+            self._uploads[path] = asyncio.create_task(
+                self._upload(path, bytes(body), self._uploads.get(path))
+            )
+        return web.Response()
+
+    async def _upload(self, path: str, body: bytes, earlier: asyncio.Task[None] | None) -> None:
+        try:
+            if earlier is not None:  # the packager rewrites init segments at the end: the last must win
+                await earlier
+            await self.put(path, body)
+        except StoreError as error:
+            self._faults.report(error)
+        finally:
+            self._free.release()
+
+    async def _tick(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(TICK_SECONDS)
+                await self._publish()
+        except StoreError as error:
+            self._faults.report(error)
+
+    async def _publish(self, *, last: bool = False) -> None:
+        """Write what is ready and due: media playlists, then the manifest, then the master."""
+        media = [path for path in self._waiting if path not in {MASTER_PLAYLIST, DASH_MANIFEST}]
+        await asyncio.gather(*(self._publish_one(path, last) for path in media))
+        for path in (DASH_MANIFEST, MASTER_PLAYLIST):
+            if path in self._waiting:
+                await self._publish_one(path, last)
+
+    async def _publish_one(self, path: str, last: bool) -> None:
+        now = time.monotonic()
+        if not last and now - self._published_at.get(path, -PLAYLIST_EVERY_SECONDS) < PLAYLIST_EVERY_SECONDS:
+            return
+        versions = self._waiting[path]
+        newest = len(versions) - 1
+        for index in range(newest, (newest if last else 0) - 1, -1):
+            if self._is_ready(path, versions[index]):
+                body = versions[index]
+                del versions[: index + 1]
+                if not versions:
+                    del self._waiting[path]
+                await self.put(path, body)
+                self._published_at[path] = now
+                return
+
+    def _is_ready(self, path: str, body: bytes) -> bool:
+        names = parse_playlist(path, body).names
+        if path == MASTER_PLAYLIST and not self._media_playlists.issubset(names):
+            return False  # players read the master once: it must name every stream from the start
+        return bool(names) and all(name in self.sizes for name in names)
+
+    def _with_relative_uris(self, body: bytes) -> bytes:
+        """Playlists lie one level below the prefix. The packager collapses the slashes of `http://`."""
+        base = self._base.encode()
+        return body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")

@@ -1,0 +1,142 @@
+"""Feeds the source from the raw bucket to ffmpeg and ffprobe over loopback HTTP, with ranges.
+
+A cut connection or a store that is away for a while is resumed at the exact byte. What cannot be resumed breaks
+the connection and marks the attempt as failed: ffmpeg exits with 0 on a source that ends early, so its exit
+code alone would turn a lost connection into a short video.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from backend.core.errors import (
+    AttemptFailed,
+    ObjectNotFound,
+    SourceChanged,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
+from backend.core.store import ObjectInfo, Store
+from worker.faults import Faults
+from worker.loopback import serve
+
+log = structlog.get_logger(__name__)
+
+RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Pauses between attempts that brought no byte; any byte starts them anew."""
+CHUNK_TIMEOUT_SECONDS = 30.0
+
+
+class SourceFeeder:
+    """Serves one object of one version (its ETag)."""
+
+    def __init__(
+        self,
+        store: Store,
+        info: ObjectInfo,
+        faults: Faults,
+        retry_delays_seconds: tuple[float, ...] = RETRY_DELAYS_SECONDS,
+    ) -> None:
+        self._store = store
+        self._info = info
+        self._faults = faults
+        self._retry_delays = retry_delays_seconds
+        self.fed_bytes = 0
+        self.resumptions = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Yield the source's URL."""
+        async with serve(self._handle) as base:
+            yield f"{base}source"
+
+    async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path != "source" or request.method not in {"GET", "HEAD"}:
+            return web.Response(status=404)
+        size = self._info.size_bytes
+        span = _parse_range(request.headers.get("Range"), size)
+        if span is None:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        start, end = span
+        answer = web.StreamResponse(
+            status=206 if "Range" in request.headers else 200,
+            headers={"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"},
+        )
+        if answer.status == 206:
+            answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        answer.content_length = end - start
+        await answer.prepare(request)
+        if request.method == "HEAD":
+            return answer
+        try:
+            async for chunk in self._bytes(start, end):
+                await answer.write(chunk)
+                self.fed_bytes += len(chunk)
+            await answer.write_eof()
+        except ConnectionError:
+            pass  # the reader has gone: it seeks, or has what it wants
+        except (StoreError, AttemptFailed) as error:
+            log.warning("source_failed", error=error.message, fed_bytes=self.fed_bytes)
+            self._faults.report(error)
+            if request.transport is not None:
+                request.transport.abort()
+        return answer
+
+    async def _bytes(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield exactly the bytes from `start` to before `end`, over as many connections as that takes.
+
+        Raises:
+            StoreError, AttemptFailed: they cannot be had.
+        """
+        position, fruitless = start, 0
+        while position < end:
+            cause: Exception | None = None
+            before = position
+            stream = self._store.read(self._info.key, position, etag=self._info.etag or None)
+            try:
+                while position < end:
+                    async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
+                        chunk = await anext(stream, b"")
+                    if not chunk:
+                        break
+                    chunk = chunk[: end - position]
+                    position += len(chunk)
+                    yield chunk
+            except (ObjectNotFound, SourceChanged, StoreDenied):
+                raise
+            except (StoreError, TimeoutError) as error:
+                cause = error
+            finally:
+                close = getattr(stream, "aclose", None)
+                if close is not None:
+                    await close()
+            if position >= end:
+                return
+            fruitless = 0 if position > before else fruitless + 1
+            if fruitless > len(self._retry_delays):
+                raise StoreUnavailable(
+                    f"The source broke off at byte {position} of {self._info.size_bytes}."
+                ) from cause
+            self.resumptions += 1
+            log.info("source_resumed", offset=position, error=str(cause) if cause else "ended early")
+            await asyncio.sleep(self._retry_delays[max(0, fruitless - 1)])
+
+
+def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return start and end (exclusive) of a single range (RFC 9110, section 14); None: not satisfiable."""
+    if header is None:
+        return 0, size
+    match = _RANGE.fullmatch(header.strip())
+    if match is None:
+        return None
+    start = int(match[1])
+    end = min(size, int(match[2]) + 1) if match[2] else size
+    return (start, end) if start < end else None
+
+
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")

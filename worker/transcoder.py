@@ -1,0 +1,257 @@
+"""One attempt at one job: probe the source, encode and package it, store and verify every output.
+
+Owns the attempt's directory, processes and servers; all are gone when `run` returns, raises or is cancelled.
+It decides neither retries nor what is published.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import structlog
+
+from backend.core import keys
+from backend.core.errors import AttemptFailed, SourceRejected
+from backend.core.records import Job, OutputObject, Rendition, Stage
+from backend.core.settings import Codec, WorkerSettings
+from backend.core.store import Buckets, ObjectInfo
+from backend.core.upload import store_source
+from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
+from worker.faults import Faults
+from worker.ladder import EncodingPlan, plan_encoding
+from worker.package import media_playlist, packager_arguments
+from worker.probe import NOT_A_VIDEO, MediaInfo, probe
+from worker.process import Running, running
+from worker.progress import Activity, Progress, Report, encoded_seconds
+from worker.sink import PackagerSink, headers_of
+from worker.source import SourceFeeder
+from worker.tools import Tools
+from worker.verify import verify_outputs, verify_webm
+
+__all__ = ["EncodingProfile", "Progress", "Report", "Transcoded", "Transcoder"]
+
+log = structlog.get_logger(__name__)
+
+WATCHDOG_SECONDS = 1.0
+FILE_CHUNK_BYTES = 1024 * 1024
+SOFTWARE = "software"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingProfile:
+    """What the operator decided for every job."""
+
+    codecs: tuple[Codec, ...] = ("av1", "h264")
+    segment_seconds: float = 4.0
+    stall_seconds: float = 120.0
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        return cls(settings.rendition_codecs, settings.segment_seconds, settings.stall_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcoded:
+    """What one successful attempt stored below its run's prefix; paths in `objects` are relative to it."""
+
+    duration_seconds: float
+    qualities: tuple[str, ...]
+    renditions: tuple[Rendition, ...]
+    objects: tuple[OutputObject, ...]
+    encoder: str
+
+
+class Transcoder:
+    """Runs attempts; one instance serves any number of them, also at the same time."""
+
+    def __init__(self, buckets: Buckets, tools: Tools, profile: EncodingProfile, work_dir: Path) -> None:
+        self._buckets = buckets
+        self._tools = tools
+        self._profile = profile
+        self._work_dir = work_dir
+
+    async def run(self, job: Job, run: str, report: Report) -> Transcoded:
+        """Transcode the job's source into `keys.run_prefix(job.id, run)`.
+
+        Raises:
+            SourceRejected: the file cannot be processed; another attempt would not help.
+            AttemptFailed, StoreError: another attempt may succeed.
+        """
+        info = await self._buckets.raw.head(job.source)
+        if info.size_bytes != job.source_size_bytes:
+            raise AttemptFailed(
+                f"The source has {info.size_bytes} bytes, not the {job.source_size_bytes} that were uploaded.",
+                code="source_incomplete",
+            )
+        if info.size_bytes == 0:
+            raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+        with tempfile.TemporaryDirectory(prefix="vodbucket-", dir=self._work_dir) as directory:
+            attempt = _Attempt(self._buckets, self._tools, self._profile, Path(directory), job, run, report)
+            return await attempt.run(info)
+
+
+class _Attempt:
+    """The state of one attempt."""
+
+    def __init__(
+        self,
+        buckets: Buckets,
+        tools: Tools,
+        profile: EncodingProfile,
+        directory: Path,
+        job: Job,
+        run: str,
+        report: Report,
+    ) -> None:
+        self._buckets = buckets
+        self._tools = tools
+        self._profile = profile
+        self._directory = directory
+        self._job = job
+        self._prefix = keys.run_prefix(job.id, run)
+        self._report_to = report
+        self._faults = Faults()
+        self._activity = Activity()
+        self._fraction = 0.0
+
+    async def run(self, info: ObjectInfo) -> Transcoded:
+        feeder = SourceFeeder(self._buckets.raw, info, self._faults)
+        async with feeder.serving() as source:
+            media = await self._guarded(probe(self._tools, source))
+            plan = plan_encoding(media, self._profile.codecs, self._job.options)
+            log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
+            playlists = frozenset(media_playlist(name) for name in plan.names)
+            sink = PackagerSink(
+                self._buckets.video, self._prefix, playlists, self._faults, self._activity.touch
+            )
+            async with sink.serving() as url:
+                self._report(Stage.TRANSCODING, media, plan, sink)
+                await self._guarded(self._encode(source, url, media, plan, sink))
+                self._fraction = 0.0
+                self._report(Stage.FINALIZING, media, plan, sink)
+                return await self._guarded(self._finalize(media, plan, sink))
+
+    async def _encode(
+        self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
+    ) -> None:
+        for name in plan.names:
+            os.mkfifo(self._directory / pipe_name(name), 0o600)
+        segment = self._profile.segment_seconds
+        encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment)
+        packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
+        async with (
+            running(packager, cwd=self._directory) as packaging,
+            running(encoder, cwd=self._directory, environment={"SVT_LOG": "1"}) as encoding,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(self._follow(encoding, media, plan, sink))
+            group.create_task(_succeed(encoding, "encoder_failed"))
+            group.create_task(_succeed(packaging, "packager_failed"))
+
+    async def _follow(
+        self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
+    ) -> None:
+        """Turn ffmpeg's progress into ours."""
+        furthest = 0.0
+        async for line in encoding.lines():
+            seconds = encoded_seconds(line)
+            if seconds is not None:
+                if seconds > furthest:
+                    furthest = seconds
+                    self._activity.touch()
+                if media.duration_seconds:
+                    self._fraction = min(1.0, furthest / media.duration_seconds)
+                self._report(Stage.TRANSCODING, media, plan, sink)
+
+    async def _finalize(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> Transcoded:
+        webm, poster = self._directory / WEBM_NAME, self._directory / POSTER_NAME
+        segment = self._profile.segment_seconds
+        await verify_webm(self._tools, webm, plan, media, segment)
+        await sink.finish()
+        sizes = dict(sink.sizes)
+        size = webm.stat().st_size
+        sizes[keys.DOWNLOAD] = await store_source(
+            self._buckets.video,
+            self._prefix + keys.DOWNLOAD,
+            self._chunks(webm),
+            declared_bytes=size,
+            max_bytes=size,
+            headers=headers_of(keys.DOWNLOAD),
+        )
+        if poster.exists():
+            body = poster.read_bytes()
+            await sink.put(keys.POSTER, body)
+            sizes[keys.POSTER] = len(body)
+        objects = await verify_outputs(self._buckets.video, self._prefix, plan, media, sizes, segment)
+        self._fraction = 1.0
+        self._report(Stage.FINALIZING, media, plan, sink)
+        duration = media.duration_seconds or 0.0
+        return Transcoded(duration, plan.qualities, plan.renditions, objects, SOFTWARE)
+
+    async def _chunks(self, path: Path) -> AsyncIterator[bytes]:
+        with path.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, FILE_CHUNK_BYTES):
+                self._activity.touch()
+                yield chunk
+
+    async def _guarded(self, work: Coroutine[None, None, T]) -> T:
+        """Run `work` until it ends, the feeder or the sink reports a fault, or nothing moves any more."""
+        working = asyncio.ensure_future(work)
+        guards = (asyncio.create_task(self._faults.watch()), asyncio.create_task(self._watch_for_stalls()))
+        tasks: tuple[asyncio.Future[T] | asyncio.Task[None], ...] = (working, *guards)
+        self._activity.touch()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # a fault is the cause of what broke in a process just after it
+            self._faults.check()
+            if not working.done():
+                await guards[1]
+            return await working
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_for_stalls(self) -> None:
+        while True:
+            await asyncio.sleep(WATCHDOG_SECONDS)
+            if self._activity.idle_seconds > self._profile.stall_seconds:
+                raise AttemptFailed(
+                    f"The encoder made no progress for {self._profile.stall_seconds:g} s.", code="stalled"
+                )
+
+    def _report(self, stage: Stage, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
+        self._report_to(
+            Progress(
+                stage=stage,
+                stage_progress=self._fraction,
+                playable=sink.playable,
+                duration_seconds=media.duration_seconds,
+                qualities=plan.qualities,
+                renditions=plan.renditions,
+                encoder=SOFTWARE,
+            )
+        )
+
+
+async def _succeed(process: Running, code: str) -> None:
+    """Wait for the process. Raises: AttemptFailed: it did not exit with 0."""
+    exit_code = await process.wait()
+    if exit_code != 0:
+        log.warning("process_failed", process=process.name, exit_code=exit_code, stderr=process.stderr_tail)
+        how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exited with {exit_code}"
+        raise AttemptFailed(f"{process.name} {how}.", code=code)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a task group first."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,149 @@
+"""The last look before the source may be deleted: is everything there, whole and long enough?
+
+It trusts neither exit codes nor its own bookkeeping alone: the store is listed and its playlists are read back.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from backend.core.errors import AttemptFailed
+from backend.core.keys import DASH_MANIFEST, DOWNLOAD, MASTER_PLAYLIST
+from backend.core.records import OutputObject
+from backend.core.store import Store
+from worker.ladder import EncodingPlan
+from worker.package import media_playlist
+from worker.playlists import Playlist, parse_playlist
+from worker.probe import MediaInfo
+from worker.process import run
+from worker.tools import Tools
+
+PROBE_TIMEOUT_SECONDS = 120
+WEBM_HEAD_BYTES = 4 * 1024 * 1024
+"""The index lies within these; that of 24 h is about half a MiB."""
+
+_CUES = bytes.fromhex("1c53bb6b")
+_CLUSTER = bytes.fromhex("1f43b675")
+_SEGMENT = bytes.fromhex("18538067")
+
+
+async def verify_outputs(
+    store: Store,
+    prefix: str,
+    plan: EncodingPlan,
+    media: MediaInfo,
+    sizes: dict[str, int],
+    segment_seconds: float,
+) -> tuple[OutputObject, ...]:
+    """Return what is stored below `prefix`.
+
+    Raises:
+        AttemptFailed: an object is missing or has another size, a rendition is missing or too short, or a
+            playlist was left open.
+    """
+    stored = {info.key.removeprefix(prefix): info.size_bytes async for info in store.list_all(prefix)}
+    if stored != sizes:
+        wrong = sorted(path for path in stored.keys() | sizes.keys() if stored.get(path) != sizes.get(path))
+        raise _incomplete(f"stored objects differ from what was written: {', '.join(wrong[:5])}")
+    master = await _read(store, prefix, MASTER_PLAYLIST)
+    playlists = {name: await _read(store, prefix, media_playlist(name)) for name in plan.names}
+    manifest = await _read(store, prefix, DASH_MANIFEST)
+    for playlist in (master, manifest, *playlists.values()):
+        missing = [name for name in playlist.names if name not in stored]
+        if missing:
+            raise _incomplete(f"a playlist names what is not stored: {', '.join(missing[:5])}")
+    if not {media_playlist(name) for name in plan.names} <= set(master.names):
+        raise _incomplete("the master playlist does not name every rendition")
+    if len(manifest.segments) != sum(len(playlist.segments) for playlist in playlists.values()):
+        raise _incomplete("HLS and DASH name different segments")
+    if not manifest.finished or not all(playlist.finished for playlist in playlists.values()):
+        raise _incomplete("a playlist was left open")
+    for name, playlist in playlists.items():
+        _check_duration(name, playlist.duration_seconds, _expected_seconds(media, name), segment_seconds / 2)
+    return tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items()))
+
+
+async def verify_webm(
+    tools: Tools, path: Path, plan: EncodingPlan, media: MediaInfo, segment_seconds: float
+) -> None:
+    """Check the WebM's streams, duration and that its index comes first. Raises: AttemptFailed."""
+    argv = [tools.ffprobe, "-v", "error", "-format_whitelist", "matroska,webm", "-protocol_whitelist", "file"]
+    done = await run(
+        [*argv, "-show_entries", "format=duration:stream=codec_name", "-of", "json", path],
+        timeout_seconds=PROBE_TIMEOUT_SECONDS,
+    )
+    try:
+        report = _WebmReport.model_validate_json(done.stdout)
+    except ValidationError:
+        raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})") from None
+    codecs = [stream.codec_name for stream in report.streams]
+    expected = [*(["av1"] if plan.video else []), *(["opus"] if plan.has_audio else [])]
+    if codecs != expected:
+        raise _incomplete(f"the WebM holds {codecs}, not {expected}")
+    _check_duration(DOWNLOAD, report.format.duration, media.duration_seconds, segment_seconds / 2)
+    with path.open("rb") as file:
+        if not cues_come_first(file.read(WEBM_HEAD_BYTES)):
+            raise _incomplete("the WebM has no index at its front")
+
+
+def cues_come_first(head: bytes) -> bool:
+    """Walk the Segment's children (RFC 8794): is there a Cues element before the first Cluster?"""
+    position = head.find(_SEGMENT)
+    if position < 0:
+        return False
+    position += len(_SEGMENT)
+    position += _length_of_vint(head, position)
+    while position < len(head) - 12:
+        id_length = _length_of_vint(head, position)
+        element = head[position : position + id_length]
+        if element in {_CUES, _CLUSTER}:
+            return element == _CUES
+        position += id_length
+        size_length = _length_of_vint(head, position)
+        size = int.from_bytes(head[position : position + size_length], "big") & ((1 << 7 * size_length) - 1)
+        position += size_length + size
+    return False
+
+
+def _length_of_vint(data: bytes, position: int) -> int:
+    return 9 - data[position].bit_length()
+
+
+def _expected_seconds(media: MediaInfo, rendition: str) -> float | None:
+    """The picture may end before the sound; the sound is padded to the end."""
+    if rendition != "aac" and media.video is not None and media.video.duration_seconds is not None:
+        return media.video.duration_seconds
+    return media.duration_seconds
+
+
+def _check_duration(name: str, seconds: float, expected: float | None, tolerance: float) -> None:
+    if seconds <= 0 or (expected is not None and abs(seconds - expected) > tolerance):
+        raise AttemptFailed(
+            f"The source lasts {expected or 0:.1f} s, but only {seconds:.1f} s of it came out as {name}.",
+            code="duration_mismatch",
+        )
+
+
+async def _read(store: Store, prefix: str, path: str) -> Playlist:
+    return parse_playlist(path, (await store.get(prefix + path)).body)
+
+
+def _incomplete(what: str) -> AttemptFailed:
+    return AttemptFailed(f"The outputs are incomplete: {what}.", code="outputs_incomplete")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _WebmStream(_Answer):
+    codec_name: str = ""
+
+
+class _WebmFormat(_Answer):
+    duration: float = 0
+
+
+class _WebmReport(_Answer):
+    streams: tuple[_WebmStream, ...]
+    format: _WebmFormat
