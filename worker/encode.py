@@ -19,9 +19,8 @@ FRAGMENT_MICROSECONDS = 1_000_000
 AUDIO_RATE_HZ = 48_000
 """The one rate that AAC, Opus and every player share."""
 
-_FRAGMENTED_MP4 = (
-    f"movflags=+frag_keyframe+delay_moov+default_base_moof:frag_duration={FRAGMENT_MICROSECONDS}"
-)
+_FRAGMENTS = "+frag_keyframe+delay_moov+default_base_moof"
+_FRAGMENTED_MP4 = f"f=mp4:select=v:movflags={_FRAGMENTS}:frag_duration={FRAGMENT_MICROSECONDS}"
 
 
 def pipe_name(rendition: str) -> str:
@@ -36,9 +35,7 @@ def encoder_arguments(
     if plan.has_audio:
         outputs.append(("-map", "[aac]", *_aac(), *_fragmented(), pipe_name("aac")))
     if not plan.video:
-        outputs.append(
-            ("-map", "[opus]", *_opus(), *_STRIPPED, "-f", "webm", "-cues_to_front", "1", WEBM_NAME)
-        )
+        outputs.append(("-map", "[opus]", *_opus(), *_webm()))
     else:
         outputs.append(("-map", "[poster]", *_poster()))
     return (
@@ -61,7 +58,7 @@ def filter_graph(plan: EncodingPlan, media: MediaInfo) -> str:
         deinterlace = "bwdif=mode=send_frame:deint=interlaced," if media.video.interlaced else ""
         rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
         ports = "".join(f"[s{rung.label}]" for rung in rungs)
-        # a constant rate from time zero on: equal keyframe instants in every rung, and audio that starts with it
+        # a constant rate from time zero on: equal keyframe instants in every rung, in step with the sound
         chains.append(
             f"[0:{media.video_index}]{deinterlace}fps=fps={plan.fps}:start_time=0,"
             f"split={len(rungs) + 1}{ports}[sposter]"
@@ -106,11 +103,9 @@ def _video_output(plan: EncodingPlan, stream: VideoStream, segment_seconds: floa
         return (*video, *_fragmented(), pipe_name(stream.name))
     audio = ("-map", "[opus]", *_opus()) if plan.has_audio else ()
     if not stream.packaged:
-        return (*video, *audio, *_STRIPPED, "-f", "webm", "-cues_to_front", "1", WEBM_NAME)
+        return (*video, *audio, *_webm())
     # one encoder, two files: the packager's pipe and the WebM, whose index is moved to the front at the end
-    targets = (
-        f"[f=mp4:select=v:{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:cues_to_front=1]{WEBM_NAME}"
-    )
+    targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:cues_to_front=1]{WEBM_NAME}"
     # tee cannot ask the encoder for the headers that both files need at their start
     return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
 
@@ -148,9 +143,14 @@ def _fragmented() -> tuple[str, ...]:
         *("-f", "mp4"),
         # delay_moov, not empty_moov: only then an edit list tells of B-frame and AAC delay, and all streams
         # start at zero; a fragment a second lets the packager see a segment's end early
-        *("-movflags", "+frag_keyframe+delay_moov+default_base_moof"),
+        *("-movflags", _FRAGMENTS),
         *("-frag_duration", str(FRAGMENT_MICROSECONDS)),
     )
+
+
+def _webm() -> tuple[str, ...]:
+    # the index moves to the front when the file is complete, so that a download can seek at once
+    return (*_STRIPPED, "-f", "webm", "-cues_to_front", "1", WEBM_NAME)
 
 
 def _poster() -> tuple[str, ...]:

@@ -19,6 +19,10 @@ class Faults:
         self._first = self._first or error
         self._happened.set()
 
+    @property
+    def any(self) -> bool:
+        return self._first is not None
+
     def check(self) -> None:
         """Raise the fault, if there is one."""
         if self._first is not None:

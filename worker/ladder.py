@@ -141,7 +141,8 @@ def frame_rate(video: VideoInfo) -> Fraction:
     """Return the constant rate to encode at, at most 60.
 
     The base rate serves unless it is a time base in disguise (1000 or 90000 "fps" of variable-rate files):
-    then the standard rate next above the average. Faster rates are divided by a whole number, for even motion.
+    then the standard rate next above the average. Faster rates are divided by a whole number, for even
+    motion.
     """
     if video.base_fps is not None and 1 <= video.base_fps <= MAX_FPS:
         return video.base_fps

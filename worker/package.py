@@ -7,6 +7,8 @@ from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST
 from worker.encode import pipe_name
 from worker.ladder import EncodingPlan
 
+_AUDIO_GROUP = ",hls_group_id=audio,hls_name=audio"
+
 
 def media_playlist(rendition: str) -> str:
     """Path of a rendition's playlist below the run's prefix."""
@@ -21,11 +23,7 @@ def packager_arguments(
         str(packager),
         "--quiet",
         *(_stream(stream.name, "video", pipes, url) for stream in plan.packaged_video),
-        *(
-            (_stream("aac", "audio", pipes, url) + ",hls_group_id=audio,hls_name=audio",)
-            if plan.has_audio
-            else ()
-        ),
+        *((_stream("aac", "audio", pipes, url) + _AUDIO_GROUP,) if plan.has_audio else ()),
         *("--segment_duration", f"{segment_seconds:g}"),
         *("--hls_master_playlist_output", url + MASTER_PLAYLIST),
         # a growing playlist: the video can be watched from its first segment while it is encoded

@@ -7,6 +7,7 @@ or an SDP file makes ffmpeg open addresses and files of its author's choosing ot
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +15,10 @@ from backend.core.errors import AttemptFailed, SourceRejected
 from worker.process import ProcessTimedOut, run
 from worker.tools import Tools
 
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,aiff,caf,dv,gxf,wtv,rm"
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,"
+    "aiff,caf,dv,gxf,wtv,rm"
+)
 DECODERS = (
     "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h261,h263,h263p,flv,"
     "wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,rv30,rv40,svq3,cinepak,"
@@ -84,7 +88,17 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
         SourceRejected: it is no video or audio file, or one beyond the limits.
         AttemptFailed: ffprobe itself failed or hung.
     """
-    argv = [tools.ffprobe, "-v", "error", *GUARDS, "-show_format", "-show_streams", "-of", "json", url]
+    argv: list[str | Path] = [
+        tools.ffprobe,
+        "-v",
+        "error",
+        *GUARDS,
+        "-show_format",
+        "-show_streams",
+        "-of",
+        "json",
+        url,
+    ]
     try:
         done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
     except ProcessTimedOut as error:
@@ -103,9 +117,7 @@ def parse_probe(json: bytes) -> MediaInfo:
     except ValidationError as error:
         raise AttemptFailed("ffprobe gave no readable answer", code="probe_unreadable") from error
     video = next((stream for stream in report.streams if stream.is_picture), None)
-    audio = next(
-        (stream for stream in report.streams if stream.codec_type == "audio" and stream.channels), None
-    )
+    audio = next((stream for stream in report.streams if stream.is_sound), None)
     if video is None and audio is None:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
     duration = _duration(report)
@@ -150,10 +162,8 @@ def _video_info(stream: "_Stream") -> VideoInfo:
 
 
 def _duration(report: "_Report") -> float | None:
-    known = [
-        report.format.duration,
-        *(stream.seconds for stream in report.streams if not stream.disposition.attached_pic),
-    ]
+    streams = (stream.seconds for stream in report.streams if stream.is_picture or stream.is_sound)
+    known = [report.format.duration, *streams]
     seconds = max((value for value in known if value is not None), default=0.0)
     return seconds if seconds > 0 else None
 
@@ -209,6 +219,10 @@ class _Stream(_Answer):
         if self.duration is not None or match is None:
             return self.duration
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+    @property
+    def is_sound(self) -> bool:
+        return self.codec_type == "audio" and self.channels > 0
 
     @property
     def is_picture(self) -> bool:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from backend.core.upload import finish_even_if_cancelled
 STDERR_TAIL_LINES = 40
 STDERR_LINE_BYTES = 64 * 1024
 GRACE_SECONDS = 1.0
-"""How long a group may take to end by itself; ffmpeg ignores the first SIGTERM while it waits for its input."""
+"""How long a group may take to end by itself; ffmpeg ignores a SIGTERM while it waits for its input."""
 NICENESS = 5
 """Encoders give way to the API and the store on the same machine."""
 OPEN_FILES = 1024
@@ -50,6 +50,9 @@ class Running:
         self.name = name
         self.pid = process.pid
         self._process = process
+        if process.stdout is None or process.stderr is None:
+            raise TypeError("the process was started without pipes")
+        self._stdout, self._stderr = process.stdout, process.stderr
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._drain = asyncio.create_task(self._drain_stderr())
 
@@ -59,15 +62,13 @@ class Running:
 
     async def lines(self) -> AsyncIterator[str]:
         """Yield the lines of stdout."""
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        async for line in self._stdout:
             yield line.decode(errors="replace").rstrip()
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """Read stdout to its end; what exceeds the limit is dropped."""
-        assert self._process.stdout is not None
         kept = bytearray()
-        while chunk := await self._process.stdout.read(65536):
+        while chunk := await self._stdout.read(65536):
             kept += chunk[: max(0, limit_bytes - len(kept))]
         return bytes(kept)
 
@@ -81,26 +82,21 @@ class Running:
         """Terminate, wait, kill the group and reap. Safe to repeat."""
         if self._process.returncode is None:
             self._signal_group(signal.SIGTERM)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_SECONDS):
                     await self._process.wait()
-            except TimeoutError:
-                pass
         self._signal_group(signal.SIGKILL)
         await self._process.wait()
         self._drain.cancel()
         await asyncio.gather(self._drain, return_exceptions=True)
 
     def _signal_group(self, number: signal.Signals) -> None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # macOS answers EPERM for a group of zombies
 
     async def _drain_stderr(self) -> None:
-        assert self._process.stderr is not None
         buffered = b""
-        while chunk := await self._process.stderr.read(8192):
+        while chunk := await self._stderr.read(8192):
             *lines, buffered = (buffered + chunk).split(b"\n")
             buffered = buffered[-STDERR_LINE_BYTES:]
             self._tail.extend(line.decode(errors="replace")[:500] for line in lines if line.strip())

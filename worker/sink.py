@@ -1,9 +1,9 @@
 """Takes the packager's PUTs on loopback and stores them: segments at once, playlists in a safe order.
 
 A playlist is written only after every object that it names is stored, and the master only after all media
-playlists, so that no player ever follows a name into nothing. Playlists are rewritten about once per segment and
-stream; they are forwarded at most every two seconds, and always the last. URIs become relative here: the
-packager knows only its own loopback address.
+playlists, so that no player ever follows a name into nothing. Playlists are rewritten about once per segment
+and stream; they are forwarded at most every two seconds, and always the last. URIs become relative here:
+the packager knows only its own loopback address.
 """
 
 import asyncio
@@ -121,16 +121,15 @@ class PackagerSink:
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if request.method != "PUT":
             return web.Response(status=405)
+        if self._faults.any:
+            return web.Response(status=500)
         try:
             parse_asset_path(path)
-            self._faults.check()
         except BadRequest as error:
             self._faults.report(
                 AttemptFailed(f"The packager wrote to a wrong path: {path}", code="packager_failed")
             )
             return web.Response(status=400, text=error.message)
-        except Exception:  # noqa: BLE001  # the attempt has failed already; the packager is only told so
-            return web.Response(status=500)
         body = bytearray()
         async for chunk in request.content.iter_any():
             body += chunk

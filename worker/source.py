@@ -1,8 +1,8 @@
 """Feeds the source from the raw bucket to ffmpeg and ffprobe over loopback HTTP, with ranges.
 
-A cut connection or a store that is away for a while is resumed at the exact byte. What cannot be resumed breaks
-the connection and marks the attempt as failed: ffmpeg exits with 0 on a source that ends early, so its exit
-code alone would turn a lost connection into a short video.
+A cut connection or a store that is away for a while is resumed at the exact byte. What cannot be resumed
+breaks the connection and marks the attempt as failed: ffmpeg exits with 0 on a source that ends early, so
+its exit code alone would turn a lost connection into a short video.
 """
 
 import asyncio

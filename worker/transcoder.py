@@ -86,7 +86,7 @@ class Transcoder:
         info = await self._buckets.raw.head(job.source)
         if info.size_bytes != job.source_size_bytes:
             raise AttemptFailed(
-                f"The source has {info.size_bytes} bytes, not the {job.source_size_bytes} that were uploaded.",
+                f"The source has {info.size_bytes} bytes; {job.source_size_bytes} were uploaded.",
                 code="source_incomplete",
             )
         if info.size_bytes == 0:

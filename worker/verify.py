@@ -1,6 +1,6 @@
 """The last look before the source may be deleted: is everything there, whole and long enough?
 
-It trusts neither exit codes nor its own bookkeeping alone: the store is listed and its playlists are read back.
+It trusts neither exit codes nor its own bookkeeping alone: the store is listed, its playlists are read back.
 """
 
 from pathlib import Path
@@ -67,11 +67,9 @@ async def verify_webm(
     tools: Tools, path: Path, plan: EncodingPlan, media: MediaInfo, segment_seconds: float
 ) -> None:
     """Check the WebM's streams, duration and that its index comes first. Raises: AttemptFailed."""
-    argv = [tools.ffprobe, "-v", "error", "-format_whitelist", "matroska,webm", "-protocol_whitelist", "file"]
-    done = await run(
-        [*argv, "-show_entries", "format=duration:stream=codec_name", "-of", "json", path],
-        timeout_seconds=PROBE_TIMEOUT_SECONDS,
-    )
+    shown = ("-show_entries", "format=duration:stream=codec_name", "-of", "json")
+    argv: list[str | Path] = [tools.ffprobe, "-v", "error", "-f", "matroska", *shown, path]
+    done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
     try:
         report = _WebmReport.model_validate_json(done.stdout)
     except ValidationError:
