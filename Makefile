@@ -51,8 +51,8 @@ format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
 	$(PY) -m ruff format
 
-bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3's upload_fileobj
-	$(PY) -m pytest tests/bench -m heavy --durations=5 -s
+bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads and playback against plain SDK code
+	$(PY) -m bench
 
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/
 	$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build .
@@ -102,10 +102,10 @@ $(VENV)/.node: $(VENV)/.python infra/node-is-new-enough
 
 frontend/node_modules/.done: $(VENV)/.node frontend/package.json frontend/package-lock.json
 	@echo "Installing the site's packages"
-	@$(NPM) ci --no-audit --no-fund --loglevel=error
+	@$(NPM) ci --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
 $(SITE): frontend/node_modules/.done $(SITE_SOURCES)
 	@echo "Building the site"
-	@$(NPM) run --silent build
+	@$(NPM) run --silent build -- --logLevel warn
 	@touch $@

@@ -63,7 +63,7 @@ class Plan:
     def site(self) -> Command:
         """The site's development server, which passes API routes on to ours."""
         vite = ("node", "node_modules/vite/bin/vite.js", "--port", str(SITE_DEV_PORT), "--strictPort")
-        env = {**self.env, "VODBUCKET_API": self.url}
+        env = {**self.env, "API_URL": self.url}
         return Command("site", vite, env, self.checkout / "frontend", SITE_STOP_SECONDS)
 
     def _python(self, name: str, package: str, stop_seconds: float) -> Command:

@@ -10,11 +10,13 @@ What is changed, and why (MiniStack 1.5.33):
   memory until it is complete, twice over by then. Objects and parts are memory-mapped files instead.
 """
 
+import asyncio
 import mmap
 import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,10 @@ SendResponse = Callable[..., Awaitable[None]]
 UploadPart = Callable[[str, str, bytes, dict[str, Any], dict[str, str]], object]
 
 
+# Set once the client of the request that is being answered has closed its connection.
+_client_gone: ContextVar[asyncio.Event] = ContextVar("client_gone")
+
+
 def without_administration(app: App) -> App:
     """Answer 403 to MiniStack's own routes, but for the health check."""
 
@@ -47,6 +53,33 @@ def without_administration(app: App) -> App:
             await app(scope, receive, send)
 
     return guarded
+
+
+def watching_clients(app: App) -> App:
+    """Notice when the client of a GET goes away: MiniStack does not listen while it answers."""
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "GET":
+            await app(scope, receive, send)
+            return
+        gone = asyncio.Event()
+        _client_gone.set(gone)
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        async def no_body() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        watcher = asyncio.create_task(watch())
+        try:
+            await app(scope, no_body, send)
+        finally:
+            watcher.cancel()
+
+    return watched
 
 
 class MappedBody:
@@ -98,6 +131,9 @@ def send_in_pieces(send_whole: SendResponse) -> SendResponse:
         listed = gateway._asgi_header_list(headers)
         await send({"type": "http.response.start", "status": status, "headers": listed})
         for piece in () if how.get("head") else body.pieces():
+            await asyncio.sleep(0)  # sending does not yield while the socket takes all
+            if _client_gone.get().is_set():
+                return
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -124,7 +160,7 @@ def keep_parts_on_disk(upload_part: UploadPart, directory: str) -> UploadPart:
 
 
 def main() -> None:
-    gateway.app = without_administration(gateway.app)
+    gateway.app = without_administration(watching_clients(gateway.app))
     gateway._send_response = send_in_pieces(gateway._send_response)
     s3._read_body = read_mapped(s3._read_body)
     s3._upload_part = keep_parts_on_disk(s3._upload_part, os.environ["TMPDIR"])

@@ -6,7 +6,7 @@ round: a worker still releases its leases in the store, so the store is last.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from backend.core.errors import VodbucketError
@@ -46,7 +46,7 @@ class Supervisor:
         """
         started = asyncio.create_task(self._start_all())
         try:
-            await _first(started, stop)
+            await _first_of([started], stop)
             if not stop.is_set():
                 on_ready()
                 await self._keep_running(stop)
@@ -106,7 +106,7 @@ class Supervisor:
             for child in self._children
         ]
         try:
-            await _first(asyncio.gather(*guards), stop)
+            await _first_of(guards, stop)
         finally:
             for guard in guards:
                 guard.cancel()
@@ -137,13 +137,14 @@ class Supervisor:
             await child.stop()
 
 
-async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:
-    """Wait until `work` is done, and raise what it raises, or until `stop` is set."""
-    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+async def _first_of(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Wait until one of the tasks is done, and raise what it raises, or until `stop` is set."""
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
+        await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
     finally:
         stopping.cancel()
 

@@ -76,6 +76,7 @@ def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert "already runs" in _refusal(tmp_path, PORT=str(free_port()))
 
 
+@pytest.mark.heavy  # the SDK retries for some 10 s
 def test_a_store_that_does_not_answer_is_named(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     settings = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "S3_ENDPOINT_URL": nobody}
@@ -103,6 +104,7 @@ class Run:
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     _incoming: "queue.Queue[str]" = field(default_factory=queue.Queue)
+    _reader: threading.Thread | None = None
 
     @classmethod
     def start(cls, data: Path, port: int) -> "Run":
@@ -116,7 +118,8 @@ class Run:
             start_new_session=True,
         )
         run = cls(data, port, process)
-        threading.Thread(target=run._read, daemon=True).start()
+        run._reader = threading.Thread(target=run._read, daemon=True)
+        run._reader.start()
         return run
 
     def wait_until_ready(self) -> str:
@@ -140,6 +143,15 @@ class Run:
                 found.extend(int(child) for child in children.read_text().split())
         return found
 
+    def end(self) -> None:
+        """Kill it if it still runs, and with it, by the kernel's hand, all that it started."""
+        assert self._reader is not None
+        assert self.process.stdout is not None
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()
+
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -155,9 +167,7 @@ def runs(tmp_path: Path) -> Iterator[list[Run]]:
     started: list[Run] = []
     yield started
     for run in started:
-        if run.process.poll() is None:
-            run.process.kill()
-            run.process.wait()
+        run.end()
 
 
 def _left_after(pids: list[int], seconds: float) -> list[int]:

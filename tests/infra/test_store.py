@@ -56,6 +56,12 @@ def _status(url: str, method: str = "GET") -> int:
         return 0
 
 
+def _first_bytes(url: str) -> bytes:
+    """Read ten bytes and close the connection."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return bytes(answer.read(10))
+
+
 def _settings(store: EmbeddedStore) -> StoreSettings:
     return StoreSettings.model_validate(
         {name.lower(): value for name, value in store.client_settings().items()}
@@ -111,6 +117,21 @@ async def test_nobody_gets_in_without_the_key(data: DataDirectory) -> None:
             for administration in ("_ministack/reset", "_ministack/config", "_localstack/state/reset"):
                 assert _status(f"{store.url}/{administration}", "POST") == 403
             assert _status(signed) == 200
+
+
+async def test_a_reader_that_goes_away_ends_the_sending(
+    data: DataDirectory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with _running(data) as (store, _):
+        async with open_buckets(_settings(store)) as buckets:
+            await ensure_buckets(buckets)
+            await buckets.raw.put("large", bytes(16 * MIN_PART_BYTES))
+            signed = buckets.raw.presign_get("large", PresignedGet(expires_seconds=60))
+
+        assert _first_bytes(signed) == bytes(10)
+
+        assert _status(f"{store.url}/_ministack/health") == 200
+    assert "socket.send() raised" not in capfd.readouterr().err
 
 
 async def test_reading_a_byte_of_a_large_object_takes_no_memory(data: DataDirectory) -> None:
