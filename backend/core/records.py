@@ -16,7 +16,11 @@ from backend.core.errors import StoreError
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
 Title = Annotated[str, Field(max_length=300)]
-Nonce = Annotated[str, Field(default_factory=lambda: secrets.token_hex(16))]
+
+
+def _new_nonce() -> str:
+    """Make a body unlike any other, so that a create-only write can be told from a rival's."""
+    return secrets.token_hex(16)
 
 
 class RecordUnreadable(StoreError):
@@ -90,7 +94,7 @@ class Job(Record):
     options: TranscodeOptions = TranscodeOptions()
     created_at: AwareDatetime
     trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context of the upload")
-    nonce: Nonce
+    nonce: str = Field(default_factory=_new_nonce)
 
 
 class LeaseState(StrEnum):
@@ -110,7 +114,7 @@ class Lease(Record):
     state: LeaseState = LeaseState.RUNNING
     retry_after_seconds: float = Field(default=0, ge=0)
     last_error: str | None = None
-    nonce: Nonce
+    nonce: str = Field(default_factory=_new_nonce)
 
 
 class OutputObject(Part):
@@ -146,7 +150,7 @@ class Outputs(Record):
     objects: tuple[OutputObject, ...]
     encoder: str
     attempt: int = 1
-    nonce: Nonce
+    nonce: str = Field(default_factory=_new_nonce)
 
 
 class Stage(StrEnum):
