@@ -45,7 +45,8 @@ check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, 
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	$(NPM) run check
+	$(NPM) run --silent check
+	$(NPM) run --silent types:check
 
 format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
