@@ -46,7 +46,7 @@ check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, 
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(NPM) run --silent check
-	$(NPM) run --silent types:check
+	cd frontend && $(NODE_PATH) PYTHON="$(CURDIR)/$(PY)" npm run --silent types:check
 
 format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
