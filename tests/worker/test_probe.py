@@ -1,0 +1,99 @@
+"""Reading ffprobe's answer: what is taken, how large the picture is shown, what is refused."""
+
+import json
+from fractions import Fraction
+
+import pytest
+
+from backend.core.errors import AttemptFailed, SourceRejected
+from worker.probe import parse_probe
+
+
+def answer(*streams: dict[str, object], duration: str | None = "10.0") -> bytes:
+    numbered = [{"index": index, **stream} for index, stream in enumerate(streams)]
+    return json.dumps({"streams": numbered, "format": {"duration": duration} if duration else {}}).encode()
+
+
+def picture(**fields: object) -> dict[str, object]:
+    return {
+        "codec_type": "video",
+        "codec_name": "h264",
+        "width": 1920,
+        "height": 1080,
+        "pix_fmt": "yuv420p",
+        "r_frame_rate": "30000/1001",
+        "avg_frame_rate": "30000/1001",
+        **fields,
+    }
+
+
+SOUND = {"codec_type": "audio", "codec_name": "aac", "channels": 6, "sample_rate": "48000"}
+
+
+def test_a_plain_video_is_described() -> None:
+    media = parse_probe(answer(SOUND, picture()))
+
+    assert media.video is not None
+    assert media.audio is not None
+    assert (media.audio_index, media.video_index) == (0, 1)
+    assert (media.video.display_width, media.video.display_height) == (1920, 1080)
+    assert media.video.base_fps == Fraction(30000, 1001)
+    assert media.audio.channels == 6
+    assert media.duration_seconds == 10
+
+
+def test_a_rotated_picture_is_measured_as_it_is_shown() -> None:
+    media = parse_probe(answer(picture(side_data_list=[{"rotation": -90}])))
+
+    assert media.video is not None
+    assert (media.video.display_width, media.video.display_height) == (1080, 1920)
+
+
+def test_pixels_that_are_not_square_are_stretched() -> None:
+    media = parse_probe(answer(picture(width=1440, sample_aspect_ratio="4:3")))
+
+    assert media.video is not None
+    assert media.video.display_width == 1920
+
+
+@pytest.mark.parametrize("aspect", ["0:1", "N/A", "1:0", "1000000:1"])
+def test_a_nonsensical_aspect_is_taken_as_square(aspect: str) -> None:
+    media = parse_probe(answer(picture(sample_aspect_ratio=aspect)))
+
+    assert media.video is not None
+    assert media.video.display_width == 1920
+
+
+def test_a_cover_image_is_not_the_video() -> None:
+    media = parse_probe(answer(SOUND, picture(disposition={"attached_pic": 1})))
+
+    assert media.video is None
+    assert media.audio is not None
+
+
+def test_matroska_keeps_a_streams_duration_in_a_tag() -> None:
+    media = parse_probe(answer(picture(tags={"DURATION": "00:01:02.500000000"}), duration=None))
+
+    assert media.duration_seconds == pytest.approx(62.5)
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [
+        (answer(), "not_a_video"),
+        (answer({"codec_type": "subtitle", "codec_name": "srt"}), "not_a_video"),
+        (answer(picture(width=20000, height=20000)), "picture_too_large"),
+        (answer(picture(pix_fmt="")), "unsupported_codec"),
+        (answer(picture(), duration="90001"), "video_too_long"),
+    ],
+)
+def test_what_cannot_be_processed_is_refused_for_good(report: bytes, code: str) -> None:
+    with pytest.raises(SourceRejected) as refused:
+        parse_probe(report)
+
+    assert refused.value.failure_code == code
+
+
+def test_an_unreadable_answer_is_worth_another_attempt() -> None:
+    with pytest.raises(AttemptFailed):
+        parse_probe(b"{")

@@ -1,0 +1,90 @@
+"""The one doorway for processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from worker.process import ProcessTimedOut, run, running
+
+
+async def test_exit_code_output_and_errors_are_kept() -> None:
+    done = await run(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], timeout_seconds=10)
+
+    assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", "err")
+
+
+async def test_the_environment_of_the_worker_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+
+    done = await run(["/usr/bin/env"], timeout_seconds=10)
+
+    assert b"hush" not in done.stdout
+
+
+async def test_a_process_that_takes_too_long_is_killed() -> None:
+    with pytest.raises(ProcessTimedOut):
+        await run(["/bin/sleep", "100"], timeout_seconds=0.2)
+
+
+async def test_a_flood_on_stderr_is_bounded() -> None:
+    script = "import sys\nfor i in range(20000): print('x' * 200, i, file=sys.stderr)"
+
+    done = await run([sys.executable, "-c", script], timeout_seconds=30)
+
+    assert done.exit_code == 0
+    assert len(done.stderr) < 40_000
+    assert done.stderr.endswith("19999")
+
+
+async def test_the_whole_group_is_gone_when_the_block_is_left() -> None:
+    script = "trap '' TERM; sleep 100 & echo $!; wait; wait"
+    async with running(["/bin/sh", "-c", script]) as process:
+        grandchild = int(await anext(process.lines()))
+        assert is_alive(grandchild)
+
+    assert not is_alive(process.pid)
+    async with asyncio.timeout(5):
+        while is_alive(grandchild):  # noqa: ASYNC110  # reaped by init, which tells nobody
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_worker_killed_with_kill_9_leaves_no_process() -> None:
+    script = (
+        "import asyncio\nfrom worker.process import running\n"
+        "async def main():\n"
+        "    async with running(['/bin/sleep', '100']) as process:\n"
+        "        print(process.pid, flush=True)\n"
+        "        await asyncio.sleep(100)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        assert is_alive(child)
+
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(timeout=10)
+
+    deadline = time.monotonic() + 5
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(child)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie that waits for init is dead."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
