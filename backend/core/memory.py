@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
-from backend.core.errors import ObjectNotFound, SourceChanged, UploadVanished
+from backend.core.errors import ObjectNotFound, SourceChanged, StoreError, UploadVanished
 from backend.core.store import (
     LIST_PAGE,
     PLAIN,
@@ -112,6 +112,8 @@ class MemoryStore:
                 raise UploadVanished
             return
         received = self._parts(key, upload_id)
+        if any(_etag(received.get(part.number, b"")) != part.etag for part in parts):
+            raise StoreError(f"completing the upload {key}: a part is missing or another")
         self._store(key, b"".join(received[part.number] for part in parts))
         del self._uploads[key, upload_id]
 

@@ -29,7 +29,6 @@ class StoreServer:
     access_key: str
     secret_key: str
     checks_signatures: bool = True
-    answers_preflight: bool = True
 
 
 def free_port() -> int:

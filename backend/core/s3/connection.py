@@ -16,7 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from backend.core.errors import ConfigurationError, StoreError
 from backend.core.presign import Credentials, Presigner
-from backend.core.s3.body import send_in_pieces
+from backend.core.s3.body import send_from_where_it_lies
 from backend.core.s3.bucket import Clients, S3Store
 from backend.core.s3.doorway import translated
 from backend.core.settings import StoreSettings
@@ -25,6 +25,7 @@ from backend.core.store import Buckets
 if TYPE_CHECKING:
     from types_aiobotocore_s3.literals import BucketLocationConstraintType
 
+SDK_ATTEMPTS = 5
 CREATE_TIMEOUT_SECONDS = 10.0
 CREDENTIALS_REFRESH_SECONDS = 60.0
 
@@ -80,8 +81,12 @@ class S3Buckets(Buckets):
 
 
 @asynccontextmanager
-async def open_buckets(settings: StoreSettings) -> AsyncIterator[S3Buckets]:
+async def open_buckets(
+    settings: StoreSettings, *, sdk_attempts: int = SDK_ATTEMPTS
+) -> AsyncIterator[S3Buckets]:
     """Open both buckets on one shared pool of connections, and close it at the end. Does no store I/O itself.
+
+    `sdk_attempts` is how often the SDK sends what may be repeated blindly before it gives up.
 
     Raises:
         ConfigurationError: there are no credentials, or half of them.
@@ -98,7 +103,7 @@ async def open_buckets(settings: StoreSettings) -> AsyncIterator[S3Buckets]:
         )
     endpoint = _plain_url(settings.s3_endpoint_url)
     # Hashing bodies costs more CPU than sending them; the few small ones that decide races are hashed.
-    retrying = _config(settings, attempts=5, sign_bodies=False)
+    retrying = _config(settings, attempts=sdk_attempts, sign_bodies=False)
     once = _config(settings, attempts=1, sign_bodies=True)
     region = settings.aws_region
     async with (
@@ -107,7 +112,8 @@ async def open_buckets(settings: StoreSettings) -> AsyncIterator[S3Buckets]:
         session.create_client("s3", region_name=region, endpoint_url=endpoint, config=once) as client_once,
     ):
         clients = Clients(client, client_once)
-        client.meta.events.register("before-send.s3", send_in_pieces)
+        send_from_where_it_lies(client)
+        send_from_where_it_lies(client_once)
         client_once.meta.events.register("before-call.s3.PutObject", _give_up_early)
         public = _plain_url(settings.s3_public_endpoint_url) or endpoint
         # us-east-1 is the region that must not be named.

@@ -1,0 +1,387 @@
+"""What the S3 store makes of answers that are lost, late, cut or lies."""
+
+import gc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from backend.core.errors import (
+    ConfigurationError,
+    ObjectNotFound,
+    SourceChanged,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+    UploadVanished,
+)
+from backend.core.s3 import S3Buckets, S3Store, configure_cors, ensure_buckets, open_buckets
+from backend.core.store import PresignedGet, Store, UploadedPart
+from tests.lab.buckets import store_settings
+from tests.lab.faulty import HANG_UP, Answer, FaultyServer, Request, error, faulty
+from tests.lab.server import StoreServer, free_port
+
+MINE = b"my nonce"
+PARTS = [UploadedPart(1, "a" * 32, 7), UploadedPart(2, "b" * 32, 3)]
+TAKEN = error(412, "PreconditionFailed")
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[FaultyServer]:
+    async with faulty() as server:
+        yield server
+
+
+@pytest.fixture
+async def opened(lab: FaultyServer) -> AsyncIterator[S3Buckets]:
+    async with open_buckets(store_settings(lab.server), sdk_attempts=2) as buckets:
+        yield buckets
+
+
+@pytest.fixture
+def store(opened: S3Buckets) -> S3Store:
+    return opened.raw
+
+
+class Register:
+    """One object with create-only writes, whose first answers to PUT can be replaced."""
+
+    def __init__(self, *puts: tuple[bool, Answer], body: bytes | None = None) -> None:
+        self._puts = list(puts)
+        self.body = body
+
+    def __call__(self, request: Request) -> Answer:
+        if request.method == "GET":
+            return error(404, "NoSuchKey") if self.body is None else Answer(body=self.body)
+        applied, answer = self._puts.pop(0) if self._puts else (True, None)
+        if self.body is not None:
+            return answer or TAKEN
+        self.body = request.body if applied else None
+        return answer or Answer()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [HANG_UP, error(500, "InternalError"), error(503, "SlowDown"), error(409, "ConditionalRequestConflict")],
+)
+async def test_a_create_whose_answer_was_lost_is_recognised_as_ours(
+    lab: FaultyServer, store: Store, lost: Answer
+) -> None:
+    lab.behaviour = Register((True, lost))
+
+    assert await store.create("k", MINE) is True
+
+
+async def test_a_412_after_our_own_success_is_recognised_as_ours(lab: FaultyServer, store: Store) -> None:
+    lab.behaviour = Register(body=MINE)
+
+    assert await store.create("k", MINE) is True
+
+
+async def test_a_412_for_a_rivals_object_is_a_defeat(lab: FaultyServer, store: Store) -> None:
+    lab.behaviour = Register(body=b"the rival's nonce")
+
+    assert await store.create("k", MINE) is False
+
+
+@pytest.mark.parametrize(
+    "refusal", [error(409, "ConditionalRequestConflict"), error(503, "SlowDown"), HANG_UP, TAKEN]
+)
+async def test_a_create_that_nobody_won_is_tried_again(
+    lab: FaultyServer, store: Store, refusal: Answer
+) -> None:
+    lab.behaviour = register = Register((False, refusal))
+
+    assert await store.create("k", MINE) is True
+    assert register.body == MINE
+
+
+async def test_a_create_that_stays_doubtful_says_so(lab: FaultyServer, store: Store) -> None:
+    lab.behaviour = Register(*[(False, error(409, "ConditionalRequestConflict"))] * 50)
+
+    with pytest.raises(StoreUnavailable):
+        await store.create("k", MINE)
+    assert lab.count("PUT") == 5
+
+
+async def test_the_sdk_sends_a_conditional_put_only_once_between_two_looks(
+    lab: FaultyServer, store: Store
+) -> None:
+    lab.behaviour = Register((False, error(503, "SlowDown")))
+
+    await store.create("k", MINE)
+
+    assert [request.method for request in lab.requests] == ["PUT", "GET", "PUT"]
+    assert all(request.headers["if-none-match"] == "*" for request in lab.requests if request.method == "PUT")
+
+
+async def test_a_create_that_is_denied_is_not_tried_again(lab: FaultyServer, store: Store) -> None:
+    lab.behaviour = lambda request: error(403, "AccessDenied")
+
+    with pytest.raises(StoreDenied):
+        await store.create("k", MINE)
+    assert len(lab.requests) == 1
+
+
+async def test_a_store_without_conditional_writes_is_no_doubt_but_an_error(
+    lab: FaultyServer, store: Store
+) -> None:
+    lab.behaviour = lambda request: error(501, "NotImplemented")
+
+    with pytest.raises(StoreError) as caught:
+        await store.create("k", MINE)
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert len(lab.requests) == 1
+
+
+async def test_a_passing_fault_of_a_put_is_repeated(lab: FaultyServer, store: Store) -> None:
+    answers = [error(503, "SlowDown"), Answer()]
+    lab.behaviour = lambda request: answers.pop(0)
+    body = bytes(range(256)) * 4096
+
+    await store.put("k", body)
+
+    assert [request.body == body for request in lab.requests] == [True, True]
+
+
+@pytest.mark.parametrize("cut_to", [0, 1, 99_999])
+async def test_a_body_that_is_cut_never_looks_like_the_end(
+    lab: FaultyServer, store: Store, cut_to: int
+) -> None:
+    lab.behaviour = lambda request: Answer(
+        206, b"x" * 100_000, {"Content-Range": "bytes 0-99999/100000"}, cut_to
+    )
+
+    with pytest.raises(StoreUnavailable):
+        async for _ in store.read("k"):
+            pass
+    with pytest.raises(StoreUnavailable):
+        await store.get("k")
+
+
+async def test_a_store_that_ignores_ranges_is_not_read_from_its_start(
+    lab: FaultyServer, store: Store
+) -> None:
+    lab.behaviour = lambda request: Answer(200, b"0123456789")
+
+    with pytest.raises(StoreUnavailable, match="ignores ranges"):
+        async for _ in store.read("k", 5):
+            pass
+
+
+async def test_an_etag_is_compared_whether_quoted_or_not(lab: FaultyServer, store: Store) -> None:
+    lab.behaviour = lambda request: Answer(206, b"x", {"Content-Range": "bytes 0-0/1", "ETag": "abc"})
+
+    assert [chunk async for chunk in store.read("k", etag="abc")] == [b"x"]
+    with pytest.raises(SourceChanged):
+        async for _ in store.read("k", etag="def"):
+            pass
+
+
+class Completing:
+    """Answers to completing an upload, to HEAD of its object and to listing its parts."""
+
+    def __init__(self, answer: Answer, *, size_bytes: int | None, upload_open: bool) -> None:
+        self._answer = answer
+        self._size_bytes = size_bytes
+        self._upload_open = upload_open
+
+    def __call__(self, request: Request) -> Answer:
+        if request.method == "POST":
+            return self._answer
+        if request.method == "HEAD":
+            if self._size_bytes is None:
+                return Answer(404)
+            return Answer(headers={"Content-Length": str(self._size_bytes)})
+        return Answer(body=b"<ListPartsResult/>") if self._upload_open else error(404, "NoSuchUpload")
+
+
+DOUBTFUL = [
+    pytest.param(error(200, "InternalError"), id="200 with an error"),
+    pytest.param(error(500, "InternalError"), id="500"),
+    pytest.param(HANG_UP, id="lost"),
+]
+
+
+@pytest.mark.parametrize("answer", [*DOUBTFUL, pytest.param(error(404, "NoSuchUpload"), id="404")])
+async def test_a_doubtful_completion_is_a_success_when_the_object_is_there(
+    lab: FaultyServer, store: Store, answer: Answer
+) -> None:
+    lab.behaviour = Completing(answer, size_bytes=10, upload_open=False)
+
+    await store.complete_upload("k", "u", PARTS)
+
+    assert lab.count("POST") == 1
+
+
+@pytest.mark.parametrize("answer", [*DOUBTFUL, pytest.param(error(404, "NoSuchUpload"), id="404")])
+@pytest.mark.parametrize("size_bytes", [None, 9])
+async def test_a_doubtful_completion_has_vanished_when_upload_and_object_are_gone(
+    lab: FaultyServer, store: Store, answer: Answer, size_bytes: int | None
+) -> None:
+    lab.behaviour = Completing(answer, size_bytes=size_bytes, upload_open=False)
+
+    with pytest.raises(UploadVanished):
+        await store.complete_upload("k", "u", PARTS)
+
+
+@pytest.mark.parametrize("answer", DOUBTFUL)
+async def test_a_completion_that_failed_is_tried_again_while_the_upload_is_open(
+    lab: FaultyServer, store: Store, answer: Answer
+) -> None:
+    lab.behaviour = Completing(answer, size_bytes=None, upload_open=True)
+
+    with pytest.raises(StoreUnavailable):
+        await store.complete_upload("k", "u", PARTS)
+    assert lab.count("POST") == 5
+
+
+async def test_a_completion_may_come_without_an_etag(lab: FaultyServer, store: Store) -> None:
+    xml = b"<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>"
+    lab.behaviour = Completing(Answer(body=xml), size_bytes=10, upload_open=False)
+
+    await store.complete_upload("k", "u", PARTS)
+
+
+async def test_a_refused_object_of_a_batch_is_deleted_by_itself(lab: FaultyServer, store: Store) -> None:
+    refused = b"<DeleteResult><Error><Key>b</Key><Code>InternalError</Code></Error></DeleteResult>"
+    lab.behaviour = lambda request: Answer(body=refused) if request.method == "POST" else Answer(204)
+
+    await store.delete_many(["a", "b"])
+
+    assert [request.target.rpartition("/")[2] for request in lab.requests if request.method == "DELETE"] == [
+        "b"
+    ]
+
+
+async def test_a_batch_that_is_refused_for_good_is_an_error(lab: FaultyServer, store: Store) -> None:
+    refused = b"<DeleteResult><Error><Key>b</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+    denied = error(403, "AccessDenied")
+    lab.behaviour = lambda request: Answer(body=refused) if request.method == "POST" else denied
+
+    with pytest.raises(StoreDenied):
+        await store.delete_many(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (error(403, "AccessDenied"), StoreDenied),
+        (error(403, "RequestTimeTooSkewed"), StoreDenied),
+        (error(400, "InvalidAccessKeyId"), StoreDenied),
+        (error(400, "RequestTimeout"), StoreUnavailable),
+        (error(404, "NoSuchBucket"), StoreError),
+        (error(404, "NoSuchKey"), ObjectNotFound),
+        (Answer(200, b"this is no XML"), StoreUnavailable),
+        (Answer(500, b"<html>a proxy's page</html>"), StoreUnavailable),
+    ],
+)
+async def test_every_answer_becomes_one_of_our_errors(
+    lab: FaultyServer, store: Store, answer: Answer, expected: type[StoreError]
+) -> None:
+    lab.behaviour = lambda request: answer
+
+    with pytest.raises(StoreError) as caught:
+        await store.list_page("")
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is not None
+
+
+async def test_a_store_that_is_not_there_is_unavailable() -> None:
+    nowhere = StoreServer("nowhere", f"http://127.0.0.1:{free_port()}", "test", "test")
+
+    async with open_buckets(store_settings(nowhere), sdk_attempts=1) as buckets:
+        with pytest.raises(StoreUnavailable):
+            await buckets.raw.create("k", MINE)
+
+
+async def test_a_list_without_the_stores_date_is_refused(lab: FaultyServer, store: Store) -> None:
+    xml = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    lab.behaviour = lambda request: Answer(body=xml, headers={"Date": ""})
+
+    with pytest.raises(StoreUnavailable, match="no date"):
+        await store.list_page("")
+
+
+async def test_errors_hold_no_secret(lab: FaultyServer, store: Store) -> None:
+    lab.behaviour = lambda request: error(403, "SignatureDoesNotMatch")
+
+    with pytest.raises(StoreDenied) as caught:
+        await store.get("k")
+    assert "Signature=" not in caught.value.message
+
+
+async def test_a_bucket_that_another_process_creates_meanwhile_is_fine(
+    lab: FaultyServer, opened: S3Buckets
+) -> None:
+    heads = [Answer(404), Answer(200), Answer(200)]
+    owned = error(409, "BucketAlreadyOwnedByYou")
+    lab.behaviour = lambda request: heads.pop(0) if request.method == "HEAD" else owned
+
+    await ensure_buckets(opened)
+
+
+async def test_a_bucket_of_somebody_else_is_denied(lab: FaultyServer, opened: S3Buckets) -> None:
+    taken = error(409, "BucketAlreadyExists")
+    lab.behaviour = lambda request: Answer(404) if request.method == "HEAD" else taken
+
+    with pytest.raises(StoreDenied):
+        await ensure_buckets(opened)
+
+
+@pytest.mark.parametrize("answer", [error(501, "NotImplemented"), error(403, "AccessDenied")])
+async def test_a_store_that_refuses_cors_is_used_all_the_same(
+    lab: FaultyServer, opened: S3Buckets, answer: Answer
+) -> None:
+    lab.behaviour = lambda request: answer
+
+    assert await configure_cors(opened) is False
+
+
+async def test_half_a_pair_of_credentials_stops_the_start(lab: FaultyServer) -> None:
+    half = store_settings(lab.server).model_copy(update={"aws_secret_access_key": None})
+
+    with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY"):
+        async with open_buckets(half):
+            pass
+
+
+async def test_presigned_urls_name_the_public_endpoint(lab: FaultyServer) -> None:
+    public = store_settings(lab.server).model_copy(
+        update={"s3_public_endpoint_url": "https://media.example:8443/", "s3_video_bucket": "films"}
+    )
+
+    async with open_buckets(public) as buckets:
+        url = buckets.video.presign_get("a b.mp4", PresignedGet(60))
+
+    assert url.startswith("https://media.example:8443/films/a%20b.mp4?X-Amz-Algorithm=AWS4-HMAC-SHA256&")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "start"),
+    [
+        ("films", "https://films.s3.eu-west-1.amazonaws.com/k?"),
+        ("my.films", "https://s3.eu-west-1.amazonaws.com/my.films/k?"),
+    ],
+)
+async def test_presigned_urls_of_aws_name_the_bucket_in_the_host(
+    lab: FaultyServer, bucket: str, start: str
+) -> None:
+    aws = store_settings(lab.server).model_copy(
+        update={"s3_endpoint_url": None, "s3_video_bucket": bucket, "aws_region": "eu-west-1"}
+    )
+
+    async with open_buckets(aws) as buckets:
+        assert buckets.video.presign_get("k", PresignedGet(60)).startswith(start)
+
+
+async def test_readers_that_stop_early_give_their_connections_back(lab: FaultyServer, store: Store) -> None:
+    body = b"x" * 1_000_000
+    lab.behaviour = lambda request: Answer(206, body, {"Content-Range": "bytes 0-999999/1000000"})
+
+    for _ in range(70):  # more than the pool holds
+        reading = store.read("k")
+        await anext(reading)
+        await reading.aclose()
+    gc.collect()
+
+    assert lab.count("GET") == 70

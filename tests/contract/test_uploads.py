@@ -1,0 +1,145 @@
+"""What every store owes its callers: multipart uploads."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backend.core.errors import ObjectNotFound, StoreError, UploadVanished
+from backend.core.store import MIN_PART_BYTES, ObjectHeaders, Store, UploadedPart
+from tests.contract.conftest import Subject
+
+FIRST = bytes(range(256)) * (MIN_PART_BYTES // 256)
+LAST = b"the last part may be short"
+
+
+async def _two_parts(store: Store, key: str) -> tuple[str, list[UploadedPart]]:
+    upload_id = await store.open_upload(key)
+    parts = await asyncio.gather(
+        store.put_part(key, upload_id, 1, FIRST), store.put_part(key, upload_id, 2, LAST)
+    )
+    return upload_id, parts
+
+
+async def test_parts_sent_together_become_one_object(store: Store) -> None:
+    upload_id, parts = await _two_parts(store, "k")
+
+    await store.complete_upload("k", upload_id, parts)
+
+    assert (await store.get("k")).body == FIRST + LAST
+    assert [part.size_bytes for part in parts] == [len(FIRST), len(LAST)]
+
+
+async def test_no_object_is_seen_before_the_upload_is_complete(store: Store) -> None:
+    await _two_parts(store, "k")
+
+    with pytest.raises(ObjectNotFound):
+        await store.head("k")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_a_part_may_be_any_kind_of_bytes(store: Store, kind: type) -> None:
+    upload_id = await store.open_upload("k")
+
+    part = await store.put_part("k", upload_id, 1, kind(FIRST))
+    await store.complete_upload("k", upload_id, [part])
+
+    assert (await store.get("k")).body == FIRST
+
+
+async def test_a_part_that_is_sent_again_replaces_the_first(store: Store) -> None:
+    upload_id, (first, _) = await _two_parts(store, "k")
+
+    again = await store.put_part("k", upload_id, 2, b"sent again")
+    await store.complete_upload("k", upload_id, [first, again])
+
+    assert (await store.get("k")).body == FIRST + b"sent again"
+
+
+async def test_completing_again_succeeds(store: Store) -> None:
+    upload_id, parts = await _two_parts(store, "k")
+
+    await store.complete_upload("k", upload_id, parts)
+    await store.complete_upload("k", upload_id, parts)
+
+    assert (await store.head("k")).size_bytes == len(FIRST) + len(LAST)
+
+
+async def test_completing_what_was_dropped_says_that_it_vanished(store: Store) -> None:
+    upload_id, parts = await _two_parts(store, "k")
+    await store.abort_upload("k", upload_id)
+
+    with pytest.raises(UploadVanished):
+        await store.complete_upload("k", upload_id, parts)
+
+
+async def test_an_older_object_is_not_taken_for_the_result_of_a_vanished_upload(store: Store) -> None:
+    await store.put("k", b"older")
+    upload_id, parts = await _two_parts(store, "k")
+    await store.abort_upload("k", upload_id)
+
+    with pytest.raises(UploadVanished):
+        await store.complete_upload("k", upload_id, parts)
+
+
+async def test_a_part_for_a_dropped_upload_says_that_it_vanished(subject: Subject) -> None:
+    if subject.server and subject.server.name == "moto":
+        subject.lacks("answers 500 instead of NoSuchUpload")
+    upload_id = await subject.store.open_upload("k")
+    await subject.store.abort_upload("k", upload_id)
+
+    with pytest.raises(UploadVanished):
+        await subject.store.put_part("k", upload_id, 1, LAST)
+
+
+async def test_dropping_an_upload_is_repeatable(store: Store) -> None:
+    upload_id, _ = await _two_parts(store, "k")
+
+    await store.abort_upload("k", upload_id)
+    await store.abort_upload("k", upload_id)
+
+    assert [upload async for upload in store.list_uploads("")] == []
+
+
+async def test_dropping_a_completed_upload_leaves_the_object(store: Store) -> None:
+    upload_id, parts = await _two_parts(store, "k")
+    await store.complete_upload("k", upload_id, parts)
+
+    await store.abort_upload("k", upload_id)
+
+    assert (await store.head("k")).size_bytes == len(FIRST) + len(LAST)
+
+
+async def test_completing_with_a_part_that_was_never_sent_is_refused(subject: Subject) -> None:
+    upload_id, (first, _) = await _two_parts(subject.store, "k")
+
+    with pytest.raises(StoreError):
+        await subject.store.complete_upload("k", upload_id, [first, UploadedPart(3, "0" * 32, 1)])
+
+
+async def test_open_uploads_are_listed_by_prefix(subject: Subject) -> None:
+    store = subject.store
+    wanted = {(key, await store.open_upload(key)) for key in ("p/a", "p/b", "p/b")}
+    await store.open_upload("q/c")
+    done = await store.open_upload("p/done")
+    await store.complete_upload("p/done", done, [await store.put_part("p/done", done, 1, LAST)])
+
+    found = [upload async for upload in store.list_uploads("p/")]
+
+    assert {(upload.key, upload.upload_id) for upload in found} == wanted
+    assert len(found) == len(wanted)
+    if subject.server and subject.server.name == "moto":
+        return  # it gives one fixed date to all uploads
+    assert all(abs(upload.initiated - datetime.now(UTC)) < timedelta(seconds=10) for upload in found)
+
+
+async def test_a_video_of_many_parts_keeps_their_order(store: Store) -> None:
+    upload_id = await store.open_upload("k", ObjectHeaders(content_type="video/mp4"))
+    bodies = [bytes([number]) * MIN_PART_BYTES for number in range(1, 5)]
+
+    parts = await asyncio.gather(
+        *(store.put_part("k", upload_id, number, body) for number, body in enumerate(bodies, start=1))
+    )
+    await store.complete_upload("k", upload_id, parts)
+
+    assert (await store.get("k")).body == b"".join(bodies)

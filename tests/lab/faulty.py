@@ -1,0 +1,99 @@
+"""An S3 server that misbehaves on purpose: each request is answered by a function of the test's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.lab.server import StoreServer
+
+DATE = "Sat, 21 Nov 2026 12:00:00 GMT"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`cut_to` sends only so many bytes of the body that the headers announce."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_to: int | None = None
+
+
+HANG_UP = Answer(status=0)
+"""Close the connection without an answer."""
+
+
+def error(status: int, code: str) -> Answer:
+    return Answer(status, f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode())
+
+
+Behaviour = Callable[[Request], Answer]
+
+
+@dataclass(slots=True)
+class FaultyServer:
+    server: StoreServer
+    behaviour: Behaviour = field(default=lambda request: error(404, "NoSuchKey"))
+    requests: list[Request] = field(default_factory=list)
+
+    def count(self, method: str) -> int:
+        return sum(request.method == method for request in self.requests)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await _read(reader)
+            self.requests.append(request)
+            answer = self.behaviour(request)
+            if answer.status:
+                writer.write(_rendered(request, answer))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client went away, which is its right
+        finally:
+            writer.close()
+
+
+async def _read(reader: asyncio.StreamReader) -> Request:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+    method, target, _ = head[0].split(" ")
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
+    }
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Request(method, target, headers, body)
+
+
+def _rendered(request: Request, answer: Answer) -> bytes:
+    headers = {
+        "Content-Length": str(len(answer.body)),
+        "Date": DATE,
+        "Last-Modified": DATE,
+        "Connection": "close",
+        **answer.headers,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    body = b"" if request.method == "HEAD" else answer.body[: answer.cut_to]
+    return f"HTTP/1.1 {answer.status} Whatever\r\n{lines}\r\n".encode() + body
+
+
+@asynccontextmanager
+async def faulty() -> AsyncIterator[FaultyServer]:
+    faulty_server: FaultyServer
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await faulty_server.answer(reader, writer)
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    faulty_server = FaultyServer(StoreServer("faulty", f"http://127.0.0.1:{port}", "test", "test"))
+    async with listening:
+        yield faulty_server
