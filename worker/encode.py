@@ -6,6 +6,7 @@ ffmpeg runs inside the attempt's directory, so all file names here are plain wor
 from collections.abc import Sequence
 from pathlib import Path
 
+from worker.devices import VideoDevice
 from worker.ladder import AAC_BPS, OPUS_BPS, EncodingPlan, Rung, VideoStream
 from worker.probe import GUARDS, MediaInfo
 
@@ -28,10 +29,10 @@ def pipe_name(rendition: str) -> str:
 
 
 def encoder_arguments(
-    ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float
+    ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, device: VideoDevice
 ) -> Sequence[str]:
     """Return argv. `url` is the loopback source; outputs are `pipe_name`s, the WebM and the poster."""
-    outputs = [_video_output(plan, stream, segment_seconds) for stream in plan.video]
+    outputs = [_video_output(plan, stream, segment_seconds, device) for stream in plan.video]
     if plan.has_audio:
         outputs.append(("-map", "[aac]", *_aac(), *_fragmented(), pipe_name("aac")))
     if not plan.video:
@@ -43,14 +44,15 @@ def encoder_arguments(
         *("-hide_banner", "-nostdin", "-v", "error", "-y"),
         # machine-readable progress on stdout, twice a second
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
+        *device.options,
         *GUARDS,
         *("-i", url),
-        *("-filter_complex", filter_graph(plan, media)),
+        *("-filter_complex", filter_graph(plan, media, device)),
         *(word for output in outputs for word in output),
     )
 
 
-def filter_graph(plan: EncodingPlan, media: MediaInfo) -> str:
+def filter_graph(plan: EncodingPlan, media: MediaInfo, device: VideoDevice) -> str:
     """Return the one graph that feeds every output. ffmpeg turns rotated pictures itself, before it."""
     chains: list[str] = []
     if media.video is not None and plan.fps is not None:
@@ -63,7 +65,7 @@ def filter_graph(plan: EncodingPlan, media: MediaInfo) -> str:
             f"[0:{media.video_index}]{deinterlace}fps=fps={plan.fps}:start_time=0,"
             f"split={len(rungs) + 1}{ports}[sposter]"
         )
-        chains += [_rung_chain(plan, rung) for rung in rungs]
+        chains += [_rung_chain(plan, rung, device) for rung in rungs]
         chains.append(_poster_chain(rungs[-1], media.duration_seconds))
     if media.audio is not None:
         # gaps are filled with silence, and audio that ends early goes on as silence to the end of the picture
@@ -75,12 +77,12 @@ def filter_graph(plan: EncodingPlan, media: MediaInfo) -> str:
     return ";".join(chains)
 
 
-def _rung_chain(plan: EncodingPlan, rung: Rung) -> str:
+def _rung_chain(plan: EncodingPlan, rung: Rung, device: VideoDevice) -> str:
     streams = [stream for stream in plan.video if stream.rung == rung]
     ports = "".join(f"[{stream.name}]" for stream in streams)
     # scaled once per rung, whatever the number of codecs; 8 bit 4:2:0 is what every player decodes
     return (
-        f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p,"
+        f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,{device.upload},"
         f"split={len(streams)}{ports}"
     )
 
@@ -97,8 +99,10 @@ def _poster_chain(top: Rung, duration_seconds: float | None) -> str:
     )
 
 
-def _video_output(plan: EncodingPlan, stream: VideoStream, segment_seconds: float) -> tuple[str, ...]:
-    video = ("-map", f"[{stream.name}]", *_video_codec(stream), *_keyframes(segment_seconds))
+def _video_output(
+    plan: EncodingPlan, stream: VideoStream, segment_seconds: float, device: VideoDevice
+) -> tuple[str, ...]:
+    video = ("-map", f"[{stream.name}]", *_video_codec(stream, device), *_keyframes(segment_seconds))
     if stream is not plan.webm_video:
         return (*video, *_fragmented(), pipe_name(stream.name))
     audio = ("-map", "[opus]", *_opus()) if plan.has_audio else ()
@@ -110,7 +114,9 @@ def _video_output(plan: EncodingPlan, stream: VideoStream, segment_seconds: floa
     return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
 
 
-def _video_codec(stream: VideoStream) -> tuple[str, ...]:
+def _video_codec(stream: VideoStream, device: VideoDevice) -> tuple[str, ...]:
+    if device.encoder != "software":
+        return device.codec_arguments(stream.codec, stream.max_bps)
     # capped CRF: constant quality, few bits for easy content, and no peak that starves a player's buffer
     quality = ("-crf", str(stream.crf), "-maxrate", str(stream.max_bps), "-bufsize", str(2 * stream.max_bps))
     if stream.codec == "av1":

@@ -20,6 +20,7 @@ from backend.core.records import Job, OutputObject, Rendition, Stage
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
+from worker.devices import SOFTWARE, VideoDevice
 from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
 from worker.faults import Faults
 from worker.ladder import EncodingPlan, plan_encoding
@@ -38,8 +39,6 @@ log = structlog.get_logger(__name__)
 
 WATCHDOG_SECONDS = 1.0
 FILE_CHUNK_BYTES = 1024 * 1024
-SOFTWARE = "software"
-
 T = TypeVar("T")
 
 
@@ -50,10 +49,12 @@ class EncodingProfile:
     codecs: tuple[Codec, ...] = ("av1", "h264")
     segment_seconds: float = 4.0
     stall_seconds: float = 120.0
+    device: VideoDevice = SOFTWARE
 
     @classmethod
-    def of(cls, settings: WorkerSettings) -> Self:
-        return cls(settings.rendition_codecs, settings.segment_seconds, settings.stall_seconds)
+    def of(cls, settings: WorkerSettings, device: VideoDevice = SOFTWARE) -> Self:
+        """`device` comes from `worker.encoders.choose_device`."""
+        return cls(settings.rendition_codecs, settings.segment_seconds, settings.stall_seconds, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class _Attempt:
         for name in plan.names:
             os.mkfifo(self._directory / pipe_name(name), 0o600)
         segment = self._profile.segment_seconds
-        encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment)
+        encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.device)
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
         async with (
             running(packager, cwd=self._directory) as packaging,
@@ -192,7 +193,7 @@ class _Attempt:
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
         duration = media.duration_seconds or 0.0
-        return Transcoded(duration, plan.qualities, plan.renditions, objects, SOFTWARE)
+        return Transcoded(duration, plan.qualities, plan.renditions, objects, self._profile.device.encoder)
 
     async def _chunks(self, path: Path) -> AsyncIterator[bytes]:
         with path.open("rb") as file:
@@ -237,7 +238,7 @@ class _Attempt:
                 duration_seconds=media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
-                encoder=SOFTWARE,
+                encoder=self._profile.device.encoder,
             )
         )
 

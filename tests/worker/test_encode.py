@@ -1,0 +1,81 @@
+"""ffmpeg's and the packager's command lines."""
+
+from fractions import Fraction
+from pathlib import Path
+
+from backend.core.records import TranscodeOptions
+from worker.devices import SOFTWARE, VideoDevice
+from worker.encode import encoder_arguments, filter_graph
+from worker.ladder import EncodingPlan, plan_encoding
+from worker.package import packager_arguments
+from worker.probe import AudioInfo, MediaInfo, VideoInfo
+
+MEDIA = MediaInfo(
+    10.0,
+    VideoInfo(1920, 1080, "h264", "yuv420p", Fraction(24), Fraction(24), interlaced=False),
+    1,
+    AudioInfo("aac", 6, 48000),
+    0,
+)
+URL = "http://127.0.0.1:1/secret/source"
+
+
+def plan() -> EncodingPlan:
+    return plan_encoding(MEDIA, ("av1", "h264"), TranscodeOptions(crf=28, cpu_used=4))
+
+
+def arguments(device: VideoDevice = SOFTWARE) -> list[str]:
+    return list(encoder_arguments(Path("ffmpeg"), plan(), MEDIA, URL, 4.0, device))
+
+
+def test_the_guards_stand_before_the_source() -> None:
+    argv = arguments()
+
+    for guard in ("-protocol_whitelist", "-format_whitelist", "-codec_whitelist", "-max_pixels"):
+        assert argv.index(guard) < argv.index("-i")
+
+
+def test_the_source_is_decoded_once_and_scaled_once_per_rung() -> None:
+    graph = filter_graph(plan(), MEDIA, SOFTWARE)
+
+    assert arguments().count("-i") == 1
+    assert graph.count("[0:1]") == graph.count("[0:0]") == 1
+    assert graph.count("scale=") == 3 + 1  # the rungs and the poster
+
+
+def test_every_encoder_forces_keyframes_at_segment_boundaries() -> None:
+    argv = arguments()
+
+    assert argv.count("-force_key_frames") == argv.count("expr:gte(t,n_forced*4)") == 6
+    assert argv.count("libsvtav1") == argv.count("libx264") == 3
+
+
+def test_options_of_the_job_become_arguments() -> None:
+    argv = arguments()
+    av1 = argv.index("libsvtav1")
+
+    assert argv[av1 + 1 : av1 + 5] == ["-preset", "4", "-crf", "28"]
+
+
+def test_interlaced_pictures_are_deinterlaced() -> None:
+    video = VideoInfo(1920, 1080, "h264", "yuv420p", Fraction(25), Fraction(25), interlaced=True)
+    media = MediaInfo(10.0, video, 0, None, None)
+
+    assert "bwdif" in filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
+
+
+def test_hardware_takes_the_place_of_every_software_encoder() -> None:
+    argv = arguments(VideoDevice("vaapi", Path("/dev/dri/renderD128")))
+
+    assert argv.count("h264_vaapi") == argv.count("av1_vaapi") == 3
+    assert not {"libsvtav1", "libx264"} & set(argv)
+    assert argv.index("-vaapi_device") < argv.index("-i")
+
+
+def test_the_packager_shares_segments_between_hls_and_dash() -> None:
+    argv = packager_arguments(Path("packager"), plan(), Path("/pipes"), "http://127.0.0.1:1/s/", 4.0)
+
+    streams = [word for word in argv if word.startswith("in=")]
+    assert len(streams) == 7
+    assert "segment_template=http://127.0.0.1:1/s/media/av1-360p/$Number%05d$.m4s" in streams[0].split(",")
+    assert "--event_to_vod_on_end_of_stream" in argv
