@@ -1,0 +1,125 @@
+"""Object keys: what is built can be parsed, what is not ours is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.core import keys
+from backend.core.errors import BadRequest
+from backend.core.ids import new_id
+
+ids = st.builds(new_id, st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1))
+numbers = st.integers(0, 999_999_999)
+requests = st.builds(keys.request_name, ids, numbers)
+VIDEO = new_id(1, 1)
+
+
+@given(video_id=ids, number=numbers)
+def test_a_request_tells_its_video_and_number(video_id: str, number: int) -> None:
+    request = keys.request_name(video_id, number)
+
+    assert keys.video_of_request(request) == video_id
+    assert keys.request_number(request) == number
+
+
+@given(request=requests, generation=numbers)
+def test_lease_keys_are_parsed_as_they_were_built(request: str, generation: int) -> None:
+    parsed = keys.parse_lease(keys.lease(request, generation))
+
+    assert (parsed.request, parsed.generation) == (request, generation)
+    assert parsed.key == keys.lease(request, generation)
+    assert parsed.key.startswith(keys.leases_of(request))
+
+
+@given(request=requests)
+def test_marker_keys_are_parsed_as_they_were_built(request: str) -> None:
+    assert keys.parse_marker(keys.marker(request)) == request
+
+
+@given(first=ids, second=ids)
+def test_the_catalog_lists_the_newest_video_first(first: str, second: str) -> None:
+    assert keys.video_of_catalog_entry(keys.catalog_entry(first)) == first
+    assert (keys.catalog_entry(first) < keys.catalog_entry(second)) == (second < first)
+
+
+@given(request=requests, generation=numbers, token=st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True))
+def test_the_run_of_an_output_is_found_in_its_key(request: str, generation: int, token: str) -> None:
+    video_id = keys.video_of_request(request)
+    run = keys.run_name(request, generation, token)
+
+    key = keys.run_prefix(video_id, run) + keys.MASTER_PLAYLIST
+
+    assert keys.run_of_key(video_id, key) == run
+    assert key.startswith(keys.runs_of_request(video_id, request))
+    assert key.startswith(keys.video_prefix(video_id))
+
+
+def test_records_belong_to_no_run() -> None:
+    for key in (keys.video_record(VIDEO), keys.status(VIDEO), keys.result(VIDEO, VIDEO)):
+        assert keys.run_of_key(VIDEO, key) is None
+
+
+def test_the_runs_of_one_request_are_not_those_of_another() -> None:
+    tenth = keys.run_prefix(VIDEO, keys.run_name(keys.request_name(VIDEO, 10), 0, "t"))
+
+    assert not tenth.startswith(keys.runs_of_request(VIDEO, keys.request_name(VIDEO, 1)))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "queue/", f"queue/{VIDEO}/", f"queue/{VIDEO}.0", f"queue/{VIDEO}.01", f"leases/{VIDEO}", "queue/x"],
+)
+def test_what_is_no_marker_is_refused(key: str) -> None:
+    with pytest.raises(BadRequest):
+        keys.parse_marker(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [f"leases/{VIDEO}", f"leases/{VIDEO}/", f"leases/{VIDEO}/00", f"leases/{VIDEO}/-1", f"queue/{VIDEO}"],
+)
+def test_what_is_no_lease_is_refused(key: str) -> None:
+    with pytest.raises(BadRequest):
+        keys.parse_lease(key)
+
+
+@pytest.mark.parametrize(
+    "path", [keys.MASTER_PLAYLIST, keys.DASH_MANIFEST, keys.DOWNLOAD, "av1-1080p/00001.m4s"]
+)
+def test_the_paths_of_outputs_are_accepted(path: str) -> None:
+    assert keys.parse_asset_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        "..",
+        "a/../b",
+        "a/./b",
+        ".hidden",
+        "a/.b",
+        "a\\b",
+        "a%2e%2e",
+        "a b",
+        "a\n",
+        "ü",
+        "a?b",
+    ],
+)
+def test_paths_that_could_become_others_are_refused(path: str) -> None:
+    with pytest.raises(BadRequest):
+        keys.parse_asset_path(path)
+
+
+@given(st.text(max_size=300))
+def test_an_accepted_path_stays_below_its_prefix(path: str) -> None:
+    try:
+        accepted = keys.parse_asset_path(path)
+    except BadRequest:
+        return
+    assert all(segment and not segment.startswith(".") for segment in accepted.split("/"))
+    assert len(accepted) <= 200

@@ -1,0 +1,94 @@
+"""Records: they survive the bucket, rolling upgrades, and nothing else."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from backend.core.records import (
+    Job,
+    Lease,
+    RecordUnreadable,
+    Stage,
+    Status,
+    StatusWord,
+    Video,
+    Visibility,
+)
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+VIDEO = Video(id="v", title="Ünïcode", filename="a.mp4", size_bytes=5, created_at=NOW)
+
+
+def _job() -> Job:
+    return Job(id="v", request="v", source="uploads/v.orig", source_size_bytes=5, created_at=NOW)
+
+
+def test_a_record_comes_back_as_it_was() -> None:
+    lease = Lease(job=_job(), owner="w", run="r0-0-x", attempt=1)
+
+    assert Video.from_json(VIDEO.to_json()) == VIDEO
+    assert Lease.from_json(lease.to_json()) == lease
+
+
+def test_fields_of_a_newer_version_are_ignored() -> None:
+    newer = VIDEO.to_json().replace(b"{", b'{"mood": "happy", ', 1)
+
+    assert Video.from_json(newer) == VIDEO
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"schema_version": 2}', b"\xff\xfe"])
+def test_what_is_no_record_says_so(body: bytes) -> None:
+    with pytest.raises(RecordUnreadable):
+        Video.from_json(body)
+
+
+def test_a_newer_schema_is_refused() -> None:
+    newer = VIDEO.to_json().replace(b'"schema_version":1', b'"schema_version":2')
+
+    with pytest.raises(RecordUnreadable, match="not a readable Video"):
+        Video.from_json(newer)
+
+
+def test_a_changed_copy_leaves_the_original() -> None:
+    public = VIDEO.but(visibility=Visibility.PUBLIC)
+
+    assert (VIDEO.visibility, public.visibility) == (Visibility.PRIVATE, Visibility.PUBLIC)
+    with pytest.raises(ValidationError):
+        VIDEO.but(size_bytes=-1)
+
+
+def test_records_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValidationError):
+        VIDEO.title = "other"  # type: ignore[misc]
+
+
+def test_equal_jobs_differ_by_their_nonce() -> None:
+    assert _job().nonce != _job().nonce
+
+
+def test_a_status_agrees_with_its_stage() -> None:
+    queued = Status.queued("v", NOW)
+    later = NOW + timedelta(seconds=90)
+
+    encoding = queued.at_stage(Stage.TRANSCODING, later, attempt=1)
+    complete = encoding.at_stage(Stage.COMPLETE, later + timedelta(seconds=10), progress=1.0)
+
+    assert (queued.status, queued.current_stage_index) == (StatusWord.QUEUED, 0)
+    assert (encoding.status, encoding.current_stage_index) == (StatusWord.PROCESSING, 1)
+    assert (encoding.elapsed_seconds, encoding.attempt) == (90.0, 1)
+    assert (complete.status, complete.elapsed_seconds) == (StatusWord.DONE, 100.0)
+
+
+def test_a_failed_status_stays_at_the_stage_where_it_failed() -> None:
+    encoding = Status.queued("v", NOW).at_stage(Stage.TRANSCODING, NOW)
+
+    failed = encoding.at_stage(Stage.FAILED, NOW)
+
+    assert (failed.status, failed.current_stage_index) == (StatusWord.ERROR, 1)
+
+
+def test_a_clock_that_went_back_gives_no_negative_time() -> None:
+    status = Status.queued("v", NOW).at_stage(Stage.TRANSCODING, NOW - timedelta(seconds=5))
+
+    assert status.elapsed_seconds == 0
