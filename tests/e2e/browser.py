@@ -1,0 +1,86 @@
+"""What the end-to-end tests do in a browser, in the words of a viewer."""
+
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from playwright.sync_api import ConsoleMessage, Page, Request
+
+from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE_SECONDS = 30.0
+RESULTS = REPOSITORY / "test-results"
+
+
+class Visit:
+    """One page of the site, and what went wrong on it that nobody would see."""
+
+    def __init__(self, page: Page, product: Product) -> None:
+        self.page = page
+        self.product = product
+        self.script_errors: list[str] = []
+        self.foreign_requests: list[str] = []
+        self._own = {urlsplit(product.url).netloc, urlsplit(product.environment["S3_ENDPOINT_URL"]).netloc}
+        page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        page.on("pageerror", lambda error: self.script_errors.append(str(error)))
+        page.on("console", self._note_message)
+        page.on("request", self._note_request)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.product.url + path)
+
+    def sign_in(self) -> None:
+        """Follow the link that `make run` prints."""
+        self.open(f"/#token={ADMIN_TOKEN}")
+        self.page.get_by_role("button", name="Sign out").wait_for()
+
+    def until(self, holds: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait in the browser's own time. The page's policy forbids `wait_for_function`, which needs eval."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self.page.inner_text("body")
+            self.page.wait_for_timeout(50)
+
+    def position(self) -> float:
+        """The player's position in seconds, -1 while there is none."""
+        seconds: float = self.page.evaluate("() => document.querySelector('video')?.currentTime ?? -1")
+        return seconds
+
+    def decoded_frames(self) -> int:
+        frames: int = self.page.evaluate(
+            "() => document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
+        )
+        return frames
+
+    def height(self) -> int:
+        pixels: int = self.page.evaluate("() => document.querySelector('video').videoHeight")
+        return pixels
+
+    def seek(self, seconds: float) -> None:
+        self.page.evaluate("seconds => { document.querySelector('video').currentTime = seconds }", seconds)
+
+    def until_playing(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait for the first frames, and until the position has advanced by a second from there."""
+        self.until(lambda: self.position() > 0 and self.decoded_frames() > 0, seconds)
+        begin = self.position()
+        self.until(lambda: self.position() > begin + 1, seconds)
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        # Chromium logs every 4xx; those are the API's answers, which the tests look at themselves.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.script_errors.append(message.text)
+
+    def _note_request(self, request: Request) -> None:
+        url = urlsplit(request.url)
+        if url.scheme in {"http", "https", "ws", "wss"} and url.netloc not in self._own:
+            self.foreign_requests.append(request.url)

@@ -1,0 +1,81 @@
+"""A real browser on the real product: API and worker as processes, Ceph RGW as the store."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.e2e.browser import FLAGS, Visit
+from tests.lab.clips import make_clip
+from tests.lab.product import REPOSITORY, Product, product_on
+from tests.lab.server import StoreServer
+
+SITE = REPOSITORY / "frontend" / "dist"
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium on the PATH")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    if not (SITE / "index.html").is_file():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("the site is not built: make build")
+    logs = tmp_path_factory.mktemp("logs")
+    with product_on(
+        rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
+    ) as running:
+        running.start_api()
+        running.start_worker()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "colours.mp4", seconds=24, width=1280, height=720)
+
+
+@pytest.fixture(scope="module")
+def video(product: Product, clip: Path) -> str:
+    """The clip, ready in 360p and 720p."""
+    video_id = product.upload(clip, title="Colours")
+    product.wait_for(video_id, status="done", seconds=120)
+    return video_id
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    fresh = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield fresh
+    fresh.close()
+
+
+@pytest.fixture
+def visit(product: Product, context: BrowserContext) -> Iterator[Visit]:
+    """A browser that is not signed in. At the end nothing may have gone wrong unseen."""
+    yield from _visit(context.new_page(), product)
+
+
+@pytest.fixture
+def phone(product: Product, browser: Browser) -> Iterator[Visit]:
+    context = browser.new_context(viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
+    yield from _visit(context.new_page(), product)
+    context.close()
+
+
+def _visit(page: Page, product: Product) -> Iterator[Visit]:
+    visit = Visit(page, product)
+    yield visit
+    assert visit.script_errors == []
+    assert visit.foreign_requests == []

@@ -1,0 +1,150 @@
+"""The watch page in Chromium: while a video is encoded, afterwards, by HLS and DASH, for guests."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Route
+
+from tests.e2e.browser import RESULTS, Visit
+from tests.lab.product import ADMIN_TOKEN
+
+pytestmark = pytest.mark.heavy
+
+
+def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finished_and_on_through_the_end(
+    visit: Visit, clip: Path
+) -> None:
+    visit.sign_in()
+    page = visit.page
+    page.set_input_files("input[type=file]", clip)
+    page.get_by_label(f"Title of {clip.name}").fill("Seen early")
+    page.get_by_role("link", name="Watch", exact=True).click()
+    uploaded = time.monotonic()
+    video_id = page.url.rpartition("/")[2]
+
+    visit.until(lambda: visit.position() > 0, 60)
+    first_frame = time.monotonic()
+    with visit.product.client() as client:
+        assert client.get(f"/api/videos/{video_id}/status").json()["status"] == "processing"
+    assert page.get_by_role("region", name="Encoding progress").is_visible()
+
+    page.evaluate(
+        "() => { window.loads = 0;"
+        " document.querySelector('video').addEventListener('emptied', () => { window.loads += 1 }) }"
+    )
+    page.get_by_role("link", name="Download WebM").wait_for(timeout=120_000)
+    done = time.monotonic()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "first-frame.txt").write_text(
+        f"seconds from upload to first frame {first_frame - uploaded:.1f}, to done {done - uploaded:.1f}\n"
+    )
+    visit.until(lambda: visit.position() > 23, 60)
+    visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
+    assert page.evaluate("() => window.loads") == 0
+    assert page.get_by_role("region", name="Encoding progress").count() == 0
+    assert page.get_by_role("heading", name="Seen early").is_visible()
+
+
+@pytest.mark.parametrize(("query", "manifest"), [("", "master.m3u8"), ("?format=dash", "manifest.mpd")])
+def test_a_ready_video_plays(visit: Visit, video: str, query: str, manifest: str) -> None:
+    manifests: list[str] = []
+    visit.page.on("request", lambda request: manifests.append(request.url.rpartition("/")[2]))
+    visit.sign_in()
+    visit.open(f"/watch/{video}{query}")
+
+    visit.until_playing()
+
+    assert manifest in manifests
+    assert visit.page.get_by_text("The playback stopped").count() == 0
+
+
+def test_switching_to_dash_keeps_the_position(visit: Visit, video: str) -> None:
+    visit.sign_in()
+    visit.open(f"/watch/{video}?t=12")
+    visit.until_playing()
+
+    with visit.page.expect_request(re.compile(r"manifest\.mpd$")):
+        visit.page.get_by_text("DASH", exact=True).click()
+    visit.until(lambda: visit.position() > 14)
+
+    assert visit.page.url.endswith("format=dash")
+    assert visit.position() < 20
+
+
+def test_a_link_with_a_time_begins_there(visit: Visit, video: str) -> None:
+    visit.sign_in()
+    visit.open(f"/watch/{video}?t=0m15s")
+
+    visit.until(lambda: visit.position() > 0)
+
+    assert 15 <= visit.position() < 20
+
+
+def test_the_quality_picker_shows_the_rungs_and_switches_between_them(visit: Visit, video: str) -> None:
+    visit.sign_in()
+    visit.open(f"/watch/{video}")
+    visit.until_playing()
+    page = visit.page
+    rungs = page.locator(".shaka-resolutions .explicit-resolution")
+
+    for height in (360, 720, 360):
+        page.mouse.move(600, 300 + height % 7)
+        if not rungs.first.is_visible():
+            page.locator(".shaka-resolution-button").click()
+        assert [text.split("p")[0] for text in rungs.all_inner_texts()] == ["720", "360"]
+        rungs.filter(has_text=f"{height}p").click()
+        visit.until(lambda height=height: visit.height() == height)
+
+
+def test_a_refused_grant_is_renewed_and_playback_goes_on_where_it_was(visit: Visit, video: str) -> None:
+    events: list[str] = []
+
+    def refuse_until_playback_is_asked_for_again(route: Route) -> None:
+        number = re.search(r"(\d+)\.m4s$", route.request.url)
+        if number and int(number[1]) > 2 and events[-1:] != ["renewed"]:
+            events.append("refused")
+            route.fulfill(status=403, json={"error": "Expired.", "code": "grant_rejected"})
+        else:
+            route.continue_()
+
+    def note_renewal(route: Route) -> None:
+        if "refused" in events:
+            events.append("renewed")
+        route.continue_()
+
+    visit.sign_in()
+    visit.page.route("**/play/**", refuse_until_playback_is_asked_for_again)
+    visit.page.route("**/playback", note_renewal)
+    visit.open(f"/watch/{video}")
+    visit.until_playing()
+    before = visit.position()
+
+    visit.until(lambda: visit.position() > 14)
+
+    assert before < 8
+    assert events[-1] == "renewed"
+    assert visit.page.get_by_text("The playback stopped").count() == 0
+
+
+def test_a_private_video_asks_a_guest_to_sign_in_and_then_plays(visit: Visit, video: str) -> None:
+    visit.open(f"/watch/{video}")
+    visit.page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    assert visit.page.locator("video").count() == 0
+
+    visit.page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+
+    visit.until_playing()
+
+
+def test_a_public_video_plays_for_a_guest(visit: Visit, video: str) -> None:
+    with visit.product.client() as client:
+        client.patch(f"/api/videos/{video}", json={"visibility": "public"}).raise_for_status()
+        visit.open(f"/watch/{video}")
+
+        visit.until_playing()
+
+        assert visit.page.get_by_role("dialog").count() == 0
+        assert visit.page.get_by_role("button", name="Delete").count() == 0
+        client.patch(f"/api/videos/{video}", json={"visibility": "private"}).raise_for_status()

@@ -1,0 +1,121 @@
+"""Signing in, uploading, editing and deleting through the page; what a phone shows."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.browser import RESULTS, Visit
+from tests.lab.product import ADMIN_TOKEN
+
+pytestmark = pytest.mark.heavy
+
+
+def test_the_link_with_the_token_signs_in_and_leaves_no_trace_in_the_address(visit: Visit) -> None:
+    visit.sign_in()
+
+    assert visit.page.url == f"{visit.product.url}/"
+    assert visit.page.evaluate("() => history.length") <= 2
+    visit.page.reload()
+    visit.page.get_by_role("button", name="Sign out").wait_for()
+
+
+def test_a_wrong_token_is_refused_and_signing_out_asks_again(visit: Visit) -> None:
+    page = visit.page
+    visit.open("/")
+    page.get_by_label("Admin token").fill("wrong-token-0123456789")
+    page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+    page.get_by_text("This is not the admin token.").wait_for()
+
+    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign out").click()
+
+    page.get_by_role("dialog").wait_for()
+    assert page.locator(".grid li").count() == 0
+
+
+def test_several_files_are_uploaded_one_after_the_other_and_one_can_be_cancelled(
+    visit: Visit, clip: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.mov"
+    with large.open("wb") as file:
+        file.truncate(4 * 1024**3)
+    visit.sign_in()
+    page = visit.page
+
+    page.set_input_files("input[type=file]", [large, clip])
+    page.get_by_role("progressbar", name="Upload of large").wait_for()
+    assert page.get_by_text("waiting", exact=False).count() == 1
+    page.get_by_role("button", name="Cancel the upload: large").click()
+
+    page.get_by_role("link", name="Watch", exact=True).wait_for()
+    assert page.get_by_label("Title of large.mov").count() == 0
+
+
+def test_what_is_no_video_ends_with_a_reason_that_a_person_understands(visit: Visit, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("These are only notes.\n" * 200)
+    visit.sign_in()
+    page = visit.page
+
+    page.set_input_files("input[type=file]", text)
+    page.get_by_role("link", name="Watch", exact=True).click()
+
+    alert = page.get_by_role("alert").filter(has_text="This video could not be processed.")
+    alert.wait_for(timeout=120_000)
+    assert len(alert.inner_text().splitlines()[-1]) > 20
+    assert page.locator("video").count() == 0
+
+
+def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    visit.sign_in()
+
+    visit.page.set_input_files("input[type=file]", empty)
+
+    visit.page.get_by_text("This file is empty").wait_for()
+
+
+def test_a_video_is_renamed_made_public_and_deleted(visit: Visit, clip: Path) -> None:
+    video = visit.product.upload(clip, title="Draft")
+    visit.sign_in()
+    page = visit.page
+    page.get_by_role("link", name="Draft").click()
+
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title", exact=True).fill("Final")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("heading", name="Final").wait_for()
+    page.get_by_role("switch", name="Public").click()
+    page.get_by_text("Anyone with the link can watch.").wait_for()
+    with visit.product.client() as client:
+        record = client.get(f"/api/videos/{video}").json()
+        assert (record["title"], record["visibility"]) == ("Final", "public")
+
+        page.get_by_role("button", name="Delete", exact=True).click()
+        page.get_by_role("button", name="Delete for good").click()
+        page.get_by_role("heading", name="Your videos").wait_for()
+        assert client.get(f"/api/videos/{video}").status_code == 404
+    visit.open(f"/watch/{video}")
+    page.get_by_text("There is no such video.").wait_for()
+
+
+def test_an_unknown_address_says_so(visit: Visit) -> None:
+    visit.open("/nowhere")
+
+    visit.page.get_by_role("heading", name="There is no page here").wait_for()
+
+
+def test_on_a_phone_everything_fits_and_plays(phone: Visit, video: str) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    phone.sign_in()
+    for name, path in {"home": "/", "watch": f"/watch/{video}", "missing": "/nowhere"}.items():
+        phone.open(path)
+        phone.page.locator("h1").first.wait_for(state="attached")
+        if name == "home":
+            phone.page.locator(".grid img").first.wait_for()
+        if name == "watch":
+            phone.until_playing()
+        phone.page.screenshot(path=RESULTS / f"phone-{name}.png")
+        assert phone.page.evaluate("() => document.documentElement.scrollWidth") == 390
