@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from mimetypes import guess_type
 from pathlib import PurePosixPath
 
 import structlog
@@ -62,7 +63,7 @@ async def ingest(
             title=_clean(said.title) or PurePosixPath(filename).stem,
             filename=filename,
             size_bytes=size_bytes,
-            content_type=_clean(said.content_type) or "application/octet-stream",
+            content_type=_media_type(said.content_type, filename),
             created_at=created_at,
         )
         job = Job(
@@ -90,6 +91,14 @@ def clean_filename(name: str | None) -> str:
 
 def _clean(text: str | None) -> str:
     return _CONTROL.sub("", text or "").strip()[:NAME_LENGTH].strip()
+
+
+def _media_type(said: str | None, filename: str) -> str:
+    """Believe a media type that is one; curl, for one, calls every body a form."""
+    kind = _clean(said).lower()
+    if kind.startswith(("video/", "audio/")):
+        return kind
+    return guess_type(filename)[0] or "application/octet-stream"
 
 
 async def _discard(buckets: Buckets, video_id: str) -> None:

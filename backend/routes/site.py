@@ -34,6 +34,7 @@ async def site(
         raise NotFoundException
     headers = {
         "cache-control": page.cache_control,
+        "content-type": page.content_type,
         "content-security-policy": services.site.content_security_policy,
         "etag": page.etag,
         "vary": "Accept-Encoding",
@@ -45,9 +46,9 @@ async def site(
         body = page.gzipped
         headers["content-encoding"] = "gzip"
     if request.method == HttpMethod.HEAD:
-        headers |= {"content-length": str(len(body)), "content-type": page.content_type}
+        headers["content-length"] = str(len(body))
         return Response(None, headers=headers)
-    return Response(body, media_type=page.content_type, headers=headers)
+    return Response(body, headers=headers)
 
 
 HANDLERS = (site,)

@@ -1,0 +1,150 @@
+"""The application on buckets in memory, with a clock that tests turn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from litestar import Litestar
+from pydantic import SecretStr
+
+from backend.app import create_app
+from backend.core import keys
+from backend.core.memory import MemoryStore
+from backend.core.records import OutputObject, Outputs, Stage, Status
+from backend.core.settings import ApiSettings
+from backend.core.store import Buckets
+
+TOKEN = "a-token-for-tests-0123456789"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+MAX_UPLOAD_BYTES = 1_000_000
+
+
+@dataclass
+class Clock:
+    unix: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.unix
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def buckets() -> Buckets:
+    return Buckets(raw=MemoryStore(), video=MemoryStore())
+
+
+@pytest.fixture
+def site_dir(tmp_path: Path) -> Path:
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def settings(site_dir: Path) -> ApiSettings:
+    return ApiSettings(
+        admin_token=SecretStr(TOKEN),
+        max_upload_bytes=MAX_UPLOAD_BYTES,
+        site_dir=site_dir,
+        cors_origins=("https://friend.example",),
+    )
+
+
+@pytest.fixture
+async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+    @asynccontextmanager
+    async def opened(_: ApiSettings) -> AsyncIterator[Buckets]:
+        yield buckets
+
+    application = create_app(settings, opened, clock)
+    ready, done = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with application.lifespan():
+            ready.set()
+            await done.wait()
+
+    # One task enters and leaves the lifespan, as in a server; fixtures are not sure to.
+    living = asyncio.create_task(live())
+    await ready.wait()
+    yield application
+    done.set()
+    await living
+
+
+@pytest.fixture
+async def anyone(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without credentials."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://vod.example", headers=BEARER
+    ) as client:
+        yield client
+
+
+async def upload(client: httpx.AsyncClient, body: bytes = b"a video", **query: str) -> str:
+    answer = await client.post("/api/videos", content=body, params=query)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def begin_run(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str:
+    """Put the video where its first segments are written; return the run's prefix."""
+    prefix = keys.run_prefix(video_id, run)
+    await buckets.video.put(f"{prefix}hls/master.m3u8", b"#EXTM3U\n#in progress\n")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    status = Status.queued(video_id, now).at_stage(Stage.TRANSCODING, now, playable=True, outputs=prefix)
+    await buckets.video.put(keys.status(video_id), status.to_json())
+    return prefix
+
+
+async def publish(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str:
+    """Publish a run of a few objects; return its prefix."""
+    prefix = keys.run_prefix(video_id, run)
+    bodies = {
+        "hls/master.m3u8": b"#EXTM3U\n",
+        "dash/manifest.mpd": b"<MPD/>",
+        "hls/av1/00001.m4s": b"segment",
+        "download.webm": b"webm",
+        "poster.jpg": b"jpeg",
+    }
+    for path, body in bodies.items():
+        await buckets.video.put(prefix + path, body)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    outputs = Outputs(
+        id=video_id,
+        request=video_id,
+        run=run,
+        requested_at=now,
+        published_at=now,
+        duration_seconds=30,
+        qualities=("360p",),
+        renditions=(),
+        objects=tuple(OutputObject(path=path, size_bytes=len(body)) for path, body in bodies.items()),
+        encoder="software",
+        nonce="n",
+    )
+    await buckets.video.create(keys.result(video_id, video_id), outputs.to_json())
+    return prefix
+
+
+async def stored_keys(buckets: Buckets) -> list[str]:
+    """Every object of both buckets, and open multipart uploads."""
+    found = [info.key async for info in buckets.raw.list_all("")]
+    found += [info.key async for info in buckets.video.list_all("")]
+    found += [f"open upload {upload.key}" async for upload in buckets.raw.list_uploads("")]
+    return found

@@ -1,0 +1,140 @@
+"""Who is let in, on every route there is."""
+
+import httpx
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from backend.auth import COOKIE
+from tests.backend.conftest import TOKEN, Clock, upload
+
+PUBLIC_ROUTES = {
+    "/",
+    "/{path}",
+    "/api/session",
+    "/api/videos/{video_id}/playback",
+    "/healthz",
+    "/play/{grant}/{path}",
+    "/readyz",
+    "/schema",
+    "/schema/openapi.json",
+    "/schema/{path}",
+    "/videos/{video_id}",
+    "/videos/{video_id}/dash/{asset}",
+    "/videos/{video_id}/download",
+    "/videos/{video_id}/hls/{asset}",
+}
+
+
+def _routes(app: Litestar) -> list[tuple[str, str]]:
+    return [
+        (method, route.path_format)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+    ]
+
+
+async def test_every_route_but_the_listed_ones_refuses_a_request_without_token(
+    app: Litestar, anyone: httpx.AsyncClient
+) -> None:
+    guarded = [(method, path) for method, path in _routes(app) if path not in PUBLIC_ROUTES]
+    assert len(guarded) > 8
+    for method, path in guarded:
+        answer = await anyone.request(method, path.replace("{video_id}", "x"))
+        assert answer.status_code == 401, (method, path)
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_public_playback_routes_refuse_a_private_video_and_an_unknown_one_alike(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    private = await upload(admin)
+    unknown = private[:-4] + "0000"
+    for video in (private, unknown):
+        for path in (f"/api/videos/{video}/playback", f"/videos/{video}", f"/videos/{video}/hls/master.m3u8"):
+            assert (await anyone.get(path)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "authorization", ["Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer", f"Bearer {TOKEN}x", "Bearer \xe9"]
+)
+async def test_a_wrong_authorization_is_refused(anyone: httpx.AsyncClient, authorization: str) -> None:
+    headers = {"authorization": authorization.encode("latin-1")}
+    answer = await anyone.get("/api/videos", headers=headers)
+    assert answer.status_code == 401
+
+
+async def _signed_in(client: httpx.AsyncClient) -> dict[str, str]:
+    answer = await client.post("/api/session", json={"token": TOKEN})
+    assert answer.status_code == 204
+    return {"cookie": f"{COOKIE}={answer.cookies[COOKIE]}"}
+
+
+async def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(
+    anyone: httpx.AsyncClient,
+) -> None:
+    answer = await anyone.post("/api/session", json={"token": TOKEN})
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Path=/" in cookie
+    assert TOKEN not in cookie
+
+
+async def test_the_cookie_is_secure_on_https(app: Litestar) -> None:
+    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="https://vod.example") as client:
+        answer = await client.post("/api/session", json={"token": TOKEN})
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+async def test_a_wrong_token_does_not_sign_in(anyone: httpx.AsyncClient) -> None:
+    answer = await anyone.post("/api/session", json={"token": "wrong"})
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_session_opens_the_library_until_it_expires(anyone: httpx.AsyncClient, clock: Clock) -> None:
+    cookie = await _signed_in(anyone)
+    assert (await anyone.get("/api/session", headers=cookie)).status_code == 204
+    assert (await anyone.get("/api/videos", headers=cookie)).status_code == 200
+    clock.unix += 2_592_001
+    anyone.cookies.clear()
+    assert (await anyone.get("/api/videos", headers=cookie)).status_code == 401
+
+
+async def test_signing_out_takes_the_cookie_away(anyone: httpx.AsyncClient) -> None:
+    answer = await anyone.delete("/api/session")
+    assert answer.status_code == 204
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 201),
+        ("http://vod.example", 201),
+        ("https://friend.example", 201),
+        ("https://evil.example", 401),
+        ("null", 401),
+    ],
+)
+async def test_a_session_changes_things_only_from_own_and_allowed_pages(
+    anyone: httpx.AsyncClient, origin: str | None, status: int
+) -> None:
+    headers = await _signed_in(anyone)
+    if origin is not None:
+        headers["origin"] = origin
+    answer = await anyone.post("/api/videos", content=b"x", headers=headers)
+    assert answer.status_code == status
+    assert status == 201 or answer.json()["code"] == "foreign_origin"
+
+
+async def test_cors_lets_only_listed_origins_in(anyone: httpx.AsyncClient) -> None:
+    preflight = {"access-control-request-method": "POST"}
+    friend = await anyone.options("/api/videos", headers={"origin": "https://friend.example", **preflight})
+    stranger = await anyone.options("/api/videos", headers={"origin": "https://evil.example", **preflight})
+    assert friend.headers["access-control-allow-origin"] == "https://friend.example"
+    assert friend.headers["access-control-allow-credentials"] == "true"
+    assert "access-control-allow-origin" not in stranger.headers
