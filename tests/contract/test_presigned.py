@@ -131,12 +131,12 @@ async def test_pages_of_allowed_origins_may_read_ranges(served: S3Buckets) -> No
     assert preflight.headers["Access-Control-Allow-Origin"] in {ORIGIN, "*"}
     assert answer.headers["Access-Control-Allow-Origin"] in {ORIGIN, "*"}
     exposed = answer.headers["Access-Control-Expose-Headers"].lower()
-    assert "content-range" in exposed
+    assert exposed == "*" or "content-range" in exposed
 
 
 async def test_pages_of_other_origins_may_not(server: StoreServer, served: S3Buckets) -> None:
-    if server.name == "moto":
-        pytest.skip("moto answers preflights for every origin")
+    if server.name != "rgw":
+        pytest.skip(f"{server.name} lets pages of every origin in, whatever the bucket's rules say")
     url = await _signed(served, "k", PresignedGet(60))
     await configure_cors(served, [ORIGIN])
 
