@@ -14,6 +14,7 @@ from backend.core.jobs import JobQueue
 from backend.core.logs import configure_logs
 from backend.core.s3 import open_buckets
 from backend.core.settings import WorkerSettings, load
+from worker.encoders import choose_device
 from worker.job import JobRunner
 from worker.loop import work
 from worker.signals import stop_on_signals
@@ -45,6 +46,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     tools = find_tools(settings)
+    device = await choose_device(
+        tools, settings.video_server_encoder, settings.rendition_codecs, settings.video_vaapi_device
+    )
     async with open_buckets(settings) as buckets:
         queue = JobQueue(
             buckets,
@@ -54,7 +58,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(buckets, tools, EncodingProfile.of(settings), _work_dir(settings)),
+            pipeline=Transcoder(buckets, tools, EncodingProfile.of(settings, device), _work_dir(settings)),
             video=buckets.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from worker.transcoder import Progress, Transcoded
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected, StoreUnavailable
@@ -16,6 +15,7 @@ from backend.core.records import Job, LeaseState, OutputObject, Stage
 from tests.core.queue_lab import LEASE_SECONDS, Lab
 from worker.job import JobRunner
 from worker.loop import work
+from worker.transcoder import Progress, Transcoded
 
 TRANSCODED = Transcoded(
     duration_seconds=1,
