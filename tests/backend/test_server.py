@@ -1,0 +1,214 @@
+"""The application under uvicorn, met with raw sockets: clients that lie, stall or go away."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
+
+import httpx
+import pytest
+import uvicorn
+from litestar import Litestar, Request
+from litestar.types import HTTPReceiveMessage, Receive
+from pydantic import SecretStr
+
+from backend.bodies import received
+from backend.core.errors import IncompleteUpload
+from backend.core.settings import ApiSettings
+from backend.core.store import Buckets
+from backend.core.upload import MIB
+from tests.backend.conftest import TOKEN, stored_keys
+from tests.backend.test_play import published
+
+SECONDS = 20.0
+LIMIT = 64 * MIB
+AUTHORIZATION = f"Authorization: Bearer {TOKEN}"
+FORM = "Content-Type: multipart/form-data; boundary=b"
+FORM_HEAD = b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n"
+
+
+@pytest.fixture
+def settings() -> ApiSettings:
+    return ApiSettings(admin_token=SecretStr(TOKEN), max_upload_bytes=LIMIT)
+
+
+@dataclass
+class Connection:
+    """A plain HTTP/1.1 conversation."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send_head(self, request_line: str, *headers: str) -> None:
+        lines = [f"{request_line} HTTP/1.1", "Host: vod.example", *headers, "", ""]
+        await self.send("\r\n".join(lines).encode("latin-1"))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await asyncio.wait_for(self.writer.drain(), SECONDS)
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Return status and body of an answer with a Content-Length."""
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), SECONDS)
+        lines = head.lower().split(b"\r\n")
+        length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
+        return int(head.split()[1]), await asyncio.wait_for(self.reader.readexactly(length), SECONDS)
+
+    def vanish(self) -> None:
+        cast(asyncio.Transport, self.writer.transport).abort()
+
+
+@dataclass
+class Server:
+    port: int
+
+    async def connect(self) -> Connection:
+        return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+@pytest.fixture
+async def server(app: Litestar) -> AsyncIterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
+        running = uvicorn.Server(config)
+        serving = asyncio.create_task(running.serve([listener]))
+        yield Server(listener.getsockname()[1])
+        running.should_exit = True
+        await asyncio.wait_for(serving, SECONDS)
+
+
+async def _until_a_multipart_upload_is_open(buckets: Buckets) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not await stored_keys(buckets):  # noqa: ASYNC110  # a bucket has no events
+            await asyncio.sleep(0.005)
+    assert [key.startswith("open upload") for key in await stored_keys(buckets)] == [True]
+
+
+async def _until_nothing_is_stored(buckets: Buckets) -> None:
+    async with asyncio.timeout(SECONDS):
+        while await stored_keys(buckets):  # noqa: ASYNC110  # a bucket has no events
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "first"),
+    [
+        ("/api/videos", [f"Content-Length: {40 * MIB}"], b""),
+        ("/api/videos", ["Transfer-Encoding: chunked"], f"{40 * MIB:x}\r\n".encode()),
+        ("/api/upload", [f"Content-Length: {40 * MIB}", FORM], FORM_HEAD),
+    ],
+)
+async def test_a_client_that_goes_away_leaves_nothing(
+    server: Server, buckets: Buckets, target: str, headers: list[str], first: bytes
+) -> None:
+    client = await server.connect()
+    await client.send_head(f"POST {target}", AUTHORIZATION, *headers)
+    await client.send(first + bytes(26 * MIB))
+    await _until_a_multipart_upload_is_open(buckets)
+    client.vanish()
+    await _until_nothing_is_stored(buckets)
+
+
+@pytest.mark.parametrize("target", ["/api/videos", "/api/upload"])
+async def test_a_declared_length_over_the_limit_is_refused_before_the_body(
+    server: Server, buckets: Buckets, target: str
+) -> None:
+    client = await server.connect()
+    await client.send_head(f"POST {target}", AUTHORIZATION, FORM, f"Content-Length: {LIMIT + MIB}")
+    status, body = await client.answer()
+    assert status == 413
+    assert b"upload_too_large" in body
+    assert await stored_keys(buckets) == []
+    client.vanish()
+
+
+async def test_an_unauthenticated_upload_is_refused_before_the_body(server: Server) -> None:
+    client = await server.connect()
+    await client.send_head("POST /api/videos", f"Content-Length: {MIB}")
+    assert (await client.answer())[0] == 401
+    client.vanish()
+
+
+async def test_an_endless_chunked_body_is_refused_once_it_passes_the_limit(
+    server: Server, buckets: Buckets
+) -> None:
+    client = await server.connect()
+    await client.send_head("POST /api/videos", AUTHORIZATION, "Transfer-Encoding: chunked")
+    chunk = f"{8 * MIB:x}\r\n".encode() + bytes(8 * MIB) + b"\r\n"
+    for _ in range(LIMIT // (8 * MIB) + 1):
+        await client.send(chunk)
+    status, body = await client.answer()
+    assert status == 413
+    assert b"upload_too_large" in body
+    assert await stored_keys(buckets) == []
+    client.vanish()
+
+
+async def test_a_body_that_ends_before_its_length_is_not_kept(server: Server, buckets: Buckets) -> None:
+    client = await server.connect()
+    await client.send_head("POST /api/videos", AUTHORIZATION, "Content-Length: 100")
+    await client.send(b"x" * 99)
+    client.writer.write_eof()
+    answered = await asyncio.wait_for(client.reader.read(), SECONDS)
+    assert b" 201 " not in answered
+    assert await stored_keys(buckets) == []
+    client.vanish()
+
+
+async def test_a_slow_body_arrives_whole(server: Server, buckets: Buckets) -> None:
+    client = await server.connect()
+    await client.send_head("POST /api/videos", AUTHORIZATION, "Content-Length: 20")
+    for byte in range(20):
+        await client.send(bytes([byte]))
+        await asyncio.sleep(0.002)
+    assert (await client.answer())[0] == 201
+    [source] = [key for key in await stored_keys(buckets) if key.startswith("uploads/")]
+    assert (await buckets.raw.get(source)).body == bytes(range(20))
+    client.vanish()
+
+
+async def test_a_client_that_falls_silent_is_given_up() -> None:
+    async def silence() -> HTTPReceiveMessage:
+        return await asyncio.Future()
+
+    request: Request[object, object, object] = Request(
+        {"type": "http", "headers": []},  # type: ignore[arg-type,typeddict-item]
+        receive=cast(Receive, silence),
+    )
+    with pytest.raises(IncompleteUpload, match="No data"):
+        await anext(received(request, idle_seconds=0.01))  # type: ignore[arg-type]
+
+
+async def test_no_spelling_of_a_path_leaves_the_run(
+    server: Server, admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, _, root = await published(admin, buckets)
+    other, other_prefix, _ = await published(admin, buckets)
+    attempts = [
+        "../status.json",
+        "..%2fstatus.json",
+        "%2e%2e/status.json",
+        f"../../{other}/r0-0-abc/hls/master.m3u8",
+        f"..%2f..%2f{other}%2fvideo.json",
+        f"/{other_prefix}hls/master.m3u8",
+        f"%2f{other_prefix}hls/master.m3u8",
+        "hls//master.m3u8",
+        "hls/./master.m3u8",
+        "hls/%6daster.m3u8",
+        "hls/master.m3u8/",
+        "hls\\master.m3u8",
+        "hls/master.m3u8%00",
+        "hls/master.m3u8;x",
+        ".hidden",
+        "",
+    ]
+    client = await server.connect()
+    await client.send_head(f"GET {root}/hls/master.m3u8")
+    assert (await client.answer())[0] == 200
+    for attempt in attempts:
+        await client.send_head(f"GET {root}/{attempt}")
+        status, body = await client.answer()
+        assert status in (403, 404), attempt
+        assert b"EXTM3U" not in body
+    client.vanish()

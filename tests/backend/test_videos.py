@@ -1,0 +1,163 @@
+"""Uploading, the library and status over HTTP."""
+
+import random
+
+import httpx
+import pytest
+
+from backend.core import keys
+from backend.core.library import delete_video
+from backend.core.records import Job, Stage, Status
+from backend.core.store import Buckets
+from tests.backend.conftest import begin_run, publish, stored_keys, upload
+
+BODY = bytes(range(256)) * 100
+
+
+async def test_a_raw_upload_is_stored_and_queued(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    answer = await admin.post("/api/videos", params={"filename": "my film.mp4"}, content=BODY)
+    links = answer.json()
+    video = links["id"]
+    assert links == {
+        "id": video,
+        "status_url": f"/api/videos/{video}/status",
+        "watch_url": f"/watch/{video}",
+        "playback_url": f"/api/videos/{video}/playback",
+        "download_url": f"/videos/{video}/download",
+        "hls_master_url": f"/videos/{video}/hls/master.m3u8",
+        "dash_manifest_url": f"/videos/{video}/dash/manifest.mpd",
+    }
+    job = Job.from_json((await buckets.raw.get(keys.marker(video))).body)
+    assert (await buckets.raw.get(job.source)).body == BODY
+    assert job.source_size_bytes == len(BODY)
+    record = (await admin.get(f"/api/videos/{video}")).json()
+    assert (record["title"], record["filename"], record["content_type"]) == (
+        "my film",
+        "my film.mp4",
+        "video/mp4",
+    )
+    assert record["status"]["status"] == "queued"
+
+
+@pytest.mark.parametrize("path", ["/api/upload", "/upload/multipart"])
+@pytest.mark.parametrize("title_first", [True, False])
+async def test_a_form_upload_takes_file_and_title_in_any_order(
+    admin: httpx.AsyncClient, buckets: Buckets, path: str, title_first: bool
+) -> None:
+    title, file = ("title", (None, b"A title")), ("file", ("dir/clip.webm", BODY, "video/webm"))
+    answer = await admin.post(path, files=[title, file] if title_first else [file, title])
+    assert answer.status_code == 201
+    video = answer.json()["id"]
+    assert (await buckets.raw.get(keys.upload(video))).body == BODY
+    record = (await admin.get(f"/api/videos/{video}")).json()
+    assert (record["title"], record["filename"]) == ("A title", "clip.webm")
+
+
+async def test_a_form_cut_anywhere_is_the_same_file_or_nothing(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    body = b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n" + BODY + b"\r\n--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    rng = random.Random(1)
+    for length in (len(body), 10, 70, 5000, len(body) - 7):
+        cuts = sorted(rng.randrange(length + 1) for _ in range(20))
+        pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, length], strict=True)]
+
+        async def sent(pieces: list[bytes] = pieces):  # type: ignore[no-untyped-def]
+            for piece in pieces:
+                yield piece
+
+        answer = await admin.post("/api/upload", content=sent(), headers=headers)
+        if length == len(body):
+            assert (await buckets.raw.get(keys.upload(answer.json()["id"]))).body == BODY
+            await delete_video(buckets, answer.json()["id"])
+        else:
+            assert answer.status_code == 400
+        assert await stored_keys(buckets) == []
+
+
+async def test_long_text_fields_and_second_files_are_refused(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    long = await admin.post("/api/upload", files=[("file", b"x"), ("title", (None, b"x" * 5000))])
+    two = await admin.post("/api/upload", files=[("file", b"x"), ("file", b"y")])
+    many = await admin.post("/api/upload", files=[("t", (None, b"x"))] * 30)
+    assert [long.status_code, two.status_code, many.status_code] == [413, 400, 400]
+    assert await stored_keys(buckets) == []
+
+
+async def test_the_library_is_listed_newest_first_page_by_page(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    ids = [await upload(admin, title=str(number)) for number in range(5)]
+    await buckets.video.delete(keys.video_record(ids[2]))
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in range(5):
+        params = {"limit": "2"} if cursor is None else {"limit": "2", "cursor": cursor}
+        page = (await admin.get("/api/videos", params=params)).json()
+        seen += [video["id"] for video in page["videos"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert cursor is None
+    assert seen == sorted(set(ids) - {ids[2]}, reverse=True)
+
+
+async def test_a_page_of_deleted_videos_does_not_end_the_list(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    ids = sorted([await upload(admin) for _ in range(4)])
+    for video in ids[1:]:
+        await buckets.video.delete(keys.video_record(video))
+    page = (await admin.get("/api/videos", params={"limit": 1})).json()
+    assert [video["id"] for video in page["videos"]] == ids[:1]
+
+
+async def test_title_and_visibility_can_be_changed(admin: httpx.AsyncClient) -> None:
+    video = await upload(admin)
+    answer = await admin.patch(f"/api/videos/{video}", json={"title": "New", "visibility": "public"})
+    assert (answer.json()["title"], answer.json()["visibility"]) == ("New", "public")
+    assert (await admin.get(f"/api/videos/{video}")).json() == answer.json()
+
+
+async def test_deleting_leaves_nothing_and_says_404_afterwards(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await publish(buckets, video)
+    assert (await admin.delete(f"/api/videos/{video}")).status_code == 204
+    assert await stored_keys(buckets) == []
+    assert (await admin.delete(f"/api/videos/{video}")).status_code == 404
+
+
+async def test_a_deletion_that_broke_off_can_be_repeated(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video = await upload(admin)
+    await buckets.video.delete(keys.video_record(video))
+    assert (await admin.get(f"/api/videos/{video}")).status_code == 404
+    assert (await admin.delete(f"/api/videos/{video}")).status_code == 204
+    assert await stored_keys(buckets) == []
+
+
+async def test_a_published_result_outweighs_what_status_says(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await begin_run(buckets, video, run="r0-0-loser")
+    prefix = await publish(buckets, video, run="r0-1-winner")
+    status = (await admin.get(f"/api/videos/{video}/status")).json()
+    assert (status["status"], status["stage"], status["outputs"]) == ("done", "complete", prefix)
+
+
+async def test_a_job_snapshot_has_the_error_as_its_message(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    queued = Status.from_json((await buckets.video.get(keys.status(video))).body)
+    error = {"code": "unsupported_media", "message": "Not a video."}
+    failed = queued.but(stage=Stage.FAILED, status="error", error=error)
+    await buckets.video.put(keys.status(video), failed.to_json())
+    status = (await admin.get(f"/api/videos/{video}/status")).json()
+    job = (await admin.get(f"/jobs/{video}")).json()
+    assert status["error"] == error
+    assert job == {**status, "error": "Not a video."}
