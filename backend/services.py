@@ -9,9 +9,9 @@ from litestar.di import NamedDependency
 from backend.auth import Authenticator
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets, PresignedGet
+from backend.frontend import Site
 from backend.grants import Grants, Sessions
 from backend.playback import PlaybackIndex
-from backend.site import Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -82,7 +83,7 @@ async def test_a_crash_while_adding_never_leaves_what_no_page_shows_or_no_delete
         buckets = Buckets(raw=Fused(), video=Fused())
         video, job = _video()
         await buckets.raw.put(job.source, b"x")
-        crashed = await _crash_at(write, buckets, lambda: add_video(buckets, video, job))
+        crashed = await _crash_at(write, buckets, partial(add_video, buckets, video, job))
         found = await _keys(buckets)
         assert (keys.marker(job.request) in found) is not crashed
         if keys.video_record(video.id) in found:
@@ -103,7 +104,7 @@ async def test_a_crash_while_deleting_is_seen_and_can_be_repeated() -> None:
         await add_video(buckets, video, job)
         await buckets.raw.put(keys.dead_letter(f"{video.id}.1"), b"x")
         await buckets.video.put(keys.run_prefix(video.id, "r0-0-a") + "hls/master.m3u8", b"x")
-        crashed = await _crash_at(write, buckets, lambda: delete_video(buckets, video.id))
+        crashed = await _crash_at(write, buckets, partial(delete_video, buckets, video.id))
         if not crashed:
             assert await _keys(buckets) == []
             assert write > 5
