@@ -21,7 +21,7 @@ SMALLEST_PART_BYTES = 8 * MIB
 PLANNED_PARTS = 9000
 """Parts that a size is planned for: below the 10,000 that S3 allows."""
 PARTS_IN_FLIGHT = 4
-BYTES_IN_FLIGHT = 64 * MIB
+BYTES_IN_FLIGHT = 40 * MIB
 """Very large uploads have large parts; fewer of them are sent at a time, but never fewer than one."""
 
 

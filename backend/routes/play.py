@@ -121,7 +121,7 @@ def _redirect(
         "location": location,
         "cache-control": max_age if playable.is_published else IN_PROGRESS_CACHE,
     }
-    return Response(None, status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
+    return Response(b"", status_code=HTTPStatus.TEMPORARY_REDIRECT, media_type="text/plain", headers=headers)
 
 
 def _attachment(title: str, key: str) -> str:
