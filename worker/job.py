@@ -25,6 +25,7 @@ from worker.transcoder import Progress, Transcoded
 log = structlog.get_logger(__name__)
 
 HEARTBEATS_PER_LEASE = 3
+HEARTBEAT_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 600.0
 
@@ -111,16 +112,17 @@ class JobRunner:
         may have the job, and this one must assume so.
         """
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-        renewed = time.monotonic()
+        renewed, pause = time.monotonic(), interval
         while True:
-            await asyncio.sleep(interval)
-            sent = time.monotonic()
+            await asyncio.sleep(pause)
+            sent, pause = time.monotonic(), interval
             try:
-                async with asyncio.timeout(self.lease_seconds):
+                async with asyncio.timeout(interval):
                     await self.queue.renew(claim)
                 renewed = sent
             except (StoreError, TimeoutError) as error:
                 log.warning("heartbeat_failed", error=str(error))
+                pause = min(HEARTBEAT_RETRY_SECONDS, interval)
                 if time.monotonic() - renewed >= self.lease_seconds:
                     raise LeaseLost from error
 
