@@ -1,7 +1,5 @@
 """Grants and sessions: nothing but what was signed is believed."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,15 +56,3 @@ def test_another_secret_and_another_purpose_are_refused() -> None:
     assert _grants("another secret").read(token) is None
     assert not Sessions(SECRET, 300, lambda: NOW).is_valid(token)
     assert _grants().read(Sessions(SECRET, 300, lambda: NOW).issue()) is None
-
-
-def test_fifty_thousand_grants_are_read_in_a_second() -> None:
-    grants = _grants()
-    token, _ = grants.issue(VIDEO)
-    best = 0.0
-    for _ in range(5):
-        begun = time.process_time()
-        for _ in range(2000):
-            grants.read(token)
-        best = max(best, 2000 / (time.process_time() - begun))
-    assert best > 50_000

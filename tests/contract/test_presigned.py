@@ -7,7 +7,7 @@ import pytest
 
 from backend.core.s3 import S3Buckets, configure_cors
 from backend.core.store import ObjectHeaders, PresignedGet
-from tests.lab.server import StoreServer
+from tests.contract.conftest import on_servers_that_check_origins, on_servers_that_check_signatures
 
 BODY = b"0123456789"
 ORIGIN = "https://videos.example"
@@ -74,8 +74,8 @@ async def test_a_presigned_url_may_name_the_downloaded_file(served: S3Buckets) -
     assert answer.headers["Content-Disposition"] == disposition
 
 
-async def test_an_expired_url_is_refused(server: StoreServer, served: S3Buckets) -> None:
-    _needs_signatures(server)
+@on_servers_that_check_signatures
+async def test_an_expired_url_is_refused(served: S3Buckets) -> None:
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     url = await _signed(served, "k", PresignedGet(60, signed_at=an_hour_ago))
 
@@ -91,11 +91,11 @@ async def test_a_url_that_is_signed_in_the_past_lives_from_then_on(served: S3Buc
         assert (await browser.get(url)).status_code == 200
 
 
+@on_servers_that_check_signatures
 @pytest.mark.parametrize(
     ("old", "new"), [("/k?", "/other?"), ("Expires=60", "Expires=600"), ("Signature=", "Signature=0")]
 )
-async def test_a_tampered_url_is_refused(server: StoreServer, served: S3Buckets, old: str, new: str) -> None:
-    _needs_signatures(server)
+async def test_a_tampered_url_is_refused(served: S3Buckets, old: str, new: str) -> None:
     await served.video.put("other", b"secret")
     url = await _signed(served, "k", PresignedGet(60))
 
@@ -105,8 +105,8 @@ async def test_a_tampered_url_is_refused(server: StoreServer, served: S3Buckets,
     assert answer.status_code == 403
 
 
-async def test_a_presigned_url_does_not_allow_writing(server: StoreServer, served: S3Buckets) -> None:
-    _needs_signatures(server)
+@on_servers_that_check_signatures
+async def test_a_presigned_url_does_not_allow_writing(served: S3Buckets) -> None:
     url = await _signed(served, "k", PresignedGet(60))
 
     async with httpx.AsyncClient() as browser:
@@ -134,9 +134,8 @@ async def test_pages_of_allowed_origins_may_read_ranges(served: S3Buckets) -> No
     assert exposed == "*" or "content-range" in exposed
 
 
-async def test_pages_of_other_origins_may_not(server: StoreServer, served: S3Buckets) -> None:
-    if server.name != "rgw":
-        pytest.skip(f"{server.name} lets pages of every origin in, whatever the bucket's rules say")
+@on_servers_that_check_origins
+async def test_pages_of_other_origins_may_not(served: S3Buckets) -> None:
     url = await _signed(served, "k", PresignedGet(60))
     await configure_cors(served, [ORIGIN])
 
@@ -154,8 +153,3 @@ async def test_without_origins_any_page_may_play(served: S3Buckets) -> None:
         answer = await browser.get(url, headers={"Origin": "https://any.example"})
 
     assert answer.headers["Access-Control-Allow-Origin"] in {"*", "https://any.example"}
-
-
-def _needs_signatures(server: StoreServer) -> None:
-    if not server.checks_signatures:
-        pytest.skip(f"{server.name} checks no signatures")

@@ -14,4 +14,4 @@ def moto(directory: Path) -> Iterator[StoreServer]:
     url = f"http://127.0.0.1:{port}"
     argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with running(argv, url=f"{url}/moto-api/", log=directory / "moto.log"):
-        yield StoreServer("moto", url, "test", "test", checks_signatures=False)
+        yield StoreServer("moto", url, "test", "test")

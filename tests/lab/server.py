@@ -22,13 +22,12 @@ class ServerMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoreServer:
-    """How to reach a running store, and what it is known to do otherwise than S3."""
+    """How to reach a running store."""
 
     name: str
     endpoint_url: str
     access_key: str
     secret_key: str
-    checks_signatures: bool = True
 
 
 def free_port() -> int:
@@ -40,7 +39,12 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    argv: Sequence[str | Path], *, url: str, log: Path, environment: Mapping[str, str] | None = None
+    argv: Sequence[str | Path],
+    *,
+    url: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server while the block lasts, from its first answer on `url`; end it by its pid."""
     with log.open("ab") as output:
@@ -50,6 +54,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
+            cwd=directory,
             start_new_session=True,
         )
     try:
