@@ -16,6 +16,7 @@ STORE_PY := $(STORE_VENV)/bin/python
 NODE_PATH := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 NPM := cd frontend && $(NODE_PATH) npm
 SITE := frontend/dist/index.html
+FILM := tests/media/node_modules/.done
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 .PHONY: help setup run dev test test-heavy e2e check format bench build pins ci clean distclean
@@ -35,10 +36,10 @@ test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the d
 	$(PY) -m pytest -m "not heavy"
 	$(NPM) test
 
-test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE)  ## run the tests that need minutes or other services
+test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the tests that need minutes or other services
 	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=15
 
-e2e: $(VENV)/.dev $(STORE_VENV)/.done $(SITE)  ## run the end-to-end tests: real processes and a real browser
+e2e: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the end-to-end tests: real processes and a real browser
 	$(PY) -m pytest tests/e2e --durations=15
 
 check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, Python and site
@@ -52,7 +53,7 @@ format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
 	$(PY) -m ruff format
 
-bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads and playback against plain SDK code
+bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3 on the same store
 	$(PY) -m bench
 
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/
@@ -104,6 +105,12 @@ $(VENV)/.node: $(VENV)/.python infra/node-is-new-enough
 frontend/node_modules/.done: $(VENV)/.node frontend/package.json frontend/package-lock.json
 	@echo "Installing the site's packages"
 	@$(NPM) ci --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+# Real clips for the heavier suites.
+$(FILM): $(VENV)/.node tests/media/package.json tests/media/package-lock.json
+	@echo "Installing the test film"
+	@cd tests/media && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(SITE): frontend/node_modules/.done $(SITE_SOURCES)

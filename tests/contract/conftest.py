@@ -13,8 +13,9 @@ from tests.lab.server import StoreServer
 _RGW = pytest.param("rgw_server", marks=pytest.mark.heavy)
 _SERVERS = ["moto_server", "ministack_server", _RGW]
 
-# Known to differ from S3, so that nothing is asked of them that they cannot answer: moto checks no signatures,
-# says 500 for a vanished upload and gives all uploads one date; moto and MiniStack let every origin in.
+# Known to differ from S3, so that nothing is asked of them that they cannot answer: moto checks no
+# signatures, says 500 for a vanished upload and dates all uploads alike; moto and MiniStack let every
+# origin in.
 on_servers_that_check_signatures = pytest.mark.parametrize(
     "server", ["ministack_server", _RGW], indirect=True
 )

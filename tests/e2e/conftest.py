@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, Visit
-from tests.lab.clips import make_clip
+from tests.lab.clips import big_buck_bunny
 from tests.lab.product import REPOSITORY, Product, product_on
 from tests.lab.server import StoreServer
 
@@ -17,7 +17,7 @@ SITE = REPOSITORY / "frontend" / "dist"
 PHONE = {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     if not (SITE / "index.html").is_file():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("the site is not built: make build")
@@ -41,16 +41,20 @@ def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "colours.mp4", seconds=24, width=1280, height=720)
+@pytest.fixture(scope="session")
+def clip() -> Path:
+    """Half a minute of real film in 1080p."""
+    film = big_buck_bunny()
+    if not film.is_file():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no film: make e2e installs it")
+    return film
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def video(product: Product, clip: Path) -> str:
-    """The clip, ready in 360p and 720p."""
-    video_id = product.upload(clip, title="Colours")
-    product.wait_for(video_id, status="done", seconds=120)
+    """The film, ready in 360p, 720p and 1080p."""
+    video_id = product.upload(clip, title="Big Buck Bunny")
+    product.wait_for(video_id, status="done", seconds=300)
     return video_id
 
 
