@@ -13,7 +13,7 @@ from backend.core import keys
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
 from backend.core.ids import new_id
 from backend.core.library import add_video, delete_video
-from backend.core.records import Job, Video
+from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
 from backend.core.store import Buckets
 from backend.core.upload import finish_even_if_cancelled, store_source
 
@@ -39,6 +39,7 @@ async def ingest(
     *,
     declared_bytes: int | None,
     max_bytes: int,
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Video:
     """Store the bytes and queue the video. Only what this returns may be acknowledged.
@@ -71,6 +72,7 @@ async def ingest(
             request=keys.request_name(video_id),
             source=key,
             source_size_bytes=size_bytes,
+            options=options,
             created_at=created_at,
         )
         await add_video(buckets, video, job)

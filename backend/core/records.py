@@ -84,6 +84,9 @@ class TranscodeOptions(Part):
     cpu_used: CpuUsed | None = None
 
 
+AS_THE_WORKER_CHOOSES = TranscodeOptions()
+
+
 class Job(Record):
     """`queue/<request>`: what is to be done, immutable."""
 
@@ -91,7 +94,7 @@ class Job(Record):
     request: str
     source: str = Field(description="key of the source in the raw bucket")
     source_size_bytes: int = Field(ge=0)
-    options: TranscodeOptions = TranscodeOptions()
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES
     created_at: AwareDatetime
     trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context of the upload")
     nonce: str = Field(default_factory=_new_nonce)

@@ -46,7 +46,7 @@ class ApiSettings(StoreSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="comma-separated origins whose pages may call the API and play from the bucket"
+        (), description="comma-separated origins whose pages may call the API"
     )
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL lives"

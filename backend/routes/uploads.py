@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Annotated
 
 from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import FromQuery
+from litestar.params import FromQuery, QueryParameter
 from pydantic import BaseModel
 
 from backend.bodies import declared_bytes, received
 from backend.core.errors import UploadTooLarge
 from backend.core.ingest import Description, ingest
-from backend.core.records import Video
+from backend.core.records import TranscodeOptions, Video
 from backend.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
 from backend.problems import documented
 from backend.services import FromServices
@@ -23,6 +24,9 @@ _ERRORS = documented(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
+CrfQuery = Annotated[int | None, QueryParameter(ge=0, le=63, description="AV1 quality; lower is better")]
+CpuUsedQuery = Annotated[int | None, QueryParameter(ge=0, le=8, description="AV1 speed; higher is faster")]
+
 _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _TEXT = Schema(type=OpenAPIType.STRING)
 
@@ -82,6 +86,8 @@ async def upload_raw(
     services: FromServices,
     filename: FromQuery[str | None] = None,
     title: FromQuery[str | None] = None,
+    crf: CrfQuery = None,
+    cpu_used: CpuUsedQuery = None,
 ) -> Response[UploadAnswer]:
     """Upload a video as the request's body."""
     said = Description(filename, title, request.headers.get("content-type"))
@@ -91,6 +97,7 @@ async def upload_raw(
         lambda: said,
         declared_bytes=declared_bytes(request),
         max_bytes=services.settings.max_upload_bytes,
+        options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
     )
     return _created(video)
 
@@ -103,7 +110,10 @@ async def upload_raw(
     tags=["uploads"],
 )
 async def upload_form(
-    request: Request[object, object, State], services: FromServices
+    request: Request[object, object, State],
+    services: FromServices,
+    crf: CrfQuery = None,
+    cpu_used: CpuUsedQuery = None,
 ) -> Response[UploadAnswer]:
     """Upload a video as the field `file` of a form; a field `title` is optional."""
     limit = services.settings.max_upload_bytes
@@ -118,6 +128,7 @@ async def upload_form(
         declared_bytes=None,
         # The file is smaller than its form: a known length makes for smaller parts.
         max_bytes=limit if body_bytes is None else min(limit, body_bytes),
+        options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
     )
     return _created(video)
 

@@ -39,6 +39,20 @@ async def test_a_raw_upload_is_stored_and_queued(admin: httpx.AsyncClient, bucke
     assert record["status"]["status"] == "queued"
 
 
+@pytest.mark.parametrize("path", ["/api/videos", "/api/upload"])
+async def test_an_upload_may_choose_quality_and_speed_within_their_bounds(
+    admin: httpx.AsyncClient, buckets: Buckets, path: str
+) -> None:
+    how = {"content": BODY} if path == "/api/videos" else {"files": {"file": BODY}}
+
+    chosen = await admin.post(path, params={"crf": 63, "cpu_used": 0}, **how)  # type: ignore[arg-type]
+    refused = await admin.post(path, params={"crf": 64}, **how)  # type: ignore[arg-type]
+
+    job = Job.from_json((await buckets.raw.get(keys.marker(chosen.json()["id"]))).body)
+    assert (job.options.crf, job.options.cpu_used) == (63, 0)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+
+
 @pytest.mark.parametrize("path", ["/api/upload", "/upload/multipart"])
 @pytest.mark.parametrize("title_first", [True, False])
 async def test_a_form_upload_takes_file_and_title_in_any_order(

@@ -623,7 +623,12 @@ export interface operations {
     };
     ApiUploadUploadForm: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description AV1 quality; lower is better */
+                crf?: number | null;
+                /** @description AV1 speed; higher is faster */
+                cpu_used?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -738,6 +743,10 @@ export interface operations {
             query?: {
                 filename?: string | null;
                 title?: string | null;
+                /** @description AV1 quality; lower is better */
+                crf?: number | null;
+                /** @description AV1 speed; higher is faster */
+                cpu_used?: number | null;
             };
             header?: never;
             path?: never;
@@ -1292,7 +1301,12 @@ export interface operations {
     };
     UploadMultipartUploadForm: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description AV1 quality; lower is better */
+                crf?: number | null;
+                /** @description AV1 speed; higher is faster */
+                cpu_used?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
