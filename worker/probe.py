@@ -110,6 +110,20 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
     return parse_probe(done.stdout)
 
 
+async def can_decode(tools: Tools, url: str, stream: int) -> bool:
+    """Say whether a stream's first frame can be decoded: that a build knows the codec says little."""
+    argv: list[str | Path] = [
+        *(tools.ffprobe, "-v", "error", *GUARDS),
+        *("-select_streams", str(stream), "-read_intervals", "%+#8"),
+        *("-show_entries", "frame=pts", "-of", "csv", url),
+    ]
+    try:
+        done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
+    except ProcessTimedOut:
+        return False
+    return b"frame" in done.stdout
+
+
 def parse_probe(json: bytes) -> MediaInfo:
     """Read ffprobe's JSON. Raises: SourceRejected."""
     try:
@@ -134,12 +148,15 @@ def parse_probe(json: bytes) -> MediaInfo:
     )
 
 
+def undecodable(codec: str) -> SourceRejected:
+    return SourceRejected(
+        f"The codec of this file ({codec or 'unknown'}) cannot be decoded here.", code="unsupported_codec"
+    )
+
+
 def _video_info(stream: "_Stream") -> VideoInfo:
     if not stream.pix_fmt:
-        raise SourceRejected(
-            f"The video codec of this file ({stream.codec_name or 'unknown'}) cannot be decoded here.",
-            code="unsupported_codec",
-        )
+        raise undecodable(stream.codec_name)
     width, height = stream.width, stream.height
     if width * height > MAX_PIXELS:
         raise SourceRejected(f"This video is too large: {width}x{height} pixels.", code="picture_too_large")

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import VodbucketError
-from backend.core.upload import finish_even_if_cancelled
 
 STDERR_TAIL_LINES = 40
 STDERR_LINE_BYTES = 64 * 1024

@@ -25,7 +25,7 @@ from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
 from worker.faults import Faults
 from worker.ladder import EncodingPlan, plan_encoding
 from worker.package import media_playlist, packager_arguments
-from worker.probe import NOT_A_VIDEO, MediaInfo, probe
+from worker.probe import NOT_A_VIDEO, MediaInfo, can_decode, probe, undecodable
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.sink import PackagerSink, headers_of
@@ -120,6 +120,7 @@ class _Attempt:
         self._faults = Faults()
         self._activity = Activity()
         self._fraction = 0.0
+        self._encoded_seconds = 0.0
 
     async def run(self, info: ObjectInfo) -> Transcoded:
         feeder = SourceFeeder(self._buckets.raw, info, self._faults)
@@ -133,7 +134,11 @@ class _Attempt:
             )
             async with sink.serving() as url:
                 self._report(Stage.TRANSCODING, media, plan, sink)
-                await self._guarded(self._encode(source, url, media, plan, sink))
+                try:
+                    await self._guarded(self._encode(source, url, media, plan, sink))
+                except AttemptFailed:
+                    await self._reject_undecodable(source, media)
+                    raise
                 self._fraction = 0.0
                 self._report(Stage.FINALIZING, media, plan, sink)
                 return await self._guarded(self._finalize(media, plan, sink))
@@ -155,19 +160,26 @@ class _Attempt:
             group.create_task(_succeed(encoding, "encoder_failed"))
             group.create_task(_succeed(packaging, "packager_failed"))
 
+    async def _reject_undecodable(self, source: str, media: MediaInfo) -> None:
+        """Tell a file that no attempt could decode from an encoder that broke. Raises: SourceRejected."""
+        kind, stream = (media.video, media.video_index) if media.video else (media.audio, media.audio_index)
+        if self._encoded_seconds or kind is None or stream is None:
+            return
+        if not await self._guarded(can_decode(self._tools, source, stream)):
+            raise undecodable(kind.codec)
+
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> None:
         """Turn ffmpeg's progress into ours."""
-        furthest = 0.0
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
-                if seconds > furthest:
-                    furthest = seconds
+                if seconds > self._encoded_seconds:
+                    self._encoded_seconds = seconds
                     self._activity.touch()
                 if media.duration_seconds:
-                    self._fraction = min(1.0, furthest / media.duration_seconds)
+                    self._fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _finalize(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> Transcoded:

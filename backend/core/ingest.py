@@ -10,12 +10,13 @@ from pathlib import PurePosixPath
 import structlog
 
 from backend.core import keys
+from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
 from backend.core.ids import new_id
 from backend.core.library import add_video, delete_video
 from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
 from backend.core.store import Buckets
-from backend.core.upload import finish_even_if_cancelled, store_source
+from backend.core.upload import store_source
 
 log = structlog.get_logger(__name__)
 

@@ -5,12 +5,12 @@ Owns part sizes, parts in flight, limits and the clean-up after a broken upload.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
 
+from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
 from backend.core.store import PLAIN, ObjectHeaders, Store, UploadedPart
 
@@ -157,11 +157,3 @@ async def _abort(store: Store, key: str, upload_id: str, sending: list[asyncio.T
         await store.abort_upload(key, upload_id)
     except StoreError as error:
         log.warning("upload_abort_failed", key=key, upload_id=upload_id, error=error.message)
-
-
-async def finish_even_if_cancelled(work: Awaitable[None]) -> None:
-    """Run `work` to its end even when this task is cancelled meanwhile, as at shutdown."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)

@@ -159,6 +159,16 @@ async def test_what_is_no_video_is_refused_with_a_sentence(
     assert lab.left_in_work_dir() == []
 
 
+async def test_a_codec_that_cannot_be_decoded_is_refused_at_once(lab: MediaLab, tmp_path: Path) -> None:
+    source = tmp_path / "av1.webm"
+    ffmpeg(*picture(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
+
+    with pytest.raises(SourceRejected, match="av1") as refusal:
+        await lab.transcode(source)
+
+    assert refusal.value.failure_code == "unsupported_codec"
+
+
 @pytest.mark.parametrize(
     "disguise",
     [
