@@ -74,3 +74,26 @@ it('is silent after its undo, an answer under way included', async () => {
   expect(askedAtMs).toHaveLength(1);
   expect(poller.status).toBeNull();
 });
+
+it('asks in one loop alone after a stop and a start around an answer under way', async () => {
+  const { load, askedAtMs } = source(status());
+  const poller = new StatusPoller(load);
+  poller.start()();
+  const stop = poller.start();
+  await vi.advanceTimersByTimeAsync(2_600);
+  expect(askedAtMs).toEqual([0, 0, 1000, 2500]);
+  stop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(askedAtMs).toHaveLength(4);
+});
+
+it('goes on after the undo of an earlier start is called late', async () => {
+  const { load, askedAtMs } = source(status());
+  const poller = new StatusPoller(load);
+  const stopFirst = poller.start();
+  poller.start();
+  await vi.advanceTimersByTimeAsync(500);
+  stopFirst();
+  await vi.advanceTimersByTimeAsync(600);
+  expect(askedAtMs).toEqual([0, 0, 1000]);
+});

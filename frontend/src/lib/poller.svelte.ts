@@ -8,15 +8,20 @@ const STEADY_MS = 2_000;
 const SLOWEST_MS = 15_000;
 const GROWTH = 1.5;
 
+/** One loop of requests: what its undo ends, and nothing else. */
+interface Run {
+  ended: boolean;
+  waitMs: number;
+  timer: ReturnType<typeof setTimeout> | undefined;
+}
+
 export class StatusPoller {
   status = $state.raw<Status | null>(null);
   /** The last request's failure, null after a success. */
   error = $state.raw<unknown>(null);
 
   readonly #load: () => Promise<Status>;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #waitMs = FASTEST_MS;
-  #running = false;
+  #run: Run | undefined;
 
   constructor(load: () => Promise<Status>) {
     this.#load = load;
@@ -26,35 +31,43 @@ export class StatusPoller {
     return this.status !== null && isFinal(this.status);
   }
 
-  /** Begin at once; returns its own undo. */
+  /** Begin at once, in place of an earlier start; returns its own undo. */
   start(): () => void {
-    this.#running = true;
-    this.#waitMs = FASTEST_MS;
-    void this.#ask();
-    return () => {
-      this.#running = false;
-      clearTimeout(this.#timer);
-    };
+    if (this.#run !== undefined) end(this.#run);
+    const run: Run = { ended: false, waitMs: FASTEST_MS, timer: undefined };
+    this.#run = run;
+    void this.#ask(run);
+    return () => end(run);
   }
 
-  async #ask(): Promise<void> {
+  async #ask(run: Run): Promise<void> {
     try {
       const status = await this.#load();
-      if (!this.#running) return;
+      if (run.ended) return;
       const moved = status.progress !== this.status?.progress || status.stage !== this.status.stage;
       this.status = status;
       this.error = null;
       // Status changes at most every 2 s; there is no use in asking more often for long.
-      this.#waitMs = moved ? FASTEST_MS : Math.min(STEADY_MS, this.#waitMs * GROWTH);
+      run.waitMs = moved ? FASTEST_MS : Math.min(STEADY_MS, run.waitMs * GROWTH);
       if (isFinal(status)) return;
     } catch (error) {
-      if (!this.#running) return;
+      if (run.ended) return;
       this.error = error;
       if (error instanceof ApiError && (error.status === 404 || error.status === 401)) return;
-      this.#waitMs = Math.min(SLOWEST_MS, Math.max(STEADY_MS, this.#waitMs * 2));
+      run.waitMs = backOff(run.waitMs);
     }
-    this.#timer = setTimeout(() => void this.#ask(), this.#waitMs);
+    run.timer = setTimeout(() => void this.#ask(run), run.waitMs);
   }
+}
+
+function end(run: Run): void {
+  run.ended = true;
+  clearTimeout(run.timer);
+}
+
+/** Milliseconds to wait after a failure, given those waited before. */
+export function backOff(waitMs: number): number {
+  return Math.min(SLOWEST_MS, Math.max(STEADY_MS, waitMs * 2));
 }
 
 export function isFinal(status: Status): boolean {
