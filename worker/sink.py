@@ -9,12 +9,12 @@ the packager knows only its own loopback address.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
 
-from backend.core.errors import AttemptFailed, BadRequest, StoreDenied, StoreError
+from backend.core.errors import AttemptFailed, BadRequest, StoreDenied, StoreError, VodbucketError
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store import ObjectHeaders, Store
 from worker.faults import Faults
@@ -29,7 +29,8 @@ PLAYLIST_EVERY_SECONDS = 2.0
 TICK_SECONDS = 0.2
 KEPT_VERSIONS = 8
 """Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
-RETRY_DELAYS_SECONDS = (0.2, 1.0, 3.0, 8.0)
+RETRY_DELAYS_SECONDS = (0.2, 1.0, 3.0, 8.0, 15.0, 30.0)
+"""A minute: restarts and failovers of a store are ridden out."""
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 _CONTENT_TYPES = {
@@ -72,6 +73,8 @@ class PackagerSink:
         self._free = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
         self._waiting: dict[str, list[bytes]] = {}
         self._published_at: dict[str, float] = {}
+        self._finishing = asyncio.Event()
+        self._ticker: asyncio.Task[None] | None = None
         self.sizes: dict[str, int] = {}
 
     @property
@@ -84,11 +87,11 @@ class PackagerSink:
         """Yield the URL to write below; on leaving, nothing is in flight any more."""
         async with serve(self._handle) as base:
             self._base = base
-            ticker = asyncio.create_task(self._tick())
+            self._ticker = asyncio.create_task(self._tick())
             try:
                 yield base
             finally:
-                tasks = (ticker, *self._uploads.values())
+                tasks = (self._ticker, *self._uploads.values())
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -96,6 +99,10 @@ class PackagerSink:
     async def finish(self) -> None:
         """Wait for what is in flight and write the last playlists. Raises: AttemptFailed, StoreError."""
         await asyncio.gather(*self._uploads.values())
+        # a growing playlist on its way to the store must arrive before the last one, never after it
+        self._finishing.set()
+        if self._ticker is not None:
+            await self._ticker
         self._faults.check()
         await self._publish(last=True)
         if self._waiting:
@@ -149,23 +156,32 @@ class PackagerSink:
             if earlier is not None:  # the packager rewrites init segments at the end: the last must win
                 await earlier
             await self.put(path, body)
-        except StoreError as error:
-            self._faults.report(error)
+        except Exception as error:  # noqa: BLE001  # nobody awaits this task in time: it must not die in silence
+            self._faults.report(_as_fault(error))
         finally:
             self._free.release()
 
     async def _tick(self) -> None:
+        """Publish until `finish` takes over: the two never publish at the same time."""
         try:
-            while True:
-                await asyncio.sleep(TICK_SECONDS)
+            while not self._finishing.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_SECONDS):
+                        await self._finishing.wait()
+                        return
                 await self._publish()
-        except StoreError as error:
-            self._faults.report(error)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._faults.report(_as_fault(error))
 
     async def _publish(self, *, last: bool = False) -> None:
         """Write what is ready and due: media playlists, then the manifest, then the master."""
         media = [path for path in self._waiting if path not in {MASTER_PLAYLIST, DASH_MANIFEST}]
-        await asyncio.gather(*(self._publish_one(path, last) for path in media))
+        ended = await asyncio.gather(
+            *(self._publish_one(path, last) for path in media), return_exceptions=True
+        )
+        for error in ended:  # only now: nothing is in flight any more
+            if error is not None:
+                raise error
         for path in (DASH_MANIFEST, MASTER_PLAYLIST):
             if path in self._waiting:
                 await self._publish_one(path, last)
@@ -196,3 +212,10 @@ class PackagerSink:
         """Playlists lie one level below the prefix. The packager collapses the slashes of `http://`."""
         base = self._base.encode()
         return body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
+
+
+def _as_fault(error: Exception) -> VodbucketError:
+    if isinstance(error, VodbucketError):
+        return error
+    log.error("output_lost", exc_info=error)
+    return AttemptFailed(f"An output could not be stored: {error!r}.", code="output_lost")
