@@ -47,7 +47,8 @@ def _listen(host: str, port: int) -> socket.socket:
     """Take the address before anything else starts. Raises: ConfigurationError."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        both = host == "::" and socket.has_dualstack_ipv6()  # every address means those of IPv4 too
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigurationError(f"cannot listen on {host}:{port} (HOST, PORT): {reason}") from error

@@ -40,5 +40,7 @@ class AccessLog:
 
 def loggable_path(path: str) -> str:
     """Return the path with the grant of a playback path left out."""
-    _, root, *rest = path.split("/", 3) if path.startswith("/play/") else ("", "")
-    return "/".join(["", root, "…", *rest[1:]]) if root else path
+    segments = [segment for segment in path.split("/") if segment]  # as routing merges slashes
+    if segments[:1] != ["play"]:
+        return path
+    return "/".join(["", "play", "…", *segments[2:]])

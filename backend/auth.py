@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from backend.core.errors import Unauthorized
+from backend.core.errors import Unauthorized, VodbucketError
 from backend.grants import Sessions
 
 PUBLIC = {"public": True}
@@ -25,8 +25,8 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 """Any connection: guards and handlers are handed differently typed ones."""
 
 
-class ForeignOrigin(Unauthorized):
-    """Another site's page cannot use this browser's session."""
+class ForeignOrigin(VodbucketError):
+    """Another site's page cannot use this browser's session; a proxy must pass Host on."""
 
     code = "foreign_origin"
 

@@ -57,7 +57,7 @@ class Site:
             modified = file.stat().st_mtime_ns
             known = self._pages.get(file)
             if known is None or known[0] != modified:
-                known = modified, _page(file.read_bytes(), path)
+                known = modified, _page(file.read_bytes(), file.relative_to(self._directory).as_posix())
                 self._pages[file] = known
         except (OSError, ValueError):
             return None

@@ -16,6 +16,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 from pydantic import BaseModel
 
+from backend.auth import ForeignOrigin
 from backend.core import errors
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], HTTPStatus] = {
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.GrantRejected: HTTPStatus.FORBIDDEN,
+    ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     errors.NotReady: HTTPStatus.CONFLICT,

@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import structlog
+
 from backend.core.errors import VodbucketError
 from backend.core.jobs import JobQueue
 from backend.core.logs import configure_logs
@@ -20,6 +22,9 @@ from worker.loop import work
 from worker.signals import stop_on_signals
 from worker.tools import find_tools
 from worker.transcoder import EncodingProfile, Transcoder
+from worker.workspace import sweep_workspaces
+
+log = structlog.get_logger(__name__)
 
 EXIT_CONFIGURATION = 2
 
@@ -49,6 +54,10 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     device = await choose_device(
         tools, settings.video_server_encoder, settings.rendition_codecs, settings.video_vaapi_device
     )
+    work_dir = settings.work_dir or Path(tempfile.gettempdir())
+    swept = sweep_workspaces(work_dir)
+    if swept:
+        log.info("workspaces_swept", count=swept)
     async with open_buckets(settings) as buckets:
         queue = JobQueue(
             buckets,
@@ -58,7 +67,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(buckets, tools, EncodingProfile.of(settings, device), _work_dir(settings)),
+            pipeline=Transcoder(buckets, tools, EncodingProfile.of(settings, device), work_dir),
             video=buckets.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
@@ -71,10 +80,6 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             concurrency=settings.worker_concurrency,
             drain=drain,
         )
-
-
-def _work_dir(settings: WorkerSettings) -> Path:
-    return settings.work_dir or Path(tempfile.gettempdir())
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class JobRunner:
             log.info("job_published", won=won, qualities=transcoded.qualities)
         except LeaseLost:
             log.warning("lease_lost")
-            await self.queue.discard_run(claim)
+            await self.queue.leave(claim)
         except VideoDeleted:
             log.info("video_deleted")
             await self.queue.discard_deleted(claim)

@@ -1,6 +1,5 @@
 """From received bytes to a queued video: the one verb behind every way to upload."""
 
-import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,14 +13,12 @@ from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
 from backend.core.ids import new_id
 from backend.core.library import add_video, delete_video
+from backend.core.names import clean_filename, clean_text
 from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
 from backend.core.store import Buckets
 from backend.core.upload import store_source
 
 log = structlog.get_logger(__name__)
-
-NAME_LENGTH = 300
-UNNAMED = "video"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ async def ingest(
         filename = clean_filename(said.filename)
         video = Video(
             id=video_id,
-            title=_clean(said.title) or PurePosixPath(filename).stem,
+            title=clean_text(said.title) or PurePosixPath(filename).stem,
             filename=filename,
             size_bytes=size_bytes,
             content_type=_media_type(said.content_type, filename),
@@ -86,19 +83,9 @@ async def ingest(
     return video
 
 
-def clean_filename(name: str | None) -> str:
-    """Return the last component of what a client calls its file, without control characters."""
-    last = re.split(r"[/\\]", _clean(name))[-1]
-    return last or UNNAMED
-
-
-def _clean(text: str | None) -> str:
-    return _CONTROL.sub("", text or "").strip()[:NAME_LENGTH].strip()
-
-
 def _media_type(said: str | None, filename: str) -> str:
     """Believe a media type that is one; curl, for one, calls every body a form."""
-    kind = _clean(said).lower()
+    kind = clean_text(said).lower()
     if kind.startswith(("video/", "audio/")):
         return kind
     return guess_type(filename)[0] or "application/octet-stream"
@@ -109,6 +96,3 @@ async def _discard(buckets: Buckets, video_id: str) -> None:
         await delete_video(buckets, video_id)
     except StoreError as error:
         log.warning("upload_not_discarded", id=video_id, error=error.message)
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -7,6 +7,7 @@ nothing of media. `worker.loop` decides when to call them.
 import random
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -168,6 +169,22 @@ class JobQueue:
         await self._buckets.raw.put(keys.dead_letter(job.request), letter.to_json())
         await self._finish_failed(job, letter)
 
+    async def leave(self, claim: Claim) -> None:
+        """Clean up behind a lost lease: the own run, and the own lease once the job is safe without it.
+
+        A worker that only stopped hearing from the store may still hold the highest generation. That lease is
+        all there is of the job, so it stays for a successor.
+        """
+        records = await self._records(claim.lease.job)
+        if not records.video:
+            await self.discard_deleted(claim)
+        elif records.published:
+            await self._finish(claim.lease.job)
+        else:
+            with suppress(LeaseLost):
+                await self._leases.check(claim)
+        await self.discard_run(claim)
+
     async def discard_run(self, claim: Claim) -> None:
         """Delete what this run wrote, unless a result names it."""
         result = await self._result(claim.lease.job)
@@ -231,7 +248,10 @@ class JobQueue:
             await self.discard_deleted(claim)
             return True
         if records.published:
-            await self._finish(job)
+            try:
+                await self._finish(job)
+            except VideoDeleted:
+                await self.discard_deleted(claim)
             return True
         if claim.generation == 0:
             return False

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+import structlog
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
 from backend.core.errors import InvalidId, ObjectNotFound, VideoNotFound
-from backend.core.records import Job, Outputs, Stage, Status, Title, Video, Visibility
+from backend.core.names import clean_text
+from backend.core.records import Job, Outputs, RecordUnreadable, Stage, Status, Title, Video, Visibility
 from backend.core.status import complete_status
 from backend.core.store import Buckets, Store
+
+log = structlog.get_logger(__name__)
 
 CONCURRENT_READS = 32
 
@@ -36,6 +40,14 @@ class VideoEdit(BaseModel):
 
     title: Title | None = None
     visibility: Visibility | None = None
+
+    @field_validator("title")
+    @classmethod
+    def _printable(cls, title: str | None) -> str | None:
+        cleaned = None if title is None else clean_text(title)
+        if cleaned == "":
+            raise ValueError("must not be empty")
+        return cleaned
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +85,14 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
 
     async def read(video_id: str) -> LibraryItem | None:
         async with reads:
-            with suppress(VideoNotFound):
+            try:
                 return await read_item(buckets, video_id)
-        return None
+            except VideoNotFound:
+                return None
+            except RecordUnreadable as error:
+                # One record of a newer version must not hide all the others.
+                log.warning("record_unreadable", video=video_id, error=error.message)
+                return None
 
     while True:
         page = await buckets.video.list_page(keys.CATALOG, start_after=start_after, limit=limit)
@@ -130,16 +147,18 @@ async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
     changed = video.but(**edit.model_dump(exclude_none=True))
     if changed != video:
         await buckets.video.put(keys.video_record(video_id), changed.to_json())
+        if not await _exists(buckets.video, keys.catalog_entry(video_id)):
+            # A deletion ended between our read and our write, which brought the record back.
+            await delete_video(buckets, video_id)
+            raise VideoNotFound
     return changed
 
 
 async def video_remains(buckets: Buckets, video_id: str) -> bool:
     """Say whether there is anything for `delete_video` to delete."""
-    for key in (keys.video_record(video_id), keys.catalog_entry(video_id)):
-        with suppress(ObjectNotFound):
-            await buckets.video.head(key)
-            return True
-    return False
+    return await _exists(buckets.video, keys.video_record(video_id)) or await _exists(
+        buckets.video, keys.catalog_entry(video_id)
+    )
 
 
 async def delete_video(buckets: Buckets, video_id: str) -> None:
@@ -156,6 +175,14 @@ async def delete_video(buckets: Buckets, video_id: str) -> None:
     await _delete_all(buckets.video, keys.video_prefix(video_id))
     await _delete_all(buckets.raw, keys.dead_letter(video_id))
     await buckets.video.delete(keys.catalog_entry(video_id))
+
+
+async def _exists(store: Store, key: str) -> bool:
+    try:
+        await store.head(key)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 async def _delete_all(store: Store, prefix: str) -> None:

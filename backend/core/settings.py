@@ -52,7 +52,9 @@ class ApiSettings(StoreSettings):
         900, ge=60, le=604_800, description="how long a presigned media URL lives"
     )
     grant_ttl_seconds: int = Field(43_200, ge=60, le=2_592_000, description="how long a playback link lives")
-    session_ttl_seconds: int = Field(2_592_000, ge=300, description="how long a browser stays signed in")
+    session_ttl_seconds: int = Field(
+        2_592_000, ge=300, le=31_536_000, description="how long a browser stays signed in"
+    )
     max_upload_bytes: int = Field(
         200 * 1024**3, ge=1, le=5 * 1024**4, description="largest upload that is accepted"
     )
@@ -65,10 +67,16 @@ class ApiSettings(StoreSettings):
             raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
         return token
 
+    @field_validator("admin_token", mode="before")
+    @classmethod
+    def _without_line_end(cls, token: object) -> object:
+        return token.strip() if isinstance(token, str) else token
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        return _split(value)
+        origins = _split(value)
+        return tuple(one.rstrip("/") for one in origins) if isinstance(origins, tuple) else origins
 
 
 class WorkerSettings(StoreSettings):

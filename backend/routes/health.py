@@ -1,10 +1,19 @@
 """Liveness and readiness."""
 
+import asyncio
+
+import structlog
 from litestar import MediaType, Response, get
 
 from backend.auth import PUBLIC
 from backend.core import keys
+from backend.core.errors import StoreError, StoreUnavailable
 from backend.services import FromServices
+
+log = structlog.get_logger(__name__)
+
+READY_SECONDS = 5.0
+"""Whoever asks for readiness asks again soon: better a clear no than a long wait."""
 
 
 @get("/healthz", opt=PUBLIC, media_type=MediaType.TEXT, sync_to_thread=False, tags=["health"])
@@ -16,8 +25,13 @@ def healthz() -> str:
 @get("/readyz", opt=PUBLIC, media_type=MediaType.TEXT, tags=["health"])
 async def readyz(services: FromServices) -> Response[str]:
     """Say that both buckets can be read."""
-    await services.buckets.raw.list_page(keys.QUEUE, limit=1)
-    await services.buckets.video.list_page(keys.CATALOG, limit=1)
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await services.buckets.raw.list_page(keys.QUEUE, limit=1)
+            await services.buckets.video.list_page(keys.CATALOG, limit=1)
+    except (StoreError, TimeoutError) as error:
+        log.warning("not_ready", error=str(error))
+        raise StoreUnavailable from error
     return Response("ok", media_type=MediaType.TEXT)
 
 

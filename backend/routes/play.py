@@ -51,12 +51,12 @@ async def play(
     try:
         playable = await services.playback.resolve(granted.video_id)
         key = playable.key_of(_literal_path(request, grant))
-    except (VideoNotFound, NotReady, BadRequest):
+        if is_manifest(path):
+            return await _manifest(request, services, playable, key)
+        if request.method == HttpMethod.HEAD:
+            return _described(await services.buckets.video.head(key), _cache_control(playable))
+    except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("There is nothing to play at this address.") from None
-    if is_manifest(path):
-        return await _manifest(request, services, playable, key)
-    if request.method == HttpMethod.HEAD:
-        return _described(await services.buckets.video.head(key), _cache_control(playable))
     return _redirect(services, playable, key, attachment=download)
 
 

@@ -132,7 +132,9 @@ async def _into_play(
         asset = keys.parse_asset_path(path)
     except BadRequest:
         raise ObjectNotFound from None
-    await services.playback.resolve(video_id)
+    playable = await services.playback.resolve(video_id)
+    if path == keys.DOWNLOAD and not playable.is_published:
+        raise NotReady("The WebM is made last: it is not there yet.")
     token, _ = services.grants.issue(video_id)
     return Redirect(
         f"/play/{token}/{asset}{query}",

@@ -116,8 +116,8 @@ async def test_signing_out_takes_the_cookie_away(anyone: httpx.AsyncClient) -> N
         (None, 201),
         ("http://vod.example", 201),
         ("https://friend.example", 201),
-        ("https://evil.example", 401),
-        ("null", 401),
+        ("https://evil.example", 403),
+        ("null", 403),
     ],
 )
 async def test_a_session_changes_things_only_from_own_and_allowed_pages(

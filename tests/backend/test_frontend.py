@@ -4,6 +4,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from litestar import Litestar
+
+from backend.frontend import Site
 
 
 @pytest.fixture
@@ -28,6 +31,16 @@ async def test_index_is_served_for_its_own_addresses(anyone: httpx.AsyncClient) 
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert (await anyone.get(path, headers={"if-none-match": answer.headers["etag"]})).status_code == 304
         assert (await anyone.head(path)).headers["content-length"] == str(len(answer.content))
+
+
+@pytest.mark.usefixtures("built")
+async def test_odd_paths_to_a_page_change_nothing_for_others(app: Litestar) -> None:
+    site: Site = app.state.services.site
+    odd = [site.find("assets/../index.html"), site.find("index.html/.")]
+    page = site.find("index.html")
+    assert page is not None
+    assert (page.cache_control, page.content_type) == ("no-cache", "text/html; charset=utf-8")
+    assert all(one is None or one == page for one in odd)
 
 
 @pytest.mark.usefixtures("built")

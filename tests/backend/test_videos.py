@@ -175,3 +175,32 @@ async def test_a_job_snapshot_has_the_error_as_its_message(
     job = (await admin.get(f"/jobs/{video}")).json()
     assert status["error"] == error
     assert job == {**status, "error": "Not a video."}
+
+
+async def test_a_record_of_a_newer_version_hides_no_other_video(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    readable, newer = await upload(admin), await upload(admin)
+    await buckets.video.put(keys.status(newer), b'{"schema_version": 2}')
+
+    videos = (await admin.get("/api/videos")).json()["videos"]
+
+    assert [video["id"] for video in videos] == [readable]
+
+
+@pytest.mark.parametrize(("title", "kept"), [(" a\nb\u202e ", "ab"), ("\n", None)])
+async def test_a_new_title_is_cleaned_like_an_uploads(
+    admin: httpx.AsyncClient, title: str, kept: str | None
+) -> None:
+    video = await upload(admin)
+    answer = await admin.patch(f"/api/videos/{video}", json={"title": title})
+    assert (answer.json().get("title"), answer.status_code) == (kept, 200 if kept else 400)
+
+
+async def test_the_webm_is_not_ready_before_the_video_is_published(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await begin_run(buckets, video)
+    answer = await admin.get(f"/videos/{video}/download")
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_ready")

@@ -8,7 +8,8 @@ from backend.core import keys
 from backend.core.errors import LeaseLost, StoreError, VideoDeleted
 from backend.core.jobs import JobQueue
 from backend.core.library import delete_video
-from backend.core.records import StatusError
+from backend.core.records import Job, StatusError
+from backend.core.store import Buckets, Listing
 from tests.core.queue_lab import LEASE_SECONDS, Fault, FaultyStore, Lab, WorkerCrashed, crash, lost_answer
 
 
@@ -215,6 +216,66 @@ async def test_the_job_of_a_deleted_video_is_cleaned_up_by_whoever_finds_it(lab:
     lab.clock.advance(LEASE_SECONDS + 1)
 
     assert await lab.claim(lab.worker("finder")) is None
+
+    assert await lab.raw_keys() == []
+    assert await lab.video_keys() == []
+
+
+async def test_a_worker_that_only_lost_touch_leaves_the_lease_for_a_successor(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claim(queue)
+    assert claim is not None
+    await lab.write_outputs(claim)
+
+    await queue.leave(claim)
+
+    assert await lab.raw_keys() == [claim.key, keys.upload(job.id)]
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_a_worker_that_brought_its_old_lease_back_removes_it_again(lab: Lab) -> None:
+    job = await lab.add_job()
+    sleeper = lab.worker("sleeper")
+    claim = await lab.claim(sleeper)
+    assert claim is not None
+    lab.clock.advance(LEASE_SECONDS + 1)
+    await lab.turn(lab.worker("rival"))
+    await lab.raw.put(claim.key, claim.lease.to_json())  # a heartbeat that was on its way
+
+    await sleeper.leave(claim)
+
+    await lab.assert_published_and_clean(job)
+
+
+class DeletedAfterALook:
+    """A video bucket where somebody deletes the video just after it was looked at."""
+
+    def __init__(self, lab: Lab, job: Job) -> None:
+        self._lab = lab
+        self._job = job
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._lab.video, name)
+
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
+        page = await self._lab.video.list_page(prefix, start_after=start_after, limit=limit)
+        await delete_video(self._lab.buckets, self._job.id)
+        return page
+
+
+async def test_a_video_deleted_while_its_job_is_being_settled_is_cleaned_up(lab: Lab) -> None:
+    job = await lab.add_job()
+    dead = lab.worker("dead")
+    claim = await lab.claim(dead)
+    assert claim is not None
+    outputs = await lab.write_outputs(claim)
+    await lab.video.create(keys.result(job.id, job.request), outputs.to_json())
+    lab.clock.advance(LEASE_SECONDS + 1)
+    video = DeletedAfterALook(lab, job)
+    finder = JobQueue(Buckets(lab.raw, video), owner="finder", lease_seconds=LEASE_SECONDS, now=lab.clock)  # type: ignore[arg-type]
+
+    assert await lab.claim(finder) is None
 
     assert await lab.raw_keys() == []
     assert await lab.video_keys() == []

@@ -92,7 +92,7 @@ async def _worker(lab: Lab, name: str, rng: random.Random, published: list[str])
                 if await queue.publish(claim, outputs):
                     published.append(claim.request)
             except LeaseLost:
-                await queue.discard_run(claim)
+                await queue.leave(claim)
             except VideoDeleted:
                 await queue.discard_deleted(claim)
         except StoreError:

@@ -9,9 +9,19 @@ import pytest
 from backend.core import keys
 from backend.core.errors import StoreUnavailable, VideoNotFound
 from backend.core.ids import new_id
-from backend.core.ingest import Description, clean_filename, ingest
-from backend.core.library import add_video, delete_video, list_videos, read_item, read_video, video_remains
+from backend.core.ingest import Description, ingest
+from backend.core.library import (
+    VideoEdit,
+    add_video,
+    delete_video,
+    edit_video,
+    list_videos,
+    read_item,
+    read_video,
+    video_remains,
+)
 from backend.core.memory import MemoryStore
+from backend.core.names import clean_filename
 from backend.core.records import Job, Video
 from backend.core.store import PLAIN, Buckets, ObjectHeaders
 
@@ -157,3 +167,28 @@ async def test_deleting_one_video_leaves_the_others() -> None:
 )
 def test_file_names_are_reduced_to_a_plain_name(said: str | None, kept: str) -> None:
     assert clean_filename(said) == kept
+
+
+class DeletedBeforeTheWrite(MemoryStore):
+    """A video bucket where somebody deletes the video between a reader's look and their write."""
+
+    deletion: Callable[[], Awaitable[None]] | None = None
+
+    async def put(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> None:
+        if self.deletion is not None:
+            deletion, self.deletion = self.deletion, None
+            await deletion()
+        await super().put(key, body, headers)
+
+
+async def test_an_edit_does_not_bring_a_deleted_video_back() -> None:
+    store = DeletedBeforeTheWrite()
+    buckets = Buckets(MemoryStore(), store)
+    video, job = _video()
+    await add_video(buckets, video, job)
+    store.deletion = partial(delete_video, buckets, video.id)
+
+    with pytest.raises(VideoNotFound):
+        await edit_video(buckets, video.id, VideoEdit(title="new"))
+
+    assert await _keys(buckets) == []

@@ -1,8 +1,10 @@
 """Settings: a wrong value names its variable and gives no secret away."""
 
 import pytest
+from pydantic import SecretStr
 
 from backend.core.errors import ConfigurationError
+from backend.core.s3 import open_buckets
 from backend.core.settings import ApiSettings, StoreSettings, WorkerSettings, load
 
 TOKEN = "a-token-of-sufficient-length"
@@ -94,3 +96,22 @@ def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert TOKEN not in shown
     assert "wJalrXUtnFEMI" not in shown
+
+
+def test_line_ends_of_secrets_and_slashes_of_origins_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN_TOKEN", TOKEN + "\n")
+    monkeypatch.setenv("CORS_ORIGINS", "https://a.example/, https://b.example")
+
+    settings = load(ApiSettings)
+
+    assert settings.admin_token.get_secret_value() == TOKEN
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+async def test_buckets_on_aws_must_have_names_of_their_own() -> None:
+    settings = StoreSettings(
+        aws_access_key_id="a", aws_secret_access_key=SecretStr("b"), s3_raw_bucket="my-own"
+    )
+    with pytest.raises(ConfigurationError, match=r"^S3_VIDEO_BUCKET: "):
+        async with open_buckets(settings):
+            pass

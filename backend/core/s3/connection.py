@@ -89,8 +89,9 @@ async def open_buckets(
     `sdk_attempts` is how often the SDK sends what may be repeated blindly before it gives up.
 
     Raises:
-        ConfigurationError: there are no credentials, or half of them.
+        ConfigurationError: there are no credentials, or half of them; or AWS and bucket names that are ours.
     """
+    _require_own_names_on_aws(settings)
     session = AioSession()
     if (settings.aws_access_key_id is None) != (settings.aws_secret_access_key is None):
         raise ConfigurationError("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither")
@@ -148,6 +149,17 @@ async def configure_cors(buckets: S3Buckets, origins: Sequence[str] = ()) -> boo
         _log.warning("bucket_cors_not_set", bucket=buckets.video.name, error=error.message)
         return False
     return True
+
+
+def _require_own_names_on_aws(settings: StoreSettings) -> None:
+    """Names are global there: the defaults may be a stranger's buckets, who would get the uploads."""
+    if settings.s3_endpoint_url is not None:
+        return
+    for field in ("s3_raw_bucket", "s3_video_bucket"):
+        if getattr(settings, field) == StoreSettings.model_fields[field].default:
+            raise ConfigurationError(
+                f"{field.upper()}: choose a name of your own: bucket names on AWS S3 are shared by all"
+            )
 
 
 def _plain_url(url: object | None) -> str | None:
