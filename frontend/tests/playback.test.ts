@@ -39,7 +39,7 @@ describe('recovery', () => {
 
 describe('a watched video', () => {
   let server: Server;
-  let answers: Record<string, { status: number; body: unknown }>;
+  let answers: Record<string, { status: number; body: unknown } | 'no answer'>;
   let asked: string[];
   let api: Api;
   let stop = () => {};
@@ -51,6 +51,10 @@ describe('a watched video', () => {
       const path = request.url!.replace('/api/videos/v', '') || '/';
       asked.push(path);
       const answer = answers[path] ?? { status: 404, body: { error: 'None.', code: 'video_not_found' } };
+      if (answer === 'no answer') {
+        request.socket.destroy();
+        return;
+      }
       response.writeHead(answer.status, { 'content-type': 'application/json' });
       response.end(JSON.stringify(answer.body));
     });
@@ -120,5 +124,32 @@ describe('a watched video', () => {
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'video_not_found' }));
+  });
+
+  it.each([
+    ['the server is in trouble', { status: 503, body: { error: 'Away.', code: 'store_unavailable' } }],
+    ['nobody answers', 'no answer' as const],
+  ])('opens a little later when at first %s', async (_, failure) => {
+    answers = { '/': failure };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.trouble).not.toBeNull());
+    expect(watch.problem).toBeNull();
+
+    const encoding = status({ playable: false });
+    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    await vi.waitFor(() => expect(watch.video).not.toBeNull(), 4_000);
+    expect(watch.trouble).toBeNull();
+    await vi.waitFor(() => expect(asked).toContain('/status'));
+  });
+
+  it('keeps asking for a guest while the server is in trouble', async () => {
+    answers = { '/': refused, '/playback': 'no answer' };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.trouble).toMatchObject({ code: 'network' }));
+    answers['/playback'] = playback(null);
+    await vi.waitFor(() => expect(watch.playback).not.toBeNull(), 4_000);
+    expect([watch.trouble, watch.problem]).toEqual([null, null]);
   });
 });

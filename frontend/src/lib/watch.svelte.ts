@@ -1,9 +1,9 @@
 /** One video as its watch page sees it: record, status while it is encoded, and where to play it. */
 
 import type { Api } from './api/client';
-import { hasCode } from './api/errors';
+import { hasCode, isPassing } from './api/errors';
 import type { Playback, Status, Video, VideoChange } from './api/types';
-import { StatusPoller } from './poller.svelte';
+import { backOff, StatusPoller } from './poller.svelte';
 
 /** How often a viewer without the right to read the status asks whether the video can be played. */
 const GUEST_RETRY_MS = 4_000;
@@ -19,6 +19,8 @@ export class Watch {
   waiting = $state(false);
   /** Why there is nothing to show. */
   problem = $state.raw<unknown>(null);
+  /** Why opening the video takes longer: the server did not answer, and is asked again. */
+  trouble = $state.raw<unknown>(null);
 
   readonly #api: Api;
   readonly #poller: StatusPoller;
@@ -42,6 +44,8 @@ export class Watch {
   start(): () => void {
     const ended = new AbortController();
     this.problem = null;
+    this.trouble = null;
+    this.waiting = false;
     void this.#open(ended.signal);
     return () => ended.abort();
   }
@@ -61,35 +65,53 @@ export class Watch {
     await this.#api.remove(this.id);
   }
 
-  async #open(ended: AbortSignal): Promise<void> {
+  async #open(ended: AbortSignal, waitedMs = 0): Promise<void> {
     try {
-      this.video = await this.#api.video(this.id, true);
-      this.guest = false;
+      const video = await this.#api.video(this.id, true);
+      if (ended.aborted) return;
+      this.video = video;
     } catch (error) {
+      if (ended.aborted) return;
       if (hasCode(error, 'unauthorized')) await this.#openAsGuest(ended);
+      else if (isPassing(error)) this.#openLater(error, waitedMs, (waitMs) => this.#open(ended, waitMs), ended);
       else this.problem = error;
       return;
     }
-    if (!ended.aborted) ended.addEventListener('abort', this.#poller.start());
+    this.guest = false;
+    this.trouble = null;
+    ended.addEventListener('abort', this.#poller.start());
   }
 
-  async #openAsGuest(ended: AbortSignal): Promise<void> {
-    if (ended.aborted) return;
+  async #openAsGuest(ended: AbortSignal, waitedMs = 0): Promise<void> {
     this.guest = true;
     try {
       await this.renew();
+      if (ended.aborted) return;
       this.waiting = false;
+      this.trouble = null;
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'not_ready')) {
         this.waiting = true;
-        const timer = setTimeout(() => void this.#openAsGuest(ended), GUEST_RETRY_MS);
-        ended.addEventListener('abort', () => clearTimeout(timer));
+        this.trouble = null;
+        setTimeout(() => {
+          if (!ended.aborted) void this.#openAsGuest(ended);
+        }, GUEST_RETRY_MS);
+      } else if (isPassing(error)) {
+        this.#openLater(error, waitedMs, (waitMs) => this.#openAsGuest(ended, waitMs), ended);
       } else {
         this.problem = error;
         if (hasCode(error, 'unauthorized')) this.#api.reportUnauthorized();
       }
     }
+  }
+
+  #openLater(error: unknown, waitedMs: number, open: (waitMs: number) => Promise<void>, ended: AbortSignal): void {
+    this.trouble = error;
+    const waitMs = backOff(waitedMs);
+    setTimeout(() => {
+      if (!ended.aborted) void open(waitMs);
+    }, waitMs);
   }
 
   async #loadStatus(): Promise<Status> {

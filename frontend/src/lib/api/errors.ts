@@ -61,3 +61,8 @@ export function sentence(error: unknown): string {
 export function hasCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof ApiError && codes.includes(error.code);
 }
+
+/** Whether the same request may well succeed a little later: no answer at all, or a server in trouble. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof ApiError && (error.code === 'network' || error.status >= 500);
+}
