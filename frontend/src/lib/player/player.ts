@@ -11,7 +11,8 @@ import 'shaka-player/dist/controls.css';
 
 import type { Playback } from '../api/types';
 import { preferredCodecs } from './codecs';
-import { Recovery } from './recovery';
+import { afterLoadError, afterPlayError } from './failures';
+import { Reloads } from './reloads';
 import { registerGrowingTime } from './time';
 
 export type Format = 'hls' | 'dash';
@@ -31,11 +32,9 @@ export class VodPlayer {
   readonly #options: PlayerOptions;
   readonly #player: shaka.Player;
   readonly #overlay: shaka.ui.Overlay;
-  readonly #recovery = new Recovery();
+  readonly #reloads: Reloads;
   #format: Format = 'hls';
   #startSeconds: number | null = null;
-  #recovering = false;
-  #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #destroyed = false;
 
   constructor(options: PlayerOptions) {
@@ -45,8 +44,16 @@ export class VodPlayer {
     this.#player = new shaka.Player();
     this.#overlay = new shaka.ui.Overlay(this.#player, options.container, options.video);
     this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
+    this.#reloads = new Reloads({
+      renew: options.renew,
+      load: (playback) => this.#load(playback),
+      positionSeconds: () => this.#position(),
+      onGiveUp: options.onProblem,
+      network: window,
+    });
     this.#player.addEventListener('error', (event) => {
-      void this.#recover((event as unknown as { detail: unknown }).detail);
+      const error = (event as unknown as { detail: unknown }).detail;
+      if (afterPlayError(error) === 'reload') this.#reloads.failed(error);
     });
   }
 
@@ -70,65 +77,38 @@ export class VodPlayer {
 
   /** Begin again after the player had given up. */
   async retry(): Promise<void> {
-    this.#recovery.reset();
-    await this.#renewAndLoad();
+    await this.#reloads.now();
   }
 
   async destroy(): Promise<void> {
     this.#destroyed = true;
-    clearTimeout(this.#retryTimer);
+    this.#reloads.stop();
     await this.#overlay.destroy();
   }
 
   async #load(playback: Playback): Promise<void> {
+    this.#reloads.superseded();
     const { video } = this.#options;
     const wasPlaying = !video.paused;
-    // Before the first frame currentTime is 0 and says nothing about where the viewer wants to be.
-    const position = video.readyState > 0 ? video.currentTime : (this.#startSeconds ?? 0);
+    const position = this.#position();
     this.#startSeconds = position;
     try {
       await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
       if (wasPlaying) await video.play().catch(() => undefined);
       this.#options.onProblem(null);
     } catch (error) {
-      await this.#recover(error);
+      if (this.#destroyed) return;
+      const consequence = afterLoadError(error);
+      if (consequence === 'reload') this.#reloads.failed(error);
+      else if (consequence === 'report') this.#options.onProblem(error);
     }
   }
 
-  async #recover(error: unknown): Promise<void> {
-    if (this.#destroyed || this.#recovering || !isWorthALoad(error)) return;
-    this.#recovering = true;
-    const wait = this.#recovery.next(this.#options.video.currentTime);
-    if (wait === null) {
-      this.#recovering = false;
-      this.#options.onProblem(error);
-      return;
-    }
-    this.#retryTimer = setTimeout(() => void this.#renewAndLoad(), wait);
+  #position(): number {
+    const { video } = this.#options;
+    // Before the first frame currentTime is 0 and says nothing about where the viewer wants to be.
+    return video.readyState > 0 ? video.currentTime : (this.#startSeconds ?? 0);
   }
-
-  async #renewAndLoad(): Promise<void> {
-    let playback: Playback;
-    try {
-      playback = await this.#options.renew();
-    } catch (error) {
-      this.#recovering = false;
-      this.#options.onProblem(error);
-      return;
-    }
-    this.#recovering = false;
-    if (!this.#destroyed) await this.#load(playback);
-  }
-}
-
-/** Whether a fresh grant and another load may help. Shaka itself goes on after most recoverable errors. */
-function isWorthALoad(error: unknown): boolean {
-  if (!(error instanceof shaka.util.Error)) return false;
-  const { Category, Code, Severity } = shaka.util.Error;
-  if (error.code === Code.LOAD_INTERRUPTED || error.code === Code.OPERATION_ABORTED) return false;
-  // A refused playlist update is "recoverable" to Shaka, but an expired grant never recovers by itself.
-  const refused = error.code === Code.BAD_HTTP_STATUS && [401, 403].includes(Number(error.data[1]));
-  return error.severity === Severity.CRITICAL || (error.category === Category.NETWORK && refused);
 }
 
 function playerConfiguration(codecs: string[]): object {
