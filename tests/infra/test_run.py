@@ -14,15 +14,18 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
 from infra.local.data import DataDirectory
 from tests.infra.checkout import CHECKOUT, require_embedded_store
+from tests.lab.clips import make_clip
 from tests.lab.server import free_port
 
 READY_SECONDS = 90
 STOP_SECONDS = 15
+JOB_SECONDS = 180
 
 
 def _environment(**settings: str) -> dict[str, str]:
@@ -107,11 +110,11 @@ class Run:
     _reader: threading.Thread | None = None
 
     @classmethod
-    def start(cls, data: Path, port: int) -> "Run":
+    def start(cls, data: Path, port: int, **settings: str) -> "Run":
         process = subprocess.Popen(
             [sys.executable, "-m", "infra.local", "run", "--data", str(data)],
             cwd=CHECKOUT,
-            env=_environment(PORT=str(port)),
+            env=_environment(PORT=str(port), **settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -218,25 +221,66 @@ def test_a_request_to_stop_ends_every_process(
 
 
 @pytest.mark.heavy
-def test_a_killed_run_leaves_no_process_and_the_next_one_has_its_videos(
+def test_a_killed_run_leaves_no_process_and_the_next_one_has_its_videos_links_and_unfinished_job(
     tmp_path: Path, runs: list[Run]
 ) -> None:
-    first = Run.start(tmp_path, free_port())
+    data, soon = tmp_path / "data", {"LEASE_SECONDS": "6", "WORKER_POLL_SECONDS": "0.5"}
+    first = Run.start(data, free_port(), **soon)
     runs.append(first)
     link = first.wait_until_ready()
-    video = _api(first, "POST", "/api/videos?filename=a.mp4", b"no video, but kept")["id"]
+    done = _upload(first, make_clip(tmp_path / "short.mp4", seconds=2))
+    _wait_for(first, done, "done")
+    master = f"http://127.0.0.1:{first.port}{_api(first, 'GET', f'/api/videos/{done}/playback')['hls']}"
+    unfinished = _upload(first, make_clip(tmp_path / "long.mp4", seconds=20, width=640, height=360))
+    _wait_for(first, unfinished, "processing")
     pids = first.pids()
 
     first.process.kill()
     first.process.wait()
 
     assert _left_after(pids, 5) == []
-    second = Run.start(tmp_path, first.port)
+    second = Run.start(data, first.port, **soon)
     runs.append(second)
     assert second.wait_until_ready() == link
     listed = _api(second, "GET", "/api/videos")["videos"]
     assert isinstance(listed, list)
-    assert [entry["id"] for entry in listed] == [video]
+    assert {entry["id"] for entry in listed} == {done, unfinished}
+    assert _api(second, "GET", f"/api/videos/{done}/status")["status"] == "done"
+    _assert_plays(master)
+    # The killed worker's was the first: the job was not done when it died.
+    assert _wait_for(second, unfinished, "done")["attempt"] == 2
+
+
+def _upload(run: Run, clip: Path) -> str:
+    return str(_api(run, "POST", f"/api/videos?filename={clip.name}", clip.read_bytes())["id"])
+
+
+def _wait_for(run: Run, video: str, status: str) -> dict[str, object]:
+    deadline = time.monotonic() + JOB_SECONDS
+    while (found := _api(run, "GET", f"/api/videos/{video}/status"))["status"] != status:
+        assert found["status"] not in {"done", "error"}, found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
+
+
+def _assert_plays(master: str) -> None:
+    """Go from the master playlist of a grant to its first segment, as a player without a token would."""
+    playlist = urljoin(master, _entries(master)[0])
+    segment = urljoin(playlist, _entries(playlist)[0])
+
+    with urllib.request.urlopen(segment, timeout=30) as answer:  # follows the redirect to the bucket
+        assert answer.status == 200
+        assert answer.url != segment
+        assert b"moof" in answer.read()
+
+
+def _entries(playlist: str) -> list[str]:
+    """Return the URIs of an HLS playlist that stand on lines of their own (RFC 8216 section 4.1)."""
+    with urllib.request.urlopen(playlist, timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    assert lines[0] == "#EXTM3U"
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 @pytest.mark.heavy
