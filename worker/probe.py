@@ -21,15 +21,23 @@ DEMUXERS = (
 )
 DECODERS = (
     "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h261,h263,h263p,flv,"
-    "wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,rv30,rv40,svq3,cinepak,"
-    "vp6,vp6f,qtrle,rpza,"
+    "wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,rv10,rv20,rv30,rv40,svq3,"
+    "cinepak,vp6,vp6a,vp6f,qtrle,rpza,"
     "aac,aac_latm,mp1,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,alac,"
-    "wmav1,wmav2,wmapro,wmalossless,cook,ra_144,ra_288,amrnb,amrwb,gsm,gsm_ms,nellymoser,speex,adpcm_ms,"
-    "adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
-    "pcm_f32be,pcm_f64le,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd"
+    "wmav1,wmav2,wmapro,wmalossless,wmavoice,cook,real_144,real_288,sipr,amrnb,amrwb,gsm,gsm_ms,nellymoser,speex,adpcm_ms,"
+    "adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,wavpack,s302m,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
+    "pcm_f32be,pcm_f64le,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,"
+    "pcm_f64be,pcm_s16le_planar,pcm_s16be_planar,pcm_s24le_planar,pcm_s32le_planar,pcm_s8_planar,"
+    # subtitles are not used, but ffprobe opens one decoder per stream and gives up on the first it may not
+    "ssa,ass,srt,subrip,mov_text,webvtt,text,dvbsub,dvdsub,pgssub,xsub,cc_dec"
 )
+"""The names of decoders, not of codecs: `ffmpeg -decoders` lists them in brackets where they differ."""
 MAX_PIXELS = 8192 * 4320
 """A frame of 8K; larger ones cost gigabytes per frame in flight."""
+MAX_SIDE = 16384
+"""Encoders take no more."""
+MAX_SAMPLE_ASPECT = Fraction(4)
+"""Pixels further from square are a mistake or a way around the limits above."""
 MAX_STREAMS = 64
 MAX_DURATION_SECONDS = 24 * 3600
 PROBE_TIMEOUT_SECONDS = 120
@@ -46,6 +54,8 @@ GUARDS = (
     *("-max_streams", str(MAX_STREAMS)),
 )
 """Input options of every ffmpeg and ffprobe that opens a source."""
+
+_UNLISTED_CODEC = re.compile(r"Codec \((\w+)\) not on whitelist")
 
 NOT_A_VIDEO = "This file is not a video: no video or audio stream was found in it."
 
@@ -106,7 +116,8 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
     if done.exit_code < 0:
         raise AttemptFailed(f"ffprobe was ended by signal {-done.exit_code}", code="probe_crashed")
     if done.exit_code != 0:
-        raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+        unlisted = _UNLISTED_CODEC.search(done.stderr)
+        raise undecodable(unlisted[1]) if unlisted else SourceRejected(NOT_A_VIDEO, code="not_a_video")
     return parse_probe(done.stdout)
 
 
@@ -157,13 +168,12 @@ def undecodable(codec: str) -> SourceRejected:
 def _video_info(stream: "_Stream") -> VideoInfo:
     if not stream.pix_fmt:
         raise undecodable(stream.codec_name)
-    width, height = stream.width, stream.height
-    if width * height > MAX_PIXELS:
-        raise SourceRejected(f"This video is too large: {width}x{height} pixels.", code="picture_too_large")
     aspect = _fraction(stream.sample_aspect_ratio.replace(":", "/")) or Fraction(1)
-    if not Fraction(1, 20) <= aspect <= 20:
+    if not 1 / MAX_SAMPLE_ASPECT <= aspect <= MAX_SAMPLE_ASPECT:
         aspect = Fraction(1)
-    width = round(width * aspect)
+    width, height = round(stream.width * aspect), stream.height
+    if max(stream.width, width) * height > MAX_PIXELS or max(stream.width, width, height) > MAX_SIDE:
+        raise SourceRejected(f"This video is too large: {width}x{height} pixels.", code="picture_too_large")
     if stream.rotation % 180 == 90:
         width, height = height, width
     return VideoInfo(

@@ -1,12 +1,21 @@
 """Reading ffprobe's answer: what is taken, how large the picture is shown, what is refused."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from backend.core.errors import AttemptFailed, SourceRejected
-from worker.probe import parse_probe
+from backend.core.memory import MemoryStore
+from tests.worker.media_lab import H264, TOOLS, ffmpeg, tone
+from tests.worker.media_lab import picture as filmed
+from worker.faults import Faults
+from worker.probe import DECODERS, parse_probe, probe
+from worker.process import run
+from worker.source import SourceFeeder
 
 
 def answer(*streams: dict[str, object], duration: str | None = "10.0") -> bytes:
@@ -56,7 +65,7 @@ def test_pixels_that_are_not_square_are_stretched() -> None:
     assert media.video.display_width == 1920
 
 
-@pytest.mark.parametrize("aspect", ["0:1", "N/A", "1:0", "1000000:1"])
+@pytest.mark.parametrize("aspect", ["0:1", "N/A", "1:0", "1000000:1", "5:1", "1:5"])
 def test_a_nonsensical_aspect_is_taken_as_square(aspect: str) -> None:
     media = parse_probe(answer(picture(sample_aspect_ratio=aspect)))
 
@@ -83,6 +92,9 @@ def test_matroska_keeps_a_streams_duration_in_a_tag() -> None:
         (answer(), "not_a_video"),
         (answer({"codec_type": "subtitle", "codec_name": "srt"}), "not_a_video"),
         (answer(picture(width=20000, height=20000)), "picture_too_large"),
+        (answer(picture(width=8192, height=4320, sample_aspect_ratio="2:1")), "picture_too_large"),
+        (answer(picture(width=8192, height=100, sample_aspect_ratio="4:1")), "picture_too_large"),
+        (answer(picture(width=20000, height=16)), "picture_too_large"),
         (answer(picture(pix_fmt="")), "unsupported_codec"),
         (answer(picture(), duration="90001"), "video_too_long"),
     ],
@@ -97,3 +109,71 @@ def test_what_cannot_be_processed_is_refused_for_good(report: bytes, code: str) 
 def test_an_unreadable_answer_is_worth_another_attempt() -> None:
     with pytest.raises(AttemptFailed):
         parse_probe(b"{")
+
+
+SUBTITLE = "1\n00:00:00,000 --> 00:00:01,000\nGood morning.\n"
+
+
+@asynccontextmanager
+async def served(path: Path) -> AsyncIterator[str]:
+    store = MemoryStore()
+    await store.put("source", path.read_bytes())
+    async with SourceFeeder(store, await store.head("source"), Faults()).serving() as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("film.mkv", "subrip"), ("film.mkv", "ass"), ("film.mkv", "webvtt"), ("film.mp4", "mov_text")],
+)
+async def test_a_video_with_subtitles_is_a_video(tmp_path: Path, name: str, codec: str) -> None:
+    source, subtitles = tmp_path / name, tmp_path / "subtitles.srt"
+    subtitles.write_text(SUBTITLE)
+    ffmpeg(*filmed(seconds=1), "-i", str(subtitles), *H264, "-c:s", codec, str(source))
+
+    async with served(source) as url:
+        media = await probe(TOOLS, url)
+
+    assert media.video is not None
+    assert media.video.codec == "h264"
+
+
+async def test_uncommon_pcm_is_sound(tmp_path: Path) -> None:
+    source = tmp_path / "sound.caf"
+    ffmpeg(*tone(1), "-c:a", "pcm_f64be", str(source))
+
+    async with served(source) as url:
+        media = await probe(TOOLS, url)
+
+    assert media.audio is not None
+    assert media.audio.codec == "pcm_f64be"
+
+
+async def test_a_decoder_that_is_not_allowed_is_named_in_the_refusal(tmp_path: Path) -> None:
+    source = tmp_path / "rare.mkv"
+    ffmpeg(*filmed(seconds=1), "-c:v", "gif", str(source))
+
+    async with served(source) as url:
+        with pytest.raises(SourceRejected, match="gif") as refused:
+            await probe(TOOLS, url)
+
+    assert refused.value.failure_code == "unsupported_codec"
+
+
+async def test_a_demuxer_that_is_not_allowed_is_no_video(tmp_path: Path) -> None:
+    source = tmp_path / "subtitles.mp4"
+    source.write_text(SUBTITLE)
+
+    async with served(source) as url:
+        with pytest.raises(SourceRejected) as refused:
+            await probe(TOOLS, url)
+
+    assert refused.value.failure_code == "not_a_video"
+
+
+async def test_every_allowed_decoder_is_spelled_as_ffmpeg_spells_it() -> None:
+    listed = (await run([TOOLS.ffmpeg, "-hide_banner", "-decoders"], timeout_seconds=20)).stdout.decode()
+    built = {words[1] for line in listed.splitlines() if len(words := line.split()) > 1}
+
+    # libdav1d is in the builds of distributions
+    assert set(DECODERS.split(",")) - built <= {"libdav1d"}
