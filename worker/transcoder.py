@@ -6,7 +6,6 @@ It decides neither retries nor what is published.
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from worker.sink import PackagerSink, headers_of
 from worker.source import SourceFeeder
 from worker.tools import Tools
 from worker.verify import verify_outputs, verify_webm
+from worker.workspace import workspace
 
 __all__ = ["EncodingProfile", "Progress", "Report", "Transcoded", "Transcoder"]
 
@@ -92,8 +92,8 @@ class Transcoder:
             )
         if info.size_bytes == 0:
             raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
-        with tempfile.TemporaryDirectory(prefix="vodbucket-", dir=self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, self._profile, Path(directory), job, run, report)
+        with workspace(self._work_dir) as directory:
+            attempt = _Attempt(self._buckets, self._tools, self._profile, directory, job, run, report)
             return await attempt.run(info)
 
 
