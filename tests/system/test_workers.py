@@ -7,11 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.lab.checker import assert_at_rest, has_open_upload
 from tests.lab.clips import make_clip
 from tests.lab.product import ADMIN_TOKEN, Product, stop
+from tests.lab.rgw import RadosGateway
 
 pytestmark = pytest.mark.heavy
 
@@ -38,7 +40,10 @@ def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, cli
 
     for worker in product.processes[1:]:
         stop(worker)
-    assert product.log_of("worker").count('"job_started"') == 10
+    started = [log.read_text().count('"job_started"') for log in product.logs.glob("worker-*.log")]
+    assert len(started) == 2
+    assert min(started) >= 1
+    assert sum(started) == 10
     assert_at_rest(product.environment, done=videos)
 
 
@@ -98,6 +103,30 @@ def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
     stop(sleeper)
 
     assert product.wait_for(video, status="done", seconds=1)["outputs"] == published["outputs"]
+    assert_at_rest(product.environment, done={video})
+
+
+def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_attempt(
+    product: Product, rgw_gateway: RadosGateway, long_clip: Path
+) -> None:
+    product.start_api()
+    worker = product.start_worker(LEASE_SECONDS="30")
+    video = product.upload(long_clip)
+    _wait_until_encoding(product, video)
+
+    rgw_gateway.pause()
+    try:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(rgw_gateway.server.endpoint_url, timeout=10, trust_env=False)
+    finally:
+        rgw_gateway.resume()
+    with product.client() as client:
+        assert client.get(f"/api/videos/{video}/status").json()["status"] == "processing"
+    status = product.wait_for(video, status="done", seconds=240)
+
+    assert status["attempt"] == 1
+    stop(worker)
+    assert product.log_of("worker").count('"job_started"') == 1
     assert_at_rest(product.environment, done={video})
 
 
