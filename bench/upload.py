@@ -6,7 +6,6 @@ All go to the same store, in turn, round after round; memory is the growth of th
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import httpx
 from botocore.config import Config
 
 from bench.table import print_table
+from tests.lab.memory import measure
 from tests.lab.product import ADMIN_TOKEN, Product
 
 WRITE_BYTES = 16 * 1024 * 1024
@@ -38,7 +38,7 @@ def bench_upload(product: Product, size_mib: int, rounds: int) -> None:
         growth: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, run in ways.items():
-                seconds, grown = _measure(api.pid, run)
+                seconds, grown = measure(api.pid, run)
                 rates[name].append(size_mib / seconds)
                 growth[name].append(grown)
                 _empty(product)
@@ -63,23 +63,6 @@ def _write_random(path: Path, size_bytes: int) -> None:
         block = random.read(WRITE_BYTES)
         for start in range(0, size_bytes, WRITE_BYTES):
             output.write(block[: min(WRITE_BYTES, size_bytes - start)])
-
-
-def _measure(pid: int, run: Callable[[], None]) -> tuple[float, float]:
-    """Return the seconds that `run` took and the growth of the process's peak memory in MiB."""
-    before = _resident_mib(pid)
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the kernel's own high-water mark
-    started = time.monotonic()
-    run()
-    return time.monotonic() - started, _resident_mib(pid, peak=True) - before
-
-
-def _resident_mib(pid: int, *, peak: bool = False) -> float:
-    name = "VmHWM:" if peak else "VmRSS:"
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1024
-    raise LookupError(name)
 
 
 def _with_boto3(product: Product, source: Path) -> None:
