@@ -66,7 +66,7 @@ def filter_graph(plan: EncodingPlan, media: MediaInfo, device: VideoDevice) -> s
             f"split={len(rungs) + 1}{ports}[sposter]"
         )
         chains += [_rung_chain(plan, rung, device) for rung in rungs]
-        chains.append(_poster_chain(rungs[-1], media.duration_seconds))
+        chains.append(_poster_chain(rungs[-1], media.video.duration_seconds or media.duration_seconds))
     if media.audio is not None:
         # gaps are filled with silence, and audio that ends early goes on as silence to the end of the picture
         pad = f",apad=whole_dur={media.duration_seconds:.3f}" if media.duration_seconds and plan.video else ""
@@ -92,9 +92,10 @@ def _poster_chain(top: Rung, duration_seconds: float | None) -> str:
     side = min(short, POSTER_SIDE)
     width, height = (length * side // short // 2 * 2 for length in (top.width, top.height))
     start = POSTER_AT * (duration_seconds or 0)
-    # `thumbnail` takes the most typical of the next frames, which is never the one black frame of a cut
+    # `thumbnail` takes the most typical of the next frames, which is never the one black frame of a cut;
+    # the first frame is among them in case that the picture ends before `start`
     return (
-        f"[sposter]select=gte(t\\,{start:.3f}),scale={width}:{height}:out_range=pc,setsar=1,format=yuvj420p,"
+        f"[sposter]select=gte(t\\,{start:.3f})+eq(n\\,0),scale={width}:{height}:out_range=pc,setsar=1,format=yuvj420p,"
         f"thumbnail=n={POSTER_CANDIDATES}[poster]"
     )
 

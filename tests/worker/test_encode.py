@@ -64,6 +64,15 @@ def test_interlaced_pictures_are_deinterlaced() -> None:
     assert "bwdif" in filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
 
 
+def test_the_poster_is_looked_for_in_the_picture_and_its_first_frame_always_counts() -> None:
+    video = VideoInfo(320, 180, "h264", "yuv420p", Fraction(25), Fraction(25), False, duration_seconds=2)
+    media = MediaInfo(30.0, video, 0, None, None)
+
+    graph = filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
+
+    assert "select=gte(t\\,0.200)+eq(n\\,0)," in graph
+
+
 def test_hardware_takes_the_place_of_every_software_encoder() -> None:
     argv = arguments(VideoDevice("vaapi", Path("/dev/dri/renderD128")))
 

@@ -98,6 +98,7 @@ async def test_codecs_have_their_keyframes_at_the_same_instants(lab: MediaLab, t
         ),
         pytest.param((*picture(), *tone(0.5), *H264, "-ac", "1"), (320, 180), id="mono-that-ends-early"),
         pytest.param((*picture(), *tone(), *H264, "-ac", "6"), (320, 180), id="six-channels"),
+        pytest.param((*picture(seconds=1), *tone(12), *H264), (320, 180), id="picture-that-ends-early"),
     ],
 )
 async def test_odd_sources_work(
