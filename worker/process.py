@@ -50,8 +50,8 @@ class Running:
         self.name = name
         self.pid = process.pid
         self._process = process
-        if process.stdout is None or process.stderr is None:
-            raise TypeError("the process was started without pipes")
+        if process.stderr is None:
+            raise TypeError("the process was started without a pipe for its stderr")
         self._stdout, self._stderr = process.stdout, process.stderr
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._drain = asyncio.create_task(self._drain_stderr())
@@ -62,13 +62,13 @@ class Running:
 
     async def lines(self) -> AsyncIterator[str]:
         """Yield the lines of stdout."""
-        async for line in self._stdout:
+        async for line in self._piped_stdout:
             yield line.decode(errors="replace").rstrip()
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """Read stdout to its end; what exceeds the limit is dropped."""
         kept = bytearray()
-        while chunk := await self._stdout.read(65536):
+        while chunk := await self._piped_stdout.read(65536):
             kept += chunk[: max(0, limit_bytes - len(kept))]
         return bytes(kept)
 
@@ -90,6 +90,12 @@ class Running:
         self._drain.cancel()
         await asyncio.gather(self._drain, return_exceptions=True)
 
+    @property
+    def _piped_stdout(self) -> asyncio.StreamReader:
+        if self._stdout is None:
+            raise TypeError("the process was started with its stdout discarded")
+        return self._stdout
+
     def _signal_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, number)
@@ -106,14 +112,21 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    argv: Sequence[str | Path], *, cwd: Path | None = None, environment: dict[str, str] | None = None
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+    discard_stdout: bool = False,
 ) -> AsyncIterator[Running]:
-    """Start a process; on leaving, however that happens, its group is gone and reaped."""
+    """Start a process; on leaving, however that happens, its group is gone and reaped.
+
+    Stdout is to be read, or discarded: a process that fills the pipe waits for ever.
+    """
     command = [str(word) for word in argv]
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL if discard_stdout else asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=cwd,
         env=_minimal_environment() | (environment or {}),

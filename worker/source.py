@@ -7,8 +7,8 @@ its exit code alone would turn a lost connection into a short video.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
@@ -20,6 +20,7 @@ from backend.core.errors import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
+    VodbucketError,
 )
 from backend.core.store import ObjectInfo, Store
 from worker.faults import Faults
@@ -47,7 +48,6 @@ class SourceFeeder:
         self._faults = faults
         self._retry_delays = retry_delays_seconds
         self.fed_bytes = 0
-        self.resumptions = 0
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -74,24 +74,27 @@ class SourceFeeder:
         if request.method == "HEAD":
             return answer
         try:
-            async for chunk in self._bytes(start, end):
-                await answer.write(chunk)
-                self.fed_bytes += len(chunk)
-            await answer.write_eof()
-        except ConnectionError:
-            pass  # the reader has gone: it seeks, or has what it wants
-        except (StoreError, AttemptFailed) as error:
-            log.warning("source_failed", error=error.message, fed_bytes=self.fed_bytes)
-            self._faults.report(error)
+            async with aclosing(self._bytes(start, end)) as chunks:
+                async for chunk in chunks:
+                    try:
+                        await answer.write(chunk)
+                    except ConnectionError:
+                        return answer  # the reader has gone: it seeks, or has what it wants
+                    self.fed_bytes += len(chunk)
+            with suppress(ConnectionError):
+                await answer.write_eof()
+        except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg take it for the end
+            log.warning("source_failed", error=repr(error), fed_bytes=self.fed_bytes)
+            self._faults.report(_as_fault(error))
             if request.transport is not None:
                 request.transport.abort()
         return answer
 
-    async def _bytes(self, start: int, end: int) -> AsyncIterator[bytes]:
+    async def _bytes(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Yield exactly the bytes from `start` to before `end`, over as many connections as that takes.
 
         Raises:
-            StoreError, AttemptFailed: they cannot be had.
+            StoreError: they cannot be had.
         """
         position, fruitless = start, 0
         while position < end:
@@ -122,9 +125,14 @@ class SourceFeeder:
                 raise StoreUnavailable(
                     f"The source broke off at byte {position} of {self._info.size_bytes}."
                 ) from cause
-            self.resumptions += 1
             log.info("source_resumed", offset=position, error=str(cause) if cause else "ended early")
             await asyncio.sleep(self._retry_delays[max(0, fruitless - 1)])
+
+
+def _as_fault(error: Exception) -> VodbucketError:
+    if isinstance(error, VodbucketError):
+        return error
+    return AttemptFailed(f"The source could not be read: {error!r}.", code="source_failed")
 
 
 def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
 from worker.faults import Faults
 from worker.ladder import EncodingPlan, plan_encoding
 from worker.package import media_playlist, packager_arguments
-from worker.probe import NOT_A_VIDEO, MediaInfo, can_decode, probe, undecodable
+from worker.probe import MAX_DURATION_SECONDS, NOT_A_VIDEO, MediaInfo, can_decode, probe, undecodable
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.sink import PackagerSink, headers_of
@@ -38,6 +38,9 @@ __all__ = ["EncodingProfile", "Progress", "Report", "Transcoded", "Transcoder"]
 log = structlog.get_logger(__name__)
 
 WATCHDOG_SECONDS = 1.0
+OVERRUN_SECONDS = 10.0
+OVERRUN_SHARE = 0.1
+"""How far the encoders may go beyond the duration that the file claims, together."""
 FILE_CHUNK_BYTES = 1024 * 1024
 T = TypeVar("T")
 
@@ -152,7 +155,7 @@ class _Attempt:
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.device)
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
         async with (
-            running(packager, cwd=self._directory) as packaging,
+            running(packager, cwd=self._directory, discard_stdout=True) as packaging,
             running(encoder, cwd=self._directory, environment={"SVT_LOG": "1"}) as encoding,
             asyncio.TaskGroup() as group,
         ):
@@ -171,13 +174,22 @@ class _Attempt:
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> None:
-        """Turn ffmpeg's progress into ours."""
+        """Turn ffmpeg's progress into ours. Raises: SourceRejected: it goes far beyond the claimed end.
+
+        A gap in the timestamps of a few bytes is filled with any number of frames.
+        """
+        claimed = media.duration_seconds or MAX_DURATION_SECONDS
+        limit = claimed * (1 + OVERRUN_SHARE) + OVERRUN_SECONDS
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
                 if seconds > self._encoded_seconds:
                     self._encoded_seconds = seconds
                     self._activity.touch()
+                if seconds > limit:
+                    raise SourceRejected(
+                        "This file goes on for longer than it says.", code="duration_mismatch"
+                    )
                 if media.duration_seconds:
                     self._fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
                 self._report(Stage.TRANSCODING, media, plan, sink)

@@ -42,6 +42,13 @@ async def test_a_flood_on_stderr_is_bounded() -> None:
     assert done.stderr.endswith("19999")
 
 
+async def test_stdout_that_nobody_wants_does_not_hold_the_process_up() -> None:
+    script = "print('x' * 1_000_000)"
+
+    async with asyncio.timeout(10), running([sys.executable, "-c", script], discard_stdout=True) as process:
+        assert await process.wait() == 0
+
+
 async def test_the_whole_group_is_gone_when_the_block_is_left() -> None:
     script = "trap '' TERM; sleep 100 & echo $!; wait; wait"
     async with running(["/bin/sh", "-c", script]) as process:

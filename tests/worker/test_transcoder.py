@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -282,6 +284,37 @@ def children_in(directory: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+async def test_a_file_that_goes_on_for_longer_than_it_says_is_refused(lab: MediaLab, tmp_path: Path) -> None:
+    source = tmp_path / "gap.mkv"
+    gap = ("-vf", "setpts=PTS+gte(N\\,12)*60/TB", "-fps_mode", "vfr")
+    ffmpeg(*picture("160x90", seconds=1), *H264, *gap, str(source))
+    body = source.read_bytes()
+    duration = body.index(b"\x44\x89\x88") + 3  # the Duration element of Matroska (RFC 9559): 8 bytes, ms
+    body = body[:duration] + struct.pack(">d", 1000.0) + body[duration + 8 :]
+    source.write_bytes(re.sub(rb"00:01:\d\d(\.\d{9})", rb"00:00:01\1", body))
+
+    with pytest.raises(SourceRejected, match="longer than it says") as refused:
+        await lab.transcode(source)
+
+    assert refused.value.failure_code == "duration_mismatch"
+
+
+async def test_an_encoder_that_goes_on_and_on_is_stopped(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
+    endless = tmp_path / "ffmpeg"
+    endless.write_text("#!/bin/sh\necho out_time_us=13000000\necho out_time_us=13400000\nexec sleep 1000\n")
+    endless.chmod(0o755)
+    lab.profile = EncodingProfile(stall_seconds=2)
+    transcoder = lab.transcoder()
+    transcoder._tools = type(transcoder._tools)(
+        endless, transcoder._tools.ffprobe, transcoder._tools.packager
+    )
+
+    with pytest.raises(SourceRejected, match="longer than it says"):
+        await transcoder.run(await lab.job(clip.read_bytes()), RUN, lab.reports.append)
+
+    assert lab.left_in_work_dir() == []
 
 
 async def test_an_encoder_that_hangs_is_killed(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
