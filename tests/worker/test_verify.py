@@ -1,0 +1,112 @@
+"""The last look before a source may be deleted: whatever is missing, short or open fails the attempt."""
+
+import re
+
+import pytest
+
+from backend.core.errors import AttemptFailed
+from backend.core.memory import MemoryStore
+from worker.ladder import EncodingPlan
+from worker.probe import AudioInfo, MediaInfo
+from worker.verify import cues_come_first, verify_outputs
+
+PREFIX = "videos/v/r0-0-a/"
+SEGMENT_SECONDS = 4.0
+SOUND = EncodingPlan(video=(), fps=None, has_audio=True)
+TEN_SECONDS = MediaInfo(10.0, None, None, AudioInfo("aac", 2, 48_000), 0)
+MEDIA_PLAYLIST = b"""#EXTM3U
+#EXT-X-PLAYLIST-TYPE:VOD
+#EXT-X-MAP:URI="../media/aac/init.mp4"
+#EXTINF:4.0,
+../media/aac/00001.m4s
+#EXTINF:4.0,
+../media/aac/00002.m4s
+#EXTINF:2.0,
+../media/aac/00003.m4s
+#EXT-X-ENDLIST
+"""
+MANIFEST = b"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>
+<Representation><SegmentTemplate timescale="1" initialization="../media/aac/init.mp4" 
+ media="../media/aac/$Number%05d$.m4s" startNumber="1"><SegmentTimeline><S t="0" d="4" r="1"/><S t="8" d="2"/></SegmentTimeline></SegmentTemplate>
+</Representation></AdaptationSet></Period></MPD>"""
+WHOLE = {
+    "hls/master.m3u8": b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,URI="aac.m3u8"\n',
+    "hls/aac.m3u8": MEDIA_PLAYLIST,
+    "dash/manifest.mpd": MANIFEST,
+    "media/aac/init.mp4": b"init",
+    "media/aac/00001.m4s": b"one",
+    "media/aac/00002.m4s": b"two",
+    "media/aac/00003.m4s": b"three",
+    "download.webm": b"webm",
+}
+
+
+async def _verify(stored: dict[str, bytes], written: dict[str, bytes] | None = None) -> list[str]:
+    store = MemoryStore()
+    for path, body in stored.items():
+        await store.put(PREFIX + path, body)
+    sizes = {path: len(body) for path, body in (written or stored).items()}
+    found = await verify_outputs(store, PREFIX, SOUND, TEN_SECONDS, sizes, SEGMENT_SECONDS)
+    return [one.path for one in found]
+
+
+async def test_whole_outputs_are_listed() -> None:
+    assert await _verify(WHOLE) == sorted(WHOLE)
+
+
+async def test_a_segment_that_the_store_lost_fails() -> None:
+    stored = {path: body for path, body in WHOLE.items() if path != "media/aac/00002.m4s"}
+    with pytest.raises(AttemptFailed, match=r"00002\.m4s"):
+        await _verify(stored, WHOLE)
+
+
+async def test_a_segment_that_was_stored_in_part_fails() -> None:
+    with pytest.raises(AttemptFailed, match=r"00003\.m4s"):
+        await _verify({**WHOLE, "media/aac/00003.m4s": b"thr"}, WHOLE)
+
+
+async def test_a_segment_that_was_never_written_fails() -> None:
+    written = {path: body for path, body in WHOLE.items() if path != "media/aac/00002.m4s"}
+    with pytest.raises(AttemptFailed, match=r"names what is not stored: media/aac/00002\.m4s"):
+        await _verify(written)
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "says"),
+    [
+        ("hls/aac.m3u8", b"#EXT-X-ENDLIST\n", b"", "left open"),
+        ("hls/aac.m3u8", b"TYPE:VOD", b"TYPE:EVENT", "left open"),
+        ("dash/manifest.mpd", b'"static"', b'"dynamic"', "left open"),
+        ("dash/manifest.mpd", b' r="1"', b"", "different segments"),
+        ("hls/master.m3u8", b"aac.m3u8", b"../download.webm", "does not name every rendition"),
+        ("hls/aac.m3u8", b"#EXTINF:4.0", b"#EXTINF:2.5", "lasts 10.0 s, but only 7.0 s"),
+    ],
+    ids=[
+        "no-endlist",
+        "growing",
+        "dynamic-manifest",
+        "manifest-short",
+        "rendition-unnamed",
+        "rendition-short",
+    ],
+)
+async def test_playlists_that_are_open_short_or_incomplete_fail(
+    path: str, old: bytes, new: bytes, says: str
+) -> None:
+    with pytest.raises(AttemptFailed, match=re.escape(says)):
+        await _verify({**WHOLE, path: WHOLE[path].replace(old, new)})
+
+
+def _element(identifier: str, body: bytes) -> bytes:
+    return bytes.fromhex(identifier) + bytes([0x80 | len(body)]) + body
+
+
+@pytest.mark.parametrize(("order", "first"), [(("cues", "cluster"), True), (("cluster", "cues"), False)])
+def test_the_index_must_come_before_the_media(order: tuple[str, str], first: bool) -> None:
+    elements = {"cues": _element("1c53bb6b", bytes(20)), "cluster": _element("1f43b675", bytes(20))}
+    body = _element("114d9b74", bytes(8)) + b"".join(elements[name] for name in order)
+    assert cues_come_first(_element("1a45dfa3", bytes(4)) + _element("18538067", body)) is first
+
+
+def test_a_file_without_an_index_has_none_at_its_front() -> None:
+    assert not cues_come_first(_element("18538067", _element("1f43b675", bytes(40))))
