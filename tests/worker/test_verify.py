@@ -26,8 +26,9 @@ MEDIA_PLAYLIST = b"""#EXTM3U
 #EXT-X-ENDLIST
 """
 MANIFEST = b"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>
-<Representation><SegmentTemplate timescale="1" initialization="../media/aac/init.mp4" 
- media="../media/aac/$Number%05d$.m4s" startNumber="1"><SegmentTimeline><S t="0" d="4" r="1"/><S t="8" d="2"/></SegmentTimeline></SegmentTemplate>
+<Representation><SegmentTemplate timescale="1" initialization="../media/aac/init.mp4"
+ media="../media/aac/$Number%05d$.m4s" startNumber="1"
+><SegmentTimeline><S t="0" d="4" r="1"/><S t="8" d="2"/></SegmentTimeline></SegmentTemplate>
 </Representation></AdaptationSet></Period></MPD>"""
 WHOLE = {
     "hls/master.m3u8": b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,URI="aac.m3u8"\n',
