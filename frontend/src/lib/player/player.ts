@@ -2,8 +2,8 @@
  * Shaka Player with its UI on one video element.
  *
  * Imported on demand, so that Shaka is loaded by the watch page alone. An HLS playlist that still grows is
- * played from its beginning and simply ends one day; only an error makes the player load again, with a fresh
- * grant and at the same position.
+ * played from its beginning and simply ends one day; only an error, or an end that comes too early, makes the
+ * player load again, with a fresh grant and at the same position.
  */
 
 import shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
@@ -14,6 +14,9 @@ import { preferredCodecs } from './codecs';
 import { afterLoadError, afterPlayError } from './failures';
 import { Reloads } from './reloads';
 import { registerGrowingTime } from './time';
+
+/** Half a segment: a shorter difference is rounding. */
+const CUT_OFF_SECONDS = 2;
 
 export type Format = 'hls' | 'dash';
 
@@ -35,6 +38,7 @@ export class VodPlayer {
   readonly #reloads: Reloads;
   #format: Format = 'hls';
   #startSeconds: number | null = null;
+  #growing = false;
   #destroyed = false;
 
   constructor(options: PlayerOptions) {
@@ -55,6 +59,7 @@ export class VodPlayer {
       const error = (event as unknown as { detail: unknown }).detail;
       if (afterPlayError(error) === 'reload') this.#reloads.failed(error);
     });
+    options.video.addEventListener('ended', this.#onEnded);
   }
 
   /** Play from `startSeconds`, null for the beginning. */
@@ -83,6 +88,7 @@ export class VodPlayer {
   async destroy(): Promise<void> {
     this.#destroyed = true;
     this.#reloads.stop();
+    this.#options.video.removeEventListener('ended', this.#onEnded);
     await this.#overlay.destroy();
   }
 
@@ -94,6 +100,7 @@ export class VodPlayer {
     this.#startSeconds = position;
     try {
       await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
+      this.#growing = this.#player.isDynamic();
       if (wasPlaying) await video.play().catch(() => undefined);
       this.#options.onProblem(null);
     } catch (error) {
@@ -103,6 +110,17 @@ export class VodPlayer {
       else if (consequence === 'report') this.#options.onProblem(error);
     }
   }
+
+  /**
+   * Go on where a playlist that was still growing when it was loaded ended before the video does. Shaka takes the
+   * shortest playlist that it holds for the length of all: one that it fetched for a switch of quality just before
+   * the last segments came would cut the viewer off there, for good.
+   */
+  readonly #onEnded = (): void => {
+    const whole = this.#options.durationSeconds();
+    const cutOff = whole !== null && this.#options.video.currentTime < whole - CUT_OFF_SECONDS;
+    if (this.#growing && cutOff) void this.#reloads.now();
+  };
 
   #position(): number {
     const { video } = this.#options;
