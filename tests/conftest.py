@@ -6,7 +6,6 @@ A server that is not installed skips its tests here and fails them in CI.
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from typing import NoReturn
 
 import pytest
 
@@ -14,6 +13,7 @@ from backend.core.s3 import S3Buckets
 from backend.core.settings import ApiSettings, WorkerSettings
 from tests.lab.buckets import fresh_buckets
 from tests.lab.ministack import ministack
+from tests.lab.missing import missing
 from tests.lab.moto import moto
 from tests.lab.rgw import RadosGateway, rgw
 from tests.lab.server import ServerMissing, StoreServer
@@ -49,7 +49,7 @@ def ministack_server(
         try:
             server = stack.enter_context(ministack(tmp_path_factory.mktemp("ministack")))
         except ServerMissing as error:
-            _skip_or_fail(error)
+            missing(str(error))
         yield server
 
 
@@ -60,7 +60,7 @@ def rgw_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: No
         try:
             gateway = stack.enter_context(rgw(tmp_path_factory.mktemp("rgw")))
         except ServerMissing as error:
-            _skip_or_fail(error)
+            missing(str(error))
         yield gateway
 
 
@@ -74,7 +74,3 @@ async def buckets(moto_server: StoreServer) -> AsyncIterator[S3Buckets]:
     """Two empty buckets on moto."""
     async with fresh_buckets(moto_server) as fresh:
         yield fresh
-
-
-def _skip_or_fail(missing: ServerMissing) -> NoReturn:
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))

@@ -145,7 +145,7 @@ def test_no_vague_module_names() -> None:
 def _tracked_files() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("a source archive has no list of its own files")  # in CI too: nothing there to check
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 

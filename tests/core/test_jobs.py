@@ -1,6 +1,7 @@
 """The queue protocol: every job is published exactly once, and nothing is lost or left behind."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -289,59 +290,41 @@ async def _rest_of_the_fleet(lab: Lab) -> None:
             pass
 
 
+async def _strike_every_call(
+    raises: Callable[[], BaseException], *, after_the_call: bool, after_a_dead_worker: bool = False
+) -> None:
+    """Let a worker's whole turn fail at its first call to the store, then at its second, to its last."""
+    at_call, struck = 0, True
+    while struck:
+        at_call += 1
+        lab = Lab()
+        job = await lab.add_job()
+        if after_a_dead_worker:
+            assert await lab.claim(lab.worker("first"))
+            lab.clock.advance(LEASE_SECONDS + 1)
+        fault = Fault(at_call, raises, after_the_call)
+        try:
+            await lab.turn(lab.worker("struck", fault=fault), FaultyStore(lab.video, fault))  # type: ignore[arg-type]
+        except (WorkerCrashed, StoreError):
+            await _rest_of_the_fleet(lab)
+        struck = fault.struck
+        await lab.assert_published_and_clean(job)
+    assert at_call > 12
+
+
 @pytest.mark.parametrize("after_the_call", [False, True], ids=["before", "after"])
 async def test_a_worker_killed_at_any_call_to_the_store_loses_and_leaves_nothing(
     after_the_call: bool,
 ) -> None:
-    at_call, struck = 0, True
-    while struck:
-        at_call += 1
-        lab = Lab()
-        job = await lab.add_job()
-        fault = Fault(at_call, crash, after_the_call)
-        doomed = lab.worker("doomed", fault=fault)
-        try:
-            await lab.turn(doomed, FaultyStore(lab.video, fault))  # type: ignore[arg-type]
-        except WorkerCrashed:
-            await _rest_of_the_fleet(lab)
-        struck = fault.struck
-        await lab.assert_published_and_clean(job)
-    assert at_call > 12
+    await _strike_every_call(crash, after_the_call=after_the_call)
 
 
 async def test_a_worker_killed_while_it_takes_over_at_any_call_loses_and_leaves_nothing() -> None:
-    at_call, struck = 0, True
-    while struck:
-        at_call += 1
-        lab = Lab()
-        job = await lab.add_job()
-        assert await lab.claim(lab.worker("first"))
-        lab.clock.advance(LEASE_SECONDS + 1)
-        fault = Fault(at_call, crash, after_the_call=True)
-        try:
-            await lab.turn(lab.worker("doomed", fault=fault))
-        except WorkerCrashed:
-            await _rest_of_the_fleet(lab)
-        struck = fault.struck
-        await lab.assert_published_and_clean(job)
-    assert at_call > 12
+    await _strike_every_call(crash, after_the_call=True, after_a_dead_worker=True)
 
 
 async def test_an_answer_lost_at_any_call_to_the_store_loses_and_leaves_nothing() -> None:
-    at_call, struck = 0, True
-    while struck:
-        at_call += 1
-        lab = Lab()
-        job = await lab.add_job()
-        fault = Fault(at_call, lost_answer, after_the_call=True)
-        unlucky = lab.worker("unlucky", fault=fault)
-        try:
-            await lab.turn(unlucky)
-        except StoreError:
-            await _rest_of_the_fleet(lab)
-        struck = fault.struck
-        await lab.assert_published_and_clean(job)
-    assert at_call > 12
+    await _strike_every_call(lost_answer, after_the_call=True)
 
 
 async def test_a_job_that_nobody_survives_comes_back_with_its_attempts_counted(lab: Lab) -> None:

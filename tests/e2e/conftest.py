@@ -1,6 +1,5 @@
 """A real browser on the real product: API and worker as processes, Ceph RGW as the store."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, Visit
 from tests.lab.clips import big_buck_bunny
+from tests.lab.missing import missing
 from tests.lab.product import REPOSITORY, Product, product_on
 from tests.lab.server import StoreServer
 
@@ -21,7 +21,7 @@ PHONE = {"width": 390, "height": 844}
 def browser() -> Iterator[Browser]:
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium on the PATH")
+        missing("no Chromium on the PATH")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         yield running
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     if not (SITE / "index.html").is_file():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("the site is not built: make build")
+        missing("the site is not built: make build")
     logs = tmp_path_factory.mktemp("logs")
     with product_on(
         rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
@@ -46,7 +46,7 @@ def clip() -> Path:
     """Half a minute of real film in 1080p."""
     film = big_buck_bunny()
     if not film.is_file():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no film: make e2e installs it")
+        missing("no film: make e2e installs it")
     return film
 
 

@@ -21,6 +21,7 @@ import pytest
 from infra.local.data import DataDirectory
 from tests.infra.checkout import CHECKOUT, require_embedded_store
 from tests.lab.clips import make_clip
+from tests.lab.missing import missing
 from tests.lab.server import free_port
 
 READY_SECONDS = 90
@@ -166,7 +167,7 @@ class Run:
 def runs(tmp_path: Path) -> Iterator[list[Run]]:
     require_embedded_store()
     if not Path("/proc/self/task").exists():
-        pytest.skip("counts processes by /proc")
+        missing("counts processes by /proc")
     started: list[Run] = []
     yield started
     for run in started:
