@@ -67,7 +67,7 @@ ci:  ## run exactly what CI runs
 
 clean:  ## remove what was built; keep data/ and the environments
 	rm -rf build frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
-	find backend worker infra tests -name __pycache__ -prune -exec rm -rf {} +
+	find backend worker vodbucket infra tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments as well; data/ stays
 	rm -rf $(VENV) $(STORE_VENV) frontend/node_modules vodbucket.egg-info
@@ -81,13 +81,13 @@ $(VENV)/.python: infra/find-python
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
-	@echo "Installing the API and the worker into $(VENV)"
-	@$(PIP) -c constraints.txt -e '.[api,worker]'
+	@echo "Installing the API, the worker and the command line into $(VENV)"
+	@$(PIP) -c constraints.txt -e '.[api,worker,cli]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
-	@echo "Installing the API, the worker and what tests need into $(VENV)"
-	@$(PIP) -c constraints.txt -e '.[api,worker,dev]'
+	@echo "Installing vodbucket and what tests need into $(VENV)"
+	@$(PIP) -c constraints.txt -e '.[api,worker,cli,dev]'
 	@touch $@ $(VENV)/.run
 
 # MiniStack pins botocore, so it lives in an environment of its own.

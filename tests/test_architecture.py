@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("backend", "worker", "infra")
+PACKAGES = ("backend", "worker", "vodbucket", "infra")
 WEB_FRAMEWORKS = ("litestar", "starlette", "fastapi", "uvicorn")
 
 
@@ -40,7 +40,7 @@ def _importers(prefix: str, *packages: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("foreign", ["litestar", "uvicorn", "subprocess", "worker", "infra"])
+@pytest.mark.parametrize("foreign", ["litestar", "uvicorn", "subprocess", "worker", "vodbucket", "infra"])
 def test_core_imports_no(foreign: str) -> None:
     assert _importers(foreign, "backend/core") == []
 
@@ -51,19 +51,24 @@ def test_core_imports_nothing_of_the_api() -> None:
         assert all(name.startswith("backend.core") for name in outside), path
 
 
-def test_worker_imports_nothing_of_the_backend_but_core() -> None:
-    for path, tree in _modules("worker"):
+@pytest.mark.parametrize("package", ["worker", "vodbucket"])
+def test_imports_nothing_of_the_backend_but_core(package: str) -> None:
+    for path, tree in _modules(package):
         of_backend = {name for name in _imports(tree) if name.split(".")[0] == "backend"}
         assert all(name.startswith("backend.core.") for name in of_backend), path
 
 
-@pytest.mark.parametrize("foreign", ["worker", "infra"])
+@pytest.mark.parametrize("foreign", ["worker", "vodbucket", "infra"])
 def test_api_imports_no(foreign: str) -> None:
     assert _importers(foreign, "backend") == []
 
 
-def test_worker_does_not_import_infra() -> None:
-    assert _importers("infra", "worker") == []
+def test_nothing_imports_the_command_line() -> None:
+    assert _importers("vodbucket", "worker", "infra") == []
+
+
+def test_worker_and_command_line_do_not_import_infra() -> None:
+    assert _importers("infra", "worker", "vodbucket") == []
 
 
 def test_only_the_store_knows_the_sdk() -> None:
@@ -72,8 +77,8 @@ def test_only_the_store_knows_the_sdk() -> None:
 
 
 def test_only_one_module_of_the_product_spawns_processes() -> None:
-    assert set(_importers("subprocess", "backend", "worker")) <= {"worker/process.py"}
-    for path, tree in _modules("backend", "worker"):
+    assert set(_importers("subprocess", "backend", "worker", "vodbucket")) <= {"worker/process.py"}
+    for path, tree in _modules("backend", "worker", "vodbucket"):
         if path != "worker/process.py":
             called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
             assert not {name for name in called if "create_subprocess" in name or name == "os.system"}, path
@@ -96,8 +101,8 @@ def test_only_composition_roots_read_the_environment() -> None:
 
 
 def test_only_keys_builds_object_keys() -> None:
-    prefixes = re.compile(r"(uploads|queue|leases|failed|catalog|videos)/")
-    for path, tree in _modules("backend", "worker"):
+    prefixes = re.compile(r"(uploads|queue|leases|failed|doctor|catalog|videos)/")
+    for path, tree in _modules("backend", "worker", "vodbucket"):
         if path == "backend/core/keys.py":
             continue
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -74,7 +74,7 @@ def test_every_variable_that_is_read_is_documented() -> None:
     documented = {name.upper() for name in FIELDS} | FOREIGN_VARIABLES
     read = {
         (path.relative_to(ROOT).as_posix(), name)
-        for package in ("backend", "worker", "infra")
+        for package in ("backend", "worker", "vodbucket", "infra")
         for path in (ROOT / package).rglob("*.py")
         for name in _variables_read(ast.parse(path.read_text()))
     }

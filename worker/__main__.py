@@ -16,6 +16,7 @@ from backend.core.jobs import JobQueue
 from backend.core.logs import configure_logs
 from backend.core.s3 import open_buckets
 from backend.core.settings import WorkerSettings, load
+from worker.admission import admit
 from worker.encoders import choose_device
 from worker.job import JobRunner
 from worker.loop import work
@@ -59,6 +60,13 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     if swept:
         log.info("workspaces_swept", count=swept)
     async with open_buckets(settings) as buckets:
+        await admit(
+            buckets,
+            stop,
+            only_worker=settings.only_worker,
+            concurrency=settings.worker_concurrency,
+            pause_seconds=settings.worker_poll_seconds,
+        )
         queue = JobQueue(
             buckets,
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",

@@ -42,6 +42,12 @@ class ObjectNotFound(StoreError):
     code = "object_not_found"
 
 
+class BucketMissing(StoreError):
+    """The bucket does not exist."""
+
+    code = "bucket_missing"
+
+
 class UploadVanished(StoreError):
     """The multipart upload no longer exists: its parts are gone and must be sent again."""
 
@@ -103,6 +109,18 @@ class VideoNotFound(VodbucketError):
     """There is no such video."""
 
     code = "video_not_found"
+
+
+class SourceGone(VodbucketError):
+    """The source of this video is no longer stored, so that there is nothing to encode from."""
+
+    code = "source_gone"
+
+
+class AlreadyQueued(VodbucketError):
+    """This video is queued or being processed already."""
+
+    code = "already_queued"
 
 
 class NotReady(VodbucketError):

@@ -1,6 +1,7 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
-Raw bucket: `uploads/`, `queue/`, `leases/`, `failed/`. Video bucket: `catalog/`, `videos/`.
+Raw bucket: `uploads/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket: `catalog/`, `videos/`.
+Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -13,6 +14,8 @@ UPLOADS = "uploads/"
 QUEUE = "queue/"
 LEASES = "leases/"
 FAILED = "failed/"
+DOCTOR = "doctor/"
+LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
 VIDEOS = "videos/"
 
@@ -40,8 +43,18 @@ def leases_of(request: str) -> str:
     return f"{LEASES}{request}/"
 
 
+def leases_of_video(video_id: str) -> str:
+    """The common prefix of the leases of all requests of a video."""
+    return f"{LEASES}{video_id}"
+
+
 def dead_letter(request: str) -> str:
     return f"{FAILED}{request}"
+
+
+def probe(nonce: str, name: str = "") -> str:
+    """An object that only tests what the store does; without `name` the prefix of one such test."""
+    return f"{DOCTOR}{nonce}/{name}"
 
 
 def catalog_entry(video_id: str) -> str:
@@ -51,6 +64,21 @@ def catalog_entry(video_id: str) -> str:
 
 def video_of_catalog_entry(key: str) -> str:
     return parse_id(descending(key.removeprefix(CATALOG)))
+
+
+def video_of_raw_object(key: str) -> str:
+    """Return whose upload, marker or dead letter this is. Raises: BadRequest: it is nobody's."""
+    for prefix, suffix in ((UPLOADS, ".orig"), (QUEUE, ""), (FAILED, "")):
+        if key.startswith(prefix) and key.endswith(suffix):
+            return video_of_request(key.removeprefix(prefix).removesuffix(suffix))
+    raise BadRequest(f"not an object of a video: {key}")
+
+
+def video_of_object(key: str) -> str:
+    """Return whose record or output this is. Raises: BadRequest: it is nobody's."""
+    if not key.startswith(VIDEOS):
+        raise BadRequest(f"not an object of a video: {key}")
+    return parse_id(key.removeprefix(VIDEOS).partition("/")[0])
 
 
 def video_prefix(video_id: str) -> str:
@@ -71,6 +99,10 @@ def results_of(video_id: str) -> str:
 
 def result(video_id: str, request: str) -> str:
     return f"{VIDEOS}{video_id}/results/{request}"
+
+
+def request_of_result(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
 def run_prefix(video_id: str, run: str) -> str:

@@ -39,15 +39,26 @@ class StoreSettings(_Settings):
     aws_session_token: SecretStr | None = Field(None, description="session token of temporary credentials")
 
 
-class ApiSettings(StoreSettings):
+class OriginSettings(_Settings):
+    """Which foreign pages are let in; apart, as the doctor asks for it where no API runs."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated origins whose pages may call the API"
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        origins = _split(value)
+        return tuple(one.rstrip("/") for one in origins) if isinstance(origins, tuple) else origins
+
+
+class ApiSettings(StoreSettings, OriginSettings):
     """What the API needs besides the store."""
 
     admin_token: SecretStr = Field(description="the secret that opens everything; at least 16 characters")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="comma-separated origins whose pages may call the API"
-    )
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL lives"
     )
@@ -72,18 +83,15 @@ class ApiSettings(StoreSettings):
     def _without_line_end(cls, token: object) -> object:
         return token.strip() if isinstance(token, str) else token
 
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split_origins(cls, value: object) -> object:
-        origins = _split(value)
-        return tuple(one.rstrip("/") for one in origins) if isinstance(origins, tuple) else origins
-
 
 class WorkerSettings(StoreSettings):
     """What the worker needs besides the store."""
 
     worker_poll_seconds: float = Field(2, gt=0, le=60, description="pause between looks at an empty queue")
     worker_concurrency: int = Field(1, ge=1, le=64, description="jobs that one worker runs at a time")
+    only_worker: bool = Field(
+        False, description="this is the only worker there is: run on a store without create-only writes too"
+    )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="silence after which another worker takes a job over"
     )

@@ -1,0 +1,253 @@
+"""The probes: conforming stores pass all of them, each way of not conforming fails the one that is meant."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backend.core.conformance import Check, Verdict, check_creates, check_store
+from backend.core.errors import BucketMissing, ObjectNotFound, StoreDenied, StoreError, StoreUnavailable
+from backend.core.memory import MemoryStore
+from backend.core.store import (
+    PLAIN,
+    Body,
+    Listing,
+    ObjectHeaders,
+    ObjectInfo,
+    OpenUpload,
+    StoredObject,
+    UploadedPart,
+)
+from backend.core.store import Store as AnyStore
+
+
+async def _checked(store: AnyStore, now: Callable[[], datetime] | None = None) -> dict[str, Check]:
+    checks = check_store(store) if now is None else check_store(store, now=now)
+    return {check.name: check async for check in checks}
+
+
+async def _all_that_is_left(store: AnyStore) -> list[str]:
+    return [info.key async for info in store.list_all("")] + [
+        upload.key async for upload in store.list_uploads("")
+    ]
+
+
+async def test_a_conforming_store_passes_and_keeps_nothing_of_it(store: AnyStore) -> None:
+    quick = await check_creates(store)
+    checks = await _checked(store)
+
+    assert quick.verdict is Verdict.OK
+    failed = [check for check in checks.values() if check.verdict is not Verdict.OK]
+    assert [check.name for check in failed] == _known_failures(failed)
+    assert await _all_that_is_left(store) == []
+
+
+def _known_failures(failed: list[Check]) -> list[str]:
+    """moto dates every upload alike, in 2010, and the probe says so."""
+    return [check.name for check in failed if check.measured.endswith("is dated 2010-11-10 20:48")]
+
+
+class CountingStore(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        self.reads = 0
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        self.writes += 1
+        return await super().create(key, body, headers)
+
+    async def get(self, key: str) -> StoredObject:
+        self.reads += 1
+        return await super().get(key)
+
+
+async def test_the_quick_probe_writes_ten_times() -> None:
+    store = CountingStore()
+
+    await check_creates(store)
+
+    assert (store.writes, store.reads) == (10, 1)
+
+
+class IgnoresConditions(MemoryStore):
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        await self.put(key, body, headers)
+        return True
+
+
+class DecidesLate(MemoryStore):
+    """Looks whether a key is free, and writes a little later: what SeaweedFS did."""
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        try:
+            await self.head(key)
+            return False
+        except ObjectNotFound:
+            await asyncio.sleep(0)
+            await self.put(key, body, headers)
+            return True
+
+
+class RefusesConditions(MemoryStore):
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        raise StoreError("creating: the store answered 501 NotImplemented")
+
+
+class TellsEveryWriterNo(MemoryStore):
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        await super().create(key, body, headers)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("broken", "measured"),
+    [
+        (IgnoresConditions, "the condition is ignored: a second write replaced the first"),
+        (DecidesLate, "8 of 8 writers of one key believe that they won"),
+        (RefusesConditions, "creating: the store answered 501 NotImplemented"),
+        (TellsEveryWriterNo, "the first write of a fresh key was told that it came too late"),
+    ],
+)
+async def test_the_quick_probe_finds_a_store_that(broken: type[MemoryStore], measured: str) -> None:
+    store = broken()
+
+    check = await check_creates(store)
+
+    assert (check.verdict, check.measured) == (Verdict.FAIL, measured)
+    assert "ONLY_WORKER" in check.advice
+    assert await _all_that_is_left(store) == []
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreDenied, BucketMissing])
+async def test_a_store_that_cannot_be_asked_gets_no_verdict(error: type[StoreError]) -> None:
+    class Away(MemoryStore):
+        async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+            raise error
+
+    with pytest.raises(error):
+        await check_creates(Away())
+
+
+class ReadsLate(MemoryStore):
+    """Answers reads of what was written over with what was there first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, StoredObject] = {}
+
+    async def get(self, key: str) -> StoredObject:
+        return self._first.setdefault(key, await super().get(key))
+
+
+class ListsLate(MemoryStore):
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
+        page = await super().list_page(prefix, start_after=start_after, limit=limit)
+        return Listing(page.objects[:-1], page.truncated, page.store_now)
+
+
+class ListsFromTheStart(MemoryStore):
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
+        return await super().list_page(prefix, limit=limit)
+
+
+class KeepsWhatIsDeleted(MemoryStore):
+    async def delete(self, key: str) -> None:
+        return
+
+
+class IgnoresRanges(MemoryStore):
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        async for chunk in super().read(key, 0, etag=etag):
+            yield chunk
+
+
+class LosesAPart(MemoryStore):
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
+        await super().complete_upload(key, upload_id, parts[:1])
+
+
+class KeepsDroppedUploads(MemoryStore):
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        return
+
+
+class HidesUploads(MemoryStore):
+    async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
+        for upload in ():
+            yield upload
+
+
+class DatesUploadsAlike(MemoryStore):
+    async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
+        async for upload in super().list_uploads(prefix):
+            yield OpenUpload(upload.key, upload.upload_id, datetime(2010, 11, 10, tzinfo=UTC))
+
+
+class HasTwoClocks(MemoryStore):
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
+        page = await super().list_page(prefix, start_after=start_after, limit=limit)
+        behind = tuple(
+            ObjectInfo(info.key, info.size_bytes, info.modified - timedelta(seconds=40))
+            for info in page.objects
+        )
+        return Listing(behind, page.truncated, page.store_now)
+
+
+class LosesOverwrites(MemoryStore):
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+        await super().create(key, bytes(body), headers)
+
+
+@pytest.mark.parametrize(
+    ("broken", "failing"),
+    [
+        (IgnoresConditions, {"create-only writes", "create-only race"}),
+        (DecidesLate, {"create-only race"}),
+        (ReadsLate, {"overwrite"}),
+        (LosesOverwrites, {"overwrite"}),
+        (ListsLate, {"list after write", "list in pages", "the store's clock"}),
+        (ListsFromTheStart, {"list in pages"}),
+        (KeepsWhatIsDeleted, {"delete"}),
+        (IgnoresRanges, {"ranged read", "multipart upload"}),
+        (LosesAPart, {"multipart upload"}),
+        (KeepsDroppedUploads, {"aborted upload"}),
+        (HidesUploads, {"open uploads"}),
+        (DatesUploadsAlike, {"open uploads"}),
+        (HasTwoClocks, {"the store's clock"}),
+    ],
+)
+async def test_a_store_fails_the_check_for_what_it_does_not_do(
+    broken: type[MemoryStore], failing: set[str]
+) -> None:
+    checks = await _checked(broken())
+
+    assert {name for name, check in checks.items() if check.verdict is Verdict.FAIL} == failing
+    assert all(bool(check.advice) == (check.verdict is not Verdict.OK) for check in checks.values())
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"), [(2, Verdict.OK), (-60, Verdict.WARN), (60, Verdict.WARN), (400, Verdict.FAIL)]
+)
+async def test_this_machines_clock_is_held_against_the_stores(ahead: float, verdict: Verdict) -> None:
+    checks = await _checked(MemoryStore(), lambda: datetime.now(UTC) + timedelta(seconds=ahead))
+
+    check = checks["this machine's clock"]
+    assert check.verdict is verdict
+    assert check.measured == f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the store's"
+
+
+async def test_a_probe_that_the_store_refuses_fails_and_the_others_go_on() -> None:
+    class NoMultipart(MemoryStore):
+        async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
+            raise StoreError("opening the upload: the store answered 501 NotImplemented")
+
+    checks = await _checked(NoMultipart())
+
+    assert {name for name, check in checks.items() if check.verdict is Verdict.FAIL} == {
+        "multipart upload",
+        "aborted upload",
+        "open uploads",
+    }
+    assert checks["multipart upload"].measured == "opening the upload: the store answered 501 NotImplemented"
