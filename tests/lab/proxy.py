@@ -1,0 +1,523 @@
+"""A proxy that injects faults between the product and a real store.
+
+It forwards requests as they came: signatures cover the Host header, which names the proxy, and stores of the
+lab take any. It runs in a thread of its own, so that tests and processes of the product can all use it.
+Whole request bodies are held; answers are streamed.
+"""
+
+import asyncio
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.lab.http_wire import HEAD_LIMIT_BYTES, Head, framed_body, read_head
+from tests.lab.server import StoreServer
+
+START_SECONDS = 10.0
+FLIPPED_BIT = 0x10
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as rules see it. `operation` is S3's name for it."""
+
+    operation: str
+    bucket: str
+    key: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    at: float
+    """On the monotonic clock."""
+
+
+# Faults
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The proxy answers by itself; the store never hears of it."""
+
+    status: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Both connections are reset (RST), `after_bytes` into the body of the request or of the answer."""
+
+    during: Literal["request", "answer"]
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The answer's body ends, by an orderly close, after fewer bytes than its length says."""
+
+    after_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """The answer's body stops `after_bytes` in and nothing follows, until `FaultProxy.release`."""
+
+    after_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """Nothing is forwarded nor answered, until `FaultProxy.release`, which ends the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The request is forwarded late, by a random time up to `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Bodies move at so many bytes a second, in both directions."""
+
+    bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLost:
+    """The store does what it is asked; the connection is reset instead of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicated:
+    """The request reaches the store a second time, so much later; that answer goes nowhere."""
+
+    after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderDropped:
+    """The store never sees this header (lower case). The SDK signs most: for a store that does not check."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flipped:
+    """One bit of one byte of the body is another on the other side."""
+
+    side: Literal["request", "answer"]
+    at_byte: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Nothing happens on the wire: for rules that only count, or whose `then` does the harm."""
+
+
+Fault = (
+    Answered
+    | Reset
+    | Truncated
+    | Stalled
+    | Hung
+    | Delayed
+    | Throttled
+    | AnswerLost
+    | Duplicated
+    | HeaderDropped
+    | Flipped
+    | Forwarded
+)
+
+
+@dataclass(slots=True)
+class Rule:
+    """Which calls are struck, by what and how often; `struck` counts.
+
+    The first `skip` matching calls pass. `times=None` strikes without end. `then` runs just before, in a
+    thread of its own: it may kill what made the call, or change the store by another way.
+    """
+
+    matches: Callable[[Call], bool]
+    fault: Fault
+    times: int | None = 1
+    skip: int = 0
+    probability: float = 1.0
+    then: Callable[[Call], None] | None = None
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+    struck: int = 0
+    seen: int = 0
+
+    def takes(self, call: Call) -> bool:
+        """Say whether this call is struck, and count it."""
+        if not self.matches(call):
+            return False
+        self.seen += 1
+        if self.seen <= self.skip or (self.times is not None and self.struck >= self.times):
+            return False
+        if self.probability < 1 and self.rng.random() >= self.probability:
+            return False
+        self.struck += 1
+        return True
+
+
+def calls(*operations: str, key: str = "", conditional: bool | None = None) -> Callable[[Call], bool]:
+    """Match calls of these operations (any, when none is named) whose key contains `key`."""
+
+    def matches(call: Call) -> bool:
+        return (
+            (not operations or call.operation in operations)
+            and key in call.key
+            and (conditional is None or conditional == ("if-none-match" in call.headers))
+        )
+
+    return matches
+
+
+class FaultProxy:
+    """Listens on loopback while the `with` block lasts; `server` describes the store behind it."""
+
+    def __init__(self, store: StoreServer) -> None:
+        self._store = store
+        upstream = urlsplit(store.endpoint_url)
+        self._upstream = (upstream.hostname or "", upstream.port or 80)
+        self._rules: list[Rule] = []
+        self._lock = threading.Lock()
+        self._port = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening: asyncio.Server | None = None
+        self._released = asyncio.Event()
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._late: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
+        self.calls: list[Call] = []
+        """Every call so far."""
+
+    @property
+    def server(self) -> StoreServer:
+        store = self._store
+        return StoreServer(store.name, f"http://127.0.0.1:{self._port}", store.access_key, store.secret_key)
+
+    def __enter__(self) -> "FaultProxy":
+        self._thread.start()
+        self._ready.result(START_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(START_SECONDS)
+
+    def inject(
+        self,
+        matches: Callable[[Call], bool],
+        fault: Fault,
+        *,
+        times: int | None = 1,
+        skip: int = 0,
+        probability: float = 1.0,
+        then: Callable[[Call], None] | None = None,
+    ) -> Rule:
+        """Add a rule and return it; the first rule that takes a call decides what happens to it."""
+        rule = Rule(matches, fault, times, skip, probability, then)
+        with self._lock:
+            self._rules.append(rule)
+        return rule
+
+    @contextmanager
+    def injecting(
+        self, matches: Callable[[Call], bool], fault: Fault, *, probability: float = 1.0
+    ) -> Iterator[Rule]:
+        """Strike every matching call while the block lasts."""
+        rule = self.inject(matches, fault, times=None, probability=probability)
+        try:
+            yield rule
+        finally:
+            self.forget(rule)
+
+    def forget(self, *rules: Rule) -> None:
+        """Strike no more by these rules, by default by any."""
+        with self._lock:
+            self._rules = [rule for rule in self._rules if rules and rule not in rules]
+
+    def release(self) -> None:
+        """Let go of what hangs or is stalled: those connections end."""
+
+        async def release() -> None:
+            self._released.set()
+            self._released = asyncio.Event()
+
+        self._do(release())
+
+    def refuse(self) -> None:
+        """Refuse connections and reset those there are, until `accept`."""
+
+        async def refuse() -> None:
+            if self._listening is not None:
+                self._listening.close()
+                self._listening = None
+            for writer in list(self._connections):
+                _reset(writer)
+
+        self._do(refuse())
+
+    def accept(self) -> None:
+        async def accept() -> None:
+            await self._listen()
+
+        self._do(accept())
+
+    def _do(self, action: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(action, self._loop).result(START_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._listen()
+        self._ready.set_result(None)
+        await self._ended.wait()
+        if self._listening is not None:
+            self._listening.close()
+        for task in self._late:
+            task.cancel()
+        for writer in list(self._connections):
+            writer.transport.abort()
+
+    async def _listen(self) -> None:
+        self._listening = await asyncio.start_server(
+            self._converse, "127.0.0.1", self._port, limit=HEAD_LIMIT_BYTES
+        )
+        self._port = self._listening.sockets[0].getsockname()[1]
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, OSError):
+            writer.transport.abort()  # one of the two ends went away: the other shall notice
+        except asyncio.CancelledError:
+            if not self._ended.is_set():
+                raise
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve one request; say whether the connection lives on."""
+        head = await read_head(reader)
+        call = _call(head)
+        rule = self._rule_for(call)
+        fault = rule.fault if rule is not None else Forwarded()
+        if rule is not None and rule.then is not None:
+            await asyncio.to_thread(rule.then, call)
+        if head.headers.get("expect", "").lower() == "100-continue":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if isinstance(fault, Reset) and fault.during == "request":
+            await self._break_request(reader, writer, head, fault.after_bytes)
+            return False
+        body = bytearray()
+        async for chunk in framed_body(reader, head, until_close=False):
+            body += chunk
+            if isinstance(fault, Throttled):
+                await asyncio.sleep(len(chunk) / fault.bytes_per_second)
+        forwarded = head.without("expect", *([fault.name] if isinstance(fault, HeaderDropped) else []))
+        match fault:
+            case Answered():
+                writer.write(_own_answer(fault, has_body=head.first_line[0] != "HEAD"))
+                await writer.drain()
+                return not head.closes
+            case Hung():
+                await self._released.wait()
+                return False
+            case Delayed():
+                await asyncio.sleep(random.uniform(0, fault.seconds))
+            case Flipped(side="request"):
+                body = bytearray(_flipped(bytes(body), fault.at_byte))
+            case Duplicated():
+                late = asyncio.create_task(self._send_again(forwarded, bytes(body), fault.after_seconds))
+                self._late.add(late)
+                late.add_done_callback(self._late.discard)
+            case _:
+                pass
+        return await self._forward(writer, forwarded, bytes(body), fault) and not head.closes
+
+    def _rule_for(self, call: Call) -> Rule | None:
+        with self._lock:
+            self.calls.append(call)
+            return next((rule for rule in self._rules if rule.takes(call)), None)
+
+    async def _forward(self, writer: asyncio.StreamWriter, head: Head, body: bytes, fault: Fault) -> bool:
+        from_store, to_store = await asyncio.open_connection(*self._upstream, limit=HEAD_LIMIT_BYTES)
+        self._connections.add(to_store)
+        try:
+            to_store.write(head.raw)
+            to_store.write(body)
+            await to_store.drain()
+            answer = await read_head(from_store)
+            while answer.status < 200:
+                answer = await read_head(from_store)
+            if isinstance(fault, AnswerLost):
+                _reset(writer)
+                return False
+            writer.write(answer.without("connection").raw)  # which is about the connection behind us
+            has_no_body = head.first_line[0] == "HEAD" or answer.status in {204, 304}
+            if not has_no_body and not await self._relay_body(from_store, answer, writer, fault):
+                return False
+            await writer.drain()
+            return answer.content_length is not None or answer.is_chunked or has_no_body
+        finally:
+            self._connections.discard(to_store)
+            to_store.close()
+
+    async def _relay_body(
+        self, from_store: asyncio.StreamReader, answer: Head, writer: asyncio.StreamWriter, fault: Fault
+    ) -> bool:
+        """Pass the answer's body on; say whether it went through whole."""
+        limit = _limit(fault)
+        passed = 0
+        async for chunk in framed_body(from_store, answer, until_close=True):
+            if (
+                isinstance(fault, Flipped)
+                and fault.side == "answer"
+                and 0 <= fault.at_byte - passed < len(chunk)
+            ):
+                flipped = bytearray(chunk)
+                flipped[fault.at_byte - passed] ^= 0x10
+                chunk = bytes(flipped)
+            if limit is not None and passed + len(chunk) > limit:
+                writer.write(chunk[: limit - passed])
+                await writer.drain()
+                if isinstance(fault, Stalled):
+                    await self._released.wait()
+                if isinstance(fault, Reset):
+                    _reset(writer)
+                return False
+            writer.write(chunk)
+            passed += len(chunk)
+            await writer.drain()
+            if isinstance(fault, Throttled):
+                await asyncio.sleep(len(chunk) / fault.bytes_per_second)
+        return True
+
+    async def _break_request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: Head, after_bytes: int
+    ) -> None:
+        """Let the store see the beginning of the request, then reset both connections."""
+        _, to_store = await asyncio.open_connection(*self._upstream)
+        try:
+            if after_bytes:
+                to_store.write(head.without("expect").raw)
+                passed = 0
+                async for chunk in framed_body(reader, head, until_close=False):
+                    to_store.write(chunk[: after_bytes - passed])
+                    passed += len(chunk)
+                    if passed >= after_bytes:
+                        break
+                await to_store.drain()
+        finally:
+            _reset(to_store)
+            _reset(writer)
+
+    async def _send_again(self, head: Head, body: bytes, after_seconds: float) -> None:
+        await asyncio.sleep(after_seconds)
+        from_store, to_store = await asyncio.open_connection(*self._upstream, limit=HEAD_LIMIT_BYTES)
+        try:
+            to_store.write(head.raw + body)
+            await to_store.drain()
+            with suppress(asyncio.IncompleteReadError):
+                await read_head(from_store)
+        finally:
+            to_store.close()
+
+
+@contextmanager
+def refusing(proxy: FaultProxy) -> Iterator[None]:
+    """Refuse connections while the block lasts."""
+    proxy.refuse()
+    try:
+        yield
+    finally:
+        proxy.accept()
+
+
+def _call(head: Head) -> Call:
+    method, target, _ = head.first_line
+    parts = urlsplit(target)
+    bucket, _, key = unquote(parts.path).removeprefix("/").partition("/")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return Call(_operation(method, key, query), bucket, key, query, head.headers, time.monotonic())
+
+
+def _operation(method: str, key: str, query: dict[str, str]) -> str:
+    match method:
+        case "PUT" if "partNumber" in query:
+            return "UploadPart"
+        case "POST" if "uploads" in query:
+            return "CreateMultipartUpload"
+        case "POST" if "uploadId" in query:
+            return "CompleteMultipartUpload"
+        case "POST" if "delete" in query:
+            return "DeleteObjects"
+        case "DELETE" if "uploadId" in query:
+            return "AbortMultipartUpload"
+        case "GET" if "uploadId" in query:
+            return "ListParts"
+        case "GET" if "uploads" in query:
+            return "ListMultipartUploads"
+        case "GET" if not key:
+            return "ListObjectsV2"
+        case _:
+            return f"{method.title()}{'Object' if key else 'Bucket'}"
+
+
+def _limit(fault: Fault) -> int | None:
+    """Return how many bytes of an answer's body get through, None for all."""
+    match fault:
+        case Truncated() | Stalled() | Reset(during="answer"):
+            return fault.after_bytes
+        case _:
+            return None
+
+
+def _flipped(chunk: bytes, at_byte: int) -> bytes:
+    if not 0 <= at_byte < len(chunk):
+        return chunk
+    return chunk[:at_byte] + bytes([chunk[at_byte] ^ FLIPPED_BIT]) + chunk[at_byte + 1 :]
+
+
+def _own_answer(fault: Answered, *, has_body: bool) -> bytes:
+    body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{fault.code}</Code></Error>'.encode()
+    head = (
+        f"HTTP/1.1 {fault.status} {fault.code}\r\nContent-Type: application/xml\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + (body if has_body else b"")
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST instead of FIN."""
+    connection = writer.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
