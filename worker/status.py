@@ -45,10 +45,9 @@ class StatusBoard:
         self._started = time.monotonic()
         self._changed = asyncio.Event()
         job = claim.lease.job
-        self._status = Status.queued(job.id, job.created_at).at_stage(
+        self._status = Status.queued(job.id, job.created_at, job.request).at_stage(
             Stage.TRANSCODING, now(), attempt=claim.lease.attempt
         )
-        self._changed.set()
 
     @property
     def current(self) -> Status:
@@ -77,7 +76,10 @@ class StatusBoard:
         self._changed.set()
 
     async def keep_writing(self) -> None:
-        """Write whenever something changed, never more often than the interval. Ends by cancellation."""
+        """Write whenever something changed, never more often than the interval. Ends by cancellation.
+
+        The first report, which follows the probe, is the first thing to say.
+        """
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -92,5 +94,6 @@ class StatusBoard:
     async def write_waiting(self, attempt: int) -> None:
         """Say that the job waits again: nothing is playable, the next attempt starts anew."""
         job = self._claim.lease.job
-        waiting = Status.queued(job.id, job.created_at).at_stage(Stage.QUEUED, self._now(), attempt=attempt)
+        queued = Status.queued(job.id, job.created_at, job.request)
+        waiting = queued.at_stage(Stage.QUEUED, self._now(), attempt=attempt)
         await self._video.put(keys.status(job.id), waiting.to_json())

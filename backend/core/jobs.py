@@ -6,7 +6,8 @@ nothing of media. `worker.loop` decides when to call them.
 
 import random
 import secrets
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,17 +23,23 @@ from backend.core.records import (
     Job,
     Lease,
     LeaseState,
+    Outcome,
     Outputs,
     RecordUnreadable,
     StatusError,
+    read_outcome,
 )
 from backend.core.status import complete_status, failed_status
-from backend.core.store import Buckets, Listing, ObjectInfo
+from backend.core.store import Buckets, ObjectInfo
 
 log = structlog.get_logger(__name__)
 
 STAMPEDE_SPREAD = 8
 """Workers begin at a random one of this many oldest markers, so that few collide on the first."""
+SPREAD_SHARE = 4
+"""Of a long queue, at a random one of the oldest quarter."""
+MISSES_OF_A_VIEW = 3
+"""After so many markers in a row that others had claimed, a view is too old to go on with."""
 
 RUN_TOKEN_BYTES = 8
 
@@ -45,18 +52,48 @@ def _run_token() -> str:
     return secrets.token_hex(RUN_TOKEN_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
 class QueueView:
-    """Queue and leases as one LIST showed them."""
+    """Queue and leases as one LIST showed them; claiming uses them up, by any number of claimers at once."""
 
-    markers: tuple[str, ...]
-    """Requests that wait, oldest first."""
-    leases: tuple[SeenLease, ...]
-    store_now: datetime
+    def __init__(
+        self,
+        markers: Sequence[str],
+        leases: Sequence[SeenLease],
+        due: Sequence[tuple[SeenLease, Lease]],
+        start: int,
+    ) -> None:
+        """`markers` are the requests that wait, oldest first; `due` are the leases that may be taken over.
+
+        Claiming begins with the marker at `start`.
+        """
+        self.markers = tuple(markers)
+        self.leases = tuple(leases)
+        self._due = deque(due)
+        self._waiting = deque((*markers[start:], *markers[:start]))
+        self._misses = 0
 
     @property
     def is_empty(self) -> bool:
         return not self.markers and not self.leases
+
+    @property
+    def is_used_up(self) -> bool:
+        return not self._due and not self._waiting
+
+    def next_due(self) -> tuple[SeenLease, Lease] | None:
+        return self._due.popleft() if self._due else None
+
+    def next_waiting(self) -> str | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def missed(self) -> None:
+        """Note that somebody else had claimed a marker of this view."""
+        self._misses += 1
+        if self._misses >= MISSES_OF_A_VIEW:
+            self._waiting.clear()
+
+    def hit(self) -> None:
+        self._misses = 0
 
 
 class JobQueue:
@@ -85,34 +122,53 @@ class JobQueue:
         self._leases = Leases(buckets.raw, lease_seconds)
 
     async def look(self) -> QueueView:
-        """List waiting markers and leases: `leases/` and `queue/` are neighbours, so one LIST shows both."""
+        """List leases and the oldest waiting markers: `leases/` and `queue/` are neighbours, so one LIST
+        shows both, unless there are very many leases."""
         objects: list[ObjectInfo] = []
         start_after = keys.LEASES
         while True:
             page = await self._buckets.raw.list_page("", start_after=start_after)
             objects += page.objects
             if not page.truncated or page.objects[-1].key >= keys.QUEUE:
-                return _view(objects, page)
+                break
             start_after = page.objects[-1].key
+        leases = highest_generations(objects)
+        leased = {seen.request for seen in leases}
+        markers = [request for request in _markers(objects) if request not in leased]
+        spread = min(len(markers), max(STAMPEDE_SPREAD, len(markers) // SPREAD_SHARE))
+        start = self._rng.randrange(spread) if spread else 0
+        due = await self._leases.takeable(leases, page.store_now)
+        return QueueView(markers, leases, due, start)
 
-    async def claim(self, view: QueueView) -> Claim | None:
+    async def claim(self, view: QueueView, *, silent_too: bool = True) -> Claim | None:
         """Claim a job of `view`: one whose worker went silent or that is due again, else a waiting one.
 
         Jobs that turn out to be settled already (published, given up, video deleted) are cleaned up on the
-        way. None when there is nothing to do now.
+        way. None when the view holds nothing more to do; it may have done so from the start. Without
+        `silent_too`, jobs of silent workers are passed over.
         """
-        for seen, lease in await self._leases.takeable(list(view.leases), view.store_now):
+        while (due := view.next_due()) is not None:
+            seen, lease = due
+            if lease.state is LeaseState.RUNNING and not silent_too:
+                continue
             claim = await self._take_over(seen, lease)
             if claim is not None and not await self._settle(claim):
                 return claim
-        leased = {seen.request for seen in view.leases}
-        waiting = [request for request in view.markers if request not in leased]
-        start = self._rng.randrange(min(STAMPEDE_SPREAD, len(waiting))) if waiting else 0
-        for request in waiting[start:] + waiting[:start]:
+        while (request := view.next_waiting()) is not None:
             claim = await self._claim_marker(request)
-            if claim is not None and not await self._settle(claim):
+            if claim is None:
+                view.missed()
+                continue
+            view.hit()
+            if not await self._settle(claim):
                 return claim
         return None
+
+    async def settle(self, seen: SeenLease) -> None:
+        """Clean up behind a lease whose request has ended or whose video is gone, and whose worker is silent."""
+        claim = await self._take_over(seen, await self._leases.read(seen))
+        if claim is not None and not await self._settle(claim):
+            await self._leases.release(claim, claim.lease.but(state=LeaseState.RELEASED))
 
     async def renew(self, claim: Claim) -> None:
         """Heartbeat: call at least every third of the lease.
@@ -125,7 +181,7 @@ class JobQueue:
         records = await self._records(claim.lease.job)
         if not records.video:
             raise VideoDeleted
-        if records.published:
+        if records.ended:
             # Its publisher may have died on the spot: whoever holds the lease then finishes the job.
             await self._finish(claim.lease.job)
             raise LeaseLost
@@ -135,39 +191,42 @@ class JobQueue:
         await self._leases.check(claim)
 
     async def publish(self, claim: Claim, outputs: Outputs) -> bool:
-        """Make `outputs` the request's one result, if it has none yet, then finish the job.
+        """Make `outputs` the request's one outcome, if it has none yet, then finish the job.
 
         Returns whether this run won. A loser's run is deleted with the other runs of the request.
 
         Raises:
             StoreUnavailable: it is in doubt; nothing was deleted, another attempt will find out.
         """
-        job = claim.lease.job
-        won = await self._buckets.video.create(keys.result(job.id, job.request), outputs.to_json())
-        await self._finish(job)
-        return won
+        return await self._end(claim, outputs)
 
-    async def release(self, claim: Claim, *, retry_after_seconds: float, error: str | None = None) -> None:
-        """Let go of a job that is to be tried again; with `error` the attempt counts. Raises: LeaseLost."""
-        counted = 0 if error is None else 1
+    async def release(
+        self, claim: Claim, *, retry_after_seconds: float, error: str | None = None, outage: bool = False
+    ) -> None:
+        """Let go of a job that is to be tried again. Raises: LeaseLost.
+
+        With `error` the attempt counts; with `outage` it was the store that failed, which is counted apart.
+        """
+        failed = error is not None
         released = claim.lease.but(
             state=LeaseState.RELEASED,
-            attempt=claim.lease.attempt + counted,
+            attempt=claim.lease.attempt + (failed and not outage),
+            outages=claim.lease.outages + (failed and outage),
             retry_after_seconds=retry_after_seconds,
-            last_error=error if error is not None else claim.lease.last_error,
+            last_error=error if failed else claim.lease.last_error,
         )
         await self._leases.release(claim, released)
 
-    async def bury(self, claim: Claim, error: StatusError) -> None:
-        """Give a job up: dead letter, status `failed`, outputs removed; the source is kept.
+    async def bury(self, claim: Claim, error: StatusError) -> bool:
+        """Give a job up: failure is its outcome, unless it has another; outputs go, the source is kept.
 
-        Raises: LeaseLost
+        Returns whether the request has failed. Raises: LeaseLost.
         """
         await self._leases.check(claim)
-        job = claim.lease.job
-        letter = DeadLetter(job=job, error=error, attempts=claim.lease.attempt, failed_at=self._now())
-        await self._buckets.raw.put(keys.dead_letter(job.request), letter.to_json())
-        await self._finish_failed(job, letter)
+        letter = DeadLetter(
+            job=claim.lease.job, error=error, attempts=claim.lease.attempt, failed_at=self._now()
+        )
+        return await self._end(claim, letter)
 
     async def leave(self, claim: Claim) -> None:
         """Clean up behind a lost lease: the own run, and the own lease once the job is safe without it.
@@ -178,7 +237,7 @@ class JobQueue:
         records = await self._records(claim.lease.job)
         if not records.video:
             await self.discard_deleted(claim)
-        elif records.published:
+        elif records.ended:
             await self._finish(claim.lease.job)
         else:
             with suppress(LeaseLost):
@@ -187,14 +246,13 @@ class JobQueue:
 
     async def discard_run(self, claim: Claim) -> None:
         """Delete what this run wrote, unless a result names it."""
-        result = await self._result(claim.lease.job)
-        if result is None or result.run != claim.lease.run:
+        outcome = await self._outcome(claim.lease.job)
+        if not isinstance(outcome, Outputs) or outcome.run != claim.lease.run:
             await self._delete_outputs(keys.run_prefix(claim.lease.job.id, claim.lease.run))
 
     async def discard_deleted(self, claim: Claim) -> None:
         """Clean up after a video that was deleted while its job ran."""
         await delete_video(self._buckets, claim.lease.job.id)
-        await self._abort_uploads(keys.video_prefix(claim.lease.job.id))
         await self._leases.delete_all(claim.request)
 
     async def _take_over(self, seen: SeenLease, lease: Lease) -> Claim | None:
@@ -247,41 +305,56 @@ class JobQueue:
         if not records.video:
             await self.discard_deleted(claim)
             return True
-        if records.published:
-            try:
-                await self._finish(job)
-            except VideoDeleted:
-                await self.discard_deleted(claim)
-            return True
-        if claim.generation == 0:
+        if not records.ended:
             return False
         try:
-            letter = await self._buckets.raw.get(keys.dead_letter(job.request))
-        except ObjectNotFound:
-            return False
-        await self._finish_failed(job, DeadLetter.from_json(letter.body))
+            await self._finish(job)
+        except VideoDeleted:
+            await self.discard_deleted(claim)
         return True
 
-    async def _finish(self, job: Job) -> None:
-        """Bring everything in line with the published result. Idempotent; leases go last."""
-        outputs = await self._result(job)
-        if outputs is None:
+    async def _end(self, claim: Claim, outcome: Outcome) -> bool:
+        """Make this the request's outcome unless it has one, and finish the job; say whether it was ours."""
+        job = claim.lease.job
+        ours = await self._buckets.video.create(keys.result(job.id, job.request), outcome.to_json())
+        await self._finish(job, outcome if ours else None, claim)
+        return ours
+
+    async def _finish(self, job: Job, outcome: Outcome | None = None, holder: Claim | None = None) -> None:
+        """Bring everything in line with the request's outcome. Idempotent; leases go last.
+
+        `outcome` is it when the caller knows; `holder` is the claim of a worker that just ended the job.
+
+        Raises:
+            VideoDeleted: there is no outcome any more.
+        """
+        outcome = outcome or await self._outcome(job)
+        if outcome is None:
             raise VideoDeleted
+        if isinstance(outcome, Outputs):
+            run: str | None = outcome.run
+            await self._finish_published(job, outcome)
+        else:
+            run = None
+            await self._finish_failed(job, outcome)
+        leases = await self._leases.keys_of(job.request)
+        # The published run of a first generation without successors is the only one there ever was.
+        alone = holder is not None and holder.generation == 0 and leases == [holder.key]
+        if not (alone and holder is not None and run == holder.lease.run):
+            await self._delete_runs(job, keep=run)
+        if not (await self._records(job)).video:
+            await delete_video(self._buckets, job.id)
+        # Only those that were seen: a later one's worker has yet to learn how the job ended, and to clean up.
+        await self._buckets.raw.delete_many(leases)
+
+    async def _finish_published(self, job: Job, outputs: Outputs) -> None:
         await self._buckets.video.put(keys.status(job.id), complete_status(outputs).to_json())
         if not self._keep_originals:
             await self._buckets.raw.delete(job.source)
-        await self._delete_runs(job, keep=outputs.run)
-        await self._buckets.raw.delete(keys.dead_letter(job.request))
-        if not (await self._records(job)).video:
-            await delete_video(self._buckets, job.id)
-        await self._leases.delete_all(job.request)
 
     async def _finish_failed(self, job: Job, letter: DeadLetter) -> None:
+        await self._buckets.raw.put(keys.dead_letter(job.request), letter.to_json())
         await self._buckets.video.put(keys.status(job.id), failed_status(letter).to_json())
-        await self._delete_runs(job, keep=None)
-        if not (await self._records(job)).video:
-            await delete_video(self._buckets, job.id)
-        await self._leases.delete_all(job.request)
 
     async def _delete_runs(self, job: Job, *, keep: str | None) -> None:
         """Delete every run of this request but one, with its open multipart uploads."""
@@ -310,15 +383,15 @@ class JobQueue:
         names = {info.key for info in page.objects}
         return _Records(
             video=keys.video_record(job.id) in names,
-            published=keys.result(job.id, job.request) in names,
+            ended=keys.result(job.id, job.request) in names,
         )
 
-    async def _result(self, job: Job) -> Outputs | None:
+    async def _outcome(self, job: Job) -> Outcome | None:
         try:
             stored = await self._buckets.video.get(keys.result(job.id, job.request))
         except ObjectNotFound:
             return None
-        return Outputs.from_json(stored.body)
+        return read_outcome(stored.body)
 
     async def _exists(self, marker: str) -> bool:
         try:
@@ -331,14 +404,10 @@ class JobQueue:
 @dataclass(frozen=True, slots=True)
 class _Records:
     video: bool
-    published: bool
+    ended: bool
 
 
-def _view(objects: list[ObjectInfo], page: Listing) -> QueueView:
-    markers = []
+def _markers(objects: Iterable[ObjectInfo]) -> Iterator[str]:
     for info in objects:
-        try:
-            markers.append(keys.parse_marker(info.key))
-        except BadRequest:
-            continue
-    return QueueView(tuple(markers), tuple(highest_generations(objects)), page.store_now)
+        with suppress(BadRequest):
+            yield keys.parse_marker(info.key)

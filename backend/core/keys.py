@@ -129,6 +129,11 @@ def run_of_key(video_id: str, key: str) -> str | None:
     return name if slash and _RUN.fullmatch(name) else None
 
 
+def request_of_run(video_id: str, run: str) -> str:
+    """Return the request that a run belongs to."""
+    return request_name(video_id, int(run.removeprefix("r").partition("-")[0]))
+
+
 def request_name(video_id: str, number: int = 0) -> str:
     """`<id>` for the upload's own request, `<id>.<n>` for later ones."""
     return f"{video_id}.{number}" if number else video_id
@@ -171,6 +176,14 @@ def parse_marker(key: str) -> str:
     return match["request"]
 
 
+def parse_dead_letter(key: str) -> str:
+    """Return the request. Raises: BadRequest: the key is not a dead letter's."""
+    match = _DEAD_LETTER.fullmatch(key)
+    if match is None:
+        raise BadRequest(f"not a dead letter's key: {key}")
+    return match["request"]
+
+
 def parse_asset_path(path: str) -> str:
     """Return `path` when it may name an output below a run's prefix.
 
@@ -188,5 +201,6 @@ def parse_asset_path(path: str) -> str:
 _REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
+_DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
 _RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

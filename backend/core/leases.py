@@ -72,19 +72,21 @@ class Leases:
     def __init__(self, raw: Store, lease_seconds: float) -> None:
         self._raw = raw
         self._lease = timedelta(seconds=lease_seconds)
-        self._read: dict[ObjectInfo, Lease] = {}
+        self._read: dict[tuple[str, str], Lease] = {}
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
         """Return those that may be taken over now, with what they hold: silent too long, or released and due.
 
-        A lease is read once per rewriting, so that watching one costs no request per poll.
+        A lease is read once: its heartbeats rewrite the same bytes, so that watching one costs no requests.
         """
-        current = {one.info for one in seen}
-        self._read = {info: lease for info, lease in self._read.items() if info in current}
+        current = {_version(one.info) for one in seen}
+        self._read = {version: lease for version, lease in self._read.items() if version in current}
         found = []
         for one in seen:
-            lease = await self._read_once(one)
-            if lease is None:
+            try:
+                lease = await self.read(one)
+            except (ObjectNotFound, RecordUnreadable) as error:
+                log.warning("lease_unreadable", key=one.info.key, error=error.message)
                 continue
             if lease.state is LeaseState.RELEASED:
                 due = one.age(store_now) >= timedelta(seconds=lease.retry_after_seconds)
@@ -120,19 +122,22 @@ class Leases:
         await self.check(claim)
         await self._raw.put(claim.key, released.to_json())
 
+    async def keys_of(self, request: str) -> list[str]:
+        """Return the keys of every generation."""
+        return [info.key async for info in self._raw.list_all(keys.leases_of(request))]
+
     async def delete_all(self, request: str) -> None:
         """Delete every generation: the very last step of a job."""
-        doomed = [info.key async for info in self._raw.list_all(keys.leases_of(request))]
-        await self._raw.delete_many(doomed)
+        await self._raw.delete_many(await self.keys_of(request))
 
-    async def _read_once(self, seen: SeenLease) -> Lease | None:
-        if seen.info not in self._read:
-            try:
-                stored = await self._raw.get(seen.info.key)
-                self._read[seen.info] = Lease.from_json(stored.body)
-            except ObjectNotFound:
-                return None
-            except RecordUnreadable as error:
-                log.warning("lease_unreadable", key=seen.info.key, error=error.message)
-                return None
-        return self._read[seen.info]
+    async def read(self, seen: SeenLease) -> Lease:
+        """Return what the lease holds. Raises: ObjectNotFound, RecordUnreadable."""
+        version = _version(seen.info)
+        if version not in self._read:
+            self._read[version] = Lease.from_json((await self._raw.get(seen.info.key)).body)
+        return self._read[version]
+
+
+def _version(info: ObjectInfo) -> tuple[str, str]:
+    """What tells one body of a lease from another; without ETags every rewriting counts as one."""
+    return info.key, info.etag or info.modified.isoformat()

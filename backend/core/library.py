@@ -13,10 +13,23 @@ import structlog
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
-from backend.core.errors import InvalidId, ObjectNotFound, VideoNotFound
+from backend.core.errors import InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.names import clean_text
-from backend.core.records import Job, Outputs, RecordUnreadable, Stage, Status, Title, Video, Visibility
-from backend.core.status import complete_status
+from backend.core.records import (
+    DeadLetter,
+    Job,
+    Outcome,
+    Outputs,
+    RecordUnreadable,
+    Stage,
+    Status,
+    Title,
+    Tombstone,
+    Video,
+    Visibility,
+    read_outcome,
+)
+from backend.core.status import complete_status, failed_status
 from backend.core.store import Buckets, Store
 
 log = structlog.get_logger(__name__)
@@ -61,17 +74,32 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
     """Enter a video whose source is stored. Once this returns, nothing that stops loses it.
 
     The catalog entry comes first, so that no crash leaves a record that no page shows; the marker comes
-    last, so that no worker meets a job without its records.
+    last, so that no worker meets a job without its records. The record is create-only and the source is
+    looked for behind it: a sweeper that takes a stalled upload for an abandoned one decides by the same key
+    (`remove_unfinished`), and the loser knows.
 
     Raises:
         StoreError: it may be there in part; `delete_video` removes what there is.
     """
-    status = Status.queued(video.id, video.created_at)
+    status = Status.queued(video.id, video.created_at, job.request)
     await buckets.video.put(keys.catalog_entry(video.id), b"")
-    await buckets.video.put(keys.video_record(video.id), video.to_json())
+    if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
+        raise StoreUnavailable("The upload was taken for an abandoned one and removed.")
     await buckets.video.put(keys.status(video.id), status.to_json())
+    await _check_source(buckets.raw, job)
     await buckets.raw.create(keys.marker(job.request), job.to_json())
     return status
+
+
+async def _check_source(raw: Store, job: Job) -> None:
+    try:
+        size_bytes = (await raw.head(job.source)).size_bytes
+    except ObjectNotFound:
+        size_bytes = None
+    if size_bytes != job.source_size_bytes:
+        raise StoreUnavailable(
+            f"The store holds {size_bytes} of {job.source_size_bytes} bytes of the upload."
+        )
 
 
 async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None) -> LibraryPage:
@@ -111,11 +139,20 @@ async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
     )
     if written is not None and written.stage is Stage.COMPLETE:
         return LibraryItem(video=video, status=written)
-    # A stalled worker may have written over the winner's status: the published result is what counts.
-    outputs = await published_outputs(buckets, video_id)
-    if outputs is not None:
-        return LibraryItem(video=video, status=complete_status(outputs))
+    # A stalled worker may have written over the final status: how the request ended is what counts.
+    outcome = await latest_outcome(buckets, video_id)
+    if isinstance(outcome, Outputs):
+        return LibraryItem(video=video, status=complete_status(outcome))
+    if outcome is not None and not _is_about_later(written, outcome):
+        return LibraryItem(video=video, status=failed_status(outcome))
     return LibraryItem(video=video, status=written or Status.queued(video_id, video.created_at))
+
+
+def _is_about_later(written: Status | None, failure: DeadLetter) -> bool:
+    """Say whether the status is about a request that was made after this one had failed."""
+    if written is None or written.request is None:
+        return False
+    return keys.request_number(written.request) > keys.request_number(failure.job.request)
 
 
 async def read_video(buckets: Buckets, video_id: str) -> Video:
@@ -124,21 +161,42 @@ async def read_video(buckets: Buckets, video_id: str) -> Video:
         stored = await buckets.video.get(keys.video_record(video_id))
     except ObjectNotFound:
         raise VideoNotFound from None
-    return Video.from_json(stored.body)
+    try:
+        return Video.from_json(stored.body)
+    except RecordUnreadable:
+        if _is_tombstone(stored.body):
+            raise VideoNotFound from None
+        raise
+
+
+def _is_tombstone(body: bytes) -> bool:
+    try:
+        Tombstone.from_json(body)
+    except RecordUnreadable:
+        return False
+    return True
 
 
 async def published_outputs(buckets: Buckets, video_id: str) -> Outputs | None:
     """Return what the latest request that succeeded has published, None if nothing is."""
+    outcome = await latest_outcome(buckets, video_id)
+    return outcome if isinstance(outcome, Outputs) else None
+
+
+async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
+    """Return the outputs of the latest request that succeeded, else the failure of the latest request."""
     prefix = keys.results_of(video_id)
     requests = [info.key.removeprefix(prefix) async for info in buckets.video.list_all(prefix)]
-    if not requests:
-        return None
-    latest = max(requests, key=keys.request_number)
-    try:
-        stored = await buckets.video.get(keys.result(video_id, latest))
-    except ObjectNotFound:
-        return None
-    return Outputs.from_json(stored.body)
+    failure: DeadLetter | None = None
+    for request in sorted(requests, key=keys.request_number, reverse=True):
+        try:
+            outcome = read_outcome((await buckets.video.get(keys.result(video_id, request))).body)
+        except ObjectNotFound:
+            continue
+        if isinstance(outcome, Outputs):
+            return outcome
+        failure = failure or outcome
+    return failure
 
 
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
@@ -169,12 +227,41 @@ async def delete_video(buckets: Buckets, video_id: str) -> None:
     and repeated.
     """
     await buckets.video.delete(keys.video_record(video_id))
+    await _delete_belongings(buckets, video_id)
+    await buckets.video.delete(keys.catalog_entry(video_id))
+
+
+async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
+    """Remove what an upload or a deletion that will never be finished has left; say whether it was done.
+
+    It is not when there is a record after all. A tombstone, created where the record would be, keeps a
+    stalled upload from being entered meanwhile; it goes after the source, which the upload looks for last
+    (`add_video`).
+    """
+    record = keys.video_record(video_id)
+    if not await buckets.video.create(record, Tombstone(removed=True).to_json()):
+        try:
+            if not _is_tombstone((await buckets.video.get(record)).body):
+                return False
+        except ObjectNotFound:
+            return False
+    async for upload in buckets.raw.list_uploads(keys.upload(video_id)):
+        await buckets.raw.abort_upload(upload.key, upload.upload_id)
+    await _delete_belongings(buckets, video_id, keep=record)
+    await buckets.video.delete(record)
+    await buckets.video.delete(keys.catalog_entry(video_id))
+    return True
+
+
+async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None = None) -> None:
+    """Delete all but the catalog entry, the leases and the object `keep`."""
     # Requests are named `<id>` and `<id>.<n>`, so the first one's key is the prefix of all.
     await _delete_all(buckets.raw, keys.marker(video_id))
     await buckets.raw.delete(keys.upload(video_id))
-    await _delete_all(buckets.video, keys.video_prefix(video_id))
+    async for upload in buckets.video.list_uploads(keys.video_prefix(video_id)):
+        await buckets.video.abort_upload(upload.key, upload.upload_id)
+    await _delete_all(buckets.video, keys.video_prefix(video_id), keep)
     await _delete_all(buckets.raw, keys.dead_letter(video_id))
-    await buckets.video.delete(keys.catalog_entry(video_id))
 
 
 async def _exists(store: Store, key: str) -> bool:
@@ -185,8 +272,8 @@ async def _exists(store: Store, key: str) -> bool:
     return True
 
 
-async def _delete_all(store: Store, prefix: str) -> None:
-    await store.delete_many([info.key async for info in store.list_all(prefix)])
+async def _delete_all(store: Store, prefix: str, keep: str | None = None) -> None:
+    await store.delete_many([info.key async for info in store.list_all(prefix) if info.key != keep])
 
 
 async def _written_status(store: Store, video_id: str) -> Status | None:

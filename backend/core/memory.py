@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import itertools
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from backend.core.store import (
     PresignedGet,
     StoredObject,
     UploadedPart,
+    list_all,
 )
 
 READ_CHUNK_BYTES = 256 * 1024
@@ -34,6 +35,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], datetime] = _utc_now) -> None:
         self._clock = clock
         self._objects: dict[str, StoredObject] = {}
+        self._keys: list[str] = []  # ascending, as LIST shows them
         self._uploads: dict[tuple[str, str], dict[int, bytes]] = {}
         self._started: dict[tuple[str, str], datetime] = {}
         self._upload_ids = (f"upload-{number}" for number in itertools.count(1))
@@ -68,28 +70,22 @@ class MemoryStore:
 
     async def delete(self, key: str) -> None:
         await asyncio.sleep(0)
-        self._objects.pop(key, None)
+        self._drop(key)
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         await asyncio.sleep(0)
         for key in keys:
-            self._objects.pop(key, None)
+            self._drop(key)
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
         await asyncio.sleep(0)
-        keys = sorted(key for key in self._objects if key.startswith(prefix))
-        keys = keys[bisect_right(keys, start_after) :]
-        page = tuple(self._objects[key].info for key in keys[:limit])
-        return Listing(page, truncated=len(keys) > limit, store_now=self._clock())
+        start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, start_after))
+        shown = itertools.takewhile(lambda key: key.startswith(prefix), self._keys[start : start + limit + 1])
+        infos = [self._objects[key].info for key in shown]
+        return Listing(tuple(infos[:limit]), truncated=len(infos) > limit, store_now=self._clock())
 
-    async def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        start_after, truncated = "", True
-        while truncated:
-            page = await self.list_page(prefix, start_after=start_after)
-            for info in page.objects:
-                start_after = info.key
-                yield info
-            truncated = page.truncated
+    def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        return list_all(self, prefix)
 
     async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
         await asyncio.sleep(0)
@@ -132,7 +128,13 @@ class MemoryStore:
 
     def _store(self, key: str, body: Body) -> None:
         info = ObjectInfo(key, len(body), self._clock(), _etag(body))
+        if key not in self._objects:
+            insort(self._keys, key)
         self._objects[key] = StoredObject(bytes(body), info)
+
+    def _drop(self, key: str) -> None:
+        if self._objects.pop(key, None) is not None:
+            del self._keys[bisect_left(self._keys, key)]
 
     def _find(self, key: str) -> StoredObject:
         try:

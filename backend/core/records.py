@@ -77,6 +77,13 @@ class Video(Record):
     created_at: AwareDatetime
 
 
+class Tombstone(Record):
+    """`videos/<id>/video.json` while what an upload or a deletion left half-done is being removed."""
+
+    removed: Literal[True]
+    nonce: str = Field(default_factory=_new_nonce)
+
+
 class TranscodeOptions(Part):
     """What may be chosen per job; None leaves the choice to the worker."""
 
@@ -114,6 +121,7 @@ class Lease(Record):
     owner: str
     run: str
     attempt: int = Field(ge=1)
+    outages: int = Field(default=0, ge=0, description="attempts that ended with the store, not counted")
     state: LeaseState = LeaseState.RUNNING
     retry_after_seconds: float = Field(default=0, ge=0)
     last_error: str | None = None
@@ -140,8 +148,9 @@ class Rendition(Part):
 
 
 class Outputs(Record):
-    """`videos/<id>/results/<request>`: create-only. The run that won and every object that it published."""
+    """`videos/<id>/results/<request>`, create-only: the run that won and every object that it published."""
 
+    outcome: Literal["published"] = "published"
     id: str
     request: str
     run: str
@@ -215,6 +224,7 @@ class Status(Record):
     encoder: str | None = None
     attempt: int = 0
     outputs: str | None = Field(default=None, description="prefix of the run to play, with its slash")
+    request: str | None = Field(default=None, description="the request that this is about")
 
     def at_stage(self, stage: Stage, now: datetime, **changes: object) -> "Status":
         """Return the status on entering `stage` at `now`; what must agree with the stage is derived."""
@@ -230,10 +240,11 @@ class Status(Record):
         )
 
     @classmethod
-    def queued(cls, video_id: str, now: datetime) -> "Status":
+    def queued(cls, video_id: str, now: datetime, request: str | None = None) -> "Status":
         unix_ms = int(now.timestamp() * 1000)
         return cls(
             id=video_id,
+            request=request or video_id,
             stage=Stage.QUEUED,
             status=StatusWord.QUEUED,
             started_at_unix_ms=unix_ms,
@@ -242,9 +253,32 @@ class Status(Record):
 
 
 class DeadLetter(Record):
-    """`failed/<request>`: a job that ended without outputs, kept with its last error."""
+    """A job that ended without outputs, kept with its last error.
 
+    As `videos/<id>/results/<request>`, create-only, it decides that the request has failed; as
+    `failed/<request>` it is there for people to find.
+    """
+
+    outcome: Literal["failed"] = "failed"
     job: Job
     error: StatusError
     attempts: int
     failed_at: AwareDatetime
+    nonce: str = Field(default_factory=_new_nonce)
+
+
+Outcome = Outputs | DeadLetter
+"""How a request ended: one create-only object says it, so that it never ends in two ways."""
+
+
+def read_outcome(body: bytes) -> Outcome:
+    """Raises: RecordUnreadable."""
+    return DeadLetter.from_json(body) if _Outcome.from_json(body).failed else Outputs.from_json(body)
+
+
+class _Outcome(Record):
+    outcome: str = "published"
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome == "failed"

@@ -9,7 +9,7 @@ from backend.core.records import DeadLetter, Outputs, Stage, Status
 
 def complete_status(outputs: Outputs) -> Status:
     """Return the status of a video whose result is published."""
-    return Status.queued(outputs.id, outputs.requested_at).at_stage(
+    return Status.queued(outputs.id, outputs.requested_at, outputs.request).at_stage(
         Stage.COMPLETE,
         outputs.published_at,
         progress=1,
@@ -27,6 +27,7 @@ def complete_status(outputs: Outputs) -> Status:
 
 def failed_status(letter: DeadLetter) -> Status:
     """Return the status of a video whose job was given up."""
-    return Status.queued(letter.job.id, letter.job.created_at).at_stage(
+    job = letter.job
+    return Status.queued(job.id, job.created_at, job.request).at_stage(
         Stage.FAILED, letter.failed_at, error=letter.error, attempt=letter.attempts
     )

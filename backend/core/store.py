@@ -172,6 +172,17 @@ class Store(Protocol):
         ...
 
 
+async def list_all(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:
+    """List every object under `prefix`, page by page: `Store.list_all` for those that have pages."""
+    start_after, truncated = "", True
+    while truncated:
+        page = await store.list_page(prefix, start_after=start_after)
+        for info in page.objects:
+            start_after = info.key
+            yield info
+        truncated = page.truncated
+
+
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """The two buckets of the product."""

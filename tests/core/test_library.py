@@ -146,8 +146,9 @@ async def test_a_store_that_fails_in_the_middle_of_an_upload_leaves_nothing_once
 async def test_deleting_one_video_leaves_the_others() -> None:
     buckets = Buckets(raw=Fused(), video=Fused())
     (first, first_job), (second, second_job) = _video(), _video()
-    await add_video(buckets, first, first_job)
-    await add_video(buckets, second, second_job)
+    for video, job in ((first, first_job), (second, second_job)):
+        await buckets.raw.put(job.source, b"x")
+        await add_video(buckets, video, job)
     await delete_video(buckets, first.id)
     assert (await read_item(buckets, second.id)).video == second
     assert keys.marker(second.id) in await _keys(buckets)
@@ -185,6 +186,7 @@ async def test_an_edit_does_not_bring_a_deleted_video_back() -> None:
     store = DeletedBeforeTheWrite()
     buckets = Buckets(MemoryStore(), store)
     video, job = _video()
+    await buckets.raw.put(job.source, b"x")
     await add_video(buckets, video, job)
     store.deletion = partial(delete_video, buckets, video.id)
 

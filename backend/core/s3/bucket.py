@@ -29,12 +29,18 @@ from backend.core.store import (
     PresignedGet,
     StoredObject,
     UploadedPart,
+    list_all,
 )
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.literals import BucketLocationConstraintType
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef, CORSRuleTypeDef
+    from types_aiobotocore_s3.type_defs import (
+        CompletedPartTypeDef,
+        CORSRuleTypeDef,
+        LifecycleRuleOutputTypeDef,
+        LifecycleRuleTypeDef,
+    )
 
 ATTEMPTS = 5
 """Of what the SDK must not repeat by itself."""
@@ -141,6 +147,9 @@ class S3Store:
             await self._s3.delete_object(Bucket=self.name, Key=key)
 
     async def delete_many(self, keys: Sequence[str]) -> None:
+        if len(keys) == 1:
+            await self.delete(keys[0])
+            return
         for start in range(0, len(keys), DELETE_BATCH):
             batch = keys[start : start + DELETE_BATCH]
             with translated("deleting many"):
@@ -163,14 +172,8 @@ class S3Store:
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return Listing(objects, answer["IsTruncated"], _store_clock(date))
 
-    async def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        start_after, truncated = "", True
-        while truncated:
-            page = await self.list_page(prefix, start_after=start_after)
-            for info in page.objects:
-                start_after = info.key
-                yield info
-            truncated = page.truncated
+    def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        return list_all(self, prefix)
 
     async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
         with translated("opening the upload", key):
@@ -242,10 +245,18 @@ class S3Store:
     def presign_get(self, key: str, how: PresignedGet) -> str:
         return self._presigner.get_url(key, how)
 
+    async def exists(self) -> bool:
+        """Say whether there is such a bucket. Raises: StoreDenied: it belongs to somebody else."""
+        try:
+            with translated("looking for the bucket", self.name):
+                await self._s3.head_bucket(Bucket=self.name)
+        except ObjectNotFound:
+            return False
+        return True
+
     async def ensure_exists(self) -> None:
         """Create the bucket if there is none. Raises: StoreDenied: it belongs to somebody else."""
-        with suppress(ObjectNotFound), translated("looking for the bucket", self.name):
-            await self._s3.head_bucket(Bucket=self.name)
+        if await self.exists():
             return
         try:
             with translated("creating the bucket", self.name):
@@ -271,6 +282,35 @@ class S3Store:
         }
         with translated("setting CORS of", self.name):
             await self._s3.put_bucket_cors(Bucket=self.name, CORSConfiguration={"CORSRules": [rule]})
+
+    async def days_until_uploads_are_aborted(self) -> int | None:
+        """Return after how many days the store itself drops any incomplete upload, None if it never does."""
+        days = [
+            rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+            for rule in await self._lifecycle_rules()
+            if rule["Status"] == "Enabled" and "AbortIncompleteMultipartUpload" in rule and _is_for_all(rule)
+        ]
+        return min(days, default=None)
+
+    async def abort_uploads_after(self, days: int) -> None:
+        """Let the store itself drop uploads that stay incomplete for so long; other rules stay."""
+        ours: LifecycleRuleTypeDef = {
+            "ID": "vodbucket-abort-incomplete-uploads",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+        }
+        others = [rule for rule in await self._lifecycle_rules() if rule.get("ID") != ours["ID"]]
+        with translated("setting lifecycle rules of", self.name):
+            await self._s3.put_bucket_lifecycle_configuration(
+                Bucket=self.name, LifecycleConfiguration={"Rules": [*others, ours]}
+            )
+
+    async def _lifecycle_rules(self) -> "list[LifecycleRuleOutputTypeDef]":
+        with suppress(ObjectNotFound), translated("reading lifecycle rules of", self.name):
+            answer = await self._s3.get_bucket_lifecycle_configuration(Bucket=self.name)
+            return answer.get("Rules", [])
+        return []
 
 
 class _StoredHeaders(TypedDict, total=False):
@@ -312,3 +352,8 @@ def _store_clock(date: str | None) -> datetime:
         return parsedate_to_datetime(date or "")
     except ValueError as error:
         raise StoreUnavailable("the store's answer tells no date") from error
+
+
+def _is_for_all(rule: "LifecycleRuleOutputTypeDef") -> bool:
+    """Only a rule without a filter, or with one that lets everything through, is for all objects."""
+    return not rule.get("Prefix") and not any((rule.get("Filter") or {}).values())

@@ -16,17 +16,28 @@ from botocore.credentials import ReadOnlyCredentials
 
 from backend.core.errors import ConfigurationError, StoreError
 from backend.core.presign import Credentials, Presigner
-from backend.core.s3.body import send_from_where_it_lies
+from backend.core.s3.body import send_from_where_it_lies, send_md5_of_rules
 from backend.core.s3.bucket import Clients, S3Store
 from backend.core.s3.doorway import translated
 from backend.core.settings import StoreSettings
 from backend.core.store import Buckets
 
 if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.literals import BucketLocationConstraintType
 
-SDK_ATTEMPTS = 5
+SDK_ATTEMPTS = 3
+"""For the single lost connection. Longer outages are `backend.core.patience`'s."""
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 20.0
+"""Between two bytes of an answer: a store that says nothing for so long is as good as away."""
 CREATE_TIMEOUT_SECONDS = 10.0
+"""Leases hang on creates: a silent store is asked what it did long before the usual patience ends."""
+WRITE_TIMEOUT_SECONDS = 60.0
+"""Stores are silent while they put a large body, or all parts of an upload, where it is safe."""
+_SLOW_OPERATIONS = ("PutObject", "UploadPart", "CompleteMultipartUpload", "DeleteObjects")
+POOL_CONNECTIONS = 64
+"""The SDK's default of 10 would make uploads, playback and heartbeats wait for each other."""
 CREDENTIALS_REFRESH_SECONDS = 60.0
 
 _log = structlog.get_logger()
@@ -40,9 +51,15 @@ def _keep_alive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return connection
 
 
-def _give_up_early(context: dict[str, object], **_: object) -> None:
-    """Leases hang on creates: a silent store is asked what it did long before the usual patience ends."""
-    context["read_timeout"] = CREATE_TIMEOUT_SECONDS
+def _set_time_outs(client: "S3Client", put_seconds: float) -> None:
+    """Give slow operations their own read time-out, and `PutObject` what the client uses it for."""
+    for operation in _SLOW_OPERATIONS:
+        seconds = put_seconds if operation == "PutObject" else WRITE_TIMEOUT_SECONDS
+
+        def set_time_out(context: dict[str, object], seconds: float = seconds, **_: object) -> None:
+            context["read_timeout"] = seconds
+
+        client.meta.events.register(f"before-call.s3.{operation}", set_time_out)
 
 
 def _config(settings: StoreSettings, *, attempts: int, sign_bodies: bool) -> AioConfig:
@@ -61,11 +78,9 @@ def _config(settings: StoreSettings, *, attempts: int, sign_bodies: bool) -> Aio
         response_checksum_validation="when_required",
         # "standard" backs off with jitter and keeps a budget: retries stay bounded while a store is down.
         retries={"mode": "standard", "total_max_attempts": attempts},
-        connect_timeout=5,
-        # Between two bytes of an answer; completing a large upload is silent for long on some stores.
-        read_timeout=60,
-        # The default of 10 would make uploads, playback and heartbeats wait for each other.
-        max_pool_connections=64,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=POOL_CONNECTIONS,
         connector_args={"socket_factory": _keep_alive_socket},
         # Our own types say what goes in; the check only costs time, and it refuses memoryviews.
         parameter_validation=False,
@@ -115,7 +130,9 @@ async def open_buckets(
         clients = Clients(client, client_once)
         send_from_where_it_lies(client)
         send_from_where_it_lies(client_once)
-        client_once.meta.events.register("before-call.s3.PutObject", _give_up_early)
+        send_md5_of_rules(client)
+        _set_time_outs(client, put_seconds=WRITE_TIMEOUT_SECONDS)
+        _set_time_outs(client_once, put_seconds=CREATE_TIMEOUT_SECONDS)
         public = _plain_url(settings.s3_public_endpoint_url) or endpoint
         # us-east-1 is the region that must not be named.
         location = (

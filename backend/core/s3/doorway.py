@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 from botocore.parsers import ResponseParserError
 
 from backend.core.errors import (
+    BucketMissing,
     ObjectNotFound,
     StoreDenied,
     StoreError,
@@ -24,11 +25,16 @@ class RangeBeyondEnd(StoreError):
     """416: the object ends before the range begins."""
 
 
-_ABSENT = {"NoSuchKey", "NotFound", "404"}
+_ABSENT = {
+    "NoSuchKey",
+    "NotFound",
+    "404",
+    "NoSuchCORSConfiguration",
+    "NoSuchLifecycleConfiguration",
+}
 _DENIED = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
-    "ExpiredToken",
     "InvalidToken",
     "BucketAlreadyExists",
 }
@@ -39,6 +45,11 @@ _PASSING = {
     "IncompleteBody",
     "RequestTimeoutException",
     "XAmzContentSHA256Mismatch",
+    # Temporary credentials are renewed meanwhile.
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "RequestExpired",
 }
 
 
@@ -68,12 +79,12 @@ def _answered(task: str, error: ClientError) -> StoreError:
     if code == "NoSuchUpload":
         return UploadVanished()
     if code == "NoSuchBucket":
-        return StoreError(f"{task}: the bucket does not exist")
+        return BucketMissing(f"{task}: the bucket does not exist")
     if code in _ABSENT:
         return ObjectNotFound(f"{task}: there is no such object")
     if code == "RequestTimeTooSkewed":
         return StoreDenied(f"{task}: this machine's clock differs too much from the store's")
-    if code in _DENIED or status in {401, 403}:
+    if code in _DENIED or (status in {401, 403} and code not in _PASSING):
         return StoreDenied(sentence)
     if status == 416:
         return RangeBeyondEnd(sentence)
