@@ -29,6 +29,8 @@ STATUS_OF: Mapping[type[errors.VodbucketError], HTTPStatus] = {
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     errors.NotReady: HTTPStatus.CONFLICT,
+    errors.SourceGone: HTTPStatus.CONFLICT,
+    errors.AlreadyQueued: HTTPStatus.CONFLICT,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,

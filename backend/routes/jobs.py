@@ -1,0 +1,72 @@
+"""Jobs over HTTP: how they stand, and trying again."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from litestar import get, post
+from litestar.openapi.spec import Operation, RequestBody
+from litestar.params import FromPath, JSONBody, QueryParameter
+from pydantic import ConfigDict
+
+from backend.core.ids import parse_id
+from backend.core.library import read_item
+from backend.core.overview import JobsOverview, JobState, list_jobs
+from backend.core.records import TranscodeOptions
+from backend.core.retry import retry_video
+from backend.problems import documented
+from backend.routes.videos import JobSnapshot
+from backend.services import FromServices
+
+DEFAULT_LIMIT = 200
+MAX_LIMIT = 1000
+
+
+class TranscodeRequest(TranscodeOptions):
+    """What may be chosen for another transcode."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass
+class OptionalBodyOperation(Operation):
+    """Describes a body that may be left out."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.request_body, RequestBody):
+            self.request_body.required = False
+
+
+@get("/api/jobs", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED), tags=["jobs"])
+async def get_jobs(
+    services: FromServices,
+    states: Annotated[
+        list[JobState] | None, QueryParameter(name="state", description="all, unless some are named")
+    ] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="of each state")] = DEFAULT_LIMIT,
+) -> JobsOverview:
+    """List the jobs that run, wait or have failed."""
+    return await list_jobs(services.buckets, states=states or tuple(JobState), limit=limit)
+
+
+@post(
+    "/api/videos/{video_id:str}/transcodes",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=documented(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
+    ),
+    operation_class=OptionalBodyOperation,
+    tags=["jobs"],
+)
+async def transcode_again(
+    services: FromServices, video_id: FromPath[str], data: JSONBody[TranscodeRequest | None] = None
+) -> JobSnapshot:
+    """Encode a video once more, from its source."""
+    chosen = data or TranscodeRequest()
+    options = TranscodeOptions(crf=chosen.crf, cpu_used=chosen.cpu_used)
+    await retry_video(services.buckets, parse_id(video_id), options=options)
+    services.playback.forget(video_id)
+    return JobSnapshot.of((await read_item(services.buckets, video_id)).status)
+
+
+HANDLERS = (get_jobs, transcode_again)
