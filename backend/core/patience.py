@@ -103,6 +103,9 @@ class PatientStore:
         return self._store.presign_get(key, how)
 
     async def _try(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
+            return await call()
+
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
             stop=stop_after_delay(self._seconds),
@@ -111,7 +114,7 @@ class PatientStore:
             before_sleep=lambda state: _log_pause(what, state),
             reraise=True,
         )
-        return await attempts(call)
+        return await attempts(attempt)
 
 
 def _log_pause(what: str, state: RetryCallState) -> None:
