@@ -32,7 +32,7 @@ async def choose_device(
         return SOFTWARE
     for candidate in HARDWARE if wanted == "auto" else (wanted,):
         device = VideoDevice(candidate, vaapi_device)
-        failed = [codec for codec in codecs if not await _encodes(tools, device, codec)]
+        failed = [codec for codec in codecs if not await encodes(tools, device, codec)]
         if not failed:
             log.info("encoder_chosen", encoder=candidate)
             return device
@@ -44,7 +44,8 @@ async def choose_device(
     return SOFTWARE
 
 
-async def _encodes(tools: Tools, device: VideoDevice, codec: Codec) -> bool:
+async def encodes(tools: Tools, device: VideoDevice, codec: Codec) -> bool:
+    """Say whether a second of video can be encoded there."""
     try:
         done = await run(trial_arguments(tools.ffmpeg, device, codec), timeout_seconds=TRIAL_TIMEOUT_SECONDS)
     except ProcessTimedOut:
@@ -58,5 +59,11 @@ def trial_arguments(ffmpeg: Path, device: VideoDevice, codec: Codec) -> tuple[st
         # larger than the smallest picture that some drivers refuse
         *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30:duration=1"),
         *("-vf", device.upload),
-        *(*device.codec_arguments(codec, 1_000_000), "-f", "null", "-"),
+        *(*_codec_arguments(device, codec), "-f", "null", "-"),
     )
+
+
+def _codec_arguments(device: VideoDevice, codec: Codec) -> tuple[str, ...]:
+    if device.encoder != "software":
+        return device.codec_arguments(codec, 1_000_000)
+    return ("-c:v", "libsvtav1", "-preset", "12") if codec == "av1" else ("-c:v", "libx264")

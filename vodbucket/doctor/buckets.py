@@ -1,0 +1,129 @@
+"""What the two buckets allow us to do, how quickly, and how they look after themselves."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from statistics import median
+
+from backend.core.conformance import Check, Finding, Key, Probe, Verdict, run_probe, scratch
+from backend.core.errors import StoreDenied, StoreError
+from backend.core.s3 import S3Store
+from backend.core.store import Store
+
+SMALL_ROUNDS = 7
+SLOW_SECONDS = 1.0
+"""A median above this makes lists and starts of playback feel slow."""
+PART_BYTES = 8 * 1024**2
+SLOW_MIB_PER_SECOND = 2.0
+LIFECYCLE = "clean-up of the {} bucket"
+
+
+async def check_exists(store: S3Store, role: str) -> Check:
+    name = f"{role} bucket"
+    try:
+        if await store.exists():
+            return Check(name, Verdict.OK, store.name)
+    except StoreDenied as error:
+        return Check(
+            name, Verdict.FAIL, error.message, "Allow s3:ListBucket on it, or name a bucket of your own."
+        )
+    return Check(
+        name,
+        Verdict.FAIL,
+        f"{store.name} does not exist",
+        "Create it, or run `vodbucket doctor --fix`.",
+    )
+
+
+async def check_permissions(store: Store, role: str) -> Check:
+    """Try each kind of operation; those that are denied are named."""
+    denied: list[str] = []
+
+    async def attempt(action: str, operation: Callable[[], Awaitable[object]]) -> object:
+        try:
+            return await operation()
+        except StoreDenied:
+            denied.append(action)
+        except StoreError:
+            pass  # says nothing about permissions; the probes say what else is wrong
+        return None
+
+    async with scratch(store) as key:
+        await attempt("s3:PutObject", lambda: store.put(key("k"), b"x"))
+        await attempt("s3:GetObject", lambda: store.get(key("k")))
+        await attempt("s3:ListBucket", lambda: store.list_page(key(""), limit=1))
+        await attempt("s3:ListBucketMultipartUploads", lambda: anext(store.list_uploads(key("")), None))
+        upload_id = await attempt("s3:PutObject (in parts)", lambda: store.open_upload(key("parts")))
+        if isinstance(upload_id, str):
+            await attempt("s3:AbortMultipartUpload", lambda: store.abort_upload(key("parts"), upload_id))
+        await attempt("s3:DeleteObject", lambda: store.delete(key("k")))
+    name = f"rights on the {role} bucket"
+    if denied:
+        missing = ", ".join(denied)
+        return Check(name, Verdict.FAIL, f"denied: {missing}", "Grant these to the access key in use.")
+    return Check(name, Verdict.OK, "write, read, list, delete, in parts")
+
+
+async def check_times(store: Store) -> AsyncIterator[Check]:
+    """Time what vodbucket does all the time."""
+    yield await run_probe(store, SMALL_OPERATIONS)
+    yield await run_probe(store, PART_UPLOAD)
+
+
+async def _small_operations(store: Store, key: Key) -> Finding:
+    async def put(name: str) -> None:
+        await store.put(name, b"x" * 500)
+
+    async def list_it(name: str) -> None:
+        await store.list_page(name)
+
+    operations: dict[str, Callable[[str], Awaitable[object]]] = {
+        "PUT": put,
+        "GET": store.get,
+        "LIST": list_it,
+        "DELETE": store.delete,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in operations}
+    for number in range(SMALL_ROUNDS):
+        for name, operation in operations.items():
+            started = time.perf_counter()
+            await operation(key(str(number)))
+            seconds[name].append(time.perf_counter() - started)
+    medians = {name: median(taken) for name, taken in seconds.items()}
+    verdict = Verdict.WARN if max(medians.values()) > SLOW_SECONDS else Verdict.OK
+    return Finding(verdict, ", ".join(f"{name} {taken * 1000:.0f} ms" for name, taken in medians.items()))
+
+
+async def _part_upload(store: Store, key: Key) -> Finding:
+    upload_id = await store.open_upload(key("k"))
+    try:
+        started = time.perf_counter()
+        await store.put_part(key("k"), upload_id, 1, bytes(PART_BYTES))
+        taken = time.perf_counter() - started
+    finally:
+        with suppress(StoreError):
+            await store.abort_upload(key("k"), upload_id)
+    mib = PART_BYTES / 1024**2
+    verdict = Verdict.WARN if mib / taken < SLOW_MIB_PER_SECOND else Verdict.OK
+    return Finding(verdict, f"{mib:.0f} MiB in {taken:.2f} s: {mib / taken:.0f} MiB/s")
+
+
+async def check_lifecycle(store: S3Store, role: str) -> Check:
+    """Look for a rule that drops incomplete uploads; the sweeper does it too, so its lack is no failure."""
+    name = LIFECYCLE.format(role)
+    advice = (
+        "The worker's sweeper drops abandoned uploads; `vodbucket doctor --fix` lets the store do so too."
+    )
+    try:
+        days = await store.days_until_uploads_are_aborted()
+    except StoreError as error:
+        return Check(name, Verdict.WARN, error.message, "The worker's sweeper drops abandoned uploads.")
+    if days is None:
+        return Check(name, Verdict.WARN, "no rule drops abandoned uploads", advice)
+    return Check(name, Verdict.OK, f"abandoned uploads are dropped after {days} days")
+
+
+SMALL_OPERATIONS = Probe(
+    "small operations", "Run vodbucket closer to the store, or look what slows it down.", _small_operations
+)
+PART_UPLOAD = Probe("upload speed", "The line to the store limits uploads and workers.", _part_upload)

@@ -1,0 +1,74 @@
+"""The order of the checks, and which of them make no sense after a failure."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from backend.core import keys
+from backend.core.conformance import Check, Verdict, check_creates, check_store
+from backend.core.errors import BucketMissing, StoreDenied, StoreError, StoreUnavailable
+from backend.core.s3 import S3Buckets, S3Store
+from backend.core.settings import WorkerSettings
+from vodbucket.doctor.buckets import check_exists, check_lifecycle, check_permissions, check_times
+from vodbucket.doctor.playback import check_playback
+
+
+async def examine(buckets: S3Buckets, origins: Sequence[str]) -> AsyncIterator[Check]:
+    """Examine the store; no more is asked of one that does not answer, or of buckets that are missing."""
+    reached = await _reach(buckets.raw)
+    yield reached
+    if reached.verdict is Verdict.FAIL:
+        return
+    try:
+        async for check in _examine_buckets(buckets, origins):
+            yield check
+    except StoreUnavailable as error:
+        advice = "Look after the store, then run this again."
+        yield Check("store", Verdict.FAIL, f"it stopped answering: {error.message}", advice)
+
+
+async def _examine_buckets(buckets: S3Buckets, origins: Sequence[str]) -> AsyncIterator[Check]:
+    roles = {"raw": buckets.raw, "video": buckets.video}
+    existing = [await check_exists(store, role) for role, store in roles.items()]
+    for check in existing:
+        yield check
+    if any(check.verdict is Verdict.FAIL for check in existing):
+        return
+    rights = [await check_permissions(store, role) for role, store in roles.items()]
+    for check in rights:
+        yield check
+    if any(check.verdict is Verdict.FAIL for check in rights):
+        return
+    async for check in check_store(buckets.raw):
+        yield check
+    yield replace(await check_creates(buckets.video), name="create-only writes, video bucket")
+    async for check in check_times(buckets.raw):
+        yield check
+    async for check in check_playback(buckets.video, origins):
+        yield check
+    for role, store in roles.items():
+        yield await check_lifecycle(store, role)
+
+
+async def _reach(store: S3Store) -> Check:
+    name = "store"
+    started = time.perf_counter()
+    try:
+        await store.list_page(keys.DOCTOR, limit=1)
+    except BucketMissing:
+        pass  # it answers; that the bucket is missing is a check of its own
+    except StoreDenied as error:
+        advice = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and the bucket's policy."
+        return Check(name, Verdict.FAIL, error.message, advice)
+    except StoreError as error:
+        advice = "Check S3_ENDPOINT_URL, and that the store runs and can be reached from here."
+        return Check(name, Verdict.FAIL, error.message, advice)
+    return Check(name, Verdict.OK, f"answers in {(time.perf_counter() - started) * 1000:.0f} ms")
+
+
+async def examine_machine(settings: WorkerSettings) -> AsyncIterator[Check]:
+    """Examine this machine as a worker's."""
+    from vodbucket.doctor.machine import check_machine  # a machine without workers need not have their parts
+
+    async for check in check_machine(settings):
+        yield check

@@ -1,0 +1,115 @@
+"""Tables for people: jobs, what a sweep found, the doctor's checks. JSON is printed by the commands."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backend.core.conformance import Check, Verdict
+from backend.core.overview import JobEntry, JobsOverview, JobState
+from backend.core.sweep import SweepReport
+
+PLAIN_WIDTH = 140
+"""Columns where no terminal says how many it has."""
+
+_STYLE = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+_STATE_STYLE = {JobState.FAILED: "bold red", JobState.UNREADABLE: "bold red", JobState.RUNNING: "green"}
+
+
+def open_console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def jobs_table(overview: JobsOverview) -> Table:
+    table = Table(box=SIMPLE_HEAD, caption_justify="left", caption=_counts(overview))
+    for heading in ("state", "video", "title", "since", "attempt", ""):
+        table.add_column(heading, no_wrap=heading == "video", overflow="fold")
+    for job in overview.jobs:
+        style = _STATE_STYLE.get(job.state, "")
+        attempt = "" if job.attempt is None else str(job.attempt)
+        table.add_row(
+            job.state,
+            escape(job.request),
+            escape(job.title or ""),
+            duration(job.age_seconds),
+            attempt,
+            escape(_detail(job)),
+            style=style,
+        )
+    return table
+
+
+def sweep_table(report: SweepReport) -> Table:
+    size_bytes = sum(finding.size_bytes for finding in report.findings)
+    done = "would be put in order" if report.dry_run else "put in order"
+    caption = f"{len(report.findings)} {done}, {size(size_bytes)}"
+    table = Table(box=SIMPLE_HEAD, caption_justify="left", caption=caption)
+    for heading in ("kind", "what", "age", "size", "why"):
+        table.add_column(heading, justify="right" if heading in {"age", "size"} else "left", overflow="fold")
+    for found in report.findings:
+        table.add_row(
+            found.kind, escape(found.key), duration(found.age_seconds), size(found.size_bytes), found.why
+        )
+    return table
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("check", "result", "measured"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        table.add_row(
+            escape(check.name), f"[{_STYLE[check.verdict]}]{check.verdict}[/]", escape(check.measured)
+        )
+    return table
+
+
+def advice_lines(checks: Sequence[Check]) -> list[str]:
+    """One line for each check that did not pass."""
+    return [
+        f"[{_STYLE[check.verdict]}]{check.verdict}[/]  {escape(check.name)}: {escape(check.advice)}"
+        for check in checks
+        if check.advice
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: `3 d 4 h`, `12 min`, `7 s`."""
+    days, rest = divmod(int(seconds), 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    units = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
+    first = next((place for place, (count, _) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2] if count) or "0 s"
+
+
+def size(size_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} TiB"
+
+
+def _counts(overview: JobsOverview) -> str:
+    return ", ".join(f"{count} {state}" for state, count in overview.counts.items() if count) or "no jobs"
+
+
+def _detail(job: JobEntry) -> str:
+    error = job.error.message if job.error else ""
+    match job.state:
+        case JobState.RUNNING:
+            progress = "" if job.progress is None else f", {job.stage} {job.progress:.0%}"
+            return f"{job.owner}{progress}"
+        case JobState.WAITING:
+            when = f"due in {duration(job.due_in_seconds)}" if job.due_in_seconds else "due now"
+            return f"{when}: {error}" if error else when
+        case JobState.FAILED:
+            return f"{job.error.code}: {error}" if job.error else ""
+        case _:
+            return error
