@@ -7,6 +7,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 
 from backend.auth import Authenticator
+from backend.core.patience import patient
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets, PresignedGet
 from backend.frontend import Site
@@ -18,6 +19,8 @@ from backend.playback import PlaybackIndex
 class Services:
     settings: ApiSettings
     buckets: Buckets
+    uploads: Buckets
+    """The same buckets, for uploads: they ride out a store that is away."""
     authenticator: Authenticator
     sessions: Sessions
     grants: Grants
@@ -34,6 +37,7 @@ class Services:
         return cls(
             settings=settings,
             buckets=buckets,
+            uploads=patient(buckets, settings.store_patience_seconds),
             authenticator=Authenticator(secret, sessions, settings.cors_origins),
             sessions=sessions,
             grants=Grants(secret, settings.grant_ttl_seconds, clock),

@@ -7,6 +7,9 @@ import secrets
 import socket
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -14,13 +17,18 @@ import structlog
 from backend.core.errors import VodbucketError
 from backend.core.jobs import JobQueue
 from backend.core.logs import configure_logs
+from backend.core.patience import patient
 from backend.core.s3 import open_buckets
 from backend.core.settings import WorkerSettings, load
+from backend.core.store import Buckets
+from backend.core.sweep import SweepRules
 from worker.admission import admit
 from worker.encoders import choose_device
 from worker.job import JobRunner
+from worker.lookout import Lookout
 from worker.loop import work
 from worker.signals import stop_on_signals
+from worker.sweeping import keep_sweeping
 from worker.tools import find_tools
 from worker.transcoder import EncodingProfile, Transcoder
 from worker.workspace import sweep_workspaces
@@ -67,27 +75,53 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             concurrency=settings.worker_concurrency,
             pause_seconds=settings.worker_poll_seconds,
         )
+        lasting = patient(buckets, settings.store_patience_seconds)
         queue = JobQueue(
-            buckets,
+            lasting,
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
             lease_seconds=settings.lease_seconds,
             keep_originals=settings.keep_originals,
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(buckets, tools, EncodingProfile.of(settings, device), work_dir),
-            video=buckets.video,
+            pipeline=Transcoder(lasting, tools, EncodingProfile.of(settings, device), work_dir),
+            video=lasting.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
+            patience_seconds=settings.store_patience_seconds,
         )
-        await work(
+        lookout = Lookout(
             queue,
-            runner,
             stop,
             poll_seconds=settings.worker_poll_seconds,
-            concurrency=settings.worker_concurrency,
+            lease_seconds=settings.lease_seconds,
             drain=drain,
         )
+        async with _sweeping(buckets, queue, settings, stop, drain=drain):
+            await work(lookout, runner, stop, concurrency=settings.worker_concurrency)
+
+
+@asynccontextmanager
+async def _sweeping(
+    buckets: Buckets, queue: JobQueue, settings: WorkerSettings, stop: asyncio.Event, *, drain: bool
+) -> AsyncIterator[None]:
+    """Sweep beside the jobs, while the block lasts."""
+    if drain or not settings.sweep_every_seconds:
+        yield
+        return
+    rules = SweepRules(
+        grace=timedelta(seconds=settings.sweep_grace_seconds),
+        uploads_after=timedelta(seconds=settings.sweep_uploads_seconds),
+    )
+    sweeping = asyncio.create_task(
+        keep_sweeping(buckets, queue, rules, every_seconds=settings.sweep_every_seconds, stop=stop)
+    )
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
 
 
 if __name__ == "__main__":

@@ -14,7 +14,15 @@ from typing import Protocol
 
 import structlog
 
-from backend.core.errors import AttemptFailed, JobFailure, LeaseLost, SourceRejected, StoreError, VideoDeleted
+from backend.core.errors import (
+    AttemptFailed,
+    JobFailure,
+    LeaseLost,
+    SourceRejected,
+    StoreError,
+    StoreUnavailable,
+    VideoDeleted,
+)
 from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
 from backend.core.records import Job, Outputs, StatusError
@@ -28,6 +36,11 @@ HEARTBEATS_PER_LEASE = 3
 HEARTBEAT_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 600.0
+OUTAGES_ALLOWED = 50
+"""Attempts that the store may end, in about eight hours, before it is taken for more than an outage."""
+HAND_BACK_EVERY_SECONDS = 5.0
+LET_GO_SECONDS = 10.0
+"""How long a worker that is to stop tries to hand its job back; else the lease runs out by itself."""
 
 
 class Pipeline(Protocol):
@@ -51,6 +64,8 @@ class JobRunner:
     video: Store
     lease_seconds: float
     max_attempts: int
+    patience_seconds: float = 0
+    """How long the pipeline rides out a store that is away; the lease is held on to for as long."""
     status_every_seconds: float = 2.0
 
     async def __call__(self, claim: Claim, stop: asyncio.Event) -> None:
@@ -83,8 +98,10 @@ class JobRunner:
             await self._let_go(claim, board)
         except SourceRejected as error:
             await self._give_up(claim, error)
-        except (AttemptFailed, StoreError) as error:
+        except AttemptFailed as error:
             await self._retry(claim, board, error)
+        except StoreError as error:
+            await self._retry_after_outage(claim, board, error, stop)
         except Exception as error:  # a fault of ours: keep the trace, give the job its other attempts
             log.exception("job_broke")
             await self._retry(claim, board, AttemptFailed(f"Internal error ({type(error).__name__})."))
@@ -108,8 +125,9 @@ class JobRunner:
     async def _keep_lease(self, claim: Claim) -> None:
         """Renew until cancelled. Raises: LeaseLost, VideoDeleted.
 
-        A store that does not answer is no reason to stop before the lease has run out: then another worker
-        may have the job, and this one must assume so.
+        A store that does not answer is no reason to stop while the pipeline may ride it out: nobody else can
+        take the job over either, unless it is only this worker that is cut off. That costs double work at
+        most: the heartbeat or the publication will tell.
         """
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
         renewed, pause = time.monotonic(), interval
@@ -123,35 +141,73 @@ class JobRunner:
             except (StoreError, TimeoutError) as error:
                 log.warning("heartbeat_failed", error=str(error))
                 pause = min(HEARTBEAT_RETRY_SECONDS, interval)
-                if time.monotonic() - renewed >= self.lease_seconds:
+                if time.monotonic() - renewed >= self.lease_seconds + self.patience_seconds:
                     raise LeaseLost from error
 
     async def _let_go(self, claim: Claim, board: StatusBoard) -> None:
-        log.info("job_released")
-        await self._back_to_queue(claim, board, claim.lease.attempt, retry_after_seconds=0, error=None)
+        try:
+            async with asyncio.timeout(LET_GO_SECONDS):
+                await self._hand_back(claim, board, claim.lease.attempt, retry_after_seconds=0)
+            log.info("job_released")
+        except (StoreError, TimeoutError) as error:
+            log.warning("job_not_released", error=str(error))
 
-    async def _retry(self, claim: Claim, board: StatusBoard, error: StoreError | JobFailure) -> None:
+    async def _retry(self, claim: Claim, board: StatusBoard, error: JobFailure) -> None:
         attempt = claim.lease.attempt
         if attempt >= self.max_attempts:
             await self._give_up(claim, error)
             return
-        pause = min(FIRST_RETRY_SECONDS * 2 ** (attempt - 1), LONGEST_RETRY_SECONDS)
+        pause = _pause_after(attempt)
         log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
-        await self._back_to_queue(claim, board, attempt + 1, retry_after_seconds=pause, error=error.message)
+        await self._hand_back(
+            claim, board, attempt + 1, retry_after_seconds=pause, error=error.message, outage=False
+        )
 
-    async def _back_to_queue(
+    async def _retry_after_outage(
+        self, claim: Claim, board: StatusBoard, error: StoreError, stop: asyncio.Event
+    ) -> None:
+        """Try again without counting the attempt: the video is not to blame for the store.
+
+        There is nothing better to do than to wait until the job can be handed back, or somebody has it.
+        """
+        outages = claim.lease.outages + 1
+        if outages > OUTAGES_ALLOWED:
+            await self._give_up(claim, error)
+            return
+        pause = _pause_after(outages)
+        log.warning("attempt_ended_by_store", error=error.message, retry_after_seconds=pause)
+        while not stop.is_set():
+            try:
+                await self._hand_back(
+                    claim,
+                    board,
+                    claim.lease.attempt,
+                    retry_after_seconds=pause,
+                    error=error.message,
+                    outage=True,
+                )
+                return
+            except StoreUnavailable as still:
+                log.warning("job_not_handed_back", error=still.message)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), HAND_BACK_EVERY_SECONDS)
+
+    async def _hand_back(
         self,
         claim: Claim,
         board: StatusBoard,
         attempt: int,
         *,
         retry_after_seconds: float,
-        error: str | None,
+        error: str | None = None,
+        outage: bool = False,
     ) -> None:
         with suppress(LeaseLost):
             await self.queue.check(claim)
             await board.write_waiting(attempt)
-            await self.queue.release(claim, retry_after_seconds=retry_after_seconds, error=error)
+            await self.queue.release(
+                claim, retry_after_seconds=retry_after_seconds, error=error, outage=outage
+            )
         await self.queue.discard_run(claim)
 
     async def _give_up(self, claim: Claim, error: StoreError | JobFailure) -> None:
@@ -159,6 +215,11 @@ class JobRunner:
         log.warning("job_failed", code=code, error=error.message)
         with suppress(LeaseLost):
             await self.queue.bury(claim, StatusError(code=code, message=error.message))
+
+
+def _pause_after(failures: int) -> float:
+    """Seconds to wait after so many failures of a kind."""
+    return min(FIRST_RETRY_SECONDS * float(2 ** (failures - 1)), LONGEST_RETRY_SECONDS)
 
 
 async def _until_stopped(stop: asyncio.Event) -> None:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from aiohttp import web
 
-from backend.core.errors import AttemptFailed, BadRequest, StoreDenied, StoreError, VodbucketError
+from backend.core.errors import AttemptFailed, BadRequest, VodbucketError
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store import ObjectHeaders, Store
 from worker.faults import Faults
@@ -29,8 +29,6 @@ PLAYLIST_EVERY_SECONDS = 2.0
 TICK_SECONDS = 0.2
 KEPT_VERSIONS = 8
 """Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
-RETRY_DELAYS_SECONDS = (0.2, 1.0, 3.0, 8.0, 15.0, 30.0)
-"""A minute: restarts and failovers of a store are ridden out."""
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 _CONTENT_TYPES = {
@@ -112,16 +110,8 @@ class PackagerSink:
             )
 
     async def put(self, path: str, body: bytes) -> None:
-        """Store one output, over a store that fails now and then. Raises: StoreError."""
-        for delay in (*RETRY_DELAYS_SECONDS, None):
-            try:
-                await self._store.put(self._prefix + path, body, headers_of(path))
-                break
-            except StoreError as error:
-                if delay is None or isinstance(error, StoreDenied):
-                    raise
-                log.warning("output_put_repeated", path=path, error=error.message)
-                await asyncio.sleep(delay)
+        """Store one output. Raises: StoreError."""
+        await self._store.put(self._prefix + path, body, headers_of(path))
         self.sizes[path] = len(body)
         self._on_stored()
 

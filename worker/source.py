@@ -7,6 +7,7 @@ its exit code alone would turn a lost connection into a short video.
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
@@ -28,25 +29,30 @@ from worker.loopback import serve
 
 log = structlog.get_logger(__name__)
 
-RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Pauses between attempts that brought no byte; any byte starts them anew."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+"""Between attempts that brought no byte; any byte starts them anew."""
+PATIENCE_SECONDS = 75.0
 CHUNK_TIMEOUT_SECONDS = 30.0
 
 
 class SourceFeeder:
-    """Serves one object of one version (its ETag)."""
+    """Serves one object of one version (its ETag).
+
+    A store that gives no byte for `patience_seconds` is a fault.
+    """
 
     def __init__(
         self,
         store: Store,
         info: ObjectInfo,
         faults: Faults,
-        retry_delays_seconds: tuple[float, ...] = RETRY_DELAYS_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._store = store
         self._info = info
         self._faults = faults
-        self._retry_delays = retry_delays_seconds
+        self._patience_seconds = patience_seconds
         self.fed_bytes = 0
 
     @asynccontextmanager
@@ -96,7 +102,7 @@ class SourceFeeder:
         Raises:
             StoreError: they cannot be had.
         """
-        position, fruitless = start, 0
+        position, fruitless, last_byte = start, 0, time.monotonic()
         while position < end:
             cause: Exception | None = None
             before = position
@@ -120,13 +126,14 @@ class SourceFeeder:
                     await close()
             if position >= end:
                 return
-            fruitless = 0 if position > before else fruitless + 1
-            if fruitless > len(self._retry_delays):
+            now = time.monotonic()
+            fruitless, last_byte = (0, now) if position > before else (fruitless + 1, last_byte)
+            if now - last_byte >= self._patience_seconds:
                 raise StoreUnavailable(
                     f"The source broke off at byte {position} of {self._info.size_bytes}."
                 ) from cause
             log.info("source_resumed", offset=position, error=str(cause) if cause else "ended early")
-            await asyncio.sleep(self._retry_delays[max(0, fruitless - 1)])
+            await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**fruitless, LONGEST_PAUSE_SECONDS))
 
 
 def _as_fault(error: Exception) -> VodbucketError:

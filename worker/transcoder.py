@@ -28,7 +28,7 @@ from worker.probe import MAX_DURATION_SECONDS, NOT_A_VIDEO, MediaInfo, can_decod
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.sink import PackagerSink, headers_of
-from worker.source import SourceFeeder
+from worker.source import PATIENCE_SECONDS, SourceFeeder
 from worker.tools import Tools
 from worker.verify import verify_outputs, verify_webm
 from worker.workspace import workspace
@@ -52,12 +52,19 @@ class EncodingProfile:
     codecs: tuple[Codec, ...] = ("av1", "h264")
     segment_seconds: float = 4.0
     stall_seconds: float = 120.0
+    patience_seconds: float = PATIENCE_SECONDS
     device: VideoDevice = SOFTWARE
 
     @classmethod
     def of(cls, settings: WorkerSettings, device: VideoDevice = SOFTWARE) -> Self:
         """`device` comes from `worker.encoders.choose_device`."""
-        return cls(settings.rendition_codecs, settings.segment_seconds, settings.stall_seconds, device)
+        return cls(
+            settings.rendition_codecs,
+            settings.segment_seconds,
+            settings.stall_seconds,
+            settings.store_patience_seconds,
+            device,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ class _Attempt:
         self._encoded_seconds = 0.0
 
     async def run(self, info: ObjectInfo) -> Transcoded:
-        feeder = SourceFeeder(self._buckets.raw, info, self._faults)
+        feeder = SourceFeeder(self._buckets.raw, info, self._faults, self._profile.patience_seconds)
         async with feeder.serving() as source:
             media = await self._guarded(probe(self._tools, source))
             plan = plan_encoding(media, self._profile.codecs, self._job.options)

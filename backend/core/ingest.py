@@ -1,5 +1,6 @@
 """From received bytes to a queued video: the one verb behind every way to upload."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ from backend.core.names import clean_filename, clean_text
 from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
 from backend.core.store import Buckets
 from backend.core.upload import store_source
+
+DISCARD_SECONDS = 10.0
+"""The uploader waits for the answer; what cannot be removed in time is the sweeper's."""
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +97,7 @@ def _media_type(said: str | None, filename: str) -> str:
 
 async def _discard(buckets: Buckets, video_id: str) -> None:
     try:
-        await delete_video(buckets, video_id)
-    except StoreError as error:
-        log.warning("upload_not_discarded", id=video_id, error=error.message)
+        async with asyncio.timeout(DISCARD_SECONDS):
+            await delete_video(buckets, video_id)
+    except (StoreError, TimeoutError) as error:
+        log.warning("upload_not_discarded", id=video_id, error=str(error))

@@ -165,7 +165,7 @@ class JobQueue:
         return None
 
     async def settle(self, seen: SeenLease) -> None:
-        """Clean up behind a lease whose request has ended or whose video is gone, and whose worker is silent."""
+        """Clean up behind a silent worker whose request has ended or whose video is gone."""
         claim = await self._take_over(seen, await self._leases.read(seen))
         if claim is not None and not await self._settle(claim):
             await self._leases.release(claim, claim.lease.but(state=LeaseState.RELEASED))
@@ -263,6 +263,7 @@ class JobQueue:
             owner=self._owner,
             run=keys.run_name(seen.request, generation, self._run_token()),
             attempt=lease.attempt + (1 if crashed else 0),
+            outages=lease.outages,
             last_error="The worker stopped in the middle of the job." if crashed else lease.last_error,
         )
         claim = await self._leases.create(successor, generation)

@@ -267,6 +267,13 @@ class DeadLetter(Record):
     nonce: str = Field(default_factory=_new_nonce)
 
 
+class Swept(Record):
+    """`sweep.json`: what the last sweep found. When it was is the object's own date."""
+
+    findings: int
+    size_bytes: int
+
+
 Outcome = Outputs | DeadLetter
 """How a request ended: one create-only object says it, so that it never ends in two ways."""
 

@@ -37,6 +37,9 @@ class StoreSettings(_Settings):
     aws_access_key_id: str | None = Field(None, description="access key id")
     aws_secret_access_key: SecretStr | None = Field(None, description="secret access key")
     aws_session_token: SecretStr | None = Field(None, description="session token of temporary credentials")
+    store_patience_seconds: float = Field(
+        75, ge=0, le=3600, description="how long uploads and jobs ride out a store that is away"
+    )
 
 
 class OriginSettings(_Settings):
@@ -87,7 +90,9 @@ class ApiSettings(StoreSettings, OriginSettings):
 class WorkerSettings(StoreSettings):
     """What the worker needs besides the store."""
 
-    worker_poll_seconds: float = Field(2, gt=0, le=60, description="pause between looks at an empty queue")
+    worker_poll_seconds: float = Field(
+        5, gt=0, le=60, description="longest pause between looks at an empty queue"
+    )
     worker_concurrency: int = Field(1, ge=1, le=64, description="jobs that one worker runs at a time")
     only_worker: bool = Field(
         False, description="this is the only worker there is: run on a store without create-only writes too"
@@ -106,6 +111,13 @@ class WorkerSettings(StoreSettings):
     video_vaapi_device: Path = Field(Path("/dev/dri/renderD128"), description="render node for vaapi and qsv")
     keep_originals: bool = Field(False, description="keep the uploaded file after it was transcoded")
     stall_seconds: float = Field(120, ge=5, description="an encoder without progress for so long is killed")
+    sweep_every_seconds: float = Field(
+        86_400, ge=0, description="how often all workers together look for leftovers of crashes; 0: never"
+    )
+    sweep_grace_seconds: float = Field(86_400, ge=1, description="younger leftovers are left alone")
+    sweep_uploads_seconds: float = Field(
+        604_800, ge=1, description="uploads that nobody has completed for so long are dropped"
+    )
     work_dir: Path | None = Field(
         None, description="where the WebM is put together; by default the system's temporary directory"
     )

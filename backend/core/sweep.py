@@ -98,6 +98,7 @@ class _Sweeper:
         self._now = now
         self._dry_run = dry_run
         self._existing: dict[str, VideoHoldings] = {}
+        self._unfinished_seen: set[str] = set()
         self.findings: list[Finding] = []
 
     async def videos(self, raw: RawHoldings) -> None:
@@ -129,8 +130,9 @@ class _Sweeper:
                 await self._act(Kind.UPLOAD, upload.key, why, upload.initiated, act, grace=grace)
 
     async def _unfinished(self, video_id: str, modified: datetime, size_bytes: int, raw: RawHoldings) -> None:
-        if video_id in raw.leased_videos:
-            return  # a worker finds out and cleans up
+        if video_id in self._unfinished_seen or video_id in raw.leased_videos:
+            return  # a lease's worker finds out and cleans up
+        self._unfinished_seen.add(video_id)
         grace, source = self._rules.grace, raw.sources.get(video_id)
         if source is not None:
             grace, modified = self._rules.uploads_after, max(modified, source.modified)

@@ -21,6 +21,7 @@ SMALLEST_PART_BYTES = 8 * MIB
 PLANNED_PARTS = 9000
 """Parts that a size is planned for: below the 10,000 that S3 allows."""
 PARTS_IN_FLIGHT = 4
+ABORT_SECONDS = 10.0
 BYTES_IN_FLIGHT = 40 * MIB
 """Very large uploads have large parts; fewer of them are sent at a time, but never fewer than one."""
 
@@ -154,6 +155,7 @@ async def _abort(store: Store, key: str, upload_id: str, sending: list[asyncio.T
         task.cancel()
     await asyncio.gather(*sending, return_exceptions=True)
     try:
-        await store.abort_upload(key, upload_id)
-    except StoreError as error:
-        log.warning("upload_abort_failed", key=key, upload_id=upload_id, error=error.message)
+        async with asyncio.timeout(ABORT_SECONDS):
+            await store.abort_upload(key, upload_id)
+    except (StoreError, TimeoutError) as error:
+        log.warning("upload_abort_failed", key=key, upload_id=upload_id, error=str(error))

@@ -92,7 +92,7 @@ async def upload_raw(
     """Upload a video as the request's body."""
     said = Description(filename, title, request.headers.get("content-type"))
     video = await ingest(
-        services.buckets,
+        services.uploads,
         received(request),
         lambda: said,
         declared_bytes=declared_bytes(request),
@@ -122,7 +122,7 @@ async def upload_form(
         raise UploadTooLarge
     form = UploadForm(request.headers.get("content-type"), received(request))
     video = await ingest(
-        services.buckets,
+        services.uploads,
         form.file(),
         lambda: Description(form.filename, form.text("title"), form.content_type),
         declared_bytes=None,

@@ -44,7 +44,7 @@ class Fault:
     calls: int = 0
     struck: bool = field(default=False)
 
-    def before(self) -> None:
+    async def before(self) -> None:
         self.calls += 1
         if self.calls == self.at_call and not self.after_the_call:
             self.struck = True
@@ -67,7 +67,7 @@ class FaultyStore:
         verb = getattr(self._inner, name)
 
         async def call(*arguments: object, **named: object) -> object:
-            self._fault.before()
+            await self._fault.before()
             try:
                 return await verb(*arguments, **named)
             finally:
@@ -76,13 +76,13 @@ class FaultyStore:
         return call
 
     async def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        self._fault.before()
+        await self._fault.before()
         async for info in self._inner.list_all(prefix):
             yield info
         self._fault.after()
 
     async def list_uploads(self, prefix: str) -> AsyncIterator[object]:
-        self._fault.before()
+        await self._fault.before()
         async for upload in self._inner.list_uploads(prefix):
             yield upload
         self._fault.after()
@@ -100,7 +100,7 @@ class Lab:
     def worker(self, name: str, *, fault: Fault | None = None, keep_originals: bool = False) -> JobQueue:
         buckets = self.buckets
         if fault is not None:
-            buckets = Buckets(_faulty(self.raw, fault), _faulty(self.video, fault))
+            buckets = self.faulty(fault)
         return JobQueue(
             buckets,
             owner=name,
@@ -109,6 +109,10 @@ class Lab:
             rng=random.Random(name),
             now=self.clock,
         )
+
+    def faulty(self, fault: Fault) -> Buckets:
+        """Both buckets through one fault."""
+        return Buckets(_faulty(self.raw, fault), _faulty(self.video, fault))
 
     async def add_job(self) -> Job:
         """Leave in the buckets what an acknowledged upload leaves."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -11,9 +11,13 @@ from backend.core.errors import AttemptFailed, SourceRejected, StoreUnavailable
 from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
 from backend.core.library import delete_video
-from backend.core.records import Job, LeaseState, OutputObject, Stage
+from backend.core.memory import MemoryStore
+from backend.core.records import Job, Lease, LeaseState, OutputObject, Stage
+from backend.core.store import PLAIN, Body, Buckets, ObjectHeaders
 from tests.core.queue_lab import LEASE_SECONDS, Lab
-from worker.job import JobRunner
+from worker import job as job_module
+from worker.job import OUTAGES_ALLOWED, JobRunner
+from worker.lookout import Lookout
 from worker.loop import work
 from worker.transcoder import Progress, Transcoded
 
@@ -132,7 +136,7 @@ async def test_bad_input_fails_at_once_with_its_reason_and_keeps_the_source(lab:
     assert await lab.raw_keys() == [keys.dead_letter(job.request), keys.upload(job.id)]
 
 
-@pytest.mark.parametrize("error", [AttemptFailed("The encoder crashed."), StoreUnavailable(), KeyError("x")])
+@pytest.mark.parametrize("error", [AttemptFailed("The encoder crashed."), KeyError("x")])
 async def test_other_failures_are_retried_with_growing_pauses_and_then_given_up(
     lab: Lab, error: Exception
 ) -> None:
@@ -156,6 +160,89 @@ async def test_other_failures_are_retried_with_growing_pauses_and_then_given_up(
     assert (await lab.status(job)).status == "error"
     assert len(set(pipeline.runs)) == 3
     assert await lab.raw_keys() == [keys.dead_letter(job.request), keys.upload(job.id)]
+
+
+async def test_attempts_that_the_store_ends_are_not_counted_but_do_not_go_on_for_ever(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
+    for outages in range(OUTAGES_ALLOWED):
+        claim = await lab.claim(queue)
+        assert claim is not None
+        assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
+        await runner(lab, queue, pipeline)(claim, asyncio.Event())
+        assert (await lab.status(job)).status == "queued"
+        lab.clock.advance(600)
+    claim = await lab.claim(queue)
+    assert claim is not None
+
+    await runner(lab, queue, pipeline)(claim, asyncio.Event())
+
+    status = await lab.status(job)
+    assert status.error is not None
+    assert status.error.code == "store_unavailable"
+
+
+async def test_a_worker_holds_on_to_its_lease_while_the_store_is_away(lab: Lab) -> None:
+    away = asyncio.Event()
+
+    class Away(MemoryStore):
+        async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+            if away.is_set() and key.startswith(keys.LEASES):
+                raise StoreUnavailable
+            await super().put(key, body, headers)
+
+    lab.raw = Away(lab.clock)
+    lab.buckets = Buckets(lab.raw, lab.video)
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    ending = asyncio.Event()
+
+    class Slow(Pipeline):
+        async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+            await super().run(job, run, report)
+            await ending.wait()
+            return TRANSCODED
+
+    pipeline = Slow(lab, lambda: TRANSCODED)
+    running = runner(lab, queue, pipeline, lease_seconds=0.3)
+    task = asyncio.create_task(replace(running, patience_seconds=60)(claim, asyncio.Event()))
+    await pipeline.started.wait()
+    away.set()
+    done, _ = await asyncio.wait({task}, timeout=1)  # more than three leases
+    assert not done
+
+    away.clear()
+    ending.set()
+    await task
+
+    await lab.assert_published_and_clean(job)
+
+
+async def test_a_job_is_handed_back_once_the_store_is_there_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "HAND_BACK_EVERY_SECONDS", 0.01)
+    fails = 5
+
+    class Away(MemoryStore):
+        async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+            nonlocal fails
+            if key.endswith("status.json") and fails:
+                fails -= 1
+                raise StoreUnavailable
+            await super().put(key, body, headers)
+
+    queue = lab.worker("one")
+    _, claim = await _claimed(lab, queue)
+    lab.video = Away(lab.clock)
+    pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
+
+    async with asyncio.timeout(5):
+        await runner(lab, queue, pipeline)(claim, asyncio.Event())
+
+    lease = Lease.from_json((await lab.raw.get(claim.key)).body)
+    assert (fails, lease.state, lease.attempt, lease.outages) == (0, LeaseState.RELEASED, 1, 1)
 
 
 async def test_a_job_whose_workers_keep_dying_is_given_up_without_another_try(lab: Lab) -> None:
@@ -232,14 +319,9 @@ async def test_drain_works_through_the_queue_and_ends(lab: Lab) -> None:
     pipeline = Pipeline(lab, lambda: TRANSCODED)
 
     async with asyncio.timeout(5):
-        await work(
-            queue,
-            runner(lab, queue, pipeline),
-            asyncio.Event(),
-            poll_seconds=0.01,
-            concurrency=2,
-            drain=True,
-        )
+        stop = asyncio.Event()
+        lookout = Lookout(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
+        await work(lookout, runner(lab, queue, pipeline), stop, concurrency=2)
 
     assert len(pipeline.runs) == len(jobs)
     assert await lab.raw_keys() == []
@@ -252,5 +334,6 @@ async def test_a_stopped_loop_claims_nothing_more(lab: Lab) -> None:
     pipeline = Pipeline(lab, lambda: TRANSCODED)
     stop = asyncio.Event()
     stop.set()
-    await work(queue, runner(lab, queue, pipeline), stop, poll_seconds=0.01)
+    lookout = Lookout(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
+    await work(lookout, runner(lab, queue, pipeline), stop)
     assert pipeline.runs == []

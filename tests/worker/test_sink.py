@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from backend.core.errors import AttemptFailed, StoreDenied, StoreUnavailable
+from backend.core.errors import AttemptFailed, StoreDenied
 from backend.core.memory import MemoryStore
 from backend.core.store import PLAIN, Body, ObjectHeaders
-from worker import sink as sink_module
 from worker.faults import Faults
 from worker.playlists import is_playlist, parse_playlist
 from worker.sink import PackagerSink
@@ -167,25 +166,3 @@ async def test_a_store_that_fails_is_a_fault_of_the_attempt(path: str, error: Ex
             await it.faults.watch()
         with pytest.raises((AttemptFailed, StoreDenied)):
             await it.sink.finish()
-
-
-async def test_a_store_that_is_away_for_a_while_delays_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "RETRY_DELAYS_SECONDS", (0.01,) * 3)
-
-    def fail(put: str, nth: int) -> None:
-        if nth < 4:
-            raise StoreUnavailable
-
-    async with packager() as it:
-        it.store.before_put = fail
-        for path in (INIT, segment(1)):
-            await it.writes(path, b"x")
-        await it.writes(PLAYLIST, playlist(1, finished=True))
-
-        await it.sink.finish()
-
-        assert await it.stored(PLAYLIST) == playlist(1, finished=True)
-
-
-def test_a_store_may_be_away_for_most_of_a_minute() -> None:
-    assert 50 <= sum(sink_module.RETRY_DELAYS_SECONDS) <= 90

@@ -14,7 +14,6 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected, StoreError, StoreUnavailable
 from backend.core.records import Stage
 from tests.worker.media_lab import H264, RUN, CutStore, MediaLab, ffmpeg, picture, tone
-from worker import source as source_module
 from worker.playlists import parse_playlist
 from worker.transcoder import EncodingProfile
 from worker.verify import cues_come_first
@@ -218,11 +217,11 @@ async def test_a_source_that_is_cut_again_and_again_is_resumed(
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), None], ids=["connection-cut", "ends-early"])
 async def test_a_source_that_stays_cut_never_becomes_a_short_video(
-    lab: MediaLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: StoreError | None
+    lab: MediaLab, tmp_path: Path, error: StoreError | None
 ) -> None:
+    lab.profile = EncodingProfile(segment_seconds=1, patience_seconds=1)
     source = tmp_path / "fast.mkv"
     ffmpeg(*picture(seconds=3), *tone(3), *H264, "-b:v", "3M", "-c:a", "aac", str(source))
-    monkeypatch.setattr(source_module.SourceFeeder.__init__, "__defaults__", ((0.01, 0.01),))
     raw = HalfStore(lab.memory, source.stat().st_size // 2, error)
 
     with pytest.raises((AttemptFailed, StoreUnavailable)):
