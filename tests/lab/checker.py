@@ -18,7 +18,7 @@ def store_settings(environment: dict[str, str]) -> StoreSettings:
 
 def assert_at_rest(environment: dict[str, str], done: Set[str], failed: Set[str] = frozenset()) -> None:
     """Assert that exactly these videos exist, each complete or failed, and that nothing else is left."""
-    asyncio.run(_assert_at_rest(environment, done, failed))
+    asyncio.run(check_at_rest(store_settings(environment), done, failed))
 
 
 def has_open_upload(environment: dict[str, str]) -> bool:
@@ -31,22 +31,24 @@ def has_open_upload(environment: dict[str, str]) -> bool:
     return asyncio.run(look())
 
 
-async def _assert_at_rest(environment: dict[str, str], done: Set[str], failed: Set[str]) -> None:
-    async with open_buckets(store_settings(environment)) as buckets:
+async def check_at_rest(settings: StoreSettings, done: Set[str], failed: Set[str] = frozenset()) -> None:
+    """The same for callers in an event loop."""
+    async with open_buckets(settings) as buckets:
         await _assert_raw(buckets, failed)
         assert await _uploads(buckets.raw) == []
         assert await _uploads(buckets.video) == []
         video_keys = {info.key: info.size_bytes async for info in buckets.video.list_all("")}
         expected = {keys.catalog_entry(video_id) for video_id in done | failed}
         for video_id in failed:
-            expected |= {keys.video_record(video_id), keys.status(video_id)}
+            outcome = keys.result(video_id, keys.request_name(video_id))
+            expected |= {keys.video_record(video_id), keys.status(video_id), outcome}
         for video_id in done:
             expected |= await _keys_of_done(buckets, video_id, video_keys)
         assert set(video_keys) == expected
 
 
 async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
-    found = {info.key async for info in buckets.raw.list_all("")}
+    found = {info.key async for info in buckets.raw.list_all("")} - {keys.LAST_SWEEP}
     letters = {keys.dead_letter(keys.request_name(video_id)) for video_id in failed}
     assert found == letters | {keys.upload(video_id) for video_id in failed}
 

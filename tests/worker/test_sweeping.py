@@ -22,8 +22,7 @@ RULES = SweepRules(timedelta(hours=1), timedelta(days=2))
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     for name in ("FIRST_LOOK_SECONDS", "LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(sweeping, name, 0.001)
-    lab = Lab()
-    return lab
+    return Lab()
 
 
 async def _sweep_for(lab: Lab, seconds: float) -> None:
