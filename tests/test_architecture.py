@@ -127,6 +127,17 @@ def test_worker_starts_without_a_web_framework() -> None:
     assert (loaded.stdout.strip(), loaded.stderr) == ("[]", "")
 
 
+def test_command_line_starts_without_the_worker_and_a_web_framework() -> None:
+    names = (*WEB_FRAMEWORKS, "worker")
+    code = f"import sys, vodbucket.__main__; print([name for name in {names} if name in sys.modules])"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (loaded.stdout.strip(), loaded.stderr) == ("[]", "")
+
+
 def test_backend_package_imports_nothing() -> None:
     assert (ROOT / "backend/__init__.py").read_text().strip() == ""
 

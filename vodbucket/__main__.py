@@ -23,7 +23,7 @@ from backend.core.retry import retry_video
 from backend.core.s3 import open_buckets
 from backend.core.settings import OriginSettings, StoreSettings, WorkerSettings, load
 from backend.core.sweep import SweepReport, SweepRules, sweep
-from vodbucket.tables import advice_lines, checks_table, jobs_table, open_console, sweep_table
+from vodbucket.tables import show_checks, show_jobs, show_sweep
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -65,7 +65,7 @@ def jobs(
     if as_json:
         typer.echo(overview.model_dump_json(indent=2))
     else:
-        open_console().print(jobs_table(overview))
+        show_jobs(overview)
 
 
 @app.command()
@@ -95,7 +95,7 @@ def sweep_store(
     if as_json:
         typer.echo(TypeAdapter(SweepReport).dump_json(report, indent=2).decode())
     else:
-        open_console().print(sweep_table(report))
+        show_sweep(report)
 
 
 @app.command()
@@ -119,10 +119,7 @@ def doctor(
         listed = TypeAdapter(Sequence[Check]).dump_python(checks, mode="json")
         typer.echo(json.dumps({"ok": not failed, "checks": listed}, indent=2))
     else:
-        console = open_console()
-        console.print(checks_table(checks))
-        for line in advice_lines(checks):
-            console.print(line)
+        show_checks(checks)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -18,15 +18,41 @@ _STYLE = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Ver
 _STATE_STYLE = {JobState.FAILED: "bold red", JobState.UNREADABLE: "bold red", JobState.RUNNING: "green"}
 
 
-def open_console() -> Console:
+def show_jobs(overview: JobsOverview) -> None:
+    console = _console()
+    if overview.jobs:
+        console.print(_jobs_table(overview))
+    console.print(_counts(overview))
+
+
+def show_sweep(report: SweepReport) -> None:
+    console = _console()
+    if report.findings:
+        console.print(_sweep_table(report))
+    size_bytes = sum(finding.size_bytes for finding in report.findings)
+    done = "would be put in order" if report.dry_run else "put in order"
+    console.print(f"{len(report.findings)} {done}, {size(size_bytes)}")
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Print the table, then one line for each check that did not pass."""
+    console = _console()
+    console.print(_checks_table(checks))
+    for check in checks:
+        if check.advice:
+            word = f"[{_STYLE[check.verdict]}]{check.verdict}[/]"
+            console.print(f"{word}  {escape(check.name)}: {escape(check.advice)}", soft_wrap=True)
+
+
+def _console() -> Console:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console
 
 
-def jobs_table(overview: JobsOverview) -> Table:
-    table = Table(box=SIMPLE_HEAD, caption_justify="left", caption=_counts(overview))
+def _jobs_table(overview: JobsOverview) -> Table:
+    table = Table(box=SIMPLE_HEAD)
     for heading in ("state", "video", "title", "since", "attempt", ""):
         table.add_column(heading, no_wrap=heading == "video", overflow="fold")
     for job in overview.jobs:
@@ -44,11 +70,8 @@ def jobs_table(overview: JobsOverview) -> Table:
     return table
 
 
-def sweep_table(report: SweepReport) -> Table:
-    size_bytes = sum(finding.size_bytes for finding in report.findings)
-    done = "would be put in order" if report.dry_run else "put in order"
-    caption = f"{len(report.findings)} {done}, {size(size_bytes)}"
-    table = Table(box=SIMPLE_HEAD, caption_justify="left", caption=caption)
+def _sweep_table(report: SweepReport) -> Table:
+    table = Table(box=SIMPLE_HEAD)
     for heading in ("kind", "what", "age", "size", "why"):
         table.add_column(heading, justify="right" if heading in {"age", "size"} else "left", overflow="fold")
     for found in report.findings:
@@ -58,7 +81,7 @@ def sweep_table(report: SweepReport) -> Table:
     return table
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
+def _checks_table(checks: Sequence[Check]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for heading in ("check", "result", "measured"):
         table.add_column(heading, overflow="fold")
@@ -67,15 +90,6 @@ def checks_table(checks: Sequence[Check]) -> Table:
             escape(check.name), f"[{_STYLE[check.verdict]}]{check.verdict}[/]", escape(check.measured)
         )
     return table
-
-
-def advice_lines(checks: Sequence[Check]) -> list[str]:
-    """One line for each check that did not pass."""
-    return [
-        f"[{_STYLE[check.verdict]}]{check.verdict}[/]  {escape(check.name)}: {escape(check.advice)}"
-        for check in checks
-        if check.advice
-    ]
 
 
 def duration(seconds: float) -> str:

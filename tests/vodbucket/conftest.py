@@ -1,0 +1,115 @@
+"""The command line as a real process on a real store."""
+
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.core import keys
+from backend.core.ids import new_id
+from backend.core.library import add_video
+from backend.core.records import Job, Video
+from backend.core.s3 import S3Buckets, open_buckets
+from backend.core.store import Buckets
+from tests.lab.checker import store_settings
+from tests.lab.server import StoreServer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Two buckets of its own, which need not exist yet; processes see nothing else of ours."""
+
+    environment: dict[str, str]
+
+    async def run(self, module: str, *arguments: str, **settings: str) -> Done:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            env={**self.environment, **settings},
+            cwd=REPOSITORY,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                out, err = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return Done(process.returncode or 0, out.decode(), err.decode())
+
+    async def vodbucket(self, *arguments: str, **settings: str) -> Done:
+        return await self.run("vodbucket", *arguments, **settings)
+
+    async def doctor(self, *arguments: str, **settings: str) -> tuple[Done, dict[str, dict[str, str]]]:
+        """Run the doctor and return its rows by name."""
+        done = await self.vodbucket("doctor", "--json", *arguments, **settings)
+        return done, {check["name"]: check for check in done.json["checks"]}
+
+    @asynccontextmanager
+    async def buckets(self) -> AsyncIterator[S3Buckets]:
+        async with open_buckets(store_settings(self.environment)) as buckets:
+            yield buckets
+
+
+def installation_on(server: StoreServer, home: Path) -> Installation:
+    suffix = uuid.uuid4().hex[:12]
+    return Installation(
+        {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "S3_ENDPOINT_URL": server.endpoint_url,
+            "S3_RAW_BUCKET": f"raw-{suffix}",
+            "S3_VIDEO_BUCKET": f"video-{suffix}",
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+    )
+
+
+@pytest.fixture
+def on_moto(moto_server: StoreServer, tmp_path: Path) -> Installation:
+    return installation_on(moto_server, tmp_path)
+
+
+async def add(buckets: Buckets, title: str = "A film") -> str:
+    """Enter a video whose source is stored and queue it."""
+    video_id, now = new_id(), datetime.now(UTC)
+    await buckets.raw.put(keys.upload(video_id), b"abc")
+    video = Video(id=video_id, title=title, filename="a.mp4", size_bytes=3, created_at=now)
+    job = Job(
+        id=video_id,
+        request=video_id,
+        source=keys.upload(video_id),
+        source_size_bytes=3,
+        created_at=now,
+    )
+    await add_video(buckets, video, job)
+    return video_id

@@ -1,0 +1,128 @@
+"""`vodbucket jobs`, `retry` and `sweep`, as processes on moto."""
+
+import pytest
+
+from backend.core import keys
+from backend.core.jobs import JobQueue
+from backend.core.records import Job, StatusError
+from backend.core.s3 import ensure_buckets
+from backend.core.store import Buckets
+from tests.vodbucket.conftest import Installation, add
+
+UNKNOWN = "01890000-0000-7000-8000-000000000000"
+
+
+async def _fail(buckets: Buckets) -> None:
+    """Give one waiting job up, as a worker does."""
+    queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
+    claim = await queue.claim(await queue.look())
+    assert claim is not None
+    await queue.bury(claim, StatusError(code="unsupported_media", message="This is [not] a video."))
+
+
+async def test_jobs_are_shown_as_a_table(on_moto: Installation) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        failed = await add(buckets, "Broken")
+        await _fail(buckets)
+        running = await add(buckets, "Under way")
+        queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
+        assert await queue.claim(await queue.look()) is not None
+        queued = await add(buckets, "Patient [b]")
+
+    done = await on_moto.vodbucket("jobs")
+
+    rows = {line.split()[0]: line for line in done.out.splitlines() if line.strip()}
+    assert done.status == 0
+    assert f"{running}   Under way" in rows["running"]
+    assert "host-7" in rows["running"]
+    assert f"{queued}   Patient [b]" in rows["queued"]
+    assert f"{failed}   Broken" in rows["failed"]
+    assert "unsupported_media: This is [not] a video." in rows["failed"]
+    assert done.out.splitlines()[-1] == "1 running, 1 queued, 1 failed"
+
+
+async def test_jobs_are_printed_as_json_and_may_be_chosen_by_state(on_moto: Installation) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        failed = await add(buckets)
+        await _fail(buckets)
+        await add(buckets)
+
+    done = await on_moto.vodbucket("jobs", "--json", "--state", "failed")
+
+    assert [(job["state"], job["video_id"]) for job in done.json["jobs"]] == [("failed", failed)]
+    assert done.json["counts"]["queued"] == 1
+
+
+async def test_failed_videos_are_queued_again_and_one_that_cannot_be_stops_no_other(
+    on_moto: Installation,
+) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        videos = [await add(buckets) for _ in range(2)]
+        for _ in videos:
+            await _fail(buckets)
+
+        done = await on_moto.vodbucket("retry", videos[0], UNKNOWN, "nonsense", videos[1], "--crf", "20")
+
+        jobs = [Job.from_json((await buckets.raw.get(keys.marker(f"{one}.1"))).body) for one in videos]
+    assert done.status == 1
+    assert done.out.splitlines() == [f"queued: {video}.1" for video in videos]
+    assert f"vodbucket: {UNKNOWN}: There is no such video." in done.err
+    assert "vodbucket: nonsense: This is not a video id." in done.err
+    assert [job.options.crf for job in jobs] == [20, 20]
+
+
+async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installation) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        video = await add(buckets)
+        await _fail(buckets)
+        await buckets.raw.delete(keys.upload(video))
+
+    done = await on_moto.vodbucket("retry", video)
+
+    assert (done.status, done.out) == (1, "")
+    assert "there is nothing to encode from" in done.err
+
+
+async def test_a_sweep_only_tells_when_asked_to_and_then_removes(on_moto: Installation) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        kept = await add(buckets)
+        left = await add(buckets)
+        await buckets.video.delete(keys.video_record(left))
+
+        dry = await on_moto.vodbucket("sweep", "--dry-run", "--grace", "0", "--uploads-older-than", "0")
+        after_dry = [info.key async for info in buckets.raw.list_all(keys.UPLOADS)]
+        young = await on_moto.vodbucket("sweep", "--json")
+        done = await on_moto.vodbucket("sweep", "--json", "--grace", "0", "--uploads-older-than", "0")
+        after = [info.key async for info in buckets.raw.list_all(keys.UPLOADS)]
+
+    assert (dry.status, young.status, done.status) == (0, 0, 0)
+    assert left in dry.out
+    assert "would be put in order" in dry.out
+    assert after_dry == [keys.upload(kept), keys.upload(left)]
+    assert young.json == {"findings": [], "dry_run": False}
+    assert left in {finding["key"] for finding in done.json["findings"]}
+    assert after == [keys.upload(kept)]
+
+
+async def test_a_missing_bucket_is_one_sentence_and_status_1(on_moto: Installation) -> None:
+    done = await on_moto.vodbucket("jobs")
+
+    assert (done.status, done.out) == (1, "")
+    assert done.err.splitlines()[-1] == "vodbucket: listing queue/: the bucket does not exist"
+
+
+@pytest.mark.parametrize("arguments", [("jobs",), ("retry", UNKNOWN), ("sweep",)])
+async def test_a_wrong_setting_is_one_sentence_and_status_2(
+    on_moto: Installation, arguments: tuple[str, ...]
+) -> None:
+    done = await on_moto.vodbucket(*arguments, AWS_SECRET_ACCESS_KEY="")
+
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "vodbucket: set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"
+    ]

@@ -1,0 +1,169 @@
+"""`vodbucket doctor` as a process on three stores: moto, Ceph RGW, and one that ignores `If-None-Match`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.core.s3 import ensure_buckets
+from tests.lab.proxy import FaultProxy, HeaderDropped, calls
+from tests.lab.server import StoreServer, free_port
+from tests.vodbucket.conftest import Installation, installation_on
+
+Rows = dict[str, dict[str, str]]
+
+CREATES = {"create-only writes", "create-only race", "create-only writes, video bucket"}
+OF_MOTO = {"open uploads", "altered signature", "expired URL"}
+"""moto dates all uploads alike and checks no signatures."""
+MACHINE = {"ffmpeg", "ffprobe", "packager", "av1 encoder", "h264 encoder", "hardware encoders", "WORK_DIR"}
+
+
+def _with(rows: Rows, verdict: str) -> set[str]:
+    return {name for name, row in rows.items() if row["verdict"] == verdict}
+
+
+@pytest.fixture
+def on_rgw(rgw_server: StoreServer, tmp_path: Path) -> Installation:
+    return installation_on(rgw_server, tmp_path)
+
+
+@pytest.fixture
+def on_broken(moto_server: StoreServer, tmp_path: Path) -> Iterator[Installation]:
+    """moto behind a proxy that takes the condition out of every create-only write."""
+    with FaultProxy(moto_server) as proxy:
+        proxy.inject(calls("PutObject"), HeaderDropped("if-none-match"), times=None)
+        yield installation_on(proxy.server, tmp_path)
+
+
+async def test_moto_fails_for_what_it_does_not_do_and_passes_all_but_missing_rules(
+    on_moto: Installation,
+) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+
+    done, rows = await on_moto.doctor()
+
+    assert done.status == 1
+    assert done.json["ok"] is False
+    assert _with(rows, "fail") == OF_MOTO | {"CORS for any page"}
+    assert _with(rows, "warn") == {"clean-up of the raw bucket", "clean-up of the video bucket"}
+    assert set(rows) >= CREATES | MACHINE
+    assert all(bool(row["advice"]) == (row["verdict"] in {"warn", "fail"}) for row in rows.values())
+    async with on_moto.buckets() as buckets:
+        for store in (buckets.raw, buckets.video):
+            assert [info.key async for info in store.list_all("")] == []
+            assert [upload.key async for upload in store.list_uploads("")] == []
+
+
+async def test_missing_buckets_are_made_with_their_rules(on_moto: Installation) -> None:
+    before, missing = await on_moto.doctor("--no-worker")
+    done, rows = await on_moto.doctor("--no-worker", "--fix")
+
+    assert (before.status, _with(missing, "fail")) == (1, {"raw bucket", "video bucket"})
+    assert [line.partition(" ")[0] for line in done.err.splitlines()] == ["done:"] * 5
+    assert _with(rows, "fail") == OF_MOTO
+    assert _with(rows, "warn") == set()
+    async with on_moto.buckets() as buckets:
+        assert await buckets.raw.days_until_uploads_are_aborted() == 7
+
+
+async def test_a_table_is_printed_with_a_line_of_advice_for_each_failing_row(on_moto: Installation) -> None:
+    done = await on_moto.vodbucket("doctor", "--no-worker")
+
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["check", "result", "measured"] in lines
+    raw = on_moto.environment["S3_RAW_BUCKET"]
+    assert ["raw", "bucket", "fail", raw, "does", "not", "exist"] in lines
+    assert "fail  raw bucket: Create it, or run `vodbucket doctor --fix`." in done.out.splitlines()
+    assert done.status == 1
+
+
+async def test_on_a_store_that_ignores_conditions_doctor_and_worker_say_so(on_broken: Installation) -> None:
+    done, rows = await on_broken.doctor("--fix", "--no-worker")
+    refused = await on_broken.run("worker", "--drain")
+    alone = await on_broken.run("worker", "--drain", ONLY_WORKER="true")
+    two_jobs = await on_broken.run("worker", "--drain", ONLY_WORKER="true", WORKER_CONCURRENCY="2")
+
+    assert done.status == 1
+    assert _with(rows, "fail") == CREATES | OF_MOTO
+    assert rows["create-only writes"]["measured"] == (
+        "the condition is ignored: a second write replaced the first"
+    )
+    assert rows["create-only race"]["measured"] == "16 of 16 writers of one key believe that they won"
+    assert "ONLY_WORKER=true" in rows["create-only race"]["advice"]
+    assert [refused.status, alone.status, two_jobs.status] == [2, 0, 2]
+    sentence = refused.err.splitlines()[-1]
+    assert sentence.startswith("vodbucket worker: this store does not honour create-only writes")
+    assert "two workers would take the same job" in sentence
+    assert "ONLY_WORKER=true" in sentence
+    assert "store_without_create_only_writes" in alone.err
+
+
+async def test_a_store_that_does_not_answer_is_one_failing_row(on_moto: Installation) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+
+    done, rows = await on_moto.doctor("--no-worker", S3_ENDPOINT_URL=address)
+
+    assert (done.status, _with(rows, "fail")) == (1, {"store"})
+    assert set(rows) == {"store settings", "store"}
+    assert "S3_ENDPOINT_URL" in rows["store"]["advice"]
+
+
+async def test_wrong_settings_are_failing_rows(on_moto: Installation) -> None:
+    done, rows = await on_moto.doctor(
+        AWS_SECRET_ACCESS_KEY="", WORK_DIR="/nowhere", FFMPEG="/bin/false", VIDEO_SERVER_ENCODER="vaapi"
+    )
+
+    assert done.status == 1
+    assert _with(rows, "fail") == {
+        *("store settings", "ffmpeg", "av1 encoder", "h264 encoder", "hardware encoders", "WORK_DIR")
+    }
+    assert "AWS_SECRET_ACCESS_KEY" in rows["store settings"]["measured"]
+    assert rows["ffprobe"]["measured"].startswith("version ")
+
+
+async def test_a_worker_setting_that_cannot_be_read_is_a_failing_row(on_moto: Installation) -> None:
+    _, rows = await on_moto.doctor(WORKER_CONCURRENCY="many")
+
+    assert rows["worker settings"]["measured"].startswith("WORKER_CONCURRENCY: ")
+    assert "ffmpeg" not in rows
+
+
+async def test_a_public_address_that_browsers_cannot_reach_is_found(on_moto: Installation) -> None:
+    public = f"http://127.0.0.1:{free_port()}"
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+
+    _, rows = await on_moto.doctor("--no-worker", S3_PUBLIC_ENDPOINT_URL=public)
+
+    assert rows["presigned URL"]["verdict"] == "fail"
+    assert rows["presigned URL"]["measured"].startswith(public)
+    assert "S3_PUBLIC_ENDPOINT_URL" in rows["presigned URL"]["advice"]
+
+
+@pytest.mark.heavy
+async def test_rgw_passes_once_its_rules_are_set(on_rgw: Installation) -> None:
+    async with on_rgw.buckets() as buckets:
+        await ensure_buckets(buckets)
+    origins = "https://videos.example,https://other.example"
+
+    before, bare = await on_rgw.doctor("--no-worker", CORS_ORIGINS=origins)
+    done, rows = await on_rgw.doctor("--fix", CORS_ORIGINS=origins)
+
+    assert before.status == 1
+    assert _with(bare, "fail") == {"CORS for https://videos.example", "CORS for https://other.example"}
+    assert _with(bare, "warn") == {"clean-up of the raw bucket", "clean-up of the video bucket"}
+    assert done.status == 0, done.out
+    assert _with(rows, "fail") | _with(rows, "warn") == set()
+    assert rows["altered signature"]["measured"] == "refused with 403"
+    assert rows["clean-up of the raw bucket"]["measured"] == "abandoned uploads are dropped after 7 days"
+
+
+@pytest.mark.heavy
+async def test_wrong_credentials_are_found_on_a_store_that_checks_them(on_rgw: Installation) -> None:
+    _, wrong_secret = await on_rgw.doctor("--no-worker", AWS_SECRET_ACCESS_KEY="something else")
+    _, unknown_key = await on_rgw.doctor("--no-worker", AWS_ACCESS_KEY_ID="NOBODY")
+
+    assert wrong_secret["store"]["measured"].endswith("403 SignatureDoesNotMatch")
+    assert unknown_key["store"]["measured"].endswith("403 InvalidAccessKeyId")
+    assert "AWS_SECRET_ACCESS_KEY" in wrong_secret["store"]["advice"]

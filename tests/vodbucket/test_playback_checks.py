@@ -1,0 +1,151 @@
+"""What the doctor says of answers that browsers could not use, from a server that gives them on purpose."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from backend.core.conformance import Check, Verdict
+from backend.core.memory import MemoryStore
+from backend.core.store import PresignedGet
+from tests.lab.faulty import Answer, Behaviour, FaultyServer, Request, faulty
+from vodbucket.doctor.playback import BODY, check_playback
+
+ORIGIN = "https://videos.example"
+ALLOWED = {
+    "Access-Control-Allow-Origin": ORIGIN,
+    "Access-Control-Expose-Headers": "Content-Length, Content-Range, ETag",
+}
+
+
+class ServedElsewhere(MemoryStore):
+    """Its objects are served by a server of the test's."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def presign_get(self, key: str, how: PresignedGet) -> str:
+        age = "old" if how.signed_at else "new"
+        return f"{self.url}/{key}?signed={age}&signature=right"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FaultyServer]:
+    async with faulty() as running:
+        yield running
+
+
+def right(request: Request) -> Answer:
+    """Answer as a store does that is in order."""
+    if request.method == "OPTIONS":
+        return Answer(200, headers=ALLOWED)
+    if not request.target.endswith("signed=new&signature=right"):
+        return Answer(403)
+    if wanted := request.headers.get("range"):
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        part = BODY[int(first) : int(last) + 1]
+        return Answer(206, part, {**ALLOWED, "Content-Range": f"bytes {first}-{last}/{len(BODY)}"})
+    return Answer(200, BODY, ALLOWED)
+
+
+async def _checked(server: FaultyServer, behaviour: Behaviour) -> dict[str, Check]:
+    return {check.name: check async for check in check_playback(_serving(server, behaviour), [ORIGIN])}
+
+
+def _serving(server: FaultyServer, behaviour: Behaviour) -> ServedElsewhere:
+    server.behaviour = behaviour
+    return ServedElsewhere(server.server.endpoint_url)
+
+
+def _failed(checks: dict[str, Check]) -> dict[str, str]:
+    return {name: check.measured for name, check in checks.items() if check.verdict is Verdict.FAIL}
+
+
+async def test_a_store_that_is_in_order_passes(server: FaultyServer) -> None:
+    checks = await _checked(server, right)
+
+    assert _failed(checks) == {}
+    assert len(checks) == 6
+
+
+async def test_a_store_that_lets_everybody_in_fails(server: FaultyServer) -> None:
+    def open_to_all(request: Request) -> Answer:
+        target = f"{request.target.partition('?')[0]}?signed=new&signature=right"
+        return right(Request(request.method, target, request.headers, request.body))
+
+    checks = await _checked(server, open_to_all)
+
+    assert _failed(checks) == dict.fromkeys(
+        ("altered signature", "expired URL", "unsigned URL"), "served: answered 200"
+    )
+
+
+async def test_ranges_that_are_ignored_fail(server: FaultyServer) -> None:
+    def whole(request: Request) -> Answer:
+        return right(Request(request.method, request.target, {}, request.body))
+
+    assert _failed(await _checked(server, whole)) == {
+        "range of a presigned URL": "answered 200, no Content-Range"
+    }
+
+
+async def test_another_range_than_was_asked_for_fails(server: FaultyServer) -> None:
+    def shifted(request: Request) -> Answer:
+        answer = right(request)
+        return Answer(answer.status, answer.body[::-1], answer.headers) if answer.status == 206 else answer
+
+    assert "range of a presigned URL" in _failed(await _checked(server, shifted))
+
+
+async def test_something_else_at_the_public_address_fails(server: FaultyServer) -> None:
+    checks = await _checked(server, lambda request: Answer(200, b"<html>Welcome</html>"))
+
+    assert _failed(checks)["presigned URL"] == "answered 200 with another body"
+
+
+@pytest.mark.parametrize(
+    ("preflight", "headers", "measured"),
+    [
+        (403, ALLOWED, "the preflight is answered 403"),
+        (200, {}, "the preflight is answered 200; pages may not read the answer"),
+        (
+            200,
+            {"Access-Control-Allow-Origin": "https://another.example"},
+            "the preflight is answered 200; pages may not read the answer",
+        ),
+        (200, {"Access-Control-Allow-Origin": "*"}, "pages may not read content-length, content-range"),
+        (
+            200,
+            {**ALLOWED, "Access-Control-Expose-Headers": "content-length"},
+            "pages may not read content-range",
+        ),
+    ],
+)
+async def test_rules_that_shut_a_page_out_fail(
+    server: FaultyServer, preflight: int, headers: dict[str, str], measured: str
+) -> None:
+    def shut(request: Request) -> Answer:
+        answer = right(request)
+        if request.method == "OPTIONS":
+            return Answer(preflight, headers=headers)
+        kept = {name: value for name, value in answer.headers.items() if name not in ALLOWED}
+        return Answer(answer.status, answer.body, {**kept, **headers})
+
+    assert _failed(await _checked(server, shut)) == {f"CORS for {ORIGIN}": measured}
+
+
+async def test_a_server_that_hangs_up_is_a_failure_and_no_crash(server: FaultyServer) -> None:
+    asked = 0
+
+    def hang_up_later(request: Request) -> Answer:
+        nonlocal asked
+        asked += 1
+        return right(request) if asked == 1 else Answer(status=0)
+
+    checks = [
+        check
+        async for check in check_playback(_serving(server, hang_up_later), [ORIGIN])
+        if check.verdict is Verdict.FAIL
+    ]
+
+    assert [check.measured for check in checks] == ["the store stopped answering (ServerDisconnectedError)"]
