@@ -83,15 +83,25 @@ def retry(
 @app.command("sweep")
 def sweep_store(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
-    grace: Annotated[float, typer.Option(min=0, help="Hours: what is younger is left alone.")] = 24,
+    grace: Annotated[
+        float | None,
+        typer.Option(min=0, help="Hours: what is younger is left alone. By default SWEEP_GRACE_SECONDS."),
+    ] = None,
     uploads_older_than: Annotated[
-        float, typer.Option(min=0, help="Hours: uploads under way are left alone for so long.")
-    ] = 168,
+        float | None,
+        typer.Option(
+            min=0, help="Hours: uploads under way are left alone so long. By default SWEEP_UPLOADS_SECONDS."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove what crashes have left in the buckets, as workers do by themselves."""
-    rules = SweepRules(grace=timedelta(hours=grace), uploads_after=timedelta(hours=uploads_older_than))
-    report = asyncio.run(_sweep(load(WorkerSettings), rules, dry_run=dry_run))
+    settings = load(WorkerSettings)
+    rules = SweepRules(
+        grace=_hours(grace, settings.sweep_grace_seconds),
+        uploads_after=_hours(uploads_older_than, settings.sweep_uploads_seconds),
+    )
+    report = asyncio.run(_sweep(settings, rules, dry_run=dry_run))
     if as_json:
         typer.echo(TypeAdapter(SweepReport).dump_json(report, indent=2).decode())
     else:
@@ -183,6 +193,10 @@ async def _fix(checks: Sequence[Check]) -> list[str]:
 
     async with open_buckets(load(StoreSettings), sdk_attempts=DOCTOR_SDK_ATTEMPTS) as buckets:
         return await fix(buckets, checks)
+
+
+def _hours(asked_hours: float | None, default_seconds: float) -> timedelta:
+    return timedelta(seconds=default_seconds) if asked_hours is None else timedelta(hours=asked_hours)
 
 
 def _address(settings: StoreSettings) -> str:

@@ -334,7 +334,7 @@ PROBES = (
     Probe("aborted upload", _MULTIPART_ADVICE, _aborted_upload),
     Probe(
         "open uploads",
-        "The sweeper goes by these dates: use a store that dates uploads, or do not let it touch them.",
+        "The sweeper would drop uploads that are under way: set SWEEP_EVERY_SECONDS=0 on this store.",
         _open_uploads,
     ),
     Probe(

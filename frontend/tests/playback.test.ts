@@ -120,6 +120,41 @@ describe('a watched video', () => {
     expect(sentToSignIn).toBe(1);
   });
 
+  it.each([
+    ['is queued again', { status: 202, body: status({ status: 'queued', stage: 'queued' }) }],
+    ['has been queued by somebody else', { status: 409, body: { error: 'Queued.', code: 'already_queued' } }],
+  ])('is followed once more when it has failed and %s', async (_, answer) => {
+    const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
+    answers = { '/': { status: 200, body: { title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.status?.status).toBe('error'));
+    await vi.waitFor(() => expect(asked).toContain('/status'));
+
+    answers['/transcodes'] = answer;
+    answers['/status'] = { status: 200, body: status({ status: 'queued', stage: 'queued' }) };
+    await watch.transcodeAgain();
+
+    await vi.waitFor(() => expect(watch.status?.status).toBe('queued'));
+    answers['/status'] = { status: 200, body: status({ progress: 0.5 }) };
+    await vi.waitFor(() => expect(watch.status?.progress).toBe(0.5), 4_000);
+  });
+
+  it('stays failed when its source is gone', async () => {
+    const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
+    answers = {
+      '/': { status: 200, body: { title: 'T', status: failed } },
+      '/status': { status: 200, body: failed },
+      '/transcodes': { status: 409, body: { error: 'Gone.', code: 'source_gone' } },
+    };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(asked).toContain('/status'));
+
+    await expect(watch.transcodeAgain()).rejects.toMatchObject({ code: 'source_gone' });
+    expect(watch.status?.status).toBe('error');
+  });
+
   it('says that there is no such video', async () => {
     const watch = new Watch(api, 'v');
     stop = watch.start();

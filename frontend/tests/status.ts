@@ -23,6 +23,7 @@ export function status(changes: Partial<Status> = {}): Status {
     encoder: null,
     attempt: 1,
     outputs: null,
+    request: 'v',
     ...changes,
   };
 }

@@ -63,8 +63,32 @@ def test_what_is_no_video_ends_with_a_reason_that_a_person_understands(visit: Vi
 
     alert = page.get_by_role("alert").filter(has_text="This video could not be processed.")
     alert.wait_for(timeout=120_000)
-    assert len(alert.inner_text().splitlines()[-1]) > 20
+    assert len(alert.get_by_role("paragraph").inner_text()) > 20
     assert page.locator("video").count() == 0
+
+
+def test_a_video_that_failed_can_be_tried_again(visit: Visit, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("These are only notes.\n" * 200)
+    video = visit.product.upload(text)
+    visit.product.wait_for(video, status="error", seconds=120)
+    visit.sign_in()
+    page = visit.page
+    visit.open(f"/watch/{video}")
+    alert = page.get_by_role("alert").filter(has_text="This video could not be processed.")
+    alert.wait_for()
+    RESULTS.mkdir(exist_ok=True)
+    page.screenshot(path=RESULTS / "failed.png")
+
+    with page.expect_response(f"**/api/videos/{video}/transcodes") as answered:
+        alert.get_by_role("button", name="Try again").click()
+
+    assert answered.value.status == 202
+    page.get_by_role("progressbar").first.wait_for()
+    alert.wait_for(timeout=120_000)
+    with visit.product.client() as client:
+        status = client.get(f"/api/videos/{video}/status").json()
+    assert status["request"] == f"{video}.1"
 
 
 def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> None:

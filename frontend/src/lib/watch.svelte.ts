@@ -24,6 +24,8 @@ export class Watch {
 
   readonly #api: Api;
   readonly #poller: StatusPoller;
+  /** Of the latest start. */
+  #ended: AbortSignal = AbortSignal.abort();
 
   constructor(api: Api, id: string) {
     this.#api = api;
@@ -46,6 +48,7 @@ export class Watch {
     this.problem = null;
     this.trouble = null;
     this.waiting = false;
+    this.#ended = ended.signal;
     void this.#open(ended.signal);
     return () => ended.abort();
   }
@@ -65,6 +68,21 @@ export class Watch {
     await this.#api.remove(this.id);
   }
 
+  /** Have the video encoded once more, and follow that. */
+  async transcodeAgain(): Promise<void> {
+    const ended = this.#ended;
+    try {
+      await this.#api.transcodeAgain(this.id);
+    } catch (error) {
+      // Somebody was quicker, on another page perhaps: there is as much to follow.
+      if (!hasCode(error, 'already_queued')) throw error;
+    }
+    if (ended.aborted) return;
+    // What the failed attempt had written so far is gone.
+    this.playback = null;
+    this.#follow(ended);
+  }
+
   async #open(ended: AbortSignal, waitedMs = 0): Promise<void> {
     try {
       const video = await this.#api.video(this.id, true);
@@ -79,6 +97,10 @@ export class Watch {
     }
     this.guest = false;
     this.trouble = null;
+    this.#follow(ended);
+  }
+
+  #follow(ended: AbortSignal): void {
     ended.addEventListener('abort', this.#poller.start());
   }
 

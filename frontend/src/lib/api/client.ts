@@ -68,6 +68,11 @@ export class Api {
     await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
   }
 
+  /** Queue the video once more, from its source. */
+  async transcodeAgain(id: string): Promise<void> {
+    await this.#request('POST', `/api/videos/${encodeURIComponent(id)}/transcodes`);
+  }
+
   async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
     const response = await this.#request(method, path, options);
     try {

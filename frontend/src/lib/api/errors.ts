@@ -45,6 +45,7 @@ const SENTENCES: Record<string, string> = {
   upload_too_large: 'This file is larger than the server accepts.',
   unauthorized: 'Please sign in.',
   video_not_found: 'There is no such video. It may have been deleted.',
+  source_gone: 'The uploaded file is no longer stored. Upload the video again.',
   not_ready: 'This video cannot be played yet.',
   grant_rejected: 'The playback link has expired.',
   store_unavailable: 'The storage does not answer at the moment. Try again shortly.',
