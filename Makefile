@@ -53,7 +53,7 @@ format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
 	$(PY) -m ruff format
 
-bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3 on the same store
+bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3, and the queue with 1, 8 and 32 workers
 	$(PY) -m bench
 
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/

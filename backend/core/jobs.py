@@ -30,15 +30,13 @@ from backend.core.records import (
     read_outcome,
 )
 from backend.core.status import complete_status, failed_status
-from backend.core.store import Buckets, ObjectInfo
+from backend.core.store import LIST_PAGE, Buckets, ObjectInfo
 
 log = structlog.get_logger(__name__)
 
-STAMPEDE_SPREAD = 8
-"""Workers begin at a random one of this many oldest markers, so that few collide on the first."""
-SPREAD_SHARE = 4
-"""Of a long queue, at a random one of the oldest quarter."""
-MISSES_OF_A_VIEW = 3
+SPREAD = 8
+"""Workers choose among so many of the oldest markers, and among more the more they collide."""
+MISSES_OF_A_VIEW = 2
 """After so many markers in a row that others had claimed, a view is too old to go on with."""
 
 RUN_TOKEN_BYTES = 8
@@ -60,16 +58,12 @@ class QueueView:
         markers: Sequence[str],
         leases: Sequence[SeenLease],
         due: Sequence[tuple[SeenLease, Lease]],
-        start: int,
     ) -> None:
-        """`markers` are the requests that wait, oldest first; `due` are the leases that may be taken over.
-
-        Claiming begins with the marker at `start`.
-        """
+        """`markers` are the requests that wait, oldest first; `due` are the leases that may be taken over."""
         self.markers = tuple(markers)
         self.leases = tuple(leases)
         self._due = deque(due)
-        self._waiting = deque((*markers[start:], *markers[:start]))
+        self._waiting = list(markers)
         self._misses = 0
 
     @property
@@ -83,8 +77,11 @@ class QueueView:
     def next_due(self) -> tuple[SeenLease, Lease] | None:
         return self._due.popleft() if self._due else None
 
-    def next_waiting(self) -> str | None:
-        return self._waiting.popleft() if self._waiting else None
+    def next_waiting(self, rng: random.Random, spread: int) -> str | None:
+        """Take one of the `spread` oldest markers."""
+        if not self._waiting:
+            return None
+        return self._waiting.pop(rng.randrange(min(spread, len(self._waiting))))
 
     def missed(self) -> None:
         """Note that somebody else had claimed a marker of this view."""
@@ -119,6 +116,7 @@ class JobQueue:
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, guards nothing
         self._now = now
         self._run_token = run_token
+        self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
 
     async def look(self) -> QueueView:
@@ -135,10 +133,8 @@ class JobQueue:
         leases = highest_generations(objects)
         leased = {seen.request for seen in leases}
         markers = [request for request in _markers(objects) if request not in leased]
-        spread = min(len(markers), max(STAMPEDE_SPREAD, len(markers) // SPREAD_SHARE))
-        start = self._rng.randrange(spread) if spread else 0
         due = await self._leases.takeable(leases, page.store_now)
-        return QueueView(markers, leases, due, start)
+        return QueueView(markers, leases, due)
 
     async def claim(self, view: QueueView, *, silent_too: bool = True) -> Claim | None:
         """Claim a job of `view`: one whose worker went silent or that is due again, else a waiting one.
@@ -154,12 +150,14 @@ class JobQueue:
             claim = await self._take_over(seen, lease)
             if claim is not None and not await self._settle(claim):
                 return claim
-        while (request := view.next_waiting()) is not None:
+        while (request := view.next_waiting(self._rng, self._spread)) is not None:
             claim = await self._claim_marker(request)
             if claim is None:
                 view.missed()
+                self._spread = min(self._spread * 2, LIST_PAGE)
                 continue
             view.hit()
+            self._spread = max(self._spread - 1, SPREAD)
             if not await self._settle(claim):
                 return claim
         return None

@@ -17,6 +17,9 @@ from backend.core.store import ObjectInfo, Store
 
 log = structlog.get_logger(__name__)
 
+NEW_LEASE = timedelta(seconds=1)
+"""So young a lease is not looked into: it was most likely just taken. One that was handed back has to wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -83,6 +86,8 @@ class Leases:
         self._read = {version: lease for version, lease in self._read.items() if version in current}
         found = []
         for one in seen:
+            if one.age(store_now) < NEW_LEASE:
+                continue
             try:
                 lease = await self.read(one)
             except (ObjectNotFound, RecordUnreadable) as error:

@@ -167,6 +167,7 @@ async def test_a_worker_that_is_asked_to_stop_gives_the_job_back_without_an_atte
     claim = await lab.claim(queue)
     assert claim is not None
     await queue.release(claim, retry_after_seconds=0)
+    lab.clock.advance(1)
 
     again = await lab.claim(lab.worker("two"))
 

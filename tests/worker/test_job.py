@@ -275,6 +275,7 @@ async def test_a_stopping_worker_ends_the_pipeline_and_gives_the_job_back_at_onc
 
     assert pipeline.cancelled
     assert (await lab.status(job)).status == "queued"
+    lab.clock.advance(1)
     again = await lab.claim(lab.worker("two"))
     assert again is not None
     assert (again.lease.attempt, again.lease.state) == (1, LeaseState.RUNNING)
