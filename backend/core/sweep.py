@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """A video that is stored and entered, but not queued: it is queued."""
     ENTRY = "entry"
     """A video that the library's index has lost: it is entered again."""
+    PROBE = "probe"
+    """An object of a test of the store (`backend.core.conformance`) that was cut off: removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ async def sweep(
     await sweeper.videos(raw)
     await sweeper.leases(raw)
     await sweeper.uploads()
+    await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
 
 
@@ -128,6 +131,12 @@ class _Sweeper:
                 act = partial(_abort, store, upload)
                 why, grace = "nobody has completed it", self._rules.uploads_after
                 await self._act(Kind.UPLOAD, upload.key, why, upload.initiated, act, grace=grace)
+
+    async def probes(self) -> None:
+        for store in (self._buckets.raw, self._buckets.video):
+            async for info in store.list_all(keys.DOCTOR):
+                act, why = partial(_delete, store, info.key), "a test of the store was cut off"
+                await self._act(Kind.PROBE, info.key, why, info.modified, act, info.size_bytes)
 
     async def _unfinished(self, video_id: str, modified: datetime, size_bytes: int, raw: RawHoldings) -> None:
         if video_id in self._unfinished_seen or video_id in raw.leased_videos:
@@ -261,4 +270,9 @@ class _Sweeper:
 
 async def _abort(store: Store, upload: OpenUpload) -> bool:
     await store.abort_upload(upload.key, upload.upload_id)
+    return True
+
+
+async def _delete(store: Store, key: str) -> bool:
+    await store.delete(key)
     return True

@@ -328,6 +328,18 @@ async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab) -> None:
     assert await _everything(lab) == []
 
 
+async def test_what_a_test_of_the_store_has_left_is_removed(lab: Lab) -> None:
+    left = keys.probe("0123", "race")
+    await lab.raw.put(left, b"x")
+    await lab.video.put(left, b"x")
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(HOUR + 1)
+
+    assert _found(await _sweep(lab)) == [(Kind.PROBE, left)] * 2
+
+    assert await _everything(lab) == []
+
+
 async def test_a_dry_run_tells_the_same_and_changes_nothing(lab: Lab) -> None:
     await lab.raw.put(keys.upload(new_id()), b"abc")
     await lab.raw.open_upload(keys.upload(new_id()))
