@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
@@ -41,7 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def main() -> None:
-    configure_logs()
+    configure_logs(level=logging.WARNING)
     try:
         app()
     except ConfigurationError as error:

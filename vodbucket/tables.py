@@ -53,7 +53,7 @@ def _console() -> Console:
 
 def _jobs_table(overview: JobsOverview) -> Table:
     table = Table(box=SIMPLE_HEAD)
-    for heading in ("state", "video", "title", "since", "attempt", ""):
+    for heading in ("state", "video", "title", "age", "attempt", ""):
         table.add_column(heading, no_wrap=heading == "video", overflow="fold")
     for job in overview.jobs:
         style = _STATE_STYLE.get(job.state, "")
@@ -62,7 +62,7 @@ def _jobs_table(overview: JobsOverview) -> Table:
             job.state,
             escape(job.request),
             escape(job.title or ""),
-            duration(job.age_seconds),
+            "" if job.age_seconds is None else duration(job.age_seconds),
             attempt,
             escape(_detail(job)),
             style=style,
@@ -119,11 +119,11 @@ def _detail(job: JobEntry) -> str:
     match job.state:
         case JobState.RUNNING:
             progress = "" if job.progress is None else f", {job.stage} {job.progress:.0%}"
-            return f"{job.owner}{progress}"
+            return f"{job.owner}{progress}, heartbeat {duration(job.unchanged_seconds)} ago"
         case JobState.WAITING:
             when = f"due in {duration(job.due_in_seconds)}" if job.due_in_seconds else "due now"
             return f"{when}: {error}" if error else when
-        case JobState.FAILED:
-            return f"{job.error.code}: {error}" if job.error else ""
+        case JobState.FAILED if job.error:
+            return f"given up {duration(job.unchanged_seconds)} ago, {job.error.code}: {error}"
         case _:
             return error

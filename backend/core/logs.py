@@ -6,8 +6,11 @@ import sys
 import structlog
 
 
-def configure_logs(*, human: bool | None = None) -> None:
-    """Send structlog to stderr; `human` chooses console rendering, by default when stderr is a terminal."""
+def configure_logs(*, human: bool | None = None, level: int = logging.INFO) -> None:
+    """Send structlog to stderr, from `level` up.
+
+    `human` chooses console rendering, by default when stderr is a terminal.
+    """
     readable = sys.stderr.isatty() if human is None else human
     render: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
@@ -21,7 +24,7 @@ def configure_logs(*, human: bool | None = None) -> None:
             *traces,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )

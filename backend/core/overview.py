@@ -44,7 +44,7 @@ class JobState(StrEnum):
 
 
 class JobEntry(BaseModel):
-    """One job. Ages are on the store's clock; what does not apply to the state is null."""
+    """One job. What does not apply to its state is null."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,8 +52,10 @@ class JobEntry(BaseModel):
     request: str
     video_id: str
     title: str | None = Field(default=None, description="null where the video's record is gone or unreadable")
-    since: AwareDatetime = Field(description="queued, last heartbeat, let go, or given up")
-    age_seconds: float = Field(description="how long that is ago")
+    queued_at: AwareDatetime | None = Field(default=None, description="by the clock of who queued it")
+    age_seconds: float | None = Field(default=None, description="how long that is ago")
+    changed_at: AwareDatetime = Field(description="queued, last heartbeat, let go, or given up")
+    unchanged_seconds: float = Field(description="how long that is ago, by the store's clock alone")
     attempt: int | None = Field(
         default=None, description="running or next attempt; of a failed job, how many"
     )
@@ -179,7 +181,7 @@ class _Reader:
             error=error,
         )
         if lease.state is LeaseState.RELEASED:
-            due = max(0.0, lease.retry_after_seconds - entry.age_seconds)
+            due = max(0.0, lease.retry_after_seconds - entry.unchanged_seconds)
             return entry.model_copy(update={"state": JobState.WAITING, "due_in_seconds": due})
         status = await self._status_of(lease.job)
         return entry.model_copy(
@@ -211,8 +213,10 @@ class _Reader:
             request=job.request,
             video_id=job.id,
             title=await self._title_of(job.id),
-            since=info.modified,
-            age_seconds=self._age_seconds(info),
+            queued_at=job.created_at,
+            age_seconds=self._seconds_since(job.created_at),
+            changed_at=info.modified,
+            unchanged_seconds=self._seconds_since(info.modified),
             attempt=attempt,
             generation=generation,
             error=error,
@@ -224,13 +228,13 @@ class _Reader:
             state=JobState.UNREADABLE,
             request=request,
             video_id=keys.video_of_request(request),
-            since=info.modified,
-            age_seconds=self._age_seconds(info),
+            changed_at=info.modified,
+            unchanged_seconds=self._seconds_since(info.modified),
             error=StatusError(code=error.code, message=f"{info.key}: {error.message}"),
         )
 
-    def _age_seconds(self, info: ObjectInfo) -> float:
-        return max(0.0, (self._store_now - info.modified).total_seconds())
+    def _seconds_since(self, instant: datetime) -> float:
+        return max(0.0, (self._store_now - instant).total_seconds())
 
     async def _title_of(self, video_id: str) -> str | None:
         try:
@@ -239,9 +243,11 @@ class _Reader:
             return None
 
     async def _status_of(self, job: Job) -> Status | None:
-        """None where the status is not about this job."""
+        """None where the status is about another request, or nothing was heard of this one yet."""
         try:
             status = Status.from_json((await self._buckets.video.get(keys.status(job.id))).body)
         except (ObjectNotFound, RecordUnreadable):
             return None
-        return status if status.request in {None, job.request} else None
+        if status.stage is Stage.QUEUED or status.request not in {None, job.request}:
+            return None
+        return status

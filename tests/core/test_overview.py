@@ -78,7 +78,8 @@ async def test_a_queued_job_tells_since_when_it_waits(buckets: Buckets, clock: C
     entry = await _only_job(buckets)
 
     assert (entry.state, entry.video_id, entry.title) == (JobState.QUEUED, video, "A film")
-    assert (entry.since, entry.age_seconds) == (START, 90)
+    assert (entry.queued_at, entry.age_seconds) == (START, 90)
+    assert (entry.changed_at, entry.unchanged_seconds) == (START, 90)
 
 
 async def test_a_running_job_tells_its_worker_heartbeat_and_progress(
@@ -95,7 +96,8 @@ async def test_a_running_job_tells_its_worker_heartbeat_and_progress(
     entry = await _only_job(buckets)
 
     assert (entry.state, entry.owner, entry.attempt, entry.generation) == (JobState.RUNNING, "host-7", 1, 0)
-    assert (entry.stage, entry.progress, entry.age_seconds) == (Stage.TRANSCODING, 0.25, 7)
+    assert (entry.stage, entry.progress) == (Stage.TRANSCODING, 0.25)
+    assert (entry.age_seconds, entry.unchanged_seconds) == (57, 7)
 
 
 async def test_the_status_of_an_earlier_request_is_not_taken_for_this_ones(
@@ -129,6 +131,7 @@ async def test_a_job_between_two_attempts_tells_when_it_is_due_and_what_went_wro
 
 async def test_a_failed_job_tells_why_and_when(buckets: Buckets, clock: Clock, queue: JobQueue) -> None:
     await _add(buckets, clock)
+    clock.advance(40)
     error = StatusError(code="unsupported_media", message="This is not a video.")
     await queue.bury(await _claim(queue), error)
     clock.advance(3600)
@@ -136,7 +139,7 @@ async def test_a_failed_job_tells_why_and_when(buckets: Buckets, clock: Clock, q
     entry = await _only_job(buckets)
 
     assert (entry.state, entry.error, entry.attempt) == (JobState.FAILED, error, 1)
-    assert (entry.since, entry.age_seconds) == (START, 3600)
+    assert (entry.age_seconds, entry.unchanged_seconds) == (3640, 3600)
 
 
 async def test_a_job_that_is_being_claimed_is_listed_once(

@@ -372,9 +372,14 @@ export interface components {
         /** JobEntry */
         JobEntry: {
             /** @description how long that is ago */
-            age_seconds: number;
+            age_seconds?: number | null;
             /** @description running or next attempt; of a failed job, how many */
             attempt?: number | null;
+            /**
+             * Format: date-time
+             * @description datetime with the constraint that the value must have timezone info
+             */
+            changed_at: string;
             /** @description 0 when the next attempt may begin now */
             due_in_seconds?: number | null;
             /** @description the last attempt's, or why it is unreadable */
@@ -383,16 +388,15 @@ export interface components {
             /** @description the worker that holds the lease */
             owner?: string | null;
             progress?: number | null;
+            /** @description by the clock of who queued it */
+            queued_at?: string | null;
             request: string;
-            /**
-             * Format: date-time
-             * @description datetime with the constraint that the value must have timezone info
-             */
-            since: string;
             stage?: components["schemas"]["Stage"] | null;
             state: components["schemas"]["JobState"];
             /** @description null where the video's record is gone or unreadable */
             title?: string | null;
+            /** @description how long that is ago, by the store's clock alone */
+            unchanged_seconds: number;
             video_id: string;
         };
         /** JobSnapshot */
