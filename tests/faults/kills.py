@@ -1,0 +1,183 @@
+"""Kills at random: uploads go on while API, workers and encoders are killed, again and again.
+
+`python -m tests.faults.kills --kills 300 --seed 7` on a store of its own (`make soak` does so); the suite's
+row kills fifty times. A seed gives the same victims and pauses, though not the same moments of the product.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.lab.checker import assert_at_rest
+from tests.lab.clips import make_clip
+from tests.lab.processes import descendants
+from tests.lab.product import REPOSITORY, Product, product_on, stop
+from tests.lab.rgw import rgw
+
+LEASE_SECONDS = 3
+WORKERS = 2
+UNFINISHED_VIDEOS = 4
+"""So many are uploaded at most while others are being encoded."""
+QUIET_SECONDS = 300
+"""In which everything that was acknowledged must end, once nobody is killed any more."""
+SETTINGS = {
+    "LEASE_SECONDS": str(LEASE_SECONDS),
+    "WORKER_POLL_SECONDS": "0.3",
+    "MAX_ATTEMPTS": "100",
+    "VIDEO_SERVER_ENCODER": "software",
+    "SWEEP_EVERY_SECONDS": "0",
+}
+VICTIMS = {"api": 2, "worker": 3, "ffmpeg": 3, "packager": 2, "frozen worker": 1}
+"""What is killed, and how often compared with the others; a frozen worker is thawed after its lease."""
+
+
+@dataclass
+class Mayhem:
+    """One run of kills on one installation."""
+
+    product: Product
+    clip: Path
+    rng: random.Random
+    kills: Counter[str] = field(default_factory=Counter)
+    acknowledged: set[str] = field(default_factory=set)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _api: "subprocess.Popen[bytes] | None" = None
+    _workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def run(self, kills: int) -> None:
+        """Kill so often, then let everything come to rest and check both buckets."""
+        self._api = self.product.start_api()
+        self._workers = [self.product.start_worker() for _ in range(WORKERS)]
+        uploading = threading.Thread(target=self._keep_uploading)
+        uploading.start()
+        try:
+            while sum(self.kills.values()) - self.kills["frozen worker"] < kills:
+                time.sleep(self.rng.uniform(0.05, 0.8))
+                self._strike(self.rng.choices(list(VICTIMS), list(VICTIMS.values()))[0])
+        finally:
+            self._over.set()
+            uploading.join()
+        self._come_to_rest()
+
+    def _strike(self, victim: str) -> None:
+        if victim == "api" and self._api is not None:
+            _kill(self._api)
+            self._api = self.product.start_api()
+        elif victim == "worker":
+            number = self.rng.randrange(WORKERS)
+            _kill(self._workers[number])
+            time.sleep(self.rng.uniform(0, 0.5))
+            self._workers[number] = self.product.start_worker()
+        elif victim == "frozen worker":
+            worker = self.rng.choice(self._workers)
+            worker.send_signal(signal.SIGSTOP)
+            time.sleep(LEASE_SECONDS + self.rng.uniform(0.5, 2))
+            worker.send_signal(signal.SIGCONT)
+        else:
+            running = [
+                pid
+                for worker in self._workers
+                for pid, name in descendants(worker.pid).items()
+                if name.startswith(victim)
+            ]
+            if not running:
+                return
+            try:
+                os.kill(self.rng.choice(running), signal.SIGKILL)
+            except ProcessLookupError:
+                return
+        self.kills[victim] += 1
+
+    def _keep_uploading(self) -> None:
+        """Upload as a person does who tries again; only an answer of 201 counts."""
+        while not self._over.is_set():
+            try:
+                if self._unfinished() < UNFINISHED_VIDEOS:
+                    self.acknowledged.add(self.product.upload(self.clip))
+                    continue
+            except (httpx.HTTPError, AssertionError, KeyError, ValueError):
+                pass  # the API was killed
+            self._over.wait(0.2)
+
+    def _unfinished(self) -> int:
+        return sum(status not in {"done", "error"} for status in self._statuses().values())
+
+    def _statuses(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        with self.product.client() as client:
+            cursor: str | None = ""
+            while cursor is not None:
+                query = {"limit": 200} | ({"cursor": cursor} if cursor else {})
+                page = client.get("/api/videos", params=query).json()
+                found |= {video["id"]: video["status"]["status"] for video in page["videos"]}
+                cursor = page["next_cursor"]
+        return found
+
+    def _come_to_rest(self) -> None:
+        """Every video that was acknowledged ends done; a sweep then leaves nothing but the library."""
+        deadline = time.monotonic() + QUIET_SECONDS
+        while self.acknowledged & {one for one, word in self._statuses().items() if word != "done"}:
+            assert time.monotonic() < deadline, self._statuses()
+            time.sleep(0.5)
+        self._sweep()
+        self.product.drain(LEASE_SECONDS=str(LEASE_SECONDS))
+        for worker in self._workers:
+            stop(worker)
+            assert worker.returncode == 0
+        self._sweep()
+        statuses = self._statuses()
+        assert self.acknowledged <= set(statuses), "an acknowledged upload is gone"
+        assert set(statuses.values()) <= {"done"}, statuses
+        assert_at_rest(self.product.environment, done=set(statuses))
+
+    def _sweep(self) -> None:
+        """Sweep as an operator who is sure that nothing is under way any more."""
+        time.sleep(2)  # the store's clock counts whole seconds, and what is no older than the grace is left
+        subprocess.run(
+            [sys.executable, "-m", "vodbucket", "sweep", "--grace", "0", "--uploads-older-than", "0"],
+            env=self.product.environment,
+            cwd=REPOSITORY,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    arguments = parser.parse_args()
+    sys.stdout.write(f"seed {arguments.seed}\n")
+    with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
+        server, logs = gateway.server, Path(directory)
+        clip = make_clip(logs / "clip.mp4", seconds=2, width=160, height=90)
+        with product_on(
+            server.endpoint_url, server.access_key, server.secret_key, logs, **SETTINGS
+        ) as product:
+            mayhem = Mayhem(product, clip, random.Random(arguments.seed))
+            mayhem.run(arguments.kills)
+    kills = ", ".join(f"{victim} {times}" for victim, times in mayhem.kills.most_common())
+    sys.stdout.write(
+        f"{kills}: {len(mayhem.acknowledged)} acknowledged uploads, all done, nothing else is left\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

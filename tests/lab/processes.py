@@ -1,0 +1,37 @@
+"""Looking at processes as the kernel shows them (Linux), to kill some and to see that none is left."""
+
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return the process's children and theirs, with their programs' names."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        found = _stat(int(entry.name))
+        if found is not None:
+            names[int(entry.name)], _, parents[int(entry.name)] = found
+    family = [pid]
+    for known in family:
+        family += [child for child, parent in parents.items() if parent == known]
+    return {child: names[child] for child in family[1:]}
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether it runs; one that waits to be reaped does not."""
+    found = _stat(pid)
+    return found is not None and found[1] != "Z"
+
+
+def _stat(pid: int) -> tuple[str, str, int] | None:
+    """Name, state and parent (proc(5)); the name stands in parentheses and may hold any character."""
+    try:
+        head, _, tail = (_PROC / str(pid) / "stat").read_text().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent = tail.split()[:2]
+    return head.partition("(")[2], state, int(parent)
