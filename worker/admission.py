@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
 
 import structlog
 
+from backend.core import keys
 from backend.core.conformance import Verdict, check_creates
 from backend.core.errors import BucketMissing, ConfigurationError, StoreDenied, StoreUnavailable
 from backend.core.store import Buckets
@@ -28,7 +30,7 @@ async def admit(
     pause = pause_seconds
     while not stop.is_set():
         try:
-            broken = await _broken_creates(buckets)
+            broken = await _unless_stopped(_broken_creates(buckets), stop)
         except (StoreUnavailable, StoreDenied, BucketMissing) as error:
             log.warning("store_not_probed", error=error.message, pause_seconds=pause)
             await _rest(stop, pause)
@@ -46,9 +48,24 @@ async def admit(
         return
 
 
+async def _unless_stopped(question: Coroutine[None, None, str | None], stop: asyncio.Event) -> str | None:
+    """Await the answer, but not once `stop` is set: a store may hang for minutes."""
+    asking = asyncio.ensure_future(question)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else None
+    finally:
+        asking.cancel()
+        stopping.cancel()
+        await asyncio.gather(asking, stopping, return_exceptions=True)
+
+
 async def _broken_creates(buckets: Buckets) -> str | None:
     """Try both buckets: claims are decided in one, publication in the other."""
     for store in (buckets.raw, buckets.video):
+        # A store that is away says so sooner to this: a create asks at length what became of it.
+        await store.list_page(keys.DOCTOR, limit=1)
         check = await check_creates(store)
         if check.verdict is not Verdict.OK:
             return check.measured

@@ -23,6 +23,7 @@ RACE_WRITERS = 16
 RACE_ROUNDS = 5
 REPETITIONS = 5
 """How often reads and LISTs follow a write: a store that lags does not lag each time."""
+CLEAN_UP_SECONDS = 5.0
 ONE_CLOCK_SECONDS = 5.0
 """Tolerated between `Last-Modified` and `Date`, both of which are whole seconds."""
 CLOCK_WARN_SECONDS = 5.0
@@ -85,9 +86,10 @@ async def scratch(store: Store) -> AsyncIterator[Key]:
         return keys.probe(nonce, name)
 
     async def remove() -> None:
-        # A store that refuses this as well has failed a check already, and the sweeper comes by later.
-        with suppress(StoreError):
-            await store.delete_many(sorted(handed_out))
+        # Where this fails, so has a check; and the sweeper comes by later.
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(CLEAN_UP_SECONDS):
+                await store.delete_many(sorted(handed_out))
 
     try:
         yield key

@@ -1,12 +1,17 @@
 """Before it looks for jobs a worker asks whether the store honours create-only writes."""
 
 import asyncio
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
 from backend.core.errors import BucketMissing, ConfigurationError, StoreDenied, StoreError, StoreUnavailable
 from backend.core.memory import MemoryStore
 from backend.core.store import PLAIN, Buckets, ObjectHeaders
+from tests.lab.product import START_SECONDS, STOP_SECONDS, product_on
+from tests.lab.server import free_port
 from worker.admission import admit
 
 
@@ -69,9 +74,20 @@ async def test_a_store_that_cannot_be_asked_is_asked_again(error: type[StoreErro
     assert raw.refusals < 0
 
 
-async def test_a_worker_that_waits_for_its_store_can_be_stopped() -> None:
+class Hangs(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return False
+
+
+@pytest.mark.parametrize("raw", [Away(StoreUnavailable, refusals=1_000_000), Hangs()], ids=["away", "hangs"])
+async def test_a_worker_that_waits_for_its_store_can_be_stopped(raw: Away | Hangs) -> None:
     stop = asyncio.Event()
-    raw = Away(StoreUnavailable, refusals=1_000_000)
     waiting = asyncio.create_task(
         admit(Buckets(raw=raw, video=MemoryStore()), stop, only_worker=False, concurrency=1, pause_seconds=60)
     )
@@ -80,3 +96,17 @@ async def test_a_worker_that_waits_for_its_store_can_be_stopped() -> None:
     stop.set()
 
     await asyncio.wait_for(waiting, timeout=5)
+
+
+async def test_a_worker_process_waits_for_its_store_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with product_on(f"http://127.0.0.1:{free_port()}", "key", "secret", tmp_path) as product:
+        worker = product.start_worker(VIDEO_SERVER_ENCODER="software")
+        deadline = time.monotonic() + START_SECONDS
+        while "store_not_probed" not in product.log_of("worker"):
+            assert worker.poll() is None
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+        worker.send_signal(signal.SIGTERM)
+
+        assert worker.wait(timeout=STOP_SECONDS) == 0
