@@ -1,4 +1,4 @@
-"""`python -m bench [upload] [queue] [idle]`: starts a real store and what is measured, and prints the tables."""
+"""`python -m bench [upload] [queue] [idle]`: starts a real store and what is measured, prints the tables."""
 
 import argparse
 import logging
