@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed, SourceRejected
+from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
 from backend.core.records import Job, OutputObject, Rendition, Stage
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
@@ -94,7 +94,10 @@ class Transcoder:
             SourceRejected: the file cannot be processed; another attempt would not help.
             AttemptFailed, StoreError: another attempt may succeed.
         """
-        info = await self._buckets.raw.head(job.source)
+        try:
+            info = await self._buckets.raw.head(job.source)
+        except ObjectNotFound:  # an answer, not an outage: more patience would not bring it back
+            raise AttemptFailed("The source is gone.", code="source_missing") from None
         if info.size_bytes != job.source_size_bytes:
             raise AttemptFailed(
                 f"The source has {info.size_bytes} bytes; {job.source_size_bytes} were uploaded.",

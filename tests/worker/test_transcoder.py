@@ -253,6 +253,13 @@ async def test_a_source_of_another_size_than_uploaded_is_not_touched(lab: MediaL
         )
 
 
+async def test_a_source_that_is_gone_is_no_outage_of_the_store(lab: MediaLab, clip: Path) -> None:
+    job = await lab.job(clip.read_bytes())
+
+    with pytest.raises(AttemptFailed, match="gone"):
+        await lab.transcoder().run(job.but(source="uploads/another.orig"), RUN, lab.reports.append)
+
+
 async def test_cancellation_ends_every_process_and_removes_the_directory(
     lab: MediaLab, tmp_path: Path
 ) -> None:
