@@ -23,6 +23,8 @@ from tests.lab.server import StoreServer
 
 START_SECONDS = 10.0
 FLIPPED_BIT = 0x10
+ARRIVAL_SECONDS = 0.05
+"""Before a reset in the middle of an answer: it would take back what the client has not read yet."""
 T = TypeVar("T")
 
 
@@ -260,6 +262,14 @@ class FaultProxy:
 
         self._do(release())
 
+    def wait_for_duplicates(self) -> None:
+        """Wait until every duplicate has reached the store."""
+
+        async def wait() -> None:
+            await asyncio.gather(*self._late)
+
+        self._do(wait())
+
     def refuse(self) -> None:
         """Refuse connections and reset those there are, until `accept`."""
 
@@ -410,6 +420,7 @@ class FaultProxy:
                 if isinstance(fault, Stalled):
                     await self._released.wait()
                 if isinstance(fault, Reset):
+                    await asyncio.sleep(ARRIVAL_SECONDS)
                     _reset(writer)
                 return False
             writer.write(chunk)

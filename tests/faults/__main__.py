@@ -1,0 +1,24 @@
+"""`python -m tests.faults [ROW ...]`: run the rows, by default all, and write docs/reliability.md's table."""
+
+import sys
+
+import pytest
+
+from tests.faults.registry import rows
+from tests.faults.report import summary, write_table
+
+
+def main(wanted: list[str]) -> int:
+    known = {one.id: one for one in rows()}
+    unknown = [row_id for row_id in wanted if row_id not in known]
+    if unknown:
+        sys.stderr.write(f"no such row: {', '.join(unknown)}; there are: {', '.join(known)}\n")
+        return 2
+    chosen = [one.node for row_id, one in known.items() if not wanted or row_id in wanted]
+    status = pytest.main(["-v", "--durations=10", *chosen])
+    sys.stdout.write(f"{summary(write_table())}\n")
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

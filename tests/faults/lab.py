@@ -1,0 +1,235 @@
+"""One installation in this process: the API and a worker reach the store through the fault proxy."""
+
+import asyncio
+import hashlib
+import random
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+
+from backend.app import create_app
+from backend.core import keys
+from backend.core.jobs import JobQueue
+from backend.core.patience import patient
+from backend.core.records import Outcome, Outputs, read_outcome
+from backend.core.s3 import S3Buckets, open_buckets
+from backend.core.settings import ApiSettings, StoreSettings
+from backend.core.store import Buckets
+from tests.faults.light import LightPipeline
+from tests.lab.checker import check_at_rest
+from tests.lab.proxy import FaultProxy
+from worker.job import JobRunner, Pipeline
+from worker.lookout import Lookout
+from worker.loop import work
+
+TOKEN = "a-token-for-tests-0123456789"
+MIB = 1024 * 1024
+LEASE_SECONDS = 30.0
+DRAIN_SECONDS = 60.0
+
+
+def film(size_bytes: int, seed: int = 0) -> bytes:
+    """Bytes that stand for a video where nobody decodes it."""
+    return random.Random(seed).randbytes(size_bytes)
+
+
+@dataclass
+class WireLab:
+    """`through` reaches the store by the proxy, `direct` does not."""
+
+    proxy: FaultProxy
+    through: StoreSettings
+    direct: StoreSettings
+    pipelines: list[LightPipeline] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def api(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield a client of the API, signed in."""
+        settings = ApiSettings(
+            **self.through.model_dump(), admin_token=SecretStr(TOKEN), site_dir=Path("no-site")
+        )
+        app = create_app(settings, open_buckets)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with (
+            app.lifespan(),
+            httpx.AsyncClient(transport=transport, base_url="http://vod", headers=headers) as client,
+        ):
+            yield client
+
+    async def upload(self, body: bytes) -> str:
+        """Upload and return the video's id; an upload that is not acknowledged fails the test."""
+        answer = await self.try_upload(body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def try_upload(self, body: bytes) -> httpx.Response:
+        async with self.api() as client:
+            return await client.post(
+                "/api/videos",
+                params={"filename": "film.mp4"},
+                headers={"content-length": str(len(body))},
+                content=_pieces(body),
+            )
+
+    async def drain(
+        self,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        patience_seconds: float = 75,
+        max_attempts: int = 3,
+        seconds_per_segment: float = 0,
+    ) -> None:
+        """Work, as one worker does, until no job waits or runs."""
+        async with open_buckets(self.through) as opened, asyncio.timeout(DRAIN_SECONDS):
+            buckets = patient(opened, patience_seconds)
+            pipeline = LightPipeline(buckets, seconds_per_segment=seconds_per_segment)
+            self.pipelines.append(pipeline)
+            await run_worker(
+                buckets,
+                pipeline,
+                lease_seconds=lease_seconds,
+                max_attempts=max_attempts,
+                patience_seconds=patience_seconds,
+            )
+
+    @property
+    def attempts(self) -> int:
+        """How often a pipeline was started."""
+        return sum(len(pipeline.runs) for pipeline in self.pipelines)
+
+    @asynccontextmanager
+    async def buckets(self) -> AsyncIterator[S3Buckets]:
+        """Open the buckets through the proxy."""
+        async with open_buckets(self.through) as buckets:
+            yield buckets
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[S3Buckets]:
+        """Open the buckets on the store itself, past the proxy."""
+        async with open_buckets(self.direct) as buckets:
+            yield buckets
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Drop a multipart upload of a source, past the proxy; for rules, which have no event loop."""
+
+        async def abort() -> None:
+            async with self.store() as buckets:
+                await buckets.raw.abort_upload(key, upload_id)
+
+        _apart(abort())
+
+    async def abort_forgotten_uploads(self) -> None:
+        """Drop multipart uploads that nobody knows of, as lifecycle rules and the sweeper do in time."""
+        async with self.store() as buckets:
+            for store in (buckets.raw, buckets.video):
+                async for upload in store.list_uploads(""):
+                    await store.abort_upload(upload.key, upload.upload_id)
+
+    def put_source(self, video_id: str, body: bytes) -> None:
+        """Replace a source, past the proxy; for rules, which have no event loop."""
+
+        async def put() -> None:
+            async with self.store() as buckets:
+                await buckets.raw.put(keys.upload(video_id), body)
+
+        _apart(put())
+
+    def delete_source(self, video_id: str) -> None:
+        async def delete() -> None:
+            async with self.store() as buckets:
+                await buckets.raw.delete(keys.upload(video_id))
+
+        _apart(delete())
+
+    def be_away(self, seconds: float) -> None:
+        """Refuse connections from now on, for so long."""
+        self.proxy.refuse()
+        threading.Timer(seconds, self.proxy.accept).start()
+
+    async def outcome(self, video_id: str) -> Outcome:
+        async with self.store() as buckets:
+            stored = await buckets.video.get(keys.result(video_id, keys.request_name(video_id)))
+        return read_outcome(stored.body)
+
+    async def assert_source_is(self, video_id: str, body: bytes) -> None:
+        async with self.store() as buckets:
+            stored = await buckets.raw.get(keys.upload(video_id))
+        assert _digest(stored.body) == _digest(body)
+
+    async def assert_segments_are(self, video_id: str, body: bytes) -> None:
+        """Assert that the published segments, in their order, are the source byte for byte."""
+        outcome = await self.outcome(video_id)
+        assert isinstance(outcome, Outputs), outcome
+        prefix = keys.run_prefix(video_id, outcome.run)
+        paths = [one.path for one in outcome.objects if one.path.startswith("media/")]
+        async with self.store() as buckets:
+            ordered = sorted(paths, key=lambda path: int(path.removeprefix("media/1/").removesuffix(".m4s")))
+            segments = [(await buckets.video.get(prefix + path)).body for path in ordered]
+        assert _digest(b"".join(segments)) == _digest(body)
+
+    async def assert_done(self, *videos: tuple[str, bytes], attempt: int | None = None) -> None:
+        """Assert that exactly these videos are published, byte for byte, and that nothing else is left."""
+        self.proxy.forget()
+        async with self.store() as buckets:
+            for video_id, body in videos:
+                outcome = await self.outcome(video_id)
+                assert isinstance(outcome, Outputs), outcome
+                download = keys.run_prefix(video_id, outcome.run) + keys.DOWNLOAD
+                assert _digest((await buckets.video.get(download)).body) == _digest(body)
+                assert attempt is None or outcome.attempt == attempt
+        await check_at_rest(self.direct, done={video_id for video_id, _ in videos})
+
+    async def assert_failed(self, video_id: str) -> None:
+        """Assert that this video alone exists, given up, and nothing else is left but its source."""
+        self.proxy.forget()
+        await check_at_rest(self.direct, done=set(), failed={video_id})
+
+    async def assert_nothing_is_left(self) -> None:
+        self.proxy.forget()
+        await check_at_rest(self.direct, done=set())
+
+
+async def run_worker(
+    buckets: Buckets,
+    pipeline: Pipeline,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    max_attempts: int = 3,
+    patience_seconds: float = 75,
+) -> None:
+    """Be a worker until the queue is empty."""
+    queue = JobQueue(buckets, owner="worker", lease_seconds=lease_seconds)
+    runner = JobRunner(
+        queue=queue,
+        pipeline=pipeline,
+        video=buckets.video,
+        lease_seconds=lease_seconds,
+        max_attempts=max_attempts,
+        patience_seconds=patience_seconds,
+        status_every_seconds=0.5,
+    )
+    stop = asyncio.Event()
+    lookout = Lookout(queue, stop, poll_seconds=0.2, lease_seconds=lease_seconds, drain=True)
+    await work(lookout, runner, stop)
+
+
+def _apart(work: Coroutine[None, None, None]) -> None:
+    """Run this to its end on a loop and a thread of its own, wherever we are."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), MIB):
+        yield body[start : start + MIB]
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

@@ -1,0 +1,134 @@
+"""A store that answers badly, late or not at all while videos are uploaded and worked on."""
+
+import pytest
+
+from backend.core.s3 import connection
+from tests.faults.lab import MIB, WireLab, film
+from tests.faults.registry import row
+from tests.lab.proxy import (
+    Answered,
+    Delayed,
+    Fault,
+    Hung,
+    Reset,
+    Throttled,
+    Truncated,
+    calls,
+)
+
+pytestmark = pytest.mark.heavy
+
+LARGE = 17 * MIB
+"""Three parts."""
+MEDIUM = 9 * MIB
+SMALL = 3 * MIB
+
+RIDDEN_OUT = "upload acknowledged, stored byte for byte, published by its first attempt"
+
+
+async def _upload_and_work(lab: WireLab, fault: Fault, probability: float, size_bytes: int = LARGE) -> int:
+    """Strike that share of all requests of an upload and its job."""
+    body = film(size_bytes)
+    rule = lab.proxy.inject(calls(), fault, times=None, probability=probability)
+    video = await lab.upload(body)
+    await lab.drain()
+    await lab.assert_done((video, body), attempt=1)
+    assert lab.attempts == 1
+    return rule.struck
+
+
+@row("internal-error", fault="half of all requests are answered 500 InternalError", expected=RIDDEN_OUT)
+async def test_half_of_all_requests_fail(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Answered(500, "InternalError"), 0.5, MEDIUM)
+
+
+@row("slow-down", fault="half of all requests are answered 503 SlowDown", expected=RIDDEN_OUT)
+async def test_half_of_all_requests_are_slowed_down(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Answered(503, "SlowDown"), 0.5, MEDIUM)
+
+
+@row(
+    "reset-early",
+    fault="three in ten connections are reset before the store hears of them",
+    expected=RIDDEN_OUT,
+)
+async def test_connections_are_reset_before_the_store_hears_of_them(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Reset("request"), 0.3)
+
+
+@row(
+    "reset-in-request",
+    fault="every third body that is sent is cut by a reset in its middle",
+    expected=RIDDEN_OUT,
+)
+async def test_bodies_are_cut_on_their_way_to_the_store(lab: WireLab) -> int:
+    body = film(LARGE)
+    fault = Reset("request", after_bytes=MIB // 2)
+    rule = lab.proxy.inject(calls("PutObject", "UploadPart"), fault, times=None, probability=0.33)
+    video = await lab.upload(body)
+    await lab.drain()
+    await lab.assert_done((video, body), attempt=1)
+    assert lab.attempts == 1
+    return rule.struck
+
+
+@row("reset-in-answer", fault="half of all answers are cut by a reset after some bytes", expected=RIDDEN_OUT)
+async def test_answers_are_cut_by_resets(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Reset("answer", after_bytes=100), 0.5, SMALL)
+
+
+@row("truncated", fault="half of all answers end early, by an orderly close", expected=RIDDEN_OUT)
+async def test_answers_are_truncated(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Truncated(after_bytes=100), 0.5, SMALL)
+
+
+@row("latency", fault="every request takes up to 0.2 s longer", expected=RIDDEN_OUT)
+async def test_a_far_store(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Delayed(seconds=0.2), 1)
+
+
+@row("narrow-line", fault="every body moves at 10 MB/s", expected=RIDDEN_OUT)
+async def test_a_narrow_line(lab: WireLab) -> int:
+    return await _upload_and_work(lab, Throttled(bytes_per_second=10e6), 1)
+
+
+@row(
+    "hang",
+    fault="five requests are never answered: a part, an output, a claim, a LIST, a GET",
+    expected="each is given up and repeated; " + RIDDEN_OUT,
+)
+async def test_requests_that_are_never_answered(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
+    for name in ("READ_TIMEOUT_SECONDS", "CREATE_TIMEOUT_SECONDS", "WRITE_TIMEOUT_SECONDS"):
+        monkeypatch.setattr(connection, name, 3.0)
+    body = film(LARGE)
+    rules = [
+        lab.proxy.inject(matches, Hung())
+        for matches in (
+            calls("UploadPart", key="uploads/"),
+            calls("PutObject", key="/media/"),
+            calls("PutObject", key="leases/", conditional=True),
+            calls("ListObjectsV2"),
+            calls("GetObject", key="uploads/"),
+        )
+    ]
+    video = await lab.upload(body)
+    await lab.drain()
+    await lab.assert_done((video, body), attempt=1)
+    return sum(rule.struck for rule in rules)
+
+
+@row(
+    "refused",
+    fault="the store's address refuses connections for 5 s during an upload, and for 5 s during a job",
+    expected=RIDDEN_OUT,
+)
+async def test_connections_are_refused_for_a_while(lab: WireLab) -> int:
+    body = film(LARGE)
+    upload_struck = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(5))
+    video = await lab.upload(body)
+    job_struck = lab.proxy.inject(
+        calls("PutObject", key="/media/"), Delayed(0), skip=3, then=lambda _: lab.be_away(5)
+    )
+    await lab.drain()
+    await lab.assert_done((video, body), attempt=1)
+    return upload_struck.struck + job_struck.struck

@@ -1,0 +1,175 @@
+"""The worker's way to its source, with real media: cut, stalled, expired, replaced, gone."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from backend.core.patience import patient
+from backend.core.records import DeadLetter, Outputs
+from backend.core.s3 import connection, open_buckets
+from backend.core.settings import WorkerSettings
+from tests.faults.lab import DRAIN_SECONDS, WireLab, run_worker
+from tests.faults.registry import row
+from tests.lab.checker import check_at_rest
+from tests.lab.clips import make_clip
+from tests.lab.proxy import Answered, Call, Flipped, Hung, Reset, Stalled, Truncated, calls
+from worker.tools import find_tools
+from worker.transcoder import EncodingProfile, Transcoder
+
+pytestmark = pytest.mark.heavy
+
+CLIP_SECONDS = 3
+SOURCE = calls("GetObject", key="uploads/")
+QUICK = EncodingProfile(codecs=("h264",), segment_seconds=1)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return make_clip(path, seconds=CLIP_SECONDS, width=640, height=360).read_bytes()
+
+
+class MediaWorker:
+    """A worker with real media in this process, through the proxy."""
+
+    def __init__(self, lab: WireLab, work_dir: Path) -> None:
+        self._lab = lab
+        self._work_dir = work_dir
+        self._tools = find_tools(WorkerSettings())
+
+    async def drain(self, *, max_attempts: int = 3) -> None:
+        async with open_buckets(self._lab.through) as opened, asyncio.timeout(DRAIN_SECONDS):
+            buckets = patient(opened, 75)
+            transcoder = Transcoder(buckets, self._tools, QUICK, self._work_dir)
+            await run_worker(buckets, transcoder, max_attempts=max_attempts)
+
+    async def assert_whole(self, video: str, *, attempt: int | None = 1) -> None:
+        self._lab.proxy.forget()
+        outcome = await self._lab.outcome(video)
+        assert isinstance(outcome, Outputs), outcome
+        assert attempt is None or outcome.attempt == attempt
+        assert outcome.duration_seconds == pytest.approx(CLIP_SECONDS, abs=0.2)
+        await check_at_rest(self._lab.direct, done={video})
+        assert list(self._work_dir.iterdir()) == []
+
+
+@pytest.fixture
+def worker(lab: WireLab, tmp_path: Path) -> MediaWorker:
+    return MediaWorker(lab, tmp_path)
+
+
+@row(
+    "source-cut",
+    fault="the worker's connection to its source is cut 20 times in one job, half of them by a reset",
+    expected="resumed at the byte each time: the first attempt completes, in full length",
+)
+async def test_the_source_is_cut_20_times(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+    video = await lab.upload(clip)
+    step = len(clip) // 30
+    rules = [
+        lab.proxy.inject(SOURCE, fault)
+        for _ in range(10)
+        for fault in (Truncated(step), Reset("answer", step))
+    ]
+    await worker.drain()
+    await worker.assert_whole(video)
+    return sum(rule.struck for rule in rules)
+
+
+@row(
+    "source-stalled",
+    fault="the source's bytes stop coming in the middle, twice; once the request is never answered",
+    expected="given up after the read time-out and resumed: the first attempt completes, in full length",
+)
+async def test_the_source_stalls(
+    lab: WireLab, worker: MediaWorker, clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> int:
+    monkeypatch.setattr(connection, "READ_TIMEOUT_SECONDS", 2.0)
+    video = await lab.upload(clip)
+    half = len(clip) // 2
+    rules = [lab.proxy.inject(SOURCE, fault) for fault in (Stalled(half), Hung(), Stalled(half // 2))]
+    await worker.drain()
+    await worker.assert_whole(video)
+    return sum(rule.struck for rule in rules)
+
+
+@row(
+    "source-expired",
+    fault="the credentials expire in mid-job: the connection breaks, then 403 ExpiredToken eight times",
+    expected="asked again until there are new ones: the first attempt completes, in full length",
+)
+async def test_the_credentials_expire_in_the_middle_of_the_source(
+    lab: WireLab, worker: MediaWorker, clip: bytes
+) -> int:
+    video = await lab.upload(clip)
+    cut = lab.proxy.inject(SOURCE, Truncated(len(clip) // 2))
+    expired = lab.proxy.inject(SOURCE, Answered(403, "ExpiredToken"), times=8)
+    await worker.drain()
+    await worker.assert_whole(video)
+    return cut.struck + expired.struck
+
+
+@row(
+    "source-replaced",
+    fault="the source is replaced by its first half while it is read",
+    expected="never a short video: the job fails, says why, and touches the source no more",
+)
+async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+    video = await lab.upload(clip)
+
+    def replace(_: Call) -> None:
+        lab.put_source(video, clip[: len(clip) // 2])
+
+    lab.proxy.inject(SOURCE, Truncated(len(clip) // 3))
+    replaced = lab.proxy.inject(SOURCE, Truncated(len(clip) // 3), then=replace)
+    await worker.drain(max_attempts=1)
+    outcome = await lab.outcome(video)
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.error.code == "source_incomplete"
+    await lab.assert_failed(video)
+    return replaced.struck
+
+
+@row(
+    "source-gone",
+    fault="the source is deleted while it is read",
+    expected="the job fails with its reason; nothing short is published",
+)
+async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+    video = await lab.upload(clip)
+    gone = lab.proxy.inject(SOURCE, Truncated(len(clip) // 3), then=lambda _: lab.delete_source(video))
+    await worker.drain(max_attempts=1)
+    outcome = await lab.outcome(video)
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.error.code == "source_missing"
+    lab.put_source(video, clip)  # which the checker looks for
+    await lab.assert_failed(video)
+    return gone.struck
+
+
+@row(
+    "source-flipped",
+    fault="a bit of the picture's data is flipped each time that the first attempt reads it",
+    expected="in full length from this or a later attempt, or failed with its source kept; never short",
+)
+async def test_a_bit_of_the_source_is_flipped(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+    video = await lab.upload(clip)
+    flips = lab.proxy.inject(SOURCE, Flipped("answer", len(clip) // 2), times=3)
+    await worker.drain()
+    await worker.assert_whole(video, attempt=None)
+    return flips.struck
+
+
+@row(
+    "outputs-denied",
+    fault="the store denies the outputs of an attempt (403 AccessDenied), then takes them again",
+    expected="the attempt ends cleanly, its outputs are removed, a later one completes",
+)
+async def test_outputs_are_denied_for_a_while(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+    video = await lab.upload(clip)
+    denied = lab.proxy.inject(calls("PutObject", key=keys.MASTER_PLAYLIST), Answered(403, "AccessDenied"))
+    await worker.drain()
+    await worker.assert_whole(video, attempt=None)
+    return denied.struck
