@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic_core import PydanticUndefined
 
+from backend.core.conformance import PROBES
 from backend.core.settings import ApiSettings, StoreSettings, WorkerSettings
 from backend.openapi import describe
+from vodbucket.__main__ import app
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = {
@@ -117,6 +120,25 @@ def _routes() -> set[tuple[str, str]]:
     paths = json.loads(describe())["paths"]
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     return routes | {("GET", "/schema")}  # it does not describe itself
+
+
+def test_operations_document_every_command_and_option_of_the_command_line() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+
+    for name, command in group.commands.items():
+        assert f"vodbucket {name}" in text
+        for parameter in command.params:
+            if isinstance(parameter, typer.core.TyperOption):
+                names = (*parameter.opts, *parameter.secondary_opts)  # of a switch one of the two is enough
+                assert any(f"`{option}`" in text or f" {option} " in text for option in names), names
+
+
+def test_operations_show_every_probe_of_the_doctor() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+
+    assert [probe.name for probe in PROBES if text.count(f"  {probe.name} ") != 3] == []
 
 
 def test_links_between_documents_lead_somewhere() -> None:

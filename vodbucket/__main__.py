@@ -71,13 +71,18 @@ def jobs(
 
 @app.command()
 def retry(
-    videos: Annotated[list[str], typer.Argument(metavar="ID...", help="Videos to encode once more.")],
+    videos: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Videos to encode once more.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All videos whose job was given up.")] = False,
     crf: Annotated[int | None, typer.Option(min=0, max=63, help="AV1 quality; lower is better.")] = None,
     cpu_used: Annotated[int | None, typer.Option(min=0, max=8, help="AV1 speed; higher is faster.")] = None,
 ) -> None:
     """Queue videos again, from the sources that failed jobs keep."""
+    if not videos and not failed:
+        raise typer.BadParameter("name videos, or ask for all with --failed")
     options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
-    if not asyncio.run(_retry(load(StoreSettings), videos, options)):
+    if not asyncio.run(_retry(load(StoreSettings), videos or [], options, all_failed=failed)):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -140,11 +145,14 @@ async def _list_jobs(settings: StoreSettings, states: Sequence[JobState], limit:
         return await list_jobs(buckets, states=states, limit=limit)
 
 
-async def _retry(settings: StoreSettings, videos: Sequence[str], options: TranscodeOptions) -> bool:
+async def _retry(
+    settings: StoreSettings, videos: Sequence[str], options: TranscodeOptions, *, all_failed: bool
+) -> bool:
     """Queue each of them, and say whether all were; one that cannot be stops no other."""
     all_queued = True
     async with open_buckets(settings) as buckets:
-        for video in videos:
+        given_up = (await list_jobs(buckets, states={JobState.FAILED})).jobs if all_failed else ()
+        for video in dict.fromkeys((*videos, *(job.video_id for job in given_up))):
             try:
                 job = await retry_video(buckets, parse_id(video), options=options)
                 typer.echo(f"queued: {job.request}")

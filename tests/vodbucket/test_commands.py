@@ -76,6 +76,25 @@ async def test_failed_videos_are_queued_again_and_one_that_cannot_be_stops_no_ot
     assert [job.options.crf for job in jobs] == [20, 20]
 
 
+async def test_all_that_have_failed_can_be_queued_at_once(on_moto: Installation) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        failed = [await add(buckets) for _ in range(2)]
+        for _ in failed:
+            await _fail(buckets)
+        await add(buckets)
+
+    done = await on_moto.vodbucket("retry", "--failed", failed[0])
+    again = await on_moto.vodbucket("retry", "--failed")
+    nothing = await on_moto.vodbucket("retry")
+
+    assert done.status == 0
+    assert sorted(done.out.splitlines()) == sorted(f"queued: {video}.1" for video in failed)
+    assert (again.status, again.out) == (0, "")
+    assert nothing.status == 2
+    assert "name videos, or ask for all with --failed" in nothing.err
+
+
 async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
