@@ -37,7 +37,7 @@ async def check_at_rest(settings: StoreSettings, done: Set[str], failed: Set[str
         await _assert_raw(buckets, failed)
         assert await _uploads(buckets.raw) == []
         assert await _uploads(buckets.video) == []
-        video_keys = {info.key: info.size_bytes async for info in buckets.video.list_all("")}
+        video_keys = await _sizes(buckets.video)
         expected = {keys.catalog_entry(video_id) for video_id in done | failed}
         for video_id in failed:
             outcome = keys.result(video_id, keys.request_name(video_id))
@@ -48,9 +48,16 @@ async def check_at_rest(settings: StoreSettings, done: Set[str], failed: Set[str
 
 
 async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
-    found = {info.key async for info in buckets.raw.list_all("")} - {keys.LAST_SWEEP}
+    found = set(await _sizes(buckets.raw)) - {keys.LAST_SWEEP}
     letters = {keys.dead_letter(keys.request_name(video_id)) for video_id in failed}
     assert found == letters | {keys.upload(video_id) for video_id in failed}
+
+
+async def _sizes(store: Store) -> dict[str, int]:
+    """A worker that is killed while it tests the store at its start leaves that to the sweeper."""
+    return {
+        info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(keys.DOCTOR)
+    }
 
 
 async def _keys_of_done(buckets: Buckets, video_id: str, sizes: dict[str, int]) -> set[str]:
