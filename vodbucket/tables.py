@@ -52,39 +52,33 @@ def _console() -> Console:
 
 
 def _jobs_table(overview: JobsOverview) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("state", "video", "title", "age", "attempt", ""):
-        table.add_column(heading, no_wrap=heading == "video", overflow="fold")
+    table = _table("state", "age", "job")
     for job in overview.jobs:
+        age = "" if job.age_seconds is None else duration(job.age_seconds)
+        first = f"{job.request}  {job.title or ''}".rstrip()
         style = _STATE_STYLE.get(job.state, "")
-        attempt = "" if job.attempt is None else str(job.attempt)
-        table.add_row(
-            job.state,
-            escape(job.request),
-            escape(job.title or ""),
-            "" if job.age_seconds is None else duration(job.age_seconds),
-            attempt,
-            escape(_detail(job)),
-            style=style,
-        )
+        table.add_row(job.state, age, escape("\n".join(filter(None, (first, _detail(job))))), style=style)
     return table
 
 
 def _sweep_table(report: SweepReport) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("kind", "what", "age", "size", "why"):
-        table.add_column(heading, justify="right" if heading in {"age", "size"} else "left", overflow="fold")
+    table = _table("kind", "age", "size", "what")
     for found in report.findings:
-        table.add_row(
-            found.kind, escape(found.key), duration(found.age_seconds), size(found.size_bytes), found.why
-        )
+        what = escape(f"{found.key}\n{found.why}")
+        table.add_row(found.kind, duration(found.age_seconds), size(found.size_bytes), what)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    """Only the last column may be broken over several lines."""
+    table = Table(box=SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != headings[-1], overflow="fold")
     return table
 
 
 def _checks_table(checks: Sequence[Check]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("check", "result", "measured"):
-        table.add_column(heading, overflow="fold")
+    table = _table("check", "result", "measured")
     for check in checks:
         table.add_row(
             escape(check.name), f"[{_STYLE[check.verdict]}]{check.verdict}[/]", escape(check.measured)
@@ -115,15 +109,18 @@ def _counts(overview: JobsOverview) -> str:
 
 
 def _detail(job: JobEntry) -> str:
+    attempt = f"attempt {job.attempt}"
     error = job.error.message if job.error else ""
     match job.state:
         case JobState.RUNNING:
             progress = "" if job.progress is None else f", {job.stage} {job.progress:.0%}"
-            return f"{job.owner}{progress}, heartbeat {duration(job.unchanged_seconds)} ago"
+            heartbeat = f"heartbeat {duration(job.unchanged_seconds)} ago"
+            return f"{attempt} by {job.owner}{progress}, {heartbeat}"
         case JobState.WAITING:
             when = f"due in {duration(job.due_in_seconds)}" if job.due_in_seconds else "due now"
-            return f"{when}: {error}" if error else when
+            return f"{attempt} {when}: {error}" if error else f"{attempt} {when}"
         case JobState.FAILED if job.error:
-            return f"given up {duration(job.unchanged_seconds)} ago, {job.error.code}: {error}"
+            when = f"{duration(job.unchanged_seconds)} ago"
+            return f"given up after {attempt}, {when}; {job.error.code}: {error}"
         case _:
             return error

@@ -32,13 +32,17 @@ async def test_jobs_are_shown_as_a_table(on_moto: Installation) -> None:
 
     done = await on_moto.vodbucket("jobs")
 
-    rows = {line.split()[0]: line for line in done.out.splitlines() if line.strip()}
+    lines = [line.split() for line in done.out.splitlines()]
     assert done.status == 0
-    assert f"{running}   Under way" in rows["running"]
-    assert "host-7, heartbeat " in rows["running"]
-    assert f"{queued}   Patient [b]" in rows["queued"]
-    assert f"{failed}   Broken" in rows["failed"]
-    assert "s ago, unsupported_media: This is [not] a " in rows["failed"]
+    for state, video, title in (
+        ("running", running, "Under way"),
+        ("queued", queued, "Patient [b]"),
+        ("failed", failed, "Broken"),
+    ):
+        (row,) = (line for line in lines if line[:1] == [state])
+        assert row[3:] == [video, *title.split()]
+    assert "attempt 1 by host-7, heartbeat " in done.out
+    assert "s ago; unsupported_media: This is [not] a video." in done.out
     assert done.out.splitlines()[-1] == "1 running, 1 queued, 1 failed"
 
 
