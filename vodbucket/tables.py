@@ -11,7 +11,7 @@ from backend.core.conformance import Check, Verdict
 from backend.core.overview import JobEntry, JobsOverview, JobState
 from backend.core.sweep import SweepReport
 
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 120
 """Columns where no terminal says how many it has."""
 
 _STYLE = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
