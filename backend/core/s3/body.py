@@ -1,9 +1,7 @@
 """How bodies are sent: from where they lie, without copying them and without holding the event loop."""
 
-import base64
-import hashlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.handlers import convert_body_to_file_like_object
@@ -32,16 +30,6 @@ def send_from_where_it_lies(client: "S3Client") -> None:
 def _send_in_pieces(request: AWSPreparedRequest, **_: object) -> None:
     if isinstance(request.body, bytes | bytearray | memoryview) and len(request.body) > SEND_CHUNK_BYTES:
         request.body = cast(bytes, _Pieces(request.body))
-
-
-def send_md5_of_rules(client: "S3Client") -> None:
-    """Send the MD5 of lifecycle rules: Ceph takes none without, and the SDK sends newer checksums only."""
-
-    def add_md5(params: dict[str, Any], **_: object) -> None:
-        digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
-        params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
-
-    client.meta.events.register("before-call.s3.PutBucketLifecycleConfiguration", add_md5)
 
 
 def as_sent(body: Body) -> bytes:

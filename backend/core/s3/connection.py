@@ -16,7 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from backend.core.errors import ConfigurationError, StoreError
 from backend.core.presign import Credentials, Presigner
-from backend.core.s3.body import send_from_where_it_lies, send_md5_of_rules
+from backend.core.s3.body import send_from_where_it_lies
 from backend.core.s3.bucket import Clients, S3Store
 from backend.core.s3.doorway import translated
 from backend.core.settings import StoreSettings
@@ -130,7 +130,6 @@ async def open_buckets(
         clients = Clients(client, client_once)
         send_from_where_it_lies(client)
         send_from_where_it_lies(client_once)
-        send_md5_of_rules(client)
         _set_time_outs(client, put_seconds=WRITE_TIMEOUT_SECONDS)
         _set_time_outs(client_once, put_seconds=CREATE_TIMEOUT_SECONDS)
         public = _plain_url(settings.s3_public_endpoint_url) or endpoint
