@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import UTC, datetime
 from uuid import UUID
 
 from backend.core.errors import InvalidId
@@ -35,6 +36,11 @@ def parse_id(text: str) -> str:
 def unix_ms_of(video_id: str) -> int:
     """Return the creation instant that the id carries, in Unix milliseconds."""
     return UUID(video_id).int >> 80
+
+
+def id_time(video_id: str) -> datetime:
+    """Return the creation instant that the id carries."""
+    return datetime.fromtimestamp(unix_ms_of(video_id) / 1000, UTC)
 
 
 def descending(video_id: str) -> str:

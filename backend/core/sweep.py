@@ -16,6 +16,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
+from backend.core.ids import id_time
 from backend.core.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
 from backend.core.jobs import JobQueue
 from backend.core.leases import SeenLease
@@ -84,7 +85,7 @@ async def sweep(
     raw = await list_raw(buckets.raw)
     await sweeper.videos(raw)
     await sweeper.leases(raw)
-    await sweeper.uploads()
+    await sweeper.uploads(raw)
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
 
@@ -125,12 +126,21 @@ class _Sweeper:
                 act = partial(self._settle, seen)
                 await self._act(Kind.LEASE, seen.info.key, "its request has ended", seen.info.modified, act)
 
-    async def uploads(self) -> None:
-        for store in (self._buckets.raw, self._buckets.video):
-            async for upload in store.list_uploads(""):
-                act = partial(_abort, store, upload)
-                why, grace = "nobody has completed it", self._rules.uploads_after
-                await self._act(Kind.UPLOAD, upload.key, why, upload.initiated, act, grace=grace)
+    async def uploads(self, raw: RawHoldings) -> None:
+        async for upload in self._buckets.raw.list_uploads(""):
+            with suppress(BadRequest):
+                began = id_time(keys.video_of_raw_object(upload.key))
+                await self._upload(self._buckets.raw, upload, max(began, upload.initiated))
+        async for upload in self._buckets.video.list_uploads(""):
+            with suppress(BadRequest):
+                if keys.video_of_object(upload.key) not in raw.leased_videos:
+                    await self._upload(self._buckets.video, upload, upload.initiated)
+
+    async def _upload(self, store: Store, upload: OpenUpload, began: datetime) -> None:
+        """Not every store dates uploads rightly: ids and leases tell as well that one is under way."""
+        act = partial(_abort, store, upload)
+        why, grace = "nobody has completed it", self._rules.uploads_after
+        await self._act(Kind.UPLOAD, upload.key, why, began, act, grace=grace)
 
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):

@@ -63,18 +63,36 @@ async def test_a_library_in_order_is_left_alone(lab: Lab) -> None:
     assert len({job.id for job in (done, failed, running, resting, waiting)}) == 5
 
 
+def _id_now(lab: Lab) -> str:
+    return new_id(int(lab.clock().timestamp() * 1000))
+
+
 async def test_uploads_that_nobody_completes_are_dropped_once_they_are_old(lab: Lab) -> None:
-    await lab.raw.open_upload(keys.upload(new_id()))
-    old = await lab.video.open_upload("videos/x/r0-0-a/download.webm")
+    await lab.raw.open_upload(keys.upload(_id_now(lab)))
+    await lab.video.open_upload(keys.run_prefix(_id_now(lab), "r0-0-a") + keys.DOWNLOAD)
     lab.clock.advance(DAY)
-    await lab.raw.open_upload(keys.upload(new_id()))
-    assert old
+    await lab.raw.open_upload(keys.upload(_id_now(lab)))
     lab.clock.advance(DAY + 1)
 
     report = await _sweep(lab)
 
     assert [one.kind for one in report.findings] == [Kind.UPLOAD] * 2
     assert len(await _everything(lab)) == 1
+
+
+async def test_a_store_that_misdates_uploads_does_not_get_those_under_way_dropped(lab: Lab) -> None:
+    lab.clock.advance(-1000 * DAY)
+    job = await lab.add_job()
+    claim = await lab.claim(lab.worker("one"))
+    assert claim is not None
+    await lab.video.open_upload(keys.run_prefix(job.id, claim.lease.run) + keys.DOWNLOAD)
+    lab.clock.advance(1000 * DAY)
+    source = keys.upload(_id_now(lab))
+    lab.clock.advance(-1000 * DAY)
+    await lab.raw.open_upload(source)
+    lab.clock.advance(1001 * DAY)
+
+    assert _found(await _sweep(lab)) == []
 
 
 async def test_a_source_that_was_never_entered_goes_only_when_no_upload_lasts_so_long(lab: Lab) -> None:
@@ -342,7 +360,7 @@ async def test_what_a_test_of_the_store_has_left_is_removed(lab: Lab) -> None:
 
 async def test_a_dry_run_tells_the_same_and_changes_nothing(lab: Lab) -> None:
     await lab.raw.put(keys.upload(new_id()), b"abc")
-    await lab.raw.open_upload(keys.upload(new_id()))
+    await lab.raw.open_upload(keys.upload(_id_now(lab)))
     await lab.video.put(keys.catalog_entry(new_id()), b"")
     lab.clock.advance(3 * DAY)
     before = await _everything(lab)
