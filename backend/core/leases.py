@@ -18,7 +18,7 @@ from backend.core.store import ObjectInfo, Store
 log = structlog.get_logger(__name__)
 
 NEW_LEASE = timedelta(seconds=1)
-"""So young a lease is not looked into: most likely it was just taken. One that was handed back has to wait."""
+"""So young a lease is not looked into: most likely it was just taken. One handed back waits for so long."""
 
 
 @dataclass(frozen=True, slots=True)
