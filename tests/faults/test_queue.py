@@ -1,0 +1,295 @@
+"""The queue under real processes and a real store: kills at every call, races, odd markers, deletions."""
+
+import asyncio
+import os
+import signal
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from backend.core.ids import new_id
+from backend.core.jobs import JobQueue
+from backend.core.records import Job, Lease, Outputs
+from backend.core.store import PresignedGet
+from backend.core.sweep import SweepRules, sweep
+from tests.faults import victims
+from tests.faults.lab import MIB, WireLab, film, run_worker
+from tests.faults.light import LightPipeline
+from tests.faults.registry import row
+from tests.lab.product import product_on
+from tests.lab.proxy import Call, FaultProxy, Forwarded, HeaderDropped, Reset, calls
+from tests.lab.server import StoreServer
+
+pytestmark = pytest.mark.heavy
+
+SMALL = 300_000
+MOST_CALLS = 80
+VICTIM_SECONDS = 30
+SHORT_LEASE_SECONDS = 1.0
+
+
+class Executioner:
+    """Kills a process with -9 at its n-th call to the store, which the store still hears.
+
+    To be killed just before a call is to be killed just after the one before it.
+    """
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self._proxy = proxy
+        self.kills = 0
+
+    async def strike(self, victim: BaseProcess, number: int) -> bool:
+        """Let the process run until then; say whether it lived long enough to be killed."""
+        rule = self._proxy.inject(
+            calls(),
+            Forwarded(),
+            skip=number - 1,
+            then=lambda _: os.kill(victim.pid or 0, signal.SIGKILL),
+        )
+        await asyncio.to_thread(victim.join, VICTIM_SECONDS)
+        self._proxy.forget(rule)
+        self.kills += rule.struck
+        return bool(rule.struck)
+
+
+@row(
+    "worker-killed-at-every-call",
+    fault="kill -9 of a worker at its n-th call to the store, for every n of a job",
+    expected="every job is done by a later worker, once; nothing is left",
+)
+async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
+    executioner = Executioner(lab.proxy)
+    body = film(SMALL)
+    left: list[tuple[WireLab, str]] = []
+    for number in range(1, MOST_CALLS):
+        apart = await lab.with_buckets_of_its_own()
+        left.append((apart, await apart.upload(body)))
+        if not await executioner.strike(victims.start_worker(apart.through), number):
+            break
+    await asyncio.gather(*(apart.drain(lease_seconds=SHORT_LEASE_SECONDS) for apart, _ in left))
+    for apart, video in left:
+        await apart.assert_done((video, body))
+    assert 20 < executioner.kills < MOST_CALLS - 1
+    return executioner.kills
+
+
+@row(
+    "upload-killed-at-every-call",
+    fault="kill -9 at the n-th call to the store of an upload of two parts, for every n",
+    expected="what was acknowledged is published; the sweeper settles the rest, nothing else is left",
+)
+async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -> int:
+    executioner = Executioner(lab.proxy)
+    body = tmp_path / "film"
+    body.write_bytes(film(9 * MIB))
+    acknowledged = set()
+    for number in range(1, MOST_CALLS):
+        said = tmp_path / str(number)
+        lived = not await executioner.strike(victims.start_upload(lab.through, body, said), number)
+        if said.exists():
+            acknowledged.add(said.read_text())
+        if lived:
+            break
+    at_once = SweepRules(grace=timedelta(seconds=-5), uploads_after=timedelta(seconds=-5))
+    async with lab.store() as buckets:
+        await sweep(buckets, JobQueue(buckets, owner="sweeper", lease_seconds=1), at_once)
+    await lab.drain()
+    done = await lab.done()
+    assert acknowledged <= done
+    await lab.assert_done(*((video, body.read_bytes()) for video in done))
+    assert executioner.kills >= 9
+    return executioner.kills
+
+
+@row(
+    "killed-after-publication",
+    fault="kill -9 of a worker between the published result and the source's deletion",
+    expected="the next worker only finishes the last steps; nothing is encoded twice",
+)
+async def test_a_worker_is_killed_just_after_publication(lab: WireLab) -> int:
+    executioner = Executioner(lab.proxy)
+    body = film(SMALL)
+    video = await lab.upload(body)
+    victim = victims.start_worker(lab.through)
+    rule = lab.proxy.inject(
+        calls("DeleteObject", key="uploads/"),
+        Reset("request"),
+        then=lambda _: os.kill(victim.pid or 0, signal.SIGKILL),
+    )
+    await asyncio.to_thread(victim.join, VICTIM_SECONDS)
+    await lab.assert_source_is(video, body)
+    await lab.drain(lease_seconds=SHORT_LEASE_SECONDS)
+    assert lab.attempts == executioner.kills == 0
+    await lab.assert_done((video, body), attempt=1)
+    return rule.struck
+
+
+@row(
+    "sixteen-workers",
+    fault="16 workers rush at one job, three times",
+    expected="it is claimed once and published once",
+)
+async def test_sixteen_workers_rush_at_one_job(lab: WireLab) -> int:
+    uploaded = []
+    runs = 0
+    for number in range(3):
+        body = film(SMALL, seed=number)
+        uploaded.append((await lab.upload(body), body))
+        async with lab.buckets() as buckets:
+            pipelines = [LightPipeline(buckets) for _ in range(16)]
+            await asyncio.gather(*(run_worker(buckets, pipeline) for pipeline in pipelines))
+        runs += sum(len(pipeline.runs) for pipeline in pipelines)
+    assert runs == 3
+    await lab.assert_done(*uploaded, attempt=1)
+    return 3 * 16
+
+
+@row(
+    "many-leases",
+    fault="1,200 jobs of other workers stand before a job in the LIST (two pages)",
+    expected="the job is found and done; the others' leases are left alone",
+)
+async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
+    leases = await _foreign_leases(lab, 1200)
+    body = film(SMALL)
+    video = await lab.upload(body)
+    async with lab.buckets() as buckets, asyncio.timeout(60):
+        worker = asyncio.create_task(run_worker(buckets, LightPipeline(buckets), lease_seconds=600))
+        while video not in await lab.done():  # noqa: ASYNC110  # a bucket has no events
+            await asyncio.sleep(0.2)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    async with lab.store() as buckets:
+        assert [info.key async for info in buckets.raw.list_all(keys.LEASES)] == leases
+        await buckets.raw.delete_many(leases)
+    await lab.assert_done((video, body), attempt=1)
+    return len(leases)
+
+
+@row(
+    "odd-markers",
+    fault="a marker that cannot be read, one of a video that does not exist, one of a job that is done",
+    expected="none stops the others: the unreadable one stays, the others are cleaned up",
+)
+async def test_markers_that_are_none(lab: WireLab) -> int:
+    done_body, body = film(SMALL, 1), film(SMALL, 2)
+    done_video = await lab.upload(done_body)
+    async with lab.store() as buckets:
+        again = (await buckets.raw.get(keys.marker(done_video))).body
+        await lab.drain()
+        await buckets.raw.put(keys.marker(done_video), again)
+        nobodys = _job(new_id())
+        await buckets.raw.put(keys.marker(nobodys.request), nobodys.to_json())
+        unreadable = keys.marker(new_id())
+        await buckets.raw.put(unreadable, b"{}")
+        video = await lab.upload(body)
+        async with lab.buckets() as through, asyncio.timeout(60):
+            pipeline = LightPipeline(through)
+            worker = asyncio.create_task(run_worker(through, pipeline))
+            while [info.key async for info in buckets.raw.list_all("")] != [unreadable]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+        await buckets.raw.delete(unreadable)
+    assert len(pipeline.runs) == 1
+    await lab.assert_done((done_video, done_body), (video, body), attempt=1)
+    return 3
+
+
+@row(
+    "deleted-meanwhile",
+    fault="a video is deleted while its job runs, at three moments",
+    expected="the job stops within a heartbeat; nothing of the video is left or comes back",
+)
+async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:
+    struck = 0
+    for segment in (1, 3, 5):
+        video = await lab.upload(film(6 * MIB))
+        reached = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def tell(_: Call, loop: asyncio.AbstractEventLoop = loop, reached: asyncio.Event = reached) -> None:
+            loop.call_soon_threadsafe(reached.set)
+
+        rule = lab.proxy.inject(calls("PutObject", key="/media/"), Forwarded(), skip=segment - 1, then=tell)
+        working = asyncio.create_task(lab.drain(lease_seconds=3, seconds_per_segment=0.3))
+        await reached.wait()
+        async with lab.api() as client:
+            assert (await client.delete(f"/api/videos/{video}")).status_code == 204
+            await working
+            assert (await client.get(f"/api/videos/{video}/status")).status_code == 404
+        await lab.assert_nothing_is_left()
+        struck += rule.struck
+    return struck
+
+
+@row(
+    "presigned-expired",
+    fault="the presigned URL that a player holds has expired",
+    expected="the store refuses it; the same playback link gives a new one that plays",
+)
+async def test_a_players_url_has_expired(lab: WireLab) -> int:
+    body = film(SMALL)
+    video = await lab.upload(body)
+    await lab.drain()
+    outcome = await lab.outcome(video)
+    assert isinstance(outcome, Outputs)
+    key = keys.run_prefix(video, outcome.run) + keys.DOWNLOAD
+    async with lab.store() as buckets, lab.api() as client:
+        url = buckets.video.presign_get(key, PresignedGet(expires_seconds=1))
+        playback = (await client.get(f"/api/videos/{video}/playback")).json()["webm"]
+        async with lab.player() as player:
+            async with asyncio.timeout(10):
+                while (await player.get(url)).status_code != 403:  # noqa: ASYNC110  # the store's clock
+                    await asyncio.sleep(0.2)
+            fresh = await client.get(playback)
+            assert fresh.status_code == 307
+            assert (await player.get(fresh.headers["location"])).content == body
+    await lab.assert_done((video, body))
+    return 1
+
+
+@row(
+    "conditions-ignored",
+    fault="the store ignores If-None-Match, so that two workers would win the same job",
+    expected="the worker refuses to be one of many and says why",
+)
+def test_a_store_that_ignores_conditions(moto_server: StoreServer, tmp_path: Path) -> int:
+    with FaultProxy(moto_server) as proxy:
+        rule = proxy.inject(calls("PutObject", conditional=True), HeaderDropped("if-none-match"), times=None)
+        store = proxy.server
+        with product_on(store.endpoint_url, store.access_key, store.secret_key, tmp_path) as product:
+            product.start_api()
+            assert product.start_worker("--drain").wait(VICTIM_SECONDS) == 2
+            assert "does not honour create-only writes" in product.log_of("worker")
+    return rule.struck
+
+
+def _job(video_id: str) -> Job:
+    return Job.model_validate(
+        {
+            "id": video_id,
+            "request": video_id,
+            "source": keys.upload(video_id),
+            "source_size_bytes": 1,
+            "created_at": "2026-01-01T00:00:00Z",
+        }
+    )
+
+
+async def _foreign_leases(lab: WireLab, count: int) -> list[str]:
+    """Enter leases of another worker that lives; return their keys in order."""
+    at_once = asyncio.Semaphore(32)
+    async with lab.store() as buckets:
+
+        async def enter(video_id: str) -> str:
+            key = keys.lease(video_id, 0)
+            async with at_once:
+                lease = Lease(job=_job(video_id), owner="another", run="r0-0-another", attempt=1)
+                await buckets.raw.put(key, lease.to_json())
+            return key
+
+        return sorted(await asyncio.gather(*(enter(new_id()) for _ in range(count))))

@@ -1,0 +1,88 @@
+"""Processes that die: workers and uploads with a light job, killed by whoever watches the proxy."""
+
+import asyncio
+import multiprocessing
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from backend.core.errors import StoreError
+from backend.core.ingest import Description, ingest
+from backend.core.jobs import JobQueue
+from backend.core.leases import Claim
+from backend.core.patience import patient
+from backend.core.s3 import open_buckets
+from backend.core.settings import StoreSettings
+from tests.faults.light import LightPipeline
+from worker.job import JobRunner
+from worker.lookout import Lookout
+from worker.loop import work
+
+LONG_LEASE_SECONDS = 600.0
+"""No victim takes over from another: those who come later judge by leases of their own."""
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__])
+
+
+def start_worker(settings: StoreSettings) -> BaseProcess:
+    """Start a worker that runs one job, or none if there is none, and ends."""
+    return _start(_work_once, settings)
+
+
+def start_upload(settings: StoreSettings, body: Path, acknowledged: Path) -> BaseProcess:
+    """Start an upload of this file, as the API does it; the id is written where clients would see it."""
+    return _start(_upload, settings, body, acknowledged)
+
+
+def _start(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    process = _CONTEXT.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def _work_once(settings: StoreSettings) -> None:
+    async def run() -> None:
+        stop = asyncio.Event()
+        async with open_buckets(settings) as opened:
+            buckets = patient(opened, 10)
+            queue = JobQueue(buckets, owner="victim", lease_seconds=LONG_LEASE_SECONDS)
+            runner = JobRunner(
+                queue=queue,
+                pipeline=LightPipeline(buckets),
+                video=buckets.video,
+                lease_seconds=LONG_LEASE_SECONDS,
+                max_attempts=100,
+                status_every_seconds=0.2,
+            )
+
+            async def once(claim: Claim, stop: asyncio.Event) -> None:
+                await runner(claim, asyncio.Event())
+                stop.set()
+
+            lookout = Lookout(queue, stop, poll_seconds=0.1, lease_seconds=LONG_LEASE_SECONDS, drain=True)
+            await work(lookout, once, stop)
+
+    asyncio.run(run())
+
+
+def _upload(settings: StoreSettings, body: Path, acknowledged: Path) -> None:
+    async def run() -> None:
+        async with open_buckets(settings) as opened:
+            content = body.read_bytes()
+
+            async def chunks() -> AsyncIterator[bytes]:
+                for start in range(0, len(content), 1024 * 1024):
+                    yield content[start : start + 1024 * 1024]
+
+            with suppress(StoreError):
+                video = await ingest(
+                    patient(opened, 10),
+                    chunks(),
+                    Description,
+                    declared_bytes=len(content),
+                    max_bytes=len(content),
+                )
+                acknowledged.write_text(video.id)
+
+    asyncio.run(run())
