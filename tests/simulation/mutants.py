@@ -1,0 +1,254 @@
+"""The protocol broken on purpose, one step at a time. Each mutant says which invariant has to catch it.
+
+They change what the product does through its own methods and the store's verbs; none is a copy of it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backend.core import keys
+from backend.core.errors import ObjectNotFound, StoreUnavailable
+from backend.core.jobs import JobQueue
+from backend.core.leases import Claim, Leases, SeenLease
+from backend.core.library import add_video
+from backend.core.records import DeadLetter, Job, Lease, Outputs, Status, StatusError, Video
+from backend.core.store import PLAIN, Buckets, ObjectHeaders, Store
+from tests.simulation.faults import Fate
+from tests.simulation.schedule import Protocol
+from tests.simulation.scheduler import Call
+from tests.simulation.world import RemoteStore
+
+SDK_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    protocol: Protocol
+    caught_by: str
+    """What the violated invariant says, as a regular expression."""
+
+
+# Stores
+
+
+class Overwriting(RemoteStore):
+    """Ignores create-only for some keys, as some stores do for all."""
+
+    part = ""
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        if self.part not in key:
+            return await super().create(key, body, headers)
+        await self.put(key, body, headers)
+        return True
+
+
+class OverwritingLeases(Overwriting):
+    part = keys.LEASES
+
+
+class OverwritingOutcomes(Overwriting):
+    part = "/results/"
+
+
+class OverwritingRecords(Overwriting):
+    part = "/video.json"
+
+
+class RetryingCreate(RemoteStore):
+    """An SDK that repeats a conditional write whose answer was lost, and believes the 412 that follows."""
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        for _ in range(SDK_ATTEMPTS):
+            try:
+                created: bool = await Call(self._bucket, "create", (key, body))
+            except StoreUnavailable:
+                continue
+            return created
+        raise StoreUnavailable
+
+
+# Claiming
+
+
+class ClaimByDelete(JobQueue):
+    """Takes the marker away before the job is anywhere else."""
+
+    async def _claim_marker(self, request: str) -> Claim | None:
+        try:
+            job = Job.from_json((await self._buckets.raw.get(keys.marker(request))).body)
+        except ObjectNotFound:
+            return None
+        await self._buckets.raw.delete(keys.marker(request))
+        run = keys.run_name(request, 0, self._run_token())
+        return await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
+
+
+class ClaimWithoutASecondLook(JobQueue):
+    """Does not look whether the marker is still there once it has the lease."""
+
+    async def _exists(self, marker: str) -> bool:
+        return True
+
+
+class OldLeaseDeletedFirst(JobQueue):
+    """Takes over by deleting the dead worker's lease and then creating its own."""
+
+    async def _take_over(self, seen: SeenLease, lease: Lease) -> Claim | None:
+        await self._buckets.raw.delete_many([*seen.older, seen.info.key])
+        return await super()._take_over(seen, lease)
+
+
+class OwnClock(JobQueue):
+    """Tells the age of a lease by the worker's clock."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._leases = _OwnClockLeases(self)
+
+
+class _OwnClockLeases(Leases):
+    def __init__(self, queue: JobQueue) -> None:
+        super().__init__(queue._buckets.raw, queue._leases._lease.total_seconds())
+        self._now = queue._now
+
+    async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
+        return await super().takeable(seen, self._now())
+
+
+# Holding and letting go
+
+
+class BlindHeartbeat(JobQueue):
+    """Rewrites the lease and looks at nothing."""
+
+    async def renew(self, claim: Claim) -> None:
+        await self._buckets.raw.put(claim.key, claim.lease.to_json())
+
+
+class RetryUnderTheMarkersKey(JobQueue):
+    """Puts a job that failed back as the marker that it was."""
+
+    async def release(self, claim: Claim, **how: Any) -> None:
+        await self._leases.check(claim)
+        await self._buckets.raw.put(keys.marker(claim.request), claim.lease.job.to_json())
+        await self._buckets.raw.delete(claim.key)
+
+
+class RunDiscardedUnseen(JobQueue):
+    """Deletes its run after a failure without looking whether it was published after all."""
+
+    async def discard_run(self, claim: Claim) -> None:
+        await self._delete_outputs(keys.run_prefix(claim.lease.job.id, claim.lease.run))
+
+
+class DoubtForgotten(JobQueue):
+    """Deletes its run although a publication without an answer may yet take effect."""
+
+    @property
+    def _in_doubt(self) -> set[str]:
+        return set()
+
+    @_in_doubt.setter
+    def _in_doubt(self, runs: set[str]) -> None:
+        pass
+
+
+# Ending
+
+
+class SourceDeletedFirst(JobQueue):
+    """Deletes the source when the outputs are there, and then publishes them."""
+
+    async def publish(self, claim: Claim, outputs: Outputs) -> bool:
+        await self._buckets.raw.delete(claim.lease.job.source)
+        return await super().publish(claim, outputs)
+
+
+class LeasesDeletedFirst(JobQueue):
+    """Deletes the leases as the first of a job's last steps."""
+
+    async def _finish(self, job: Job, *arguments: Any) -> None:
+        await self._leases.delete_all(job.request)
+        await super()._finish(job, *arguments)
+
+
+class FailureReplacesTheOutcome(JobQueue):
+    """Gives a job up without asking whether it has an outcome."""
+
+    async def bury(self, claim: Claim, error: StatusError) -> bool:
+        await self._leases.check(claim)
+        job = claim.lease.job
+        letter = DeadLetter(job=job, error=error, attempts=claim.lease.attempt, failed_at=self._now())
+        await self._buckets.video.put(keys.result(job.id, job.request), letter.to_json())
+        await self._finish(job, letter, claim)
+        return True
+
+
+# Uploading
+
+
+async def add_video_unqueued(buckets: Buckets, video: Video, job: Job) -> Status:
+    """Acknowledge an upload before its marker is written."""
+    unqueued: Store = _Unqueued("raw")  # type: ignore[assignment]
+    return await add_video(Buckets(unqueued, buckets.video), video, job)
+
+
+class _Unqueued(RemoteStore):
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        return True
+
+
+_FROZEN = frozenset({Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER})
+_LATE = frozenset({Fate.LATE})
+_SLOW = frozenset({Fate.SLOW, Fate.FREEZE_BEFORE})
+_LOST = frozenset({Fate.LOST})
+_REPEATED = frozenset({Fate.REPEATED, Fate.FREEZE_BEFORE})
+_KILLED = frozenset({Fate.CRASH_BEFORE, Fate.CRASH_AFTER})
+
+MUTANTS = (
+    Mutant("lease not create-only", Protocol(store_class=OverwritingLeases), "two holders of one generation"),
+    Mutant(
+        "publication not create-only",
+        Protocol(store_class=OverwritingOutcomes, often=_FROZEN),
+        "the outcome .* was replaced",
+    ),
+    Mutant(
+        "retry under the marker's key", Protocol(RetryUnderTheMarkersKey, often=_REPEATED), "the job is lost"
+    ),
+    Mutant("source deleted before the result", Protocol(SourceDeletedFirst), "the source of .* is gone"),
+    Mutant("heartbeat that does not look", Protocol(BlindHeartbeat), "a heartbeat did not notice"),
+    Mutant(
+        "412 after a lost answer read as taken",
+        Protocol(store_class=RetryingCreate, often=_LOST),
+        "was told that it lost",
+    ),
+    Mutant("claim by delete", Protocol(ClaimByDelete), "the job is lost"),
+    Mutant(
+        "no second look at the marker",
+        Protocol(ClaimWithoutASecondLook, often=_SLOW),
+        "two holders of one generation",
+    ),
+    Mutant("old lease deleted before the new one", Protocol(OldLeaseDeletedFirst), "the job is lost"),
+    Mutant("the worker's own clock", Protocol(OwnClock), "took over from a worker that had been silent"),
+    Mutant("leases deleted first", Protocol(LeasesDeletedFirst, often=_KILLED), "(left|missing) at rest"),
+    Mutant(
+        "failure replaces the outcome",
+        Protocol(FailureReplacesTheOutcome, often=_FROZEN),
+        "the outcome .* was replaced",
+    ),
+    Mutant("run discarded unseen", Protocol(RunDiscardedUnseen, often=_LOST), "a published output is gone"),
+    Mutant(
+        "doubtful publication forgotten",
+        Protocol(DoubtForgotten, often=_LATE),
+        "a published output is gone|was published without",
+    ),
+    Mutant(
+        "record not create-only",
+        Protocol(store_class=OverwritingRecords, often=_FROZEN),
+        "the (record|source) of .* is gone|the job is lost",
+    ),
+    Mutant("acknowledged before it is queued", Protocol(add_video=add_video_unqueued), "the job is lost"),
+)

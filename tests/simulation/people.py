@@ -1,0 +1,110 @@
+"""People who upload, delete and retry, and the sweeper. Each function is the whole life of one process."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from backend.core import keys
+from backend.core.errors import StoreError, VodbucketError
+from backend.core.ids import new_id
+from backend.core.ingest import DISCARD_SECONDS
+from backend.core.library import delete_video
+from backend.core.records import Job, Video
+from backend.core.retry import retry_video
+from backend.core.sweep import SweepRules, sweep
+from tests.simulation.scheduler import Process, Race, Rest, time_out
+from tests.simulation.stage import LARGEST_SKEW_SECONDS, Stage
+
+POLL_SECONDS = 5.0
+SOURCE = b"source"
+
+
+async def upload(stage: Stage, process: Process) -> None:
+    """Upload a video as `backend.core.ingest` does. It is acknowledged only when all of it returned."""
+    rng, raw = stage.rng, stage.buckets.raw
+    created_at = process.now()
+    video_id = new_id(int(created_at.timestamp() * 1000), rng.getrandbits(74))
+    source = keys.upload(video_id)
+    stage.ledger.begun.append(video_id)
+    try:
+        if rng.random() < 0.25:
+            upload_id = await raw.open_upload(source)
+            part = await raw.put_part(source, upload_id, 1, SOURCE)
+            await raw.complete_upload(source, upload_id, [part])
+        else:
+            await raw.put(source, SOURCE)
+        video = Video(
+            id=video_id, title="A title", filename="film.mp4", size_bytes=len(SOURCE), created_at=created_at
+        )
+        job = Job(
+            id=video_id,
+            request=keys.request_name(video_id),
+            source=source,
+            source_size_bytes=len(SOURCE),
+            created_at=created_at,
+        )
+        await stage.add_video(stage.buckets, video, job)
+    except StoreError:
+        stage.ledger.give_up(video_id)
+        with suppress(StoreError, TimeoutError):
+            await Race((delete_video(stage.buckets, video_id), time_out(DISCARD_SECONDS)))
+        return
+    stage.ledger.acknowledge(video_id)
+
+
+async def delete(stage: Stage, process: Process) -> None:
+    """Delete a video that the library shows, and repeat it until it is done, whatever crashes meanwhile."""
+    unfinished = sorted(stage.ledger.doomed - stage.deleted)
+    video_id = await _one_of(stage, lambda: unfinished or sorted(stage.ledger.acknowledged))
+    if video_id is None:
+        return
+    stage.ledger.doom(video_id)
+    while True:
+        try:
+            await delete_video(stage.buckets, video_id)
+        except StoreError:
+            await Rest(POLL_SECONDS)
+        else:
+            stage.deleted.add(video_id)
+            return
+
+
+async def retry(stage: Stage, process: Process) -> None:
+    """Ask for another try of a video that has failed."""
+    video_id = await _one_of(stage, stage.ledger.failed)
+    if video_id is not None:
+        with suppress(VodbucketError):
+            await retry_video(stage.buckets, video_id, now=process.now)
+
+
+async def sweep_often(stage: Stage, process: Process) -> None:
+    """Sweep again and again while there are faults."""
+    queue, rules = stage.queue(process), _rules(stage)
+    while not stage.scheduler.faults.over:
+        await Rest(stage.rng.choice((5, 60, 300)))
+        with suppress(StoreError):
+            await sweep(stage.buckets, queue, rules)
+
+
+async def sweep_once(stage: Stage, process: Process) -> None:
+    """What is left to the sweeper when all others have come to rest."""
+    rules = _rules(stage)
+    # An id tells when its upload began, by the clock of the process that made it.
+    await Rest(max(rules.grace, rules.uploads_after).total_seconds() + LARGEST_SKEW_SECONDS + 2)
+    await sweep(stage.buckets, stage.queue(process), rules)
+
+
+def _rules(stage: Stage) -> SweepRules:
+    return SweepRules(
+        grace=timedelta(seconds=stage.plan.grace_seconds),
+        uploads_after=timedelta(seconds=stage.plan.uploads_after_seconds),
+    )
+
+
+async def _one_of(stage: Stage, candidates: Callable[[], list[str]]) -> str | None:
+    """Wait for a video to act on; None when the schedule ends before there is one."""
+    while not (found := candidates()):
+        if stage.scheduler.faults.over:
+            return None
+        await Rest(POLL_SECONDS)
+    return stage.rng.choice(found)

@@ -1,0 +1,157 @@
+"""One schedule: a seed becomes a cast, a mix of faults and an order of steps; then all must come to rest."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from backend.core import keys
+from backend.core.jobs import JobQueue
+from backend.core.library import add_video
+from tests.simulation.faults import MUTATIONS, Fate, Faults
+from tests.simulation.invariants import Ledger
+from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload
+from tests.simulation.rest import assert_at_rest
+from tests.simulation.scheduler import Call, Process, ProtocolBroken, Scheduler
+from tests.simulation.stage import LARGEST_SKEW_SECONDS, Plan, Stage
+from tests.simulation.workers import work
+from tests.simulation.world import RemoteStore, World, remote_buckets
+
+IDLE_STEPS = 40
+MOST_STEPS_TO_REST = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What is simulated: the product, or a mutant of it."""
+
+    queue_class: type[JobQueue] = JobQueue
+    add_video: Callable[..., Awaitable[object]] = add_video
+    store_class: type[RemoteStore] = RemoteStore
+    often: frozenset[Fate] = frozenset()
+    """Faults that are sure to be in the mix."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one schedule did, for the statistics."""
+
+    steps: int
+    changes: int
+    """Changes of the buckets, behind each of which the invariants were checked."""
+    events: dict[str, int]
+    """How often what happened: faults by kind, and how the videos ended."""
+
+
+PRODUCT = Protocol()
+
+
+def run_schedule(
+    seed: int, protocol: Protocol = PRODUCT, trace: Callable[[str], None] | None = None
+) -> Outcome:
+    """Run the schedule of this seed. Raises: ProtocolBroken: an invariant does not hold."""
+    rng = random.Random(seed)
+    plan = Plan.drawn(rng)
+    faults = Faults(rng, plan.lease_seconds, protocol.often)
+    world: World
+
+    def perform(call: Call, sender: str) -> object:
+        answer = world.perform(call)
+        if call.verb in MUTATIONS and answer is not False:
+            ledger.after(call)
+        return answer
+
+    def say(line: str) -> None:
+        if trace:
+            trace(_with_short_names(line, ledger.begun))
+
+    scheduler = Scheduler(rng, faults, perform, say if trace else None)
+    world = World(scheduler.clock)
+    ledger = Ledger(
+        world,
+        lease_seconds=plan.lease_seconds,
+        seconds=lambda: int(scheduler.now),
+        step=lambda: scheduler.steps,
+    )
+    remote = remote_buckets(protocol.store_class, plan.create_attempts)
+    stage = Stage(scheduler, ledger, remote, plan, protocol.queue_class, protocol.add_video)
+    say(f"seed {seed}: {plan}")
+    try:
+        for process, after_seconds in _cast(stage):
+            scheduler.start(process, after_seconds=after_seconds)
+        scheduler.run(plan.steps, partial(_is_idle, stage, world))
+        say("--- faults cease")
+        faults.cease()
+        _come_to_rest(stage)
+    finally:
+        scheduler.abandon()
+    assert_at_rest(world, ledger, originals_kept=plan.keep_originals)
+    struck = {f"fault: {fate.name.lower()}": count for fate, count in faults.struck.items()}
+    return Outcome(scheduler.steps, ledger.checks, struck | ledger.summary())
+
+
+def _with_short_names(line: str, video_ids: list[str]) -> str:
+    for number, video_id in enumerate(video_ids):
+        line = line.replace(video_id, f"v{number}").replace(
+            keys.catalog_entry(video_id), f"catalog/v{number}"
+        )
+    return line
+
+
+def _is_idle(stage: Stage, world: World) -> bool:
+    """Say, now and then, whether there is nothing left for faults to strike."""
+    if stage.scheduler.steps % IDLE_STEPS:
+        return False
+    if any(process.alive and process.name.startswith("upload") for process in stage.scheduler.processes):
+        return False
+    return not world.raw.holds_any(keys.QUEUE) and not world.raw.holds_any(keys.LEASES)
+
+
+def _come_to_rest(stage: Stage) -> None:
+    """Let everybody finish beside two fresh workers, then let sweepers and workers find what is left.
+
+    A sweep may queue what was never queued, and that job may then leave something to sweep.
+    """
+    rounds = ((work, work), (sweep_once,), (work,), (sweep_once,))
+    for number, lives in enumerate(rounds):
+        for life in lives:
+            stage.scheduler.start(Process(f"{life.__name__}-at-rest-{number}", partial(life, stage)))
+        stage.scheduler.run_to_the_end(MOST_STEPS_TO_REST)
+
+
+def _cast(stage: Stage) -> list[tuple[Process, float]]:
+    """Return the processes, each with the moment at which it begins."""
+    plan, rng = stage.plan, stage.rng
+    kinds = (
+        (plan.workers, "worker", work, True),
+        (plan.uploads, "upload", upload, False),
+        (plan.deleters, "delete", delete, True),
+        (plan.retriers, "retry", retry, False),
+        (plan.sweepers, "sweeper", sweep_often, True),
+    )
+    cast: list[tuple[Process, float]] = []
+    for count, name, life, restarts in kinds:
+        for number in range(count):
+            skew = timedelta(seconds=rng.randint(-LARGEST_SKEW_SECONDS, LARGEST_SKEW_SECONDS))
+            process = Process(f"{name}-{number}", partial(life, stage), skew=skew, restarts=restarts)
+            cast.append((process, rng.choice((0, 0, 10, 60, 300)) if name != "worker" else 0))
+    return cast
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """The product logs every take-over; here that is noise."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+__all__ = ["PRODUCT", "Outcome", "Plan", "Protocol", "ProtocolBroken", "quiet_logs", "run_schedule"]

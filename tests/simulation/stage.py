@@ -1,0 +1,128 @@
+"""What all actors of one schedule share, and the queue that tells the ledger what it told its worker."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from backend.core.jobs import JobQueue, QueueView
+from backend.core.leases import Claim
+from backend.core.records import Outputs, StatusError
+from backend.core.store import Buckets
+from tests.simulation.invariants import Ledger
+from tests.simulation.scheduler import Process, Scheduler
+
+LEASE_SECONDS = 60
+LARGEST_SKEW_SECONDS = 3600
+FAULTY_STEPS = (100, 1000, 2000)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cast and the settings of one schedule."""
+
+    workers: int
+    slots: int
+    """Jobs at a time per worker."""
+    uploads: int
+    deleters: int
+    retriers: int
+    sweepers: int
+    steps: int
+    max_attempts: int
+    failure_rate: float
+    """Of the writes of a run."""
+    patience_seconds: float
+    create_attempts: int
+    """Of the store's client, to settle whether a create-only write was done."""
+    keep_originals: bool
+    grace_seconds: float
+    uploads_after_seconds: float
+    lease_seconds: float = LEASE_SECONDS
+
+    @classmethod
+    def drawn(cls, rng: random.Random) -> "Plan":
+        return cls(
+            workers=rng.choice((1, 2, 2, 3, 4)),
+            slots=rng.choice((1, 1, 2)),
+            uploads=rng.choice((1, 1, 2, 3)),
+            deleters=rng.choice((0, 0, 0, 1, 2)),
+            retriers=rng.choice((0, 1, 2)),
+            sweepers=rng.choice((0, 0, 1, 2)),
+            steps=rng.choice(FAULTY_STEPS),
+            max_attempts=rng.choice((1, 2, 3)),
+            failure_rate=rng.choice((0, 0, 0.1, 0.5)),
+            patience_seconds=rng.choice((0, 0, 2 * LEASE_SECONDS)),
+            create_attempts=rng.choice((1, 2, 3)),
+            keep_originals=rng.random() < 0.1,
+            grace_seconds=rng.choice((1, LEASE_SECONDS + 1, 10 * LEASE_SECONDS)),
+            uploads_after_seconds=rng.choice((1, LEASE_SECONDS + 1, 10 * LEASE_SECONDS)),
+        )
+
+
+@dataclass(slots=True)
+class Stage:
+    """What all actors of one schedule share."""
+
+    scheduler: Scheduler
+    ledger: Ledger
+    buckets: Buckets
+    """As a process sees them."""
+    plan: Plan
+    queue_class: type[JobQueue]
+    add_video: Callable[..., Awaitable[object]]
+    deleted: set[str] = field(default_factory=set)
+
+    @property
+    def rng(self) -> random.Random:
+        return self.scheduler.rng
+
+    def queue(self, process: Process) -> JobQueue:
+        queue = watched(self.queue_class)(
+            self.buckets,
+            owner=process.name,
+            lease_seconds=self.plan.lease_seconds,
+            keep_originals=self.plan.keep_originals,
+            rng=self.rng,
+            now=process.now,
+            run_token=lambda: f"{self.rng.getrandbits(32):08x}",
+        )
+        queue.stage = self
+        return queue
+
+
+class WatchedQueue(JobQueue):
+    """Tells the ledger what the worker was told."""
+
+    stage: Stage
+
+    async def claim(self, view: QueueView, **how: bool) -> Claim | None:
+        claim = await super().claim(view, **how)
+        if claim is not None:
+            self.stage.ledger.claimed(claim)
+        return claim
+
+    async def renew(self, claim: Claim) -> None:
+        since = self.stage.scheduler.steps
+        await super().renew(claim)
+        self.stage.ledger.renewed(claim, since)
+
+    async def publish(self, claim: Claim, outputs: Outputs) -> bool:
+        won = await super().publish(claim, outputs)
+        self.stage.ledger.ended(claim, won)
+        return won
+
+    async def bury(self, claim: Claim, error: StatusError) -> bool:
+        buried = await super().bury(claim, error)
+        if buried:
+            self.stage.ledger.buried(claim)
+        return buried
+
+
+_WATCHED: dict[type[JobQueue], type[WatchedQueue]] = {}
+
+
+def watched(queue_class: type[JobQueue]) -> type[WatchedQueue]:
+    """Let the ledger watch a queue, be it the product's or a mutant."""
+    if queue_class not in _WATCHED:
+        _WATCHED[queue_class] = type("Watched", (WatchedQueue, queue_class), {})
+    return _WATCHED[queue_class]

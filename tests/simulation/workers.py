@@ -1,0 +1,228 @@
+"""A worker: the product's job runner and queue.
+
+What `asyncio` does in the product (tasks side by side, time-outs, cancellation) is done here by the
+scheduler's `Race`, `Together` and `Rest`; all else is the product's code.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from backend.core import keys
+from backend.core.errors import (
+    AttemptFailed,
+    LeaseLost,
+    ObjectNotFound,
+    SourceRejected,
+    StoreError,
+    StoreUnavailable,
+    VodbucketError,
+)
+from backend.core.jobs import JobQueue, QueueView
+from backend.core.leases import Claim
+from backend.core.records import Job, OutputObject
+from tests.simulation.invariants import output_body
+from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, time_out
+from tests.simulation.stage import Stage
+from worker.job import (
+    FIRST_RETRY_SECONDS,
+    HAND_BACK_EVERY_SECONDS,
+    HEARTBEAT_RETRY_SECONDS,
+    HEARTBEATS_PER_LEASE,
+    LET_GO_SECONDS,
+    OUTAGES_ALLOWED,
+    JobRunner,
+    StopRequested,
+)
+from worker.lookout import VIEW_SECONDS
+from worker.status import StatusBoard
+from worker.transcoder import Progress, Transcoded
+
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 30.0
+CALLS_RIDDEN_OUT = 3
+OUTPUTS = ("hls/master.m3u8", "media/1.m4s")
+
+
+@dataclass(frozen=True, slots=True)
+class Runner(JobRunner):
+    """The product's job runner; only what needs an event loop is done by the scheduler."""
+
+    stage: Stage | None = None
+    process: Process | None = None
+
+    async def _transcode(self, claim: Claim, stop: asyncio.Event, board: StatusBoard) -> Transcoded:
+        lease = claim.lease
+        transcoded: Transcoded = await Race(
+            (
+                self.pipeline.run(lease.job, lease.run, board.report),
+                self._keep_lease(claim),
+                _until_stopped(),
+                self._write_status(board),
+            )
+        )
+        return transcoded
+
+    async def _keep_lease(self, claim: Claim) -> None:
+        assert self.stage is not None
+        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        renewed, pause = self.stage.scheduler.now, interval
+        while True:
+            await Rest(pause)
+            sent, pause = self.stage.scheduler.now, interval
+            try:
+                await Race((self.queue.renew(claim), time_out(interval)))
+                renewed = sent
+            except (StoreError, TimeoutError) as error:
+                pause = HEARTBEAT_RETRY_SECONDS
+                if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
+                    raise LeaseLost from error
+
+    async def _let_go(self, claim: Claim, board: StatusBoard) -> None:
+        handing_back = self._hand_back(claim, board, claim.lease.attempt, retry_after_seconds=0)
+        with suppress(StoreError, TimeoutError):
+            await Race((handing_back, time_out(LET_GO_SECONDS)))
+
+    async def _retry_after_outage(
+        self, claim: Claim, board: StatusBoard, error: StoreError, stop: asyncio.Event
+    ) -> None:
+        assert self.process is not None
+        outages = claim.lease.outages + 1
+        if outages > OUTAGES_ALLOWED:
+            await self._give_up(claim, error)
+            return
+        while not self.process.stopping:
+            try:
+                await self._hand_back(
+                    claim,
+                    board,
+                    claim.lease.attempt,
+                    retry_after_seconds=FIRST_RETRY_SECONDS * outages,
+                    error=error.message,
+                    outage=True,
+                )
+                return
+            except StoreUnavailable:
+                await Rest(HAND_BACK_EVERY_SECONDS)
+
+    async def _write_status(self, board: StatusBoard) -> None:
+        while True:
+            with suppress(StoreError):
+                await self.video.put(keys.status(board.current.id), board.current.to_json())
+            await Rest(self.status_every_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Stands for the transcoder: reads the source, writes a run's objects, verifies them; may fail."""
+
+    stage: Stage
+
+    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+        rng, plan, video = self.stage.rng, self.stage.plan, self.stage.buckets.video
+        try:
+            await _ride_out(lambda: self.stage.buckets.raw.head(job.source))
+        except ObjectNotFound:
+            raise AttemptFailed("The source is gone.") from None
+        prefix = keys.run_prefix(job.id, run)
+        for path in OUTPUTS:
+            await Rest(rng.choice((0, 3, 30)))
+            if rng.random() < plan.failure_rate:
+                raise SourceRejected if rng.random() < 0.2 else AttemptFailed
+            write = self._in_parts if rng.random() < 0.15 else video.put
+            await _ride_out(partial(write, prefix + path, output_body(run, path)))
+        objects = tuple(
+            OutputObject(path=path, size_bytes=len(output_body(run, path))) for path in sorted(OUTPUTS)
+        )
+        stored = [(info.key, info.size_bytes) async for info in video.list_all(prefix)]
+        if stored != [(prefix + one.path, one.size_bytes) for one in objects]:
+            raise AttemptFailed("Outputs are missing.")
+        return Transcoded(
+            duration_seconds=1, qualities=("360p",), renditions=(), objects=objects, encoder="simulated"
+        )
+
+    async def _in_parts(self, key: str, body: bytes) -> None:
+        video = self.stage.buckets.video
+        upload_id = await video.open_upload(key)
+        part = await video.put_part(key, upload_id, 1, body)
+        await video.complete_upload(key, upload_id, [part])
+
+
+async def _ride_out(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat a call that failed, as the pipeline does for as long as it has patience."""
+    for _ in range(CALLS_RIDDEN_OUT):
+        with suppress(StoreUnavailable):
+            await call()
+            return
+        await Rest(HEARTBEAT_RETRY_SECONDS)
+    await call()
+
+
+class Lookout:
+    """Shares one view of the queue between the slots of a worker, as `worker.lookout` does."""
+
+    def __init__(self, stage: Stage, queue: JobQueue) -> None:
+        self._stage = stage
+        self._queue = queue
+        self._view: QueueView | None = None
+        self._looked_at = 0.0
+
+    async def claim(self) -> Claim | None:
+        """Raises: NothingLeft: the faults are over, and the queue is empty."""
+        scheduler = self._stage.scheduler
+        view = self._view
+        if view is None or view.is_used_up or scheduler.now - self._looked_at > VIEW_SECONDS:
+            self._view = None
+            view = await self._queue.look()
+            self._view, self._looked_at = view, scheduler.now
+            if view.is_empty and scheduler.faults.over:
+                raise NothingLeft
+        return await self._queue.claim(view, silent_too=self._stage.rng.random() < 0.9)
+
+
+class NothingLeft(Exception):
+    pass
+
+
+async def work(stage: Stage, process: Process) -> None:
+    """Behave as `worker.loop` does, until told to stop or until nothing is left."""
+    queue = stage.queue(process)
+    runner = Runner(
+        queue,
+        Pipeline(stage),
+        stage.buckets.video,
+        lease_seconds=stage.plan.lease_seconds,
+        max_attempts=stage.plan.max_attempts,
+        patience_seconds=stage.plan.patience_seconds,
+        status_every_seconds=20,
+        stage=stage,
+        process=process,
+    )
+    lookout = Lookout(stage, queue)
+    await Together(tuple(_slot(lookout, runner, process) for _ in range(stage.plan.slots)))
+
+
+async def _slot(lookout: Lookout, runner: Runner, process: Process) -> None:
+    stop = asyncio.Event()
+    pause = FIRST_PAUSE_SECONDS
+    while not process.stopping:
+        try:
+            claim = await lookout.claim()
+        except NothingLeft:
+            return
+        except StoreError:
+            claim = None
+        if claim is None:
+            await Rest(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        else:
+            pause = FIRST_PAUSE_SECONDS
+            with suppress(VodbucketError):  # JobRunner logs it; the lease runs out
+                await runner._run(claim, stop)
+
+
+async def _until_stopped() -> None:
+    await Stopped()
+    raise StopRequested
