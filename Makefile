@@ -19,7 +19,7 @@ SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup run dev test test-heavy e2e check format bench build pins ci clean distclean
+.PHONY: help setup run dev test test-heavy e2e check format bench faults build pins ci clean distclean
 
 help:  ## print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, 
 format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
 	$(PY) -m ruff format
+
+faults: $(VENV)/.dev  ## run the fault report's rows and write its table (ROW=one of them)
+	$(PY) -m tests.faults $(ROW)
 
 bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3, and the queue with 1, 8 and 32 workers
 	$(PY) -m bench

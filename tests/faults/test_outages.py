@@ -1,4 +1,4 @@
-"""A store that is away: for a while, for too long, paused, killed and started again. What kills it comes last."""
+"""A store that is away: for a while, for too long, paused, killed and started again."""
 
 import asyncio
 import threading
@@ -50,7 +50,7 @@ async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
 @row(
     "outage-too-long",
     fault="the store is away for longer than uploads and jobs are patient (4 s, and 2 s of patience)",
-    expected="the upload is refused with 503 and leaves nothing; the job is handed back, its attempt not counted",
+    expected="the upload is refused with 503, nothing is left; the job goes on later, no attempt counted",
 )
 async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     body = film(LARGE)
@@ -108,7 +108,7 @@ async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosG
 
 @row(
     "store-killed",
-    fault="every process of the store is killed by SIGKILL and started again, during an upload and during a job",
+    fault="all processes of the store are killed (SIGKILL) and started again, during an upload and a job",
     expected="acknowledged, done by the first attempt; what was acknowledged before is there byte for byte",
 )
 async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: RadosGateway) -> int:

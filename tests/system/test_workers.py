@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest, has_open_upload
 from tests.lab.clips import make_clip
 from tests.lab.product import ADMIN_TOKEN, Product, stop
@@ -28,7 +29,12 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", seconds=24, width=1280, height=720)
 
 
-def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, clip: Path) -> None:
+@row(
+    "two-workers",
+    fault="two workers share ten videos",
+    expected="each is encoded once, by one of them",
+)
+def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, clip: Path) -> int:
     product.start_api()
     for _ in range(2):
         product.start_worker()
@@ -45,11 +51,17 @@ def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, cli
     assert min(started) >= 1
     assert sum(started) == 10
     assert_at_rest(product.environment, done=videos)
+    return 10
 
 
+@row(
+    "worker-killed",
+    fault="a worker is killed by SIGKILL while it encodes",
+    expected="its encoders die with it; another takes over and completes",
+)
 def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
     product: Product, long_clip: Path
-) -> None:
+) -> int:
     product.start_api()
     doomed = product.start_worker()
     video = product.upload(long_clip)
@@ -66,9 +78,15 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
     assert [pid for pid in encoders if _alive(pid)] == []
     stop(product.processes[-1])
     assert_at_rest(product.environment, done={video})
+    return 1
 
 
-def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Product, long_clip: Path) -> None:
+@row(
+    "worker-stopped",
+    fault="a worker gets SIGTERM while it encodes",
+    expected="ends within 20 s, hands the job back with no attempt counted; another completes it",
+)
+def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Product, long_clip: Path) -> int:
     product.start_api()
     first = product.start_worker()
     video = product.upload(long_clip)
@@ -85,11 +103,17 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Produ
     status = product.wait_for(video, status="done", seconds=1)
     assert status["attempt"] == 1
     assert_at_rest(product.environment, done={video})
+    return 1
 
 
+@row(
+    "worker-frozen",
+    fault="a worker is frozen (SIGSTOP) past its lease and wakes up after another has finished",
+    expected="its late work is dropped; the published outputs stay",
+)
 def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
     product: Product, long_clip: Path
-) -> None:
+) -> int:
     product.start_api()
     sleeper = product.start_worker()
     video = product.upload(long_clip)
@@ -104,11 +128,17 @@ def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
 
     assert product.wait_for(video, status="done", seconds=1)["outputs"] == published["outputs"]
     assert_at_rest(product.environment, done={video})
+    return 1
 
 
+@row(
+    "store-hung",
+    fault="the store is frozen for 10 s while real media is encoded",
+    expected="the first attempt completes",
+)
 def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_attempt(
     product: Product, rgw_gateway: RadosGateway, long_clip: Path
-) -> None:
+) -> int:
     product.start_api()
     worker = product.start_worker(LEASE_SECONDS="30")
     video = product.upload(long_clip)
@@ -128,6 +158,7 @@ def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_atte
     stop(worker)
     assert product.log_of("worker").count('"job_started"') == 1
     assert_at_rest(product.environment, done={video})
+    return 1
 
 
 def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
@@ -148,9 +179,14 @@ def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
     assert_at_rest(product.environment, done=set(), failed={video})
 
 
+@row(
+    "api-killed",
+    fault="the API is killed by SIGKILL in the middle of an upload",
+    expected="nothing was acknowledged, no video appears; the next upload is done",
+)
 def test_an_api_killed_in_the_middle_of_an_upload_acknowledges_nothing(
     product: Product, clip: Path, tmp_path: Path
-) -> None:
+) -> int:
     api = product.start_api()
     big = tmp_path / "big.mp4"
     with big.open("wb") as output:
@@ -178,6 +214,7 @@ def test_an_api_killed_in_the_middle_of_an_upload_acknowledges_nothing(
     assert b'"id"' not in answer
     assert videos == []
     product.wait_for(video, status="done", seconds=1)
+    return 1
 
 
 def _wait_until_encoding(product: Product, video: str) -> None:
