@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from backend.core.errors import (
+    BucketMissing,
     ConfigurationError,
     ObjectNotFound,
     SourceChanged,
@@ -269,7 +270,7 @@ async def test_a_batch_that_is_refused_for_good_is_an_error(lab: FaultyServer, s
         (error(403, "RequestTimeTooSkewed"), StoreDenied),
         (error(400, "InvalidAccessKeyId"), StoreDenied),
         (error(400, "RequestTimeout"), StoreUnavailable),
-        (error(404, "NoSuchBucket"), StoreError),
+        (error(404, "NoSuchBucket"), BucketMissing),
         (error(404, "NoSuchKey"), ObjectNotFound),
         (Answer(200, b"this is no XML"), StoreUnavailable),
         (Answer(500, b"<html>a proxy's page</html>"), StoreUnavailable),
