@@ -67,7 +67,7 @@ class Ledger:
         self.revived_sources: set[str] = set()
         """A network brought them back behind the job's end. A sweeper never removes sources of videos."""
         self.revived_videos: set[str] = set()
-        """The same with records: a deleted video is shown again, with whatever is left of it."""
+        """The same with records: a removed video is shown again, with whatever is left of it."""
         self._holders: dict[tuple[str, int], str] = {}
 
     # What the processes tell
@@ -108,7 +108,7 @@ class Ledger:
         self._lost_publications += not ours
         job = claim.lease.job
         body = self._outcomes.get(keys.result(job.id, job.request))
-        if body is None or self._may_go(job.id):
+        if body is None or self.may_go(job.id):
             return
         outcome = read_outcome(body)
         if isinstance(outcome, Outputs) and ours != (outcome.run == claim.lease.run):
@@ -118,7 +118,7 @@ class Ledger:
         """A worker was told that the request has failed."""
         video_id = claim.lease.job.id
         body = self._outcomes.get(keys.result(video_id, claim.request))
-        if body is not None and isinstance(read_outcome(body), Outputs) and not self._may_go(video_id):
+        if body is not None and isinstance(read_outcome(body), Outputs) and not self.may_go(video_id):
             broken(f"{claim.request} was given up although it is published")
 
     def failed(self) -> list[str]:
@@ -226,7 +226,7 @@ class Ledger:
                 self._unrecorded_since.setdefault(video_id, self._step())
         elif key.startswith(keys.results_of(video_id)):
             self._outcome_changed(key, video_id)
-        elif key in self._published and not self._may_go(video_id):
+        elif key in self._published and not self.may_go(video_id):
             size_bytes, number = self._published[key]
             if number == self._current[video_id] and self._world.video.size(key) != size_bytes:
                 broken(f"a published output is gone or changed: {key}")
@@ -241,7 +241,7 @@ class Ledger:
         body = self._world.video.body(key) if self._world.video.holds(key) else None
         self._note_standing(key, body is not None)
         before = self._outcomes.get(key)
-        if before == body or self._may_go(video_id):
+        if before == body or self.may_go(video_id):
             return
         if before is not None:
             broken(f"the outcome {key} {'is gone' if body is None else 'was replaced'}")
@@ -286,7 +286,8 @@ class Ledger:
         if not video.holds(keys.video_record(video_id)):
             broken(f"the record of {video_id} is gone")
 
-    def _may_go(self, video_id: str) -> bool:
+    def may_go(self, video_id: str) -> bool:
+        """Say whether somebody deletes it, or its failed upload does."""
         return video_id in self.doomed or video_id in self._given_up
 
     def is_published(self, video_id: str) -> bool:

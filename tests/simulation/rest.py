@@ -21,7 +21,7 @@ def assert_at_rest(world: World, ledger: Ledger, *, originals_kept: bool) -> Non
             broken(f"{video_id} is gone")
         if not exists:
             continue
-        if doomed and video_id in ledger.revived_videos:
+        if ledger.may_go(video_id) and video_id in ledger.revived_videos:
             expected_raw |= {keys.upload(video_id), *world.raw.keys(keys.FAILED + video_id)} & left_raw
             expected_video |= {keys.catalog_entry(video_id), *world.video.keys(keys.video_prefix(video_id))}
         elif not doomed:
