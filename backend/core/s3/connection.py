@@ -118,8 +118,10 @@ async def open_buckets(
             None if token is None else token.get_secret_value(),
         )
     endpoint = _plain_url(settings.s3_endpoint_url)
-    # Hashing bodies costs more CPU than sending them; the few small ones that decide races are hashed.
-    retrying = _config(settings, attempts=sdk_attempts, sign_bodies=False)
+    # TLS guards bodies on their way. Without it their hash in the signature does: hashing costs CPU, but a
+    # flipped bit would be stored.
+    plain = endpoint is not None and endpoint.startswith("http://")
+    retrying = _config(settings, attempts=sdk_attempts, sign_bodies=plain)
     once = _config(settings, attempts=1, sign_bodies=True)
     region = settings.aws_region
     async with (
