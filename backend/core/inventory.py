@@ -28,8 +28,8 @@ class VideoHoldings:
     id: str
     newest: datetime
     record: ObjectInfo | None = None
-    results: list[str] = field(default_factory=list)
-    """Requests that have ended."""
+    results: dict[str, datetime] = field(default_factory=dict)
+    """Requests that have ended, and when."""
     runs: dict[str, RunHoldings] = field(default_factory=dict)
     size_bytes: int = 0
 
@@ -48,7 +48,7 @@ class VideoHoldings:
         elif info.key == keys.video_record(self.id):
             self.record = info
         elif info.key.startswith(keys.results_of(self.id)):
-            self.results.append(keys.request_of_result(info.key))
+            self.results[keys.request_of_result(info.key)] = info.modified
 
 
 @dataclass(slots=True)
@@ -59,6 +59,8 @@ class RawHoldings:
     """By video."""
     notes: dict[str, ObjectInfo] = field(default_factory=dict)
     """The youngest marker or dead letter of each video."""
+    letters: dict[str, ObjectInfo] = field(default_factory=dict)
+    """Dead letters by request."""
     leases: list[SeenLease] = field(default_factory=list)
 
     @property
@@ -80,6 +82,8 @@ async def list_raw(raw: Store) -> RawHoldings:
         if info.key == keys.upload(video_id):
             holdings.sources[video_id] = info
         else:
+            if info.key.startswith(keys.FAILED):
+                holdings.letters[info.key.removeprefix(keys.FAILED)] = info
             known = holdings.notes.get(video_id, info)
             holdings.notes[video_id] = max(known, info, key=lambda one: one.modified)
     holdings.leases = highest_generations(leases)

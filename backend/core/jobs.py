@@ -118,6 +118,7 @@ class JobQueue:
         self._run_token = run_token
         self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
+        self._in_doubt: set[str] = set()  # runs that a write without an answer may yet publish
 
     async def look(self) -> QueueView:
         """List leases and the oldest waiting markers: `leases/` and `queue/` are neighbours, so one LIST
@@ -243,7 +244,9 @@ class JobQueue:
         await self.discard_run(claim)
 
     async def discard_run(self, claim: Claim) -> None:
-        """Delete what this run wrote, unless a result names it."""
+        """Delete what this run wrote, unless a result names it, or may yet do so."""
+        if claim.lease.run in self._in_doubt:
+            return  # whoever ends the request deletes it, if it is not the one that was published
         outcome = await self._outcome(claim.lease.job)
         if not isinstance(outcome, Outputs) or outcome.run != claim.lease.run:
             await self._delete_outputs(keys.run_prefix(claim.lease.job.id, claim.lease.run))
@@ -315,7 +318,9 @@ class JobQueue:
     async def _end(self, claim: Claim, outcome: Outcome) -> bool:
         """Make this the request's outcome unless it has one, and finish the job; say whether it was ours."""
         job = claim.lease.job
+        self._in_doubt.add(claim.lease.run)
         ours = await self._buckets.video.create(keys.result(job.id, job.request), outcome.to_json())
+        self._in_doubt.discard(claim.lease.run)
         await self._finish(job, outcome if ours else None, claim)
         return ours
 

@@ -136,10 +136,18 @@ class Leases:
         await self._raw.delete_many(await self.keys_of(request))
 
     async def read(self, seen: SeenLease) -> Lease:
-        """Return what the lease holds. Raises: ObjectNotFound, RecordUnreadable."""
+        """Return what the lease held when it was listed.
+
+        Raises:
+            ObjectNotFound: it is gone, or was rewritten since: then its age says nothing about what it holds.
+            RecordUnreadable
+        """
         version = _version(seen.info)
         if version not in self._read:
-            self._read[version] = Lease.from_json((await self._raw.get(seen.info.key)).body)
+            stored = await self._raw.get(seen.info.key)
+            if seen.info.etag and stored.info.etag != seen.info.etag:
+                raise ObjectNotFound(f"{seen.info.key} was rewritten since it was listed")
+            self._read[version] = Lease.from_json(stored.body)
         return self._read[version]
 
 

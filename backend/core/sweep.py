@@ -37,6 +37,8 @@ class Kind(StrEnum):
     """A run of a request that has ended with another, or with one that was replaced since: removed."""
     LEASE = "lease"
     """A lease of a request that has ended: the job's last steps are taken, the lease is removed."""
+    LETTER = "letter"
+    """A dead letter of a request that a later one has followed: removed."""
     JOB = "job"
     """A video that is stored and entered, but not queued: it is queued."""
     ENTRY = "entry"
@@ -85,6 +87,7 @@ async def sweep(
     raw = await list_raw(buckets.raw)
     await sweeper.videos(raw)
     await sweeper.leases(raw)
+    await sweeper.letters(raw)
     await sweeper.uploads(raw)
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
@@ -111,9 +114,14 @@ class _Sweeper:
                 await self._unfinished(video.id, video.newest, video.size_bytes, raw)
                 continue
             self._existing[video.id] = video
-            await self._runs(video)
-            if not video.results and video.id in raw.sources:
+            await self._runs(video, raw)
+            if video.results:
+                continue
+            if video.id in raw.sources:
                 await self._job(video, raw)
+            elif not video.runs and video.id not in raw.notes and video.id not in raw.leased_videos:
+                why, act = "a deleted video's record came back", partial(self._delete_ghost, video.id)
+                await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
         await self._entries(raw)
         for video_id, info in {**raw.notes, **raw.sources}.items():
             if video_id not in self._existing:
@@ -125,6 +133,15 @@ class _Sweeper:
             if video is None or seen.request in video.results:
                 act = partial(self._settle, seen)
                 await self._act(Kind.LEASE, seen.info.key, "its request has ended", seen.info.modified, act)
+
+    async def letters(self, raw: RawHoldings) -> None:
+        for request, info in raw.letters.items():
+            video = self._existing.get(keys.video_of_request(request))
+            number = keys.request_number(request)
+            if video is not None and any(keys.request_number(later) > number for later in video.results):
+                act = partial(self._delete_letter, info.key)
+                why = "a later request has ended since"
+                await self._act(Kind.LETTER, info.key, why, info.modified, act, info.size_bytes)
 
     async def uploads(self, raw: RawHoldings) -> None:
         async for upload in self._buckets.raw.list_uploads(""):
@@ -160,10 +177,10 @@ class _Sweeper:
         act = partial(remove_unfinished, self._buckets, video_id)
         await self._act(Kind.VIDEO, video_id, why, modified, act, size_bytes, grace)
 
-    async def _runs(self, video: VideoHoldings) -> None:
+    async def _runs(self, video: VideoHoldings, raw: RawHoldings) -> None:
         """Of a request that has not ended, a run may yet be published, however old it is."""
-        if len(video.runs) <= 1 and len(video.results) <= 1:
-            return
+        if len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes:
+            return  # it is the published one; only a failure leaves a dead letter
         outcomes = await self._outcomes(video)
         published = {request: one for request, one in outcomes.items() if isinstance(one, Outputs)}
         current = max(published, key=keys.request_number, default=None)
@@ -176,7 +193,7 @@ class _Sweeper:
             if isinstance(outcome, Outputs) and outcome.run == run:
                 if request == current or current is None:
                     continue
-                since, why = published[current].published_at, "a later request has replaced it"
+                since, why = video.results[current], "a later request has replaced it"
             act = partial(self._delete_run, video.id, run)
             prefix = keys.run_prefix(video.id, run)
             await self._act(Kind.OUTPUTS, prefix, why, since, act, written.size_bytes)
@@ -234,9 +251,6 @@ class _Sweeper:
             if video.results or video.runs or video.id in raw.sources:
                 why, act = "no page shows this video", partial(self._enter, video.id)
                 await self._act(Kind.ENTRY, keys.catalog_entry(video.id), why, video.newest, act)
-            else:
-                why, act = "a deleted video's record came back", partial(self._delete_ghost, video.id)
-                await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
 
     async def _enter(self, video_id: str) -> bool:
         try:
@@ -244,6 +258,10 @@ class _Sweeper:
         except VideoNotFound:
             return False
         await self._buckets.video.put(keys.catalog_entry(video_id), b"")
+        return True
+
+    async def _delete_letter(self, key: str) -> bool:
+        await self._buckets.raw.delete(key)
         return True
 
     async def _delete_ghost(self, video_id: str) -> bool:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 import pytest
 
 from backend.core import keys
-from backend.core.errors import LeaseLost, StoreError, VideoDeleted
+from backend.core.errors import LeaseLost, StoreError, StoreUnavailable, VideoDeleted
 from backend.core.jobs import JobQueue
+from backend.core.leases import Leases, highest_generations
 from backend.core.library import delete_video
+from backend.core.memory import MemoryStore
 from backend.core.records import Job, StatusError
-from backend.core.store import Buckets, Listing
+from backend.core.store import PLAIN, Buckets, Listing, ObjectHeaders
 from tests.core.queue_lab import LEASE_SECONDS, Fault, FaultyStore, Lab, WorkerCrashed, crash, lost_answer
 
 
@@ -248,6 +250,62 @@ async def test_a_worker_that_brought_its_old_lease_back_removes_it_again(lab: La
     await sleeper.leave(claim)
 
     await lab.assert_published_and_clean(job)
+
+
+async def test_outputs_of_a_publication_that_stays_in_doubt_are_kept(lab: Lab) -> None:
+    """The write may be on its way for longer than its worker waits for the answer."""
+    job = await lab.add_job()
+    doubtful = InDoubt(lab.clock)
+    doubtful.clear_of(lab.video)
+    queue = JobQueue(Buckets(lab.raw, doubtful), owner="one", lease_seconds=LEASE_SECONDS, now=lab.clock)
+    claim = await lab.claim(queue)
+    assert claim is not None
+    outputs = await lab.write_outputs(claim, doubtful)
+    with pytest.raises(StoreUnavailable):
+        await queue.publish(claim, outputs)
+
+    await queue.release(claim, retry_after_seconds=0, error="doubt", outage=True)
+    await queue.discard_run(claim)
+    await doubtful.arrive()
+    lab.video = doubtful
+    lab.buckets = Buckets(lab.raw, doubtful)
+    lab.clock.advance(1)
+    await lab.turn(lab.worker("two"))
+
+    await lab.assert_published_and_clean(job)
+
+
+class InDoubt(MemoryStore):
+    """A video bucket whose first publication arrives late, long after its writer has given up."""
+
+    def clear_of(self, other: MemoryStore) -> None:
+        self.__dict__.update(other.__dict__)
+        self.on_its_way: tuple[str, bytes] | None = None
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        if "/results/" in key and self.on_its_way is None:
+            self.on_its_way = (key, body)
+            raise StoreUnavailable
+        return await super().create(key, body, headers)
+
+    async def arrive(self) -> None:
+        assert self.on_its_way is not None
+        assert await super().create(*self.on_its_way)
+
+
+async def test_a_lease_that_was_rewritten_since_the_look_is_not_taken_over(lab: Lab) -> None:
+    await lab.add_job()
+    holder, rival = lab.worker("holder"), lab.worker("rival")
+    claim = await lab.claim(holder)
+    assert claim is not None
+    lab.clock.advance(LEASE_SECONDS + 1)
+    seen = (await lab.raw.list_page(keys.LEASES)).objects
+
+    await holder.release(claim, retry_after_seconds=LEASE_SECONDS, error="It broke.")
+    leases = Leases(lab.raw, LEASE_SECONDS)
+
+    assert await leases.takeable(highest_generations(seen), lab.clock()) == []
+    assert await lab.claim(rival) is None
 
 
 class DeletedAfterALook:

@@ -346,6 +346,34 @@ async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab) -> None:
     assert await _everything(lab) == []
 
 
+async def test_a_record_from_which_nothing_can_come_goes_with_its_entry(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.raw.delete(job.source)
+    await lab.raw.delete(keys.marker(job.request))
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.VIDEO, job.id)]
+
+    assert await _everything(lab) == []
+
+
+async def test_a_dead_letter_that_a_later_request_has_followed_goes(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claim(queue)
+    assert claim is not None
+    await queue.bury(claim, StatusError(code="c", message="m"))
+    letter = await lab.raw.get(keys.dead_letter(job.request))
+    await retry_video(lab.buckets, job.id, now=lab.clock)
+    await lab.raw.put(keys.dead_letter(job.request), letter.body)  # it was on its way
+    await lab.turn(lab.worker("two"))
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.LETTER, keys.dead_letter(job.request))]
+
+    assert await lab.raw_keys() == []
+
+
 async def test_what_a_test_of_the_store_has_left_is_removed(lab: Lab) -> None:
     left = keys.probe("0123", "race")
     await lab.raw.put(left, b"x")
