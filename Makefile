@@ -19,7 +19,7 @@ SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup run dev test test-heavy e2e check format bench faults build pins ci clean distclean
+.PHONY: help setup run dev test test-heavy soak e2e check format bench faults build pins ci clean distclean
 
 help:  ## print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the d
 
 test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the tests that need minutes or other services
 	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=15
+
+soak: $(VENV)/.dev  ## explore the queue's schedules and kill processes for about an hour
+	$(PY) -m tests.simulation --schedules 200000 --jobs 2
+	$(PY) -m tests.faults.kills --kills 300
 
 e2e: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the end-to-end tests: real processes and a real browser
 	$(PY) -m pytest tests/e2e --durations=15
