@@ -103,7 +103,7 @@ def record_of(row_id: str) -> Record | None:
 
 
 class _recording:  # noqa: N801  # reads as the verb that it is
-    """Writes the record of a row when its test ends, however that happens; a skipped one has none."""
+    """Writes the record of a row when its test ends; one that is skipped or interrupted has none."""
 
     def __init__(self, entered: Row) -> None:
         self._row = entered
@@ -114,7 +114,7 @@ class _recording:  # noqa: N801  # reads as the verb that it is
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, pytest.skip.Exception):
+        if isinstance(error, pytest.skip.Exception | KeyboardInterrupt):
             return
         if error is None and self.times < 1:
             self._write(f"never injected in {self._row.node}")
