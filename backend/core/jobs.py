@@ -152,7 +152,11 @@ class JobQueue:
             if claim is not None and not await self._settle(claim):
                 return claim
         while (request := view.next_waiting(self._rng, self._spread)) is not None:
-            claim = await self._claim_marker(request)
+            try:
+                claim = await self._claim_marker(request)
+            except RecordUnreadable as error:
+                log.warning("marker_unreadable", request=request, error=error.message)
+                continue
             if claim is None:
                 view.missed()
                 self._spread = min(self._spread * 2, LIST_PAGE)
@@ -285,9 +289,6 @@ class JobQueue:
         try:
             job = Job.from_json((await self._buckets.raw.get(marker)).body)
         except ObjectNotFound:
-            return None
-        except RecordUnreadable as error:
-            log.warning("marker_unreadable", request=request, error=error.message)
             return None
         run = keys.run_name(request, 0, self._run_token())
         claim = await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)

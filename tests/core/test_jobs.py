@@ -7,6 +7,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.errors import LeaseLost, StoreError, StoreUnavailable, VideoDeleted
+from backend.core.ids import new_id
 from backend.core.jobs import JobQueue
 from backend.core.leases import Leases, highest_generations
 from backend.core.library import delete_video
@@ -408,6 +409,17 @@ async def test_a_marker_left_over_from_a_crash_is_no_second_job(lab: Lab) -> Non
     assert await lab.claim(lab.worker("two")) is None
 
     assert await lab.raw_keys() == []
+
+
+async def test_markers_that_cannot_be_read_keep_nobody_from_the_others(lab: Lab) -> None:
+    for _ in range(20):
+        await lab.raw.put(keys.marker(new_id()), b'{"schema_version": 2}')
+    job = await lab.add_job()
+
+    claim = await lab.claim(lab.worker("one"))
+
+    assert claim is not None
+    assert claim.lease.job == job
 
 
 async def test_a_look_sees_queue_and_leases_behind_a_thousand_uploads(lab: Lab) -> None:
