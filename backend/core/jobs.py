@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -119,6 +119,11 @@ class JobQueue:
         self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
         self._in_doubt: set[str] = set()  # runs that a write without an answer may yet publish
+
+    @property
+    def lease(self) -> timedelta:
+        """The silence after which a worker's job may be taken over."""
+        return self._leases.lease
 
     async def look(self) -> QueueView:
         """List leases and the oldest waiting markers: `leases/` and `queue/` are neighbours, so one LIST

@@ -74,7 +74,7 @@ class Leases:
 
     def __init__(self, raw: Store, lease_seconds: float) -> None:
         self._raw = raw
-        self._lease = timedelta(seconds=lease_seconds)
+        self.lease = timedelta(seconds=lease_seconds)
         self._read: dict[tuple[str, str], Lease] = {}
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
@@ -96,7 +96,7 @@ class Leases:
             if lease.state is LeaseState.RELEASED:
                 due = one.age(store_now) >= timedelta(seconds=lease.retry_after_seconds)
             else:
-                due = one.age(store_now) > self._lease
+                due = one.age(store_now) > self.lease
             if due:
                 found.append((one, lease))
         return found

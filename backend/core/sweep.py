@@ -131,8 +131,9 @@ class _Sweeper:
         for seen in raw.leases:
             video = self._existing.get(keys.video_of_request(seen.request))
             if video is None or seen.request in video.results:
-                act = partial(self._settle, seen)
-                await self._act(Kind.LEASE, seen.info.key, "its request has ended", seen.info.modified, act)
+                act, grace = partial(self._settle, seen), max(self._rules.grace, self._queue.lease)
+                why, renewed = "its request has ended", seen.info.modified
+                await self._act(Kind.LEASE, seen.info.key, why, renewed, act, grace=grace)
 
     async def letters(self, raw: RawHoldings) -> None:
         for request, info in raw.letters.items():

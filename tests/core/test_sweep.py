@@ -312,6 +312,22 @@ async def test_leases_of_requests_that_have_ended_are_cleaned_up_without_a_worke
     await lab.assert_published_and_clean(job)
 
 
+async def test_a_worker_that_is_not_silent_for_a_whole_lease_is_left_alone_however_short_the_grace(
+    lab: Lab,
+) -> None:
+    job = await lab.add_job()
+    claim = await lab.claim(lab.worker("alive"))
+    assert claim is not None
+    await delete_video(lab.buckets, job.id)
+    lab.clock.advance(LEASE_SECONDS - 1)
+    rules = SweepRules(timedelta(seconds=1), UPLOADS_AFTER)
+
+    report = await sweep(lab.buckets, lab.worker("sweeper"), rules)
+
+    assert report.findings == ()
+    assert await lab.raw_keys() == [claim.key]
+
+
 async def test_a_lease_of_a_job_that_goes_on_is_left_to_workers(lab: Lab) -> None:
     await lab.add_job()
     claim = await lab.claim(lab.worker("dies"))

@@ -53,20 +53,24 @@ async def upload(stage: Stage, process: Process) -> None:
 
 
 async def delete(stage: Stage, process: Process) -> None:
-    """Delete a video that the library shows, and repeat it until it is done, whatever crashes meanwhile."""
-    unfinished = sorted(stage.ledger.doomed - stage.deleted)
-    video_id = await _one_of(stage, lambda: unfinished or sorted(stage.ledger.acknowledged))
-    if video_id is None:
-        return
-    stage.ledger.doom(video_id)
-    while True:
+    """Delete a video that the library shows, and whatever others began to delete and did not finish.
+
+    A deletion that crashed before its first step has not happened, so that somebody has to repeat it.
+    """
+
+    def unfinished() -> list[str]:
+        return sorted(stage.ledger.doomed - stage.deleted)
+
+    video_id = await _one_of(stage, lambda: unfinished() or sorted(stage.ledger.acknowledged))
+    while video_id is not None:
+        stage.ledger.doom(video_id)
         try:
             await delete_video(stage.buckets, video_id)
         except StoreError:
             await Rest(POLL_SECONDS)
-        else:
-            stage.deleted.add(video_id)
-            return
+            continue
+        stage.deleted.add(video_id)
+        video_id = stage.rng.choice(unfinished()) if unfinished() else None
 
 
 async def retry(stage: Stage, process: Process) -> None:
