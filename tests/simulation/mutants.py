@@ -111,7 +111,7 @@ class OwnClock(JobQueue):
 
 class _OwnClockLeases(Leases):
     def __init__(self, queue: JobQueue) -> None:
-        super().__init__(queue._buckets.raw, queue._leases._lease.total_seconds())
+        super().__init__(queue._buckets.raw, queue.lease.total_seconds())
         self._now = queue._now
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
