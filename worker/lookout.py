@@ -12,8 +12,9 @@ from contextlib import suppress
 import structlog
 
 from backend.core.errors import StoreError
-from backend.core.jobs import JobQueue, QueueView
+from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
+from backend.core.queue_view import QueueView
 
 log = structlog.get_logger(__name__)
 

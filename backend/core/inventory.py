@@ -7,10 +7,8 @@ from datetime import datetime
 from backend.core import keys
 from backend.core.errors import BadRequest
 from backend.core.leases import SeenLease, highest_generations
+from backend.core.records import SMALLEST_VIDEO_BYTES
 from backend.core.store import ObjectInfo, Store
-
-SMALLEST_RECORD_BYTES = 150
-"""A video's record is never smaller; a tombstone in its place always is."""
 
 
 @dataclass(slots=True)
@@ -35,7 +33,7 @@ class VideoHoldings:
 
     @property
     def exists(self) -> bool:
-        return self.record is not None and self.record.size_bytes >= SMALLEST_RECORD_BYTES
+        return self.record is not None and self.record.size_bytes >= SMALLEST_VIDEO_BYTES
 
     def add(self, info: ObjectInfo) -> None:
         self.newest = max(self.newest, info.modified)

@@ -6,8 +6,7 @@ nothing of media. `worker.loop` decides when to call them.
 
 import random
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from backend.core import keys
-from backend.core.errors import BadRequest, LeaseLost, ObjectNotFound, VideoDeleted
+from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
 from backend.core.leases import Claim, Leases, SeenLease, highest_generations
 from backend.core.library import delete_video
+from backend.core.queue_view import QueueView
 from backend.core.records import (
+    SMALLEST_VIDEO_BYTES,
     DeadLetter,
     Job,
     Lease,
@@ -36,8 +37,6 @@ log = structlog.get_logger(__name__)
 
 SPREAD = 8
 """Workers choose among so many of the oldest markers, and among more the more they collide."""
-MISSES_OF_A_VIEW = 2
-"""After so many markers in a row that others had claimed, a view is too old to go on with."""
 
 RUN_TOKEN_BYTES = 8
 
@@ -48,49 +47,6 @@ def _utc_now() -> datetime:
 
 def _run_token() -> str:
     return secrets.token_hex(RUN_TOKEN_BYTES)
-
-
-class QueueView:
-    """Queue and leases as one LIST showed them; claiming uses them up, by any number of claimers at once."""
-
-    def __init__(
-        self,
-        markers: Sequence[str],
-        leases: Sequence[SeenLease],
-        due: Sequence[tuple[SeenLease, Lease]],
-    ) -> None:
-        """`markers` are the requests that wait, oldest first; `due` are the leases that may be taken over."""
-        self.markers = tuple(markers)
-        self.leases = tuple(leases)
-        self._due = deque(due)
-        self._waiting = list(markers)
-        self._misses = 0
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.markers and not self.leases
-
-    @property
-    def is_used_up(self) -> bool:
-        return not self._due and not self._waiting
-
-    def next_due(self) -> tuple[SeenLease, Lease] | None:
-        return self._due.popleft() if self._due else None
-
-    def next_waiting(self, rng: random.Random, spread: int) -> str | None:
-        """Take one of the `spread` oldest markers."""
-        if not self._waiting:
-            return None
-        return self._waiting.pop(rng.randrange(min(spread, len(self._waiting))))
-
-    def missed(self) -> None:
-        """Note that somebody else had claimed a marker of this view."""
-        self._misses += 1
-        if self._misses >= MISSES_OF_A_VIEW:
-            self._waiting.clear()
-
-    def hit(self) -> None:
-        self._misses = 0
 
 
 class JobQueue:
@@ -126,8 +82,10 @@ class JobQueue:
         return self._leases.lease
 
     async def look(self) -> QueueView:
-        """List leases and the oldest waiting markers: `leases/` and `queue/` are neighbours, so one LIST
-        shows both, unless there are very many leases."""
+        """List leases and the oldest waiting markers.
+
+        `leases/` and `queue/` are neighbours, so one LIST shows both, unless there are very many leases.
+        """
         objects: list[ObjectInfo] = []
         start_after = keys.LEASES
         while True:
@@ -137,10 +95,8 @@ class JobQueue:
                 break
             start_after = page.objects[-1].key
         leases = highest_generations(objects)
-        leased = {seen.request for seen in leases}
-        markers = [request for request in _markers(objects) if request not in leased]
         due = await self._leases.takeable(leases, page.store_now)
-        return QueueView(markers, leases, due)
+        return QueueView(objects, leases, due)
 
     async def claim(self, view: QueueView, *, silent_too: bool = True) -> Claim | None:
         """Claim a job of `view`: one whose worker went silent or that is due again, else a waiting one.
@@ -390,10 +346,10 @@ class JobQueue:
         page = await self._buckets.video.list_page(
             keys.video_prefix(job.id), start_after=keys.results_of(job.id)
         )
-        names = {info.key for info in page.objects}
+        sizes = {info.key: info.size_bytes for info in page.objects}
         return _Records(
-            video=keys.video_record(job.id) in names,
-            ended=keys.result(job.id, job.request) in names,
+            video=sizes.get(keys.video_record(job.id), 0) >= SMALLEST_VIDEO_BYTES,
+            ended=keys.result(job.id, job.request) in sizes,
         )
 
     async def _outcome(self, job: Job) -> Outcome | None:
@@ -415,9 +371,3 @@ class JobQueue:
 class _Records:
     video: bool
     ended: bool
-
-
-def _markers(objects: Iterable[ObjectInfo]) -> Iterator[str]:
-    for info in objects:
-        with suppress(BadRequest):
-            yield keys.parse_marker(info.key)

@@ -84,6 +84,10 @@ class Tombstone(Record):
     nonce: str = Field(default_factory=_new_nonce)
 
 
+SMALLEST_VIDEO_BYTES = 150
+"""A `Video` is never smaller, a `Tombstone` always is: a LIST tells them apart."""
+
+
 class TranscodeOptions(Part):
     """What may be chosen per job; None leaves the choice to the worker."""
 

@@ -12,7 +12,7 @@ from backend.core.jobs import JobQueue
 from backend.core.leases import Leases, highest_generations
 from backend.core.library import delete_video
 from backend.core.memory import MemoryStore
-from backend.core.records import Job, StatusError
+from backend.core.records import Job, StatusError, Tombstone
 from backend.core.store import PLAIN, Buckets, Listing, ObjectHeaders
 from tests.core.queue_lab import LEASE_SECONDS, Fault, FaultyStore, Lab, WorkerCrashed, crash, lost_answer
 
@@ -224,6 +224,17 @@ async def test_the_job_of_a_deleted_video_is_cleaned_up_by_whoever_finds_it(lab:
 
     assert await lab.raw_keys() == []
     assert await lab.video_keys() == []
+
+
+async def test_a_tombstone_is_no_video(lab: Lab) -> None:
+    job = await lab.add_job()
+    assert await lab.claim(lab.worker("dies"))
+    await lab.video.put(keys.video_record(job.id), Tombstone(removed=True).to_json())
+    lab.clock.advance(LEASE_SECONDS + 1)
+
+    assert await lab.claim(lab.worker("finder")) is None
+
+    assert await lab.raw_keys() == []
 
 
 async def test_a_worker_that_only_lost_touch_leaves_the_lease_for_a_successor(lab: Lab) -> None:

@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
+from backend.core.ids import new_id
 from backend.core.records import (
+    SMALLEST_VIDEO_BYTES,
     Job,
     Lease,
     RecordUnreadable,
     Stage,
     Status,
     StatusWord,
+    Tombstone,
     Video,
     Visibility,
 )
@@ -92,3 +95,17 @@ def test_a_clock_that_went_back_gives_no_negative_time() -> None:
     status = Status.queued("v", NOW).at_stage(Stage.TRANSCODING, NOW - timedelta(seconds=5))
 
     assert status.elapsed_seconds == 0
+
+
+def test_a_list_tells_a_video_from_a_tombstone_by_its_size() -> None:
+    smallest = Video(
+        id=new_id(),
+        title="",
+        filename="",
+        size_bytes=0,
+        content_type="",
+        visibility=Visibility.PUBLIC,
+        created_at=NOW,
+    )
+
+    assert len(Tombstone(removed=True).to_json()) < SMALLEST_VIDEO_BYTES <= len(smallest.to_json())

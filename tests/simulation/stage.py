@@ -4,8 +4,9 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from backend.core.jobs import JobQueue, QueueView
+from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
+from backend.core.queue_view import QueueView
 from backend.core.records import Outputs, StatusError
 from backend.core.store import Buckets
 from tests.simulation.invariants import Ledger

@@ -20,8 +20,9 @@ from backend.core.errors import (
     StoreUnavailable,
     VodbucketError,
 )
-from backend.core.jobs import JobQueue, QueueView
+from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
+from backend.core.queue_view import QueueView
 from backend.core.records import Job, OutputObject
 from tests.simulation.invariants import output_body
 from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, time_out
