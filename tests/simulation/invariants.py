@@ -86,8 +86,9 @@ class Ledger:
         """A worker was told that it may run the job."""
         holder = (claim.request, claim.generation)
         first = self._holders.setdefault(holder, claim.lease.run)
-        # A marker that a network brought back to life is claimed once more, which is only wasted work.
-        if first != claim.lease.run and claim.request not in self._revived:
+        # What a network brought back to life, a marker or a deleted video, is worked on once more: wasted work.
+        revived = claim.request in self._revived or claim.lease.job.id in self.revived_videos
+        if first != claim.lease.run and not revived:
             broken(f"two holders of one generation: {claim.key} is of {first} and of {claim.lease.run}")
 
     def renewed(self, claim: Claim, since_step: int) -> None:
