@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import random
-import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -182,8 +181,7 @@ class WireLab:
 
     def be_away(self, seconds: float) -> None:
         """Refuse connections from now on, for so long."""
-        self.proxy.refuse()
-        threading.Timer(seconds, self.proxy.accept).start()
+        self.proxy.refuse(seconds)
 
     async def outcome(self, video_id: str) -> Outcome:
         async with self.store() as buckets:

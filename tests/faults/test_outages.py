@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from backend.core import keys
 from backend.core.records import Outputs
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
@@ -28,33 +29,41 @@ async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
     worked_on = await lab.upload(first)
     in_the_job = asyncio.Event()
     loop = asyncio.get_running_loop()
-
-    def away(_: Call) -> None:
-        loop.call_soon_threadsafe(in_the_job.set)
-        time.sleep(1)
-        lab.be_away(OUTAGE_SECONDS)
-
-    began = time.monotonic()
-    rule = lab.proxy.inject(calls("PutObject", key="/media/"), Delayed(0), skip=4, then=away)
-    working = asyncio.create_task(lab.drain(lease_seconds=60, seconds=OUTAGE_SECONDS + 60))
+    begun = lab.proxy.inject(
+        calls("PutObject", key="/media/"),
+        Delayed(0),
+        skip=1,
+        then=lambda _: loop.call_soon_threadsafe(in_the_job.set),
+    )
+    # The job takes ten seconds at least, so that it is in its middle when the upload is.
+    working = asyncio.create_task(
+        lab.drain(lease_seconds=60, seconds_per_segment=0.6, seconds=OUTAGE_SECONDS + 90)
+    )
     await in_the_job.wait()
+    away = lab.proxy.inject(
+        calls("UploadPart", key=keys.UPLOADS),
+        Delayed(0),
+        skip=1,
+        then=lambda _: lab.be_away(OUTAGE_SECONDS),
+    )
+    began = time.monotonic()
     uploaded = await lab.upload(second)
     assert time.monotonic() - began > OUTAGE_SECONDS
     await working
     await lab.drain()
     await lab.assert_done((worked_on, first), (uploaded, second), attempt=1)
     assert lab.attempts == 2
-    return 2 * rule.struck
+    return begun.struck + away.struck
 
 
 @row(
     "outage-too-long",
-    fault="the store is away for longer than uploads and jobs are patient (4 s, and 2 s of patience)",
+    fault="the store is away for longer than uploads and jobs are patient (10 s, and 2 s of patience)",
     expected="the upload is refused with 503, nothing is left; the job goes on later, no attempt counted",
 )
 async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     body = film(LARGE)
-    upload_rule = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(4))
+    upload_rule = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(10))
     answer = await lab.try_upload(body, patience_seconds=2)
     assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
     await lab.until_the_store_is_back()
@@ -62,7 +71,7 @@ async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     await lab.assert_nothing_is_left()
     video = await lab.upload(body)
     job_rule = lab.proxy.inject(
-        calls("PutObject", key="/media/"), Delayed(0), skip=3, then=lambda _: lab.be_away(4)
+        calls("PutObject", key="/media/"), Delayed(0), skip=3, then=lambda _: lab.be_away(10)
     )
     await lab.drain(patience_seconds=2)
     await lab.assert_done((video, body), attempt=1)

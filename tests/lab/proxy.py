@@ -270,8 +270,8 @@ class FaultProxy:
 
         self._do(wait())
 
-    def refuse(self) -> None:
-        """Refuse connections and reset those there are, until `accept`."""
+    def refuse(self, seconds: float | None = None) -> None:
+        """Refuse connections and reset those there are, for so long or until `accept`."""
 
         async def refuse() -> None:
             if self._listening is not None:
@@ -279,6 +279,8 @@ class FaultProxy:
                 self._listening = None
             for writer in list(self._connections):
                 _reset(writer)
+            if seconds is not None:
+                self._do_later(self._listen_after(seconds))
 
         self._do(refuse())
 
@@ -287,6 +289,16 @@ class FaultProxy:
             await self._listen()
 
         self._do(accept())
+
+    async def _listen_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._listen()
+
+    def _do_later(self, action: Coroutine[Any, Any, None]) -> None:
+        """Begin something that ends with the proxy at the latest; only from its own loop."""
+        task = asyncio.create_task(action)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
     def _do(self, action: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None
@@ -364,9 +376,7 @@ class FaultProxy:
             case Flipped(side="request"):
                 body = bytearray(_flipped(bytes(body), fault.at_byte))
             case Duplicated():
-                late = asyncio.create_task(self._send_again(forwarded, bytes(body), fault.after_seconds))
-                self._late.add(late)
-                late.add_done_callback(self._late.discard)
+                self._do_later(self._send_again(forwarded, bytes(body), fault.after_seconds))
             case _:
                 pass
         return await self._forward(writer, forwarded, bytes(body), fault) and not head.closes

@@ -86,7 +86,7 @@ class Ledger:
         """A worker was told that it may run the job."""
         holder = (claim.request, claim.generation)
         first = self._holders.setdefault(holder, claim.lease.run)
-        # What a network brought back to life, a marker or a deleted video, is worked on once more: wasted work.
+        # What a network brought back, a marker or a deleted video, is worked on once more for nothing.
         revived = claim.request in self._revived or claim.lease.job.id in self.revived_videos
         if first != claim.lease.run and not revived:
             broken(f"two holders of one generation: {claim.key} is of {first} and of {claim.lease.run}")
