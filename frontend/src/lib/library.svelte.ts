@@ -11,6 +11,7 @@ export class Library {
   loaded = $state(false);
   error = $state.raw<unknown>(null);
   #cursor = $state<string | null>(null);
+  #latest = 0;
 
   readonly #api: Api;
 
@@ -22,35 +23,39 @@ export class Library {
     return this.#cursor !== null;
   }
 
-  /** Load the first page again. */
+  /** Load the first page again, whatever is being loaded: who is signed in may have changed meanwhile. */
   async refresh(): Promise<void> {
     await this.#load(null, []);
   }
 
   async more(): Promise<void> {
-    if (this.#cursor !== null) await this.#load(this.#cursor, this.videos);
+    if (this.#cursor !== null && !this.loading) await this.#load(this.#cursor, this.videos);
   }
 
   forget(): void {
+    this.#latest += 1;
+    this.loading = false;
     this.videos = [];
     this.#cursor = null;
     this.loaded = false;
   }
 
+  /** What an earlier load answers after this one has begun is dropped. */
   async #load(cursor: string | null, before: Video[]): Promise<void> {
-    if (this.loading) return;
+    const load = ++this.#latest;
     this.loading = true;
     try {
       const page = await this.#api.videos(cursor, PAGE_SIZE);
+      if (load !== this.#latest) return;
       const known = new Set(before.map((video) => video.id));
       this.videos = [...before, ...page.videos.filter((video) => !known.has(video.id))];
       this.#cursor = page.next_cursor;
       this.error = null;
       this.loaded = true;
     } catch (error) {
-      this.error = error;
+      if (load === this.#latest) this.error = error;
     } finally {
-      this.loading = false;
+      if (load === this.#latest) this.loading = false;
     }
   }
 }
