@@ -24,7 +24,7 @@ SPREAD = 0.1
 """Pauses are up to so much longer, never shorter: workers do not poll in step, nor more often than said."""
 LONGEST_PAUSE_SECONDS = 30.0
 """Between looks while the store does not answer."""
-VIEW_SECONDS = 5.0
+VIEW_SECONDS = 10.0
 """How long one look may be claimed from."""
 SLOW_SHARE_OF_LEASE = 1 / 6
 """A look that takes longer, in leases, says that the store was away."""

@@ -35,6 +35,8 @@ from backend.core.store import LIST_PAGE, Buckets, ObjectInfo
 
 log = structlog.get_logger(__name__)
 
+LOOK_KEYS = 250
+"""Of a long queue, its oldest: some stores take a millisecond of work for every ten keys of a LIST."""
 SPREAD = 8
 """Workers choose among so many of the oldest markers, and among more the more they collide."""
 
@@ -87,16 +89,17 @@ class JobQueue:
         `leases/` and `queue/` are neighbours, so one LIST shows both, unless there are very many leases.
         """
         objects: list[ObjectInfo] = []
-        start_after = keys.LEASES
+        start_after, limit = keys.LEASES, LOOK_KEYS
         while True:
-            page = await self._buckets.raw.list_page("", start_after=start_after)
+            page = await self._buckets.raw.list_page("", start_after=start_after, limit=limit)
             objects += page.objects
             if not page.truncated or page.objects[-1].key >= keys.QUEUE:
                 break
-            start_after = page.objects[-1].key
+            start_after, limit = page.objects[-1].key, LIST_PAGE
         leases = highest_generations(objects)
         due = await self._leases.takeable(leases, page.store_now)
-        return QueueView(objects, leases, due)
+        goes_on = page.truncated and page.objects[-1].key.startswith(keys.QUEUE)
+        return QueueView(objects, leases, due, goes_on=goes_on)
 
     async def claim(self, view: QueueView, *, silent_too: bool = True) -> Claim | None:
         """Claim a job of `view`: one whose worker went silent or that is due again, else a waiting one.
@@ -112,7 +115,7 @@ class JobQueue:
             claim = await self._take_over(seen, lease)
             if claim is not None and not await self._settle(claim):
                 return claim
-        while (request := view.next_waiting(self._rng, self._spread)) is not None:
+        while (request := view.next_waiting(self._rng, self._spread_in(view))) is not None:
             try:
                 claim = await self._claim_marker(request)
             except RecordUnreadable as error:
@@ -120,13 +123,17 @@ class JobQueue:
                 continue
             if claim is None:
                 view.missed()
-                self._spread = min(self._spread * 2, LIST_PAGE)
+                self._spread = min(self._spread * 2, LOOK_KEYS)
                 continue
             view.hit()
             self._spread = max(self._spread - 1, SPREAD)
             if not await self._settle(claim):
                 return claim
         return None
+
+    def _spread_in(self, view: QueueView) -> int:
+        """Of more jobs than a look shows, any of those that it shows is early enough."""
+        return LOOK_KEYS if view.goes_on else self._spread
 
     async def settle(self, seen: SeenLease) -> None:
         """Clean up behind a silent worker whose request has ended or whose video is gone."""

@@ -23,8 +23,14 @@ class QueueView:
         objects: Iterable[ObjectInfo],
         leases: Sequence[SeenLease],
         due: Sequence[tuple[SeenLease, Lease]],
+        *,
+        goes_on: bool = False,
     ) -> None:
-        """`objects` is what was listed; `leases` are those among it, `due` those that may be taken over."""
+        """`objects` is what was listed; `leases` are those among it, `due` those that may be taken over.
+
+        `goes_on`: more jobs wait than were listed.
+        """
+        self.goes_on = goes_on
         leased = {seen.request for seen in leases}
         self.leases = tuple(leases)
         self.markers = tuple(request for request in _markers(objects) if request not in leased)
