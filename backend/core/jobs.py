@@ -17,6 +17,7 @@ from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
 from backend.core.leases import Claim, Leases, SeenLease, highest_generations
 from backend.core.library import delete_video
+from backend.core.prefixes import abort_uploads_below, delete_below
 from backend.core.queue_view import QueueView
 from backend.core.records import (
     SMALLEST_VIDEO_BYTES,
@@ -31,7 +32,7 @@ from backend.core.records import (
     read_outcome,
 )
 from backend.core.status import complete_status, failed_status
-from backend.core.store import LIST_PAGE, Buckets, ObjectInfo
+from backend.core.store import LIST_PAGE, Buckets, ObjectInfo, exists
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class JobQueue:
         """Clean up behind a silent worker whose request has ended or whose video is gone."""
         claim = await self._take_over(seen, await self._leases.read(seen))
         if claim is not None and not await self._settle(claim):
-            await self._leases.release(claim, claim.lease.but(state=LeaseState.RELEASED))
+            await self.release(claim, retry_after_seconds=0)
 
     async def renew(self, claim: Claim) -> None:
         """Heartbeat: call at least every third of the lease.
@@ -262,12 +263,15 @@ class JobQueue:
         claim = await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
         if claim is None:
             return None
-        if not await self._exists(marker):
+        if not await self._still_waits(marker):
             # It was claimed, finished and cleaned up between our LIST and our lease.
             await self._buckets.raw.delete(claim.key)
             return None
         await self._buckets.raw.delete(marker)
         return claim
+
+    async def _still_waits(self, marker: str) -> bool:
+        return await exists(self._buckets.raw, marker)
 
     async def _settle(self, claim: Claim) -> bool:
         """Finish a job that has already ended one way or the other; say whether it had."""
@@ -332,21 +336,11 @@ class JobQueue:
     async def _delete_runs(self, job: Job, *, keep: str | None) -> None:
         """Delete every run of this request but one, with its open multipart uploads."""
         kept = keys.run_prefix(job.id, keep) if keep else None
-        prefix = keys.runs_of_request(job.id, job.request)
-        await self._delete_outputs(prefix, kept)
+        await self._delete_outputs(keys.runs_of_request(job.id, job.request), kept)
 
     async def _delete_outputs(self, prefix: str, kept: str | None = None) -> None:
-        await self._abort_uploads(prefix)
-        doomed = [
-            info.key
-            async for info in self._buckets.video.list_all(prefix)
-            if kept is None or not info.key.startswith(kept)
-        ]
-        await self._buckets.video.delete_many(doomed)
-
-    async def _abort_uploads(self, prefix: str) -> None:
-        async for upload in self._buckets.video.list_uploads(prefix):
-            await self._buckets.video.abort_upload(upload.key, upload.upload_id)
+        await abort_uploads_below(self._buckets.video, prefix)
+        await delete_below(self._buckets.video, prefix, kept)
 
     async def _records(self, job: Job) -> "_Records":
         """One LIST tells both: `results/...` and `video.json` sort behind every run of the video."""
@@ -365,13 +359,6 @@ class JobQueue:
         except ObjectNotFound:
             return None
         return read_outcome(stored.body)
-
-    async def _exists(self, marker: str) -> bool:
-        try:
-            await self._buckets.raw.head(marker)
-        except ObjectNotFound:
-            return False
-        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import BadRequest, LeaseLost, ObjectNotFound
+from backend.core.prefixes import keys_below
 from backend.core.records import Lease, LeaseState, RecordUnreadable
 from backend.core.store import ObjectInfo, Store
 
@@ -129,7 +130,7 @@ class Leases:
 
     async def keys_of(self, request: str) -> list[str]:
         """Return the keys of every generation."""
-        return [info.key async for info in self._raw.list_all(keys.leases_of(request))]
+        return await keys_below(self._raw, keys.leases_of(request))
 
     async def delete_all(self, request: str) -> None:
         """Delete every generation: the very last step of a job."""

@@ -13,8 +13,10 @@ import structlog
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
+from backend.core.concurrent import all_of, both
 from backend.core.errors import InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.names import clean_text
+from backend.core.prefixes import abort_uploads_below, delete_below, keys_below
 from backend.core.records import (
     DeadLetter,
     Job,
@@ -30,7 +32,7 @@ from backend.core.records import (
     read_outcome,
 )
 from backend.core.status import complete_status, failed_status
-from backend.core.store import Buckets, Store
+from backend.core.store import Buckets, Store, exists
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +127,7 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
     while True:
         page = await buckets.video.list_page(keys.CATALOG, start_after=start_after, limit=limit)
         ids = _ids_of([info.key for info in page.objects])
-        found = await asyncio.gather(*(read(video_id) for video_id in ids))
+        found = await all_of(read(video_id) for video_id in ids)
         items = tuple(item for item in found if item is not None)
         if items or not page.truncated:
             return LibraryPage(items, ids[-1] if page.truncated else None)
@@ -134,9 +136,7 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
 
 async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
     """Return the video and its current status. Raises: VideoNotFound."""
-    video, written = await asyncio.gather(
-        read_video(buckets, video_id), _written_status(buckets.video, video_id)
-    )
+    video, written = await both(read_video(buckets, video_id), _written_status(buckets.video, video_id))
     if written is not None and written.stage is Stage.COMPLETE:
         return LibraryItem(video=video, status=written)
     # A stalled worker may have written over the final status: how the request ended is what counts.
@@ -185,8 +185,8 @@ async def published_outputs(buckets: Buckets, video_id: str) -> Outputs | None:
 
 async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
     """Return the outputs of the latest request that succeeded, else the failure of the latest request."""
-    prefix = keys.results_of(video_id)
-    requests = [info.key.removeprefix(prefix) async for info in buckets.video.list_all(prefix)]
+    ended = await keys_below(buckets.video, keys.results_of(video_id))
+    requests = [keys.request_of_result(key) for key in ended]
     failure: DeadLetter | None = None
     for request in sorted(requests, key=keys.request_number, reverse=True):
         try:
@@ -205,7 +205,7 @@ async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
     changed = video.but(**edit.model_dump(exclude_none=True))
     if changed != video:
         await buckets.video.put(keys.video_record(video_id), changed.to_json())
-        if not await _exists(buckets.video, keys.catalog_entry(video_id)):
+        if not await exists(buckets.video, keys.catalog_entry(video_id)):
             # A deletion ended between our read and our write, which brought the record back.
             await delete_video(buckets, video_id)
             raise VideoNotFound
@@ -214,7 +214,7 @@ async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
 
 async def video_remains(buckets: Buckets, video_id: str) -> bool:
     """Say whether there is anything for `delete_video` to delete."""
-    return await _exists(buckets.video, keys.video_record(video_id)) or await _exists(
+    return await exists(buckets.video, keys.video_record(video_id)) or await exists(
         buckets.video, keys.catalog_entry(video_id)
     )
 
@@ -245,8 +245,7 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
                 return False
         except ObjectNotFound:
             return False
-    async for upload in buckets.raw.list_uploads(keys.upload(video_id)):
-        await buckets.raw.abort_upload(upload.key, upload.upload_id)
+    await abort_uploads_below(buckets.raw, keys.upload(video_id))
     await _delete_belongings(buckets, video_id, keep=record)
     await buckets.video.delete(record)
     await buckets.video.delete(keys.catalog_entry(video_id))
@@ -256,24 +255,11 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
 async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None = None) -> None:
     """Delete all but the catalog entry, the leases and the object `keep`."""
     # Requests are named `<id>` and `<id>.<n>`, so the first one's key is the prefix of all.
-    await _delete_all(buckets.raw, keys.marker(video_id))
+    await delete_below(buckets.raw, keys.marker(video_id))
     await buckets.raw.delete(keys.upload(video_id))
-    async for upload in buckets.video.list_uploads(keys.video_prefix(video_id)):
-        await buckets.video.abort_upload(upload.key, upload.upload_id)
-    await _delete_all(buckets.video, keys.video_prefix(video_id), keep)
-    await _delete_all(buckets.raw, keys.dead_letter(video_id))
-
-
-async def _exists(store: Store, key: str) -> bool:
-    try:
-        await store.head(key)
-    except ObjectNotFound:
-        return False
-    return True
-
-
-async def _delete_all(store: Store, prefix: str, keep: str | None = None) -> None:
-    await store.delete_many([info.key async for info in store.list_all(prefix) if info.key != keep])
+    await abort_uploads_below(buckets.video, keys.video_prefix(video_id))
+    await delete_below(buckets.video, keys.video_prefix(video_id), keep)
+    await delete_below(buckets.raw, keys.dead_letter(video_id))
 
 
 async def _written_status(store: Store, video_id: str) -> Status | None:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from backend.core import keys
+from backend.core.concurrent import all_of
 from backend.core.errors import BadRequest, ObjectNotFound, VideoNotFound
 from backend.core.leases import SeenLease, highest_generations
 from backend.core.library import CONCURRENT_READS, read_video
@@ -162,7 +163,7 @@ class _Reader:
                 except RecordUnreadable as error:
                     return self._unreadable(info, error)
 
-        found = await asyncio.gather(*(entry_of(info) for info in infos))
+        found = await all_of(entry_of(info) for info in infos)
         return [entry for entry in found if entry is not None]
 
     async def marker(self, info: ObjectInfo, body: bytes) -> JobEntry:

@@ -12,8 +12,9 @@ import structlog
 from backend.core import keys
 from backend.core.errors import AlreadyQueued, ObjectNotFound, SourceGone
 from backend.core.library import read_video
+from backend.core.prefixes import keys_below
 from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Status, TranscodeOptions
-from backend.core.store import Buckets, Store
+from backend.core.store import Buckets, ObjectInfo, Store
 
 log = structlog.get_logger(__name__)
 
@@ -33,29 +34,45 @@ async def retry_video(
         AlreadyQueued: a job of this video waits or runs.
     """
     await read_video(buckets, video_id)
-    source = keys.upload(video_id)
+    source = await stored_source(buckets.raw, video_id)
+    number = await next_request_number(buckets, video_id)
+    letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
+    job = job_of(source, video_id, number, created_at=now(), options=options)
+    if not await buckets.raw.create(keys.marker(job.request), job.to_json()):
+        raise AlreadyQueued
+    log.info("video_queued_again", video=video_id, request=job.request)
+    await buckets.raw.delete_many(letters)
+    # A worker may be quicker: how its request ends is believed over this.
+    status = Status.queued(video_id, job.created_at, job.request)
+    await buckets.video.put(keys.status(video_id), status.to_json())
+    return job
+
+
+async def stored_source(raw: Store, video_id: str) -> ObjectInfo:
+    """Raises: SourceGone."""
     try:
-        size_bytes = (await buckets.raw.head(source)).size_bytes
+        return await raw.head(keys.upload(video_id))
     except ObjectNotFound:
         raise SourceGone from None
-    request = keys.request_name(video_id, await next_request_number(buckets, video_id))
-    letters = await _keys(buckets.raw, keys.dead_letter(video_id))
-    created_at = now()
-    job = Job(
+
+
+def job_of(
+    source: ObjectInfo,
+    video_id: str,
+    number: int,
+    *,
+    created_at: datetime,
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+) -> Job:
+    """Return the job of the video's request of this number."""
+    return Job(
         id=video_id,
-        request=request,
-        source=source,
-        source_size_bytes=size_bytes,
+        request=keys.request_name(video_id, number),
+        source=source.key,
+        source_size_bytes=source.size_bytes,
         options=options,
         created_at=created_at,
     )
-    if not await buckets.raw.create(keys.marker(request), job.to_json()):
-        raise AlreadyQueued
-    log.info("video_queued_again", video=video_id, request=request)
-    await buckets.raw.delete_many(letters)
-    # A worker may be quicker: how its request ends is believed over this.
-    await buckets.video.put(keys.status(video_id), Status.queued(video_id, created_at, request).to_json())
-    return job
 
 
 async def next_request_number(buckets: Buckets, video_id: str) -> int:
@@ -64,11 +81,7 @@ async def next_request_number(buckets: Buckets, video_id: str) -> int:
     A job moves from its marker to a lease to an outcome, so looking in that order cannot miss it.
     """
     for prefix in (keys.marker(video_id), keys.leases_of_video(video_id)):
-        if await _keys(buckets.raw, prefix):
+        if await keys_below(buckets.raw, prefix):
             raise AlreadyQueued
-    ended = await _keys(buckets.video, keys.results_of(video_id))
+    ended = await keys_below(buckets.video, keys.results_of(video_id))
     return max((keys.request_number(keys.request_of_result(key)) + 1 for key in ended), default=0)
-
-
-async def _keys(store: Store, prefix: str) -> list[str]:
-    return [info.key async for info in store.list_all(prefix)]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from backend.core.errors import ObjectNotFound
+
 MIN_PART_BYTES = 5 * 1024 * 1024
 """The smallest part that S3 takes, but for the last one."""
 MAX_PARTS = 10_000
@@ -170,6 +172,14 @@ class Store(Protocol):
         It names the endpoint that browsers use (`S3_PUBLIC_ENDPOINT_URL`), if there is one.
         """
         ...
+
+
+async def exists(store: Store, key: str) -> bool:
+    try:
+        await store.head(key)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 async def list_all(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:

@@ -15,14 +15,15 @@ from functools import partial
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
+from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, SourceGone, VideoNotFound
 from backend.core.ids import id_time
 from backend.core.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
 from backend.core.jobs import JobQueue
 from backend.core.leases import SeenLease
 from backend.core.library import delete_video, read_video, remove_unfinished
-from backend.core.records import Job, Outcome, Outputs, RecordUnreadable, read_outcome
-from backend.core.retry import next_request_number
+from backend.core.prefixes import abort_uploads_below, delete_below
+from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
+from backend.core.retry import job_of, next_request_number, stored_source
 from backend.core.store import Buckets, OpenUpload, Store
 
 log = structlog.get_logger(__name__)
@@ -140,7 +141,7 @@ class _Sweeper:
             video = self._existing.get(keys.video_of_request(request))
             number = keys.request_number(request)
             if video is not None and any(keys.request_number(later) > number for later in video.results):
-                act = partial(self._delete_letter, info.key)
+                act = partial(_delete, self._buckets.raw, info.key)
                 why = "a later request has ended since"
                 await self._act(Kind.LETTER, info.key, why, info.modified, act, info.size_bytes)
 
@@ -208,10 +209,9 @@ class _Sweeper:
         return outcomes
 
     async def _delete_run(self, video_id: str, run: str) -> bool:
-        store, prefix = self._buckets.video, keys.run_prefix(video_id, run)
-        async for upload in store.list_uploads(prefix):
-            await _abort(store, upload)
-        await store.delete_many([info.key async for info in store.list_all(prefix)])
+        prefix = keys.run_prefix(video_id, run)
+        await abort_uploads_below(self._buckets.video, prefix)
+        await delete_below(self._buckets.video, prefix)
         return True
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
@@ -224,18 +224,12 @@ class _Sweeper:
         try:
             number = await next_request_number(self._buckets, video_id)
             video = await read_video(self._buckets, video_id)
-            source = await self._buckets.raw.head(keys.upload(video_id))
-        except (AlreadyQueued, VideoNotFound, ObjectNotFound):
+            source = await stored_source(self._buckets.raw, video_id)
+        except (AlreadyQueued, VideoNotFound, SourceGone):
             return False
         if number:
             return False  # it has ended meanwhile
-        job = Job(
-            id=video_id,
-            request=keys.request_name(video_id),
-            source=source.key,
-            source_size_bytes=source.size_bytes,
-            created_at=video.created_at,
-        )
+        job = job_of(source, video_id, number, created_at=video.created_at)
         return await self._buckets.raw.create(keys.marker(job.request), job.to_json())
 
     async def _entries(self, raw: RawHoldings) -> None:
@@ -259,10 +253,6 @@ class _Sweeper:
         except VideoNotFound:
             return False
         await self._buckets.video.put(keys.catalog_entry(video_id), b"")
-        return True
-
-    async def _delete_letter(self, key: str) -> bool:
-        await self._buckets.raw.delete(key)
         return True
 
     async def _delete_ghost(self, video_id: str) -> bool:

@@ -89,7 +89,7 @@ class ClaimByDelete(JobQueue):
 class ClaimWithoutASecondLook(JobQueue):
     """Does not look whether the marker is still there once it has the lease."""
 
-    async def _exists(self, marker: str) -> bool:
+    async def _still_waits(self, marker: str) -> bool:
         return True
 
 

@@ -84,12 +84,14 @@ def _answered(task: str, error: ClientError) -> StoreError:
         return ObjectNotFound(f"{task}: there is no such object")
     if code == "RequestTimeTooSkewed":
         return StoreDenied(f"{task}: this machine's clock differs too much from the store's")
-    if code in _DENIED or (status in {401, 403} and code not in _PASSING):
+    if code in _PASSING:
+        return StoreUnavailable(sentence)
+    if code in _DENIED or status in {401, 403}:
         return StoreDenied(sentence)
     if status == 416:
         return RangeBeyondEnd(sentence)
     if status in {409, 412}:
         return Conflict(sentence)
-    if code in _PASSING or status in {408, 429} or (status >= 500 and status != 501) or status < 300:
+    if status in {408, 429} or (status >= 500 and status != 501) or status < 300:
         return StoreUnavailable(sentence)
     return StoreError(sentence)
