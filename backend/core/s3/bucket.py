@@ -58,6 +58,8 @@ class Clients:
     """For everything that may be repeated blindly."""
     once: "S3Client"
     """For what needs a look at the store before it is repeated."""
+    read_seconds: float
+    """How long one read of a streamed answer may take."""
 
 
 class S3Store:
@@ -74,6 +76,7 @@ class S3Store:
         self.name = name
         self._s3 = clients.retrying
         self._s3_once = clients.once
+        self._read_seconds = clients.read_seconds
         self._presigner = presigner
         self._location = location
 
@@ -101,7 +104,7 @@ class S3Store:
     async def get(self, key: str) -> StoredObject:
         with translated("reading", key):
             answer = await self._s3.get_object(Bucket=self.name, Key=key)
-            async with answer["Body"] as stream:
+            async with answer["Body"] as stream, asyncio.timeout(self._read_seconds):
                 body = await stream.read()
         if len(body) != answer.get("ContentLength"):
             raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
@@ -134,7 +137,8 @@ class S3Store:
             remaining = ranged.get("ContentLength", -1)
             while True:
                 with translated("reading", key):
-                    chunk = await stream.read(READ_CHUNK_BYTES)
+                    async with asyncio.timeout(self._read_seconds):
+                        chunk = await stream.read(READ_CHUNK_BYTES)
                 if not chunk:
                     break
                 remaining -= len(chunk)

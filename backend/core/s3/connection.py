@@ -19,6 +19,7 @@ from backend.core.presign import Credentials, Presigner
 from backend.core.s3.body import send_from_where_it_lies
 from backend.core.s3.bucket import Clients, S3Store
 from backend.core.s3.doorway import translated
+from backend.core.s3.session import PunctualSession
 from backend.core.settings import StoreSettings
 from backend.core.store import Buckets
 
@@ -82,6 +83,7 @@ def _config(settings: StoreSettings, *, attempts: int, sign_bodies: bool) -> Aio
         read_timeout=READ_TIMEOUT_SECONDS,
         max_pool_connections=POOL_CONNECTIONS,
         connector_args={"socket_factory": _keep_alive_socket},
+        http_session_cls=PunctualSession,
         # Our own types say what goes in; the check only costs time, and it refuses memoryviews.
         parameter_validation=False,
     )
@@ -129,7 +131,7 @@ async def open_buckets(
         session.create_client("s3", region_name=region, endpoint_url=endpoint, config=retrying) as client,
         session.create_client("s3", region_name=region, endpoint_url=endpoint, config=once) as client_once,
     ):
-        clients = Clients(client, client_once)
+        clients = Clients(client, client_once, READ_TIMEOUT_SECONDS)
         send_from_where_it_lies(client)
         send_from_where_it_lies(client_once)
         _set_time_outs(client, put_seconds=WRITE_TIMEOUT_SECONDS)
