@@ -114,6 +114,15 @@ class WireLab:
                 patience_seconds=patience_seconds,
             )
 
+    async def hand_back(self) -> None:
+        """Claim the job that waits and let go of it, as a worker does that is stopped."""
+        async with open_buckets(self.through) as opened, asyncio.timeout(DRAIN_SECONDS):
+            queue = JobQueue(patient(opened, DRAIN_SECONDS), owner="stopped", lease_seconds=LEASE_SECONDS)
+            claim = None
+            while claim is None:
+                claim = await queue.claim(await queue.look())
+            await queue.release(claim, retry_after_seconds=0)
+
     @property
     def attempts(self) -> int:
         """How often a pipeline was started."""

@@ -10,8 +10,8 @@ from backend.core import keys
 from backend.core.records import Outputs
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
-from tests.lab.proxy import Answered, Call, Delayed, calls
 from tests.lab.rgw import RadosGateway
+from tests.lab.wire_faults import Answered, Call, Delayed, calls
 
 pytestmark = pytest.mark.heavy
 

@@ -12,13 +12,14 @@ from backend.core.errors import StoreError, StoreUnavailable
 from backend.core.s3 import S3Buckets, S3Store, ensure_buckets, open_buckets
 from backend.core.store import PresignedGet
 from tests.lab.buckets import store_settings
-from tests.lab.proxy import (
+from tests.lab.proxy import FaultProxy, refusing
+from tests.lab.server import StoreServer
+from tests.lab.wire_faults import (
     Answered,
     AnswerLost,
     Delayed,
     Duplicated,
     Fault,
-    FaultProxy,
     Flipped,
     Forwarded,
     HeaderDropped,
@@ -28,9 +29,7 @@ from tests.lab.proxy import (
     Throttled,
     Truncated,
     calls,
-    refusing,
 )
-from tests.lab.server import StoreServer
 
 BODY = random.Random(0).randbytes(3_000_000)
 MIB = 1024 * 1024

@@ -20,8 +20,9 @@ from tests.faults.lab import MIB, WireLab, film, run_worker
 from tests.faults.light import LightPipeline
 from tests.faults.registry import row
 from tests.lab.product import product_on
-from tests.lab.proxy import Call, FaultProxy, Forwarded, HeaderDropped, Reset, calls
+from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer
+from tests.lab.wire_faults import Call, Forwarded, HeaderDropped, Reset, calls
 
 pytestmark = pytest.mark.heavy
 

@@ -14,7 +14,7 @@ from tests.faults.lab import DRAIN_SECONDS, WireLab, run_worker
 from tests.faults.registry import row
 from tests.lab.checker import check_at_rest
 from tests.lab.clips import make_clip
-from tests.lab.proxy import Answered, Call, Flipped, Hung, Reset, Stalled, Truncated, calls
+from tests.lab.wire_faults import Answered, Call, Flipped, Hung, Reset, Stalled, Truncated, calls
 from worker.tools import find_tools
 from worker.transcoder import EncodingProfile, Transcoder
 

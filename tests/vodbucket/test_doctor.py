@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from backend.core.s3 import ensure_buckets
-from tests.lab.proxy import FaultProxy, HeaderDropped, calls
+from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer, free_port
+from tests.lab.wire_faults import HeaderDropped, calls
 from tests.vodbucket.conftest import Installation, installation_on
 
 Rows = dict[str, dict[str, str]]
