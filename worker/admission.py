@@ -10,6 +10,7 @@ from backend.core import keys
 from backend.core.conformance import Verdict, check_creates
 from backend.core.errors import BucketMissing, ConfigurationError, StoreDenied, StoreUnavailable
 from backend.core.store import Buckets
+from worker.stopping import rest
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ async def admit(
             broken = await _unless_stopped(_broken_creates(buckets), stop)
         except (StoreUnavailable, StoreDenied, BucketMissing) as error:
             log.warning("store_not_probed", error=error.message, pause_seconds=pause)
-            await _rest(stop, pause)
+            await rest(stop, pause * random.uniform(0.9, 1.1))  # noqa: S311  # load only
             pause = min(pause * 2, max(LONGEST_PAUSE_SECONDS, pause_seconds))
             continue
         if broken is None:
@@ -70,10 +71,3 @@ async def _broken_creates(buckets: Buckets) -> str | None:
         if check.verdict is not Verdict.OK:
             return check.measured
     return None
-
-
-async def _rest(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds * random.uniform(0.9, 1.1))  # noqa: S311  # load only
-    except TimeoutError:
-        return

@@ -28,6 +28,7 @@ from backend.core.leases import Claim
 from backend.core.records import Job, Outputs, StatusError
 from backend.core.store import Store
 from worker.status import StatusBoard
+from worker.stopping import rest
 from worker.transcoder import Progress, Transcoded
 
 log = structlog.get_logger(__name__)
@@ -189,8 +190,7 @@ class JobRunner:
                 return
             except StoreUnavailable as still:
                 log.warning("job_not_handed_back", error=still.message)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), HAND_BACK_EVERY_SECONDS)
+                await rest(stop, HAND_BACK_EVERY_SECONDS)
 
     async def _hand_back(
         self,

@@ -7,7 +7,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -15,6 +14,7 @@ from backend.core.errors import StoreError
 from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
 from backend.core.queue_view import QueueView
+from worker.stopping import rest
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Lookout:
             except StoreError as error:
                 self._view = None
                 self._store_was_away()
-                self._pause = min(max(self._pause, self._poll_seconds) * 2, LONGEST_PAUSE_SECONDS)
+                self._pause = min(self._poll_seconds * 2, LONGEST_PAUSE_SECONDS)
                 log.warning("queue_unreachable", error=error.message, pause_seconds=self._pause)
                 continue
             if claim is not None:
@@ -94,10 +94,7 @@ class Lookout:
         return not view.is_used_up and self._monotonic() - self._looked_at < VIEW_SECONDS
 
     async def _rest(self) -> None:
-        """Pause, but not once the worker is to stop."""
-        with suppress(TimeoutError):
-            spread = random.uniform(1, 1 + SPREAD)  # noqa: S311  # load only
-            await asyncio.wait_for(self._stop.wait(), self._pause * spread)
+        await rest(self._stop, self._pause * random.uniform(1, 1 + SPREAD))  # noqa: S311  # load only
         self._pause = min(max(FIRST_PAUSE_SECONDS, self._pause * 2), self._poll_seconds)
 
     async def _look(self) -> QueueView:

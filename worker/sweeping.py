@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -13,6 +12,7 @@ from backend.core.jobs import JobQueue
 from backend.core.records import Swept
 from backend.core.store import Buckets
 from backend.core.sweep import SweepRules, sweep
+from worker.stopping import rest
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +29,8 @@ async def keep_sweeping(
     """
     pause = min(FIRST_LOOK_SECONDS, every_seconds)
     while True:
-        with suppress(TimeoutError):
-            spread = random.uniform(1, 1.5)  # noqa: S311  # keeps workers apart
-            await asyncio.wait_for(stop.wait(), pause * spread)
+        await rest(stop, pause * random.uniform(1, 1.5))  # noqa: S311  # keeps workers apart
+        if stop.is_set():
             return
         pause = min(LONGEST_PAUSE_SECONDS, every_seconds)
         try:

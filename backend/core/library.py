@@ -13,7 +13,6 @@ import structlog
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
-from backend.core.concurrent import all_of, both
 from backend.core.errors import InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.names import clean_text
 from backend.core.prefixes import abort_uploads_below, delete_below, keys_below
@@ -33,6 +32,7 @@ from backend.core.records import (
 )
 from backend.core.status import complete_status, failed_status
 from backend.core.store import Buckets, Store, exists
+from backend.core.together import all_of, both
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,6 @@ from enum import StrEnum
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from backend.core import keys
-from backend.core.concurrent import all_of
 from backend.core.errors import BadRequest, ObjectNotFound, VideoNotFound
 from backend.core.leases import SeenLease, highest_generations
 from backend.core.library import CONCURRENT_READS, read_video
@@ -30,6 +29,7 @@ from backend.core.records import (
     StatusError,
 )
 from backend.core.store import Buckets, ObjectInfo, Store
+from backend.core.together import all_of
 
 
 class JobState(StrEnum):

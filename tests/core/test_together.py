@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from backend.core.concurrent import all_of, both
+from backend.core.together import all_of, both
 
 
 async def value(of: object) -> object:
