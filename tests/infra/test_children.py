@@ -13,6 +13,7 @@ import pytest
 from infra.local import tether
 from infra.local.children import Child, Command
 from infra.local.leftovers import end_leftovers, write_pid_file
+from tests.lab.processes import is_alive
 
 STUBBORN = """
 import signal, time
@@ -34,14 +35,9 @@ def _command(code: str, directory: Path, stop_seconds: float = 5) -> Command:
     return Command("api", (sys.executable, "-c", code), dict(os.environ), directory, stop_seconds)
 
 
-def _alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
-
-
 async def _until_dead(pid: int) -> None:
     async with asyncio.timeout(10):
-        while _alive(pid):  # noqa: ASYNC110  # another process's end is no event of ours
+        while is_alive(pid):  # noqa: ASYNC110  # another process's end is no event of ours
             await asyncio.sleep(0.02)
 
 
@@ -101,15 +97,15 @@ time.sleep(60)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert _alive(child)
+        assert is_alive(child)
 
         parent.kill()
         parent.wait()
 
     deadline = time.monotonic() + 10
-    while _alive(child) and time.monotonic() < deadline:
+    while is_alive(child) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _alive(child)
+    assert not is_alive(child)
 
 
 def test_what_an_earlier_run_left_is_ended(tmp_path: Path) -> None:

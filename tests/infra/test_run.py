@@ -22,6 +22,7 @@ from infra.local.data import DataDirectory
 from tests.infra.checkout import CHECKOUT, require_embedded_store
 from tests.lab.clips import make_clip
 from tests.lab.missing import missing
+from tests.lab.processes import is_alive
 from tests.lab.server import free_port
 
 READY_SECONDS = 90
@@ -177,16 +178,9 @@ def runs(tmp_path: Path) -> Iterator[list[Run]]:
 def _left_after(pids: list[int], seconds: float) -> list[int]:
     """Return those that still live after `seconds`."""
     deadline = time.monotonic() + seconds
-    while (left := [pid for pid in pids if _alive(pid)]) and time.monotonic() < deadline:
+    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def _api(run: Run, method: str, path: str, body: bytes | None = None) -> dict[str, object]:

@@ -22,9 +22,9 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether it runs; one that waits to be reaped does not."""
+    """Say whether it runs; one that waits to be reaped (Z), or is being reaped (X), does not."""
     found = _stat(pid)
-    return found is not None and found[1] != "Z"
+    return found is not None and found[1] not in "ZX"
 
 
 def _stat(pid: int) -> tuple[str, str, int] | None:

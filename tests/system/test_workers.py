@@ -1,6 +1,5 @@
 """Worker processes, real media, a real store, kill -9: each video once, nothing lost, nothing left."""
 
-import os
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ import pytest
 from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest, has_open_upload
 from tests.lab.clips import make_clip
+from tests.lab.processes import descendants, is_alive
 from tests.lab.product import ADMIN_TOKEN, Product, stop
 from tests.lab.rgw import RadosGateway
 
@@ -66,7 +66,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
     doomed = product.start_worker()
     video = product.upload(long_clip)
     _wait_until_encoding(product, video)
-    encoders = _descendants(doomed.pid)
+    encoders = descendants(doomed.pid)
     assert encoders
 
     doomed.send_signal(signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
     status = product.wait_for(video, status="done", seconds=240)
 
     assert status["attempt"] == 2
-    assert [pid for pid in encoders if _alive(pid)] == []
+    assert [pid for pid in encoders if is_alive(pid)] == []
     stop(product.processes[-1])
     assert_at_rest(product.environment, done={video})
     return 1
@@ -91,13 +91,13 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Produ
     first = product.start_worker()
     video = product.upload(long_clip)
     _wait_until_encoding(product, video)
-    encoders = _descendants(first.pid)
+    encoders = descendants(first.pid)
 
     asked = time.monotonic()
     stop(first)
     assert time.monotonic() - asked < 20
     assert first.returncode == 0
-    assert [pid for pid in encoders if _alive(pid)] == []
+    assert [pid for pid in encoders if is_alive(pid)] == []
     product.drain()
 
     status = product.wait_for(video, status="done", seconds=1)
@@ -234,26 +234,3 @@ def _wait_for_log(product: Product, text: str, seconds: float) -> None:
     while text not in product.log_of("worker"):
         assert time.monotonic() < deadline, product.log_of("worker")
         time.sleep(0.1)
-
-
-def _descendants(pid: int) -> list[int]:
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(entry.name)] = int(fields[1])
-    found = [pid]
-    for known in found:
-        found += [child for child, parent in parents.items() if parent == known]
-    return found[1:]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

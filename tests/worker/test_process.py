@@ -1,7 +1,6 @@
 """The one doorway for processes."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.processes import is_alive
 from worker.process import ProcessTimedOut, run, running
 
 
@@ -86,12 +86,3 @@ def test_a_worker_killed_with_kill_9_leaves_no_process() -> None:
 
 
 ROOT = Path(__file__).parents[2]
-
-
-def is_alive(pid: int) -> bool:
-    """A zombie that waits for init is dead."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
