@@ -1,5 +1,6 @@
 """What the S3 store makes of answers that are lost, late, cut or lies."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 
@@ -15,7 +16,7 @@ from backend.core.errors import (
     StoreUnavailable,
     UploadVanished,
 )
-from backend.core.s3 import S3Buckets, S3Store, configure_cors, ensure_buckets, open_buckets
+from backend.core.s3 import S3Buckets, S3Store, configure_cors, connection, ensure_buckets, open_buckets
 from backend.core.store import PresignedGet, Store, UploadedPart
 from tests.lab.buckets import store_settings
 from tests.lab.faulty import HANG_UP, Answer, FaultyServer, Request, error, faulty
@@ -293,6 +294,20 @@ async def test_a_store_that_is_not_there_is_unavailable() -> None:
     async with open_buckets(store_settings(nowhere), sdk_attempts=1) as buckets:
         with pytest.raises(StoreUnavailable):
             await buckets.raw.create("k", MINE)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("call", ["get", "list_page", "read"])
+async def test_an_answer_with_broken_chunks_is_not_waited_for_without_end(
+    lab: FaultyServer, monkeypatch: pytest.MonkeyPatch, call: str, status: int
+) -> None:
+    for name in ("CONNECT_TIMEOUT_SECONDS", "READ_TIMEOUT_SECONDS"):
+        monkeypatch.setattr(connection, name, 0.3)
+    lab.behaviour = lambda request: Answer(status, MINE, broken_chunks=True)
+
+    async with open_buckets(store_settings(lab.server), sdk_attempts=1) as buckets, asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable):
+            await (anext(buckets.raw.read("k")) if call == "read" else getattr(buckets.raw, call)("k"))
 
 
 async def test_a_list_without_the_stores_date_is_refused(lab: FaultyServer, store: Store) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from tests.lab.server import StoreServer
 
 DATE = "Sat, 21 Nov 2026 12:00:00 GMT"
+ARRIVAL_SECONDS = 0.05
+"""Time for the client to read a head before its body follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`cut_to` sends only so many bytes of the body that the headers announce."""
+    """`cut_to` sends only so many bytes of the body that the headers announce.
+
+    With `broken_chunks` the body follows its head a little later, in chunks whose length is no number.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut_to: int | None = None
+    broken_chunks: bool = False
 
 
 HANG_UP = Answer(status=0)
@@ -56,6 +62,10 @@ class FaultyServer:
             if answer.status:
                 writer.write(_rendered(request, answer))
                 await writer.drain()
+            if answer.broken_chunks:
+                await asyncio.sleep(ARRIVAL_SECONDS)
+                writer.write(b"3%8\r\n" + answer.body)
+                await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client went away, which is its right
         finally:
@@ -73,16 +83,13 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 def _rendered(request: Request, answer: Answer) -> bytes:
-    headers = {
-        "Content-Length": str(len(answer.body)),
-        "Date": DATE,
-        "Last-Modified": DATE,
-        "Connection": "close",
-        **answer.headers,
-    }
+    framing = {"Content-Length": str(len(answer.body))}
+    if answer.broken_chunks:
+        framing = {"Transfer-Encoding": "chunked"}
+    headers = {"Date": DATE, "Last-Modified": DATE, "Connection": "close", **framing, **answer.headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    body = b"" if request.method == "HEAD" else answer.body[: answer.cut_to]
-    return f"HTTP/1.1 {answer.status} Whatever\r\n{lines}\r\n".encode() + body
+    at_once = b"" if request.method == "HEAD" or answer.broken_chunks else answer.body[: answer.cut_to]
+    return f"HTTP/1.1 {answer.status} Whatever\r\n{lines}\r\n".encode() + at_once
 
 
 @asynccontextmanager
