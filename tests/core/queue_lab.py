@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from backend.core import keys
 from backend.core.errors import StoreUnavailable
@@ -12,7 +13,7 @@ from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
 from backend.core.memory import MemoryStore
 from backend.core.records import Job, OutputObject, Outputs, Status, Video
-from backend.core.store import Buckets, ObjectInfo, Store
+from backend.core.store import Buckets, ObjectInfo, OpenUpload, Store
 
 LEASE_SECONDS = 60
 
@@ -81,7 +82,7 @@ class FaultyStore:
             yield info
         self._fault.after()
 
-    async def list_uploads(self, prefix: str) -> AsyncIterator[object]:
+    async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
         await self._fault.before()
         async for upload in self._inner.list_uploads(prefix):
             yield upload
@@ -91,10 +92,17 @@ class FaultyStore:
 class Lab:
     """Buckets, clock and workers of one test."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.raw = MemoryStore(self.clock)
-        self.video = MemoryStore(self.clock)
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        raw: MemoryStore | None = None,
+        video: MemoryStore | None = None,
+    ) -> None:
+        """Stores of a test's own run on the clock that it hands in with them."""
+        self.clock = clock or Clock()
+        self.raw = raw or MemoryStore(self.clock)
+        self.video = video or MemoryStore(self.clock)
         self.buckets = Buckets(self.raw, self.video)
 
     def worker(self, name: str, *, fault: Fault | None = None, keep_originals: bool = False) -> JobQueue:
@@ -159,6 +167,12 @@ class Lab:
     async def claim(self, queue: JobQueue) -> Claim | None:
         return await queue.claim(await queue.look())
 
+    async def claimed(self, queue: JobQueue) -> Claim:
+        """Claim a job where there must be one."""
+        claim = await self.claim(queue)
+        assert claim is not None
+        return claim
+
     async def turn(self, queue: JobQueue, video: Store | None = None) -> Claim | None:
         """Let a worker take one job, if there is one, from claim to publication."""
         claim = await self.claim(queue)
@@ -199,7 +213,7 @@ class Lab:
 
 
 def _faulty(store: MemoryStore, fault: Fault) -> Store:
-    return FaultyStore(store, fault)  # type: ignore[return-value]
+    return cast(Store, FaultyStore(store, fault))  # it has most verbs by __getattr__
 
 
 def crash() -> BaseException:

@@ -1,6 +1,6 @@
 """The library's verbs when the process dies at any call to the store."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -55,8 +55,8 @@ class Fused(MemoryStore):
         self.fuse.burn()
         await super().delete(key)
 
-    async def delete_many(self, keys_: list[str]) -> None:  # type: ignore[override]
-        for key in keys_:
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
             await self.delete(key)
 
 
@@ -129,7 +129,7 @@ async def test_a_crash_while_deleting_is_seen_and_can_be_repeated() -> None:
 
 
 async def test_a_store_that_fails_in_the_middle_of_an_upload_leaves_nothing_once_it_is_back() -> None:
-    async def body():  # type: ignore[no-untyped-def]
+    async def body() -> AsyncIterator[bytes]:
         yield b"x"
 
     class Once(Fused):

@@ -21,8 +21,7 @@ def lab() -> Lab:
 async def _failed(lab: Lab) -> Job:
     job = await lab.add_job()
     queue = lab.worker("one")
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     await queue.bury(claim, REASON)
     return job
 
@@ -47,8 +46,7 @@ async def test_what_is_known_of_an_old_failure_does_not_hide_the_new_attempt(lab
     await retry_video(lab.buckets, job.id, now=lab.clock)
 
     queue = lab.worker("two")
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     await queue.bury(claim, StatusError(code="again", message="Once more."))
 
     status = (await read_item(lab.buckets, job.id)).status
@@ -64,8 +62,7 @@ async def test_a_job_that_waits_runs_or_rests_is_not_queued_twice(lab: Lab) -> N
     queue = lab.worker("one")
     with pytest.raises(AlreadyQueued):
         await retry_video(lab.buckets, job.id)
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     with pytest.raises(AlreadyQueued):
         await retry_video(lab.buckets, job.id)
     await queue.release(claim, retry_after_seconds=LEASE_SECONDS, error="It broke.")

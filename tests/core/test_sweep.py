@@ -46,11 +46,9 @@ async def test_a_library_in_order_is_left_alone(lab: Lab) -> None:
         lambda claim: queue.bury(claim, StatusError(code="c", message="m")),
         lambda claim: queue.release(claim, retry_after_seconds=DAY, error="e"),
     ):
-        claim = await lab.claim(queue)
-        assert claim is not None
-        await ends(claim)  # type: ignore[no-untyped-call]
-    claim = await lab.claim(queue)
-    assert claim is not None
+        claim = await lab.claimed(queue)
+        await ends(claim)
+    claim = await lab.claimed(queue)
     await lab.write_outputs(claim)
     waiting = await lab.add_job()
     before = await _everything(lab)
@@ -83,8 +81,7 @@ async def test_uploads_that_nobody_completes_are_dropped_once_they_are_old(lab: 
 async def test_a_store_that_misdates_uploads_does_not_get_those_under_way_dropped(lab: Lab) -> None:
     lab.clock.advance(-1000 * DAY)
     job = await lab.add_job()
-    claim = await lab.claim(lab.worker("one"))
-    assert claim is not None
+    claim = await lab.claimed(lab.worker("one"))
     await lab.video.open_upload(keys.run_prefix(job.id, claim.lease.run) + keys.DOWNLOAD)
     lab.clock.advance(1000 * DAY)
     source = keys.upload(_id_now(lab))
@@ -252,8 +249,7 @@ async def test_a_sweeper_that_died_over_a_tombstone_is_followed_by_another(lab: 
 async def test_outputs_of_a_run_that_did_not_win_are_removed(lab: Lab) -> None:
     job = await lab.add_job()
     loser = lab.worker("loser")
-    late = await lab.claim(loser)
-    assert late is not None
+    late = await lab.claimed(loser)
     lab.clock.advance(LEASE_SECONDS + 1)
     won = await lab.turn(lab.worker("winner"))
     assert won is not None
@@ -270,8 +266,7 @@ async def test_outputs_of_a_run_that_did_not_win_are_removed(lab: Lab) -> None:
 async def test_outputs_of_a_job_that_has_not_ended_stay_however_old_they_are(lab: Lab) -> None:
     await lab.add_job()
     for name in ("first", "second"):
-        claim = await lab.claim(lab.worker(name))
-        assert claim is not None
+        claim = await lab.claimed(lab.worker(name))
         await lab.write_outputs(claim)
         lab.clock.advance(10 * DAY)
     before = await _everything(lab)
@@ -301,8 +296,7 @@ async def test_outputs_that_a_later_request_has_replaced_are_removed_after_a_whi
 async def test_leases_of_requests_that_have_ended_are_cleaned_up_without_a_worker(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("dies")
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     outputs = await lab.write_outputs(claim)
     await lab.video.create(keys.result(job.id, job.request), outputs.to_json())
     lab.clock.advance(2 * HOUR)
@@ -316,8 +310,7 @@ async def test_a_worker_that_is_not_silent_for_a_whole_lease_is_left_alone_howev
     lab: Lab,
 ) -> None:
     job = await lab.add_job()
-    claim = await lab.claim(lab.worker("alive"))
-    assert claim is not None
+    claim = await lab.claimed(lab.worker("alive"))
     await delete_video(lab.buckets, job.id)
     lab.clock.advance(LEASE_SECONDS - 1)
     rules = SweepRules(timedelta(seconds=1), UPLOADS_AFTER)
@@ -330,8 +323,7 @@ async def test_a_worker_that_is_not_silent_for_a_whole_lease_is_left_alone_howev
 
 async def test_a_lease_of_a_job_that_goes_on_is_left_to_workers(lab: Lab) -> None:
     await lab.add_job()
-    claim = await lab.claim(lab.worker("dies"))
-    assert claim is not None
+    claim = await lab.claimed(lab.worker("dies"))
     lab.clock.advance(30 * DAY)
 
     assert _found(await _sweep(lab)) == []
@@ -376,8 +368,7 @@ async def test_a_record_from_which_nothing_can_come_goes_with_its_entry(lab: Lab
 async def test_a_dead_letter_that_a_later_request_has_followed_goes(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     await queue.bury(claim, StatusError(code="c", message="m"))
     letter = await lab.raw.get(keys.dead_letter(job.request))
     await retry_video(lab.buckets, job.id, now=lab.clock)

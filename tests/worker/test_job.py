@@ -89,8 +89,7 @@ def lab() -> Lab:
 
 async def _claimed(lab: Lab, queue: JobQueue) -> tuple[Job, Claim]:
     job = await lab.add_job()
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     return job, claim
 
 
@@ -144,16 +143,14 @@ async def test_other_failures_are_retried_with_growing_pauses_and_then_given_up(
     queue = lab.worker("one")
     pipeline = Pipeline(lab, _raise(error))
     for pause in (5, 10):
-        claim = await lab.claim(queue)
-        assert claim is not None
+        claim = await lab.claimed(queue)
         await runner(lab, queue, pipeline)(claim, asyncio.Event())
         assert (await lab.status(job)).status == "queued"
         assert not any(claim.lease.run in key for key in await lab.video_keys())
         lab.clock.advance(pause - 1)
         assert await lab.claim(queue) is None
         lab.clock.advance(1)
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
 
     await runner(lab, queue, pipeline)(claim, asyncio.Event())
 
@@ -167,14 +164,12 @@ async def test_attempts_that_the_store_ends_are_not_counted_but_do_not_go_on_for
     queue = lab.worker("one")
     pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
     for outages in range(OUTAGES_ALLOWED):
-        claim = await lab.claim(queue)
-        assert claim is not None
+        claim = await lab.claimed(queue)
         assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
         await runner(lab, queue, pipeline)(claim, asyncio.Event())
         assert (await lab.status(job)).status == "queued"
         lab.clock.advance(600)
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
 
     await runner(lab, queue, pipeline)(claim, asyncio.Event())
 
@@ -251,8 +246,7 @@ async def test_a_job_whose_workers_keep_dying_is_given_up_without_another_try(la
         assert await lab.claim(lab.worker(name))
         lab.clock.advance(LEASE_SECONDS + 1)
     queue = lab.worker("four")
-    claim = await lab.claim(queue)
-    assert claim is not None
+    claim = await lab.claimed(queue)
     pipeline = Pipeline(lab, lambda: TRANSCODED)
 
     await runner(lab, queue, pipeline)(claim, asyncio.Event())
@@ -276,8 +270,7 @@ async def test_a_stopping_worker_ends_the_pipeline_and_gives_the_job_back_at_onc
     assert pipeline.cancelled
     assert (await lab.status(job)).status == "queued"
     lab.clock.advance(1)
-    again = await lab.claim(lab.worker("two"))
-    assert again is not None
+    again = await lab.claimed(lab.worker("two"))
     assert (again.lease.attempt, again.lease.state) == (1, LeaseState.RUNNING)
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
@@ -286,8 +279,7 @@ async def test_a_worker_that_lost_its_lease_kills_the_pipeline_and_writes_nothin
     queue, rival = lab.worker("one"), lab.worker("rival")
     job, claim = await _claimed(lab, queue)
     lab.clock.advance(LEASE_SECONDS + 1)
-    taken = await lab.claim(rival)
-    assert taken is not None
+    taken = await lab.claimed(rival)
     pipeline = Pipeline(lab)
 
     async with asyncio.timeout(5):

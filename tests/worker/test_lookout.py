@@ -8,8 +8,8 @@ from backend.core.errors import StoreUnavailable
 from backend.core.jobs import JobQueue
 from backend.core.leases import Claim
 from backend.core.memory import MemoryStore
-from backend.core.store import LIST_PAGE, Buckets, Listing
-from tests.core.queue_lab import LEASE_SECONDS, Lab
+from backend.core.store import LIST_PAGE, Listing
+from tests.core.queue_lab import LEASE_SECONDS, Clock, Lab
 from worker import lookout as lookout_module
 from worker.lookout import Lookout
 from worker.loop import work
@@ -30,10 +30,8 @@ class Listed(MemoryStore):
 
 @pytest.fixture
 def lab() -> Lab:
-    lab = Lab()
-    lab.raw = Listed(lab.clock)
-    lab.buckets = Buckets(lab.raw, lab.video)
-    return lab
+    clock = Clock()
+    return Lab(clock, raw=Listed(clock))
 
 
 def _lookout(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bool = False) -> Lookout:
@@ -95,7 +93,7 @@ async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab:
 
     assert isinstance(lab.raw, Listed)
     lab.raw.looks = 0
-    lab.raw.before_look = fail_first  # type: ignore[method-assign]
+    lab.raw.before_look = fail_first
     lookout = Lookout(
         queue,
         asyncio.Event(),
@@ -128,7 +126,7 @@ async def test_a_look_that_takes_long_counts_as_an_outage(lab: Lab) -> None:
 
     assert isinstance(lab.raw, Listed)
     lab.raw.looks = 0
-    lab.raw.before_look = dawdle  # type: ignore[method-assign]
+    lab.raw.before_look = dawdle
     lookout = Lookout(
         lab.worker("rival"),
         asyncio.Event(),
