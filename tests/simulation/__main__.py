@@ -1,5 +1,5 @@
 """`python -m tests.simulation`: explore many schedules, or replay one."""
-# ruff: noqa: T201
+# ruff: noqa: T201  # what it prints is its answer
 
 import argparse
 import multiprocessing

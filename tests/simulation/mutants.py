@@ -13,7 +13,7 @@ from backend.core.jobs import JobQueue
 from backend.core.leases import Claim, Leases, SeenLease
 from backend.core.library import add_video
 from backend.core.records import DeadLetter, Job, Lease, Outputs, Status, StatusError, Video
-from backend.core.store import PLAIN, Buckets, ObjectHeaders, Store
+from backend.core.store import PLAIN, Buckets, ObjectHeaders
 from tests.simulation.faults import Fate
 from tests.simulation.schedule import Protocol
 from tests.simulation.scheduler import Call
@@ -192,8 +192,7 @@ class FailureReplacesTheOutcome(JobQueue):
 
 async def add_video_unqueued(buckets: Buckets, video: Video, job: Job) -> Status:
     """Acknowledge an upload before its marker is written."""
-    unqueued: Store = _Unqueued("raw")  # type: ignore[assignment]
-    return await add_video(Buckets(unqueued, buckets.video), video, job)
+    return await add_video(Buckets(_Unqueued("raw"), buckets.video), video, job)
 
 
 class _Unqueued(RemoteStore):
