@@ -18,6 +18,7 @@ from backend.core.memory import MemoryStore
 from backend.core.records import OutputObject, Outputs, Stage, Status
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
+from tests.lab.asgi import client_of
 
 TOKEN = "a-token-for-tests-0123456789"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -82,17 +83,13 @@ async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIte
 @pytest.fixture
 async def anyone(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """A client without credentials."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
+    async with client_of(app, "http://vod.example") as client:
         yield client
 
 
 @pytest.fixture
 async def admin(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://vod.example", headers=BEARER
-    ) as client:
+    async with client_of(app, "http://vod.example", BEARER) as client:
         yield client
 
 

@@ -7,6 +7,7 @@ from litestar.routes import HTTPRoute
 
 from backend.auth import COOKIE
 from tests.backend.conftest import TOKEN, Clock, upload
+from tests.lab.asgi import client_of
 
 PUBLIC_ROUTES = {
     "/",
@@ -83,8 +84,7 @@ async def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(
 
 
 async def test_the_cookie_is_secure_on_https(app: Litestar) -> None:
-    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="https://vod.example") as client:
+    async with client_of(app, "https://vod.example") as client:
         answer = await client.post("/api/session", json={"token": TOKEN})
     assert "Secure" in answer.headers["set-cookie"]
 

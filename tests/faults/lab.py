@@ -22,6 +22,7 @@ from backend.core.s3 import S3Buckets, ensure_buckets, open_buckets
 from backend.core.settings import ApiSettings, StoreSettings
 from backend.core.store import Buckets
 from tests.faults.light import LightPipeline
+from tests.lab.asgi import client_of
 from tests.lab.checker import check_at_rest
 from tests.lab.proxy import FaultProxy
 from worker.job import JobRunner, Pipeline
@@ -69,12 +70,8 @@ class WireLab:
         store = self.through.model_copy(update={"store_patience_seconds": patience_seconds})
         settings = ApiSettings(**store.model_dump(), admin_token=SecretStr(TOKEN), site_dir=Path("no-site"))
         app = create_app(settings, open_buckets)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
         headers = {"authorization": f"Bearer {TOKEN}"}
-        async with (
-            app.lifespan(),
-            httpx.AsyncClient(transport=transport, base_url="http://vod", headers=headers) as client,
-        ):
+        async with app.lifespan(), client_of(app, "http://vod", headers) as client:
             yield client
 
     async def upload(self, body: bytes) -> str:

@@ -1,0 +1,13 @@
+"""The API in this process, met without a socket."""
+
+import httpx
+from litestar import Litestar
+
+
+def client_of(app: Litestar, base_url: str, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+    """Return a client of the application, whose failures are answered as a server would."""
+    transport = httpx.ASGITransport(
+        app,  # type: ignore[arg-type]  # httpx's scopes are any mapping, Litestar's are typed
+        raise_app_exceptions=False,
+    )
+    return httpx.AsyncClient(transport=transport, base_url=base_url, headers=headers)
