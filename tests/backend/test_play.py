@@ -7,7 +7,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.library import delete_video
-from backend.core.store import Buckets
+from backend.core.store import Buckets, PresignedGet
 from backend.playback import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
 from tests.backend.conftest import Clock, begin_run, publish, upload
 
@@ -140,7 +140,7 @@ async def test_a_download_is_named_after_the_title(
     asked: list[str | None] = []
     presign = buckets.video.presign_get
 
-    def recording(key, how):  # type: ignore[no-untyped-def]
+    def recording(key: str, how: PresignedGet) -> str:
         asked.append(how.content_disposition)
         return presign(key, how)
 

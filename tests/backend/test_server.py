@@ -10,7 +10,8 @@ import httpx
 import pytest
 import uvicorn
 from litestar import Litestar, Request
-from litestar.types import HTTPReceiveMessage, Receive
+from litestar.datastructures import State
+from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
 from pydantic import SecretStr
 
 from backend.bodies import received
@@ -172,12 +173,10 @@ async def test_a_client_that_falls_silent_is_given_up() -> None:
     async def silence() -> HTTPReceiveMessage:
         return await asyncio.Future()
 
-    request: Request[object, object, object] = Request(
-        {"type": "http", "headers": []},  # type: ignore[arg-type,typeddict-item]
-        receive=cast(Receive, silence),
-    )
+    scope = cast(HTTPScope, {"type": "http", "headers": []})
+    request: Request[object, object, State] = Request(scope, receive=cast(Receive, silence))
     with pytest.raises(IncompleteUpload, match="No data"):
-        await anext(received(request, idle_seconds=0.01))  # type: ignore[arg-type]
+        await anext(received(request, idle_seconds=0.01))
 
 
 async def test_no_spelling_of_a_path_leaves_the_run(

@@ -1,6 +1,7 @@
 """Uploading, the library and status over HTTP."""
 
 import random
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -45,8 +46,8 @@ async def test_an_upload_may_choose_quality_and_speed_within_their_bounds(
 ) -> None:
     how = {"content": BODY} if path == "/api/videos" else {"files": {"file": BODY}}
 
-    chosen = await admin.post(path, params={"crf": 63, "cpu_used": 0}, **how)  # type: ignore[arg-type]
-    refused = await admin.post(path, params={"crf": 64}, **how)  # type: ignore[arg-type]
+    chosen = await admin.post(path, params={"crf": 63, "cpu_used": 0}, **how)
+    refused = await admin.post(path, params={"crf": 64}, **how)
 
     job = Job.from_json((await buckets.raw.get(keys.marker(chosen.json()["id"]))).body)
     assert (job.options.crf, job.options.cpu_used) == (63, 0)
@@ -77,7 +78,7 @@ async def test_a_form_cut_anywhere_is_the_same_file_or_nothing(
         cuts = sorted(rng.randrange(length + 1) for _ in range(20))
         pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, length], strict=True)]
 
-        async def sent(pieces: list[bytes] = pieces):  # type: ignore[no-untyped-def]
+        async def sent(pieces: list[bytes] = pieces) -> AsyncIterator[bytes]:
             for piece in pieces:
                 yield piece
 

@@ -1,6 +1,11 @@
 """Lifecycle rules that drop abandoned uploads, on the stores that take them."""
 
+from typing import TYPE_CHECKING
+
 from backend.core.s3 import S3Buckets
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef
 
 
 async def test_a_new_bucket_keeps_incomplete_uploads_until_it_is_told_not_to(served: S3Buckets) -> None:
@@ -13,7 +18,7 @@ async def test_a_new_bucket_keeps_incomplete_uploads_until_it_is_told_not_to(ser
 
 async def test_other_rules_stay_and_those_for_a_prefix_do_not_count(served: S3Buckets) -> None:
     client = served.raw._s3
-    theirs = {
+    theirs: LifecycleRuleTypeDef = {
         "ID": "theirs",
         "Status": "Enabled",
         "Filter": {"Prefix": "logs/"},
@@ -22,7 +27,7 @@ async def test_other_rules_stay_and_those_for_a_prefix_do_not_count(served: S3Bu
     }
     await client.put_bucket_lifecycle_configuration(
         Bucket=served.raw.name,
-        LifecycleConfiguration={"Rules": [theirs]},  # type: ignore[list-item]
+        LifecycleConfiguration={"Rules": [theirs]},
     )
     before = await served.raw.days_until_uploads_are_aborted()
 

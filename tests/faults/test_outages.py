@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from backend.core.records import Outputs
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.rgw import RadosGateway
-from tests.lab.wire_faults import Answered, Call, Delayed, calls
+from tests.lab.wire_faults import Answered, Call, Delayed, Rule, calls
 
 pytestmark = pytest.mark.heavy
 
@@ -92,14 +93,14 @@ async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
         threading.Timer(5, lab.proxy.forget, [rule]).start()
         rules.append(rule)
 
-    rules: list[object] = []
+    rules: list[Rule] = []
     lab.proxy.inject(calls("UploadPart"), Delayed(0), then=expire)
     video = await lab.upload(body)
     lab.proxy.inject(calls("PutObject", key="/media/"), Delayed(0), skip=3, then=expire)
     await lab.drain()
     await lab.assert_done((video, body), attempt=1)
     assert lab.attempts == 1
-    return sum(rule.struck for rule in rules)  # type: ignore[attr-defined]
+    return sum(rule.struck for rule in rules)
 
 
 @row(
@@ -135,10 +136,10 @@ async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: 
     return times
 
 
-async def _strike_upload_and_job(lab: WireLab, strike: object) -> int:
+async def _strike_upload_and_job(lab: WireLab, strike: Callable[[Call], None]) -> int:
     body = film(LARGE)
     rules = [
-        lab.proxy.inject(matches, Delayed(0), skip=1, then=strike)  # type: ignore[arg-type]
+        lab.proxy.inject(matches, Delayed(0), skip=1, then=strike)
         for matches in (calls("UploadPart", key="uploads/"), calls("PutObject", key="/media/"))
     ]
     video = await lab.upload(body)

@@ -12,8 +12,9 @@ import pytest
 from backend.core import keys
 from backend.core.ids import new_id
 from backend.core.jobs import JobQueue
+from backend.core.prefixes import keys_below
 from backend.core.records import Job, Lease, Outputs
-from backend.core.store import PresignedGet
+from backend.core.store import PresignedGet, Store
 from backend.core.sweep import SweepRules, sweep
 from tests.faults import victims
 from tests.faults.lab import MIB, WireLab, film, run_worker
@@ -161,8 +162,7 @@ async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
         while video not in await lab.done():  # noqa: ASYNC110  # a bucket has no events
             await asyncio.sleep(0.2)
         # The job's own lease goes last, behind what makes it done.
-        while [info.key async for info in buckets.raw.list_all(keys.LEASES)] != leases:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        await _until_there_are(leases, buckets.raw, keys.LEASES)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
     async with lab.store() as buckets:
@@ -191,8 +191,7 @@ async def test_markers_that_are_none(lab: WireLab) -> int:
         async with lab.buckets() as through, asyncio.timeout(60):
             pipeline = LightPipeline(through)
             worker = asyncio.create_task(run_worker(through, pipeline))
-            while [info.key async for info in buckets.raw.list_all("")] != [unreadable]:  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
+            await _until_there_are([unreadable], buckets.raw)
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
         await buckets.raw.delete(unreadable)
@@ -280,6 +279,11 @@ def _job(video_id: str) -> Job:
             "created_at": "2026-01-01T00:00:00Z",
         }
     )
+
+
+async def _until_there_are(wanted: list[str], store: Store, prefix: str = "") -> None:
+    while await keys_below(store, prefix) != wanted:  # noqa: ASYNC110  # a bucket has no events
+        await asyncio.sleep(0.2)
 
 
 async def _foreign_leases(lab: WireLab, count: int) -> list[str]:

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import cast
 
 import pytest
 from litestar import Request
 from litestar.datastructures import State
-from litestar.types import HTTPReceiveMessage, Receive
+from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
 
 from backend.bodies import received
 from backend.core.errors import IncompleteUpload
@@ -109,13 +109,13 @@ def test_a_body_does_not_end(product: Product) -> int:
 async def test_a_body_trickles_in(lab: WireLab) -> int:
     body = film(40_000)
 
-    async def trickle() -> object:
+    async def trickle() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 1000):
             await asyncio.sleep(0.05)
             yield body[start : start + 1000]
 
     async with lab.api() as client:
-        answer = await client.post("/api/videos", content=trickle())  # type: ignore[arg-type]
+        answer = await client.post("/api/videos", content=trickle())
     video = answer.json()["id"]
     await lab.assert_source_is(video, body)
     await lab.drain()
@@ -136,10 +136,8 @@ async def test_a_client_falls_silent(lab: WireLab) -> int:
             return {"type": "http.request", "body": body, "more_body": True}
         return await asyncio.Future()
 
-    request: Request[object, object, State] = Request(
-        {"type": "http", "headers": []},  # type: ignore[arg-type]
-        receive=cast(Receive, receive),
-    )
+    scope = cast(HTTPScope, {"type": "http", "headers": []})
+    request: Request[object, object, State] = Request(scope, receive=cast(Receive, receive))
     async with lab.buckets() as buckets:
         body = received(request, idle_seconds=1)
         with pytest.raises(IncompleteUpload, match="No data"):

