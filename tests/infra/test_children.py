@@ -43,7 +43,7 @@ async def _until_dead(pid: int) -> None:
 
 async def _first_line(child: Child) -> str:
     async with asyncio.timeout(10):
-        while not child.tail:  # noqa: ASYNC110
+        while not child.tail:  # noqa: ASYNC110  # a tail tells nobody that it grows
             await asyncio.sleep(0.02)
     return child.tail[0]
 
@@ -84,6 +84,7 @@ async def test_a_child_that_ignores_the_request_is_killed_in_time(tmp_path: Path
     assert child.status == -signal.SIGKILL
 
 
+# Elsewhere the child lives on until the next start ends it, which the tests of leftovers below show.
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_child_dies_with_its_parent() -> None:
     script = f"""
