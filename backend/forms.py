@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from multipart import (  # type: ignore[import-untyped]
+from multipart import (  # type: ignore[import-untyped]  # multipart has no py.typed
     MultipartError,
     MultipartSegment,
     PushMultipartParser,

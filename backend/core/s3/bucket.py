@@ -335,7 +335,7 @@ def _stored(headers: ObjectHeaders) -> _StoredHeaders:
 async def _back_off(attempt: int) -> None:
     if attempt:
         longest = BACKOFF_SECONDS * 2**attempt
-        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 (jitter)
+        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311  # jitter only
 
 
 def _info(key: str, size_bytes: int, modified: datetime, etag: str | None) -> ObjectInfo:
