@@ -57,6 +57,8 @@ class RawHoldings:
     """By video."""
     notes: dict[str, ObjectInfo] = field(default_factory=dict)
     """The youngest marker or dead letter of each video."""
+    queued: set[str] = field(default_factory=set)
+    """Videos with a marker."""
     letters: dict[str, ObjectInfo] = field(default_factory=dict)
     """Dead letters by request."""
     leases: list[SeenLease] = field(default_factory=list)
@@ -82,6 +84,8 @@ async def list_raw(raw: Store) -> RawHoldings:
         else:
             if info.key.startswith(keys.FAILED):
                 holdings.letters[info.key.removeprefix(keys.FAILED)] = info
+            else:
+                holdings.queued.add(video_id)
             known = holdings.notes.get(video_id, info)
             holdings.notes[video_id] = max(known, info, key=lambda one: one.modified)
     holdings.leases = highest_generations(leases)

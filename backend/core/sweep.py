@@ -120,7 +120,8 @@ class _Sweeper:
                 continue
             if video.id in raw.sources:
                 await self._job(video, raw)
-            elif not video.runs and video.id not in raw.notes and video.id not in raw.leased_videos:
+            elif not video.runs and video.id not in raw.queued and video.id not in raw.leased_videos:
+                # a dead letter is no sign of life: it follows the outcome that it tells of
                 why, act = "a deleted video's record came back", partial(self._delete_ghost, video.id)
                 await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
         await self._entries(raw)

@@ -342,11 +342,14 @@ async def test_a_video_that_the_index_has_lost_is_entered_again(lab: Lab) -> Non
     await lab.assert_published_and_clean(job)
 
 
-async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab) -> None:
+@pytest.mark.parametrize("with_its_letter", [False, True])
+async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab, with_its_letter: bool) -> None:
     job = await lab.add_job()
     record = (await lab.video.get(keys.video_record(job.id))).body
     await delete_video(lab.buckets, job.id)
     await lab.video.put(keys.video_record(job.id), record)
+    if with_its_letter:
+        await lab.raw.put(keys.dead_letter(job.request), b"{}")
     lab.clock.advance(2 * HOUR)
 
     assert _found(await _sweep(lab)) == [(Kind.VIDEO, job.id)]
