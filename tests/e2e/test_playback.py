@@ -28,9 +28,12 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
         if request.method == "POST" and urlsplit(request.url).path == "/api/videos":
             uploads.append(time.monotonic())
 
-    loads: list[str] = []
+    loads: list[float] = []
     page.on("requestfinished", note_upload)
-    page.on("request", lambda one: loads.append(one.url) if one.url.endswith("/master.m3u8") else None)
+    page.on(
+        "request",
+        lambda one: loads.append(time.monotonic()) if one.url.endswith("/master.m3u8") else None,
+    )
     page.set_input_files("input[type=file]", clip)
     page.get_by_label(f"Title of {clip.name}").fill("Seen early")
     page.get_by_role("link", name="Watch", exact=True).click()
@@ -53,8 +56,9 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
     )
     visit.until(lambda: visit.position() > 29, 60)
     visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
-    # Once; once more only where a switch of quality met the playlists' end, which Shaka takes for the end.
-    assert len(loads) <= 2
+    # Nothing interrupts the viewer, but for one reload where a switch of quality met the playlists' end,
+    # which Shaka takes for the end. A load that fails before there is a picture is repeated unseen.
+    assert len([load for load in loads if load > first_frame]) <= 1, (loads, first_frame)
     assert page.get_by_role("region", name="Encoding progress").count() == 0
     assert page.get_by_role("heading", name="Seen early").is_visible()
 
