@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worker.devices import VideoDevice
+from worker.guards import GUARDS
 from worker.ladder import AAC_BPS, OPUS_BPS, EncodingPlan, Rung, VideoStream
-from worker.probe import GUARDS, MediaInfo
+from worker.probe import MediaInfo
 
 WEBM_NAME = "download.webm"
 POSTER_NAME = "poster.jpg"

