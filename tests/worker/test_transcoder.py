@@ -161,10 +161,10 @@ async def test_what_is_no_video_is_refused_with_a_sentence(
 
 
 async def test_a_picture_that_cannot_be_decoded_is_refused_at_once(lab: MediaLab, tmp_path: Path) -> None:
-    source = tmp_path / "zeroed.mkv"
-    ffmpeg(*picture(seconds=1), *H264, str(source))
+    source = tmp_path / "zeroed.mp4"
+    ffmpeg(*picture(seconds=1), *H264, "-movflags", "+faststart", str(source))
     whole = source.read_bytes()
-    frames = whole.index(bytes.fromhex("1f43b675"))
+    frames = whole.index(b"mdat") + 4
     source.write_bytes(whole[:frames] + bytes(len(whole) - frames))
 
     with pytest.raises(SourceRejected, match="h264") as refusal:
