@@ -23,7 +23,7 @@ MASTER_PLAYLIST = "hls/master.m3u8"
 DASH_MANIFEST = "dash/manifest.mpd"
 DOWNLOAD = "download.webm"
 POSTER = "poster.jpg"
-STORYBOARD = "storyboard.vtt"
+STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
 
 
@@ -91,6 +91,19 @@ def video_record(video_id: str) -> str:
 
 def status(video_id: str) -> str:
     return f"{VIDEOS}{video_id}/status.json"
+
+
+def captions_of(video_id: str) -> str:
+    """Where the captions are that people upload: outside of any run, so that all runs share them."""
+    return f"{VIDEOS}{video_id}/{CAPTIONS}"
+
+
+def captions(video_id: str, language: str) -> str:
+    return f"{captions_of(video_id)}{language}.vtt"
+
+
+def captions_record(video_id: str, language: str) -> str:
+    return f"{captions_of(video_id)}{language}.json"
 
 
 def results_of(video_id: str) -> str:
@@ -198,9 +211,30 @@ def parse_asset_path(path: str) -> str:
     return path
 
 
+def captions_path(language: str) -> str:
+    """Return the path that uploaded captions are played by; a run's own begin with their number."""
+    return f"{CAPTIONS}{language}.vtt"
+
+
+def captions_playlist_path(path: str) -> str:
+    """Return the path of the HLS playlist of the captions at `path`."""
+    return f"{path.removesuffix('.vtt')}.m3u8"
+
+
+def playable_object(video_id: str, prefix: str, path: str) -> str:
+    """Return the key of what a player asks for: captions that were uploaded, else an output below `prefix`.
+
+    Raises:
+        BadRequest: the path can name neither.
+    """
+    uploaded = _UPLOADED_CAPTIONS.fullmatch(parse_asset_path(path))
+    return captions(video_id, uploaded["language"]) if uploaded else prefix + path
+
+
 _REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
 _RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_UPLOADED_CAPTIONS = re.compile(rf"{CAPTIONS}(?P<language>[A-Za-z][A-Za-z0-9-]*)\.vtt")

@@ -16,6 +16,8 @@ from backend.core.errors import StoreError
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
 Title = Annotated[str, Field(max_length=300)]
+MAX_LABEL_LENGTH = 100
+"""Of captions, in characters."""
 
 
 def _new_nonce() -> str:
@@ -151,6 +153,15 @@ class Rendition(Part):
     bitrate_bps: int | None = None
 
 
+class CaptionTrack(Part):
+    """Text subtitles of the source, extracted to one WebVTT file."""
+
+    path: str = Field(description="relative to the run's prefix: captions/<n>-<language>.vtt")
+    language: str = Field(default="und", description="BCP 47")
+    label: str | None = Field(default=None, description="what the source calls the track")
+    forced: bool = Field(default=False, description="only for what is foreign to the audio's own language")
+
+
 class Outputs(Record):
     """`videos/<id>/results/<request>`, create-only: the run that won and every object that it published."""
 
@@ -164,6 +175,7 @@ class Outputs(Record):
     qualities: tuple[str, ...]
     renditions: tuple[Rendition, ...]
     objects: tuple[OutputObject, ...]
+    captions: tuple[CaptionTrack, ...] = ()
     encoder: str
     attempt: int = 1
     nonce: str = Field(default_factory=_new_nonce)
@@ -224,6 +236,7 @@ class Status(Record):
     qualities: tuple[str, ...] = ()
     renditions: tuple[Rendition, ...] = ()
     duration_seconds: float | None = None
+    captions: tuple[CaptionTrack, ...] = ()
     playable: bool = False
     encoder: str | None = None
     attempt: int = 0
@@ -269,6 +282,15 @@ class DeadLetter(Record):
     attempts: int
     failed_at: AwareDatetime
     nonce: str = Field(default_factory=_new_nonce)
+
+
+class Captions(Record):
+    """`videos/<id>/captions/<language>.json`: captions that somebody uploaded. Their text lies next to it."""
+
+    language: str
+    label: str | None = Field(default=None, max_length=MAX_LABEL_LENGTH)
+    size_bytes: int = Field(ge=0)
+    uploaded_at: AwareDatetime
 
 
 class Swept(Record):

@@ -18,6 +18,7 @@ def complete_status(outputs: Outputs) -> Status:
         qualities=outputs.qualities,
         renditions=outputs.renditions,
         duration_seconds=outputs.duration_seconds,
+        captions=outputs.captions,
         playable=True,
         encoder=outputs.encoder,
         attempt=outputs.attempt,

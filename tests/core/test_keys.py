@@ -123,3 +123,28 @@ def test_an_accepted_path_stays_below_its_prefix(path: str) -> None:
         return
     assert all(segment and not segment.startswith(".") for segment in accepted.split("/"))
     assert len(accepted) <= 200
+
+
+def test_a_player_is_led_to_uploaded_captions_and_else_to_the_run() -> None:
+    run = keys.run_prefix(VIDEO, "r0-0-abc")
+
+    def found(path: str) -> str:
+        return keys.playable_object(VIDEO, run, path)
+
+    assert found(keys.captions_path("pt-BR")) == keys.captions(VIDEO, "pt-BR")
+    assert found("captions/0-pt-BR.vtt") == f"{run}captions/0-pt-BR.vtt"
+    assert found("hls/master.m3u8") == f"{run}hls/master.m3u8"
+
+
+@pytest.mark.parametrize(
+    "path", ["captions/../video.json", "captions//en.vtt", "../captions/en.vtt", "captions/.vtt"]
+)
+def test_a_player_is_led_nowhere_else(path: str) -> None:
+    with pytest.raises(BadRequest):
+        keys.playable_object(VIDEO, keys.run_prefix(VIDEO, "r0-0-abc"), path)
+
+
+@pytest.mark.parametrize("path", ["captions/en.json", "video.json", "status.json", "captions/a/en.vtt"])
+def test_a_player_finds_no_record_of_the_video(path: str) -> None:
+    run = keys.run_prefix(VIDEO, "r0-0-abc")
+    assert keys.playable_object(VIDEO, run, path) == run + path
