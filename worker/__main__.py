@@ -23,7 +23,7 @@ from backend.core.settings import WorkerSettings, load
 from backend.core.store import Buckets
 from backend.core.sweep import SweepRules
 from worker.admission import admit
-from worker.encoders import choose_device
+from worker.encoders import choose_encoders
 from worker.job import JobRunner
 from worker.lookout import Lookout
 from worker.loop import work
@@ -60,7 +60,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     tools = find_tools(settings)
-    device = await choose_device(
+    encoders = await choose_encoders(
         tools, settings.video_server_encoder, settings.rendition_codecs, settings.video_vaapi_device
     )
     work_dir = settings.work_dir or Path(tempfile.gettempdir())
@@ -84,7 +84,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(lasting, tools, EncodingProfile.of(settings, device), work_dir),
+            pipeline=Transcoder(lasting, tools, EncodingProfile.of(settings, encoders), work_dir),
             video=lasting.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,

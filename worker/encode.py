@@ -6,7 +6,7 @@ ffmpeg runs inside the attempt's directory, so all file names here are plain wor
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.devices import VideoDevice
+from worker.devices import Encoders, keyframe_arguments
 from worker.guards import GUARDS
 from worker.ladder import AAC_BPS, OPUS_BPS, EncodingPlan, Rung, VideoStream
 from worker.probe import MediaInfo
@@ -18,6 +18,8 @@ POSTER_AT = 0.1
 POSTER_CANDIDATES = 24
 POSTER_SIDE = 720
 FRAGMENT_MICROSECONDS = 1_000_000
+_HOST = "host-"
+"""Marks the port of a picture that is still to be brought to the device that encodes it."""
 AUDIO_RATE_HZ = 48_000
 """The one rate that AAC, Opus and every player share."""
 
@@ -30,10 +32,10 @@ def pipe_name(rendition: str) -> str:
 
 
 def encoder_arguments(
-    ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, device: VideoDevice
+    ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, encoders: Encoders
 ) -> Sequence[str]:
     """Return argv. `url` is the loopback source; outputs are `pipe_name`s, the WebM and the poster."""
-    outputs = [_video_output(plan, stream, segment_seconds, device) for stream in plan.video]
+    outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
     if plan.has_audio:
         outputs.append(("-map", "[aac]", *_aac(), *_fragmented(), pipe_name("aac")))
     if not plan.video:
@@ -45,15 +47,15 @@ def encoder_arguments(
         *("-hide_banner", "-nostdin", "-v", "error", "-y"),
         # machine-readable progress on stdout, twice a second
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
-        *device.options,
+        *encoders.options,
         *GUARDS,
         *("-i", url),
-        *("-filter_complex", filter_graph(plan, media, device)),
+        *("-filter_complex", filter_graph(plan, media, encoders)),
         *(word for output in outputs for word in output),
     )
 
 
-def filter_graph(plan: EncodingPlan, media: MediaInfo, device: VideoDevice) -> str:
+def filter_graph(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> str:
     """Return the one graph that feeds every output. ffmpeg turns rotated pictures itself, before it."""
     chains: list[str] = []
     if media.video is not None and plan.fps is not None:
@@ -66,7 +68,7 @@ def filter_graph(plan: EncodingPlan, media: MediaInfo, device: VideoDevice) -> s
             f"[0:{media.video_index}]{deinterlace}fps=fps={plan.fps}:start_time=0,"
             f"split={len(rungs) + 1}{ports}[sposter]"
         )
-        chains += [_rung_chain(plan, rung, device) for rung in rungs]
+        chains += [_rung_chain(plan, rung, encoders) for rung in rungs]
         chains.append(_poster_chain(rungs[-1], media.video.duration_seconds or media.duration_seconds))
     if media.audio is not None:
         # gaps are filled with silence, and audio that ends early goes on as silence to the end of the picture
@@ -78,14 +80,16 @@ def filter_graph(plan: EncodingPlan, media: MediaInfo, device: VideoDevice) -> s
     return ";".join(chains)
 
 
-def _rung_chain(plan: EncodingPlan, rung: Rung, device: VideoDevice) -> str:
+def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
     streams = [stream for stream in plan.video if stream.rung == rung]
-    ports = "".join(f"[{stream.name}]" for stream in streams)
+    uploads = {stream.name: upload for stream in streams if (upload := encoders.of(stream.codec).upload)}
+    ports = "".join(f"[{_HOST * (stream.name in uploads)}{stream.name}]" for stream in streams)
     # scaled once per rung, whatever the number of codecs; 8 bit 4:2:0 is what every player decodes
-    return (
-        f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,{device.upload},"
+    scaled = (
+        f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p,"
         f"split={len(streams)}{ports}"
     )
+    return ";".join((scaled, *(f"[{_HOST}{name}]{upload}[{name}]" for name, upload in uploads.items())))
 
 
 def _poster_chain(top: Rung, duration_seconds: float | None) -> str:
@@ -102,9 +106,12 @@ def _poster_chain(top: Rung, duration_seconds: float | None) -> str:
 
 
 def _video_output(
-    plan: EncodingPlan, stream: VideoStream, segment_seconds: float, device: VideoDevice
+    plan: EncodingPlan, stream: VideoStream, segment_seconds: float, encoders: Encoders
 ) -> tuple[str, ...]:
-    video = ("-map", f"[{stream.name}]", *_video_codec(stream, device), *_keyframes(segment_seconds))
+    quality = encoders.of(stream.codec).arguments(
+        crf=stream.crf, preset=stream.preset, max_bps=stream.max_bps
+    )
+    video = ("-map", f"[{stream.name}]", *keyframe_arguments(segment_seconds), *quality)
     if stream is not plan.webm_video:
         return (*video, *_fragmented(), pipe_name(stream.name))
     audio = ("-map", "[opus]", *_opus()) if plan.has_audio else ()
@@ -114,27 +121,6 @@ def _video_output(
     targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:cues_to_front=1]{WEBM_NAME}"
     # tee cannot ask the encoder for the headers that both files need at their start
     return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
-
-
-def _video_codec(stream: VideoStream, device: VideoDevice) -> tuple[str, ...]:
-    if device.encoder != "software":
-        return device.codec_arguments(stream.codec, stream.max_bps)
-    # capped CRF: constant quality, few bits for easy content, and no peak that starves a player's buffer
-    quality = ("-crf", str(stream.crf), "-maxrate", str(stream.max_bps), "-bufsize", str(2 * stream.max_bps))
-    if stream.codec == "av1":
-        return ("-c:v", "libsvtav1", "-preset", str(stream.preset), *quality)
-    return ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", *quality)
-
-
-def _keyframes(segment_seconds: float) -> tuple[str, ...]:
-    return (
-        # at the same instants in every rung and codec, so that players can switch at any segment
-        *("-force_key_frames", f"expr:gte(t,n_forced*{segment_seconds:g})"),
-        # and nowhere else: neither by a maximum distance nor by scene cuts
-        *("-g", "100000", "-sc_threshold", "0"),
-        # a segment must decode without the one before
-        *("-flags", "+cgop"),
-    )
 
 
 def _aac() -> tuple[str, ...]:

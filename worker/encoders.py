@@ -1,69 +1,256 @@
-"""Which video encoder this machine really has: a one-second trial encode for each candidate, at start.
+"""Which video encoders this machine really has: a trial encode of each candidate, at start.
 
-That a build lists an encoder says nothing about the driver or the device; only encoding does.
+That a build lists an encoder says nothing about the driver or the device; only encoding does. And one that
+encodes may still put its keyframes where it likes: the ladder relies on them coming where they are asked for.
 """
 
+import asyncio
+import re
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, Encoder
-from worker.devices import SOFTWARE, VideoDevice
+from worker.devices import Encoders, VideoEncoder, candidates, keyframe_arguments
 from worker.process import ProcessTimedOut, run
 from worker.tools import Tools
 
 log = structlog.get_logger(__name__)
 
-TRIAL_TIMEOUT_SECONDS = 20
-HARDWARE: tuple[Encoder, ...] = ("nvenc", "qsv", "vaapi", "videotoolbox")
+WEBM_CODEC: Codec = "av1"
+"""The WebM is AV1 whatever RENDITION_CODECS says."""
+TRIAL_TIMEOUT_SECONDS = 30
+TRIAL_FRAMES = 30
+TRIAL_FPS = 30
+TRIAL_SEGMENT_SECONDS = 0.4
+TRIAL_KEYFRAMES = (0, 12, 24)
+"""The frames at which segments of that length begin."""
+TRIAL_PRESETS: dict[Codec, int] = {"av1": 10, "h264": 2}
+TRIAL_CRF = 35
+TRIAL_BPS = 1_000_000
 
 
-async def choose_device(
-    tools: Tools, wanted: Encoder, codecs: Sequence[Codec], vaapi_device: Path
-) -> VideoDevice:
-    """Return what to encode on: the wanted one, or for `auto` the first hardware that passes its trial.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an encoder is of no use here, and what to do about it."""
+
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    encoder: VideoEncoder
+    seconds: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """What ffmpeg writes when an encoder fails, and what that means."""
+
+    pattern: str
+    reason: str
+    advice: str
+
+
+def codecs_needed(rendition_codecs: Sequence[Codec]) -> tuple[Codec, ...]:
+    return tuple(dict.fromkeys((*rendition_codecs, WEBM_CODEC)))
+
+
+async def choose_encoders(
+    tools: Tools, wanted: Encoder, rendition_codecs: Sequence[Codec], render_node: Path
+) -> Encoders:
+    """Return what to encode with: for each codec by itself the first that passes its trial.
 
     Raises:
-        ConfigurationError: an encoder that was named explicitly fails its trial.
+        ConfigurationError: no encoder of a codec works, or not the one that was named for RENDITION_CODECS.
     """
-    if wanted == "software":
-        return SOFTWARE
-    for candidate in HARDWARE if wanted == "auto" else (wanted,):
-        device = VideoDevice(candidate, vaapi_device)
-        failed = [codec for codec in codecs if not await encodes(tools, device, codec)]
-        if not failed:
-            log.info("encoder_chosen", encoder=candidate)
-            return device
-        if wanted != "auto":
-            raise ConfigurationError(
-                f"VIDEO_SERVER_ENCODER: {wanted} cannot encode {', '.join(failed)} here; use auto or software"
-            )
-    log.info("encoder_chosen", encoder=SOFTWARE.encoder)
-    return SOFTWARE
+    codecs = codecs_needed(rendition_codecs)
+    chosen = await asyncio.gather(
+        *(
+            _first_working(tools, codec, eligible(wanted, codec, rendition_codecs, render_node))
+            for codec in codecs
+        )
+    )
+    encoders = Encoders(tuple(chosen))
+    if encoders.use_hardware:
+        encoders = Encoders(encoders.chosen, await _in_software(tools, codecs, render_node))
+    log.info(
+        "encoders_chosen",
+        encoders=[encoder.name for encoder in encoders.chosen],
+        fallback=encoders.fallback is not None,
+    )
+    return encoders
 
 
-async def encodes(tools: Tools, device: VideoDevice, codec: Codec) -> bool:
-    """Say whether a second of video can be encoded there."""
+def eligible(
+    wanted: Encoder, codec: Codec, rendition_codecs: Sequence[Codec], render_node: Path
+) -> tuple[VideoEncoder, ...]:
+    """Return the candidates that the setting VIDEO_SERVER_ENCODER leaves, the one to prefer first."""
+    every = candidates(codec, render_node)
+    if wanted == "auto":
+        return every
+    named = tuple(encoder for encoder in every if encoder.family == wanted)
+    # the name is about the ladder: a WebM besides it is better made in software than not at all
+    return named if codec in rendition_codecs else (*named, *(one for one in every if not one.is_hardware))
+
+
+async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
+    """Encode a second of video, and look where its keyframes are."""
+    started = time.monotonic()
     try:
-        done = await run(trial_arguments(tools.ffmpeg, device, codec), timeout_seconds=TRIAL_TIMEOUT_SECONDS)
+        done = await run(trial_arguments(tools.ffmpeg, encoder), timeout_seconds=TRIAL_TIMEOUT_SECONDS)
     except ProcessTimedOut:
-        return False
-    return done.exit_code == 0
+        failure: Failure | None = Failure(
+            f"no end after {TRIAL_TIMEOUT_SECONDS} s", "Its driver hangs: restart the machine or mend it."
+        )
+    except OSError as error:
+        failure = Failure(f"{tools.ffmpeg} does not run: {error}", "Set FFMPEG to a working binary.")
+    else:
+        if done.exit_code:
+            failure = explain(encoder, done.stderr, done.exit_code)
+        else:
+            failure = _misplaced_keyframes(done.stdout.decode(errors="replace"))
+    return Trial(encoder, time.monotonic() - started, failure)
 
 
-def trial_arguments(ffmpeg: Path, device: VideoDevice, codec: Codec) -> tuple[str, ...]:
+def trial_arguments(ffmpeg: Path, encoder: VideoEncoder) -> tuple[str, ...]:
+    # larger than the smallest picture that some drivers refuse
+    picture = f"testsrc2=size=640x360:rate={TRIAL_FPS}:duration={TRIAL_FRAMES / TRIAL_FPS:g}"
     return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error", *device.options),
-        # larger than the smallest picture that some drivers refuse
-        *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30:duration=1"),
-        *("-vf", device.upload),
-        *(*_codec_arguments(device, codec), "-f", "null", "-"),
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error", *encoder.options),
+        *("-f", "lavfi", "-i", picture),
+        *("-vf", ",".join(filter(None, ("format=yuv420p", encoder.upload)))),
+        *keyframe_arguments(TRIAL_SEGMENT_SECONDS),
+        *encoder.arguments(crf=TRIAL_CRF, preset=TRIAL_PRESETS[encoder.codec], max_bps=TRIAL_BPS),
+        # what MP4 asks for; framecrc prints each packet's time and flags
+        *("-flags", "+cgop+global_header", "-f", "framecrc", "-"),
     )
 
 
-def _codec_arguments(device: VideoDevice, codec: Codec) -> tuple[str, ...]:
-    if device.encoder != "software":
-        return device.codec_arguments(codec, 1_000_000)
-    return ("-c:v", "libsvtav1", "-preset", "12") if codec == "av1" else ("-c:v", "libx264")
+def explain(encoder: VideoEncoder, stderr: str, exit_code: int) -> Failure:
+    """Turn what ffmpeg wrote into one line, and one of advice."""
+    for sign in _SIGNS:
+        if re.search(sign.pattern, stderr):
+            return Failure(sign.reason.format(encoder=encoder), sign.advice)
+    first = next((line for line in stderr.splitlines() if line.strip()), f"ffmpeg ended with {exit_code}")
+    return Failure(re.sub(r"^(\[[^\]]*\] *)+", "", first)[:200], "Look up this message of ffmpeg.")
+
+
+async def _first_working(tools: Tools, codec: Codec, among: Sequence[VideoEncoder]) -> VideoEncoder:
+    """Raises: ConfigurationError: none works."""
+    trials = []
+    for encoder in among:
+        trial = await try_out(tools, encoder)
+        if trial.failure is None:
+            return encoder
+        trials.append(trial)
+    raise ConfigurationError(_none_works(codec, trials))
+
+
+def _none_works(codec: Codec, trials: Sequence[Trial]) -> str:
+    tried = "; ".join(f"{trial.encoder.name}: {trial.failure.reason}" for trial in trials if trial.failure)
+    return (
+        f"no encoder for {codec} works here ({tried}); `vodbucket encoders` shows what does, "
+        f"VIDEO_SERVER_ENCODER and RENDITION_CODECS choose"
+    )
+
+
+async def _in_software(tools: Tools, codecs: Sequence[Codec], render_node: Path) -> Encoders | None:
+    """Return what takes the place of hardware that fails in the middle of a job, None where nothing can."""
+    try:
+        chosen = await asyncio.gather(
+            *(
+                _first_working(tools, codec, eligible("software", codec, codecs, render_node))
+                for codec in codecs
+            )
+        )
+    except ConfigurationError as error:
+        log.warning("no_fallback", error=error.message)
+        return None
+    return Encoders(tuple(chosen))
+
+
+def _misplaced_keyframes(framecrc: str) -> Failure | None:
+    found = _keyframes(framecrc)
+    if found == TRIAL_KEYFRAMES:
+        return None
+    asked = ", ".join(map(str, TRIAL_KEYFRAMES))
+    came = ", ".join(map(str, found)) or "none"
+    return Failure(
+        f"keyframes asked for at frames {asked}; came: {came}",
+        "Segments could not be cut where they must be: update the driver, or use another encoder.",
+    )
+
+
+def _keyframes(framecrc: str) -> tuple[int, ...]:
+    """Return the times of the packets that are keyframes, in frames.
+
+    A line is `stream, dts, pts, duration, size, crc`, then `F=0x<flags>` unless it is a keyframe and no more.
+    """
+    instants = []
+    for line in framecrc.splitlines():
+        if line.startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split(",")]
+        flags = next((field[2:] for field in fields[6:] if field.startswith("F=")), hex(_KEY))
+        if int(flags, 16) & _KEY:
+            instants.append(int(fields[2]))
+    return tuple(sorted(instants))
+
+
+_KEY = 1
+_SOFTWARE_ADVICE = "None is needed: another encoder takes its place."
+_SIGNS = (
+    _Sign("Unknown encoder '.*_videotoolbox'", "this ffmpeg is not built for macOS", _SOFTWARE_ADVICE),
+    _Sign(
+        "Unknown encoder",
+        "this ffmpeg is built without {encoder.name}",
+        "Set FFMPEG to a build that has it, if you want it.",
+    ),
+    _Sign(
+        "Cannot load libcuda",
+        "there is no NVIDIA driver",
+        "Install it, if there is such a GPU; a container needs --gpus and the capability `video`.",
+    ),
+    _Sign(
+        "Cannot load libnvidia-encode",
+        "the NVIDIA driver lacks its encoder library",
+        "Install libnvidia-encode; in a container, add `video` to NVIDIA_DRIVER_CAPABILITIES.",
+    ),
+    _Sign(
+        "required nvenc API version",
+        "the NVIDIA driver is too old for this ffmpeg",
+        "Update the driver, or set FFMPEG to an older build.",
+    ),
+    _Sign(
+        "OpenEncodeSessionEx failed: out of memory",
+        "the GPU has no encode session left",
+        "Run fewer encodes on it at a time, or set VIDEO_SERVER_ENCODER=software.",
+    ),
+    _Sign(
+        "Codec not supported|No capable devices|unsupported device|No usable encoding (profile|entrypoint)",
+        "the GPU does not encode {encoder.codec}",
+        _SOFTWARE_ADVICE,
+    ),
+    _Sign(
+        "No VA display found",
+        "{encoder.render_node} cannot be opened",
+        "Set VIDEO_VAAPI_DEVICE to the GPU's render node (see /dev/dri), and put the worker into its group.",
+    ),
+    _Sign(
+        "Failed to initialise VAAPI",
+        "{encoder.render_node} has no VA-API driver",
+        "Install the GPU's driver for VA-API (mesa-va-drivers or intel-media-va-driver).",
+    ),
+    _Sign(
+        "MFX session",
+        "there is no Quick Sync on {encoder.render_node}",
+        "Install Intel's runtime (libmfx-gen1.2), if there is such a GPU.",
+    ),
+)

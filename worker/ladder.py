@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from backend.core.records import Rendition, TranscodeOptions
 from backend.core.settings import Codec
+from worker.devices import X264_PRESETS
 from worker.probe import MediaInfo, VideoInfo
 
 RUNGS = (360, 720, 1080)
@@ -19,6 +20,7 @@ MIN_SIDE = 16
 DEFAULT_AV1_PRESET = 10
 DEFAULT_AV1_CRF = 35
 H264_CRF = 23
+H264_PRESET = X264_PRESETS.index("veryfast")
 AAC_BPS = 128_000
 OPUS_BPS = 96_000
 
@@ -155,8 +157,7 @@ def frame_rate(video: VideoInfo) -> Fraction:
 def _stream(
     codec: Codec, rung: Rung, fps: Fraction, options: TranscodeOptions, *, packaged: bool = True
 ) -> VideoStream:
-    crf = H264_CRF
-    preset = 0
+    crf, preset = H264_CRF, H264_PRESET
     if codec == "av1":
         crf = DEFAULT_AV1_CRF if options.crf is None else options.crf
         preset = DEFAULT_AV1_PRESET if options.cpu_used is None else options.cpu_used

@@ -19,7 +19,7 @@ from backend.core.records import Job, OutputObject, Rendition, Stage
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
-from worker.devices import SOFTWARE, VideoDevice
+from worker.devices import SOFTWARE, Encoders
 from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
 from worker.faults import Faults
 from worker.guards import MAX_DURATION_SECONDS
@@ -54,17 +54,17 @@ class EncodingProfile:
     segment_seconds: float = 4.0
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
-    device: VideoDevice = SOFTWARE
+    encoders: Encoders = SOFTWARE
 
     @classmethod
-    def of(cls, settings: WorkerSettings, device: VideoDevice = SOFTWARE) -> Self:
-        """`device` comes from `worker.encoders.choose_device`."""
+    def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
+        """`encoders` come from `worker.encoders.choose_encoders`."""
         return cls(
             settings.rendition_codecs,
             settings.segment_seconds,
             settings.stall_seconds,
             settings.store_patience_seconds,
-            device,
+            encoders,
         )
 
 
@@ -163,7 +163,7 @@ class _Attempt:
         for name in plan.names:
             os.mkfifo(self._directory / pipe_name(name), 0o600)
         segment = self._profile.segment_seconds
-        encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.device)
+        encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
@@ -228,7 +228,9 @@ class _Attempt:
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
         duration = media.duration_seconds or 0.0
-        return Transcoded(duration, plan.qualities, plan.renditions, objects, self._profile.device.encoder)
+        return Transcoded(
+            duration, plan.qualities, plan.renditions, objects, self._profile.encoders.description
+        )
 
     async def _chunks(self, path: Path) -> AsyncIterator[bytes]:
         with path.open("rb") as file:
@@ -273,7 +275,7 @@ class _Attempt:
                 duration_seconds=media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
-                encoder=self._profile.device.encoder,
+                encoder=self._profile.encoders.description,
             )
         )
 

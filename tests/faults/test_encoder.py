@@ -124,7 +124,10 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
     expected="given up as `worker_crashed` after MAX_ATTEMPTS, source kept; the next job is done",
 )
 def test_a_job_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
-    ffmpeg = _script(tmp_path / "ffmpeg", "kill -9 $PPID")
+    ffmpeg = _script(
+        tmp_path / "ffmpeg",
+        f'case "$*" in *-progress*) kill -9 $PPID ;; *) exec {find_tools(WorkerSettings()).ffmpeg} "$@" ;; esac',
+    )
     settings = {"LEASE_SECONDS": "3", "MAX_ATTEMPTS": "2", **SOFTWARE}
     product.start_api()
     poison = product.upload(short_clip)

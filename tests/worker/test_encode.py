@@ -4,7 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from backend.core.records import TranscodeOptions
-from worker.devices import SOFTWARE, VideoDevice
+from worker.devices import SOFTWARE, X264, Encoders, VideoEncoder
 from worker.encode import encoder_arguments, filter_graph
 from worker.ladder import EncodingPlan, plan_encoding
 from worker.package import packager_arguments
@@ -18,14 +18,15 @@ MEDIA = MediaInfo(
     0,
 )
 URL = "http://127.0.0.1:1/secret/source"
+NODE = Path("/dev/dri/renderD128")
 
 
 def plan() -> EncodingPlan:
     return plan_encoding(MEDIA, ("av1", "h264"), TranscodeOptions(crf=28, cpu_used=4))
 
 
-def arguments(device: VideoDevice = SOFTWARE) -> list[str]:
-    return list(encoder_arguments(Path("ffmpeg"), plan(), MEDIA, URL, 4.0, device))
+def arguments(encoders: Encoders = SOFTWARE) -> list[str]:
+    return list(encoder_arguments(Path("ffmpeg"), plan(), MEDIA, URL, 4.0, encoders))
 
 
 def test_the_guards_stand_before_the_source() -> None:
@@ -73,12 +74,36 @@ def test_the_poster_is_looked_for_in_the_picture_and_its_first_frame_always_coun
     assert "select=gte(t\\,0.200)+eq(n\\,0)," in graph
 
 
+VAAPI_AV1 = VideoEncoder("av1", "vaapi", "av1_vaapi", NODE)
+
+
 def test_hardware_takes_the_place_of_every_software_encoder() -> None:
-    argv = arguments(VideoDevice("vaapi", Path("/dev/dri/renderD128")))
+    argv = arguments(Encoders((VAAPI_AV1, VideoEncoder("h264", "vaapi", "h264_vaapi", NODE))))
 
     assert argv.count("h264_vaapi") == argv.count("av1_vaapi") == 3
     assert not {"libsvtav1", "libx264"} & set(argv)
+    assert argv.count("-vaapi_device") == 1
     assert argv.index("-vaapi_device") < argv.index("-i")
+
+
+def test_one_codec_may_be_encoded_in_hardware_and_the_other_in_software() -> None:
+    encoders = Encoders((VAAPI_AV1, X264))
+
+    argv, graph = arguments(encoders), filter_graph(plan(), MEDIA, encoders)
+
+    assert argv.count("av1_vaapi") == argv.count("libx264") == 3
+    assert graph.count("hwupload") == graph.count("]format=nv12,hwupload[av1-") == 3
+    assert graph.count("[h264-720p]") == 1
+    assert encoders.description == "av1 vaapi, h264 software"
+
+
+def test_quick_sync_is_told_of_an_endless_distance_between_keyframes_in_16_bits() -> None:
+    qsv = Encoders(tuple(VideoEncoder(codec, "qsv", f"{codec}_qsv", NODE) for codec in ("av1", "h264")))
+
+    argv = arguments(qsv)
+
+    distances = [argv[at + 1] for at, word in enumerate(argv) if word == "-g"]
+    assert distances == ["100000", "65535"] * 6  # the last one counts
 
 
 def test_the_packager_shares_segments_between_hls_and_dash() -> None:

@@ -1,40 +1,125 @@
-"""Which encoder is chosen: trials are real encodes, here by stand-ins for ffmpeg that pass or fail."""
+"""Which encoders are chosen: trials are real encodes, where need be on a stand-in for a graphics card."""
 
 from pathlib import Path
 
 import pytest
 
 from backend.core.errors import ConfigurationError
+from tests.worker.graphics_card import tools_with_card
 from tests.worker.media_lab import TOOLS
-from worker.devices import SOFTWARE
-from worker.encoders import choose_device
+from worker import encoders as encoders_module
+from worker.devices import LIBAOM, SOFTWARE, SVT_AV1, X264, Encoders, VideoEncoder
+from worker.encoders import choose_encoders, explain, try_out
 from worker.tools import Tools
 
-DEVICE = Path("/dev/dri/renderD128")
+NODE = Path("/dev/dri/renderD128")
+H264_NVENC = VideoEncoder("h264", "nvenc", "h264_nvenc", NODE)
+AV1_NVENC = VideoEncoder("av1", "nvenc", "av1_nvenc", NODE)
 
 
-def ffmpeg_with(tmp_path: Path, *encoders: str) -> Tools:
-    """An ffmpeg that succeeds only when asked for one of these encoders."""
-    script = tmp_path / "ffmpeg"
-    cases = "|".join(encoders)
-    script.write_text(f'#!/bin/sh\nfor word; do case "$word" in {cases}) exit 0;; esac; done\nexit 1\n')
-    script.chmod(0o755)
-    return Tools(script, TOOLS.ffprobe, TOOLS.packager)
+async def test_without_a_graphics_card_auto_is_software() -> None:
+    assert await choose_encoders(TOOLS, "auto", ("av1", "h264"), NODE) == SOFTWARE
 
 
-async def test_the_bundled_ffmpeg_has_no_hardware_encoder_and_auto_falls_back_to_software() -> None:
-    assert await choose_device(TOOLS, "auto", ("av1", "h264"), DEVICE) == SOFTWARE
+async def test_each_codec_is_chosen_by_itself_and_software_stands_by(tmp_path: Path) -> None:
+    tools = tools_with_card(tmp_path, "h264_nvenc")
+
+    encoders = await choose_encoders(tools, "auto", ("av1", "h264"), NODE)
+
+    assert encoders.chosen == (SVT_AV1, H264_NVENC)
+    assert encoders.fallback == SOFTWARE
+    assert encoders.description == "av1 software, h264 nvenc"
 
 
-async def test_auto_takes_the_first_hardware_that_really_encodes_every_codec(tmp_path: Path) -> None:
-    tools = ffmpeg_with(tmp_path, "h264_nvenc", "av1_qsv", "h264_qsv")
+async def test_a_card_that_has_both_codecs_encodes_both(tmp_path: Path) -> None:
+    tools = tools_with_card(tmp_path, "h264_nvenc", "av1_nvenc")
 
-    assert (await choose_device(tools, "auto", ("av1", "h264"), DEVICE)).encoder == "qsv"
-    assert (await choose_device(tools, "auto", ("h264",), DEVICE)).encoder == "nvenc"
+    encoders = await choose_encoders(tools, "auto", ("av1", "h264"), NODE)
+
+    assert encoders.chosen == (AV1_NVENC, H264_NVENC)
+    assert encoders.description == "nvenc"
 
 
 async def test_a_named_encoder_that_fails_its_trial_stops_the_start(tmp_path: Path) -> None:
-    tools = ffmpeg_with(tmp_path, "h264_nvenc")
+    tools = tools_with_card(tmp_path, "h264_nvenc")
 
-    with pytest.raises(ConfigurationError, match="VIDEO_SERVER_ENCODER: nvenc cannot encode av1"):
-        await choose_device(tools, "nvenc", ("av1", "h264"), DEVICE)
+    with pytest.raises(ConfigurationError, match=r"no encoder for av1 works here \(av1_nvenc: the GPU does"):
+        await choose_encoders(tools, "nvenc", ("av1", "h264"), NODE)
+
+
+async def test_a_named_encoder_without_av1_serves_a_ladder_of_h264_and_the_webm_is_made_in_software(
+    tmp_path: Path,
+) -> None:
+    tools = tools_with_card(tmp_path, "h264_nvenc")
+
+    encoders = await choose_encoders(tools, "nvenc", ("h264",), NODE)
+
+    assert encoders.chosen == (H264_NVENC, SVT_AV1)
+
+
+async def test_software_is_taken_when_it_is_named_whatever_there_is(tmp_path: Path) -> None:
+    tools = tools_with_card(tmp_path, "h264_nvenc", "av1_nvenc")
+
+    assert await choose_encoders(tools, "software", ("h264", "av1"), NODE) == Encoders((X264, SVT_AV1))
+
+
+async def test_an_encoder_that_puts_its_keyframes_elsewhere_is_not_taken(tmp_path: Path) -> None:
+    tools = tools_with_card(tmp_path, "h264_nvenc", obeys_keyframes=False)
+
+    trial = await try_out(tools, H264_NVENC)
+
+    assert trial.failure is not None
+    assert trial.failure.reason == "keyframes asked for at frames 0, 12, 24; came: 0"
+
+
+async def test_libaom_stands_in_where_ffmpeg_has_no_svt_av1(tmp_path: Path) -> None:
+    tools = tools_with_card(tmp_path, without=["libsvtav1"])
+
+    assert (await choose_encoders(tools, "auto", ("av1",), NODE)).of("av1") == LIBAOM
+
+
+async def test_a_worker_does_not_start_without_any_encoder_of_a_codec(tmp_path: Path) -> None:
+    tools = tools_with_card(tmp_path, without=["libx264"])
+
+    with pytest.raises(ConfigurationError, match="libx264: this ffmpeg is built without libx264"):
+        await choose_encoders(tools, "auto", ("av1", "h264"), NODE)
+
+
+async def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders_module, "TRIAL_TIMEOUT_SECONDS", 0.2)
+    script = tmp_path / "ffmpeg"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.chmod(0o755)
+
+    trial = await try_out(Tools(script, TOOLS.ffprobe, TOOLS.packager), H264_NVENC)
+
+    assert trial.failure is not None
+    assert trial.failure.reason == "no end after 0.2 s"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("[av1_nvenc @ 0x5] Cannot load libcuda.so.1\n[vost#0:0] x", "there is no NVIDIA driver"),
+        (
+            "[h264_nvenc @ 0x5] Driver does not support the required nvenc API version. Required: 13.1",
+            "the NVIDIA driver is too old for this ffmpeg",
+        ),
+        (
+            "[h264_nvenc @ 0x5] OpenEncodeSessionEx failed: out of memory (10): (no details)",
+            "the GPU has no encode session left",
+        ),
+        (
+            "[h264_vaapi @ 0x5] No usable encoding entrypoint found",
+            "the GPU does not encode h264",
+        ),
+        ("[VAAPI @ 0x5] No VA display found for device x.", "/dev/dri/renderD128 cannot be opened"),
+        ("[enc @ 0x5] [sub @ 0x6] Something new\nand more", "Something new"),
+        ("", "ffmpeg ended with 7"),
+    ],
+)
+def test_what_ffmpeg_writes_becomes_a_reason_and_an_advice(stderr: str, reason: str) -> None:
+    failure = explain(H264_NVENC, stderr, 7)
+
+    assert failure.reason == reason
+    assert failure.advice

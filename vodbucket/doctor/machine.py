@@ -9,8 +9,8 @@ from pathlib import Path
 from backend.core.conformance import Check, Verdict
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, WorkerSettings
-from worker.devices import SOFTWARE, VideoDevice
-from worker.encoders import HARDWARE, encodes
+from worker.devices import candidates
+from worker.encoders import try_out
 from worker.process import ProcessTimedOut, run
 from worker.tools import Tools, find_tools
 
@@ -34,7 +34,7 @@ async def check_machine(settings: WorkerSettings) -> AsyncIterator[Check]:
         yield await _version("ffprobe", tools.ffprobe, "-version")
         yield await _version("packager", tools.packager, "--version")
         for codec in settings.rendition_codecs:
-            yield await _software(tools, codec)
+            yield await _software(tools, codec, settings)
         yield await _hardware(tools, settings)
     yield _room(settings.work_dir or Path(tempfile.gettempdir()))
 
@@ -50,10 +50,11 @@ async def _version(name: str, path: Path, argument: str) -> Check:
     return Check(name, Verdict.OK, found[0])
 
 
-async def _software(tools: Tools, codec: Codec) -> Check:
+async def _software(tools: Tools, codec: Codec, settings: WorkerSettings) -> Check:
     name = f"{codec} encoder"
-    if await encodes(tools, SOFTWARE, codec):
-        return Check(name, Verdict.OK, "a second of video was encoded in software")
+    for encoder in candidates(codec, settings.video_vaapi_device):
+        if not encoder.is_hardware and (await try_out(tools, encoder)).failure is None:
+            return Check(name, Verdict.OK, "a second of video was encoded in software")
     advice = "Use an ffmpeg with libsvtav1 and libx264, or leave the codec out of RENDITION_CODECS."
     return Check(name, Verdict.FAIL, "a second of video could not be encoded in software", advice)
 
@@ -61,18 +62,17 @@ async def _software(tools: Tools, codec: Codec) -> Check:
 async def _hardware(tools: Tools, settings: WorkerSettings) -> Check:
     """No hardware is no fault, unless the settings ask for it by name."""
     name = "hardware encoders"
+    working: dict[Codec, list[str]] = {}
+    for codec in settings.rendition_codecs:
+        hardware = [one for one in candidates(codec, settings.video_vaapi_device) if one.is_hardware]
+        working[codec] = [one.family for one in hardware if (await try_out(tools, one)).failure is None]
+    found = "; ".join(f"{codec}: {', '.join(families) or 'none'}" for codec, families in working.items())
     wanted = settings.video_server_encoder
-    working = []
-    for candidate in HARDWARE:
-        device = VideoDevice(candidate, settings.video_vaapi_device)
-        if all([await encodes(tools, device, codec) for codec in settings.rendition_codecs]):
-            working.append(candidate)
-    found = ", ".join(working) or "none"
-    codecs = " and ".join(settings.rendition_codecs)
-    if wanted in HARDWARE and wanted not in working:
-        advice = "Set VIDEO_SERVER_ENCODER to auto or software, or mend the driver."
-        return Check(name, Verdict.FAIL, f"{wanted} cannot encode {codecs} here; works: {found}", advice)
-    return Check(name, Verdict.INFO, f"{found} for {codecs}")
+    missing = [codec for codec, families in working.items() if wanted not in families]
+    if wanted not in {"auto", "software"} and missing:
+        advice = "Set VIDEO_SERVER_ENCODER to auto or software; `vodbucket encoders` says what is wrong."
+        return Check(name, Verdict.FAIL, f"{wanted} cannot encode {' and '.join(missing)} here", advice)
+    return Check(name, Verdict.INFO, found)
 
 
 def _room(work_dir: Path) -> Check:

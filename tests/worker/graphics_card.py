@@ -1,0 +1,80 @@
+"""A stand-in for a machine with an NVIDIA card: an ffmpeg that does in software what nvenc is asked for."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.worker.media_lab import TOOLS
+from worker.tools import Tools
+
+_FFMPEG = """\
+#!{python} -IS
+import os, subprocess, sys
+
+REAL, CARD, WITHOUT, BREAKS_AFTER, OBEYS = {real!r}, {card!r}, {without!r}, {breaks_after!r}, {obeys!r}
+IN_SOFTWARE = {{
+    "av1_nvenc": ["libsvtav1", "-preset", "12", "-crf", "40"],
+    "h264_nvenc": ["libx264", "-preset", "ultrafast", "-crf", "30"],
+}}
+
+def fail(*lines):
+    print(*lines, sep="\\n", file=sys.stderr)
+    sys.exit(1)
+
+argv, on_card, rated, words = [REAL], None, False, iter(sys.argv[1:])
+for word in words:
+    if word == "-map":
+        rated = False
+    if word in WITHOUT:
+        fail(f"[vost#0:0 @ 0x55] Unknown encoder '{{word}}'")
+    elif word.endswith("_nvenc"):
+        if word not in CARD:
+            fail(f"[{{word}} @ 0x55] Codec not supported", f"[{{word}} @ 0x55] No capable devices found")
+        on_card, rated = word, True
+        argv += IN_SOFTWARE[word]
+    elif rated and word in {{"-b:v", "-maxrate", "-bufsize", "-forced-idr"}}:
+        next(words)
+    elif word == "-force_key_frames" and not OBEYS:
+        next(words)
+    else:
+        argv.append(word)
+if on_card is None or BREAKS_AFTER is None or "-progress" not in argv:
+    os.execv(REAL, argv)
+# at the speed of a long video, so that it has begun to play before the card breaks
+argv[argv.index("-i"):0] = ["-readrate", "2"]
+encoding = subprocess.Popen(argv, stdout=subprocess.PIPE)
+for line in encoding.stdout:
+    sys.stdout.buffer.write(line)
+    sys.stdout.flush()
+    if line.startswith(b"frame=") and int(line[6:]) >= BREAKS_AFTER:
+        encoding.kill()
+        encoding.wait()
+        fail(f"[{{on_card}} @ 0x55] EncodePicture failed!: generic error (20)")
+sys.exit(encoding.wait())
+"""
+
+
+def tools_with_card(
+    directory: Path,
+    *card: str,
+    without: Sequence[str] = (),
+    breaks_after_frames: int | None = None,
+    obeys_keyframes: bool = True,
+) -> Tools:
+    """Return tools whose ffmpeg has these encoders of nvenc.
+
+    `without` are encoders that it is not built with. Once a job has `breaks_after_frames`, the card fails.
+    """
+    script = directory / "ffmpeg"
+    script.write_text(
+        _FFMPEG.format(
+            python=sys.executable,
+            real=str(TOOLS.ffmpeg),
+            card=card,
+            without=tuple(without),
+            breaks_after=breaks_after_frames,
+            obeys=obeys_keyframes,
+        )
+    )
+    script.chmod(0o755)
+    return Tools(script, TOOLS.ffprobe, TOOLS.packager)
