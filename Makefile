@@ -60,7 +60,7 @@ format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 faults: $(VENV)/.dev  ## run the fault report's rows and write its table (ROW=one of them)
 	$(PY) -m tests.faults $(ROW)
 
-bench: $(VENV)/.dev $(STORE_VENV)/.done  ## measure uploads against boto3, and the queue with 1, 8 and 32 workers
+bench: $(VENV)/.dev $(STORE_VENV)/.done $(FILM)  ## measure uploads, the queue, and the media pipeline against others
 	$(PY) -m bench
 
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/

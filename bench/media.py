@@ -1,0 +1,229 @@
+"""The media pipeline: a job of ours against bare ffmpeg, an ffmpeg for each rendition, and shaka-streamer.
+
+Everything is measured in one run, way after way and round after round, so that what else the machine does
+strikes all alike. Our job reads from and writes to a Ceph RGW on the same machine, as a worker does; the
+gateway's own CPU is not counted, but it takes from the wall clock. The others read a local file; bare ffmpeg
+writes to nowhere and so is the limit of what any pipeline around it can reach.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import imageio_ffmpeg  # type: ignore[import-untyped]  # the wheel carries no types
+
+from backend.core.records import Rendition
+from bench import shaka_streamer
+from bench.media_job import JobCost
+from bench.media_ways import FfmpegCommand, one_by_one, one_pass, parse_command
+from bench.table import print_table
+from bench.tree import Cost, run_tree
+from bench.vmaf import vmaf
+from tests.lab.clips import big_buck_bunny
+from tests.lab.rgw import rgw
+from tests.lab.server import StoreServer
+
+QUICK_SECONDS = 4
+LOOPS = 10
+"""Of the half minute: five minutes."""
+OURS = "a job of ours"
+BARE = "bare ffmpeg, one pass to null"
+ONE_BY_ONE = "one ffmpeg for each rendition to null"
+LIKE_PRESETS = f"shaka-streamer {shaka_streamer.VERSION}, our presets"
+AS_IT_SHIPS = f"shaka-streamer {shaka_streamer.VERSION}, as it ships"
+
+
+@dataclass(slots=True)
+class _Results:
+    """Of one clip; `jobs` and `costs` hold one entry a round."""
+
+    clip: Path
+    renditions: tuple[Rendition, ...] = ()
+    ours: Path = Path()
+    theirs: shaka_streamer.Streaming | None = None
+    jobs: list[JobCost] = field(default_factory=list)
+    costs: dict[str, list[Cost]] = field(default_factory=dict)
+
+    def add(self, way: str, cost: Cost) -> None:
+        self.costs.setdefault(way, []).append(cost)
+
+    def ratio(self, way: str, value: Callable[[Cost], float]) -> float:
+        """The median of the ratios to bare ffmpeg within each round."""
+        pairs = zip(self.costs[way], self.costs[BARE], strict=True)
+        return statistics.median(value(one) / value(bare) for one, bare in pairs)
+
+
+def bench_media(rounds: int, *, quick: bool) -> None:
+    """Print what each way takes for half a minute and for five, and how they look. `quick`: 4 s only."""
+    film = big_buck_bunny()
+    shaka_streamer.install()
+    with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
+        scratch = Path(directory)
+        if quick:
+            results = _measure(gateway.server, _cut(film, scratch), scratch / "quick", 1, as_it_ships=True)
+            _print_costs(f"{QUICK_SECONDS} s of 1080p24", results)
+            _print_looks(results, scratch)
+            return
+        short = _measure(gateway.server, film, scratch / "short", rounds, as_it_ships=True)
+        _print_costs("30 s of 1080p24", short)
+        _print_looks(short, scratch)
+        long = _measure(gateway.server, _loop(film, scratch), scratch / "long", 1, as_it_ships=False)
+        _print_costs("5 minutes of 1080p24", long)
+
+
+def _measure(server: StoreServer, clip: Path, directory: Path, rounds: int, *, as_it_ships: bool) -> _Results:
+    results = _Results(clip)
+    for number in range(rounds):
+        scratch = directory / str(number)
+        scratch.mkdir(parents=True)
+        log = scratch / "log"
+        command = _run_ours(results, server, scratch)
+        results.add(BARE, run_tree(one_pass(command, clip), log))
+        each = [run_tree(argv, log) for argv in one_by_one(command, results.renditions, clip)]
+        results.add(ONE_BY_ONE, _sum(each))
+        like = shaka_streamer.with_presets(
+            clip, results.renditions, scratch / "like", _presets(command), _rates(results)
+        )
+        results.theirs = like
+        results.add(LIKE_PRESETS, run_tree(like.argv, log, environment=like.environment))
+        if as_it_ships:
+            shipped = shaka_streamer.as_it_ships(clip, results.renditions, scratch / "shipped")
+            results.add(AS_IT_SHIPS, run_tree(shipped.argv, log))
+    return results
+
+
+def _run_ours(results: _Results, server: StoreServer, directory: Path) -> FfmpegCommand:
+    """Run our job and return the command line of its ffmpeg, as the kernel showed it."""
+    results.ours = directory / "ours"
+    results.ours.mkdir()
+    seen: list[FfmpegCommand] = []
+
+    def look(pid: int) -> None:
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if not seen and "-filter_complex" in argv:
+            seen.append(parse_command(argv))
+
+    store = (server.endpoint_url, server.access_key, server.secret_key)
+    argv: list[str | Path] = [sys.executable, "-m", "bench.media_job", *store, results.clip, results.ours]
+    # the worker itself is as important as any process; its encoders give way by themselves
+    tree = run_tree(argv, directory / "log", nice=False, look=look)
+    job = JobCost(**json.loads((results.ours / "cost.json").read_text()))
+    results.jobs.append(job)
+    results.add(OURS, replace(tree, wall_seconds=job.wall_seconds, cpu_seconds=job.cpu_seconds))
+    found = (Rendition.model_validate_json(path.read_text()) for path in results.ours.glob("*-*.json"))
+    audio = (results.ours / "aac.json").read_text()
+    by_size = sorted(found, key=lambda one: (one.codec, one.height or 0))
+    results.renditions = (*by_size, Rendition.model_validate_json(audio))
+    return seen[0]
+
+
+def _presets(command: FfmpegCommand) -> dict[str, str]:
+    """Return the presets of the largest rung, by codec: shaka-streamer has one for all."""
+    presets: dict[str, str] = {}
+    for output in command.outputs:
+        preset = output.value("-preset")
+        if preset is not None:
+            presets["av1" if output.value("-c:v") == "libsvtav1" else "h264"] = preset
+    return presets
+
+
+def _rates(results: _Results) -> dict[str, int]:
+    """Return the bits per second of our renditions, by name, so that shaka-streamer spends as many."""
+    seconds = _seconds(results.clip)
+    return {
+        one.name: round((results.ours / f"{one.name}.mp4").stat().st_size * 8 / seconds)
+        for one in results.renditions
+    }
+
+
+def _sum(costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        sum(cost.wall_seconds for cost in costs),
+        sum(cost.cpu_seconds for cost in costs),
+        max(cost.peak_mib for cost in costs),
+    )
+
+
+def _print_costs(title: str, results: _Results) -> None:
+    rows: list[Sequence[str]] = []
+    for way, costs in results.costs.items():
+        jobs = results.jobs if way == OURS else []
+        rows.append(
+            [
+                way,
+                f"{statistics.median(cost.wall_seconds for cost in costs):.1f}",
+                f"{results.ratio(way, lambda cost: cost.wall_seconds):.2f}",
+                f"{statistics.median(cost.cpu_seconds for cost in costs):.1f}",
+                f"{results.ratio(way, lambda cost: cost.cpu_seconds):.2f}",
+                f"{max(cost.peak_mib for cost in costs):.0f}",
+                f"{max(job.read_bytes / job.source_bytes for job in jobs):.3f}" if jobs else "-",
+                f"{statistics.median(job.first_playable_seconds for job in jobs):.1f}" if jobs else "-",
+            ]
+        )
+    print_table(
+        f"{title}, {len(results.jobs)} rounds (medians)",
+        [
+            "way",
+            "wall, s",
+            "to bare ffmpeg",
+            "CPU, s",
+            "to bare ffmpeg",
+            "peak memory, MiB",
+            "bytes read per byte of the source",
+            "first playable after, s",
+        ],
+        rows,
+    )
+
+
+def _print_looks(results: _Results, scratch: Path) -> None:
+    """VMAF of our last round's renditions and of shaka-streamer's, which had the same presets and rates."""
+    if results.theirs is None:
+        raise AssertionError("nothing was measured")
+    seconds = _seconds(results.clip)
+    video = [one for one in results.renditions if one.kind == "video"]
+    width, height = (max(one.width or 0 for one in video), max(one.height or 0 for one in video))
+    rows: list[Sequence[str]] = []
+    for one in video:
+        theirs = scratch / "theirs.mp4"
+        theirs.write_bytes(b"".join(path.read_bytes() for path in results.theirs.segments(one)))
+        row = [one.name]
+        looks: list[float] = []
+        for path in (results.ours / f"{one.name}.mp4", theirs):
+            looks.append(vmaf(path, results.clip, width, height))
+            row += [f"{path.stat().st_size * 8 / seconds / 1000:.0f}", f"{looks[-1]:.1f}"]
+        rows.append([*row, f"{looks[0] - looks[1]:+.1f}"])
+    print_table(
+        f"Renditions of {results.clip.name}: VMAF on a 1080p screen, at the same presets",
+        ["rendition", "ours, kbit/s", "VMAF", "shaka-streamer, kbit/s", "VMAF", "difference"],
+        rows,
+    )
+
+
+def _cut(film: Path, scratch: Path) -> Path:
+    return _remux(scratch / "cut.mp4", "-i", str(film), "-t", str(QUICK_SECONDS))
+
+
+def _loop(film: Path, scratch: Path) -> Path:
+    return _remux(scratch / "loop.mp4", "-stream_loop", str(LOOPS - 1), "-i", str(film))
+
+
+def _remux(path: Path, *arguments: str) -> Path:
+    """Copy what `arguments` name, the index at the end, as phones write it."""
+    argv = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *arguments]
+    subprocess.run([*argv, "-map", "0:v", "-map", "0:a", "-c", "copy", path], check=True, timeout=120)
+    return path
+
+
+def _seconds(clip: Path) -> float:
+    """Return the duration of the picture."""
+    found: float = imageio_ffmpeg.count_frames_and_secs(clip)[1]
+    return found

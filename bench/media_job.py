@@ -1,0 +1,146 @@
+"""One job of the worker as a process of its own, which accounts for itself; run by `bench.media`.
+
+Python's start and the upload are left out: a worker lives long, and the upload is another table.
+"""
+
+import asyncio
+import json
+import logging
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from backend.core import keys
+from backend.core.ids import new_id
+from backend.core.records import Job, Rendition
+from backend.core.settings import WorkerSettings
+from backend.core.store import PLAIN, Body, Buckets, ObjectHeaders, Store
+from backend.core.upload import store_source
+from tests.lab.buckets import fresh_buckets
+from tests.lab.server import StoreServer
+from worker.tools import find_tools
+from worker.transcoder import EncodingProfile, Transcoder
+
+RUN = "r0-0-bench"
+CHUNK_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """What the job took; `first_playable_seconds` is until the master playlist is in the store."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    first_playable_seconds: float
+    source_bytes: int
+    read_bytes: int
+
+
+class _WatchedStore:
+    """Counts the bytes that are read, and notes when the master playlist is first there."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.read_bytes = 0
+        self.playable_at: float | None = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        async for chunk in self._inner.read(key, offset, etag=etag):
+            self.read_bytes += len(chunk)
+            yield chunk
+
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+        await self._inner.put(key, body, headers)
+        if self.playable_at is None and key.endswith(keys.MASTER_PLAYLIST):
+            self.playable_at = time.perf_counter()
+
+    def as_store(self) -> Store:
+        """Types do not see the verbs that it has by `__getattr__`."""
+        return cast(Store, self)
+
+
+async def _transcode(server: StoreServer, source: Path, source_bytes: int, results: Path) -> None:
+    async with fresh_buckets(server) as buckets:
+        job = await _upload(buckets.raw, source, source_bytes)
+        raw, video = _WatchedStore(buckets.raw), _WatchedStore(buckets.video)
+        with tempfile.TemporaryDirectory() as work_dir:
+            transcoder = Transcoder(
+                Buckets(raw.as_store(), video.as_store()),
+                find_tools(WorkerSettings()),
+                EncodingProfile(),
+                Path(work_dir),
+            )
+            began, cpu = time.perf_counter(), _cpu_seconds()
+            transcoded = await transcoder.run(job, RUN, lambda progress: None)
+            ended, cpu = time.perf_counter(), _cpu_seconds() - cpu
+        if video.playable_at is None:
+            raise AssertionError("the job ended without a master playlist")
+        cost = JobCost(
+            wall_seconds=ended - began,
+            cpu_seconds=cpu,
+            first_playable_seconds=video.playable_at - began,
+            source_bytes=source_bytes,
+            read_bytes=raw.read_bytes,
+        )
+        (results / "cost.json").write_text(json.dumps(asdict(cost)))
+        for rendition in transcoded.renditions:
+            await _save(buckets.video, keys.run_prefix(job.id, RUN), rendition, results)
+
+
+async def _upload(raw: Store, source: Path, size: int) -> Job:
+    video_id = new_id()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        with source.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    await store_source(
+        raw, keys.upload(video_id), chunks(), declared_bytes=size, max_bytes=size, headers=PLAIN
+    )
+    return Job(
+        id=video_id,
+        request=video_id,
+        source=keys.upload(video_id),
+        source_size_bytes=size,
+        created_at=datetime.now(UTC),
+    )
+
+
+async def _save(video: Store, run_prefix: str, rendition: Rendition, results: Path) -> None:
+    """Write a rendition's segments as one file, and what describes it."""
+    prefix = f"{run_prefix}media/{rendition.name}/"
+    names = [info.key async for info in video.list_all(prefix)]
+    init = [name for name in names if name.endswith("/init.mp4")]
+    with (results / f"{rendition.name}.mp4").open("wb") as file:
+        for name in [*init, *sorted(set(names) - set(init))]:
+            file.write((await video.get(name)).body)
+    (results / f"{rendition.name}.json").write_text(rendition.model_dump_json())
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of all that it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def main() -> None:
+    endpoint_url, access_key, secret_key, source, results = sys.argv[1:]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    server = StoreServer("rgw", endpoint_url, access_key, secret_key)
+    asyncio.run(_transcode(server, Path(source), Path(source).stat().st_size, Path(results)))
+
+
+if __name__ == "__main__":
+    main()

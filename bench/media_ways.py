@@ -1,0 +1,100 @@
+"""Other ways to call ffmpeg for the same renditions, made from the command line of the worker's own ffmpeg.
+
+That line is read from the running process, so that nothing here can differ from what the worker does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.core.records import Rendition
+
+_OF_THE_FILE = {"-f", "-movflags", "-frag_duration", "-cues_to_front", "-update"}
+"""Options that only a file's muxer knows; those of the encoders stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """`options` without those of the file, `-map` included."""
+
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The ends of the filter graph that it takes."""
+        return tuple(value for name, value in self.options if name == "-map")
+
+    def value(self, option: str) -> str | None:
+        return next((value for name, value in self.options if name == option), None)
+
+
+@dataclass(frozen=True, slots=True)
+class FfmpegCommand:
+    """A command line with one input, one `-filter_complex` and outputs whose options all have a value."""
+
+    program: str
+    before_input: tuple[str, ...]
+    graph: str
+    outputs: tuple[Output, ...]
+
+    def output_of(self, rendition: str) -> Output:
+        return next(output for output in self.outputs if f"[{rendition}]" in output.ports)
+
+
+def parse_command(argv: Sequence[str]) -> FfmpegCommand:
+    source = argv.index("-i")
+    graph = argv.index("-filter_complex")
+    outputs: list[Output] = []
+    options: list[tuple[str, str]] = []
+    words = iter((*argv[source + 2 : graph], *argv[graph + 2 :]))
+    for word in words:
+        if word.startswith("-"):
+            options.append((word, next(words)))
+        else:
+            outputs.append(Output(tuple(pair for pair in options if pair[0] not in _OF_THE_FILE)))
+            options = []
+    return FfmpegCommand(argv[0], tuple(argv[1:source]), argv[graph + 1], tuple(outputs))
+
+
+def one_pass(command: FfmpegCommand, source: Path) -> list[str]:
+    """Return the same graph and the same encoders on the file itself, writing to nowhere."""
+    argv = [
+        command.program,
+        *_local(command.before_input),
+        "-i",
+        str(source),
+        "-filter_complex",
+        command.graph,
+    ]
+    for output in command.outputs:
+        argv += [*_words(output), "-f", "null", "-"]
+    return argv
+
+
+def one_by_one(command: FfmpegCommand, renditions: Sequence[Rendition], source: Path) -> list[list[str]]:
+    """Return a command for each rendition, each of which decodes the whole source, writing to nowhere."""
+    before = [command.program, *_local(command.before_input), "-i", str(source)]
+    commands: list[list[str]] = []
+    for rendition in renditions:
+        options = [pair for pair in command.output_of(rendition.name).options if pair[0] != "-map"]
+        if rendition.kind == "video":
+            size = f"scale={rendition.width}:{rendition.height}:flags=bicubic,setsar=1,format=yuv420p"
+            codec = [pair for pair in options if pair[0] not in {"-c:a", "-b:a"}]
+            options = [("-map", "0:v:0"), ("-vf", size), *codec]
+        else:
+            options = [("-map", "0:a:0"), ("-ac", "2"), *options]
+        commands.append([*before, *_words(Output(tuple(options))), "-f", "null", "-"])
+    return commands
+
+
+def _local(options: Sequence[str]) -> list[str]:
+    """The worker's ffmpeg opens nothing but its loopback feeder."""
+    words = list(options)
+    for index, word in enumerate(words[:-1]):
+        if word == "-protocol_whitelist":
+            words[index + 1] = "file"
+    return words
+
+
+def _words(output: Output) -> list[str]:
+    return [word for pair in output.options for word in pair]

@@ -1,0 +1,84 @@
+"""Runs a command to its end and accounts for its whole tree of processes (Linux)."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.processes import descendants
+from worker.process import NICENESS
+
+SAMPLE_SECONDS = 0.5
+"""A look at all of /proc takes milliseconds, which the measured processes do not get."""
+MIB = 1024 * 1024
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`peak_mib` is the largest sum of the resident sets of all processes at one time."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_mib: float
+
+
+class CommandFailed(Exception):
+    """It exited with another status than 0."""
+
+
+def run_tree(
+    argv: Sequence[str | Path],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    nice: bool = True,
+    look: Callable[[int], None] = lambda pid: None,
+) -> Cost:
+    """Run the command with its output in `log`; `look` is called for each pid of its tree now and then.
+
+    With `nice` it gives way just as the encoders of our worker do, so that a busy machine treats all alike.
+
+    Raises:
+        CommandFailed
+    """
+    command = [*(("nice", "-n", str(NICENESS)) if nice else ()), *(str(word) for word in argv)]
+    peak_bytes = 0
+    with log.open("wb") as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
+        try:
+            while True:
+                done, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if done:
+                    break
+                tree = (process.pid, *descendants(process.pid))
+                peak_bytes = max(peak_bytes, sum(_resident_bytes(pid) for pid in tree))
+                for pid in tree:
+                    look(pid)
+                time.sleep(SAMPLE_SECONDS if time.perf_counter() - began > SAMPLE_SECONDS else 0.05)
+            wall = time.perf_counter() - began
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                process.wait()
+    if process.returncode:
+        raise CommandFailed(f"{argv[0]} exited with {process.returncode}:\n{log.read_text()[-2000:]}")
+    # of a process that was waited for, the kernel adds up what those took that it waited for itself
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak_bytes / MIB)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
