@@ -228,11 +228,11 @@ async def _until_stopped(stop: asyncio.Event) -> None:
 
 
 def _outputs(claim: Claim, transcoded: Transcoded) -> Outputs:
-    job = claim.lease.job
+    job, fallback = claim.lease.job, transcoded.fallback
     return Outputs(
         id=job.id,
         request=job.request,
-        run=claim.lease.run,
+        run=fallback.run if fallback else claim.lease.run,
         requested_at=job.created_at,
         published_at=datetime.now(UTC),
         duration_seconds=transcoded.duration_seconds,
@@ -240,5 +240,6 @@ def _outputs(claim: Claim, transcoded: Transcoded) -> Outputs:
         renditions=transcoded.renditions,
         objects=transcoded.objects,
         encoder=transcoded.encoder,
+        encoder_fallback=fallback.reason if fallback else None,
         attempt=claim.lease.attempt,
     )

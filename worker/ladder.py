@@ -4,7 +4,7 @@ Rungs are 360, 720 and 1080 by the short side of the picture as it is displayed,
 source gets one rung of its own size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from backend.core.records import Rendition, TranscodeOptions
@@ -66,10 +66,11 @@ class VideoStream:
     max_bps: int
     packaged: bool = True
     """False: only for the WebM."""
+    name_suffix: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.codec}-{self.rung.label}"
+        return f"{self.codec}-{self.rung.label}{self.name_suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,10 @@ class EncodingPlan:
     video: tuple[VideoStream, ...]
     fps: Fraction | None
     has_audio: bool
+
+    def named(self, suffix: str) -> "EncodingPlan":
+        """Return the same plan with other names of the video renditions."""
+        return replace(self, video=tuple(replace(stream, name_suffix=suffix) for stream in self.video))
 
     @property
     def packaged_video(self) -> tuple[VideoStream, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.core.records import Rendition, Stage
+from worker.fallback import Fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Progress:
     qualities: tuple[str, ...]
     renditions: tuple[Rendition, ...]
     encoder: str | None
+    fallback: Fallback | None = None
+    """Set once the attempt has begun anew: the run is another than the one that was asked for."""
 
 
 Report = Callable[[Progress], None]

@@ -71,7 +71,10 @@ class StatusBoard:
             duration_seconds=progress.duration_seconds,
             playable=progress.playable,
             encoder=progress.encoder,
-            outputs=keys.run_prefix(job.id, self._claim.lease.run),
+            encoder_fallback=progress.fallback.reason if progress.fallback else None,
+            outputs=keys.run_prefix(
+                job.id, progress.fallback.run if progress.fallback else self._claim.lease.run
+            ),
         )
         self._changed.set()
 

@@ -7,7 +7,7 @@ It decides neither retries nor what is published.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -21,6 +21,7 @@ from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
 from worker.devices import SOFTWARE, Encoders
 from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
+from worker.fallback import SUFFIX, Fallback
 from worker.faults import Faults
 from worker.guards import MAX_DURATION_SECONDS
 from worker.ladder import EncodingPlan, plan_encoding
@@ -55,6 +56,8 @@ class EncodingProfile:
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
+    name_suffix: str = ""
+    """Of the names of video renditions."""
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -77,6 +80,8 @@ class Transcoded:
     renditions: tuple[Rendition, ...]
     objects: tuple[OutputObject, ...]
     encoder: str
+    fallback: Fallback | None = None
+    """Set when the attempt began anew: the outputs are below the prefix of its run."""
 
 
 class Transcoder:
@@ -106,8 +111,28 @@ class Transcoder:
             )
         if info.size_bytes == 0:
             raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+        try:
+            return await self._attempt(info, self._profile, job, run, report)
+        except AttemptFailed as error:
+            fallback = Fallback.after(error, self._profile.encoders, run)
+            if fallback is None:
+                raise
+        log.warning("encoder_fallback", reason=fallback.reason, run=fallback.run)
+        profile = replace(self._profile, encoders=fallback.encoders, name_suffix=SUFFIX)
+        transcoded = await self._attempt(
+            info,
+            profile,
+            job,
+            fallback.run,
+            lambda progress: report(replace(progress, fallback=fallback)),
+        )
+        return replace(transcoded, fallback=fallback)
+
+    async def _attempt(
+        self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: Report
+    ) -> Transcoded:
         with workspace(self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, self._profile, directory, job, run, report)
+            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, run, report)
             return await attempt.run(info)
 
 
@@ -141,6 +166,7 @@ class _Attempt:
         async with feeder.serving() as source:
             media = await self._guarded(probe(self._tools, source))
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
+            plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             playlists = frozenset(media_playlist(name) for name in plan.names)
             sink = PackagerSink(

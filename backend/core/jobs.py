@@ -217,12 +217,14 @@ class JobQueue:
         await self.discard_run(claim)
 
     async def discard_run(self, claim: Claim) -> None:
-        """Delete what this run wrote, unless a result names it, or may yet do so."""
+        """Delete what this lease's runs wrote, unless a result names one of them, or may yet do so."""
         if claim.lease.run in self._in_doubt:
             return  # whoever ends the request deletes it, if it is not the one that was published
         outcome = await self._outcome(claim.lease.job)
-        if not isinstance(outcome, Outputs) or outcome.run != claim.lease.run:
-            await self._delete_outputs(keys.run_prefix(claim.lease.job.id, claim.lease.run))
+        video_id = claim.lease.job.id
+        kept = keys.run_prefix(video_id, outcome.run) if isinstance(outcome, Outputs) else None
+        if kept != keys.run_prefix(video_id, claim.lease.run):
+            await self._delete_outputs(keys.runs_of_lease(video_id, claim.lease.run), kept)
 
     async def discard_deleted(self, claim: Claim) -> None:
         """Clean up after a video that was deleted while its job ran."""

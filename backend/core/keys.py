@@ -26,6 +26,8 @@ POSTER = "poster.jpg"
 STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
 
+_FALLBACK = "s"
+
 
 def upload(video_id: str) -> str:
     return f"{UPLOADS}{video_id}.orig"
@@ -126,9 +128,22 @@ def run_prefix(video_id: str, run: str) -> str:
 def run_name(request: str, generation: int, token: str) -> str:
     """Name a run `r<n>-<generation>-<token>`, so that the runs of one request are known by their prefix.
 
-    The token makes it unguessable; it must hold only letters and digits.
+    The token makes it unguessable; it must hold only hexadecimal digits.
     """
     return f"r{request_number(request)}-{generation}-{token}"
+
+
+def fallback_run(run: str) -> str:
+    """Name the run in which the holder of a lease begins anew when the encoder of its first one has failed.
+
+    Tokens end otherwise, so that nothing else has this name.
+    """
+    return f"{run}{_FALLBACK}"
+
+
+def runs_of_lease(video_id: str, run: str) -> str:
+    """The common prefix of the runs of one lease: `run` and its fallback."""
+    return f"{VIDEOS}{video_id}/{run}"
 
 
 def runs_of_request(video_id: str, request: str) -> str:

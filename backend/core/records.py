@@ -177,6 +177,7 @@ class Outputs(Record):
     objects: tuple[OutputObject, ...]
     captions: tuple[CaptionTrack, ...] = ()
     encoder: str
+    encoder_fallback: str | None = Field(default=None, description="as in Status")
     attempt: int = 1
     nonce: str = Field(default_factory=_new_nonce)
 
@@ -239,6 +240,9 @@ class Status(Record):
     captions: tuple[CaptionTrack, ...] = ()
     playable: bool = False
     encoder: str | None = None
+    encoder_fallback: str | None = Field(
+        default=None, description="why the job began anew with this encoder: how the first one failed"
+    )
     attempt: int = 0
     outputs: str | None = Field(default=None, description="prefix of the run to play, with its slash")
     request: str | None = Field(default=None, description="the request that this is about")

@@ -21,6 +21,7 @@ def complete_status(outputs: Outputs) -> Status:
         captions=outputs.captions,
         playable=True,
         encoder=outputs.encoder,
+        encoder_fallback=outputs.encoder_fallback,
         attempt=outputs.attempt,
         outputs=keys.run_prefix(outputs.id, outputs.run),
     )

@@ -126,7 +126,8 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
 def test_a_job_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
     ffmpeg = _script(
         tmp_path / "ffmpeg",
-        f'case "$*" in *-progress*) kill -9 $PPID ;; *) exec {find_tools(WorkerSettings()).ffmpeg} "$@" ;; esac',
+        'case "$*" in *-progress*) kill -9 $PPID ;; esac',
+        f'exec {find_tools(WorkerSettings()).ffmpeg} "$@"',
     )
     settings = {"LEASE_SECONDS": "3", "MAX_ATTEMPTS": "2", **SOFTWARE}
     product.start_api()

@@ -11,7 +11,7 @@ _FFMPEG = """\
 #!{python} -IS
 import os, subprocess, sys
 
-REAL, CARD, WITHOUT, BREAKS_AFTER, OBEYS = {real!r}, {card!r}, {without!r}, {breaks_after!r}, {obeys!r}
+REAL, CARD, WITHOUT, BREAKS, OBEYS = {real!r}, {card!r}, {without!r}, {breaks!r}, {obeys!r}
 IN_SOFTWARE = {{
     "av1_nvenc": ["libsvtav1", "-preset", "12", "-crf", "40"],
     "h264_nvenc": ["libx264", "-preset", "ultrafast", "-crf", "30"],
@@ -38,15 +38,15 @@ for word in words:
         next(words)
     else:
         argv.append(word)
-if on_card is None or BREAKS_AFTER is None or "-progress" not in argv:
+if on_card is None or BREAKS is None or "-progress" not in argv:
     os.execv(REAL, argv)
-# at the speed of a long video, so that it has begun to play before the card breaks
+# as slow as a long video, so that it has begun to play before the card breaks
 argv[argv.index("-i"):0] = ["-readrate", "2"]
 encoding = subprocess.Popen(argv, stdout=subprocess.PIPE)
 for line in encoding.stdout:
     sys.stdout.buffer.write(line)
     sys.stdout.flush()
-    if line.startswith(b"frame=") and int(line[6:]) >= BREAKS_AFTER:
+    if line.startswith(b"frame=") and int(line[6:]) > 0 and os.path.exists(BREAKS):
         encoding.kill()
         encoding.wait()
         fail(f"[{{on_card}} @ 0x55] EncodePicture failed!: generic error (20)")
@@ -58,12 +58,13 @@ def tools_with_card(
     directory: Path,
     *card: str,
     without: Sequence[str] = (),
-    breaks_after_frames: int | None = None,
+    breaks_when: Path | None = None,
     obeys_keyframes: bool = True,
 ) -> Tools:
     """Return tools whose ffmpeg has these encoders of nvenc.
 
-    `without` are encoders that it is not built with. Once a job has `breaks_after_frames`, the card fails.
+    `without` are encoders that it is not built with. Once there is a file `breaks_when`, the card fails
+    in the middle of a job.
     """
     script = directory / "ffmpeg"
     script.write_text(
@@ -72,7 +73,7 @@ def tools_with_card(
             real=str(TOOLS.ffmpeg),
             card=card,
             without=tuple(without),
-            breaks_after=breaks_after_frames,
+            breaks=None if breaks_when is None else str(breaks_when),
             obeys=obeys_keyframes,
         )
     )

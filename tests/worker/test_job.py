@@ -16,6 +16,8 @@ from backend.core.records import Job, Lease, LeaseState, OutputObject, Stage
 from backend.core.store import PLAIN, Body, Buckets, ObjectHeaders
 from tests.core.queue_lab import LEASE_SECONDS, Lab
 from worker import job as job_module
+from worker.devices import SOFTWARE
+from worker.fallback import Fallback
 from worker.job import OUTAGES_ALLOWED, JobRunner
 from worker.lookout import Lookout
 from worker.loop import work
@@ -98,6 +100,51 @@ async def test_a_job_that_succeeds_is_published(lab: Lab) -> None:
     job, claim = await _claimed(lab, queue)
     await runner(lab, queue, Pipeline(lab, lambda: TRANSCODED))(claim, asyncio.Event())
     await lab.assert_published_and_clean(job)
+
+
+FALLBACK = Fallback(SOFTWARE, "", "nvenc: ffmpeg exited with 1.")
+
+
+@dataclass
+class BeginsAnew(Pipeline):
+    """Writes into a second run as well, as after a failure of hardware."""
+
+    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+        fallback = replace(FALLBACK, run=keys.fallback_run(run))
+        await self.lab.video.put(keys.run_prefix(job.id, fallback.run) + "hls/master.m3u8", b"y")
+        transcoded = await super().run(job, run, lambda one: report(replace(one, fallback=fallback)))
+        return replace(transcoded, fallback=fallback)
+
+
+async def test_outputs_of_a_job_that_began_anew_are_published_and_those_of_its_first_run_are_gone(
+    lab: Lab,
+) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+
+    await runner(lab, queue, BeginsAnew(lab, lambda: TRANSCODED))(claim, asyncio.Event())
+
+    status = await lab.status(job)
+    prefix = keys.run_prefix(job.id, keys.fallback_run(claim.lease.run))
+    assert (status.outputs, status.encoder_fallback) == (prefix, "nvenc: ffmpeg exited with 1.")
+    assert [key for key in await lab.video_keys() if claim.lease.run in key] == [prefix + "hls/master.m3u8"]
+    await lab.assert_published_and_clean(job)
+
+
+async def test_a_viewer_is_sent_to_the_run_that_a_job_began_anew(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    task = asyncio.create_task(runner(lab, queue, BeginsAnew(lab))(claim, stop := asyncio.Event()))
+    async with asyncio.timeout(5):
+        while (await lab.status(job)).encoder_fallback is None:  # noqa: ASYNC110  # as a client does
+            await asyncio.sleep(0)
+
+    status = await lab.status(job)
+    stop.set()
+    await task
+
+    assert status.outputs == keys.run_prefix(job.id, keys.fallback_run(claim.lease.run))
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
 async def test_progress_reaches_status_json_while_the_job_runs(lab: Lab) -> None:
