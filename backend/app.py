@@ -17,7 +17,7 @@ from backend.auth import COOKIE, PUBLIC, require_admin
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from backend.problems import HANDLERS
-from backend.routes import frontend, health, jobs, play, playback, session, uploads, videos
+from backend.routes import captions, frontend, health, jobs, play, playback, session, uploads, videos
 from backend.services import Services, provide_services
 
 MAX_JSON_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ MAX_JSON_BYTES = 64 * 1024
 
 OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
 
-_ROUTES = (health, uploads, videos, jobs, playback, play, session, frontend)
+_ROUTES = (health, uploads, videos, captions, jobs, playback, play, session, frontend)
 
 
 def create_app(

@@ -83,7 +83,7 @@ class UploadForm:
         self._segment = segment
         if segment.name == FILE_FIELD:
             if self._file is not None:
-                raise BadRequest("The form has more than one file; upload one video at a time.")
+                raise BadRequest("The form has more than one file; upload one at a time.")
             self._file = segment
 
     def _is_file(self) -> bool:

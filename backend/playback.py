@@ -1,6 +1,7 @@
 """Where a granted path leads: the run that a video plays from now, and how its objects are handed out."""
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -9,10 +10,14 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from backend.core import keys
-from backend.core.errors import NotReady
+from backend.core.captions import list_captions
+from backend.core.errors import NotReady, ObjectNotFound
 from backend.core.library import read_item
-from backend.core.records import Stage
+from backend.core.records import CaptionTrack, Stage
 from backend.core.store import Buckets, PresignedGet
+from backend.core.together import both
+from backend.manifests import add_to_master, add_to_mpd, captions_playlist
+from backend.tracks import Track, tracks_of
 
 IN_PROGRESS_SECONDS = 2.0
 PUBLISHED_SECONDS = 10.0
@@ -46,12 +51,17 @@ def is_manifest(path: str) -> bool:
 class Playable:
     """What a video plays from now."""
 
+    video_id: str
     prefix: str
     is_published: bool
     title: str
+    duration_seconds: float
+    captions: tuple[CaptionTrack, ...]
+    """Those of the source."""
 
     def key_of(self, path: str) -> str:
-        return self.prefix + keys.parse_asset_path(path)
+        """Raises: BadRequest: the path leads out of the video."""
+        return keys.playable_object(self.video_id, self.prefix, path)
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +114,65 @@ class PlaybackIndex:
         prefix = item.status.outputs
         if prefix is None or not prefix.startswith(keys.video_prefix(video_id)):
             raise NotReady
-        return Playable(prefix, item.status.stage is Stage.COMPLETE, item.video.title)
+        return Playable(
+            video_id,
+            prefix,
+            is_published=item.status.stage is Stage.COMPLETE,
+            title=item.video.title,
+            duration_seconds=item.status.duration_seconds or 0,
+            captions=item.status.captions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest as it is served."""
+
+    body: bytes
+    etag: str
+
+
+async def read_manifest(buckets: Buckets, playable: Playable, path: str) -> Manifest:
+    """Return the playlist, MPD or WebVTT at `path`; of a finished video with its captions.
+
+    While a video grows its playlists are left as they are: players take one that does not grow for its end.
+
+    Raises:
+        BadRequest: the path leads out of the video.
+        ObjectNotFound: there is no such manifest.
+    """
+    key = playable.key_of(path)
+    if not playable.is_published or not changes_with_captions(path) or path.endswith(".vtt"):
+        stored = await buckets.video.get(key)
+        return Manifest(stored.body, stored.info.etag)
+    if path.startswith(keys.CAPTIONS):
+        return _captions_playlist(path, await captions_of(buckets, playable), playable.duration_seconds)
+    stored, tracks = await both(buckets.video.get(key), captions_of(buckets, playable))
+    if not tracks:
+        return Manifest(stored.body, stored.info.etag)
+    if path == keys.DASH_MANIFEST:
+        return _composed(add_to_mpd(stored.body, tracks))
+    return _composed(add_to_master(stored.body.decode(), tracks).encode())
+
+
+async def captions_of(buckets: Buckets, playable: Playable) -> tuple[Track, ...]:
+    return tracks_of(await list_captions(buckets, playable.video_id), playable.captions)
+
+
+def changes_with_captions(path: str) -> bool:
+    """Say whether a manifest of a finished video may change although nothing is encoded."""
+    return path.startswith(keys.CAPTIONS) or path in (keys.MASTER_PLAYLIST, keys.DASH_MANIFEST)
+
+
+def _captions_playlist(path: str, tracks: tuple[Track, ...], duration_seconds: float) -> Manifest:
+    for track in tracks:
+        if keys.captions_playlist_path(track.path) == path:
+            return _composed(captions_playlist(track, duration_seconds).encode())
+    raise ObjectNotFound
+
+
+def _composed(body: bytes) -> Manifest:
+    return Manifest(body, hashlib.sha256(body).hexdigest()[:32])
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], HTTPStatus] = {
     errors.NotReady: HTTPStatus.CONFLICT,
     errors.SourceGone: HTTPStatus.CONFLICT,
     errors.AlreadyQueued: HTTPStatus.CONFLICT,
+    errors.TooManyCaptions: HTTPStatus.CONFLICT,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,

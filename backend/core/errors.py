@@ -42,6 +42,12 @@ class ObjectNotFound(StoreError):
     code = "object_not_found"
 
 
+class CaptionsNotFound(ObjectNotFound):
+    """This video has no uploaded captions in this language."""
+
+    code = "captions_not_found"
+
+
 class BucketMissing(StoreError):
     """The bucket does not exist."""
 
@@ -87,6 +93,18 @@ class InvalidId(BadRequest):
     code = "invalid_id"
 
 
+class InvalidLanguage(BadRequest):
+    """This is not a language tag: send one as in BCP 47, for example en or pt-BR."""
+
+    code = "invalid_language"
+
+
+class InvalidCaptions(BadRequest):
+    """These are not captions: send SubRip (SRT) or WebVTT."""
+
+    code = "invalid_captions"
+
+
 class EmptyUpload(BadRequest):
     """The upload is empty."""
 
@@ -121,6 +139,12 @@ class AlreadyQueued(VodbucketError):
     """This video is queued or being processed already."""
 
     code = "already_queued"
+
+
+class TooManyCaptions(VodbucketError):
+    """This video has captions in as many languages as it can have; delete some first."""
+
+    code = "too_many_captions"
 
 
 class NotReady(VodbucketError):

@@ -14,13 +14,21 @@ from backend.auth import PUBLIC
 from backend.core import keys
 from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
 from backend.core.store import ObjectInfo
-from backend.playback import Playable, SigningWindow, content_type_of, is_manifest
+from backend.playback import (
+    Playable,
+    SigningWindow,
+    changes_with_captions,
+    content_type_of,
+    is_manifest,
+    read_manifest,
+)
 from backend.problems import documented
 from backend.services import FromServices, Services
 
 PUBLISHED_MANIFEST_CACHE = "private, max-age=60"
 """Short, as a re-encode replaces what the same URL names."""
-IN_PROGRESS_CACHE = "private, no-cache"
+REVALIDATED_CACHE = "private, no-cache"
+"""For what grows, and for what people change and want to see changed."""
 # A grant is a capability: whoever has the link may play it, from any page.
 _CORS = {
     "access-control-allow-origin": "*",
@@ -50,11 +58,13 @@ async def play(
         raise GrantRejected
     try:
         playable = await services.playback.resolve(granted.video_id)
-        key = playable.key_of(_literal_path(request, grant))
-        if is_manifest(path):
-            return await _manifest(request, services, playable, key)
+        literal = _literal_path(request, grant)
+        if is_manifest(literal):
+            return await _manifest(request, services, playable, literal)
+        key = playable.key_of(literal)
         if request.method == HttpMethod.HEAD:
-            return _described(await services.buckets.video.head(key), _cache_control(playable))
+            cache_control = PUBLISHED_MANIFEST_CACHE if playable.is_published else REVALIDATED_CACHE
+            return _described(await services.buckets.video.head(key), cache_control)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("There is nothing to play at this address.") from None
     return _redirect(services, playable, key, attachment=download)
@@ -71,20 +81,19 @@ def _literal_path(request: AnyRequest, grant: str) -> str:
 
 
 async def _manifest(
-    request: AnyRequest, services: Services, playable: Playable, key: str
+    request: AnyRequest, services: Services, playable: Playable, path: str
 ) -> Response[bytes | None]:
-    stored = await services.buckets.video.get(key)
-    etag = f'"{stored.info.etag}"'
-    headers = {**_CORS, "cache-control": _cache_control(playable), "etag": etag}
+    manifest = await read_manifest(services.buckets, playable, path)
+    etag = f'"{manifest.etag}"'
+    is_settled = playable.is_published and not changes_with_captions(path)
+    cache_control = PUBLISHED_MANIFEST_CACHE if is_settled else REVALIDATED_CACHE
+    headers = {**_CORS, "cache-control": cache_control, "etag": etag}
     if _matches(request.headers.get("if-none-match"), etag):
         return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     if request.method == HttpMethod.HEAD:
-        return _described(stored.info, _cache_control(playable))
-    return Response(stored.body, media_type=content_type_of(key), headers=headers)
-
-
-def _cache_control(playable: Playable) -> str:
-    return PUBLISHED_MANIFEST_CACHE if playable.is_published else IN_PROGRESS_CACHE
+        headers |= {"content-length": str(len(manifest.body)), "content-type": content_type_of(path)}
+        return Response(None, headers=headers)
+    return Response(manifest.body, media_type=content_type_of(path), headers=headers)
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:
@@ -119,7 +128,7 @@ def _redirect(
     headers = {
         **_CORS,
         "location": location,
-        "cache-control": max_age if playable.is_published else IN_PROGRESS_CACHE,
+        "cache-control": max_age if playable.is_published else REVALIDATED_CACHE,
     }
     return Response(b"", status_code=HTTPStatus.TEMPORARY_REDIRECT, media_type="text/plain", headers=headers)
 

@@ -12,18 +12,31 @@ from pydantic import AwareDatetime, BaseModel
 
 from backend.auth import PUBLIC
 from backend.core import keys
+from backend.core.captions import list_captions
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized, VideoNotFound
 from backend.core.ids import parse_id
 from backend.core.library import published_outputs, read_item, read_video
 from backend.core.records import Stage, Status, Visibility
+from backend.core.together import both
 from backend.problems import documented
 from backend.services import FromServices, Services
+from backend.tracks import Source, tracks_of
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
 )
 
 AnyRequest = Request[object, object, State]
+
+
+class PlayableCaptions(BaseModel):
+    """WebVTT that a player can show."""
+
+    language: str
+    label: str
+    forced: bool
+    source: Source
+    url: str
 
 
 class Playback(BaseModel):
@@ -34,7 +47,7 @@ class Playback(BaseModel):
     webm: str | None
     poster: str | None
     storyboard: str | None
-    captions: tuple[str, ...]
+    captions: tuple[PlayableCaptions, ...]
     expires_at: AwareDatetime
 
 
@@ -45,7 +58,8 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     status = (await read_item(services.buckets, video_id)).status
     if not status.playable:
         raise NotReady
-    there = await _extras(services, status)
+    there, uploaded = await both(_extras(services, status), list_captions(services.buckets, video_id))
+    tracks = tracks_of(uploaded, status.captions)
     token, grant = services.grants.issue(video_id)
 
     def link(path: str) -> str | None:
@@ -57,7 +71,16 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
         webm=link(keys.DOWNLOAD),
         poster=link(keys.POSTER),
         storyboard=link(keys.STORYBOARD),
-        captions=tuple(f"/play/{token}/{path}" for path in sorted(there) if path.startswith(keys.CAPTIONS)),
+        captions=tuple(
+            PlayableCaptions(
+                language=track.language,
+                label=track.label,
+                forced=track.forced,
+                source=track.source,
+                url=f"/play/{token}/{track.path}",
+            )
+            for track in tracks
+        ),
         expires_at=datetime.fromtimestamp(grant.expires_unix, UTC),
     )
 

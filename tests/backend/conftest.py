@@ -1,11 +1,12 @@
 """The application on buckets in memory, with a clock that tests turn."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 from backend.app import create_app
 from backend.core import keys
 from backend.core.memory import MemoryStore
-from backend.core.records import OutputObject, Outputs, Stage, Status
+from backend.core.records import CaptionTrack, OutputObject, Outputs, Stage, Status
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from tests.lab.asgi import client_of
@@ -109,8 +110,15 @@ async def begin_run(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> s
     return prefix
 
 
-async def publish(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str:
-    """Publish a run of a few objects; return its prefix."""
+async def publish(
+    buckets: Buckets,
+    video_id: str,
+    run: str = "r0-0-abc",
+    *,
+    captions: Sequence[CaptionTrack] = (),
+    also: Mapping[str, bytes] = MappingProxyType({}),
+) -> str:
+    """Publish a run of a few objects and those of `also`, by their paths; return its prefix."""
     prefix = keys.run_prefix(video_id, run)
     bodies = {
         "hls/master.m3u8": b"#EXTM3U\n",
@@ -118,6 +126,7 @@ async def publish(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str
         "hls/av1/00001.m4s": b"segment",
         "download.webm": b"webm",
         "poster.jpg": b"jpeg",
+        **also,
     }
     for path, body in bodies.items():
         await buckets.video.put(prefix + path, body)
@@ -132,6 +141,7 @@ async def publish(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str
         qualities=("360p",),
         renditions=(),
         objects=tuple(OutputObject(path=path, size_bytes=len(body)) for path, body in bodies.items()),
+        captions=tuple(captions),
         encoder="software",
         nonce="n",
     )

@@ -184,6 +184,7 @@ async def test_no_spelling_of_a_path_leaves_the_run(
 ) -> None:
     _, _, root = await published(admin, buckets)
     other, other_prefix, _ = await published(admin, buckets)
+    await admin.post(f"/api/videos/{other}/captions/en", content=b"WEBVTT\n\n00:01.000 --> 00:02.000\nHello")
     attempts = [
         "../status.json",
         "..%2fstatus.json",
@@ -201,6 +202,13 @@ async def test_no_spelling_of_a_path_leaves_the_run(
         "hls/master.m3u8;x",
         ".hidden",
         "",
+        "captions/en.vtt",
+        "captions/en.m3u8",
+        "captions/../hls/master.m3u8",
+        "captions/%2e%2e/hls/master.m3u8",
+        f"captions/../../../{other}/captions/en.vtt",
+        f"captions/..%2f..%2f{other}%2fcaptions%2fen.vtt",
+        f"captions/{other}/captions/en.vtt",
     ]
     client = await server.connect()
     await client.send_head(f"GET {root}/hls/master.m3u8")
@@ -210,4 +218,5 @@ async def test_no_spelling_of_a_path_leaves_the_run(
         status, body = await client.answer()
         assert status in (403, 404), attempt
         assert b"EXTM3U" not in body
+        assert b"WEBVTT" not in body
     client.vanish()

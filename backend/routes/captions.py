@@ -1,0 +1,153 @@
+"""Captions over HTTP: uploaded as SRT or WebVTT, raw or in a form, listed and deleted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated
+
+from litestar import Request, delete, get, post
+from litestar.datastructures import State
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.params import FromPath, QueryParameter
+from pydantic import BaseModel
+
+from backend.bodies import declared_bytes, received
+from backend.caption_files import MAX_CAPTIONS_BYTES, to_webvtt
+from backend.core.captions import delete_captions, list_captions, store_captions
+from backend.core.errors import InvalidLanguage, UploadTooLarge
+from backend.core.ids import parse_id
+from backend.core.languages import standard_language
+from backend.core.library import read_item
+from backend.core.names import clean_text
+from backend.core.records import MAX_LABEL_LENGTH
+from backend.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
+from backend.problems import documented
+from backend.services import FromServices
+from backend.tracks import Source, Track, tracks_of
+
+_ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+_UPLOAD_ERRORS = documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+_TEXT = Schema(type=OpenAPIType.STRING)
+_FILE = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+
+AnyRequest = Request[object, object, State]
+
+
+class CaptionsItem(BaseModel):
+    """Captions that viewers can choose."""
+
+    language: str
+    label: str
+    forced: bool
+    source: Source
+
+    @classmethod
+    def of(cls, track: Track) -> "CaptionsItem":
+        return cls(language=track.language, label=track.label, forced=track.forced, source=track.source)
+
+
+class CaptionsList(BaseModel):
+    captions: tuple[CaptionsItem, ...]
+
+
+@dataclass
+class CaptionsUploadOperation(Operation):
+    """Describes the body, which the handler reads as a stream."""
+
+    def __post_init__(self) -> None:
+        form = Schema(
+            type=OpenAPIType.OBJECT, properties={FILE_FIELD: _FILE, "label": _TEXT}, required=[FILE_FIELD]
+        )
+        content = {
+            "text/vtt": OpenAPIMediaType(_TEXT),
+            "application/x-subrip": OpenAPIMediaType(_TEXT),
+            "multipart/form-data": OpenAPIMediaType(form),
+        }
+        self.request_body = RequestBody(content, required=True)
+
+
+@get("/api/videos/{video_id:str}/captions", responses=_ERRORS, tags=["captions"])
+async def get_captions(services: FromServices, video_id: FromPath[str]) -> CaptionsList:
+    """List what captions there are: uploaded ones, and those of the video's file."""
+    status = (await read_item(services.buckets, parse_id(video_id))).status
+    tracks = tracks_of(await list_captions(services.buckets, video_id), status.captions)
+    return CaptionsList(captions=tuple(map(CaptionsItem.of, tracks)))
+
+
+@post(
+    "/api/videos/{video_id:str}/captions/{language:str}",
+    request_max_body_size=None,
+    responses={**_ERRORS, **_UPLOAD_ERRORS},
+    operation_class=CaptionsUploadOperation,
+    tags=["captions"],
+)
+async def upload_captions(
+    request: AnyRequest,
+    services: FromServices,
+    video_id: FromPath[str],
+    language: FromPath[str],
+    label: Annotated[str | None, QueryParameter(description="what viewers choose by")] = None,
+) -> CaptionsItem:
+    """Upload captions in a language, replacing those that were uploaded in it before."""
+    parse_id(video_id)
+    standard = _standard(language)
+    body, label_in_form = await _received(request)
+    text = await asyncio.to_thread(to_webvtt, body)
+    stored = await store_captions(
+        services.buckets,
+        video_id,
+        standard,
+        text,
+        label=clean_text(label or label_in_form)[:MAX_LABEL_LENGTH] or None,
+        now=datetime.fromtimestamp(services.clock(), UTC),
+    )
+    return CaptionsItem.of(tracks_of([stored], ())[0])
+
+
+@delete(
+    "/api/videos/{video_id:str}/captions/{language:str}",
+    responses=_ERRORS,
+    tags=["captions"],
+)
+async def remove_captions(services: FromServices, video_id: FromPath[str], language: FromPath[str]) -> None:
+    """Delete the captions that were uploaded in a language."""
+    await delete_captions(services.buckets, parse_id(video_id), _standard(language))
+
+
+def _standard(language: str) -> str:
+    standard = standard_language(language)
+    if standard is None:
+        raise InvalidLanguage
+    return standard
+
+
+async def _received(request: AnyRequest) -> tuple[bytes, str | None]:
+    """Return the file, and the label that the form gives it if it is one."""
+    content_type = request.headers.get("content-type", "")
+    is_form = content_type.lower().startswith("multipart/form-data")
+    if (declared_bytes(request) or 0) > MAX_CAPTIONS_BYTES + (OVERHEAD_BYTES if is_form else 0):
+        raise _too_large()
+    if not is_form:
+        return await _gathered(received(request)), None
+    form = UploadForm(content_type, received(request))
+    body = await _gathered(form.file())
+    return body, form.text("label")
+
+
+async def _gathered(chunks: AsyncIterator[bytes]) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_CAPTIONS_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+def _too_large() -> UploadTooLarge:
+    return UploadTooLarge(f"Captions may have up to {MAX_CAPTIONS_BYTES // 2**20} MiB.")
+
+
+HANDLERS = (get_captions, upload_captions, remove_captions)

@@ -1,0 +1,246 @@
+"""Captions over HTTP: uploading, listing and deleting them, and how they reach players."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from backend.caption_files import MAX_CAPTIONS_BYTES
+from backend.core import keys
+from backend.core.ids import new_id
+from backend.core.records import CaptionTrack
+from backend.core.store import Buckets
+from tests.backend.conftest import begin_run, publish, stored_keys, upload
+
+SRT = b"1\n00:00:01,000 --> 00:00:02,500\nHello\n"
+VTT = b"WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nHello\n"
+MASTER = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nav1-360p.m3u8\n"
+MPD = b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period/></MPD>'
+MANIFESTS = {keys.MASTER_PLAYLIST: MASTER, keys.DASH_MANIFEST: MPD}
+SIGNS = CaptionTrack(path="captions/0-de.vtt", language="de", label="Schilder", forced=True)
+
+
+async def root_of(admin: httpx.AsyncClient, video: str) -> str:
+    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    return str(links["hls"]).removesuffix(f"/{keys.MASTER_PLAYLIST}")
+
+
+async def test_srt_is_stored_as_webvtt(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video = await upload(admin)
+    answer = await admin.post(
+        f"/api/videos/{video}/captions/EN_us", content=SRT, params={"label": "For all "}
+    )
+
+    assert answer.status_code == 201, answer.text
+    entry = {"language": "en-US", "label": "For all", "forced": False, "source": "upload"}
+    assert answer.json() == entry
+    assert (await admin.get(f"/api/videos/{video}/captions")).json() == {"captions": [entry]}
+    assert (await buckets.video.get(keys.captions(video, "en-US"))).body == VTT
+
+
+async def test_a_form_may_carry_the_file_and_its_label(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video = await upload(admin)
+    answer = await admin.post(
+        f"/api/videos/{video}/captions/de", files={"file": ("a.srt", SRT)}, data={"label": "Für alle"}
+    )
+
+    assert (answer.status_code, answer.json()["label"]) == (201, "Für alle")
+    assert (await buckets.video.get(keys.captions(video, "de"))).body == VTT
+
+
+async def test_captions_without_a_label_are_named_after_their_language(admin: httpx.AsyncClient) -> None:
+    video = await upload(admin)
+    answer = await admin.post(f"/api/videos/{video}/captions/de", content=VTT)
+
+    assert answer.json()["label"] == "Deutsch"
+
+
+@pytest.mark.parametrize(
+    ("language", "body", "status", "code"),
+    [
+        ("english", VTT, 400, "invalid_language"),
+        ("xx", VTT, 400, "invalid_language"),
+        ("..", VTT, 405, "method_not_allowed"),
+        ("..%2Fen", VTT, 404, "not_found"),
+        ("en", b"hello", 400, "invalid_captions"),
+        ("en", b"", 400, "empty_upload"),
+        ("en", VTT + b"x" * MAX_CAPTIONS_BYTES, 413, "upload_too_large"),
+    ],
+)
+async def test_what_cannot_be_captions_is_refused(
+    admin: httpx.AsyncClient, buckets: Buckets, language: str, body: bytes, status: int, code: str
+) -> None:
+    video = await upload(admin)
+    before = await stored_keys(buckets)
+    answer = await admin.post(f"/api/videos/{video}/captions/{language}", content=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.json()["error"]
+    assert await stored_keys(buckets) == before
+
+
+async def test_too_much_is_refused_although_its_length_was_not_told(admin: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    video = await upload(admin)
+    answer = await admin.post(f"/api/videos/{video}/captions/en", content=endless())
+    assert (answer.status_code, answer.json()["code"]) == (413, "upload_too_large")
+
+
+async def test_a_form_without_a_file_is_refused(admin: httpx.AsyncClient) -> None:
+    video = await upload(admin)
+    answer = await admin.post(f"/api/videos/{video}/captions/en", files={"other": ("a.srt", SRT)})
+    assert (answer.status_code, answer.json()["code"]) == (400, "missing_file")
+
+
+async def test_there_are_no_captions_of_a_video_that_does_not_exist(admin: httpx.AsyncClient) -> None:
+    at = f"/api/videos/{new_id(1, 1)}/captions"
+    answers = [await admin.get(at), await admin.post(f"{at}/en", content=VTT)]
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [(404, "video_not_found")] * 2
+
+
+async def test_captions_are_the_owners_affair(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await publish(buckets, video)
+    await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
+    at = f"/api/videos/{video}/captions"
+    answers = [
+        await anyone.get(at),
+        await anyone.post(f"{at}/en", content=VTT),
+        await anyone.delete(f"{at}/en"),
+    ]
+    assert [one.status_code for one in answers] == [401] * 3
+
+
+async def test_deleted_captions_are_gone(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video = await upload(admin)
+    await admin.post(f"/api/videos/{video}/captions/en", content=VTT)
+
+    assert (await admin.delete(f"/api/videos/{video}/captions/EN")).status_code == 204
+    assert (await admin.get(f"/api/videos/{video}/captions")).json() == {"captions": []}
+    assert not [key for key in await stored_keys(buckets) if key.startswith(keys.captions_of(video))]
+    again = await admin.delete(f"/api/videos/{video}/captions/en")
+    assert (again.status_code, again.json()["code"]) == (404, "captions_not_found")
+
+
+async def test_viewers_get_uploaded_captions_and_those_of_the_source(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await publish(buckets, video, captions=[SIGNS], also={**MANIFESTS, SIGNS.path: VTT})
+    await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
+
+    links = (await admin.get(f"/api/videos/{video}/playback")).json()["captions"]
+    assert [{name: one[name] for name in one if name != "url"} for one in links] == [
+        {"language": "en", "label": "English", "forced": False, "source": "upload"},
+        {"language": "de", "label": "Schilder", "forced": True, "source": "video"},
+    ]
+    for link in links:
+        answer = await anyone.get(link["url"])
+        assert (answer.status_code, answer.content) == (200, VTT)
+        assert answer.headers["content-type"].startswith("text/vtt")
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_manifests_lead_to_the_captions(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await publish(buckets, video, captions=[SIGNS], also={**MANIFESTS, SIGNS.path: VTT})
+    await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
+    root = await root_of(admin, video)
+
+    master = (await anyone.get(f"{root}/hls/master.m3u8")).text
+    mpd = (await anyone.get(f"{root}/dash/manifest.mpd")).text
+    for name in ("en", "0-de"):
+        assert f'URI="../captions/{name}.m3u8"' in master
+        assert f"<BaseURL>../captions/{name}.vtt</BaseURL>" in mpd
+        playlist = await anyone.get(f"{root}/captions/{name}.m3u8")
+        assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
+        assert playlist.text.splitlines()[-3:] == ["#EXTINF:30.000,", f"{name}.vtt", "#EXT-X-ENDLIST"]
+
+
+async def test_a_change_of_the_captions_is_seen_at_once(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await publish(buckets, video, also=MANIFESTS)
+    root = await root_of(admin, video)
+    seen = await anyone.get(f"{root}/hls/master.m3u8")
+    assert (seen.content, seen.headers["cache-control"]) == (MASTER, "private, no-cache")
+
+    await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
+    condition = {"if-none-match": seen.headers["etag"]}
+    changed = await anyone.get(f"{root}/hls/master.m3u8", headers=condition)
+    assert (changed.status_code, "captions/en.m3u8" in changed.text) == (200, True)
+    condition = {"if-none-match": changed.headers["etag"]}
+    assert (await anyone.get(f"{root}/hls/master.m3u8", headers=condition)).status_code == 304
+    head = await anyone.head(f"{root}/hls/master.m3u8")
+    assert head.headers["content-length"] == str(len(changed.content))
+
+    await admin.delete(f"/api/videos/{video}/captions/en")
+    again = await anyone.get(f"{root}/hls/master.m3u8", headers=condition)
+    assert (again.status_code, again.content) == (200, MASTER)
+
+
+async def test_a_growing_video_keeps_its_playlists_as_they_are(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    prefix = await begin_run(buckets, video)
+    await buckets.video.put(f"{prefix}{keys.MASTER_PLAYLIST}", MASTER)
+    await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
+    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+
+    assert (await anyone.get(links["hls"])).content == MASTER
+    assert (await anyone.get(links["captions"][0]["url"])).content == VTT
+
+
+async def test_another_encoding_keeps_uploaded_captions(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
+    await publish(buckets, video, run="r0-1-second", also=MANIFESTS)
+    root = await root_of(admin, video)
+
+    assert "captions/en.m3u8" in (await anyone.get(f"{root}/hls/master.m3u8")).text
+
+
+@pytest.mark.parametrize(
+    "path", ["captions/en.json", "captions/de.vtt", "captions/de.m3u8", "captions/.m3u8"]
+)
+async def test_a_grant_opens_only_the_captions_that_its_video_has(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, path: str
+) -> None:
+    video, other = await upload(admin), await upload(admin)
+    for one in (video, other):
+        await publish(buckets, one, also=MANIFESTS)
+    await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
+    await admin.post(f"/api/videos/{other}/captions/de", content=SRT)
+
+    answer = await anyone.head(f"{await root_of(admin, video)}/{path}")
+    assert answer.status_code == 404
+
+
+async def test_a_storyboard_is_offered_once_there_is_one(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    cues = b"WEBVTT\n\n00:00.000 --> 00:02.000\n001.jpg#xywh=0,0,160,90\n"
+    await publish(buckets, video, also={keys.STORYBOARD: cues, "storyboard/001.jpg": b"jpeg"})
+
+    storyboard = (await admin.get(f"/api/videos/{video}/playback")).json()["storyboard"]
+    assert (await anyone.get(storyboard)).content == cues
+    sheet = await anyone.get(storyboard.replace("storyboard.vtt", "001.jpg"))
+    assert (
+        sheet.status_code,
+        sheet.headers["location"].partition("?")[0].endswith("/storyboard/001.jpg"),
+    ) == (
+        307,
+        True,
+    )
