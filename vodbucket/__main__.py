@@ -24,7 +24,8 @@ from backend.core.retry import retry_video
 from backend.core.s3 import open_buckets
 from backend.core.settings import OriginSettings, StoreSettings, WorkerSettings, load
 from backend.core.sweep import SweepReport, SweepRules, sweep
-from vodbucket.tables import show_checks, show_jobs, show_sweep
+from vodbucket.encoders import EncoderTable, complaints, try_encoders
+from vodbucket.tables import show_checks, show_encoders, show_jobs, show_sweep
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -137,6 +138,22 @@ def doctor(
     else:
         show_checks(checks)
     if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def encoders(as_json: AsJson = False) -> None:
+    """Try every video encoder on this machine; status 1 when a codec that a worker needs has none."""
+    settings = load(WorkerSettings)
+    table = asyncio.run(try_encoders(settings))
+    if as_json:
+        listed = TypeAdapter(EncoderTable).dump_python(table, mode="json")
+        typer.echo(json.dumps({"ok": not table.missing, **listed}, indent=2))
+    else:
+        show_encoders(table)
+    for sentence in complaints(table, settings):
+        _complain(sentence)
+    if table.missing:
         raise typer.Exit(EXIT_FAILED)
 
 

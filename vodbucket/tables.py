@@ -1,4 +1,4 @@
-"""Tables for people: jobs, what a sweep found, the doctor's checks. JSON is printed by the commands."""
+"""Tables for people: jobs, what a sweep found, checks, encoders. JSON is printed by the commands."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,13 @@ from rich.table import Table
 from backend.core.conformance import Check, Verdict
 from backend.core.overview import JobEntry, JobsOverview, JobState
 from backend.core.sweep import SweepReport
+from vodbucket.encoders import EncoderTable, Result
 
 PLAIN_WIDTH = 120
 """Columns where no terminal says how many it has."""
 
 _STYLE = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+_RESULT_STYLE = {Result.CHOSEN: "bold green", Result.WORKS: "green", Result.FAILS: "yellow"}
 _STATE_STYLE = {JobState.FAILED: "bold red", JobState.UNREADABLE: "bold red", JobState.RUNNING: "green"}
 
 
@@ -42,6 +44,16 @@ def show_checks(checks: Sequence[Check]) -> None:
         if check.advice:
             word = f"[{_STYLE[check.verdict]}]{check.verdict}[/]"
             console.print(f"{word}  {escape(check.name)}: {escape(check.advice)}", soft_wrap=True)
+
+
+def show_encoders(encoders: EncoderTable) -> None:
+    """Print every trial; under the reason for which one failed stands what to do about it."""
+    console, table = _console(), _table("codec", "encoder", "result", "trial", "why not")
+    for row in encoders.rows:
+        why = escape("\n".join(filter(None, (row.reason, row.advice))))
+        style = _RESULT_STYLE[row.result]
+        table.add_row(row.codec, row.encoder, f"[{style}]{row.result}[/]", f"{row.seconds:.2f} s", why)
+    console.print(table)
 
 
 def _console() -> Console:

@@ -11,6 +11,8 @@ from backend.core.settings import Codec
 
 Family = Literal["nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
+CODECS: tuple[Codec, ...] = ("av1", "h264")
+
 HARDWARE: tuple[Family, ...] = ("nvenc", "qsv", "vaapi", "videotoolbox")
 """In the order in which they are tried."""
 

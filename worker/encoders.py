@@ -106,9 +106,7 @@ async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
     try:
         done = await run(trial_arguments(tools.ffmpeg, encoder), timeout_seconds=TRIAL_TIMEOUT_SECONDS)
     except ProcessTimedOut:
-        failure: Failure | None = Failure(
-            f"no end after {TRIAL_TIMEOUT_SECONDS} s", "Its driver hangs: restart the machine or mend it."
-        )
+        failure: Failure | None = Failure(f"no end after {TRIAL_TIMEOUT_SECONDS} s", "Its driver hangs.")
     except OSError as error:
         failure = Failure(f"{tools.ffmpeg} does not run: {error}", "Set FFMPEG to a working binary.")
     else:
@@ -138,7 +136,9 @@ def explain(encoder: VideoEncoder, stderr: str, exit_code: int) -> Failure:
     for sign in _SIGNS:
         if re.search(sign.pattern, stderr):
             return Failure(sign.reason.format(encoder=encoder), sign.advice)
-    first = next((line for line in stderr.splitlines() if line.strip()), f"ffmpeg ended with {exit_code}")
+    first = next((line for line in stderr.splitlines() if line.strip()), None)
+    if first is None:
+        return Failure(f"ffmpeg ended with {exit_code}", "Look whether FFMPEG works.")
     return Failure(re.sub(r"^(\[[^\]]*\] *)+", "", first)[:200], "Look up this message of ffmpeg.")
 
 
@@ -184,7 +184,7 @@ def _misplaced_keyframes(framecrc: str) -> Failure | None:
     came = ", ".join(map(str, found)) or "none"
     return Failure(
         f"keyframes asked for at frames {asked}; came: {came}",
-        "Segments could not be cut where they must be: update the driver, or use another encoder.",
+        "Segments cannot be cut so: update the driver.",
     )
 
 
@@ -205,23 +205,23 @@ def _keyframes(framecrc: str) -> tuple[int, ...]:
 
 
 _KEY = 1
-_SOFTWARE_ADVICE = "None is needed: another encoder takes its place."
+_NOTHING_TO_DO = "Nothing to do: another encoder takes its place."
 _SIGNS = (
-    _Sign("Unknown encoder '.*_videotoolbox'", "this ffmpeg is not built for macOS", _SOFTWARE_ADVICE),
+    _Sign("Unknown encoder '.*_videotoolbox'", "this ffmpeg is not built for macOS", "Only Macs have it."),
     _Sign(
         "Unknown encoder",
         "this ffmpeg is built without {encoder.name}",
-        "Set FFMPEG to a build that has it, if you want it.",
+        "Set FFMPEG to a build that has it, if it is wanted.",
     ),
     _Sign(
         "Cannot load libcuda",
         "there is no NVIDIA driver",
-        "Install it, if there is such a GPU; a container needs --gpus and the capability `video`.",
+        "Install it, if there is such a GPU; hand that to a container (--gpus).",
     ),
     _Sign(
         "Cannot load libnvidia-encode",
         "the NVIDIA driver lacks its encoder library",
-        "Install libnvidia-encode; in a container, add `video` to NVIDIA_DRIVER_CAPABILITIES.",
+        "In a container: add `video` to NVIDIA_DRIVER_CAPABILITIES.",
     ),
     _Sign(
         "required nvenc API version",
@@ -231,22 +231,22 @@ _SIGNS = (
     _Sign(
         "OpenEncodeSessionEx failed: out of memory",
         "the GPU has no encode session left",
-        "Run fewer encodes on it at a time, or set VIDEO_SERVER_ENCODER=software.",
+        "Let fewer jobs run on it at a time.",
     ),
     _Sign(
         "Codec not supported|No capable devices|unsupported device|No usable encoding (profile|entrypoint)",
         "the GPU does not encode {encoder.codec}",
-        _SOFTWARE_ADVICE,
+        _NOTHING_TO_DO,
     ),
     _Sign(
         "No VA display found",
         "{encoder.render_node} cannot be opened",
-        "Set VIDEO_VAAPI_DEVICE to the GPU's render node (see /dev/dri), and put the worker into its group.",
+        "Is it the GPU's (VIDEO_VAAPI_DEVICE), and may the worker read it?",
     ),
     _Sign(
         "Failed to initialise VAAPI",
         "{encoder.render_node} has no VA-API driver",
-        "Install the GPU's driver for VA-API (mesa-va-drivers or intel-media-va-driver).",
+        "Install mesa-va-drivers or intel-media-va-driver.",
     ),
     _Sign(
         "MFX session",

@@ -1,0 +1,40 @@
+"""`vodbucket encoders` as a process, with and without a stand-in for a graphics card."""
+
+from pathlib import Path
+
+from tests.vodbucket.conftest import Installation
+from tests.worker.graphics_card import tools_with_card
+
+
+async def test_every_encoder_is_tried_and_software_is_chosen_where_there_is_no_card(
+    on_moto: Installation,
+) -> None:
+    done = await on_moto.vodbucket("encoders", "--json")
+
+    rows = {row["encoder"]: row for row in done.json["rows"]}
+    assert (done.status, done.json["ok"], done.json["missing"]) == (0, True, [])
+    assert list(rows) == [
+        *("av1_nvenc", "av1_qsv", "av1_vaapi", "av1_videotoolbox", "libsvtav1", "libaom-av1"),
+        *("h264_nvenc", "h264_qsv", "h264_vaapi", "h264_videotoolbox", "libx264"),
+    ]
+    assert {name for name, row in rows.items() if row["result"] == "chosen"} == {"libsvtav1", "libx264"}
+    assert rows["libaom-av1"]["result"] == "works"
+    assert all((row["result"] == "fails") == bool(row["reason"] and row["advice"]) for row in rows.values())
+    assert all(row["seconds"] > 0 for row in rows.values())
+
+
+async def test_a_named_encoder_that_lacks_a_codec_is_status_1_and_the_table_says_why(
+    on_moto: Installation, tmp_path: Path
+) -> None:
+    tools = tools_with_card(tmp_path, "h264_nvenc")
+
+    done = await on_moto.vodbucket("encoders", FFMPEG=str(tools.ffmpeg), VIDEO_SERVER_ENCODER="nvenc")
+
+    rows = {line.split()[1]: " ".join(line.split()[2:]) for line in done.out.splitlines() if " s " in line}
+    assert done.status == 1
+    assert rows["h264_nvenc"].startswith("chosen ")
+    assert rows["libsvtav1"].startswith("works ")
+    assert rows["av1_nvenc"].startswith("fails ")
+    assert rows["av1_nvenc"].endswith(" s the GPU does not encode av1")
+    settings = "VIDEO_SERVER_ENCODER=nvenc and RENDITION_CODECS=av1,h264"
+    assert done.err.splitlines() == [f"vodbucket: no encoder for av1 works here with {settings}"]

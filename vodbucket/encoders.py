@@ -1,0 +1,74 @@
+"""`vodbucket encoders`: tries every video encoder as a worker does at its start, and says which it takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backend.core.settings import WorkerSettings
+
+
+class Result(StrEnum):
+    CHOSEN = "chosen"
+    """A worker with these settings encodes with it."""
+    WORKS = "works"
+    FAILS = "fails"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRow:
+    """How one trial ended; `reason` and `advice` say why an encoder fails and what to do about it."""
+
+    codec: str
+    encoder: str
+    result: Result
+    seconds: float
+    reason: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderTable:
+    """Every encoder that we know. `missing` are codecs that a worker needs and has no encoder for."""
+
+    rows: tuple[EncoderRow, ...]
+    missing: tuple[str, ...]
+
+
+async def try_encoders(settings: WorkerSettings) -> EncoderTable:
+    """Raises: ConfigurationError: there is no ffmpeg to try them with."""
+    # only here: a machine without workers need not have their parts
+    from worker.devices import CODECS, candidates
+    from worker.encoders import codecs_needed, eligible, try_out
+    from worker.tools import find_tools
+
+    tools, node, renditions = find_tools(settings), settings.video_vaapi_device, settings.rendition_codecs
+    needed = codecs_needed(renditions)
+    rows, missing = [], []
+    for codec in CODECS:
+        allowed = eligible(settings.video_server_encoder, codec, renditions, node) if codec in needed else ()
+        # one after the other: a card that is busy with one trial may refuse another
+        trials = [await try_out(tools, encoder) for encoder in candidates(codec, node)]
+        working = {trial.encoder for trial in trials if trial.failure is None}
+        chosen = next((encoder for encoder in allowed if encoder in working), None)
+        if codec in needed and chosen is None:
+            missing.append(codec)
+        for trial in trials:
+            encoder, failure = trial.encoder, trial.failure
+            if failure is not None:
+                row = EncoderRow(
+                    codec, encoder.name, Result.FAILS, trial.seconds, failure.reason, failure.advice
+                )
+            else:
+                result = Result.CHOSEN if encoder == chosen else Result.WORKS
+                row = EncoderRow(codec, encoder.name, result, trial.seconds)
+            rows.append(row)
+    return EncoderTable(tuple(rows), tuple(missing))
+
+
+def complaints(table: EncoderTable, settings: WorkerSettings) -> Sequence[str]:
+    """Return a sentence for each codec without an encoder."""
+    return [
+        f"no encoder for {codec} works here with VIDEO_SERVER_ENCODER={settings.video_server_encoder} "
+        f"and RENDITION_CODECS={','.join(settings.rendition_codecs)}"
+        for codec in table.missing
+    ]
