@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, Visit
+from tests.e2e.viewer import Viewer, foreign_site
 from tests.lab.clips import big_buck_bunny
 from tests.lab.missing import missing
 from tests.lab.product import REPOSITORY, Product, product_on
@@ -51,11 +53,41 @@ def clip() -> Path:
 
 
 @pytest.fixture(scope="session")
-def video(product: Product, clip: Path) -> str:
-    """The film, ready in 360p, 720p and 1080p."""
+def site() -> Iterator[str]:
+    """The URL of somebody else's site, which plays our videos."""
+    with foreign_site() as url:
+        yield url
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyViewing:
+    """A viewer who came while the video was being encoded, and watches on."""
+
+    video_id: str
+    viewer: Viewer
+    status_at_first_frame: object
+
+
+@pytest.fixture(scope="session")
+def early(product: Product, site: str, browser: Browser, clip: Path) -> Iterator[EarlyViewing]:
+    """The film as it is being encoded, watched with hls.js from its first segments on."""
     video_id = product.upload(clip, title="Big Buck Bunny")
-    product.wait_for(video_id, status="done", seconds=300)
-    return video_id
+    context = browser.new_context()
+    with product.client() as client:
+        viewer = Viewer(context, site, "hlsjs")
+        viewer.until(lambda: client.get(f"/api/videos/{video_id}/status").json()["playable"], 120)
+        viewer.open(product.url + client.get(f"/api/videos/{video_id}/playback").json()["hls"])
+        viewer.until_it_advances(0.5)
+        status = client.get(f"/api/videos/{video_id}/status").json()["status"]
+    yield EarlyViewing(video_id, viewer, status)
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def video(product: Product, early: EarlyViewing) -> str:
+    """The film, ready in 360p, 720p and 1080p."""
+    product.wait_for(early.video_id, status="done", seconds=300)
+    return early.video_id
 
 
 @pytest.fixture

@@ -1,0 +1,74 @@
+"""Every rung in every codec, decoded by the players that others use: Shaka Player, hls.js and dash.js."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import BrowserContext
+
+from tests.e2e.conftest import EarlyViewing
+from tests.e2e.viewer import Viewer
+from tests.lab.product import Product
+
+pytestmark = pytest.mark.heavy
+
+RUNGS = {360: 640, 720: 1280, 1080: 1920}
+PLAYED_SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def playback(product: Product, video: str) -> dict[str, str]:
+    with product.client() as client:
+        found: dict[str, str] = client.get(f"/api/videos/{video}/playback").json()
+    return found
+
+
+@pytest.fixture
+def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
+    """Those that a test opens; at the end none may have had a problem."""
+    opened: list[Viewer] = []
+    yield opened
+    assert [problem for viewer in opened for problem in viewer.problems()] == []
+
+
+@pytest.mark.parametrize("codec", ["av1", "h264"])
+@pytest.mark.parametrize(
+    ("player", "manifest"), [("shaka", "hls"), ("shaka", "dash"), ("hlsjs", "hls"), ("dashjs", "dash")]
+)
+def test_every_rung_is_offered_chosen_and_decoded(
+    product: Product,
+    site: str,
+    playback: dict[str, str],
+    context: BrowserContext,
+    viewers: list[Viewer],
+    player: str,
+    manifest: str,
+    codec: str,
+) -> None:
+    viewer = Viewer(context, site, player)
+    viewers.append(viewer)
+    viewer.open(product.url + playback[manifest], codec)
+    viewer.until_it_advances(PLAYED_SECONDS)
+    assert sorted(viewer.heights(codec)) == sorted(RUNGS)
+
+    for height in (360, 1080, 720):
+        before = viewer.position()
+        viewer.choose(codec, height)
+        viewer.until(lambda height=height: viewer.size() == (RUNGS[height], height))
+        viewer.until_it_advances(PLAYED_SECONDS)
+
+        assert set(viewer.loaded) - {"aac"} <= {f"{codec}-{height}p"}
+        assert viewer.position() > before
+    assert viewer.decoded_sound_bytes() > 0
+
+
+def test_who_watches_with_hls_js_from_the_first_segments_on_sees_all_of_it_without_a_break(
+    early: EarlyViewing,
+) -> None:
+    viewer = early.viewer
+    viewer.until(viewer.ended, 90)
+
+    assert early.status_at_first_frame == "processing"
+    (stretch,) = viewer.played()
+    assert stretch[0] < 0.1
+    assert stretch[1] > 29
+    assert viewer.problems() == []
