@@ -13,6 +13,8 @@ export class Watch {
   /** null while loading, and for guests: the record is for those who are signed in. */
   video = $state.raw<Video | null>(null);
   playback = $state.raw<Playback | null>(null);
+  /** Counts the changes of what is played that viewers who already watch should get as well. */
+  edition = $state(0);
   /** Nobody is signed in; the video may be public all the same. */
   guest = $state(false);
   /** A guest looks at a public video that is not playable yet. */
@@ -81,6 +83,17 @@ export class Watch {
     // What the failed attempt had written so far is gone.
     this.playback = null;
     this.#follow(ended);
+  }
+
+  /** The captions have changed; those of a video that is still encoded are not in its playlists yet. */
+  async captionsChanged(): Promise<void> {
+    if (this.playback === null || this.status?.status !== 'done') return;
+    try {
+      await this.renew();
+    } catch {
+      return; // the player goes on with the captions that it has
+    }
+    this.edition += 1;
   }
 
   async #open(ended: AbortSignal, waitedMs = 0): Promise<void> {

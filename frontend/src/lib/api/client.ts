@@ -1,7 +1,7 @@
 /** The API's verbs that the page uses. Every failure is an ApiError. */
 
 import { ApiError } from './errors';
-import type { Playback, Status, Video, VideoChange, VideoPage } from './types';
+import type { Captions, Playback, Status, Video, VideoChange, VideoPage } from './types';
 
 export class Api {
   readonly #origin: string;
@@ -73,6 +73,21 @@ export class Api {
     await this.#request('POST', `/api/videos/${encodeURIComponent(id)}/transcodes`);
   }
 
+  async captions(id: string): Promise<Captions[]> {
+    const answer = await this.#json<{ captions: Captions[] }>('GET', `/api/videos/${encodeURIComponent(id)}/captions`);
+    return answer.captions;
+  }
+
+  /** Upload SRT or WebVTT; an empty label leaves the name to the server. */
+  uploadCaptions(id: string, language: string, label: string, file: Blob): Promise<Captions> {
+    const query = label === '' ? '' : `?${new URLSearchParams({ label })}`;
+    return this.#json('POST', `${captionsPath(id, language)}${query}`, { file });
+  }
+
+  async deleteCaptions(id: string, language: string): Promise<void> {
+    await this.#request('DELETE', captionsPath(id, language));
+  }
+
   async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
     const response = await this.#request(method, path, options);
     try {
@@ -87,6 +102,9 @@ export class Api {
     if (options.body !== undefined) {
       init.body = JSON.stringify(options.body);
       init.headers = { 'content-type': 'application/json' };
+    } else if (options.file !== undefined) {
+      init.body = options.file;
+      init.headers = { 'content-type': 'application/octet-stream' };
     }
     let response: Response;
     try {
@@ -100,7 +118,13 @@ export class Api {
   }
 }
 
+function captionsPath(id: string, language: string): string {
+  return `/api/videos/${encodeURIComponent(id)}/captions/${encodeURIComponent(language)}`;
+}
+
 interface RequestOptions {
+  /** Sent as JSON. */
   body?: unknown;
+  file?: Blob;
   quiet?: boolean;
 }

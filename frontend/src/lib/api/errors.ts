@@ -1,7 +1,7 @@
 /** What can go wrong with a request, by stable code, and the sentences shown for it. */
 
 /** The page's own codes, for what has no answer from the API. */
-export type LocalCode = 'network' | 'cancelled' | 'unexpected_answer';
+export type LocalCode = 'network' | 'cancelled' | 'unexpected_answer' | 'captions_too_large';
 
 export class ApiError extends Error {
   constructor(
@@ -44,6 +44,10 @@ const SENTENCES: Record<string, string> = {
   incomplete_upload: 'The upload was cut off before the whole file had arrived. Try again.',
   upload_too_large: 'This file is larger than the server accepts.',
   unauthorized: 'Please sign in.',
+  captions_too_large: 'This file is too large for captions: they may have up to 2 MiB.',
+  invalid_language: 'This is not a language tag. Examples: en, pt-BR, zh-Hant.',
+  too_many_captions: 'This video has captions in as many languages as it can have. Delete some first.',
+  captions_not_found: 'These captions are gone already.',
   video_not_found: 'There is no such video. It may have been deleted.',
   source_gone: 'The uploaded file is no longer stored. Upload the video again.',
   not_ready: 'This video cannot be played yet.',

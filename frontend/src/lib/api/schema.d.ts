@@ -121,6 +121,50 @@ export interface paths {
         patch: operations["ApiVideosVideoIdPatchVideo"];
         trace?: never;
     };
+    "/api/videos/{video_id}/captions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetCaptions
+         * @description List what captions there are: uploaded ones, and those of the video's file.
+         */
+        get: operations["ApiVideosVideoIdCaptionsGetCaptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/videos/{video_id}/captions/{language}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * UploadCaptions
+         * @description Upload captions in a language, replacing those that were uploaded in it before.
+         */
+        post: operations["ApiVideosVideoIdCaptionsLanguageUploadCaptions"];
+        /**
+         * RemoveCaptions
+         * @description Delete the captions that were uploaded in a language.
+         */
+        delete: operations["ApiVideosVideoIdCaptionsLanguageRemoveCaptions"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/videos/{video_id}/playback": {
         parameters: {
             query?: never;
@@ -369,6 +413,34 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** CaptionTrack */
+        CaptionTrack: {
+            /**
+             * @description only for what is foreign to the audio's own language
+             * @default false
+             */
+            forced: boolean;
+            /** @description what the source calls the track */
+            label?: string | null;
+            /**
+             * @description BCP 47
+             * @default und
+             */
+            language: string;
+            /** @description relative to the run's prefix: captions/<n>-<language>.vtt */
+            path: string;
+        };
+        /** CaptionsItem */
+        CaptionsItem: {
+            forced: boolean;
+            label: string;
+            language: string;
+            source: components["schemas"]["Source"];
+        };
+        /** CaptionsList */
+        CaptionsList: {
+            captions: components["schemas"]["CaptionsItem"][];
+        };
         /** JobEntry */
         JobEntry: {
             /** @description how long that is ago */
@@ -403,12 +475,16 @@ export interface components {
         JobSnapshot: {
             /** @default 0 */
             attempt: number;
+            /** @default [] */
+            captions: components["schemas"]["CaptionTrack"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
             /** @default 0 */
             elapsed_seconds: number;
             encoder?: string | null;
+            /** @description why the job began anew with this encoder: how the first one failed */
+            encoder_fallback?: string | null;
             error?: string | null;
             estimated_remaining_seconds?: number | null;
             id: string;
@@ -453,9 +529,17 @@ export interface components {
             };
             jobs: components["schemas"]["JobEntry"][];
         };
+        /** PlayableCaptions */
+        PlayableCaptions: {
+            forced: boolean;
+            label: string;
+            language: string;
+            source: components["schemas"]["Source"];
+            url: string;
+        };
         /** Playback */
         Playback: {
-            captions: string[];
+            captions: components["schemas"]["PlayableCaptions"][];
             dash: string;
             /**
              * Format: date-time
@@ -480,6 +564,10 @@ export interface components {
             height?: number | null;
             /** @enum {string} */
             kind: "video" | "audio";
+            /** @description what to call this audio track */
+            label?: string | null;
+            /** @description BCP 47, of audio whose language is known */
+            language?: string | null;
             /** @description unique within the video: av1-1080p, h264-360p, aac */
             name: string;
             /** @description the rung's label: 1080p; None for audio */
@@ -491,6 +579,11 @@ export interface components {
             token: string;
         };
         /**
+         * Source
+         * @enum {string}
+         */
+        Source: "upload" | "video";
+        /**
          * Stage
          * @enum {string}
          */
@@ -499,12 +592,16 @@ export interface components {
         Status: {
             /** @default 0 */
             attempt: number;
+            /** @default [] */
+            captions: components["schemas"]["CaptionTrack"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
             /** @default 0 */
             elapsed_seconds: number;
             encoder?: string | null;
+            /** @description why the job began anew with this encoder: how the first one failed */
+            encoder_fallback?: string | null;
             error?: components["schemas"]["StatusError"] | null;
             estimated_remaining_seconds?: number | null;
             id: string;
@@ -1073,6 +1170,193 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["VideoItem"];
                 };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ApiVideosVideoIdCaptionsGetCaptions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptionsList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ApiVideosVideoIdCaptionsLanguageUploadCaptions: {
+        parameters: {
+            query?: {
+                /** @description what viewers choose by */
+                label?: string | null;
+            };
+            header?: never;
+            path: {
+                video_id: string;
+                language: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-subrip": string;
+                "multipart/form-data": {
+                    /** Format: binary */
+                    file: string;
+                    label?: string;
+                };
+                "text/vtt": string;
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptionsItem"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ApiVideosVideoIdCaptionsLanguageRemoveCaptions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                video_id: string;
+                language: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, nothing follows */
+            204: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Bad Request */
             400: {

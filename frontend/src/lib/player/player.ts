@@ -80,6 +80,11 @@ export class VodPlayer {
     await this.#load(playback);
   }
 
+  /** Load what has changed, at the same position. */
+  async reload(playback: Playback): Promise<void> {
+    await this.#load(playback);
+  }
+
   /** Begin again after the player had given up. */
   async retry(): Promise<void> {
     await this.#reloads.now();
@@ -101,6 +106,7 @@ export class VodPlayer {
     try {
       await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
       this.#growing = this.#player.isDynamic();
+      if (!this.#growing) void this.#showPreviews(playback);
       if (wasPlaying) await video.play().catch(() => undefined);
       this.#options.onProblem(null);
     } catch (error) {
@@ -109,6 +115,12 @@ export class VodPlayer {
       if (consequence === 'reload') this.#reloads.failed(error);
       else if (consequence === 'report') this.#options.onProblem(error);
     }
+  }
+
+  /** Show the storyboard while the viewer seeks. The video plays as well without it. */
+  async #showPreviews(playback: Playback): Promise<void> {
+    if (playback.storyboard === null) return;
+    await this.#player.addThumbnailsTrack(playback.storyboard, 'text/vtt').catch(() => undefined);
   }
 
   /**
@@ -146,13 +158,15 @@ function playerConfiguration(codecs: string[]): object {
 function uiConfiguration(mobile: boolean): object {
   return {
     controlPanelElements: mobile
-      ? ['mute', 'growing_time', 'spacer', 'quality', 'overflow_menu', 'fullscreen']
-      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'quality', 'overflow_menu', 'fullscreen'],
+      ? ['mute', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen']
+      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen'],
     topControlPanelElements: [],
-    overflowMenuButtons: ['captions', 'language', 'playback_rate', 'picture_in_picture'],
+    overflowMenuButtons: ['language', 'playback_rate', 'picture_in_picture'],
     contextMenuElements: ['loop', 'picture_in_picture', 'statistics'],
     // No script of another origin.
     castSenderUrl: '',
+    // The API gives every track a label of its own; two may be of one language.
+    textTrackLabelFormat: shaka.ui.Overlay.TrackLabelFormat.LABEL,
     showVideoCodec: false,
     showAudioCodec: false,
     seekBarColors: { base: 'rgba(255,255,255,.25)', buffered: 'rgba(255,255,255,.45)', played: '#8b9aff' },
