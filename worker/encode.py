@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worker.devices import Encoders, keyframe_arguments
+from worker.graph import filter_graph
 from worker.guards import GUARDS
-from worker.ladder import AAC_BPS, OPUS_BPS, EncodingPlan, Rung, VideoStream
-from worker.probe import MediaInfo
+from worker.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
+from worker.media import MediaInfo
 
 WEBM_NAME = "download.webm"
-POSTER_NAME = "poster.jpg"
-POSTER_AT = 0.1
-"""Share of the duration after which the poster is looked for."""
-POSTER_CANDIDATES = 24
-POSTER_SIDE = 720
+POSTER_NAMES = ("poster.jpg", "fallback.jpg")
+"""The first of them that there is."""
+SHEETS = "sheet-%03d.jpg"
 FRAGMENT_MICROSECONDS = 1_000_000
-_HOST = "host-"
-"""Marks the port of a picture that is still to be brought to the device that encodes it."""
-AUDIO_RATE_HZ = 48_000
-"""The one rate that AAC, Opus and every player share."""
+MAX_CAPTION_BYTES = 8 * 1024 * 1024
+JPEG_QUALITY = 4
+SHEET_QUALITY = 6
+"""mjpeg's scale: lower is better."""
 
 _FRAGMENTS = "+frag_keyframe+delay_moov+default_base_moof"
 _FRAGMENTED_MP4 = f"f=mp4:select=v:movflags={_FRAGMENTS}:frag_duration={FRAGMENT_MICROSECONDS}"
@@ -31,17 +30,40 @@ def pipe_name(rendition: str) -> str:
     return f"{rendition}.pipe"
 
 
+def caption_name(stream: CaptionStream) -> str:
+    return f"caption-{stream.source.index}.vtt"
+
+
+def sheet_file(number: int) -> str:
+    return SHEETS % number
+
+
 def encoder_arguments(
     ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, encoders: Encoders
 ) -> Sequence[str]:
-    """Return argv. `url` is the loopback source; outputs are `pipe_name`s, the WebM and the poster."""
+    """Return argv. `url` is the loopback source; outputs: `pipe_name`s, the WebM, pictures, captions."""
     outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
-    if plan.has_audio:
-        outputs.append(("-map", "[aac]", *_aac(), *_fragmented(), pipe_name("aac")))
-    if not plan.video:
-        outputs.append(("-map", "[opus]", *_opus(), *_webm()))
+    outputs += [
+        (
+            "-map",
+            f"[aac-{stream.name}]",
+            *_aac(),
+            *_language(stream, 0),
+            *_fragmented(),
+            pipe_name(stream.name),
+        )
+        for stream in plan.audio
+    ]
+    if plan.video:
+        outputs += [
+            ("-map", "[poster]", *_still(POSTER_NAMES[0])),
+            ("-map", "[fallback]", *_still(POSTER_NAMES[1])),
+        ]
     else:
-        outputs.append(("-map", "[poster]", *_poster()))
+        outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAMES[0]))]
+    if plan.video:
+        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
+    outputs += [_captions(stream) for stream in plan.captions]
     return (
         str(ffmpeg),
         *("-hide_banner", "-nostdin", "-v", "error", "-y"),
@@ -49,59 +71,11 @@ def encoder_arguments(
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
         *encoders.options,
         *GUARDS,
+        # subtitles in an old encoding are read as they are and mended later: ffmpeg would drop them
+        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
         *("-i", url),
         *("-filter_complex", filter_graph(plan, media, encoders)),
         *(word for output in outputs for word in output),
-    )
-
-
-def filter_graph(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> str:
-    """Return the one graph that feeds every output. ffmpeg turns rotated pictures itself, before it."""
-    chains: list[str] = []
-    if media.video is not None and plan.fps is not None:
-        # interlaced fields would comb in the scaler; only frames marked as such are touched
-        deinterlace = "bwdif=mode=send_frame:deint=interlaced," if media.video.interlaced else ""
-        rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
-        ports = "".join(f"[s{rung.label}]" for rung in rungs)
-        # a constant rate from time zero on: equal keyframe instants in every rung, in step with the sound
-        chains.append(
-            f"[0:{media.video_index}]{deinterlace}fps=fps={plan.fps}:start_time=0,"
-            f"split={len(rungs) + 1}{ports}[sposter]"
-        )
-        chains += [_rung_chain(plan, rung, encoders) for rung in rungs]
-        chains.append(_poster_chain(rungs[-1], media.video.duration_seconds or media.duration_seconds))
-    if media.audio is not None:
-        # gaps are filled with silence, and audio that ends early goes on as silence to the end of the picture
-        pad = f",apad=whole_dur={media.duration_seconds:.3f}" if media.duration_seconds and plan.video else ""
-        chains.append(
-            f"[0:{media.audio_index}]aresample={AUDIO_RATE_HZ}:async=1:first_pts=0,"
-            f"aformat=sample_rates={AUDIO_RATE_HZ}:channel_layouts=stereo{pad},asplit=2[aac][opus]"
-        )
-    return ";".join(chains)
-
-
-def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
-    streams = [stream for stream in plan.video if stream.rung == rung]
-    uploads = {stream.name: upload for stream in streams if (upload := encoders.of(stream.codec).upload)}
-    ports = "".join(f"[{_HOST * (stream.name in uploads)}{stream.name}]" for stream in streams)
-    # scaled once per rung, whatever the number of codecs; 8 bit 4:2:0 is what every player decodes
-    scaled = (
-        f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p,"
-        f"split={len(streams)}{ports}"
-    )
-    return ";".join((scaled, *(f"[{_HOST}{name}]{upload}[{name}]" for name, upload in uploads.items())))
-
-
-def _poster_chain(top: Rung, duration_seconds: float | None) -> str:
-    short = min(top.width, top.height)
-    side = min(short, POSTER_SIDE)
-    width, height = (length * side // short // 2 * 2 for length in (top.width, top.height))
-    start = POSTER_AT * (duration_seconds or 0)
-    # `thumbnail` takes the most typical of the next frames, which is never the one black frame of a cut;
-    # the first frame is among them in case that the picture ends before `start`
-    return (
-        f"[sposter]select=gte(t\\,{start:.3f})+eq(n\\,0),scale={width}:{height}:out_range=pc,setsar=1,format=yuvj420p,"
-        f"thumbnail=n={POSTER_CANDIDATES}[poster]"
     )
 
 
@@ -114,7 +88,7 @@ def _video_output(
     video = ("-map", f"[{stream.name}]", *keyframe_arguments(segment_seconds), *quality)
     if stream is not plan.webm_video:
         return (*video, *_fragmented(), pipe_name(stream.name))
-    audio = ("-map", "[opus]", *_opus()) if plan.has_audio else ()
+    audio = _webm_audio(plan)
     if not stream.packaged:
         return (*video, *audio, *_webm())
     # one encoder, two files: the packager's pipe and the WebM, whose index is moved to the front at the end
@@ -147,11 +121,36 @@ def _webm() -> tuple[str, ...]:
     return (*_STRIPPED, "-f", "webm", "-cues_to_front", "1", WEBM_NAME)
 
 
-def _poster() -> tuple[str, ...]:
+def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
+    maps = (word for stream in plan.audio for word in ("-map", f"[opus-{stream.name}]"))
+    tags = (
+        word for number, stream in enumerate(plan.audio) for word in _language(stream, number, named=True)
+    )
+    return (*maps, *(_opus() if plan.audio else ()), *tags)
+
+
+def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:
+    language = stream.source.language
+    return (
+        *((f"-metadata:s:a:{number}", f"language={language.partition('-')[0]}") if language else ()),
+        *((f"-metadata:s:a:{number}", f"title={stream.label}") if named and stream.source.title else ()),
+        *((f"-disposition:a:{number}", "0" if number else "default") if named else ()),
+    )
+
+
+def _still(name: str) -> tuple[str, ...]:
     return (
         *_STRIPPED,
-        *("-frames:v", "1", "-c:v", "mjpeg", "-q:v", "4", "-f", "image2", "-update", "1"),
-        POSTER_NAME,
+        *("-frames:v", "1", "-c:v", "mjpeg", "-q:v", str(JPEG_QUALITY), "-f", "image2", "-update", "1"),
+        name,
+    )
+
+
+def _captions(stream: CaptionStream) -> tuple[str, ...]:
+    return (
+        *("-map", f"0:{stream.source.index}", *_STRIPPED),
+        *("-c:s", "webvtt", "-f", "webvtt", "-fs", str(MAX_CAPTION_BYTES)),
+        caption_name(stream),
     )
 
 

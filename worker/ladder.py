@@ -7,10 +7,12 @@ source gets one rung of its own size.
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from backend.core.records import Rendition, TranscodeOptions
+from backend.core import keys
+from backend.core.languages import UNDETERMINED, language_name
+from backend.core.records import CaptionTrack, Rendition, TranscodeOptions
 from backend.core.settings import Codec
 from worker.devices import X264_PRESETS
-from worker.probe import MediaInfo, VideoInfo
+from worker.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
 
 RUNGS = (360, 720, 1080)
 MAX_FPS = 60
@@ -74,12 +76,35 @@ class VideoStream:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioStream:
+    """One audio track of the source, as AAC in HLS and DASH and as Opus in the WebM."""
+
+    name: str
+    source: AudioInfo
+    label: str
+    """For people to choose by; no two streams have the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionStream:
+    """Text subtitles that are extracted to a file of their own."""
+
+    source: SubtitleInfo
+    track: CaptionTrack
+
+
+@dataclass(frozen=True, slots=True)
 class EncodingPlan:
-    """Everything that will be encoded, smallest rung first."""
+    """Everything that will be encoded: video from the smallest rung up, audio with the default one first."""
 
     video: tuple[VideoStream, ...]
     fps: Fraction | None
-    has_audio: bool
+    audio: tuple[AudioStream, ...] = ()
+    captions: tuple[CaptionStream, ...] = ()
+
+    @property
+    def top_rung(self) -> "Rung | None":
+        return self.video[-1].rung if self.video else None
 
     def named(self, suffix: str) -> "EncodingPlan":
         """Return the same plan with other names of the video renditions."""
@@ -97,7 +122,8 @@ class EncodingPlan:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the renditions that HLS and DASH offer."""
-        return (*(stream.name for stream in self.packaged_video), *(("aac",) if self.has_audio else ()))
+        video = (stream.name for stream in self.packaged_video)
+        return (*video, *(stream.name for stream in self.audio))
 
     @property
     def qualities(self) -> tuple[str, ...]:
@@ -116,20 +142,57 @@ class EncodingPlan:
             )
             for stream in self.packaged_video
         )
-        audio = Rendition(name="aac", kind="audio", codec="aac", bitrate_bps=AAC_BPS)
-        return (*video, audio) if self.has_audio else video
+        audio = (
+            Rendition(
+                name=stream.name,
+                kind="audio",
+                codec="aac",
+                bitrate_bps=AAC_BPS,
+                language=stream.source.language,
+                label=stream.label,
+            )
+            for stream in self.audio
+        )
+        return (*video, *audio)
 
 
 def plan_encoding(media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions) -> EncodingPlan:
+    audio, captions = audio_streams(media.audio), caption_streams(media.subtitles)
     if media.video is None:
-        return EncodingPlan((), None, has_audio=True)
+        return EncodingPlan((), None, audio, captions)
     fps = frame_rate(media.video)
     rungs = rungs_of(media.video.display_width, media.video.display_height)
     video = [_stream(codec, rung, fps, options) for rung in rungs for codec in codecs]
     if "av1" not in codecs:
         # The WebM is AV1 whatever the ladder holds, so its one stream is encoded besides.
         video.append(_stream("av1", rungs[-1], fps, options, packaged=False))
-    return EncodingPlan(tuple(video), fps, has_audio=media.audio is not None)
+    return EncodingPlan(tuple(video), fps, audio, captions)
+
+
+def audio_streams(tracks: tuple[AudioInfo, ...]) -> tuple[AudioStream, ...]:
+    streams: list[AudioStream] = []
+    for number, track in enumerate(tracks, start=1):
+        name = "aac" if number == 1 else f"aac-{number}"
+        label = track.title or (language_name(track.language) if track.language else f"Audio {number}")
+        if label in {stream.label for stream in streams}:
+            label = f"{label} ({number})"
+        streams.append(AudioStream(name, track, label))
+    return tuple(streams)
+
+
+def caption_streams(tracks: tuple[SubtitleInfo, ...]) -> tuple[CaptionStream, ...]:
+    return tuple(
+        CaptionStream(
+            track,
+            CaptionTrack(
+                path=f"{keys.CAPTIONS}{number}-{track.language or UNDETERMINED}.vtt",
+                language=track.language or UNDETERMINED,
+                label=track.title,
+                forced=track.forced,
+            ),
+        )
+        for number, track in enumerate(tracks, start=1)
+    )
 
 
 def rungs_of(width: int, height: int) -> tuple[Rung, ...]:
@@ -151,6 +214,8 @@ def frame_rate(video: VideoInfo) -> Fraction:
     then the standard rate next above the average. Faster rates are divided by a whole number, for even
     motion.
     """
+    if video.interlaced and video.average_fps and video.base_fps == 2 * video.average_fps:
+        return min(video.average_fps, Fraction(MAX_FPS))  # the base rate counts fields
     if video.base_fps is not None and 1 <= video.base_fps <= MAX_FPS:
         return video.base_fps
     if video.base_fps is not None and MAX_FPS < video.base_fps <= 300:

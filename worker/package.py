@@ -5,14 +5,26 @@ from pathlib import Path
 
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST
 from worker.encode import pipe_name
-from worker.ladder import EncodingPlan
+from worker.ladder import AudioStream, EncodingPlan
 
-_AUDIO_GROUP = ",hls_group_id=audio,hls_name=audio"
+_SEPARATORS = str.maketrans(dict.fromkeys(',="\\', " "))
+"""Of the packager's descriptors and of HLS attributes; labels are words of the uploader."""
 
 
 def media_playlist(rendition: str) -> str:
     """Path of a rendition's playlist below the run's prefix."""
     return f"hls/{rendition}.m3u8"
+
+
+def keyframe_playlist(rendition: str) -> str:
+    """Path of the playlist of a rendition's keyframes alone, for fast forward and previews."""
+    return f"hls/{rendition}-iframes.m3u8"
+
+
+def playlists_of(plan: EncodingPlan) -> frozenset[str]:
+    """Return every playlist that the master names."""
+    keyframes = (keyframe_playlist(stream.name) for stream in plan.packaged_video)
+    return frozenset((*(media_playlist(name) for name in plan.names), *keyframes))
 
 
 def packager_arguments(
@@ -22,8 +34,8 @@ def packager_arguments(
     return (
         str(packager),
         "--quiet",
-        *(_stream(stream.name, "video", pipes, url) for stream in plan.packaged_video),
-        *((_stream("aac", "audio", pipes, url) + _AUDIO_GROUP,) if plan.has_audio else ()),
+        *(_video(stream.name, pipes, url) for stream in plan.packaged_video),
+        *(_audio(stream, pipes, url, default=stream is plan.audio[0]) for stream in plan.audio),
         *("--segment_duration", f"{segment_seconds:g}"),
         *("--hls_master_playlist_output", url + MASTER_PLAYLIST),
         # a growing playlist: the video can be watched from its first segment while it is encoded
@@ -32,6 +44,22 @@ def packager_arguments(
         "--event_to_vod_on_end_of_stream",
         *("--mpd_output", url + DASH_MANIFEST),
     )
+
+
+def _video(name: str, pipes: Path, url: str) -> str:
+    return f"{_stream(name, 'video', pipes, url)},iframe_playlist_name={name}-iframes.m3u8"
+
+
+def _audio(stream: AudioStream, pipes: Path, url: str, *, default: bool) -> str:
+    """All tracks are one group of HLS, each an adaptation set of DASH."""
+    label = stream.label.translate(_SEPARATORS)
+    fields = (
+        _stream(stream.name, "audio", pipes, url),
+        f"hls_group_id=audio,hls_name={label},dash_label={label}",
+        f"dash_roles={'main' if default else 'alternate'}",
+        *((f"language={stream.source.language}",) if stream.source.language else ()),
+    )
+    return ",".join(fields)
 
 
 def _stream(name: str, kind: str, pipes: Path, url: str) -> str:

@@ -19,7 +19,7 @@ from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store import ObjectHeaders, Store
 from worker.faults import Faults
 from worker.loopback import serve
-from worker.playlists import is_playlist, parse_playlist
+from worker.playlists import is_playlist, parse_playlist, with_default_audio
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +27,8 @@ UPLOADS_IN_FLIGHT = 8
 """More wait in the packager, then in ffmpeg: memory stays bounded when the store is slow."""
 PLAYLIST_EVERY_SECONDS = 2.0
 TICK_SECONDS = 0.2
+FIRST_AUDIO = "hls/aac.m3u8"
+"""The track to begin with, as `worker.ladder` names it."""
 KEPT_VERSIONS = 8
 """Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
 
@@ -36,6 +38,7 @@ _CONTENT_TYPES = {
     ".mpd": "application/dash+xml",
     ".webm": "video/webm",
     ".jpg": "image/jpeg",
+    ".vtt": "text/vtt; charset=utf-8",
 }
 
 
@@ -46,7 +49,7 @@ def headers_of(path: str) -> ObjectHeaders:
         return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control="no-cache")
     if suffix in _CONTENT_TYPES:
         return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control=IMMUTABLE)
-    kind = "audio" if path.startswith("media/aac/") else "video"
+    kind = "audio" if path.startswith("media/aac") else "video"
     return ObjectHeaders(f"{kind}/mp4", cache_control=IMMUTABLE)
 
 
@@ -132,7 +135,7 @@ class PackagerSink:
             body += chunk
         if is_playlist(path):
             versions = self._waiting.setdefault(path, [])
-            versions.append(self._with_relative_uris(bytes(body)))
+            versions.append(self._for_players(path, bytes(body)))
             del versions[:-KEPT_VERSIONS]
         else:
             await self._free.acquire()
@@ -198,10 +201,11 @@ class PackagerSink:
             return False  # players read the master once: it must name every stream from the start
         return bool(names) and all(name in self.sizes for name in names)
 
-    def _with_relative_uris(self, body: bytes) -> bytes:
+    def _for_players(self, path: str, body: bytes) -> bytes:
         """Playlists lie one level below the prefix. The packager collapses the slashes of `http://`."""
         base = self._base.encode()
-        return body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
+        relative = body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
+        return with_default_audio(relative, FIRST_AUDIO) if path == MASTER_PLAYLIST else relative
 
 
 def _as_fault(error: Exception) -> VodbucketError:

@@ -15,22 +15,35 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
-from backend.core.records import Job, OutputObject, Rendition, Stage
+from backend.core.records import (
+    CaptionTrack,
+    Chapter,
+    Job,
+    OutputObject,
+    Rendition,
+    SourceFile,
+    Stage,
+)
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
+from worker.decoding import check_decoding
+from worker.description import chapters_of, describe_source
 from worker.devices import SOFTWARE, Encoders
-from worker.encode import POSTER_NAME, WEBM_NAME, encoder_arguments, pipe_name
+from worker.encode import WEBM_NAME, encoder_arguments, pipe_name
 from worker.fallback import SUFFIX, Fallback
 from worker.faults import Faults
 from worker.guards import MAX_DURATION_SECONDS
 from worker.ladder import EncodingPlan, plan_encoding
-from worker.package import media_playlist, packager_arguments
-from worker.probe import NOT_A_VIDEO, MediaInfo, can_decode, probe, undecodable
+from worker.media import MediaInfo
+from worker.package import packager_arguments, playlists_of
+from worker.probe import NOT_A_VIDEO, can_decode, probe, undecodable
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
+from worker.side_files import store_side_files
 from worker.sink import PackagerSink, headers_of
 from worker.source import PATIENCE_SECONDS, SourceFeeder
+from worker.storyboard import storyboard_of
 from worker.tools import Tools
 from worker.verify import verify_outputs, verify_webm
 from worker.workspace import workspace
@@ -43,6 +56,9 @@ WATCHDOG_SECONDS = 1.0
 OVERRUN_SECONDS = 10.0
 OVERRUN_SHARE = 0.1
 """How far the encoders may go beyond the duration that the file claims, together."""
+UNINDEXED_SECONDS = 60.0
+FEWEST_BYTES_PER_SECOND = 100
+"""Of the emptiest of recordings."""
 FILE_CHUNK_BYTES = 1024 * 1024
 T = TypeVar("T")
 
@@ -80,6 +96,9 @@ class Transcoded:
     renditions: tuple[Rendition, ...]
     objects: tuple[OutputObject, ...]
     encoder: str
+    captions: tuple[CaptionTrack, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
+    source: SourceFile | None = None
     fallback: Fallback | None = None
     """Set when the attempt began anew: the outputs are below the prefix of its run."""
 
@@ -168,9 +187,8 @@ class _Attempt:
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
             plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
-            playlists = frozenset(media_playlist(name) for name in plan.names)
             sink = PackagerSink(
-                self._buckets.video, self._prefix, playlists, self._faults, self._activity.touch
+                self._buckets.video, self._prefix, playlists_of(plan), self._faults, self._activity.touch
             )
             async with sink.serving() as url:
                 self._report(Stage.TRANSCODING, media, plan, sink)
@@ -202,11 +220,11 @@ class _Attempt:
 
     async def _reject_undecodable(self, source: str, media: MediaInfo) -> None:
         """Tell a file that no attempt could decode from an encoder that broke. Raises: SourceRejected."""
-        kind, stream = (media.video, media.video_index) if media.video else (media.audio, media.audio_index)
-        if self._encoded_seconds or kind is None or stream is None:
+        stream = media.video or media.audio[0]
+        if self._encoded_seconds:
             return
-        if not await self._guarded(can_decode(self._tools, source, stream)):
-            raise undecodable(kind.codec)
+        if not await self._guarded(can_decode(self._tools, source, stream.index)):
+            raise undecodable(stream.codec)
 
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -215,8 +233,7 @@ class _Attempt:
 
         A gap in the timestamps of a few bytes is filled with any number of frames.
         """
-        claimed = media.duration_seconds or MAX_DURATION_SECONDS
-        limit = claimed * (1 + OVERRUN_SHARE) + OVERRUN_SECONDS
+        limit = longest_seconds(media, self._job.source_size_bytes)
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
@@ -232,30 +249,38 @@ class _Attempt:
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _finalize(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> Transcoded:
-        webm, poster = self._directory / WEBM_NAME, self._directory / POSTER_NAME
-        segment = self._profile.segment_seconds
-        await verify_webm(self._tools, webm, plan, media, segment)
+        webm = self._directory / WEBM_NAME
+        segment, video = self._profile.segment_seconds, self._buckets.video
+        webm_seconds = await verify_webm(self._tools, webm, plan, media, segment)
         await sink.finish()
-        sizes = dict(sink.sizes)
+        captions = await store_side_files(
+            sink.put, self._directory, plan, storyboard_of(plan, media), webm_seconds
+        )
         size = webm.stat().st_size
+        sizes = dict(sink.sizes)
         sizes[keys.DOWNLOAD] = await store_source(
-            self._buckets.video,
+            video,
             self._prefix + keys.DOWNLOAD,
             self._chunks(webm),
             declared_bytes=size,
             max_bytes=size,
             headers=headers_of(keys.DOWNLOAD),
         )
-        if poster.exists():
-            body = poster.read_bytes()
-            await sink.put(keys.POSTER, body)
-            sizes[keys.POSTER] = len(body)
-        objects = await verify_outputs(self._buckets.video, self._prefix, plan, media, sizes, segment)
+        verified = await verify_outputs(video, self._prefix, plan, media, sizes, segment)
+        await check_decoding(self._tools, video, self._prefix, verified.edges)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
-        duration = media.duration_seconds or 0.0
+        known = media.duration_seconds if media.duration_is_sure else None
+        duration = known or verified.duration_seconds
         return Transcoded(
-            duration, plan.qualities, plan.renditions, objects, self._profile.encoders.description
+            duration,
+            plan.qualities,
+            plan.renditions,
+            verified.objects,
+            self._profile.encoders.description,
+            captions=captions,
+            chapters=chapters_of(media, duration),
+            source=describe_source(media, self._job.source_size_bytes),
         )
 
     async def _chunks(self, path: Path) -> AsyncIterator[bytes]:
@@ -304,6 +329,15 @@ class _Attempt:
                 encoder=self._profile.encoders.description,
             )
         )
+
+
+def longest_seconds(media: MediaInfo, source_bytes: int) -> float:
+    """Return how far the encoders may go."""
+    if media.duration_seconds is not None and media.duration_is_sure:
+        return media.duration_seconds * (1 + OVERRUN_SHARE) + OVERRUN_SECONDS
+    # nothing but its size bounds what a file without an index may hold
+    at_least = max(UNINDEXED_SECONDS, media.duration_seconds or 0.0)
+    return min(float(MAX_DURATION_SECONDS), at_least + source_bytes / FEWEST_BYTES_PER_SECOND)
 
 
 async def _succeed(process: Running, code: str) -> None:

@@ -3,6 +3,7 @@
 It trusts neither exit codes nor its own bookkeeping alone: the store is listed, its playlists are read back.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,9 +13,9 @@ from backend.core.keys import DASH_MANIFEST, DOWNLOAD, MASTER_PLAYLIST
 from backend.core.records import OutputObject
 from backend.core.store import Store
 from worker.ladder import EncodingPlan
-from worker.package import media_playlist
+from worker.media import MediaInfo
+from worker.package import media_playlist, playlists_of
 from worker.playlists import Playlist, parse_playlist
-from worker.probe import MediaInfo
 from worker.process import run
 from worker.tools import Tools
 
@@ -27,6 +28,15 @@ _CLUSTER = bytes.fromhex("1f43b675")
 _SEGMENT = bytes.fromhex("18538067")
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`edges` are the first and last segment of each rendition, with its init segment before them."""
+
+    objects: tuple[OutputObject, ...]
+    duration_seconds: float
+    edges: tuple[tuple[str, ...], ...]
+
+
 async def verify_outputs(
     store: Store,
     prefix: str,
@@ -34,8 +44,8 @@ async def verify_outputs(
     media: MediaInfo,
     sizes: dict[str, int],
     segment_seconds: float,
-) -> tuple[OutputObject, ...]:
-    """Return what is stored below `prefix`.
+) -> Verified:
+    """Compare what is stored below `prefix` with what was to be there.
 
     Raises:
         AttemptFailed: an object is missing or has another size, a rendition is missing or too short, or a
@@ -48,25 +58,40 @@ async def verify_outputs(
     master = await _read(store, prefix, MASTER_PLAYLIST)
     playlists = {name: await _read(store, prefix, media_playlist(name)) for name in plan.names}
     manifest = await _read(store, prefix, DASH_MANIFEST)
-    for playlist in (master, manifest, *playlists.values()):
+    keyframes = [
+        await _read(store, prefix, path)
+        for path in sorted(playlists_of(plan) - set(map(media_playlist, plan.names)))
+    ]
+    for playlist in (master, manifest, *playlists.values(), *keyframes):
         missing = [name for name in playlist.names if name not in stored]
         if missing:
             raise _incomplete(f"a playlist names what is not stored: {', '.join(missing[:5])}")
-    if not {media_playlist(name) for name in plan.names} <= set(master.names):
+    if not playlists_of(plan) <= set(master.names):
         raise _incomplete("the master playlist does not name every rendition")
     if len(manifest.segments) != sum(len(playlist.segments) for playlist in playlists.values()):
         raise _incomplete("HLS and DASH name different segments")
     if not manifest.finished or not all(playlist.finished for playlist in playlists.values()):
         raise _incomplete("a playlist was left open")
+    duration = max(playlist.duration_seconds for playlist in playlists.values())
     for name, playlist in playlists.items():
-        _check_duration(name, playlist.duration_seconds, _expected_seconds(media, name), segment_seconds / 2)
-    return tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items()))
+        _check_duration(
+            name, playlist.duration_seconds, _expected_seconds(media, duration), segment_seconds / 2
+        )
+    return Verified(
+        objects=tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items())),
+        duration_seconds=duration,
+        edges=tuple(_edges(playlist) for playlist in playlists.values()),
+    )
 
 
 async def verify_webm(
     tools: Tools, path: Path, plan: EncodingPlan, media: MediaInfo, segment_seconds: float
-) -> None:
-    """Check the WebM's streams, duration and that its index comes first. Raises: AttemptFailed."""
+) -> float:
+    """Check the WebM's streams, duration and that its index comes first; return how long it is.
+
+    Raises:
+        AttemptFailed.
+    """
     shown = ("-show_entries", "format=duration:stream=codec_name", "-of", "json")
     argv: list[str | Path] = [tools.ffprobe, "-v", "error", "-f", "matroska", *shown, path]
     done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
@@ -75,13 +100,15 @@ async def verify_webm(
     except ValidationError:
         raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})") from None
     codecs = [stream.codec_name for stream in report.streams]
-    expected = [*(["av1"] if plan.video else []), *(["opus"] if plan.has_audio else [])]
+    expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     if codecs != expected:
         raise _incomplete(f"the WebM holds {codecs}, not {expected}")
-    _check_duration(DOWNLOAD, report.format.duration, media.duration_seconds, segment_seconds / 2)
+    seconds = report.format.duration
+    _check_duration(DOWNLOAD, seconds, _expected_seconds(media, seconds), segment_seconds / 2)
     with path.open("rb") as file:
         if not cues_come_first(file.read(WEBM_HEAD_BYTES)):
             raise _incomplete("the WebM has no index at its front")
+    return seconds
 
 
 def cues_come_first(head: bytes) -> bool:
@@ -107,11 +134,20 @@ def _length_of_vint(data: bytes, position: int) -> int:
     return 9 - data[position].bit_length()
 
 
-def _expected_seconds(media: MediaInfo, rendition: str) -> float | None:
-    """The picture may end before the sound; the sound is padded to the end."""
-    if rendition != "aac" and media.video is not None and media.video.duration_seconds is not None:
-        return media.video.duration_seconds
-    return media.duration_seconds
+def _expected_seconds(media: MediaInfo, longest: float) -> float | None:
+    """Return how long every rendition is to be, as all are filled up to the last one's end.
+
+    Where only a guess is known of the source, they are compared with each other; where nothing is known, they
+    could not be filled up.
+    """
+    if media.duration_is_sure:
+        return media.duration_seconds
+    return longest if media.duration_seconds is not None else None
+
+
+def _edges(playlist: Playlist) -> tuple[str, ...]:
+    init = playlist.names[0]
+    return (init, *dict.fromkeys((playlist.segments[0], playlist.segments[-1])))
 
 
 def _check_duration(name: str, seconds: float, expected: float | None, tolerance: float) -> None:

@@ -151,6 +151,8 @@ class Rendition(Part):
     width: int | None = None
     height: int | None = None
     bitrate_bps: int | None = None
+    language: str | None = Field(default=None, description="BCP 47, of audio whose language is known")
+    label: str | None = Field(default=None, description="what to call this audio track")
 
 
 class CaptionTrack(Part):
@@ -160,6 +162,47 @@ class CaptionTrack(Part):
     language: str = Field(default="und", description="BCP 47")
     label: str | None = Field(default=None, description="what the source calls the track")
     forced: bool = Field(default=False, description="only for what is foreign to the audio's own language")
+
+
+class SourceVideo(Part):
+    """The picture of the source, as it is displayed."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float | None = Field(default=None, description="on average")
+    bit_depth: int = 8
+    hdr: Literal["hdr10", "hlg"] | None = None
+    rotation: int = 0
+    interlaced: bool = False
+
+
+class SourceAudio(Part):
+    """One audio track of the source."""
+
+    codec: str
+    channels: int
+    language: str | None = None
+    label: str | None = None
+
+
+class Chapter(Part):
+    """A part of the video that its author named."""
+
+    start_seconds: float = Field(ge=0)
+    end_seconds: float
+    title: str
+
+
+class SourceFile(Part):
+    """What the uploaded file was. Places, names of devices and of people are left out."""
+
+    container: str
+    size_bytes: int
+    duration_seconds: float | None = None
+    video: SourceVideo | None = None
+    audio: tuple[SourceAudio, ...] = ()
+    recorded_at: AwareDatetime | None = Field(default=None, description="by the camera's clock")
 
 
 class Outputs(Record):
@@ -176,6 +219,8 @@ class Outputs(Record):
     renditions: tuple[Rendition, ...]
     objects: tuple[OutputObject, ...]
     captions: tuple[CaptionTrack, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
+    source: SourceFile | None = None
     encoder: str
     encoder_fallback: str | None = Field(default=None, description="as in Status")
     attempt: int = 1

@@ -1,28 +1,27 @@
 """ffmpeg's and the packager's command lines."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
+
 from backend.core.records import TranscodeOptions
 from worker.devices import SOFTWARE, X264, Encoders, VideoEncoder
-from worker.encode import encoder_arguments, filter_graph
+from worker.encode import encoder_arguments
+from worker.graph import filter_graph
 from worker.ladder import EncodingPlan, plan_encoding
+from worker.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 from worker.package import packager_arguments
-from worker.probe import AudioInfo, MediaInfo, VideoInfo
 
-MEDIA = MediaInfo(
-    10.0,
-    VideoInfo(1920, 1080, "h264", "yuv420p", Fraction(24), Fraction(24), interlaced=False),
-    1,
-    AudioInfo("aac", 6, 48000),
-    0,
-)
+HD = VideoInfo(1, 1920, 1080, "h264", "yuv420p", Fraction(24), Fraction(24), end_seconds=10.0)
+MEDIA = MediaInfo("mov", 10.0, video=HD, audio=(AudioInfo(0, "aac", 6, 48000, end_seconds=9.0),))
 URL = "http://127.0.0.1:1/secret/source"
 NODE = Path("/dev/dri/renderD128")
 
 
-def plan() -> EncodingPlan:
-    return plan_encoding(MEDIA, ("av1", "h264"), TranscodeOptions(crf=28, cpu_used=4))
+def plan(media: MediaInfo = MEDIA) -> EncodingPlan:
+    return plan_encoding(media, ("av1", "h264"), TranscodeOptions(crf=28, cpu_used=4))
 
 
 def arguments(encoders: Encoders = SOFTWARE) -> list[str]:
@@ -41,7 +40,7 @@ def test_the_source_is_decoded_once_and_scaled_once_per_rung() -> None:
 
     assert arguments().count("-i") == 1
     assert graph.count("[0:1]") == graph.count("[0:0]") == 1
-    assert graph.count("scale=") == 3 + 1  # the rungs and the poster
+    assert graph.count("scale=") == 3 + 3  # the rungs, two posters and the storyboard
 
 
 def test_every_encoder_forces_keyframes_at_segment_boundaries() -> None:
@@ -58,20 +57,86 @@ def test_options_of_the_job_become_arguments() -> None:
     assert argv[av1 + 1 : av1 + 5] == ["-preset", "4", "-crf", "28"]
 
 
+def graph_of(media: MediaInfo) -> str:
+    return filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
+
+
 def test_interlaced_pictures_are_deinterlaced() -> None:
-    video = VideoInfo(1920, 1080, "h264", "yuv420p", Fraction(25), Fraction(25), interlaced=True)
-    media = MediaInfo(10.0, video, 0, None, None)
-
-    assert "bwdif" in filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
+    assert "bwdif" in graph_of(replace(MEDIA, video=replace(HD, interlaced=True)))
+    assert "bwdif" not in graph_of(MEDIA)
 
 
-def test_the_poster_is_looked_for_in_the_picture_and_its_first_frame_always_counts() -> None:
-    video = VideoInfo(320, 180, "h264", "yuv420p", Fraction(25), Fraction(25), False, duration_seconds=2)
-    media = MediaInfo(30.0, video, 0, None, None)
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_is_tone_mapped_once_before_the_rungs(transfer: str) -> None:
+    graph = graph_of(replace(MEDIA, video=replace(HD, colour=Colour("bt2020", transfer, "bt2020nc"))))
 
-    graph = filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
+    assert graph.count("tonemap=tonemap") == 1
+    assert graph.index(f"color_trc={transfer}") < graph.index("tonemap=") < graph.index("split=")
 
-    assert "select=gte(t\\,0.200)+eq(n\\,0)," in graph
+
+@pytest.mark.parametrize(
+    ("video", "says"),
+    [
+        (replace(HD, display_width=720, display_height=576), "colorspace=smpte170m"),
+        (replace(HD, colour=Colour(matrix="bt2020nc", primaries="bt2020")), "color_primaries=bt2020"),
+        (replace(HD, colour=Colour(full_range=True)), "range=full"),
+        (replace(HD, pixel_format="bgra"), "format=gbrp"),
+    ],
+    ids=["sd", "bt2020", "full-range", "rgb"],
+)
+def test_other_colours_are_converted(video: VideoInfo, says: str) -> None:
+    graph = graph_of(replace(MEDIA, video=video))
+
+    assert says in graph
+    assert graph.index(says) < graph.index("zscale=matrix=709") < graph.index("split=")
+
+
+def test_pictures_that_are_bt709_already_are_only_tagged() -> None:
+    graph = graph_of(replace(MEDIA, video=replace(HD, colour=Colour("bt709", "bt709", "bt709"))))
+
+    assert "zscale" not in graph
+    assert "color_primaries=bt709" in graph
+
+
+def test_the_shorter_of_picture_and_sound_goes_on_to_the_end() -> None:
+    short_picture = replace(MEDIA, video=replace(HD, end_seconds=4.0))
+
+    assert "tpad=stop_mode=clone:stop_duration=6.000" in graph_of(short_picture)
+    assert "tpad" not in graph_of(MEDIA)
+    assert "apad=whole_dur=10.000" in graph_of(MEDIA)
+    assert "apad=pad_dur=1.000" in graph_of(replace(MEDIA, duration_is_sure=False))
+    assert "apad" not in graph_of(
+        MediaInfo("webm", None, duration_is_sure=False, video=HD, audio=MEDIA.audio)
+    )
+
+
+def test_mono_keeps_its_level_and_surround_is_limited() -> None:
+    mono = replace(MEDIA, audio=(AudioInfo(0, "aac", 1, 48000),))
+
+    assert "pan=stereo|c0=c0|c1=c0" in graph_of(mono)
+    assert "alimiter" not in graph_of(mono)
+    assert "alimiter" in graph_of(MEDIA)
+
+
+def test_every_language_is_a_track_of_the_webm_and_a_stream_of_its_own() -> None:
+    tracks = (AudioInfo(0, "aac", 2, 48000, language="de"), AudioInfo(2, "ac3", 6, 48000, language="en"))
+    media = replace(MEDIA, audio=tracks)
+
+    argv = list(encoder_arguments(Path("ffmpeg"), plan(media), media, URL, 4.0, SOFTWARE))
+
+    assert {"[aac-aac]", "[aac-aac-2]", "[opus-aac]", "[opus-aac-2]"} <= set(argv)
+    assert {"aac.pipe", "aac-2.pipe", "language=de", "language=en"} <= set(argv)
+
+
+def test_text_subtitles_are_extracted_by_the_same_pass() -> None:
+    media = replace(MEDIA, subtitles=(SubtitleInfo(5, "subrip", language="fr", forced=True),))
+
+    argv = list(encoder_arguments(Path("ffmpeg"), plan(media), media, URL, 4.0, SOFTWARE))
+
+    assert argv[argv.index("0:5") - 1] == "-map"
+    assert argv[-1] == "caption-5.vtt"
+    [captions] = plan(media).captions
+    assert (captions.track.path, captions.track.forced) == ("captions/1-fr.vtt", True)
 
 
 VAAPI_AV1 = VideoEncoder("av1", "vaapi", "av1_vaapi", NODE)
@@ -113,3 +178,15 @@ def test_the_packager_shares_segments_between_hls_and_dash() -> None:
     assert len(streams) == 7
     assert "segment_template=http://127.0.0.1:1/s/media/av1-360p/$Number%05d$.m4s" in streams[0].split(",")
     assert "--event_to_vod_on_end_of_stream" in argv
+
+
+def test_a_label_of_the_uploader_cannot_add_to_the_packagers_descriptor() -> None:
+    track = AudioInfo(0, "aac", 2, 48000, language="de", title='x,playlist_name=../../a="b')
+    media = replace(MEDIA, audio=(track,))
+
+    argv = packager_arguments(Path("packager"), plan(media), Path("/pipes"), "http://127.0.0.1:1/s/", 4.0)
+
+    audio = next(word for word in argv if "stream=audio" in word).split(",")
+    assert "hls_name=x playlist_name ../../a  b" in audio
+    assert "language=de" in audio
+    assert [word for word in audio if word.startswith("playlist_name=")] == ["playlist_name=aac.m3u8"]

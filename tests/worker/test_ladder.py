@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from backend.core.records import TranscodeOptions
 from worker.ladder import MIN_SIDE, Rung, frame_rate, plan_encoding, rungs_of
-from worker.probe import AudioInfo, MediaInfo, VideoInfo
+from worker.media import AudioInfo, MediaInfo, VideoInfo
 
 
 def video(width: int = 1920, height: int = 1080, base: str = "24", average: str = "24") -> VideoInfo:
-    return VideoInfo(width, height, "h264", "yuv420p", Fraction(base), Fraction(average), interlaced=False)
+    return VideoInfo(0, width, height, "h264", "yuv420p", Fraction(base), Fraction(average))
 
 
 def media(picture: VideoInfo | None, *, audio: bool = True) -> MediaInfo:
-    sound = AudioInfo("aac", 2, 48000) if audio else None
-    return MediaInfo(10.0, picture, 0 if picture else None, sound, 1 if sound else None)
+    sound = (AudioInfo(1, "aac", 2, 48000),) if audio else ()
+    return MediaInfo("mov", 10.0, video=picture, audio=sound)
 
 
 @pytest.mark.parametrize(

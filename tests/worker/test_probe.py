@@ -44,11 +44,10 @@ def test_a_plain_video_is_described() -> None:
     media = parse_probe(answer(SOUND, picture()))
 
     assert media.video is not None
-    assert media.audio is not None
-    assert (media.audio_index, media.video_index) == (0, 1)
+    assert (media.audio[0].index, media.video.index) == (0, 1)
     assert (media.video.display_width, media.video.display_height) == (1920, 1080)
     assert media.video.base_fps == Fraction(30000, 1001)
-    assert media.audio.channels == 6
+    assert media.audio[0].channels == 6
     assert media.duration_seconds == 10
 
 
@@ -78,7 +77,7 @@ def test_a_cover_image_is_not_the_video() -> None:
     media = parse_probe(answer(SOUND, picture(disposition={"attached_pic": 1})))
 
     assert media.video is None
-    assert media.audio is not None
+    assert media.audio
 
 
 def test_matroska_keeps_a_streams_duration_in_a_tag() -> None:
@@ -146,8 +145,8 @@ async def test_uncommon_pcm_is_sound(tmp_path: Path) -> None:
     async with served(source) as url:
         media = await probe(TOOLS, url)
 
-    assert media.audio is not None
-    assert media.audio.codec == "pcm_f64be"
+    assert media.audio
+    assert media.audio[0].codec == "pcm_f64be"
 
 
 async def test_a_decoder_that_is_not_allowed_is_named_in_the_refusal(tmp_path: Path) -> None:

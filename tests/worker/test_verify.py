@@ -6,14 +6,15 @@ import pytest
 
 from backend.core.errors import AttemptFailed
 from backend.core.memory import MemoryStore
-from worker.ladder import EncodingPlan
-from worker.probe import AudioInfo, MediaInfo
+from worker.ladder import EncodingPlan, audio_streams
+from worker.media import AudioInfo, MediaInfo
 from worker.verify import cues_come_first, verify_outputs
 
 PREFIX = "videos/v/r0-0-a/"
 SEGMENT_SECONDS = 4.0
-SOUND = EncodingPlan(video=(), fps=None, has_audio=True)
-TEN_SECONDS = MediaInfo(10.0, None, None, AudioInfo("aac", 2, 48_000), 0)
+TRACKS = (AudioInfo(0, "aac", 2, 48_000),)
+SOUND = EncodingPlan(video=(), fps=None, audio=audio_streams(TRACKS))
+TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS)
 MEDIA_PLAYLIST = b"""#EXTM3U
 #EXT-X-PLAYLIST-TYPE:VOD
 #EXT-X-MAP:URI="../media/aac/init.mp4"
@@ -48,7 +49,7 @@ async def _verify(stored: dict[str, bytes], written: dict[str, bytes] | None = N
         await store.put(PREFIX + path, body)
     sizes = {path: len(body) for path, body in (written or stored).items()}
     found = await verify_outputs(store, PREFIX, SOUND, TEN_SECONDS, sizes, SEGMENT_SECONDS)
-    return [one.path for one in found]
+    return [one.path for one in found.objects]
 
 
 async def test_whole_outputs_are_listed() -> None:

@@ -1,0 +1,60 @@
+"""Decodes the first and the last segment of every rendition, as they are stored: what no list of sizes shows.
+
+A driver that writes garbage, or a segment whose end is missing, is found here and nowhere else.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from backend.core.errors import AttemptFailed
+from backend.core.store import Store
+from worker.loopback import serve
+from worker.process import ProcessTimedOut, run
+from worker.tools import Tools
+
+DECODE_TIMEOUT_SECONDS = 120
+
+
+async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequence[tuple[str, ...]]) -> None:
+    """Each of `edges` is an init segment and the segments to decode with it; they are read from the store.
+
+    Raises:
+        AttemptFailed: one of them does not decode, or holds nothing.
+    """
+    for init, *segments in edges:
+        header = (await store.get(prefix + init)).body
+
+        async def answer(request: web.BaseRequest, path: str, header: bytes = header) -> web.StreamResponse:
+            return web.Response(body=header + (await store.get(prefix + path)).body)
+
+        async with serve(answer) as base:
+            try:
+                done = await run(
+                    decoder_arguments(tools.ffmpeg, [base + segment for segment in segments]),
+                    timeout_seconds=DECODE_TIMEOUT_SECONDS,
+                )
+            except ProcessTimedOut:
+                raise _undecoded(segments, "it takes too long") from None
+        if done.exit_code != 0:
+            raise _undecoded(segments, done.stderr[-200:])
+
+
+def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:
+    inputs = (
+        ("-err_detect", "explode", "-protocol_whitelist", "http,tcp", "-f", "mp4", "-i", url) for url in urls
+    )
+    outputs = (("-map", str(number), "-f", "null", "-") for number in range(len(urls)))
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error"),
+        # a decoding error is an error, and so is a segment without a frame
+        *("-xerror", "-abort_on", "empty_output_stream"),
+        *(word for words in (*inputs, *outputs) for word in words),
+    )
+
+
+def _undecoded(segments: Sequence[str], why: str) -> AttemptFailed:
+    return AttemptFailed(
+        f"The outputs are broken: {', '.join(segments)} cannot be decoded ({why}).", code="outputs_broken"
+    )

@@ -1,0 +1,158 @@
+"""Builds the one filter graph that feeds every output: each source stream is decoded and prepared once. Pure.
+
+Ports are named for what comes out of them: `[<rendition>]` for video, `[aac-…]` and `[opus-…]` by the audio
+stream's name, `[poster]`, `[fallback]` and `[board]`, `[wave]`.
+"""
+
+from collections.abc import Sequence
+
+from worker.colours import to_bt709
+from worker.devices import Encoders
+from worker.ladder import AudioStream, EncodingPlan, Rung
+from worker.media import AudioInfo, MediaInfo, VideoInfo
+from worker.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
+
+POSTER_AT = 0.1
+"""Share of the duration after which the poster is looked for."""
+POSTER_CANDIDATES = 12
+POSTER_SIDE = 720
+POSTER_MIN_BRIGHTNESS = 40
+"""Mean luma, of 255, below which a frame is not taken while there are others."""
+POSTERS_PER_SECOND = 2
+FALLBACK_CANDIDATES = 24
+WAVE_WIDTH, WAVE_HEIGHT = 1280, 720
+WAVE_RATE_HZ = 8_000
+AUDIO_RATE_HZ = 48_000
+"""The one rate that AAC, Opus and every player share."""
+SHORTEST_GAP_SECONDS = 0.02
+"""What is less than a frame is not filled."""
+MAX_LAID_OUT_CHANNELS = 8
+"""Beyond that ffmpeg has no idea of where the channels are."""
+_HOST = "host-"
+"""Marks the port of a picture that is still to be brought to the device that encodes it."""
+_JPEG = "in_color_matrix=bt709:out_color_matrix=bt601:out_range=full,setsar=1,format=yuvj420p"
+"""JPEG knows no other colours (JFIF)."""
+
+
+def filter_graph(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> str:
+    """ffmpeg turns rotated pictures itself, before the graph."""
+    chains = [] if media.video is None else _video_chains(plan, media, media.video, encoders)
+    for stream in plan.audio:
+        wave = media.video is None and stream is plan.audio[0]
+        chains += _audio_chains(stream, media, padded=len(plan.names) > 1, wave=wave)
+    return ";".join(chains)
+
+
+def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encoders: Encoders) -> list[str]:
+    storyboard = storyboard_of(plan, media)
+    rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
+    top = rungs[-1]
+    prepared = [
+        # interlaced fields would comb in the scaler; only frames marked as such are touched
+        *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
+        # a constant rate from time zero on: equal keyframe instants in every rung, in step with the sound
+        f"fps=fps={plan.fps}:start_time=0",
+        # players stop where one of two tracks ends: the last picture stays until the sound has ended too
+        *([f"tpad=stop_mode=clone:stop_duration={gap:.3f}"] if (gap := _gap(media, video)) else []),
+        to_bt709(video, top.width, top.height),
+    ]
+    ports = [
+        *(f"s{rung.label}" for rung in rungs),
+        "sposter",
+        "sfallback",
+        *(["sboard"] if storyboard else []),
+    ]
+    return [
+        f"[0:{video.index}]{','.join(prepared)},split={len(ports)}{''.join(f'[{port}]' for port in ports)}",
+        *(_rung_chain(plan, rung, encoders) for rung in rungs),
+        *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
+        *([_board_chain(storyboard)] if storyboard else []),
+    ]
+
+
+def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
+    streams = [stream for stream in plan.video if stream.rung == rung]
+    uploads = {stream.name: upload for stream in streams if (upload := encoders.of(stream.codec).upload)}
+    ports = "".join(f"[{_HOST * (stream.name in uploads)}{stream.name}]" for stream in streams)
+    # scaled once per rung, whatever the number of codecs
+    scaled = (
+        f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p,"
+        f"split={len(streams)}{ports}"
+    )
+    return ";".join((scaled, *(f"[{_HOST}{name}]{upload}[{name}]" for name, upload in uploads.items())))
+
+
+def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None) -> Sequence[str]:
+    short = min(top.width, top.height)
+    side = min(short, POSTER_SIDE)
+    width, height = (length * side // short // 2 * 2 for length in (top.width, top.height))
+    scaled = f"scale={width}:{height}:{_JPEG}"
+    rate = float(plan.fps or 1)
+    often = max(1, round(rate / POSTERS_PER_SECOND))
+    seldom = max(1, int(rate * (duration_seconds or 0) / FALLBACK_CANDIDATES))
+    start = POSTER_AT * (duration_seconds or 0)
+    return (
+        # the most typical of the next frames that are not dark; the very first counts in case that the
+        # picture ends before `start`
+        f"[sposter]select=gte(t\\,{start:.3f})*not(mod(n\\,{often}))+eq(n\\,0),{scaled},signalstats,"
+        f"metadata=mode=select:key=lavfi.signalstats.YAVG:value={POSTER_MIN_BRIGHTNESS}:function=greater,"
+        f"thumbnail=n={POSTER_CANDIDATES}[poster]",
+        # of a film that is dark throughout, a typical frame
+        f"[sfallback]select=not(mod(n\\,{seldom})),{scaled},thumbnail=n={FALLBACK_CANDIDATES}[fallback]",
+    )
+
+
+def _board_chain(storyboard: Storyboard) -> str:
+    return (
+        f"[sboard]select=not(mod(n\\,{storyboard.every_frames})),"
+        f"scale={storyboard.width}:{storyboard.height}:{_JPEG},tile={COLUMNS}x{ROWS}[board]"
+    )
+
+
+def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: bool) -> list[str]:
+    source = stream.source
+    ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
+    filters = [
+        *_laid_out(source),
+        # gaps are filled with silence, from time zero on
+        f"aresample={AUDIO_RATE_HZ}:async=1:first_pts=0:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",
+        # a sum of channels may exceed full scale: peaks are bent down instead of everything made quieter
+        *(["alimiter=limit=0.95:level=disabled:latency=1"] if source.channels > 2 else []),
+        f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts=stereo",
+        *(_padding(media, source) if padded else []),
+        f"asplit={len(ports)}",
+    ]
+    chains = [f"[0:{source.index}]{','.join(filters)}{''.join(f'[{port}]' for port in ports)}"]
+    if wave:
+        samples = int((media.duration_seconds or 0) * WAVE_RATE_HZ) // WAVE_WIDTH
+        # showwavespic would keep all of the sound in memory
+        chains.append(
+            f"[swave]aformat=channel_layouts=mono,aresample={WAVE_RATE_HZ},"
+            f"showwaves=s={WAVE_WIDTH}x{WAVE_HEIGHT}:mode=cline:n={max(1, samples)}:scale=sqrt:"
+            f"draw=full:colors=0x5b8def,format=yuvj420p[wave]"
+        )
+    return chains
+
+
+def _laid_out(source: AudioInfo) -> tuple[str, ...]:
+    """Bring what ffmpeg would get wrong to stereo."""
+    if source.channels == 1:
+        return ("pan=stereo|c0=c0|c1=c0",)  # at full level: ffmpeg's own would be 3 dB quieter
+    if source.layout.startswith("ambisonic"):
+        return ("pan=stereo|c0=c0|c1=c0",)  # the first channel hears all around
+    if source.channels > MAX_LAID_OUT_CHANNELS and (not source.layout or "channels" in source.layout):
+        return ("pan=stereo|c0=c0|c1=c1",)
+    return ()
+
+
+def _padding(media: MediaInfo, source: AudioInfo) -> tuple[str, ...]:
+    """Let silence follow audio that ends early."""
+    if media.duration_seconds is not None and media.duration_is_sure:
+        return (f"apad=whole_dur={media.duration_seconds:.3f}",)
+    gap = _gap(media, source)
+    return (f"apad=pad_dur={gap:.3f}",) if gap else ()
+
+
+def _gap(media: MediaInfo, stream: VideoInfo | AudioInfo) -> float:
+    seconds = media.seconds_after(stream)
+    return seconds if seconds > SHORTEST_GAP_SECONDS else 0.0
