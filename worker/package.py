@@ -7,6 +7,8 @@ from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST
 from worker.encode import pipe_name
 from worker.ladder import AudioStream, EncodingPlan
 
+IO_CACHE_BYTES = 2 * 1024**2
+
 _SEPARATORS = str.maketrans(dict.fromkeys(',="\\', " "))
 """Of the packager's descriptors and of HLS attributes; labels are words of the uploader."""
 
@@ -34,6 +36,8 @@ def packager_arguments(
     return (
         str(packager),
         "--quiet",
+        # of each file that is read or written, 32 MiB by default: it took 800 MiB for a ladder of 1080p
+        *("--io_cache_size", str(IO_CACHE_BYTES)),
         *(_video(stream.name, pipes, url) for stream in plan.packaged_video),
         *(_audio(stream, pipes, url, default=stream is plan.audio[0]) for stream in plan.audio),
         *("--segment_duration", f"{segment_seconds:g}"),

@@ -1,7 +1,6 @@
 """What a source is, by ffprobe, and whether it is taken at all. An upload is hostile until it passed here."""
 
 import re
-from pathlib import Path
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from worker.guards import GUARDS
@@ -10,11 +9,9 @@ from worker.process import Completed, ProcessTimedOut, run
 from worker.report import NOT_A_VIDEO, FileReport, parse_report, undecodable
 from worker.tools import Tools
 
-__all__ = ["NOT_A_VIDEO", "can_decode", "parse_probe", "probe", "undecodable"]
+__all__ = ["NOT_A_VIDEO", "parse_probe", "probe"]
 
 PROBE_TIMEOUT_SECONDS = 120
-DECODED_SECONDS = 10
-"""How much of a stream is searched for a picture or a sound that can be decoded."""
 TAIL_SECONDS = 3.0
 """How much of a file's end is read to see where its streams end."""
 
@@ -45,23 +42,6 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
 def parse_probe(json: bytes) -> MediaInfo:
     """Read ffprobe's JSON. Raises: SourceRejected."""
     return parse_report(json).media
-
-
-async def can_decode(tools: Tools, url: str, stream: int) -> bool:
-    """Say whether anything of a stream can be decoded: that a build knows the codec says little.
-
-    ffmpeg is asked, which is to decode it: ffprobe may be of another build, with other decoders.
-    """
-    argv: list[str | Path] = [
-        *(tools.ffmpeg, "-nostdin", "-v", "error", *GUARDS, "-t", str(DECODED_SECONDS), "-i", url),
-        *("-map", f"0:{stream}", "-frames:0", "1", "-f", "framecrc", "-"),
-    ]
-    try:
-        done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
-    except ProcessTimedOut:
-        return False
-    # a line for each frame, after the lines that describe the streams
-    return any(line and not line.startswith(b"#") for line in done.stdout.splitlines())
 
 
 async def _ffprobe(tools: Tools, *arguments: str) -> Completed:

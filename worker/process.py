@@ -1,5 +1,7 @@
 """The one doorway for processes: argv lists, no shell, no stdin, no inherited secrets, nothing left behind.
 
+What a process may take of the machine is limited by the kernel, whatever the file is that it works on.
+
 Every process leads a session of its own, so that its whole group can be killed, and dies with the worker even
 when that is killed with -9 (Linux; elsewhere the pipes that it reads and writes end).
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 
 from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import VodbucketError
+from worker.limits import OPEN_FILES, READING, Limits
 
 STDERR_TAIL_LINES = 40
 STDERR_LINE_BYTES = 64 * 1024
@@ -25,9 +28,12 @@ GRACE_SECONDS = 1.0
 """How long a group may take to end by itself; ffmpeg ignores a SIGTERM while it waits for its input."""
 NICENESS = 5
 """Encoders give way to the API and the store on the same machine."""
-OPEN_FILES = 1024
+
+FIRST_TO_GO = 800
+"""Of 1000: when memory runs out, the kernel ends what works on the file rather than the worker (proc(5))."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 class ProcessTimedOut(VodbucketError):
@@ -117,6 +123,7 @@ async def running(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
     discard_stdout: bool = False,
+    limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> AsyncIterator[Running]:
     """Start a process; on leaving, however that happens, its group is gone and reaped.
 
@@ -131,7 +138,7 @@ async def running(
         cwd=cwd,
         env=_minimal_environment() | (environment or {}),
         start_new_session=True,
-        preexec_fn=_before_exec(os.getpid()),
+        preexec_fn=_before_exec(os.getpid(), limits),
     )
     started = Running(process, Path(command[0]).name)
     try:
@@ -143,12 +150,12 @@ async def running(
 async def run(
     argv: Sequence[str | Path], *, timeout_seconds: float, stdout_limit_bytes: int = 4 * 1024**2
 ) -> Completed:
-    """Run a process to its end.
+    """Run a process to its end. It may write no file.
 
     Raises:
         ProcessTimedOut: it was killed after `timeout_seconds`.
     """
-    async with running(argv) as process:
+    async with running(argv, limits=READING) as process:
         try:
             async with asyncio.timeout(timeout_seconds):
                 stdout = await process.read_all(stdout_limit_bytes)
@@ -163,22 +170,39 @@ def _minimal_environment() -> dict[str, str]:
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent"}
 
 
-def _before_exec(parent: int) -> Callable[[], None]:
+def _before_exec(parent: int, limits: Limits) -> Callable[[], None]:
     """Return what runs in the child between fork and exec; it must not allocate much nor take locks."""
+    bounds = (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_DATA, limits.memory_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+    )
 
     def prepare() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:  # the worker died before the line above took effect
                 os._exit(1)
+            # a program that is taken over gains nothing from others that are setuid
+            _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            _go_first()
         os.nice(NICENESS)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES) if hard < 0 else (min(OPEN_FILES, hard),) * 2
-        )
+        for kind, wanted in bounds:
+            if wanted is not None:
+                hard = resource.getrlimit(kind)[1]
+                bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+                resource.setrlimit(kind, (bound, bound))
 
     return prepare
+
+
+def _go_first() -> None:
+    with suppress(OSError):  # a container may hide it
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(file, str(FIRST_TO_GO).encode())
+        os.close(file)
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -27,6 +27,7 @@ from backend.core.records import (
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
+from worker.blame import BLAMED_ON_THE_SOURCE, blame, suspects_of
 from worker.decoding import check_decoding
 from worker.description import chapters_of, describe_source
 from worker.devices import SOFTWARE, Encoders
@@ -35,9 +36,10 @@ from worker.fallback import SUFFIX, Fallback
 from worker.faults import Faults
 from worker.guards import MAX_DURATION_SECONDS
 from worker.ladder import EncodingPlan, plan_encoding
+from worker.limits import encoding_limits
 from worker.media import MediaInfo
 from worker.package import packager_arguments, playlists_of
-from worker.probe import NOT_A_VIDEO, can_decode, probe, undecodable
+from worker.probe import NOT_A_VIDEO, probe
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.side_files import store_side_files
@@ -194,12 +196,12 @@ class _Attempt:
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 try:
                     await self._guarded(self._encode(source, url, media, plan, sink))
-                except AttemptFailed:
-                    await self._reject_undecodable(source, media)
+                    self._fraction = 0.0
+                    self._report(Stage.FINALIZING, media, plan, sink)
+                    return await self._guarded(self._finalize(media, plan, sink))
+                except AttemptFailed as error:
+                    await self._reject_broken_source(source, media, error)
                     raise
-                self._fraction = 0.0
-                self._report(Stage.FINALIZING, media, plan, sink)
-                return await self._guarded(self._finalize(media, plan, sink))
 
     async def _encode(
         self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -211,20 +213,25 @@ class _Attempt:
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
-            running(encoder, cwd=self._directory, environment={"SVT_LOG": "1"}) as encoding,
+            running(
+                encoder,
+                cwd=self._directory,
+                environment={"SVT_LOG": "1"},
+                limits=encoding_limits(media.duration_seconds),
+            ) as encoding,
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
             group.create_task(_succeed(encoding, "encoder_failed"))
             group.create_task(_succeed(packaging, "packager_failed"))
 
-    async def _reject_undecodable(self, source: str, media: MediaInfo) -> None:
-        """Tell a file that no attempt could decode from an encoder that broke. Raises: SourceRejected."""
-        stream = media.video or media.audio[0]
-        if self._encoded_seconds:
-            return
-        if not await self._guarded(can_decode(self._tools, source, stream.index)):
-            raise undecodable(stream.codec)
+    async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
+        """Tell a broken file, which breaks every attempt, from a broken attempt. Raises: SourceRejected."""
+        if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.use_hardware:
+            return  # hardware is followed by software, which will tell
+        tolerance = self._profile.segment_seconds / 2
+        for suspect in suspects_of(media):
+            await self._guarded(blame(self._tools, source, suspect, tolerance, self._activity.touch))
 
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink

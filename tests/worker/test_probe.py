@@ -14,7 +14,7 @@ from tests.worker.media_lab import H264, TOOLS, ffmpeg, tone
 from tests.worker.media_lab import picture as filmed
 from worker.faults import Faults
 from worker.guards import DECODERS, DEMUXERS
-from worker.probe import can_decode, parse_probe, probe
+from worker.probe import parse_probe, probe
 from worker.process import run
 from worker.source import SourceFeeder
 
@@ -177,28 +177,6 @@ async def test_every_allowed_name_is_spelled_as_ffmpeg_spells_it(kind: str, allo
     names = [words[1] for line in listed.splitlines() if len(words := line.split()) > 1]
 
     assert set(allowed.split(",")) <= {name for several in names for name in several.split(",")}
-
-
-async def test_av1_can_be_decoded_where_ffprobe_has_no_decoder_for_it(tmp_path: Path) -> None:
-    source = tmp_path / "film.webm"
-    ffmpeg(*filmed(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
-
-    async with served(source) as url:
-        assert await can_decode(TOOLS, url, 0)
-
-
-@pytest.mark.parametrize("stream", [0, 1])
-async def test_what_was_overwritten_cannot_be_decoded(tmp_path: Path, stream: int) -> None:
-    source = tmp_path / "film.mkv"
-    ffmpeg(*filmed(seconds=1), *tone(1), *H264, "-c:a", "flac", str(source))
-    whole, zeroed = source.read_bytes(), bytes(len(source.read_bytes()))
-    frames = whole.index(bytes.fromhex("1f43b675"))
-
-    async with served(source) as url:
-        assert await can_decode(TOOLS, url, stream)
-    source.write_bytes(whole[:frames] + zeroed[frames:])
-    async with served(source) as url:
-        assert not await can_decode(TOOLS, url, stream)
 
 
 async def test_an_animated_picture_is_a_video(tmp_path: Path) -> None:

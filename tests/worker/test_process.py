@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.processes import is_alive
+from worker.limits import Limits
 from worker.process import ProcessTimedOut, run, running
 
 
@@ -47,6 +48,55 @@ async def test_stdout_that_nobody_wants_does_not_hold_the_process_up() -> None:
 
     async with asyncio.timeout(10), running([sys.executable, "-c", script], discard_stdout=True) as process:
         assert await process.wait() == 0
+
+
+# macOS has the limit, and does not enforce it.
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
+async def test_memory_is_bounded() -> None:
+    script = "print(len(bytearray(300_000_000)))"
+
+    exit_codes = []
+    for limits in (Limits(), Limits(memory_bytes=200_000_000)):
+        async with asyncio.timeout(10), running([sys.executable, "-c", script], limits=limits) as process:
+            exit_codes.append(await process.wait())
+
+    assert exit_codes == [0, 1]
+    assert "MemoryError" in process.stderr_tail
+
+
+async def test_cpu_time_is_bounded() -> None:
+    busy = [sys.executable, "-c", "while True: pass"]
+
+    async with asyncio.timeout(30), running(busy, limits=Limits(cpu_seconds=1)) as process:
+        assert await process.wait() in {-signal.SIGXCPU, -signal.SIGKILL}
+
+
+async def test_files_are_bounded(tmp_path: Path) -> None:
+    script = "open('large', 'wb').write(bytes(100_000))"
+
+    async with (
+        asyncio.timeout(10),
+        running([sys.executable, "-c", script], cwd=tmp_path, limits=Limits(file_bytes=4096)) as process,
+    ):
+        assert await process.wait() != 0
+
+    assert (tmp_path / "large").stat().st_size <= 4096
+
+
+async def test_what_only_reads_can_write_no_file(tmp_path: Path) -> None:
+    done = await run(["/bin/sh", "-c", f"echo answer; echo secret > {tmp_path}/file"], timeout_seconds=10)
+
+    assert (done.stdout, done.exit_code) == (b"answer\n", -signal.SIGXFSZ)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no_new_privs and the score are Linux's")
+async def test_a_process_gains_no_privileges_and_goes_first_when_memory_runs_out() -> None:
+    shown = ["/bin/sh", "-c", "grep NoNewPrivs /proc/self/status; cat /proc/self/oom_score_adj"]
+
+    done = await run(shown, timeout_seconds=10)
+
+    assert done.stdout.split() == [b"NoNewPrivs:", b"1", b"800"]
 
 
 # It has to hold elsewhere too, but is seen in /proc.

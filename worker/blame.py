@@ -1,0 +1,87 @@
+"""Whether the source is to blame for an attempt that failed: it is decoded once more, to nothing.
+
+Another attempt at a file that is broken would end like the one before, after as long.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.core.errors import SourceRejected
+from worker.guards import GUARDS
+from worker.limits import READING
+from worker.media import MediaInfo
+from worker.process import running
+from worker.progress import encoded_seconds
+from worker.report import undecodable
+from worker.tools import Tools
+
+BLAMED_ON_THE_SOURCE = frozenset(
+    {"encoder_failed", "packager_failed", "outputs_incomplete", "outputs_broken", "duration_mismatch"}
+)
+"""Codes of failed attempts that a broken file may be the cause of."""
+OF_THE_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+"""Ends that no file brings about: out of memory for one, or a shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A stream of the source, and how long it says that it lasts."""
+
+    index: int
+    name: str
+    """For people: the picture, the sound."""
+    codec: str
+    claimed_seconds: float | None
+
+
+def suspects_of(media: MediaInfo) -> Iterator[Suspect]:
+    """Yield what is decoded of a source. Sound beside a picture may end when it likes: silence follows."""
+    claimed = media.duration_seconds if media.duration_is_sure else None
+    if media.video is not None:
+        ends = None if claimed is None else media.video.end_seconds
+        yield Suspect(media.video.index, "the picture", media.video.codec, ends)
+    for track in media.audio:
+        yield Suspect(track.index, "the sound", track.codec, None if media.video else claimed)
+
+
+async def blame(
+    tools: Tools, url: str, suspect: Suspect, tolerance_seconds: float, touch: Callable[[], None]
+) -> None:
+    """Decode the whole stream. `touch` is called as that goes on.
+
+    Raises:
+        SourceRejected: it cannot be decoded, or ends elsewhere than it says.
+    """
+    seconds: float | None = None
+    async with running(decoder_arguments(tools.ffmpeg, url, suspect.index), limits=READING) as process:
+        async for line in process.lines():
+            reached = encoded_seconds(line)
+            if reached is not None and (seconds is None or reached > seconds):
+                seconds = reached
+                touch()
+        exit_code = await process.wait()
+    if exit_code in OF_THE_MACHINE:
+        return
+    if seconds is None:
+        raise undecodable(suspect.codec)
+    if exit_code != 0:
+        raise SourceRejected(
+            f"This file is damaged: {suspect.name} cannot be decoded.", code="source_damaged"
+        )
+    claimed = suspect.claimed_seconds
+    if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
+        raise SourceRejected(
+            f"This file is damaged or incomplete: it says that it lasts {claimed:.1f} s, "
+            f"but {suspect.name} ends after {seconds:.1f} s.",
+            code="duration_mismatch",
+        )
+
+
+def decoder_arguments(ffmpeg: Path, url: str, stream: int) -> tuple[str, ...]:
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error"),
+        *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
+        *(*GUARDS, "-i", url, "-map", f"0:{stream}", "-f", "null", "-"),
+    )
