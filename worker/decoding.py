@@ -43,7 +43,12 @@ async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequenc
 
 def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:
     inputs = (
-        ("-err_detect", "explode", "-protocol_whitelist", "http,tcp", "-f", "mp4", "-i", url) for url in urls
+        (
+            *("-err_detect", "explode", "-protocol_whitelist", "http,tcp"),
+            # the init segment's edit list is about the first packet of all, not of this segment
+            *("-ignore_editlist", "1", "-f", "mp4", "-i", url),
+        )
+        for url in urls
     )
     outputs = (("-map", str(number), "-f", "null", "-") for number in range(len(urls)))
     return (
