@@ -19,7 +19,7 @@ SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup run dev test test-heavy soak e2e check format bench faults build pins ci clean distclean
+.PHONY: help setup run dev test test-heavy soak e2e check format bench encoding faults build pins ci clean distclean
 
 help:  ## print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ faults: $(VENV)/.dev  ## run the fault report's rows and write its table (ROW=on
 
 bench: $(VENV)/.dev $(STORE_VENV)/.done $(FILM)  ## measure uploads, the queue, and the media pipeline against others
 	$(PY) -m bench
+
+encoding: $(VENV)/.dev $(FILM)  ## measure presets and CRFs by CPU and VMAF, and write docs/encoding.md
+	$(PY) -m bench.encoding
 
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/
 	$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build .

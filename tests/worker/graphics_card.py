@@ -9,9 +9,10 @@ from worker.tools import Tools
 
 _FFMPEG = """\
 #!{python} -IS
-import os, subprocess, sys
+import os, signal, subprocess, sys, time
 
 REAL, CARD, WITHOUT, BREAKS, OBEYS = {real!r}, {card!r}, {without!r}, {breaks!r}, {obeys!r}
+FRAMES = {frames!r}
 IN_SOFTWARE = {{
     "av1_nvenc": ["libsvtav1", "-preset", "12", "-crf", "40"],
     "h264_nvenc": ["libx264", "-preset", "ultrafast", "-crf", "30"],
@@ -40,18 +41,25 @@ for word in words:
         argv.append(word)
 if on_card is None or BREAKS is None or "-progress" not in argv:
     os.execv(REAL, argv)
-# as slow as a long video, so that it has begun to play before the card breaks
+# as slow as a long video, to be caught in the middle
 argv[argv.index("-i"):0] = ["-readrate", "2"]
 encoding = subprocess.Popen(argv, stdout=subprocess.PIPE)
 for line in encoding.stdout:
     sys.stdout.buffer.write(line)
     sys.stdout.flush()
-    if line.startswith(b"frame=") and int(line[6:]) > 0 and os.path.exists(BREAKS):
+    if line.startswith(b"frame=") and int(line[6:]) >= FRAMES:
+        encoding.send_signal(signal.SIGSTOP)
+        while not os.path.exists(BREAKS):
+            time.sleep(0.05)
         encoding.kill()
         encoding.wait()
         fail(f"[{{on_card}} @ 0x55] EncodePicture failed!: generic error (20)")
 sys.exit(encoding.wait())
 """
+
+
+FRAMES = 80
+"""More than encoders hold back, so that several seconds are out."""
 
 
 def tools_with_card(
@@ -63,8 +71,8 @@ def tools_with_card(
 ) -> Tools:
     """Return tools whose ffmpeg has these encoders of nvenc.
 
-    `without` are encoders that it is not built with. Once there is a file `breaks_when`, the card fails
-    in the middle of a job.
+    `without` are encoders that it is not built with. With `breaks_when`, the card hangs after some `FRAMES`
+    of a job, and fails once there is that file.
     """
     script = directory / "ffmpeg"
     script.write_text(
@@ -73,6 +81,7 @@ def tools_with_card(
             real=str(TOOLS.ffmpeg),
             card=card,
             without=tuple(without),
+            frames=FRAMES,
             breaks=None if breaks_when is None else str(breaks_when),
             obeys=obeys_keyframes,
         )

@@ -1,5 +1,6 @@
 """Hardware that fails in the middle of a job: the attempt begins anew in software. The card is a stand-in."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,13 @@ from tests.worker.media_lab import H264, RUN, MediaLab, ffmpeg, picture, tone
 from worker.devices import SOFTWARE, SVT_AV1, Encoders, VideoEncoder
 from worker.fallback import Fallback
 from worker.playlists import parse_playlist
-from worker.progress import Progress
 from worker.transcoder import EncodingProfile, Transcoder
 
 ON_CARD = Encoders((SVT_AV1, VideoEncoder("h264", "nvenc", "h264_nvenc")), fallback=SOFTWARE)
 
 
 SECONDS = 8
-"""Twice as long as the card takes, at double speed, until the first segments are stored."""
+"""More than the card does before it hangs."""
 
 
 async def test_a_card_that_breaks_in_mid_job_is_followed_by_software_and_no_viewer_gets_segments_of_both(
@@ -33,25 +33,29 @@ async def test_a_card_that_breaks_in_mid_job_is_followed_by_software_and_no_view
     tools = tools_with_card(tmp_path, "h264_nvenc", breaks_when=broken)
     transcoder = Transcoder(Buckets(lab.memory, lab.video), tools, profile, work_dir)
 
-    def break_the_card(progress: Progress) -> None:
-        lab.reports.append(progress)
-        if progress.playable:
-            broken.touch()
+    async def break_the_card_once_it_plays() -> None:
+        while keys.MASTER_PLAYLIST not in await paths_below(lab, RUN):  # noqa: ASYNC110  # as a viewer looks
+            await asyncio.sleep(0.05)
+        broken.touch()
 
-    result = await transcoder.run(await lab.job(clip.read_bytes()), RUN, break_the_card)
+    job = await lab.job(clip.read_bytes())
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(break_the_card_once_it_plays())
+        transcoding = group.create_task(transcoder.run(job, RUN, lab.reports.append))
 
+    result = transcoding.result()
     assert result.fallback is not None
     assert result.encoder == "software"
     assert result.fallback.reason == "av1 software, h264 nvenc: ffmpeg exited with 1."
     assert result.duration_seconds == pytest.approx(SECONDS, abs=0.1)
     before = [report for report in lab.reports if report.fallback is None]
     after = [report for report in lab.reports if report.fallback is not None]
-    assert (before[-1].encoder, before[-1].playable) == ("av1 software, h264 nvenc", True)
+    assert before[-1].encoder == "av1 software, h264 nvenc"
     assert (after[0].encoder, after[0].playable, after[0].stage_progress) == ("software", False, 0)
     made_anew = await paths_below(lab, result.fallback.run)
     assert {object_.path for object_ in result.objects} == made_anew
     held = [path for path in await paths_below(lab, RUN) if path.startswith(("hls/h264-", "hls/av1-"))]
-    assert len(held) == 2
+    assert {"hls/av1-180p.m3u8", "hls/h264-180p.m3u8"} <= set(held)
     for path in held:
         playlist = parse_playlist(path, await lab.output(path))
         assert playlist.segments

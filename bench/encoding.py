@@ -1,0 +1,254 @@
+"""`python -m bench.encoding`: what encoders, presets and CRFs cost and how they look, in docs/encoding.md.
+
+Each rung of a real film is encoded from raw pictures with the very arguments of a job, caps included. Work is
+counted in seconds of CPU, which the other load of a machine moves little, and quality by VMAF against the
+picture that the encoder was given: what scaling loses, no encoder can give back.
+"""
+
+import argparse
+import math
+import platform
+import resource
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+from backend.core.records import TranscodeOptions
+from backend.core.settings import Codec, WorkerSettings
+from bench.vmaf import vmaf
+from tests.lab.clips import big_buck_bunny
+from worker.devices import SOFTWARE, X264_PRESETS, keyframe_arguments
+from worker.ladder import VideoStream, plan_encoding
+from worker.media import MediaInfo, VideoInfo
+from worker.tools import find_tools
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs/encoding.md"
+EXCERPTS_START = (3.0, 18.0)
+"""A calm scene and one that moves, of the film's half minute."""
+EXCERPT_SECONDS = 5.0
+SEGMENT_SECONDS = WorkerSettings.model_fields["segment_seconds"].default
+PRESETS: dict[Codec, Sequence[int]] = {
+    "av1": range(6, 13),
+    "h264": range(X264_PRESETS.index("ultrafast"), X264_PRESETS.index("medium") + 1),
+}
+CRFS: dict[Codec, Sequence[int]] = {"av1": (27, 35, 43), "h264": (19, 23, 27)}
+GOOD_VMAF = 93.0
+"""Where presets are compared: few people tell such a picture from its source."""
+TIMEOUT_SECONDS = 900
+TOOLS = find_tools(WorkerSettings())
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One encode. `cpu_seconds` is per second of film; `peak_bps` that of the largest segment."""
+
+    cpu_seconds: float
+    bps: float
+    peak_bps: float
+    vmaf: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.encoding", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=EXCERPT_SECONDS, help="of each excerpt")
+    parser.add_argument("--out", type=Path, default=DOCUMENT, help="where to write the document")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        arguments.out.write_text(_document(Path(directory), arguments.seconds))
+
+
+def _document(scratch: Path, excerpt_seconds: float) -> str:
+    film = _excerpts(big_buck_bunny(), scratch, excerpt_seconds)
+    seconds = excerpt_seconds * len(EXCERPTS_START)
+    sections, defaults = [], []
+    for codec in PRESETS:
+        for stream in _streams(codec):
+            raw = _raw(film, stream, scratch)
+            cells = {
+                (preset, crf): _measure(raw, stream, preset, crf, seconds)
+                for preset in PRESETS[codec]
+                for crf in CRFS[codec]
+            }
+            sections.append(_section(stream, cells))
+            chosen = cells.get((stream.preset, stream.crf))
+            if chosen is None:
+                chosen = _measure(raw, stream, stream.preset, stream.crf, seconds)
+            defaults.append(_default(stream, chosen))
+            raw.unlink()
+    return _HEAD.format(
+        seconds=f"{seconds:g}",
+        machine=f"{platform.machine()}, Python {platform.python_version()}",
+        ffmpeg=_version(),
+        good=f"{GOOD_VMAF:g}",
+        defaults=_table(
+            ["rendition", "preset", "CRF", "cap, kbit/s", "VMAF", "kbit/s", "largest segment", "CPU s per s"],
+            defaults,
+        ),
+        sections="\n".join(sections),
+    )
+
+
+def _streams(codec: Codec) -> tuple[VideoStream, ...]:
+    """Return the renditions of 1080p24, as a job has them."""
+    rate = Fraction(24)
+    video = VideoInfo(0, 1920, 1080, "h264", "yuv420p", rate, rate)
+    return plan_encoding(MediaInfo("mp4", 10.0, video=video), (codec,), TranscodeOptions()).packaged_video
+
+
+def _excerpts(film: Path, scratch: Path, seconds: float) -> Path:
+    """Return the excerpts in one file, without loss."""
+    path = scratch / "film.mkv"
+    inputs = [word for at in EXCERPTS_START for word in ("-ss", str(at), "-t", str(seconds), "-i", str(film))]
+    joined = "".join(f"[{number}:v]" for number in range(len(EXCERPTS_START)))
+    _ffmpeg(
+        *inputs,
+        *("-filter_complex", f"{joined}concat=n={len(EXCERPTS_START)}", "-an"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-qp", "0", str(path)),
+    )
+    return path
+
+
+def _raw(film: Path, stream: VideoStream, scratch: Path) -> Path:
+    """Return the rung's pictures, raw, so that the measured CPU is the encoder's alone."""
+    path = scratch / f"{stream.rung.label}.nut"
+    size = f"scale={stream.rung.width}:{stream.rung.height}:flags=bicubic,format=yuv420p"
+    _ffmpeg("-i", str(film), "-vf", size, "-c:v", "rawvideo", str(path))
+    return path
+
+
+def _measure(raw: Path, stream: VideoStream, preset: int, crf: int, seconds: float) -> Measured:
+    encoded = raw.with_suffix(".mp4")
+    before = _cpu_seconds()
+    _ffmpeg(
+        *("-i", str(raw), *keyframe_arguments(SEGMENT_SECONDS)),
+        *SOFTWARE.of(stream.codec).arguments(crf=crf, preset=preset, max_bps=stream.max_bps),
+        str(encoded),
+    )
+    cpu_seconds = (_cpu_seconds() - before) / seconds
+    sizes = _segment_bytes(encoded)
+    largest = max(size / min(SEGMENT_SECONDS, seconds - number * SEGMENT_SECONDS) for number, size in sizes)
+    looks = vmaf(encoded, raw, stream.rung.width, stream.rung.height)
+    return Measured(cpu_seconds, sum(size for _, size in sizes) * 8 / seconds, largest * 8, looks)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _segment_bytes(encoded: Path) -> list[tuple[int, int]]:
+    """Return each segment's number and size."""
+    done = subprocess.run(
+        [
+            *(TOOLS.ffprobe, "-v", "error", "-select_streams", "v:0"),
+            *("-show_entries", "packet=pts_time,size", "-of", "csv=p=0", encoded),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    sizes: dict[int, int] = {}
+    for line in done.stdout.split():
+        instant, size = line.split(",")[:2]
+        number = int((float(instant) + 1e-3) // SEGMENT_SECONDS)
+        sizes[number] = sizes.get(number, 0) + int(size)
+    return sorted(sizes.items())
+
+
+def _section(stream: VideoStream, cells: dict[tuple[int, int], Measured]) -> str:
+    presets = list(dict.fromkeys(preset for preset, _ in cells))
+    crfs = list(dict.fromkeys(crf for _, crf in cells))
+    rows = []
+    for preset in presets:
+        row = [cells[preset, crf] for crf in crfs]
+        work = sum(cell.cpu_seconds for cell in row) / len(row)
+        rows.append(
+            [
+                _preset_name(stream.codec, preset),
+                f"{work:.2f}",
+                *(f"{cell.vmaf:.1f} at {cell.bps / 1000:.0f}" for cell in row),
+                _kbps(bps_at(GOOD_VMAF, row)),
+            ]
+        )
+    heads = ["preset", "CPU s per s", *(f"CRF {crf}" for crf in crfs), f"kbit/s for VMAF {GOOD_VMAF:g}"]
+    return f"### {stream.name}\n\n{_table(heads, rows)}\n"
+
+
+def bps_at(quality: float, row: Iterable[Measured]) -> float | None:
+    """Return the rate of a VMAF between those that were measured, None outside of them."""
+    points = sorted((cell.vmaf, math.log(cell.bps)) for cell in row)
+    for (below, low), (above, high) in pairwise(points):
+        if below <= quality <= above and above > below:
+            return math.exp(low + (high - low) * (quality - below) / (above - below))
+    return None
+
+
+def _default(stream: VideoStream, measured: Measured) -> list[str]:
+    return [
+        stream.name,
+        _preset_name(stream.codec, stream.preset),
+        str(stream.crf),
+        f"{stream.max_bps / 1000:.0f}",
+        f"{measured.vmaf:.1f}",
+        f"{measured.bps / 1000:.0f}",
+        f"{measured.peak_bps / 1000:.0f}",
+        f"{measured.cpu_seconds:.2f}",
+    ]
+
+
+def _preset_name(codec: Codec, preset: int) -> str:
+    return str(preset) if codec == "av1" else X264_PRESETS[preset]
+
+
+def _kbps(bps: float | None) -> str:
+    return "" if bps is None else f"{bps / 1000:.0f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _version() -> str:
+    done = subprocess.run([TOOLS.ffmpeg, "-version"], check=True, capture_output=True, text=True)
+    return " ".join(done.stdout.split()[:3])
+
+
+def _ffmpeg(*arguments: str) -> None:
+    subprocess.run(
+        [TOOLS.ffmpeg, "-nostdin", "-v", "error", "-y", *arguments],
+        check=True,
+        timeout=TIMEOUT_SECONDS,
+        env={"SVT_LOG": "1"},
+    )
+
+
+_HEAD = """\
+# Encoding
+
+Which presets, CRFs and caps a worker uses, and what they were chosen by. Made by `make encoding`:
+{seconds} s of Big Buck Bunny at 24 fps, in two scenes, on {machine}; {ffmpeg}.
+
+VMAF is against the picture that the encoder was given, at the rung's own size: 0 to 100, and from {good} on
+few people tell it from its source. CPU is in seconds for each second of film, on all cores together, without
+decoding and scaling, which all renditions share. Segments are of 4 s, and every encode is capped as in a job.
+
+## Defaults
+
+{defaults}
+
+## Measured
+
+In each cell: VMAF at kbit/s. The last column is the rate that a preset needs for a VMAF of {good}, between
+the CRFs; it is empty where that lies outside of them.
+
+{sections}"""
+
+
+if __name__ == "__main__":
+    main()
