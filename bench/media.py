@@ -118,10 +118,11 @@ def _run_ours(results: _Results, server: StoreServer, directory: Path) -> Ffmpeg
     job = JobCost(**json.loads((results.ours / "cost.json").read_text()))
     results.jobs.append(job)
     results.add(OURS, replace(tree, wall_seconds=job.wall_seconds, cpu_seconds=job.cpu_seconds))
-    found = (Rendition.model_validate_json(path.read_text()) for path in results.ours.glob("*-*.json"))
-    audio = (results.ours / "aac.json").read_text()
-    by_size = sorted(found, key=lambda one: (one.codec, one.height or 0))
-    results.renditions = (*by_size, Rendition.model_validate_json(audio))
+    described = (path for path in results.ours.glob("*.json") if path.name != "cost.json")
+    found = (Rendition.model_validate_json(path.read_text()) for path in described)
+    results.renditions = tuple(
+        sorted(found, key=lambda one: (one.kind != "video", one.codec, one.height or 0))
+    )
     return seen[0]
 
 

@@ -38,7 +38,8 @@ class FfmpegCommand:
     outputs: tuple[Output, ...]
 
     def output_of(self, rendition: str) -> Output:
-        return next(output for output in self.outputs if f"[{rendition}]" in output.ports)
+        names = {f"[{rendition}]", f"[aac-{rendition}]"}
+        return next(output for output in self.outputs if names & set(output.ports))
 
 
 def parse_command(argv: Sequence[str]) -> FfmpegCommand:
@@ -79,7 +80,8 @@ def one_by_one(command: FfmpegCommand, renditions: Sequence[Rendition], source: 
         options = [pair for pair in command.output_of(rendition.name).options if pair[0] != "-map"]
         if rendition.kind == "video":
             size = f"scale={rendition.width}:{rendition.height}:flags=bicubic,setsar=1,format=yuv420p"
-            codec = [pair for pair in options if pair[0] not in {"-c:a", "-b:a"}]
+            # the largest of AV1 is the picture of the WebM as well, which has sound
+            codec = [pair for pair in options if not pair[0].endswith(":a") and ":a:" not in pair[0]]
             options = [("-map", "0:v:0"), ("-vf", size), *codec]
         else:
             options = [("-map", "0:a:0"), ("-ac", "2"), *options]
