@@ -60,6 +60,9 @@ format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 faults: $(VENV)/.dev  ## run the fault report's rows and write its table (ROW=one of them)
 	$(PY) -m tests.faults $(ROW)
 
+formats: $(VENV)/.dev $(FILM)  ## put every kind of input through the pipeline and write the table of formats
+	$(PY) -m tests.formats $(INPUT)
+
 bench: $(VENV)/.dev $(STORE_VENV)/.done $(FILM)  ## measure uploads, the queue, and the media pipeline against others
 	$(PY) -m bench
 

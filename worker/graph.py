@@ -26,6 +26,8 @@ AUDIO_RATE_HZ = 48_000
 """The one rate that AAC, Opus and every player share."""
 SHORTEST_GAP_SECONDS = 0.02
 """What is less than a frame is not filled."""
+SHORTEST_GUESSED_GAP_SECONDS = 1.0
+"""MPEG streams have times for some of their frames only, so that their ends are known no better than this."""
 MAX_LAID_OUT_CHANNELS = 8
 """Beyond that ffmpeg has no idea of where the channels are."""
 _HOST = "host-"
@@ -155,4 +157,5 @@ def _padding(media: MediaInfo, source: AudioInfo) -> tuple[str, ...]:
 
 def _gap(media: MediaInfo, stream: VideoInfo | AudioInfo) -> float:
     seconds = media.seconds_after(stream)
-    return seconds if seconds > SHORTEST_GAP_SECONDS else 0.0
+    shortest = SHORTEST_GAP_SECONDS if media.duration_is_sure else SHORTEST_GUESSED_GAP_SECONDS
+    return seconds if seconds > shortest else 0.0

@@ -28,6 +28,7 @@ from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
 from worker.blame import BLAMED_ON_THE_SOURCE, blame, suspects_of
+from worker.chapters import add_chapters
 from worker.decoding import check_decoding
 from worker.description import chapters_of, describe_source
 from worker.devices import SOFTWARE, Encoders
@@ -259,6 +260,9 @@ class _Attempt:
         webm = self._directory / WEBM_NAME
         segment, video = self._profile.segment_seconds, self._buckets.video
         webm_seconds = await verify_webm(self._tools, webm, plan, media, segment)
+        chapters = chapters_of(media, webm_seconds)
+        if chapters:
+            add_chapters(webm, chapters)
         await sink.finish()
         captions = await store_side_files(
             sink.put, self._directory, plan, storyboard_of(plan, media), webm_seconds
@@ -286,7 +290,7 @@ class _Attempt:
             verified.objects,
             self._profile.encoders.description,
             captions=captions,
-            chapters=chapters_of(media, duration),
+            chapters=chapters,
             source=describe_source(media, self._job.source_size_bytes),
         )
 

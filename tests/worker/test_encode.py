@@ -104,7 +104,9 @@ def test_the_shorter_of_picture_and_sound_goes_on_to_the_end() -> None:
     assert "tpad=stop_mode=clone:stop_duration=6.000" in graph_of(short_picture)
     assert "tpad" not in graph_of(MEDIA)
     assert "apad=whole_dur=10.000" in graph_of(MEDIA)
-    assert "apad=pad_dur=1.000" in graph_of(replace(MEDIA, duration_is_sure=False))
+    guessed = replace(MEDIA, duration_is_sure=False, duration_seconds=10.5)
+    assert "apad=pad_dur=1.500" in graph_of(guessed)
+    assert "tpad" not in graph_of(guessed)
     assert "apad" not in graph_of(
         MediaInfo("webm", None, duration_is_sure=False, video=HD, audio=MEDIA.audio)
     )

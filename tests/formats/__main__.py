@@ -1,0 +1,20 @@
+"""`python -m tests.formats [INPUT ...]`: put inputs through the pipeline, write docs/formats.md's table."""
+
+import subprocess
+import sys
+
+from tests.formats.table import write_table
+
+MATRIX = "tests/worker/test_formats.py::test_what_an_input_becomes"
+
+
+def main(wanted: list[str]) -> int:
+    chosen = [f"{MATRIX}[{input_id}]" for input_id in wanted] or [MATRIX]
+    # A process of its own: pytest must be the first to import its tests.
+    tests = subprocess.run([sys.executable, "-m", "pytest", "-q", *chosen], check=False)
+    sys.stdout.write(f"{len(write_table())} inputs in the table\n")
+    return tests.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

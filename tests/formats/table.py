@@ -1,0 +1,75 @@
+"""The table in docs/formats.md: written from what each input became, read back by a test."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.formats.inputs import INPUTS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = REPOSITORY / "test-results/formats"
+PAGE = REPOSITORY / "docs/formats.md"
+BEGIN = "<!-- The table is written by `make formats`. -->"
+END = "<!-- End of the table. -->"
+COLUMNS = (
+    "input",
+    "what it is",
+    "rungs",
+    "codecs",
+    "audio tracks",
+    "captions",
+    "duration error",
+    "sound after picture",
+    "shown as",
+    "turned",
+    "colours",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one input became, as it stands in the table."""
+
+    id: str
+    what: str
+    rungs: str
+    codecs: str
+    tracks: str
+    captions: str
+    duration_error: str
+    sync_error: str
+    size: str
+    rotation: str
+    colours: str
+
+    def keep(self) -> None:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{self.id}.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def forget(input_id: str) -> None:
+    (RESULTS / f"{input_id}.json").unlink(missing_ok=True)
+
+
+def kept(input_id: str) -> Found | None:
+    path = RESULTS / f"{input_id}.json"
+    return Found(**json.loads(path.read_text())) if path.exists() else None
+
+
+def written(page: Path = PAGE) -> list[Found]:
+    """Return what the table says."""
+    table = page.read_text().partition(BEGIN)[2].partition(END)[0]
+    lines = (line for line in table.splitlines() if line.startswith("| `"))
+    return [Found(*(cell.strip("`") for cell in line[2:-2].split(" | "))) for line in lines]
+
+
+def write_table(page: Path = PAGE) -> list[Found]:
+    """Bring the table up to date with the last runs; inputs that did not run stay as they are."""
+    before_it = {found.id: found for found in written(page)}
+    rows = [found for found in (kept(one.id) or before_it.get(one.id) for one in INPUTS) if found is not None]
+    cells = (list(asdict(found).values()) for found in rows)
+    lines = "".join(f"| `{first}` | {' | '.join(rest)} |\n" for first, *rest in cells)
+    head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+    before, _, rest_of_page = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n\n{head}{lines}\n{END}{rest_of_page.partition(END)[2]}")
+    return rows

@@ -1,0 +1,150 @@
+"""The matrix: what each kind of input becomes. docs/formats.md is made from what is found here."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from tests.formats.inputs import INPUTS, Input
+from tests.formats.measuring import (
+    beeps_of,
+    colours_of,
+    flashes_of,
+    frames_of,
+    rendition_file,
+    stream_of,
+    sync_error_ms,
+)
+from tests.formats.picture import LUMA, RED
+from tests.formats.table import PAGE, Found, forget, written
+from tests.lab.clips import REAL_CLIPS
+from tests.lab.missing import missing
+from tests.worker.media_lab import MediaLab
+from worker.playlists import parse_playlist
+from worker.transcoder import Transcoded
+
+SYNC_TOLERANCE_MS = 40
+DURATION_TOLERANCE_SECONDS = 0.1
+"""A frame of picture, two of AAC, and what containers round."""
+COLOUR_TOLERANCE = 8
+"""Of 255, through two lossy encoders."""
+LIGHT = frozenset({"mkv-languages", "mp4-hdr10", "rotated-90", "sound-adts"})
+"""Those that every run of the tests puts through; the others take minutes together."""
+TAGS = "bt709 tv yuv420p"
+
+
+def _case(one: Input) -> object:
+    return pytest.param(one, id=one.id, marks=() if one.id in LIGHT else pytest.mark.heavy)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> MediaLab:
+    (tmp_path / "work").mkdir()
+    return MediaLab(tmp_path / "work")
+
+
+@pytest.mark.parametrize("one", [_case(one) for one in INPUTS])
+async def test_what_an_input_becomes(lab: MediaLab, tmp_path: Path, one: Input) -> None:
+    if one.id.startswith("film-") and not REAL_CLIPS.is_dir():
+        missing("the test film is not installed: make test-heavy")
+    forget(one.id)
+    source = tmp_path / one.file
+    one.make(source)
+
+    result = await lab.transcode(source)
+
+    files = {name: await rendition_file(lab, name, tmp_path) for name in _names(result)}
+    top = files.get(next((name for name in reversed(files) if name.startswith("h264")), ""))
+    sync = await _sync(one, top, files)
+    error = await _duration_error(lab, one, result)
+    assert abs(error) < DURATION_TOLERANCE_SECONDS
+    assert sync is None or abs(sync) <= SYNC_TOLERANCE_MS
+    assert [name for name in files if name.startswith("aac")] == ["aac", "aac-2"][: one.tracks]
+    assert len(result.captions) == one.captions
+    assert {keys.POSTER, keys.DOWNLOAD, keys.MASTER_PLAYLIST} <= set(await lab.paths())
+    if one.size is not None:
+        _check_picture(one, files)
+        assert keys.STORYBOARD in await lab.paths()
+    video = [rendition for rendition in result.renditions if rendition.kind == "video"]
+    Found(
+        id=one.id,
+        what=one.what,
+        rungs=" ".join(result.qualities) or "none",
+        codecs=" ".join(dict.fromkeys(rendition.codec for rendition in result.renditions)),
+        tracks=str(one.tracks),
+        captions=str(one.captions),
+        duration_error=f"{error * 1000:+.0f} ms",
+        sync_error="" if sync is None else f"{sync:+.0f} ms",
+        size=f"{video[-1].width}x{video[-1].height}" if video else "sound",
+        rotation=f"{one.rotation}°" if one.rotation else "",
+        colours=colours_of(top) if top else "",
+    ).keep()
+
+
+def _names(result: Transcoded) -> list[str]:
+    return [rendition.name for rendition in result.renditions]
+
+
+async def _sync(one: Input, top: Path | None, files: dict[str, Path]) -> float | None:
+    if not one.synchronous or top is None:
+        return None
+    flashes, beeps = flashes_of(top), beeps_of(files["aac"])
+    assert flashes
+    assert beeps
+    error = sync_error_ms(flashes, beeps)
+    assert error is not None
+    return error
+
+
+async def _duration_error(lab: MediaLab, one: Input, result: Transcoded) -> float:
+    """Return the error of the rendition that is furthest off, or of the record."""
+    playlists = [
+        parse_playlist(path, await lab.output(path))
+        for path in (f"hls/{name}.m3u8" for name in _names(result))
+    ]
+    seconds = [result.duration_seconds, *(playlist.duration_seconds for playlist in playlists)]
+    return max((found - one.seconds for found in seconds), key=abs)
+
+
+def _check_picture(one: Input, files: dict[str, Path]) -> None:
+    for name in (
+        next(name for name in reversed(files) if name.startswith(codec)) for codec in ("av1", "h264")
+    ):
+        stream = stream_of(files[name])
+        assert (stream["width"], stream["height"]) == one.size, name
+        assert stream.get("sample_aspect_ratio", "1:1") == "1:1", name
+        assert colours_of(files[name]) == TAGS, name
+        assert not [data for data in stream.get("side_data_list", ()) if "rotation" in data], name
+        if one.fps is not None:
+            assert stream["r_frame_rate"] == one.fps, name
+        frame = next(frame for frame in frames_of(files[name]))
+        if one.id.startswith("film-"):
+            continue
+        # the corners: white at the top left, red at the bottom right, whatever the file said of turning
+        assert abs(frame.luma[0] - LUMA["white"]) < (40 if one.hdr else COLOUR_TOLERANCE), name
+        assert frame.luma[0] > frame.luma[3], name
+        assert frame.red[15] > 160, name
+        if one.coloured:
+            assert all(
+                abs(found - wanted) <= COLOUR_TOLERANCE
+                for found, wanted in zip(frame.colour(15), RED, strict=True)
+            ), (name, frame.colour(15))
+
+
+def test_the_table_lists_every_input_that_there_is() -> None:
+    found = [(row.id, row.what) for row in written()]
+
+    assert found == [(one.id, one.what) for one in INPUTS]
+    assert len(found) >= 40
+
+
+def test_the_table_says_that_sound_is_with_the_picture_and_nothing_is_lost() -> None:
+    for row in written():
+        sync = re.fullmatch(r"([+-]\d+) ms", row.sync_error)
+        assert sync is None or abs(int(sync[1])) <= SYNC_TOLERANCE_MS, row
+        error = re.fullmatch(r"([+-]\d+) ms", row.duration_error)
+        assert error is not None, row
+        assert abs(int(error[1])) < DURATION_TOLERANCE_SECONDS * 1000, row
+        assert row.colours in {"", TAGS}, row
+    assert PAGE.read_text().count("bt709") >= 40

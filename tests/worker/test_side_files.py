@@ -1,0 +1,50 @@
+"""What lies in the attempt's directory besides the WebM reaches the store, when there is something in it."""
+
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from worker.ladder import EncodingPlan, caption_streams
+from worker.media import SubtitleInfo
+from worker.side_files import store_side_files, webvtt_of
+
+PLAN = EncodingPlan(
+    (), None, captions=caption_streams((SubtitleInfo(2, "subrip", "de"), SubtitleInfo(3, "ass")))
+)
+CUE = "WEBVTT\n\n00:00.000 --> 00:01.000\n"
+
+
+async def stored_from(directory: Path) -> tuple[dict[str, bytes], list[str]]:
+    stored: dict[str, bytes] = {}
+
+    async def put(path: str, body: bytes) -> None:
+        stored[path] = body
+
+    captions = await store_side_files(put, directory, PLAN, None, 1.0)
+    return stored, [track.path for track in captions]
+
+
+async def test_captions_without_a_cue_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "caption-2.vtt").write_text(CUE + "Hallo.\n")
+    (tmp_path / "caption-3.vtt").write_text("WEBVTT\n\n")
+
+    stored, captions = await stored_from(tmp_path)
+
+    assert captions == list(stored) == ["captions/1-de.vtt"]
+
+
+async def test_the_first_poster_that_there_is_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "poster.jpg").touch()
+    (tmp_path / "fallback.jpg").write_bytes(b"dark")
+
+    stored, _ = await stored_from(tmp_path)
+
+    assert stored == {keys.POSTER: b"dark"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_captions_in_an_old_encoding_are_mended(encoding: str) -> None:
+    text = CUE + "Schöne Grüße.\n"
+
+    assert webvtt_of(text.encode(encoding)) == text
