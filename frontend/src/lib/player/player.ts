@@ -103,10 +103,12 @@ export class VodPlayer {
     const wasPlaying = !video.paused;
     const position = this.#position();
     this.#startSeconds = position;
+    const shown = this.#player.getTextTracks().find((track) => track.active)?.label ?? null;
     try {
       await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
       this.#growing = this.#player.isDynamic();
-      if (!this.#growing) void this.#showPreviews(playback);
+      // Without them it plays as well; and another load, which ends this one, adds its own.
+      if (!this.#growing) void this.#addExtras(playback, shown).catch(() => undefined);
       if (wasPlaying) await video.play().catch(() => undefined);
       this.#options.onProblem(null);
     } catch (error) {
@@ -117,10 +119,24 @@ export class VodPlayer {
     }
   }
 
-  /** Show the storyboard while the viewer seeks. The video plays as well without it. */
-  async #showPreviews(playback: Playback): Promise<void> {
-    if (playback.storyboard === null) return;
-    await this.#player.addThumbnailsTrack(playback.storyboard, 'text/vtt').catch(() => undefined);
+  /**
+   * Add captions and seek previews to what has just been loaded, and show the captions called `shown`.
+   *
+   * Captions are in the manifests too. But from there Shaka (5.2) holds them back until the next video segment
+   * comes, which never does when all is buffered already: in a short video, or while it is paused.
+   */
+  async #addExtras(playback: Playback, shown: string | null): Promise<void> {
+    // Where the browser plays HLS by itself it has found the captions in the playlist.
+    if (this.#player.getLoadMode() !== shaka.Player.LoadMode.MEDIA_SOURCE) return;
+    for (const { url, language, label, forced } of playback.captions) {
+      const track = await this.#player.addTextTrackAsync(
+        absolute(url), language, 'subtitles', 'text/vtt', undefined, label, forced,
+      );
+      if (label === shown) this.#player.selectTextTrack(track);
+    }
+    if (playback.storyboard !== null) {
+      await this.#player.addThumbnailsTrack(absolute(playback.storyboard), 'text/vtt');
+    }
   }
 
   /**
@@ -141,10 +157,17 @@ export class VodPlayer {
   }
 }
 
+/** Shaka resolves what it adds against nothing. */
+function absolute(path: string): string {
+  return new URL(path, location.href).href;
+}
+
 function playerConfiguration(codecs: string[]): object {
   return {
     preferredVideo: codecs.map((codec) => ({ codec })),
     manifest: {
+      // See #addExtras.
+      disableText: true,
       // While it grows, all that is encoded may be watched: there is no live edge to keep away from.
       hls: { liveSegmentsDelay: 0 },
     },
