@@ -16,6 +16,7 @@ import structlog
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, Encoder
 from worker.devices import Encoders, VideoEncoder, candidates, keyframe_arguments
+from worker.limits import encoding_limits
 from worker.process import ProcessTimedOut, run
 from worker.tools import Tools
 
@@ -104,7 +105,12 @@ async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
     """Encode a second of video, and look where its keyframes are."""
     started = time.monotonic()
     try:
-        done = await run(trial_arguments(tools.ffmpeg, encoder), timeout_seconds=TRIAL_TIMEOUT_SECONDS)
+        done = await run(
+            trial_arguments(tools.ffmpeg, encoder),
+            timeout_seconds=TRIAL_TIMEOUT_SECONDS,
+            # as in a job: a driver may keep files in memory
+            limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
+        )
     except ProcessTimedOut:
         failure: Failure | None = Failure(f"no end after {TRIAL_TIMEOUT_SECONDS} s", "Its driver hangs.")
     except OSError as error:

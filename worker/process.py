@@ -148,14 +148,18 @@ async def running(
 
 
 async def run(
-    argv: Sequence[str | Path], *, timeout_seconds: float, stdout_limit_bytes: int = 4 * 1024**2
+    argv: Sequence[str | Path],
+    *,
+    timeout_seconds: float,
+    stdout_limit_bytes: int = 4 * 1024**2,
+    limits: Limits = READING,
 ) -> Completed:
-    """Run a process to its end. It may write no file.
+    """Run a process to its end. By default it may write no file.
 
     Raises:
         ProcessTimedOut: it was killed after `timeout_seconds`.
     """
-    async with running(argv, limits=READING) as process:
+    async with running(argv, limits=limits) as process:
         try:
             async with asyncio.timeout(timeout_seconds):
                 stdout = await process.read_all(stdout_limit_bytes)

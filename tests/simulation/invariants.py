@@ -112,7 +112,8 @@ class Ledger:
         if body is None or self.may_go(job.id):
             return
         outcome = read_outcome(body)
-        if isinstance(outcome, Outputs) and ours != (outcome.run == claim.lease.run):
+        runs = {claim.lease.run, keys.fallback_run(claim.lease.run)}
+        if isinstance(outcome, Outputs) and ours != (outcome.run in runs):
             broken(f"{claim.lease.run} was told that it {'won' if ours else 'lost'}; {outcome.run} did")
 
     def buried(self, claim: Claim) -> None:

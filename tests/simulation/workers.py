@@ -7,7 +7,7 @@ scheduler's `Race`, `Together` and `Rest`; all else is the product's code.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from backend.core import keys
@@ -27,6 +27,8 @@ from backend.core.records import Job, OutputObject
 from tests.simulation.invariants import output_body
 from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, time_out
 from tests.simulation.stage import Stage
+from worker.devices import SOFTWARE
+from worker.fallback import Fallback
 from worker.job import (
     FIRST_RETRY_SECONDS,
     HAND_BACK_EVERY_SECONDS,
@@ -117,11 +119,23 @@ class Runner(JobRunner):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Stands for the transcoder: reads the source, writes a run's objects, verifies them; may fail."""
+    """Stands for the transcoder: reads the source, writes a run's objects, verifies them; may fail.
+
+    Half of the failures are taken for the hardware's: the attempt begins anew in a second run.
+    """
 
     stage: Stage
 
     async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+        try:
+            return await self._encode(job, run)
+        except AttemptFailed as error:
+            if self.stage.rng.random() < 0.5:
+                raise
+            fallback = Fallback(SOFTWARE, keys.fallback_run(run), error.message)
+        return replace(await self._encode(job, fallback.run), fallback=fallback)
+
+    async def _encode(self, job: Job, run: str) -> Transcoded:
         rng, plan, video = self.stage.rng, self.stage.plan, self.stage.buckets.video
         try:
             await _ride_out(lambda: self.stage.buckets.raw.head(job.source))
