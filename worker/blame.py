@@ -46,10 +46,25 @@ def suspects_of(media: MediaInfo) -> Iterator[Suspect]:
         yield Suspect(track.index, "the sound", track.codec, None if media.video else claimed)
 
 
+async def blame_source(
+    tools: Tools, url: str, media: MediaInfo, tolerance_seconds: float, touch: Callable[[], None]
+) -> None:
+    """Decode all that is used of the source. `touch` is called as that goes on.
+
+    Raises:
+        SourceRejected: something cannot be decoded, or ends elsewhere than it says.
+    """
+    ends = [await blame(tools, url, suspect, tolerance_seconds, touch) for suspect in suspects_of(media)]
+    claimed = media.duration_seconds if media.duration_is_sure else None
+    latest = max((end for end in ends if end is not None), default=0.0)
+    if claimed is not None and None not in ends and latest < claimed - tolerance_seconds:
+        raise _ends_elsewhere(claimed, "all that is in it", latest)
+
+
 async def blame(
     tools: Tools, url: str, suspect: Suspect, tolerance_seconds: float, touch: Callable[[], None]
-) -> None:
-    """Decode the whole stream. `touch` is called as that goes on.
+) -> float | None:
+    """Decode a whole stream and return its end; None: that was ended by the machine.
 
     Raises:
         SourceRejected: it cannot be decoded, or ends elsewhere than it says.
@@ -63,7 +78,7 @@ async def blame(
                 touch()
         exit_code = await process.wait()
     if exit_code in OF_THE_MACHINE:
-        return
+        return None
     if seconds is None:
         raise undecodable(suspect.codec)
     if exit_code != 0:
@@ -72,11 +87,16 @@ async def blame(
         )
     claimed = suspect.claimed_seconds
     if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
-        raise SourceRejected(
-            f"This file is damaged or incomplete: it says that it lasts {claimed:.1f} s, "
-            f"but {suspect.name} ends after {seconds:.1f} s.",
-            code="duration_mismatch",
-        )
+        raise _ends_elsewhere(claimed, suspect.name, seconds)
+    return seconds
+
+
+def _ends_elsewhere(claimed_seconds: float, what: str, seconds: float) -> SourceRejected:
+    return SourceRejected(
+        f"This file is damaged or incomplete: it says that it lasts {claimed_seconds:.1f} s, "
+        f"but {what} ends after {seconds:.1f} s.",
+        code="duration_mismatch",
+    )
 
 
 def decoder_arguments(ffmpeg: Path, url: str, stream: int) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from backend.core.records import (
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload import store_source
-from worker.blame import BLAMED_ON_THE_SOURCE, blame, suspects_of
+from worker.blame import BLAMED_ON_THE_SOURCE, blame_source
 from worker.chapters import add_chapters
 from worker.decoding import check_decoding
 from worker.description import chapters_of, describe_source
@@ -62,6 +62,9 @@ OVERRUN_SHARE = 0.1
 UNINDEXED_SECONDS = 60.0
 FEWEST_BYTES_PER_SECOND = 100
 """Of the emptiest of recordings."""
+NO_ANSWER_CODES = frozenset({"stalled", "probe_timed_out"})
+FRUITLESS_BYTES = 256 * 1024**2
+"""When so many did not tell what a file is, it is no film: those tell it in a few MiB, or in some dozens."""
 FILE_CHUNK_BYTES = 1024 * 1024
 T = TypeVar("T")
 
@@ -186,7 +189,7 @@ class _Attempt:
     async def run(self, info: ObjectInfo) -> Transcoded:
         feeder = SourceFeeder(self._buckets.raw, info, self._faults, self._profile.patience_seconds)
         async with feeder.serving() as source:
-            media = await self._guarded(probe(self._tools, source))
+            media = await self._probe(feeder, source)
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
             plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
@@ -203,6 +206,14 @@ class _Attempt:
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
+
+    async def _probe(self, feeder: SourceFeeder, source: str) -> MediaInfo:
+        try:
+            return await self._guarded(probe(self._tools, source))
+        except AttemptFailed as error:
+            if error.failure_code in NO_ANSWER_CODES and feeder.fed_bytes >= FRUITLESS_BYTES:
+                raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
+            raise
 
     async def _encode(
         self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -231,8 +242,7 @@ class _Attempt:
         if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.use_hardware:
             return  # hardware is followed by software, which will tell
         tolerance = self._profile.segment_seconds / 2
-        for suspect in suspects_of(media):
-            await self._guarded(blame(self._tools, source, suspect, tolerance, self._activity.touch))
+        await self._guarded(blame_source(self._tools, source, media, tolerance, self._activity.touch))
 
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink

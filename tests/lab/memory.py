@@ -1,8 +1,15 @@
 """How much memory a process takes for a piece of work, by the kernel's own account (Linux)."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.lab.processes import descendants
+
+LOOK_EVERY_SECONDS = 0.02
 
 
 def measure(pid: int, run: Callable[[], None]) -> tuple[float, float]:
@@ -20,3 +27,35 @@ def _resident_mib(pid: int, *, peak: bool = False) -> float:
         if line.startswith(name):
             return int(line.split()[1]) / 1024
     raise LookupError(name)
+
+
+@dataclass
+class Peak:
+    """The most that a process's children took at a time, in MiB."""
+
+    mib: float = 0.0
+
+
+@contextmanager
+def peak_of_children(pid: int) -> Iterator[Peak]:
+    """Look at all children of the process and theirs until the block is left."""
+    peak, ended = Peak(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_EVERY_SECONDS):
+            peak.mib = max(peak.mib, sum(map(_resident_or_gone, descendants(pid))))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _resident_or_gone(pid: int) -> float:
+    try:
+        return _resident_mib(pid, peak=True)
+    except (OSError, LookupError):  # it ended meanwhile
+        return 0.0

@@ -1,0 +1,94 @@
+"""Files that are nothing, that are cut off, overwritten or altered."""
+
+import random
+
+from tests.media.hostile.containers import png
+from tests.media.hostile.corpus import DAMAGED, DONE, NOT_A_VIDEO, UNDECODABLE, Bait, add, ends
+
+
+@ends(NOT_A_VIDEO)
+def nothing(_: Bait) -> bytes:
+    return b""
+
+
+@ends(NOT_A_VIDEO)
+def one_byte(_: Bait) -> bytes:
+    return b"\0"
+
+
+@ends(NOT_A_VIDEO)
+def zeros(_: Bait) -> bytes:
+    return bytes(2_000_000)
+
+
+@ends(NOT_A_VIDEO)
+def noise(_: Bait) -> bytes:
+    return random.Random(1).randbytes(2_000_000)
+
+
+@ends(NOT_A_VIDEO)
+def a_picture(bait: Bait) -> bytes:
+    return png(320, 180)
+
+
+@ends(NOT_A_VIDEO)
+def an_archive(_: Bait) -> bytes:
+    return b"PK\x03\x04" + random.Random(2).randbytes(100_000)
+
+
+for _kind, _length in {
+    "mp4": 32,
+    "mov": 40,
+    "mkv": 60,
+    "ts": 188,
+    "avi": 12,
+    "flv": 13,
+    "ogv": 58,
+}.items():
+    add(f"only-the-head-of-{_kind}", lambda bait, k=_kind, n=_length: bait.clip(k)[:n], UNDECODABLE)
+
+for _kind in ("mp4", "mov", "fragmented.mp4", "mkv", "webm", "ts", "avi", "flv", "ogv", "mpg", "wmv", "gif"):
+    for _percent in (5, 50, 95):
+        add(
+            f"{_kind}-cut-after-{_percent}-percent",
+            lambda bait, k=_kind, p=_percent: bait.clip(k)[: len(bait.clip(k)) * p // 100],
+            DAMAGED | {DONE},
+        )
+    add(
+        f"{_kind}-with-zeros-in-its-second-half",
+        lambda bait, k=_kind: bait.clip(k)[: len(bait.clip(k)) // 2] + bytes(len(bait.clip(k)) // 2),
+        DAMAGED | {DONE},
+    )
+
+
+def flipped(body: bytes, seed: int, share: float) -> bytes:
+    """Return it with one bit in so many of its bytes turned round."""
+    chance, damaged = random.Random(seed), bytearray(body)
+    for _ in range(max(1, int(len(body) * share))):
+        damaged[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+def spliced(body: bytes, seed: int) -> bytes:
+    """Return it with pieces left out, repeated, moved and filled with the numbers that break parsers."""
+    chance, damaged = random.Random(seed), bytearray(body)
+    for _ in range(chance.randint(1, 12)):
+        start = chance.randrange(len(damaged))
+        end = start + chance.randint(1, 64)
+        piece = bytes(damaged[start:end])
+        extreme = chance.choice(
+            (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", bytes(8), b"\0\0\0\1")
+        )
+        damaged[start:end] = chance.choice((b"", piece * 3, piece[::-1], extreme))
+        if not damaged:
+            break
+    return bytes(damaged)
+
+
+for _kind in ("mp4", "fragmented.mp4", "mkv", "ts", "avi", "ogv"):
+    for _share in (0.0005, 0.02):
+        add(
+            f"{_kind}-with-bits-flipped-in-{_share:.2%}".replace(".", "-").replace("%", "-percent"),
+            lambda bait, k=_kind, s=_share: flipped(bait.clip(k), 1, s),
+            DAMAGED | {DONE},
+        )

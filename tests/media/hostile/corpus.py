@@ -1,0 +1,86 @@
+"""What the corpus is made of: real clips to alter, a canary to name, and how a job may end.
+
+Each file is a function that makes its bytes. An outcome is the code of the failure, or `DONE`.
+"""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DONE = "done"
+NOT_A_VIDEO = frozenset({"not_a_video"})
+UNDECODABLE = frozenset({"not_a_video", "unsupported_codec", "file_incomplete"})
+DAMAGED = UNDECODABLE | {"source_damaged", "duration_mismatch"}
+"""How what is broken may end, where the point is that it ends."""
+TOO_LARGE = frozenset({"not_a_video", "picture_too_large", "unsupported_codec"})
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=12:duration=2")
+SOUND = ("-f", "lavfi", "-i", "sine=duration=2")
+FILM = (*PICTURE, *SOUND)
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "6", "-pix_fmt", "yuv420p")
+MP4 = (*H264, "-c:a", "aac")
+FORMATS: dict[str, tuple[str, ...]] = {
+    "mp4": (*MP4, "-movflags", "+faststart"),
+    "mov": MP4,
+    "fragmented.mp4": (*MP4, "-movflags", "frag_keyframe+empty_moov"),
+    "mkv": MP4,
+    "ts": MP4,
+    "flv": MP4,
+    "webm": ("-c:v", "libvpx", "-c:a", "libopus", "-ar", "48000"),
+    "avi": ("-c:v", "mpeg4", "-c:a", "mp3"),
+    "ogv": ("-c:v", "libtheora", "-c:a", "libvorbis"),
+    "mpg": ("-c:v", "mpeg2video", "-r", "25", "-c:a", "mp2"),
+    "wmv": ("-c:v", "wmv2", "-c:a", "wmav2"),
+    "gif": ("-map", "0:v"),
+}
+
+
+@dataclass(frozen=True)
+class Bait:
+    """Where the canary listens and its file lies, which nobody may open, and real clips."""
+
+    url: str
+    file: Path
+    ffmpeg: Path
+    directory: Path
+    _clips: dict[str, bytes] = field(default_factory=dict)
+
+    def clip(self, kind: str) -> bytes:
+        """Two seconds of picture and sound in one of `FORMATS`."""
+        if kind not in self._clips:
+            self._clips[kind] = self.made(*FILM, *FORMATS[kind], suffix=kind)
+        return self._clips[kind]
+
+    def made(self, *arguments: str, suffix: str) -> bytes:
+        """What ffmpeg makes of these arguments."""
+        path = self.directory / f"made.{suffix}"
+        command = [self.ffmpeg, "-nostdin", "-v", "error", "-y", *arguments, path]
+        subprocess.run(command, check=True, timeout=60, stderr=subprocess.DEVNULL)
+        return path.read_bytes()
+
+
+@dataclass(frozen=True)
+class Hostile:
+    name: str
+    make: Callable[[Bait], bytes]
+    outcomes: frozenset[str]
+
+
+HOSTILE: dict[str, Hostile] = {}
+
+
+def add(name: str, make: Callable[[Bait], bytes], outcomes: frozenset[str]) -> None:
+    assert name not in HOSTILE
+    HOSTILE[name] = Hostile(name, make, outcomes)
+
+
+def ends(*outcomes: frozenset[str] | str) -> Callable[[Callable[[Bait], bytes]], Callable[[Bait], bytes]]:
+    """Register the function below; its name is the file's."""
+    allowed = frozenset().union(*({each} if isinstance(each, str) else each for each in outcomes))
+
+    def register(make: Callable[[Bait], bytes]) -> Callable[[Bait], bytes]:
+        add(make.__name__.replace("_", "-"), make, allowed)
+        return make
+
+    return register
