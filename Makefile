@@ -19,7 +19,7 @@ SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup run dev test test-heavy soak e2e check format bench encoding faults build pins ci clean distclean
+.PHONY: help setup run dev test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
 
 help:  ## print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -6,6 +6,8 @@ ffmpeg runs inside the attempt's directory, so all file names here are plain wor
 from collections.abc import Sequence
 from pathlib import Path
 
+from langcodes import Language
+
 from worker.devices import Encoders, keyframe_arguments
 from worker.graph import filter_graph
 from worker.guards import GUARDS
@@ -130,12 +132,20 @@ def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
 
 
 def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:
-    language = stream.source.language
+    code = _three_letters(stream.source.language)
     return (
-        *((f"-metadata:s:a:{number}", f"language={language.partition('-')[0]}") if language else ()),
+        *((f"-metadata:s:a:{number}", f"language={code}") if code else ()),
         *((f"-metadata:s:a:{number}", f"title={stream.label}") if named and stream.source.title else ()),
         *((f"-disposition:a:{number}", "0" if number else "default") if named else ()),
     )
+
+
+def _three_letters(language: str | None) -> str | None:
+    """Return the code that MP4 and Matroska know, None for a language that has none."""
+    try:
+        return Language.get(language).to_alpha3(variant="B") if language else None
+    except LookupError:
+        return None
 
 
 def _still(name: str) -> tuple[str, ...]:

@@ -100,5 +100,5 @@ def colours_of(path: Path) -> str:
 
 
 def _decoded(path: Path, *arguments: str) -> bytes:
-    command = [TOOLS.ffmpeg, "-nostdin", "-v", "error", "-i", path, *arguments, "-"]
+    command: list[str | Path] = [TOOLS.ffmpeg, "-nostdin", "-v", "error", "-i", path, *arguments, "-"]
     return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout

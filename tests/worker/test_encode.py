@@ -127,7 +127,7 @@ def test_every_language_is_a_track_of_the_webm_and_a_stream_of_its_own() -> None
     argv = list(encoder_arguments(Path("ffmpeg"), plan(media), media, URL, 4.0, SOFTWARE))
 
     assert {"[aac-aac]", "[aac-aac-2]", "[opus-aac]", "[opus-aac-2]"} <= set(argv)
-    assert {"aac.pipe", "aac-2.pipe", "language=de", "language=en"} <= set(argv)
+    assert {"aac.pipe", "aac-2.pipe", "language=ger", "language=eng"} <= set(argv)
 
 
 def test_text_subtitles_are_extracted_by_the_same_pass() -> None:
