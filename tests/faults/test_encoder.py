@@ -16,6 +16,7 @@ from tests.lab.clips import make_clip
 from tests.lab.missing import missing
 from tests.lab.processes import descendants
 from tests.lab.product import Product, stop
+from tests.worker.graphics_card import tools_with_card
 from worker.tools import find_tools
 from worker.workspace import PREFIX
 
@@ -114,6 +115,27 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
     status = product.wait_for(video, status="done", seconds=1)
     assert starved.exists()
     assert status["attempt"] == 2
+    assert_at_rest(product.environment, done={video})
+    return 1
+
+
+@row(
+    "card-broken",
+    fault="a graphics card fails in the middle of a job (an ffmpeg that stands in for one)",
+    expected="the same attempt goes on in software, in a run of its own, and status.json says why",
+)
+def test_the_graphics_card_breaks(product: Product, clip: Path, tmp_path: Path) -> int:
+    broken = tmp_path / "broken"
+    tools = tools_with_card(tmp_path, "h264_nvenc", breaks_when=broken)
+    product.start_api()
+    worker = product.start_worker(FFMPEG=str(tools.ffmpeg), VIDEO_SERVER_ENCODER="auto")
+    video = product.upload(clip)
+    _find(worker, "ffmpeg", product)
+    broken.touch()
+    status = product.wait_for(video, status="done", seconds=SECONDS)
+    assert (status["attempt"], status["encoder"]) == (1, "software")
+    assert status["encoder_fallback"] == "av1 software, h264 nvenc: ffmpeg exited with 1."
+    stop(worker)
     assert_at_rest(product.environment, done={video})
     return 1
 
