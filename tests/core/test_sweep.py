@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from backend.core import keys
+from backend.core.captions import store_captions
 from backend.core.errors import StoreUnavailable, VideoNotFound
 from backend.core.ids import new_id
 from backend.core.library import add_video, delete_video, list_videos, read_item, read_video
@@ -51,6 +52,8 @@ async def test_a_library_in_order_is_left_alone(lab: Lab) -> None:
     claim = await lab.claimed(queue)
     await lab.write_outputs(claim)
     waiting = await lab.add_job()
+    for job in (done, failed, running, waiting):
+        await store_captions(lab.buckets, job.id, "en", b"WEBVTT", label=None, now=lab.clock())
     before = await _everything(lab)
 
     lab.clock.advance(30 * DAY)
