@@ -99,6 +99,12 @@ class MediaInfo:
     chapters: tuple[ChapterInfo, ...] = ()
     recorded_at: datetime | None = None
 
+    @property
+    def ends_are_known(self) -> bool:
+        """Say whether every stream's end is known, so that all can be filled up to the last one's."""
+        streams = (*((self.video,) if self.video else ()), *self.audio)
+        return self.duration_seconds is not None and all(one.end_seconds is not None for one in streams)
+
     def seconds_after(self, stream: VideoInfo | AudioInfo) -> float:
         """Return for how long others go on when this stream has ended; 0 when that is not known."""
         if self.duration_seconds is None or stream.end_seconds is None:

@@ -25,6 +25,8 @@ MAX_TITLE_LENGTH = 100
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 INDEXED_CONTAINERS = frozenset({"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif"})
 """Their headers say how long they are, so that less than that is a loss."""
+ONLY_THE_END = frozenset({"matroska", "flv"})
+"""Their headers say where the whole file ends, not each stream."""
 LATE_START_SECONDS = 0.5
 DOLBY_VISION_WITHOUT_BASE = 5
 """The profile whose colours only a Dolby Vision decoder knows; the others hold HDR10, HLG or SDR as well."""
@@ -67,7 +69,9 @@ class FileReport:
             video=video,
             audio=audio,
             duration_seconds=max(known) if found else self.media.duration_seconds,
-            duration_is_sure=self.media.duration_is_sure and found,
+            duration_is_sure=found
+            and self.media.container in INDEXED_CONTAINERS
+            and (video is None or video.end_seconds is not None),
         )
 
 
@@ -84,13 +88,13 @@ def parse_report(json: bytes) -> FileReport:
     used = [*([picture] if picture else []), *sounds]
     container = report.format.format_name.partition(",")[0]
     zero = _zero(report, used)
-    matroska = container == "matroska"
-    late = matroska and abs(zero) > LATE_START_SECONDS
-    ends = {stream.index: _end(stream, report, zero, matroska=matroska) for stream in used}
+    only_the_end = container in ONLY_THE_END
+    late = only_the_end and abs(zero) > LATE_START_SECONDS
+    ends = {stream.index: _end(stream, report, zero, late=late) for stream in used}
     if len(used) == 1 and not late and ends[used[0].index] is None:
         ends[used[0].index] = report.format.duration
     known = [end for end in (*ends.values(), report.format.duration) if end is not None and end > 0]
-    # by the file's own clock, Matroska says where it ends, the others how long they are
+    # Matroska and FLV say where they end by their own clock, the others how long they are
     duration = (
         max(known, default=None) if not late else max((end for end in ends.values() if end), default=None)
     )
@@ -101,7 +105,9 @@ def parse_report(json: bytes) -> FileReport:
     media = MediaInfo(
         container=container,
         duration_seconds=duration,
-        duration_is_sure=duration is not None and container in INDEXED_CONTAINERS,
+        duration_is_sure=duration is not None
+        and container in INDEXED_CONTAINERS
+        and (picture is None or ends[picture.index] is not None),
         video=None if picture is None else _video_info(picture, zero, ends[picture.index]),
         audio=_audio_tracks(sounds, zero, ends),
         subtitles=_subtitle_tracks(report),
@@ -111,7 +117,9 @@ def parse_report(json: bytes) -> FileReport:
     return FileReport(
         media,
         zero,
-        tail_tells_more=matroska and (late or None in ends.values()) and report.format.duration is not None,
+        tail_tells_more=only_the_end
+        and (late or None in ends.values())
+        and report.format.duration is not None,
         last_second=(report.format.duration or 0) + (zero if zero > (report.format.duration or 0) else 0),
     )
 
@@ -124,7 +132,7 @@ def _zero(report: "_Report", used: "list[_Stream]") -> float:
     return min(starts, default=0.0)
 
 
-def _end(stream: "_Stream", report: "_Report", zero: float, *, matroska: bool) -> float | None:
+def _end(stream: "_Stream", report: "_Report", zero: float, *, late: bool) -> float | None:
     start = stream.start_after(zero)
     if stream.duration is not None:
         return start + stream.duration
@@ -133,7 +141,7 @@ def _end(stream: "_Stream", report: "_Report", zero: float, *, matroska: bool) -
         return None
     # some programs write a stream's length there, others where it ends
     end = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    if matroska and zero > LATE_START_SECONDS:
+    if late:
         return None
     last = report.format.duration
     return min(start + end, last) if last is not None else end

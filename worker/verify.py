@@ -137,12 +137,12 @@ def _length_of_vint(data: bytes, position: int) -> int:
 def _expected_seconds(media: MediaInfo, longest: float) -> float | None:
     """Return how long every rendition is to be, as all are filled up to the last one's end.
 
-    Where only a guess is known of the source, they are compared with each other; where nothing is known, they
+    Where the source is only guessed, they are compared with each other; where there is not even a guess, they
     could not be filled up.
     """
     if media.duration_is_sure:
         return media.duration_seconds
-    return longest if media.duration_seconds is not None else None
+    return longest if media.ends_are_known else None
 
 
 def _edges(playlist: Playlist) -> tuple[str, ...]:

@@ -411,9 +411,15 @@ INPUTS = (
     ),
     Input(
         "mov-prores-4444",
-        "MOV, ProRes 4444, 12 bit",
+        "MOV, ProRes 4444",
         "a.mov",
         made(*BOTH, "-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuv444p10le", *TAGGED_709, *AAC),
+    ),
+    Input(
+        "mkv-12-bit",
+        "MKV, FFV1, 4:2:2, 12 bit",
+        "a.mkv",
+        made(*BOTH, "-c:v", "ffv1", "-pix_fmt", "yuv422p12le", *TAGGED_709, "-c:a", "flac"),
     ),
     Input(
         "mp4-444", "MP4, H.264, 4:4:4", "a.mp4", made(*BOTH, *H264, "-pix_fmt", "yuv444p", *TAGGED_709, *AAC)

@@ -12,6 +12,7 @@ from tests.formats.measuring import (
     colours_of,
     flashes_of,
     frames_of,
+    level_of,
     rendition_file,
     stream_of,
     sync_error_ms,
@@ -27,6 +28,8 @@ from worker.transcoder import Transcoded
 SYNC_TOLERANCE_MS = 40
 DURATION_TOLERANCE_SECONDS = 0.1
 """A frame of picture, two of AAC, and what containers round."""
+QUIETEST = 9_000
+"""Of 32768: the tone has half of full scale, 3 dB less where it comes from the centre alone."""
 COLOUR_TOLERANCE = 8
 """Of 255, through two lossy encoders."""
 LIGHT = frozenset({"mp4-hdr10", "rotated-90", "sound-adts"})
@@ -92,6 +95,7 @@ async def _sync(one: Input, top: Path | None, files: dict[str, Path]) -> float |
     flashes, beeps = flashes_of(top), beeps_of(files["aac"])
     assert flashes
     assert beeps
+    assert level_of(files["aac"]) > QUIETEST
     error = sync_error_ms(flashes, beeps)
     assert error is not None
     return error

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from worker.process import run
 from worker.source import SourceFeeder
 
 
-def answer(*streams: dict[str, object], duration: str | None = "10.0") -> bytes:
+def answer(*streams: dict[str, object], duration: str | None = "10.0", **of_the_file: object) -> bytes:
     numbered = [{"index": index, **stream} for index, stream in enumerate(streams)]
-    return json.dumps({"streams": numbered, "format": {"duration": duration} if duration else {}}).encode()
+    if duration is not None:
+        of_the_file["duration"] = duration
+    return json.dumps({"streams": numbered, "format": of_the_file}).encode()
 
 
 def picture(**fields: object) -> dict[str, object]:
@@ -78,6 +81,144 @@ def test_a_cover_image_is_not_the_video() -> None:
 
     assert media.video is None
     assert media.audio
+
+
+def track(language: str = "", **fields: object) -> dict[str, object]:
+    return {**SOUND, "tags": {"language": language, "title": fields.pop("title", "")}, **fields}
+
+
+def test_audio_tracks_have_languages_in_one_spelling_and_the_default_one_comes_first() -> None:
+    media = parse_probe(
+        answer(picture(), track("ger"), track("eng", disposition={"default": 1}), track("und"))
+    )
+
+    assert [(one.index, one.language) for one in media.audio] == [(2, "en"), (1, "de"), (3, None)]
+
+
+def test_no_more_than_eight_tracks_are_taken() -> None:
+    subtitles = [{"codec_type": "subtitle", "codec_name": "subrip"}] * 9
+
+    media = parse_probe(answer(picture(), *([SOUND] * 9), *subtitles))
+
+    assert (len(media.audio), len(media.subtitles)) == (8, 8)
+
+
+def test_only_subtitles_that_are_text_are_taken() -> None:
+    kinds = ("subrip", "hdmv_pgs_subtitle", "ass", "dvd_subtitle", "mov_text")
+
+    media = parse_probe(
+        answer(picture(), *({"codec_type": "subtitle", "codec_name": kind} for kind in kinds))
+    )
+
+    assert [one.codec for one in media.subtitles] == ["subrip", "ass", "mov_text"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "hdr", "depth"),
+    [
+        ({"color_transfer": "smpte2084", "pix_fmt": "yuv420p10le"}, "hdr10", 10),
+        ({"color_transfer": "arib-std-b67", "pix_fmt": "p010le"}, "hlg", 10),
+        ({"color_transfer": "bt709", "pix_fmt": "yuv444p12le"}, None, 12),
+        ({"pix_fmt": "yuvj420p"}, None, 8),
+    ],
+)
+def test_colours_are_read(fields: dict[str, object], hdr: str | None, depth: int) -> None:
+    video = parse_probe(answer(picture(**fields))).video
+
+    assert video is not None
+    assert (video.colour.hdr, video.bit_depth) == (hdr, depth)
+    assert video.colour.full_range == (fields["pix_fmt"] == "yuvj420p")
+
+
+def test_dolby_vision_without_another_picture_is_refused() -> None:
+    with pytest.raises(SourceRejected) as refused:
+        parse_probe(answer(picture(side_data_list=[{"dv_profile": 5}])))
+
+    assert refused.value.failure_code == "unsupported_colours"
+    assert parse_probe(answer(picture(side_data_list=[{"dv_profile": 8}]))).video is not None
+
+
+def test_streams_lie_on_one_time_line_from_zero() -> None:
+    streams = (picture(start_time="101.5", duration="5"), track(start_time="100", duration="10"))
+
+    media = parse_probe(answer(*streams, duration="10", start_time="100", format_name="mov,mp4"))
+
+    assert media.video is not None
+    assert (media.video.start_seconds, media.video.end_seconds) == (1.5, 6.5)
+    assert (media.audio[0].start_seconds, media.audio[0].end_seconds) == (0, 10)
+    assert media.seconds_after(media.video) == 3.5
+    assert media.duration_is_sure
+
+
+@pytest.mark.parametrize("container", ["mpegts", "mp3", "aac", "ogg"])
+def test_the_duration_of_what_has_no_index_is_a_guess(container: str) -> None:
+    assert not parse_probe(answer(SOUND, format_name=container)).duration_is_sure
+
+
+@pytest.mark.parametrize(
+    ("tags", "instant"),
+    [
+        ({"creation_time": "2024-05-01T10:00:00.000000Z"}, "2024-05-01T10:00:00+00:00"),
+        (
+            {
+                "com.apple.quicktime.creationdate": "2024-05-01T12:00:00+0200",
+                "creation_time": "2024-05-02T00:00:00Z",
+            },
+            "2024-05-01T12:00:00+02:00",
+        ),
+        ({"creation_time": "1904-01-01T00:00:00.000000Z"}, None),
+        ({"creation_time": "yesterday"}, None),
+        ({}, None),
+    ],
+)
+def test_the_camera_says_when_it_was_recorded(tags: dict[str, str], instant: str | None) -> None:
+    recorded = parse_probe(answer(picture(), tags=tags)).recorded_at
+
+    assert (recorded and recorded.isoformat()) == instant
+
+
+async def test_where_streams_end_is_looked_up_when_matroska_does_not_say(tmp_path: Path) -> None:
+    source = tmp_path / "film.mkv"
+    ffmpeg(*filmed(seconds=4), *tone(6), *H264, "-c:a", "flac", "-g", "24", str(source))
+    source.write_bytes(source.read_bytes().replace(b"DURATION", b"DURATIOX"))
+
+    async with served(source) as url:
+        media = await probe(TOOLS, url)
+
+    assert media.video is not None
+    assert media.duration_seconds == pytest.approx(6, abs=0.1)
+    assert media.video.end_seconds == pytest.approx(4, abs=0.1)
+    assert media.audio[0].end_seconds == pytest.approx(6, abs=0.1)
+
+
+async def test_a_file_whose_index_is_missing_is_called_incomplete(tmp_path: Path) -> None:
+    source = tmp_path / "film.mp4"
+    ffmpeg(*filmed(seconds=1), *H264, str(source))
+    source.write_bytes(source.read_bytes()[:-2000])
+
+    async with served(source) as url:
+        with pytest.raises(SourceRejected, match="incomplete") as refused:
+            await probe(TOOLS, url)
+
+    assert refused.value.failure_code == "file_incomplete"
+
+
+async def test_a_source_that_cannot_be_read_is_worth_another_attempt() -> None:
+    with pytest.raises(AttemptFailed) as failed:
+        await probe(TOOLS, "http://127.0.0.1:9/gone")
+
+    assert failed.value.failure_code == "probe_failed"
+
+
+async def test_an_ffprobe_that_crashes_says_nothing_about_the_file(tmp_path: Path) -> None:
+    crashing = tmp_path / "ffprobe"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+
+    with pytest.raises(AttemptFailed) as failed:
+        await probe(replace(TOOLS, ffprobe=crashing), "http://127.0.0.1:9/")
+
+    assert failed.value.failure_code == "probe_crashed"
 
 
 def test_matroska_keeps_a_streams_duration_in_a_tag() -> None:

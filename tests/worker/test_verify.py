@@ -1,6 +1,8 @@
 """The last look before a source may be deleted: whatever is missing, short or open fails the attempt."""
 
 import re
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -43,12 +45,18 @@ WHOLE = {
 }
 
 
-async def _verify(stored: dict[str, bytes], written: dict[str, bytes] | None = None) -> list[str]:
+async def _verify(
+    stored: dict[str, bytes],
+    written: dict[str, bytes] | None = None,
+    *,
+    media: MediaInfo = TEN_SECONDS,
+    plan: EncodingPlan = SOUND,
+) -> list[str]:
     store = MemoryStore()
     for path, body in stored.items():
         await store.put(PREFIX + path, body)
     sizes = {path: len(body) for path, body in (written or stored).items()}
-    found = await verify_outputs(store, PREFIX, SOUND, TEN_SECONDS, sizes, SEGMENT_SECONDS)
+    found = await verify_outputs(store, PREFIX, plan, media, sizes, SEGMENT_SECONDS)
     return [one.path for one in found.objects]
 
 
@@ -97,6 +105,26 @@ async def test_playlists_that_are_open_short_or_incomplete_fail(
 ) -> None:
     with pytest.raises(AttemptFailed, match=re.escape(says)):
         await _verify({**WHOLE, path: WHOLE[path].replace(old, new)})
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(9.0, True), (12.5, False)])
+async def test_renditions_of_a_source_without_an_index_are_compared_with_each_other(
+    seconds: float, passes: bool
+) -> None:
+    guess = replace(TEN_SECONDS, duration_seconds=4.0, duration_is_sure=False)
+    tracks = (replace(TRACKS[0], end_seconds=4.0), AudioInfo(1, "aac", 2, 48_000, end_seconds=4.0))
+    second = {path.replace("aac", "aac-2"): body.replace(b"aac", b"aac-2") for path, body in WHOLE.items()}
+    second["hls/aac-2.m3u8"] = second["hls/aac-2.m3u8"].replace(
+        b"#EXTINF:2.0", f"#EXTINF:{seconds - 8}".encode()
+    )
+    both = {**second, **WHOLE}
+    both["hls/master.m3u8"] += second["hls/master.m3u8"]
+    sets = MANIFEST.partition(b"<AdaptationSet>")[2].partition(b"</AdaptationSet>")[0]
+    both["dash/manifest.mpd"] = MANIFEST.replace(sets, sets + sets.replace(b"aac", b"aac-2"))
+    plan = EncodingPlan(video=(), fps=None, audio=audio_streams(tracks))
+
+    with nullcontext() if passes else pytest.raises(AttemptFailed, match="came out as aac"):
+        assert await _verify(both, media=replace(guess, audio=tracks), plan=plan)
 
 
 def _element(identifier: str, body: bytes) -> bytes:
