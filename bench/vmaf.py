@@ -12,6 +12,9 @@ EVERY_NTH_FRAME = 3
 """Frames that are near to each other look alike; the mean moves by hundredths."""
 TIMEOUT_SECONDS = 600
 
+_SAME_TAGS = "setparams=range=limited:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+"""A file without tags would be converted to the other's, by a guess at what it is: four points too low."""
+
 
 def vmaf(rendition: Path, source: Path, width: int, height: int) -> float:
     """Return the mean over the frames, 0 to 100; the rendition is scaled to the source's size."""
@@ -19,8 +22,8 @@ def vmaf(rendition: Path, source: Path, width: int, height: int) -> float:
         log = Path(directory) / "vmaf.json"
         # compared frame by frame, whatever the timestamps of the two files are
         graph = (
-            f"[0:v]settb=1/1000,setpts=N,scale={width}:{height}:flags=bicubic,format=yuv420p[seen];"
-            "[1:v]settb=1/1000,setpts=N,format=yuv420p[meant];"
+            f"[0:v]settb=1/1000,setpts=N,{_SAME_TAGS},scale={width}:{height}:flags=bicubic,format=yuv420p[seen];"
+            f"[1:v]settb=1/1000,setpts=N,{_SAME_TAGS},format=yuv420p[meant];"
             f"[seen][meant]libvmaf=n_subsample={EVERY_NTH_FRAME}:n_threads={os.cpu_count()}"
             f":log_fmt=json:log_path={log}"
         )
