@@ -21,6 +21,7 @@ _OF_THE_ENCODE = frozenset(
         # of what an encoder wrote, or did not write any more
         "packager_failed",
         "outputs_incomplete",
+        "outputs_broken",
         "duration_mismatch",
         # hardware that hangs ends neither with success nor with failure
         "stalled",

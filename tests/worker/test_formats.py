@@ -32,7 +32,7 @@ QUIETEST = 9_000
 """Of 32768: the tone has half of full scale, 3 dB less where it comes from the centre alone."""
 COLOUR_TOLERANCE = 8
 """Of 255, through two lossy encoders."""
-LIGHT = frozenset({"mp4-hdr10", "rotated-90", "sound-adts"})
+LIGHT = frozenset({"mp4-hdr10", "rotated-90"})
 """Those that every run of the tests puts through; the others take minutes together."""
 TAGS = "bt709 tv yuv420p"
 
