@@ -19,10 +19,12 @@ MAX_FPS = 60
 MIN_SIDE = 16
 """Encoders refuse smaller pictures."""
 
-DEFAULT_AV1_PRESET = 10
+DEFAULT_AV1_PRESET = 9
 DEFAULT_AV1_CRF = 35
 H264_CRF = 23
-H264_PRESET = X264_PRESETS.index("veryfast")
+H264_PRESET = X264_PRESETS.index("faster")
+H264_PRESET_ABOVE_720P = X264_PRESETS.index("veryfast")
+"""docs/encoding.md has the measurements by which these were chosen, and the caps below."""
 AAC_BPS = 128_000
 OPUS_BPS = 96_000
 
@@ -227,7 +229,7 @@ def frame_rate(video: VideoInfo) -> Fraction:
 def _stream(
     codec: Codec, rung: Rung, fps: Fraction, options: TranscodeOptions, *, packaged: bool = True
 ) -> VideoStream:
-    crf, preset = H264_CRF, H264_PRESET
+    crf, preset = H264_CRF, H264_PRESET_ABOVE_720P if min(rung.width, rung.height) > 720 else H264_PRESET
     if codec == "av1":
         crf = DEFAULT_AV1_CRF if options.crf is None else options.crf
         preset = DEFAULT_AV1_PRESET if options.cpu_used is None else options.cpu_used

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.records import TranscodeOptions
+from worker.devices import X264_PRESETS
 from worker.ladder import MIN_SIDE, Rung, frame_rate, plan_encoding, rungs_of
 from worker.media import AudioInfo, MediaInfo, VideoInfo
 
@@ -100,3 +101,10 @@ def test_options_of_the_job_reach_the_av1_encoder_only() -> None:
 
     assert {(stream.crf, stream.preset) for stream in plan.video if stream.codec == "av1"} == {(0, 3)}
     assert all(stream.crf > 0 for stream in plan.video if stream.codec == "h264")
+
+
+def test_h264_is_given_more_time_for_small_rungs_than_for_1080p() -> None:
+    plan = plan_encoding(media(video()), ("h264",), TranscodeOptions())
+
+    presets = {stream.rung.label: X264_PRESETS[stream.preset] for stream in plan.packaged_video}
+    assert presets == {"360p": "faster", "720p": "faster", "1080p": "veryfast"}
