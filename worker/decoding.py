@@ -3,6 +3,7 @@
 A driver that writes garbage, or a segment whose end is missing, is found here and nowhere else.
 """
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from aiohttp import web
 
 from backend.core.errors import AttemptFailed
 from backend.core.store import Store
+from backend.core.together import all_of
 from worker.loopback import serve
 from worker.process import ProcessTimedOut, run
 from worker.tools import Tools
 
 DECODE_TIMEOUT_SECONDS = 120
+DECODERS_AT_A_TIME = 2
+"""Each holds some frames of its rendition in memory."""
 
 
 async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequence[tuple[str, ...]]) -> None:
@@ -23,22 +27,29 @@ async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequenc
     Raises:
         AttemptFailed: one of them does not decode, or holds nothing.
     """
-    for init, *segments in edges:
-        header = (await store.get(prefix + init)).body
 
-        async def answer(request: web.BaseRequest, path: str, header: bytes = header) -> web.StreamResponse:
-            return web.Response(body=header + (await store.get(prefix + path)).body)
+    async def answer(request: web.BaseRequest, path: str) -> web.StreamResponse:
+        number, _, segment = path.partition("/")
+        init = (await store.get(prefix + edges[int(number)][0])).body
+        return web.Response(body=init + (await store.get(prefix + segment)).body)
 
-        async with serve(answer) as base:
-            try:
-                done = await run(
-                    decoder_arguments(tools.ffmpeg, [base + segment for segment in segments]),
-                    timeout_seconds=DECODE_TIMEOUT_SECONDS,
-                )
-            except ProcessTimedOut:
-                raise _undecoded(segments, "it takes too long") from None
-        if done.exit_code != 0:
-            raise _undecoded(segments, done.stderr[-200:])
+    free = asyncio.Semaphore(DECODERS_AT_A_TIME)
+    async with serve(answer) as base:
+
+        async def check(number: int, segments: Sequence[str]) -> None:
+            async with free:
+                await _check(tools, segments, [f"{base}{number}/{segment}" for segment in segments])
+
+        await all_of(check(number, segments) for number, (_, *segments) in enumerate(edges))
+
+
+async def _check(tools: Tools, segments: Sequence[str], urls: Sequence[str]) -> None:
+    try:
+        done = await run(decoder_arguments(tools.ffmpeg, urls), timeout_seconds=DECODE_TIMEOUT_SECONDS)
+    except ProcessTimedOut:
+        raise _undecoded(segments, "it takes too long") from None
+    if done.exit_code != 0:
+        raise _undecoded(segments, done.stderr[-200:])
 
 
 def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:
