@@ -17,8 +17,9 @@ from worker.progress import encoded_seconds
 from worker.report import undecodable
 from worker.tools import Tools
 
+DURATION_MISMATCH = "duration_mismatch"
 BLAMED_ON_THE_SOURCE = frozenset(
-    {"encoder_failed", "packager_failed", "outputs_incomplete", "outputs_broken", "duration_mismatch"}
+    {"encoder_failed", "packager_failed", "outputs_incomplete", "outputs_broken", DURATION_MISMATCH}
 )
 """Codes of failed attempts that a broken file may be the cause of."""
 OF_THE_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -47,18 +48,37 @@ def suspects_of(media: MediaInfo) -> Iterator[Suspect]:
 
 
 async def blame_source(
-    tools: Tools, url: str, media: MediaInfo, tolerance_seconds: float, touch: Callable[[], None]
+    tools: Tools,
+    url: str,
+    media: MediaInfo,
+    tolerance_seconds: float,
+    touch: Callable[[], None],
+    *,
+    for_code: str,
 ) -> None:
-    """Decode all that is used of the source. `touch` is called as that goes on.
+    """Decode all that is used of the source after an attempt that failed with this code.
+
+    `touch` is called as that goes on.
 
     Raises:
-        SourceRejected: something cannot be decoded, or ends elsewhere than it says.
+        SourceRejected: something cannot be decoded, or ends elsewhere than it should.
     """
-    ends = [await blame(tools, url, suspect, tolerance_seconds, touch) for suspect in suspects_of(media)]
+    suspects = tuple(suspects_of(media))
+    found = [await blame(tools, url, suspect, tolerance_seconds, touch) for suspect in suspects]
+    ends = [end for end in found if end is not None]
+    if len(ends) < len(found):
+        return
     claimed = media.duration_seconds if media.duration_is_sure else None
-    latest = max((end for end in ends if end is not None), default=0.0)
-    if claimed is not None and None not in ends and latest < claimed - tolerance_seconds:
-        raise _ends_elsewhere(claimed, "all that is in it", latest)
+    if claimed is not None and max(ends) < claimed - tolerance_seconds:
+        raise _ends_elsewhere(claimed, "all that is in it", max(ends))
+    if for_code == DURATION_MISMATCH and max(ends) - min(ends) > tolerance_seconds:
+        # a file that does not say where its streams end, and lost a part of one
+        first = suspects[ends.index(min(ends))]
+        raise SourceRejected(
+            f"This file is damaged or incomplete: {first.name} ends after {min(ends):.1f} s, "
+            f"and the rest only after {max(ends):.1f} s.",
+            code=DURATION_MISMATCH,
+        )
 
 
 async def blame(
@@ -95,7 +115,7 @@ def _ends_elsewhere(claimed_seconds: float, what: str, seconds: float) -> Source
     return SourceRejected(
         f"This file is damaged or incomplete: it says that it lasts {claimed_seconds:.1f} s, "
         f"but {what} ends after {seconds:.1f} s.",
-        code="duration_mismatch",
+        code=DURATION_MISMATCH,
     )
 
 

@@ -75,7 +75,9 @@ def encoder_arguments(
         *GUARDS,
         # subtitles in an old encoding are read as they are and mended later: ffmpeg would drop them
         *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
-        *("-i", url),
+        # a picture that changes its size goes on in the same graph: a new one would begin its time line anew,
+        # and without the poster's candidates
+        *("-reinit_filter:v", "0", "-i", url),
         *("-filter_complex", filter_graph(plan, media, encoders)),
         *(word for output in outputs for word in output),
     )

@@ -47,5 +47,7 @@ GUARDS = (
     # frames that would take gigabytes are refused before they are allocated
     *("-max_pixels", str(MAX_PIXELS)),
     *("-max_streams", str(MAX_STREAMS)),
+    # LCEVC in the frames of H.264 and HEVC is decoded by a library that is on no list, to a size of its own
+    *("-export_side_data", "enhancements"),
 )
 """Input options of every ffmpeg and ffprobe that opens a source."""

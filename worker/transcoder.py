@@ -242,7 +242,8 @@ class _Attempt:
         if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.use_hardware:
             return  # hardware is followed by software, which will tell
         tolerance = self._profile.segment_seconds / 2
-        await self._guarded(blame_source(self._tools, source, media, tolerance, self._activity.touch))
+        code, touch = error.failure_code, self._activity.touch
+        await self._guarded(blame_source(self._tools, source, media, tolerance, touch, for_code=code))
 
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
