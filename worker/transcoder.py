@@ -239,7 +239,7 @@ class _Attempt:
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Tell a broken file, which breaks every attempt, from a broken attempt. Raises: SourceRejected."""
-        if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.use_hardware:
+        if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.fallback is not None:
             return  # hardware is followed by software, which will tell
         tolerance = self._profile.segment_seconds / 2
         code, touch = error.failure_code, self._activity.touch

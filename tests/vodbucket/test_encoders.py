@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.vodbucket.conftest import Installation
 from tests.worker.graphics_card import tools_with_card
 
 
+@pytest.mark.heavy
 async def test_every_encoder_is_tried_and_software_is_chosen_where_there_is_no_card(
     on_moto: Installation,
 ) -> None:
