@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from backend.core.errors import AttemptFailed, JobFailure, SourceRejected
+from backend.core.keys import MASTER_PLAYLIST
 from backend.core.memory import MemoryStore
 from backend.core.store import ObjectInfo
 from tests.lab.canary import Canary, canary
@@ -112,6 +113,18 @@ async def test_a_film_altered_at_random_is_refused_or_comes_out(
         DONE,
         "video_too_long",
     }
+
+
+@pytest.mark.heavy
+async def test_the_words_of_a_file_are_no_lines_of_its_playlists(
+    lab: MediaLab, guard: Canary, bait: Bait
+) -> None:
+    body = HOSTILE["a-film-whose-tags-are-options-of-filters"].make(bait)
+
+    assert await outcome_of(lab, guard, body) == DONE
+    master = (await lab.output(MASTER_PLAYLIST)).decode()
+    assert "EXT-X-MAP:" in master
+    assert [line for line in master.splitlines() if line.startswith("#EXT-X-MAP")] == []
 
 
 def test_the_corpus_is_large_enough() -> None:
