@@ -1,5 +1,6 @@
 // hls.js by the verbs that tests/e2e/viewer.py knows.
-const hls = new Hls({ capLevelToPlayerSize: true });
+// A playlist that grows is live to hls.js, which would begin near its end.
+const hls = new Hls({ capLevelToPlayerSize: true, startPosition: 0 });
 
 window.viewer = {
   async open(url, codec) {
