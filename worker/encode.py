@@ -15,8 +15,7 @@ from worker.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, Encodin
 from worker.media import MediaInfo
 
 WEBM_NAME = "download.webm"
-POSTER_NAMES = ("poster.jpg", "fallback.jpg")
-"""The first of them that there is."""
+POSTER_NAME = "poster.jpg"
 SHEETS = "sheet-%03d.jpg"
 FRAGMENT_MICROSECONDS = 1_000_000
 MAX_CAPTION_BYTES = 8 * 1024 * 1024
@@ -57,12 +56,9 @@ def encoder_arguments(
         for stream in plan.audio
     ]
     if plan.video:
-        outputs += [
-            ("-map", "[poster]", *_still(POSTER_NAMES[0])),
-            ("-map", "[fallback]", *_still(POSTER_NAMES[1])),
-        ]
+        outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
     else:
-        outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAMES[0]))]
+        outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     if plan.video:
         outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
     outputs += [_captions(stream) for stream in plan.captions]

@@ -1,9 +1,10 @@
 """Builds the one filter graph that feeds every output: each source stream is decoded and prepared once. Pure.
 
 Ports are named for what comes out of them: `[<rendition>]` for video, `[aac-…]` and `[opus-…]` by the audio
-stream's name, `[poster]`, `[fallback]` and `[board]`, `[wave]`.
+stream's name, `[poster]`, `[board]`, `[wave]`.
 """
 
+import math
 from collections.abc import Sequence
 
 from worker.colours import to_bt709
@@ -22,6 +23,9 @@ POSTERS_PER_SECOND = 2
 FALLBACK_CANDIDATES = 24
 WAVE_WIDTH, WAVE_HEIGHT = 1280, 720
 WAVE_RATE_HZ = 8_000
+SLOWEST_ENVELOPE_HZ = 200
+SHORT_SECONDS = 5.0
+"""What sound of unknown length is taken for."""
 AUDIO_RATE_HZ = 48_000
 """The one rate that AAC, Opus and every player share."""
 SHORTEST_GAP_SECONDS = 0.02
@@ -98,9 +102,12 @@ def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None
         # picture ends before `start`
         f"[sposter]select=gte(t\\,{start:.3f})*not(mod(n\\,{often}))+eq(n\\,0),{scaled},signalstats,"
         f"metadata=mode=select:key=lavfi.signalstats.YAVG:value={POSTER_MIN_BRIGHTNESS}:function=greater,"
-        f"thumbnail=n={POSTER_CANDIDATES}[poster]",
+        f"thumbnail=n={POSTER_CANDIDATES}[bright]",
         # of a film that is dark throughout, a typical frame
-        f"[sfallback]select=not(mod(n\\,{seldom})),{scaled},thumbnail=n={FALLBACK_CANDIDATES}[fallback]",
+        f"[sfallback]select=not(mod(n\\,{seldom})),{scaled},thumbnail=n={FALLBACK_CANDIDATES},"
+        "trim=end_frame=1[typical]",
+        # an output that gets no frame at all would be an error
+        "[bright][typical]concat[poster]",
     )
 
 
@@ -126,14 +133,19 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     ]
     chains = [f"[0:{source.index}]{','.join(filters)}{''.join(f'[{port}]' for port in ports)}"]
     if wave:
-        samples = int((media.duration_seconds or 0) * WAVE_RATE_HZ) // WAVE_WIDTH
-        # showwavespic would keep all of the sound in memory
         chains.append(
-            f"[swave]aformat=channel_layouts=mono,aresample={WAVE_RATE_HZ},"
-            f"showwaves=s={WAVE_WIDTH}x{WAVE_HEIGHT}:mode=cline:n={max(1, samples)}:scale=sqrt:"
-            f"draw=full:colors=0x5b8def,format=yuvj420p[wave]"
+            # the envelope of the sound: showwavespic keeps all that it gets in memory
+            f"[swave]aformat=channel_layouts=mono,aresample={WAVE_RATE_HZ},aeval=abs(val(0)):c=same,"
+            f"aresample={_envelope_rate_hz(media)},apad=whole_len={WAVE_WIDTH},asetnsamples=n=4096:p=0,"
+            f"showwavespic=s={WAVE_WIDTH}x{WAVE_HEIGHT}:colors=0x5b8def:scale=sqrt,format=yuvj420p[wave]"
         )
     return chains
+
+
+def _envelope_rate_hz(media: MediaInfo) -> int:
+    """Return a rate that gives each column of the picture some samples, and a day of sound some megabytes."""
+    seconds = media.duration_seconds or SHORT_SECONDS
+    return min(WAVE_RATE_HZ, max(SLOWEST_ENVELOPE_HZ, math.ceil(4 * WAVE_WIDTH / seconds)))
 
 
 def _laid_out(source: AudioInfo) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backend.core import keys
 from backend.core.records import CaptionTrack
-from worker.encode import MAX_CAPTION_BYTES, POSTER_NAMES, caption_name, sheet_file
+from worker.encode import MAX_CAPTION_BYTES, POSTER_NAME, caption_name, sheet_file
 from worker.ladder import EncodingPlan
 from worker.storyboard import Storyboard, sheet_name
 
@@ -23,8 +23,8 @@ async def store_side_files(
     Raises:
         StoreError.
     """
-    poster = next((path for path in (directory / name for name in POSTER_NAMES) if _is_there(path)), None)
-    if poster is not None:
+    poster = directory / POSTER_NAME
+    if _is_there(poster):
         await put(keys.POSTER, poster.read_bytes())
     if storyboard is not None:
         await _store_storyboard(put, directory, storyboard, duration_seconds)

@@ -34,13 +34,12 @@ async def test_captions_without_a_cue_are_left_out(tmp_path: Path) -> None:
     assert captions == list(stored) == ["captions/1-de.vtt"]
 
 
-async def test_the_first_poster_that_there_is_is_taken(tmp_path: Path) -> None:
+async def test_a_poster_that_was_not_written_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "poster.jpg").touch()
-    (tmp_path / "fallback.jpg").write_bytes(b"dark")
+    assert (await stored_from(tmp_path))[0] == {}
 
-    stored, _ = await stored_from(tmp_path)
-
-    assert stored == {keys.POSTER: b"dark"}
+    (tmp_path / "poster.jpg").write_bytes(b"picture")
+    assert (await stored_from(tmp_path))[0] == {keys.POSTER: b"picture"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])

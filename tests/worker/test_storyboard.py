@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.core.records import TranscodeOptions
@@ -41,6 +41,7 @@ def test_sound_alone_has_no_storyboard() -> None:
     assert storyboard_of(plan_encoding(media, ("h264",), TranscodeOptions()), media) is None
 
 
+@settings(deadline=None)
 @given(seconds=st.floats(0.04, 24 * 3600), fps=st.sampled_from(["24000/1001", "25", "60"]))
 def test_cues_follow_each_other_to_the_end_and_lie_within_their_sheets(seconds: float, fps: str) -> None:
     board = storyboard(seconds, fps=fps)
