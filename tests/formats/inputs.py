@@ -65,8 +65,9 @@ def _languages(path: Path) -> None:
     subtitles.write_text(SUBTITLES)
     chapters.write_text(CHAPTERS)
     tags = [("a:0", "eng"), ("a:1", "ger"), ("s:0", "fre"), ("s:1", "spa")]
+    texts = ("-i", str(subtitles), "-i", str(subtitles), "-i", str(chapters), "-map_metadata", "5")
     ffmpeg(
-        *(*film(), *tone(), *tone(2), "-i", subtitles, "-i", subtitles, "-i", chapters, "-map_metadata", "5"),
+        *(*film(), *tone(), *tone(2), *texts),
         *("-map", "0", "-map", "1", "-map", "2", "-map", "3", "-map", "4", *H264, *TAGGED_709, *AAC),
         *("-c:s:0", "subrip", "-c:s:1", "ass"),
         *(word for place, language in tags for word in (f"-metadata:s:{place}", f"language={language}")),
