@@ -120,9 +120,9 @@ frontend/node_modules/.done: $(VENV)/.node frontend/package.json frontend/packag
 	@$(NPM) ci --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-# Real clips for the heavier suites.
+# Real clips, and the players that others use, for the heavier suites.
 $(FILM): $(VENV)/.node tests/media/package.json tests/media/package-lock.json
-	@echo "Installing the test film"
+	@echo "Installing the test film and other players"
 	@cd tests/media && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
