@@ -22,6 +22,7 @@ from tests.media.hostile import HOSTILE
 from tests.media.hostile.broken import flipped, spliced
 from tests.media.hostile.corpus import DAMAGED, DONE, FORMATS, TOO_LARGE, UNDECODABLE, Bait, Hostile
 from tests.worker.media_lab import RUN, TOOLS, MediaLab
+from worker.limits import MEMORY_BYTES
 from worker.transcoder import EncodingProfile
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the canary and the memory are Linux's")
@@ -30,8 +31,6 @@ SECONDS = 90
 """Each takes a second or two; the one that is slow by design is ended by the watchdog."""
 MEMORY_MIB = 1536
 PROFILE = EncodingProfile(segment_seconds=1.0, stall_seconds=20)
-TRIED_AGAIN = {"stalled", "encoder_failed"}
-"""What may as well be the machine's fault."""
 REFUSED_AT_SIGHT = UNDECODABLE | TOO_LARGE
 
 
@@ -60,7 +59,9 @@ def lab(tmp_path: Path) -> Iterator[MediaLab]:
     assert lab.left_in_work_dir() == []
 
 
-async def outcome_of(lab: MediaLab, guard: Canary, body: bytes) -> str:
+async def outcome_of(
+    lab: MediaLab, guard: Canary, body: bytes, *, memory_mib: float = MEMORY_MIB, final: bool = True
+) -> str:
     """Return how its job ends: the failure's code, or `DONE`. Nothing else is opened, and limits are kept."""
     job = await lab.job(body)
     guard.opened()
@@ -73,12 +74,12 @@ async def outcome_of(lab: MediaLab, guard: Canary, body: bytes) -> str:
         except JobFailure as error:
             failure = error
     assert guard.opened() == []
-    assert peak.mib < MEMORY_MIB
+    assert peak.mib < memory_mib
     assert time.monotonic() - started < SECONDS
     if failure is None:
         return DONE
     assert failure.message.endswith((".", "?"))
-    assert isinstance(failure, SourceRejected) or failure.failure_code in TRIED_AGAIN
+    assert isinstance(failure, SourceRejected) or failure.failure_code == "stalled" or not final
     return failure.failure_code
 
 
@@ -109,10 +110,11 @@ async def test_a_film_altered_at_random_is_refused_or_comes_out(
     clip = bait.clip(chance.choice(tuple(FORMATS)))
     altered = chance.choice((spliced(clip, seed), flipped(clip, seed, 10 ** -chance.uniform(1.5, 4))))
 
-    assert await outcome_of(lab, guard, altered) in DAMAGED | TOO_LARGE | TRIED_AGAIN | {
-        DONE,
-        "video_too_long",
-    }
+    # a time stamp far off is a gap that ffmpeg fills with silence, in memory, up to the limit; and not all of
+    # what chance brings about can be told from a fault of the machine
+    outcome = await outcome_of(lab, guard, altered, memory_mib=MEMORY_BYTES / 1024**2, final=False)
+
+    assert outcome in DAMAGED | TOO_LARGE | {DONE, "video_too_long", "encoder_failed", "stalled"}
 
 
 @pytest.mark.heavy
