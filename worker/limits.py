@@ -17,7 +17,7 @@ OPEN_FILES = 1024
 
 CPU_SECONDS_AT_LEAST = 3600
 CPU_SECONDS_PER_SECOND = 5000
-"""AV1 of 1080p60 at its slowest takes about a third of it."""
+"""A guess, far above what the slowest presets should take: not measured."""
 FILE_BYTES_AT_LEAST = GIB // 4
 FILE_BYTES_PER_SECOND = 4 * 1024**2
 """Several times what the top rung and the sound may take."""

@@ -110,8 +110,8 @@ async def test_a_film_altered_at_random_is_refused_or_comes_out(
     clip = bait.clip(chance.choice(tuple(FORMATS)))
     altered = chance.choice((spliced(clip, seed), flipped(clip, seed, 10 ** -chance.uniform(1.5, 4))))
 
-    # a time stamp far off is a gap that ffmpeg fills with silence, in memory, up to the limit; and not all of
-    # what chance brings about can be told from a fault of the machine
+    # a time stamp hours off took 2.2 GiB, presumably for the gap before it; and not all of what chance brings
+    # about can be told from a fault of the machine
     outcome = await outcome_of(lab, guard, altered, memory_mib=MEMORY_BYTES / 1024**2, final=False)
 
     assert outcome in DAMAGED | TOO_LARGE | {DONE, "video_too_long", "encoder_failed", "stalled"}
