@@ -34,6 +34,8 @@ LONGEST_PAUSE_SECONDS = 2.0
 """Between attempts that brought no byte; any byte starts them anew."""
 PATIENCE_SECONDS = 75.0
 CHUNK_TIMEOUT_SECONDS = 30.0
+HEAD_BYTES = 8 * 1024 * 1024
+"""Kept in memory: ffprobe and ffmpeg open the beginning several times before they read on from it."""
 
 
 class SourceFeeder:
@@ -53,6 +55,7 @@ class SourceFeeder:
         self._info = info
         self._faults = faults
         self._patience_seconds = patience_seconds
+        self._head = bytearray()
         self.fed_bytes = 0
 
     @asynccontextmanager
@@ -103,6 +106,10 @@ class SourceFeeder:
             StoreError: they cannot be had.
         """
         position, fruitless, last_byte = start, 0, time.monotonic()
+        if position < len(self._head):
+            known = bytes(self._head[position:end])
+            position += len(known)
+            yield known
         while position < end:
             cause: Exception | None = None
             before = position
@@ -114,6 +121,8 @@ class SourceFeeder:
                     if not chunk:
                         break
                     chunk = chunk[: end - position]
+                    if position == len(self._head) < HEAD_BYTES:
+                        self._head += chunk[: HEAD_BYTES - position]
                     position += len(chunk)
                     yield chunk
             except (ObjectNotFound, SourceChanged, StoreDenied):
