@@ -46,6 +46,7 @@ def packager_arguments(
         *("--hls_playlist_type", "EVENT"),
         # at the end the playlists become VOD with ENDLIST, and the manifest static
         "--event_to_vod_on_end_of_stream",
+        *("--hls_start_time_offset", "0"),
         *("--mpd_output", url + DASH_MANIFEST),
     )
 
