@@ -241,7 +241,7 @@ async def _multipart(store: Store, key: Key) -> Finding:
             await store.put_part(name, upload_id, 2, b"the end"),
         ]
         await store.complete_upload(name, upload_id, parts)
-    except BaseException:
+    except BaseException:  # a cancelled check leaves no open upload either
         await finish_even_if_cancelled(_drop(store, name, upload_id))
         raise
     tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])

@@ -80,7 +80,7 @@ async def ingest(
         await add_video(buckets, video, job)
     except (EmptyUpload, IncompleteUpload, UploadTooLarge):
         raise  # refused before anything was kept
-    except BaseException:
+    except BaseException:  # also a client that has gone cancels this
         await finish_even_if_cancelled(_discard(buckets, video_id))
         raise
     log.info("video_added", id=video_id, size_bytes=size_bytes)
