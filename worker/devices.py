@@ -70,7 +70,9 @@ class VideoEncoder:
             # its cap is the rate itself
             return ("-c:v", self.name, *speed, *quality, "-b:v", str(max_bps))
         if self.codec == "av1":
-            return ("-c:v", self.name, "-preset", str(preset), *quality, *cap)
+            # looking ahead delays the first segment, and gains nothing that VMAF would see
+            early = ("-svtav1-params", "lookahead=0")
+            return ("-c:v", self.name, "-preset", str(preset), *quality, *cap, *early)
         return ("-c:v", self.name, "-preset", X264_PRESETS[preset], "-profile:v", "high", *quality, *cap)
 
     def _held_to(self, max_bps: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from worker.media import MediaInfo
 WEBM_NAME = "download.webm"
 POSTER_NAME = "poster.jpg"
 SHEETS = "sheet-%03d.jpg"
-FRAGMENT_MICROSECONDS = 1_000_000
+FRAGMENT_MICROSECONDS = 100_000
 MAX_CAPTION_BYTES = 8 * 1024 * 1024
 JPEG_QUALITY = 4
 SHEET_QUALITY = 6
@@ -110,7 +110,7 @@ def _fragmented() -> tuple[str, ...]:
         *_STRIPPED,
         *("-f", "mp4"),
         # delay_moov, not empty_moov: only then an edit list tells of B-frame and AAC delay, and all streams
-        # start at zero; a fragment a second lets the packager see a segment's end early
+        # start at zero; small fragments let the packager see a segment's end early
         *("-movflags", _FRAGMENTS),
         *("-frag_duration", str(FRAGMENT_MICROSECONDS)),
     )

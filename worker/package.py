@@ -8,6 +8,7 @@ from worker.encode import pipe_name
 from worker.ladder import AudioStream, EncodingPlan
 
 IO_CACHE_BYTES = 2 * 1024**2
+IO_BLOCK_BYTES = 4 * 1024
 
 _SEPARATORS = str.maketrans(dict.fromkeys(',="\\', " "))
 """Of the packager's descriptors and of HLS attributes; labels are words of the uploader."""
@@ -38,6 +39,8 @@ def packager_arguments(
         "--quiet",
         # of each file that is read or written, 32 MiB by default: it took 800 MiB for a ladder of 1080p
         *("--io_cache_size", str(IO_CACHE_BYTES)),
+        # a pipe is read in whole blocks: one of 64 KiB, the default, is 4 s of sound, and all else waits
+        *("--io_block_size", str(IO_BLOCK_BYTES)),
         *(_video(stream.name, pipes, url) for stream in plan.packaged_video),
         *(_audio(stream, pipes, url, default=stream is plan.audio[0]) for stream in plan.audio),
         *("--segment_duration", f"{segment_seconds:g}"),

@@ -17,9 +17,10 @@ from aiohttp import web
 from backend.core.errors import AttemptFailed, BadRequest, VodbucketError
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store import ObjectHeaders, Store
+from worker.corrections import corrected_manifest, corrected_master
 from worker.faults import Faults
 from worker.loopback import serve
-from worker.playlists import is_playlist, parse_playlist, with_default_audio
+from worker.playlists import is_playlist, parse_playlist
 
 log = structlog.get_logger(__name__)
 
@@ -196,16 +197,23 @@ class PackagerSink:
                 return
 
     def _is_ready(self, path: str, body: bytes) -> bool:
-        names = parse_playlist(path, body).names
-        if path == MASTER_PLAYLIST and not self._media_playlists.issubset(names):
-            return False  # players read the master once: it must name every stream from the start
-        return bool(names) and all(name in self.sizes for name in names)
+        playlist = parse_playlist(path, body)
+        if path == MASTER_PLAYLIST:
+            # players read the master once: it must name every stream from the start
+            complete = self._media_playlists.issubset(playlist.names)
+        else:
+            complete = bool(
+                playlist.segments
+            )  # the packager begins with none, which players take for an error
+        return complete and all(name in self.sizes for name in playlist.names)
 
     def _for_players(self, path: str, body: bytes) -> bytes:
         """Playlists lie one level below the prefix. The packager collapses the slashes of `http://`."""
         base = self._base.encode()
         relative = body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
-        return with_default_audio(relative, FIRST_AUDIO) if path == MASTER_PLAYLIST else relative
+        if path == MASTER_PLAYLIST:
+            return corrected_master(relative, FIRST_AUDIO)
+        return corrected_manifest(relative) if path == DASH_MANIFEST else relative
 
 
 def _as_fault(error: Exception) -> VodbucketError:

@@ -124,6 +124,23 @@ async def test_a_playlist_waits_for_a_slow_segment_and_the_master_for_the_playli
         assert it.sink.playable
 
 
+async def test_a_playlist_without_a_segment_is_shown_to_nobody() -> None:
+    other = "hls/aac-2.m3u8"
+    async with packager() as it:
+        it.store.before_put = lambda path, nth: "hold" if path == other else None
+        for path in (INIT, segment(1)):
+            await it.writes(path, b"x")
+        await it.writes(PLAYLIST, playlist(0))
+        await it.writes(other, playlist(1))
+        await it.store.held.wait()  # both had their turn
+        it.store.release.set()
+        await it.writes(PLAYLIST, playlist(1))
+        await it.sink.finish()
+
+        assert it.store.puts.count(PLAYLIST) == 1
+        assert await it.stored(PLAYLIST) == playlist(1)
+
+
 async def test_while_the_newest_playlist_waits_an_older_one_is_shown() -> None:
     async with packager() as it:
         it.store.before_put = lambda path, nth: "hold" if path == segment(2) else None
