@@ -26,19 +26,6 @@ def is_playlist(path: str) -> bool:
     return path.endswith((".m3u8", ".mpd"))
 
 
-def with_default_audio(master: bytes, playlist: str) -> bytes:
-    """Mark one audio track of a master playlist as the one to begin with.
-
-    The packager can only mark a language, and so all tracks of that language.
-    """
-    lines = master.split(b"\n")
-    wanted = f'URI="{posixpath.basename(playlist)}"'.encode()
-    return b"\n".join(
-        line.replace(b"DEFAULT=NO", b"DEFAULT=YES") if line.startswith(_AUDIO) and wanted in line else line
-        for line in lines
-    )
-
-
 def parse_playlist(path: str, body: bytes) -> Playlist:
     return _parse_mpd(path, body) if path.endswith(".mpd") else _parse_hls(path, body.decode())
 
@@ -84,7 +71,6 @@ def _resolve(path: str, uri: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(path), uri))
 
 
-_AUDIO = b"#EXT-X-MEDIA:TYPE=AUDIO,"
 _URI = re.compile(r'URI="([^"]*)"')
 _EXTINF = re.compile(r"#EXTINF:([0-9.]+)")
 _NUMBER = re.compile(r"\$Number(?:%0(\d+)d)?\$")
