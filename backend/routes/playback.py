@@ -1,6 +1,7 @@
 """Asking for playback: who may watch, and the links that they get."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -16,7 +17,7 @@ from backend.core.captions import list_captions
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized, VideoNotFound
 from backend.core.ids import parse_id
 from backend.core.library import published_outputs, read_item, read_video
-from backend.core.records import Stage, Status, Visibility
+from backend.core.records import Chapter, Stage, Status, Visibility
 from backend.core.together import both
 from backend.problems import documented
 from backend.services import FromServices, Services
@@ -48,6 +49,7 @@ class Playback(BaseModel):
     poster: str | None
     storyboard: str | None
     captions: tuple[PlayableCaptions, ...]
+    chapters: tuple[Chapter, ...]
     expires_at: AwareDatetime
 
 
@@ -58,12 +60,12 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     status = (await read_item(services.buckets, video_id)).status
     if not status.playable:
         raise NotReady
-    there, uploaded = await both(_extras(services, status), list_captions(services.buckets, video_id))
+    extras, uploaded = await both(_extras(services, status), list_captions(services.buckets, video_id))
     tracks = tracks_of(uploaded, status.captions)
     token, grant = services.grants.issue(video_id)
 
     def link(path: str) -> str | None:
-        return f"/play/{token}/{path}" if path in there else None
+        return f"/play/{token}/{path}" if path in extras.paths else None
 
     return Playback(
         hls=f"/play/{token}/{keys.MASTER_PLAYLIST}",
@@ -81,6 +83,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
             )
             for track in tracks
         ),
+        chapters=extras.chapters,
         expires_at=datetime.fromtimestamp(grant.expires_unix, UTC),
     )
 
@@ -135,16 +138,25 @@ async def _authorize(request: AnyRequest, services: Services, video_id: str) -> 
     raise Unauthorized
 
 
-async def _extras(services: Services, status: Status) -> set[str]:
-    """Return the paths of the outputs that not every video has, or not from the start."""
+@dataclass(frozen=True, slots=True)
+class _Extras:
+    """What not every video has, or not from the start."""
+
+    paths: frozenset[str] = frozenset()
+    chapters: tuple[Chapter, ...] = ()
+
+
+async def _extras(services: Services, status: Status) -> _Extras:
     if status.stage is Stage.COMPLETE:
         outputs = await published_outputs(services.buckets, status.id)
-        return {output.path for output in outputs.objects} if outputs else set()
+        if outputs is None:
+            return _Extras()
+        return _Extras(frozenset(output.path for output in outputs.objects), outputs.chapters)
     try:
         await services.buckets.video.head(f"{status.outputs}{keys.POSTER}")
     except ObjectNotFound:
-        return set()
-    return {keys.POSTER}
+        return _Extras()
+    return _Extras(frozenset({keys.POSTER}))
 
 
 async def _into_play(

@@ -15,12 +15,14 @@ from backend.core.library import (
     delete_video,
     edit_video,
     list_videos,
+    published_outputs,
     read_item,
     video_remains,
 )
-from backend.core.records import Status, Video
+from backend.core.records import Chapter, SourceFile, Status, Video
+from backend.core.together import both
 from backend.problems import documented
-from backend.services import FromServices
+from backend.services import FromServices, Services
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -36,6 +38,13 @@ class VideoItem(Video):
     @classmethod
     def of(cls, item: LibraryItem) -> "VideoItem":
         return cls.model_construct(**dict(item.video), status=item.status)
+
+
+class VideoDetails(VideoItem):
+    """A video with what its file was, which is known once it is encoded."""
+
+    source: SourceFile | None
+    chapters: tuple[Chapter, ...]
 
 
 class VideoList(BaseModel):
@@ -70,19 +79,30 @@ async def get_videos(
 
 
 @get("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
-async def get_video(services: FromServices, video_id: FromPath[str]) -> VideoItem:
-    """Read one video and its status."""
-    return VideoItem.of(await read_item(services.buckets, parse_id(video_id)))
+async def get_video(services: FromServices, video_id: FromPath[str]) -> VideoDetails:
+    """Read one video, its status and what its file was."""
+    return await _details(services, parse_id(video_id))
 
 
 @patch("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
 async def patch_video(
     services: FromServices, video_id: FromPath[str], data: JSONBody[VideoEdit]
-) -> VideoItem:
+) -> VideoDetails:
     """Change the title or who may watch."""
     await edit_video(services.buckets, parse_id(video_id), data)
     services.playback.forget(video_id)
-    return VideoItem.of(await read_item(services.buckets, video_id))
+    return await _details(services, video_id)
+
+
+async def _details(services: Services, video_id: str) -> VideoDetails:
+    item, outputs = await both(
+        read_item(services.buckets, video_id), published_outputs(services.buckets, video_id)
+    )
+    return VideoDetails.model_construct(
+        **dict(VideoItem.of(item)),
+        source=outputs.source if outputs else None,
+        chapters=outputs.chapters if outputs else (),
+    )
 
 
 @delete("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])

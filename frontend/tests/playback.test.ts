@@ -63,6 +63,7 @@ describe('a watched video', () => {
   });
 
   afterEach(async () => {
+    vi.useRealTimers();
     stop();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
@@ -87,8 +88,11 @@ describe('a watched video', () => {
 
     answers['/status'] = { status: 200, body: status({ playable: true, progress: 1, status: 'done', stage: 'complete' }) };
     answers['/playback'] = playback('/play/g/download.webm');
-    await vi.waitFor(() => expect(watch.playback?.webm).toBe('/play/g/download.webm'), 4_000);
-    expect(watch.status?.status).toBe('done');
+    const source = { container: 'mov' };
+    answers['/'] = { status: 200, body: { title: 'T', status: status({ status: 'done' }), source } };
+    await vi.waitFor(() => expect(watch.status?.status).toBe('done'), 4_000);
+    expect(watch.playback?.webm).toBe('/play/g/download.webm');
+    expect(watch.video?.source).toEqual(source);
   });
 
   it('plays for a guest when it is public', async () => {
@@ -100,6 +104,29 @@ describe('a watched video', () => {
     await vi.waitFor(() => expect(watch.playback).not.toBeNull());
     expect(watch.guest).toBe(true);
     expect(sentToSignIn).toBe(0);
+  });
+
+  it('is followed for a guest who watches early, until everything is there', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    answers = { '/': refused, '/playback': playback(null) };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await vi.waitFor(() => expect(watch.playback).not.toBeNull());
+
+    for (const answer of [notReady, 'no answer' as const, playback('/play/g/download.webm')]) {
+      const before = asked.length;
+      answers['/playback'] = answer;
+      await vi.waitFor(async () => {
+        await vi.advanceTimersByTimeAsync(1_000);
+        expect(asked.length).toBeGreaterThan(before);
+      });
+    }
+    await vi.waitFor(() => expect(watch.playback?.webm).toBe('/play/g/download.webm'));
+
+    const all = asked.length;
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(asked).toHaveLength(all);
+    expect([watch.trouble, watch.problem]).toEqual([null, null]);
   });
 
   it('waits for a guest while a public video is prepared', async () => {

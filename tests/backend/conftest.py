@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from backend.app import create_app
 from backend.core import keys
 from backend.core.memory import MemoryStore
-from backend.core.records import CaptionTrack, OutputObject, Outputs, Stage, Status
+from backend.core.records import CaptionTrack, Chapter, OutputObject, Outputs, SourceFile, Stage, Status
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from tests.lab.asgi import client_of
@@ -116,6 +116,8 @@ async def publish(
     run: str = "r0-0-abc",
     *,
     captions: Sequence[CaptionTrack] = (),
+    chapters: Sequence[Chapter] = (),
+    source: SourceFile | None = None,
     also: Mapping[str, bytes] = MappingProxyType({}),
 ) -> str:
     """Publish a run of a few objects and those of `also`, by their paths; return its prefix."""
@@ -142,6 +144,8 @@ async def publish(
         renditions=(),
         objects=tuple(OutputObject(path=path, size_bytes=len(body)) for path, body in bodies.items()),
         captions=tuple(captions),
+        chapters=tuple(chapters),
+        source=source,
         encoder="software",
         nonce="n",
     )

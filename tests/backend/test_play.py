@@ -1,5 +1,6 @@
 """Playback links and what they open: the granted video's current run, and nothing else."""
 
+from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.library import delete_video
+from backend.core.records import Chapter, SourceFile
 from backend.core.store import Buckets, PresignedGet
 from backend.playback import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
 from tests.backend.conftest import Clock, begin_run, publish, upload
@@ -31,6 +33,7 @@ async def test_links_of_a_published_video(admin: httpx.AsyncClient, buckets: Buc
         "poster": f"{root}/poster.jpg",
         "storyboard": None,
         "captions": [],
+        "chapters": [],
     }
 
 
@@ -53,6 +56,24 @@ async def test_anyone_may_ask_for_a_public_video(
     await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
     assert (await anyone.get(f"/api/videos/{video}/playback")).status_code == 200
     assert (await anyone.get(f"/videos/{video}/hls/master.m3u8")).status_code == 307
+
+
+async def test_guests_get_the_chapters_but_not_what_the_file_was(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin, filename="the uploader's own name.mov")
+    recorded = datetime(2024, 5, 6, 7, 8, tzinfo=UTC)
+    source = SourceFile(container="mov", size_bytes=7, recorded_at=recorded)
+    chapter = Chapter(start_seconds=0, end_seconds=12.5, title="Arrival")
+    await publish(buckets, video, chapters=[chapter], source=source)
+    await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
+
+    answer = await anyone.get(f"/api/videos/{video}/playback")
+
+    assert answer.json()["chapters"] == [{"start_seconds": 0.0, "end_seconds": 12.5, "title": "Arrival"}]
+    assert "mov" not in answer.text
+    assert "2024" not in answer.text
+    assert (await anyone.get(f"/api/videos/{video}")).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from backend.core import keys
 from backend.core.library import delete_video
-from backend.core.records import Job, Stage, Status
+from backend.core.records import Chapter, Job, SourceAudio, SourceFile, SourceVideo, Stage, Status
 from backend.core.store import Buckets
 from tests.backend.conftest import begin_run, publish, stored_keys, upload
 
@@ -134,6 +135,29 @@ async def test_title_and_visibility_can_be_changed(admin: httpx.AsyncClient) -> 
     answer = await admin.patch(f"/api/videos/{video}", json={"title": "New", "visibility": "public"})
     assert (answer.json()["title"], answer.json()["visibility"]) == ("New", "public")
     assert (await admin.get(f"/api/videos/{video}")).json() == answer.json()
+
+
+async def test_what_the_file_was_is_known_once_it_is_encoded(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    before = (await admin.get(f"/api/videos/{video}")).json()
+    source = SourceFile(
+        container="mov",
+        size_bytes=7,
+        duration_seconds=30,
+        video=SourceVideo(codec="hevc", width=3840, height=2160, fps=29.97, bit_depth=10, hdr="hlg"),
+        audio=(SourceAudio(codec="aac", channels=2),),
+        recorded_at=datetime(2024, 5, 6, 7, 8, tzinfo=UTC),
+    )
+    chapter = Chapter(start_seconds=0, end_seconds=12.5, title="Arrival")
+    await publish(buckets, video, chapters=[chapter], source=source)
+
+    after = (await admin.get(f"/api/videos/{video}")).json()
+
+    assert (before["source"], before["chapters"]) == (None, [])
+    assert after["source"] == source.model_dump(mode="json")
+    assert after["chapters"] == [chapter.model_dump(mode="json")]
 
 
 async def test_deleting_leaves_nothing_and_says_404_afterwards(

@@ -2,16 +2,18 @@
 
 import type { Api } from './api/client';
 import { hasCode, isPassing } from './api/errors';
-import type { Playback, Status, Video, VideoChange } from './api/types';
+import type { Playback, Status, VideoChange, VideoDetails } from './api/types';
 import { backOff, StatusPoller } from './poller.svelte';
 
 /** How often a viewer without the right to read the status asks whether the video can be played. */
 const GUEST_RETRY_MS = 4_000;
+/** How often one who watches already asks for what is there only at the end. */
+const GUEST_FOLLOW_MS = 10_000;
 
 export class Watch {
   readonly id: string;
   /** null while loading, and for guests: the record is for those who are signed in. */
-  video = $state.raw<Video | null>(null);
+  video = $state.raw<VideoDetails | null>(null);
   playback = $state.raw<Playback | null>(null);
   /** Counts the changes of what is played that viewers who already watch should get as well. */
   edition = $state(0);
@@ -124,6 +126,7 @@ export class Watch {
       if (ended.aborted) return;
       this.waiting = false;
       this.trouble = null;
+      this.#followAsGuest(ended);
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'not_ready')) {
@@ -139,6 +142,23 @@ export class Watch {
         if (hasCode(error, 'unauthorized')) this.#api.reportUnauthorized();
       }
     }
+  }
+
+  /** Ask on until the WebM is there, which is made last: with it come captions, chapters and previews. */
+  #followAsGuest(ended: AbortSignal): void {
+    if (this.playback?.webm !== null) return;
+    setTimeout(() => void this.#askAsGuest(ended), GUEST_FOLLOW_MS);
+  }
+
+  async #askAsGuest(ended: AbortSignal): Promise<void> {
+    if (ended.aborted) return;
+    try {
+      await this.renew();
+    } catch (error) {
+      // The player goes on; and it says so itself if it cannot.
+      if (!isPassing(error) && !hasCode(error, 'not_ready')) return;
+    }
+    if (!ended.aborted) this.#followAsGuest(ended);
   }
 
   #openLater(error: unknown, waitedMs: number, open: (waitMs: number) => Promise<void>, ended: AbortSignal): void {
@@ -161,6 +181,10 @@ export class Watch {
       } catch (error) {
         if (!hasCode(error, 'not_ready')) throw error;
       }
+    }
+    // What the file was is known at the end.
+    if (status.status === 'done' && this.video !== null && this.video.status.status !== 'done') {
+      this.video = await this.#api.video(this.id);
     }
     return status;
   }

@@ -1,7 +1,7 @@
 /** The API's verbs that the page uses. Every failure is an ApiError. */
 
 import { ApiError } from './errors';
-import type { Captions, Playback, Status, Video, VideoChange, VideoPage } from './types';
+import type { Captions, Playback, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
 export class Api {
   readonly #origin: string;
@@ -48,7 +48,7 @@ export class Api {
   }
 
   /** `quiet`: a 401 is an answer to the caller, not yet a reason to ask the viewer for the token. */
-  video(id: string, quiet = false): Promise<Video> {
+  video(id: string, quiet = false): Promise<VideoDetails> {
     return this.#json('GET', `/api/videos/${encodeURIComponent(id)}`, { quiet });
   }
 

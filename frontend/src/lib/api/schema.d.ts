@@ -102,7 +102,7 @@ export interface paths {
         };
         /**
          * GetVideo
-         * @description Read one video and its status.
+         * @description Read one video, its status and what its file was.
          */
         get: operations["ApiVideosVideoIdGetVideo"];
         put?: never;
@@ -441,6 +441,12 @@ export interface components {
         CaptionsList: {
             captions: components["schemas"]["CaptionsItem"][];
         };
+        /** Chapter */
+        Chapter: {
+            end_seconds: number;
+            start_seconds: number;
+            title: string;
+        };
         /** JobEntry */
         JobEntry: {
             /** @description how long that is ago */
@@ -540,6 +546,7 @@ export interface components {
         /** Playback */
         Playback: {
             captions: components["schemas"]["PlayableCaptions"][];
+            chapters: components["schemas"]["Chapter"][];
             dash: string;
             /**
              * Format: date-time
@@ -583,6 +590,40 @@ export interface components {
          * @enum {string}
          */
         Source: "upload" | "video";
+        /** SourceAudio */
+        SourceAudio: {
+            channels: number;
+            codec: string;
+            label?: string | null;
+            language?: string | null;
+        };
+        /** SourceFile */
+        SourceFile: {
+            /** @default [] */
+            audio: components["schemas"]["SourceAudio"][];
+            container: string;
+            duration_seconds?: number | null;
+            /** @description by the camera's clock */
+            recorded_at?: string | null;
+            size_bytes: number;
+            video?: components["schemas"]["SourceVideo"] | null;
+        };
+        /** SourceVideo */
+        SourceVideo: {
+            /** @default 8 */
+            bit_depth: number;
+            codec: string;
+            /** @description on average */
+            fps?: number | null;
+            /** @enum {null|string} */
+            hdr?: "hdr10" | "hlg" | null;
+            height: number;
+            /** @default false */
+            interlaced: boolean;
+            /** @default 0 */
+            rotation: number;
+            width: number;
+        };
         /**
          * Stage
          * @enum {string}
@@ -658,6 +699,29 @@ export interface components {
             playback_url: string;
             status_url: string;
             watch_url: string;
+        };
+        /** VideoDetails */
+        VideoDetails: {
+            chapters: components["schemas"]["Chapter"][];
+            /** @default application/octet-stream */
+            content_type: string;
+            /**
+             * Format: date-time
+             * @description datetime with the constraint that the value must have timezone info
+             */
+            created_at: string;
+            filename: string;
+            id: string;
+            /**
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            size_bytes: number;
+            source: components["schemas"]["SourceFile"] | null;
+            status: components["schemas"]["Status"];
+            title: string;
+            visibility?: components["schemas"]["Visibility"];
         };
         /** VideoEdit */
         VideoEdit: {
@@ -1062,7 +1126,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VideoItem"];
+                    "application/json": components["schemas"]["VideoDetails"];
                 };
             };
             /** @description Bad Request */
@@ -1168,7 +1232,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VideoItem"];
+                    "application/json": components["schemas"]["VideoDetails"];
                 };
             };
             /** @description Bad Request */

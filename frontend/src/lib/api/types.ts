@@ -11,6 +11,12 @@ export type Visibility = Schemas['Visibility'];
 export type Stage = Schemas['Stage'];
 export type Status = Sent<Schemas['Status']>;
 export type Video = Sent<Omit<Schemas['VideoItem'], 'status'>> & { status: Status };
+export type VideoDetails = Video & { source: SourceFile | null; chapters: Chapter[] };
+export type SourceFile = Sent<Omit<Schemas['SourceFile'], 'video' | 'audio'>> & {
+  video: Sent<Schemas['SourceVideo']> | null;
+  audio: Sent<Schemas['SourceAudio']>[];
+};
+export type Chapter = Schemas['Chapter'];
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
 export type VideoChange = { title?: string; visibility?: Visibility };
 export type Playback = Schemas['Playback'];

@@ -11,6 +11,7 @@ import 'shaka-player/dist/controls.css';
 
 import type { Playback } from '../api/types';
 import { preferredCodecs } from './codecs';
+import { Extras } from './extras';
 import { afterLoadError, afterPlayError } from './failures';
 import { Reloads } from './reloads';
 import { registerGrowingTime } from './time';
@@ -35,6 +36,7 @@ export class VodPlayer {
   readonly #options: PlayerOptions;
   readonly #player: shaka.Player;
   readonly #overlay: shaka.ui.Overlay;
+  readonly #extras: Extras;
   readonly #reloads: Reloads;
   #format: Format = 'hls';
   #startSeconds: number | null = null;
@@ -48,6 +50,7 @@ export class VodPlayer {
     this.#player = new shaka.Player();
     this.#overlay = new shaka.ui.Overlay(this.#player, options.container, options.video);
     this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
+    this.#extras = new Extras(this.#player, location.href);
     this.#reloads = new Reloads({
       renew: options.renew,
       load: (playback) => this.#load(playback),
@@ -59,6 +62,7 @@ export class VodPlayer {
       const error = (event as unknown as { detail: unknown }).detail;
       if (afterPlayError(error) === 'reload') this.#reloads.failed(error);
     });
+    this.#player.addEventListener('manifestupdated', () => this.#extras.settle());
     options.video.addEventListener('ended', this.#onEnded);
   }
 
@@ -85,6 +89,17 @@ export class VodPlayer {
     await this.#load(playback);
   }
 
+  /** Take over what is there meanwhile, without an interruption. */
+  offer(playback: Playback): void {
+    this.#extras.offer(playback);
+  }
+
+  seek(seconds: number): void {
+    const { video } = this.#options;
+    video.currentTime = seconds;
+    void video.play().catch(() => undefined);
+  }
+
   /** Begin again after the player had given up. */
   async retry(): Promise<void> {
     await this.#reloads.now();
@@ -103,12 +118,11 @@ export class VodPlayer {
     const wasPlaying = !video.paused;
     const position = this.#position();
     this.#startSeconds = position;
-    const shown = this.#player.getTextTracks().find((track) => track.active)?.label ?? null;
+    this.#extras.loading(playback);
     try {
       await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
       this.#growing = this.#player.isDynamic();
-      // Without them it plays as well; and another load, which ends this one, adds its own.
-      if (!this.#growing) void this.#addExtras(playback, shown).catch(() => undefined);
+      this.#extras.loaded();
       if (wasPlaying) await video.play().catch(() => undefined);
       this.#options.onProblem(null);
     } catch (error) {
@@ -116,26 +130,6 @@ export class VodPlayer {
       const consequence = afterLoadError(error);
       if (consequence === 'reload') this.#reloads.failed(error);
       else if (consequence === 'report') this.#options.onProblem(error);
-    }
-  }
-
-  /**
-   * Add captions and seek previews to what has just been loaded, and show the captions called `shown`.
-   *
-   * Captions are in the manifests too. But from there Shaka (5.2) holds them back until the next video segment
-   * comes, which never does when all is buffered already: in a short video, or while it is paused.
-   */
-  async #addExtras(playback: Playback, shown: string | null): Promise<void> {
-    // Where the browser plays HLS by itself it has found the captions in the playlist.
-    if (this.#player.getLoadMode() !== shaka.Player.LoadMode.MEDIA_SOURCE) return;
-    for (const { url, language, label, forced } of playback.captions) {
-      const track = await this.#player.addTextTrackAsync(
-        absolute(url), language, 'subtitles', 'text/vtt', undefined, label, forced,
-      );
-      if (label === shown) this.#player.selectTextTrack(track);
-    }
-    if (playback.storyboard !== null) {
-      await this.#player.addThumbnailsTrack(absolute(playback.storyboard), 'text/vtt');
     }
   }
 
@@ -157,16 +151,11 @@ export class VodPlayer {
   }
 }
 
-/** Shaka resolves what it adds against nothing. */
-function absolute(path: string): string {
-  return new URL(path, location.href).href;
-}
-
 function playerConfiguration(codecs: string[]): object {
   return {
     preferredVideo: codecs.map((codec) => ({ codec })),
     manifest: {
-      // See #addExtras.
+      // They are added by Extras.
       disableText: true,
       // While it grows, all that is encoded may be watched: there is no live edge to keep away from.
       hls: { liveSegmentsDelay: 0 },
@@ -182,9 +171,9 @@ function uiConfiguration(mobile: boolean): object {
   return {
     controlPanelElements: mobile
       ? ['mute', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen']
-      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen'],
+      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'chapter', 'captions', 'quality', 'overflow_menu', 'fullscreen'],
     topControlPanelElements: [],
-    overflowMenuButtons: ['language', 'playback_rate', 'picture_in_picture'],
+    overflowMenuButtons: [...(mobile ? ['chapter'] : []), 'language', 'playback_rate', 'picture_in_picture'],
     contextMenuElements: ['loop', 'picture_in_picture', 'statistics'],
     // No script of another origin.
     castSenderUrl: '',
@@ -192,6 +181,6 @@ function uiConfiguration(mobile: boolean): object {
     textTrackLabelFormat: shaka.ui.Overlay.TrackLabelFormat.LABEL,
     showVideoCodec: false,
     showAudioCodec: false,
-    seekBarColors: { base: 'rgba(255,255,255,.25)', buffered: 'rgba(255,255,255,.45)', played: '#8b9aff' },
+    seekBarColors: { base: 'rgba(255,255,255,.25)', buffered: 'rgba(255,255,255,.45)', played: '#8b9aff', chapters: '#000' },
   };
 }
