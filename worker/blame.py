@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.errors import SourceRejected
+from worker.exits import OUT_OF_MEMORY, REFUSED
 from worker.guards import GUARDS
 from worker.limits import READING
 from worker.media import MediaInfo
@@ -18,8 +19,17 @@ from worker.report import undecodable
 from worker.tools import Tools
 
 DURATION_MISMATCH = "duration_mismatch"
+DAMAGED = "source_damaged"
 BLAMED_ON_THE_SOURCE = frozenset(
-    {"encoder_failed", "packager_failed", "outputs_incomplete", "outputs_broken", DURATION_MISMATCH}
+    {
+        "encoder_failed",
+        REFUSED,
+        OUT_OF_MEMORY,
+        "packager_failed",
+        "outputs_incomplete",
+        "outputs_broken",
+        DURATION_MISMATCH,
+    }
 )
 """Codes of failed attempts that a broken file may be the cause of."""
 OF_THE_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -68,7 +78,9 @@ async def blame_source(
     ends = [end for end in found if end is not None]
     if len(ends) < len(found):
         return
-    claimed = media.duration_seconds if media.duration_is_sure else None
+    # what is only a guess has been padded to, too
+    believed = media.duration_is_sure or for_code == DURATION_MISMATCH
+    claimed = media.duration_seconds if believed else None
     if claimed is not None and max(ends) < claimed - tolerance_seconds:
         raise _ends_elsewhere(claimed, "all that is in it", max(ends))
     if for_code == DURATION_MISMATCH and max(ends) - min(ends) > tolerance_seconds:
@@ -79,6 +91,11 @@ async def blame_source(
             f"and the rest only after {max(ends):.1f} s.",
             code=DURATION_MISMATCH,
         )
+    # each stream alone can be decoded, but not all together be encoded
+    if for_code == OUT_OF_MEMORY:
+        raise SourceRejected("This file is damaged: it takes more memory than any video.", code=DAMAGED)
+    if for_code == REFUSED:
+        raise SourceRejected("This file is damaged: it cannot be converted.", code=DAMAGED)
 
 
 async def blame(
@@ -102,9 +119,7 @@ async def blame(
     if seconds is None:
         raise undecodable(suspect.codec)
     if exit_code != 0:
-        raise SourceRejected(
-            f"This file is damaged: {suspect.name} cannot be decoded.", code="source_damaged"
-        )
+        raise SourceRejected(f"This file is damaged: {suspect.name} cannot be decoded.", code=DAMAGED)
     claimed = suspect.claimed_seconds
     if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
         raise _ends_elsewhere(claimed, suspect.name, seconds)

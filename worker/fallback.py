@@ -11,6 +11,7 @@ from typing import Self
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from worker.devices import Encoders
+from worker.exits import OUT_OF_MEMORY, REFUSED
 
 SUFFIX = "-sw"
 """Of the names of video renditions that were begun anew."""
@@ -18,6 +19,8 @@ SUFFIX = "-sw"
 _OF_THE_ENCODE = frozenset(
     {
         "encoder_failed",
+        REFUSED,
+        OUT_OF_MEMORY,
         # of what an encoder wrote, or did not write any more
         "packager_failed",
         "outputs_incomplete",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from worker.colours import to_bt709
 from worker.devices import Encoders
 from worker.ladder import AudioStream, EncodingPlan, Rung
+from worker.lengths import LONGEST_GAP_SECONDS, MOST_STRAYS
 from worker.media import AudioInfo, MediaInfo, VideoInfo
 from worker.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 
@@ -34,6 +35,9 @@ SHORTEST_GUESSED_GAP_SECONDS = 1.0
 """MPEG streams have times for some of their frames only, so that their ends are known no better than this."""
 MAX_LAID_OUT_CHANNELS = 8
 """Beyond that ffmpeg has no idea of where the channels are."""
+_STRAYS_LEFT_OUT = (
+    f"not(st(0\\,gt(t-prev_selected_t\\,{LONGEST_GAP_SECONDS})*lt(ld(0)\\,{MOST_STRAYS})*(ld(0)+1)))"
+)
 _HOST = "host-"
 """Marks the port of a picture that is still to be brought to the device that encodes it."""
 _JPEG = "in_color_matrix=bt709:out_color_matrix=bt601:out_range=full,setsar=1,format=yuvj420p"
@@ -54,6 +58,7 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
     rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
     top = rungs[-1]
     prepared = [
+        f"select={_STRAYS_LEFT_OUT}",
         # interlaced fields would comb in the scaler; only frames marked as such are touched
         *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
         # a constant rate from time zero on: equal keyframe instants in every rung, in step with the sound
@@ -122,6 +127,7 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     source = stream.source
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
     filters = [
+        f"aselect={_STRAYS_LEFT_OUT}",
         *_laid_out(source),
         # gaps are filled with silence, from time zero on
         f"aresample={AUDIO_RATE_HZ}:async=1:first_pts=0:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",

@@ -1,9 +1,11 @@
 """What a source is, by ffprobe, and whether it is taken at all. An upload is hostile until it passed here."""
 
 import re
+from collections import defaultdict
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from worker.guards import GUARDS
+from worker.lengths import End
 from worker.media import MediaInfo
 from worker.process import Completed, ProcessTimedOut, run
 from worker.report import NOT_A_VIDEO, FileReport, parse_report, undecodable
@@ -75,7 +77,7 @@ async def _ends(tools: Tools, url: str, report: FileReport) -> dict[int, float]:
     at = max(0.0, report.last_second - TAIL_SECONDS)
     shown = ("-show_entries", "packet=stream_index,pts_time,duration_time", "-of", "csv=p=0")
     done = await _ffprobe(tools, "-read_intervals", f"{at:.3f}%", *shown, url)
-    ends: dict[int, float] = {}
+    ends: defaultdict[int, End] = defaultdict(lambda: End(report.last_second))
     for line in done.stdout.decode(errors="replace").splitlines():
         index, _, times = line.partition(",")
         pts, _, duration = times.partition(",")
@@ -83,5 +85,5 @@ async def _ends(tools: Tools, url: str, report: FileReport) -> dict[int, float]:
             stream, end = int(index), float(pts) + (float(duration) if duration not in {"", "N/A"} else 0.0)
         except ValueError:  # a packet without a time
             continue
-        ends[stream] = max(end, ends.get(stream, end))
-    return ends
+        ends[stream].add(end)
+    return {stream: end.seconds for stream, end in ends.items() if end.seconds is not None}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
-from worker.guards import MAX_DURATION_SECONDS, MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
+from worker.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.media import AudioInfo, ChapterInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 
 NOT_A_VIDEO = "This file is not a video: no video or audio stream was found in it."
@@ -98,10 +98,6 @@ def parse_report(json: bytes) -> FileReport:
     duration = (
         max(known, default=None) if not late else max((end for end in ends.values() if end), default=None)
     )
-    if duration is not None and duration > MAX_DURATION_SECONDS:
-        raise SourceRejected(
-            f"This video is longer than {MAX_DURATION_SECONDS // 3600} hours.", code="video_too_long"
-        )
     media = MediaInfo(
         container=container,
         duration_seconds=duration,

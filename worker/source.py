@@ -57,6 +57,12 @@ class SourceFeeder:
         self._patience_seconds = patience_seconds
         self._head = bytearray()
         self.fed_bytes = 0
+        self._position = 0
+
+    @property
+    def share_fed(self) -> float:
+        """How far into the source its reader is, from 0 to 1."""
+        return self._position / max(1, self._info.size_bytes)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -83,6 +89,7 @@ class SourceFeeder:
         if request.method == "HEAD":
             return answer
         try:
+            position = start
             async with aclosing(self._bytes(start, end)) as chunks:
                 async for chunk in chunks:
                     try:
@@ -90,6 +97,8 @@ class SourceFeeder:
                     except ConnectionError:
                         return answer  # the reader has gone: it seeks, or has what it wants
                     self.fed_bytes += len(chunk)
+                    position += len(chunk)
+                    self._position = position
             with suppress(ConnectionError):
                 await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg take it for the end

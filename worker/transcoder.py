@@ -6,7 +6,7 @@ It decides neither retries nor what is published.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -33,10 +33,11 @@ from worker.decoding import check_decoding
 from worker.description import chapters_of, describe_source
 from worker.devices import SOFTWARE, Encoders
 from worker.encode import WEBM_NAME, encoder_arguments, pipe_name
+from worker.exits import FFMPEG_EXITS
 from worker.fallback import SUFFIX, Fallback
 from worker.faults import Faults
-from worker.guards import MAX_DURATION_SECONDS
 from worker.ladder import EncodingPlan, plan_encoding
+from worker.lengths import longest_seconds, refuse_impossible_length, refuse_longer
 from worker.limits import encoding_limits
 from worker.media import MediaInfo
 from worker.package import packager_arguments, playlists_of
@@ -56,12 +57,6 @@ __all__ = ["EncodingProfile", "Progress", "Report", "Transcoded", "Transcoder"]
 log = structlog.get_logger(__name__)
 
 WATCHDOG_SECONDS = 1.0
-OVERRUN_SECONDS = 10.0
-OVERRUN_SHARE = 0.1
-"""How far the encoders may go beyond the duration that the file claims, together."""
-UNINDEXED_SECONDS = 60.0
-FEWEST_BYTES_PER_SECOND = 100
-"""Of the emptiest of recordings."""
 NO_ANSWER_CODES = frozenset({"stalled", "probe_timed_out"})
 FRUITLESS_BYTES = 256 * 1024**2
 """When so many did not tell what a file is, it is no film: those tell it in a few MiB, or in some dozens."""
@@ -157,8 +152,8 @@ class Transcoder:
         self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: Report
     ) -> Transcoded:
         with workspace(self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, run, report)
-            return await attempt.run(info)
+            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report)
+            return await attempt.run()
 
 
 class _Attempt:
@@ -171,6 +166,7 @@ class _Attempt:
         profile: EncodingProfile,
         directory: Path,
         job: Job,
+        info: ObjectInfo,
         run: str,
         report: Report,
     ) -> None:
@@ -182,14 +178,15 @@ class _Attempt:
         self._prefix = keys.run_prefix(job.id, run)
         self._report_to = report
         self._faults = Faults()
+        self._feeder = SourceFeeder(buckets.raw, info, self._faults, profile.patience_seconds)
         self._activity = Activity()
         self._fraction = 0.0
         self._encoded_seconds = 0.0
 
-    async def run(self, info: ObjectInfo) -> Transcoded:
-        feeder = SourceFeeder(self._buckets.raw, info, self._faults, self._profile.patience_seconds)
-        async with feeder.serving() as source:
-            media = await self._probe(feeder, source)
+    async def run(self) -> Transcoded:
+        async with self._feeder.serving() as source:
+            media = await self._probe(source)
+            refuse_impossible_length(media, self._job.source_size_bytes)
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
             plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
@@ -207,11 +204,11 @@ class _Attempt:
                     await self._reject_broken_source(source, media, error)
                     raise
 
-    async def _probe(self, feeder: SourceFeeder, source: str) -> MediaInfo:
+    async def _probe(self, source: str) -> MediaInfo:
         try:
             return await self._guarded(probe(self._tools, source))
         except AttemptFailed as error:
-            if error.failure_code in NO_ANSWER_CODES and feeder.fed_bytes >= FRUITLESS_BYTES:
+            if error.failure_code in NO_ANSWER_CODES and self._feeder.fed_bytes >= FRUITLESS_BYTES:
                 raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
             raise
 
@@ -234,7 +231,7 @@ class _Attempt:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
-            group.create_task(_succeed(encoding, "encoder_failed"))
+            group.create_task(_succeed(encoding, "encoder_failed", FFMPEG_EXITS))
             group.create_task(_succeed(packaging, "packager_failed"))
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
@@ -248,23 +245,19 @@ class _Attempt:
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> None:
-        """Turn ffmpeg's progress into ours. Raises: SourceRejected: it goes far beyond the claimed end.
-
-        A gap in the timestamps of a few bytes is filled with any number of frames.
-        """
-        limit = longest_seconds(media, self._job.source_size_bytes)
+        """Turn ffmpeg's progress into ours. Raises: SourceRejected: it goes on for too long."""
+        longest = longest_seconds(media, self._job.source_size_bytes)
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
                 if seconds > self._encoded_seconds:
                     self._encoded_seconds = seconds
                     self._activity.touch()
-                if seconds > limit:
-                    raise SourceRejected(
-                        "This file goes on for longer than it says.", code="duration_mismatch"
-                    )
+                refuse_longer(seconds, longest)
                 if media.duration_seconds:
                     self._fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
+                else:  # ffmpeg is a little ahead with reading
+                    self._fraction = max(self._fraction, self._feeder.share_fed)
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _finalize(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> Transcoded:
@@ -353,22 +346,17 @@ class _Attempt:
         )
 
 
-def longest_seconds(media: MediaInfo, source_bytes: int) -> float:
-    """Return how far the encoders may go."""
-    if media.duration_seconds is not None and media.duration_is_sure:
-        return media.duration_seconds * (1 + OVERRUN_SHARE) + OVERRUN_SECONDS
-    # nothing but its size bounds what a file without an index may hold
-    at_least = max(UNINDEXED_SECONDS, media.duration_seconds or 0.0)
-    return min(float(MAX_DURATION_SECONDS), at_least + source_bytes / FEWEST_BYTES_PER_SECOND)
+async def _succeed(process: Running, code: str, meanings: Mapping[int, str] | None = None) -> None:
+    """Wait for the process; `meanings` are failures that have codes of their own, by exit code.
 
-
-async def _succeed(process: Running, code: str) -> None:
-    """Wait for the process. Raises: AttemptFailed: it did not exit with 0."""
+    Raises:
+        AttemptFailed: it did not exit with 0.
+    """
     exit_code = await process.wait()
     if exit_code != 0:
         log.warning("process_failed", process=process.name, exit_code=exit_code, stderr=process.stderr_tail)
         how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exited with {exit_code}"
-        raise AttemptFailed(f"{process.name} {how}.", code=code)
+        raise AttemptFailed(f"{process.name} {how}.", code=(meanings or {}).get(exit_code, code))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,5 +1,6 @@
 """Telling a broken file from an attempt that broke."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from backend.core.errors import SourceRejected
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
 from tests.worker.test_probe import served
-from worker.blame import Suspect, blame
+from worker.blame import DURATION_MISMATCH, Suspect, blame, blame_source
+from worker.exits import OUT_OF_MEMORY, REFUSED
+from worker.media import MediaInfo, VideoInfo
 
 TOLERANCE = 0.5
 
@@ -44,6 +47,34 @@ async def test_a_file_that_holds_less_than_it_says_is_to_blame(tmp_path: Path) -
         await examine(source, claimed_seconds=3)
 
     assert refused.value.failure_code == "duration_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("for_code", "seconds", "code"),
+    [
+        (REFUSED, 1.0, "source_damaged"),
+        (OUT_OF_MEMORY, 1.0, "source_damaged"),
+        (DURATION_MISMATCH, 30.0, "duration_mismatch"),
+        ("encoder_failed", 30.0, None),
+        (DURATION_MISMATCH, 1.0, None),
+    ],
+)
+async def test_what_an_attempt_failed_with_tells_of_a_file_that_can_be_decoded(
+    tmp_path: Path, for_code: str, seconds: float, code: str | None
+) -> None:
+    source = tmp_path / "film.ts"
+    ffmpeg(*picture(seconds=1), *H264, str(source))
+    video = VideoInfo(0, 320, 180, "h264", "yuv420p", Fraction(24), Fraction(24))
+    guessed = MediaInfo("mpegts", seconds, duration_is_sure=False, video=video)
+    found = None
+
+    async with served(source) as url:
+        try:
+            await blame_source(TOOLS, url, guessed, TOLERANCE, lambda: None, for_code=for_code)
+        except SourceRejected as refused:
+            found = refused.failure_code
+
+    assert found == code
 
 
 async def test_a_file_of_zeros_is_to_blame(tmp_path: Path) -> None:

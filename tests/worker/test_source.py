@@ -40,6 +40,19 @@ async def test_an_unforeseen_failure_of_the_store_is_a_fault(error: Exception) -
     assert failed.value.failure_code == "source_failed"
 
 
+async def test_the_feeder_knows_how_far_its_reader_is() -> None:
+    store = MemoryStore()
+    await store.put("source", bytes(1000))
+    feeder = SourceFeeder(store, await store.head("source"), Faults())
+
+    async with asyncio.timeout(5), feeder.serving() as url, aiohttp.ClientSession() as client:
+        assert feeder.share_fed == 0
+        for asked, share in {"bytes=0-499": 0.5, "bytes=900-999": 1.0, "bytes=500-749": 0.75}.items():
+            async with client.get(url, headers={"Range": asked}) as answer:
+                await answer.read()
+            assert feeder.share_fed == share
+
+
 async def test_a_reader_that_leaves_early_is_no_fault() -> None:
     store, faults = MemoryStore(), Faults()
     await store.put("source", bytes(32 * 1024 * 1024))

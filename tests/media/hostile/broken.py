@@ -2,8 +2,8 @@
 
 import random
 
-from tests.media.hostile.containers import png
-from tests.media.hostile.corpus import DAMAGED, DONE, NOT_A_VIDEO, UNDECODABLE, Bait, add, ends
+from tests.media.hostile.containers import box, png
+from tests.media.hostile.corpus import DAMAGED, DONE, FILM, MP4, NOT_A_VIDEO, UNDECODABLE, Bait, add, ends
 
 
 @ends(NOT_A_VIDEO)
@@ -61,6 +61,42 @@ for _kind in ("mp4", "mov", "fragmented.mp4", "mkv", "webm", "ts", "avi", "flv",
     )
 
 
+def _with_strays(flv: bytes, kind: int, first: int, count: int, hours: int = 18) -> bytes:
+    """Return an FLV some of whose frames (8: sound, 9: picture) say that they are hours later."""
+    body, at, number = bytearray(flv), 13, 0
+    while at < len(body):
+        if body[at] == kind:
+            if first <= number < first + count:
+                milliseconds = int.from_bytes(body[at + 4 : at + 7]) + hours * 3_600_000
+                # the highest of four bytes comes last
+                body[at + 4 : at + 8] = (milliseconds & 0xFFFFFF).to_bytes(3) + bytes([milliseconds >> 24])
+            number += 1
+        at += 11 + int.from_bytes(body[at + 1 : at + 4]) + 4
+    return bytes(body)
+
+
+@ends(DONE)
+def an_flv_with_one_frame_of_sound_18_hours_off(bait: Bait) -> bytes:
+    return _with_strays(bait.clip("flv"), 8, first=40, count=1)
+
+
+@ends(DONE)
+def an_flv_with_one_picture_18_hours_off(bait: Bait) -> bytes:
+    return _with_strays(bait.clip("flv"), 9, first=10, count=1)
+
+
+@ends("duration_mismatch")
+def an_flv_whose_second_half_is_18_hours_off(bait: Bait) -> bytes:
+    return _with_strays(bait.clip("flv"), 8, first=40, count=10_000)
+
+
+@ends("source_damaged")
+def a_film_whose_sound_begins_18_hours_late(bait: Bait) -> bytes:
+    """The silence before it is more than ffmpeg may hold. Some bytes of nothing make the length possible."""
+    late = bait.made(*FILM, *MP4, "-bsf:a", "setts=ts=TS+65000/TB", suffix="mp4")
+    return late + box(b"free", bytes(800_000))
+
+
 def flipped(body: bytes, seed: int, share: float) -> bytes:
     """Return it with one bit in so many of its bytes turned round."""
     chance, damaged = random.Random(seed), bytearray(body)
@@ -85,7 +121,7 @@ def spliced(body: bytes, seed: int) -> bytes:
     return bytes(damaged)
 
 
-for _kind in ("mp4", "fragmented.mp4", "mkv", "ts", "avi", "ogv"):
+for _kind in ("mp4", "fragmented.mp4", "mkv", "ts", "avi", "ogv", "flv", "mpg", "wmv"):
     for _share in (0.0005, 0.02):
         add(
             f"{_kind}-with-bits-flipped-in-{_share:.2%}".replace(".", "-").replace("%", "-percent"),

@@ -1,0 +1,23 @@
+"""What is reported of a job while it runs."""
+
+import re
+from pathlib import Path
+
+from backend.core.records import Stage
+from tests.worker.media_lab import H264, MediaLab, ffmpeg, picture
+
+
+async def test_a_recording_of_unknown_length_has_progress_by_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    lab, recording = MediaLab(tmp_path / "work"), tmp_path / "recording.mkv"
+    ffmpeg(*picture(seconds=2), *H264, "-f", "matroska", "-live", "1", str(recording))
+    # browsers write no duration at all: a void element takes its place
+    without = re.sub(rb"\x44\x89\x88.{8}", b"\xec\x89" + bytes(9), recording.read_bytes(), flags=re.DOTALL)
+    recording.write_bytes(without)
+
+    await lab.transcode(recording)
+
+    encoding = [progress for progress in lab.reports if progress.stage == Stage.TRANSCODING]
+    assert all(progress.duration_seconds is None for progress in encoding)
+    assert encoding[0].stage_progress == 0
+    assert encoding[-1].stage_progress == 1

@@ -1,0 +1,16 @@
+"""What the exit codes of ffmpeg say: the low byte of its error, where it ends by itself."""
+
+import errno
+
+REFUSED = "encoder_refused"
+"""It cannot do what it is to with what it was given."""
+OUT_OF_MEMORY = "encoder_out_of_memory"
+"""It may not have what it asks for (`worker.limits`). A machine that runs out of memory kills it instead."""
+
+_INVALID_DATA = -int.from_bytes(b"INDA", "little")  # AVERROR_INVALIDDATA
+
+FFMPEG_EXITS = {
+    -errno.EINVAL & 0xFF: REFUSED,
+    _INVALID_DATA & 0xFF: REFUSED,
+    -errno.ENOMEM & 0xFF: OUT_OF_MEMORY,
+}
