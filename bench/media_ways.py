@@ -9,7 +9,8 @@ from pathlib import Path
 
 from backend.core.records import Rendition
 
-_OF_THE_FILE = {"-f", "-movflags", "-frag_duration", "-cues_to_front", "-update"}
+_CLUSTERS = {"-cluster_time_limit", "-cluster_size_limit"}
+_OF_THE_FILE = {"-f", "-movflags", "-frag_duration", "-update", *_CLUSTERS}
 """Options that only a file's muxer knows; those of the encoders stay."""
 
 

@@ -14,7 +14,8 @@ from worker.guards import GUARDS
 from worker.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.media import MediaInfo
 
-WEBM_NAME = "download.webm"
+WEBM_PIPE = "webm.pipe"
+CLUSTER_SECONDS = 5
 POSTER_NAME = "poster.jpg"
 SHEETS = "sheet-%03d.jpg"
 FRAGMENT_MICROSECONDS = 100_000
@@ -42,7 +43,7 @@ def sheet_file(number: int) -> str:
 def encoder_arguments(
     ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, encoders: Encoders
 ) -> Sequence[str]:
-    """Return argv. `url` is the loopback source; outputs: `pipe_name`s, the WebM, pictures, captions."""
+    """Return argv. `url` is the loopback source; outputs: `pipe_name`s, WEBM_PIPE, pictures, captions."""
     outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
     outputs += [
         (
@@ -91,8 +92,9 @@ def _video_output(
     audio = _webm_audio(plan)
     if not stream.packaged:
         return (*video, *audio, *_webm())
-    # one encoder, two files: the packager's pipe and the WebM, whose index is moved to the front at the end
-    targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:cues_to_front=1]{WEBM_NAME}"
+    # one encoder, two pipes: the packager's and the WebM's
+    clusters = ":".join(f"{name}={value}" for name, value in _CLUSTERS)
+    targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:{clusters}]{WEBM_PIPE}"
     # tee cannot ask the encoder for the headers that both files need at their start
     return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
 
@@ -117,8 +119,8 @@ def _fragmented() -> tuple[str, ...]:
 
 
 def _webm() -> tuple[str, ...]:
-    # the index moves to the front when the file is complete, so that a download can seek at once
-    return (*_STRIPPED, "-f", "webm", "-cues_to_front", "1", WEBM_NAME)
+    limits = (word for name, value in _CLUSTERS for word in (f"-{name}", value))
+    return (*_STRIPPED, "-f", "webm", *limits, WEBM_PIPE)
 
 
 def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
@@ -162,6 +164,8 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
     )
 
 
+# into a pipe, ffmpeg would begin a cluster each second or every 32 KiB; these are its limits for a file
+_CLUSTERS = (("cluster_time_limit", str(CLUSTER_SECONDS * 1000)), ("cluster_size_limit", str(5 * 1024**2)))
 _STRIPPED = (
     # cameras write places and serial numbers into files; viewers get none of it
     *("-map_metadata", "-1"),

@@ -18,9 +18,8 @@ OPEN_FILES = 1024
 CPU_SECONDS_AT_LEAST = 3600
 CPU_SECONDS_PER_SECOND = 5000
 """A guess, far above what the slowest presets should take: not measured."""
-FILE_BYTES_AT_LEAST = GIB // 4
-FILE_BYTES_PER_SECOND = 4 * 1024**2
-"""Several times what the top rung and the sound may take."""
+FILE_BYTES = 64 * 1024**2
+"""Several times what a picture or a file of captions may take: nothing else reaches a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +41,5 @@ def encoding_limits(duration_seconds: float | None) -> Limits:
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return Limits(
         cpu_seconds=CPU_SECONDS_AT_LEAST + int(seconds * CPU_SECONDS_PER_SECOND),
-        file_bytes=FILE_BYTES_AT_LEAST + int(seconds * FILE_BYTES_PER_SECOND),
+        file_bytes=FILE_BYTES,
     )

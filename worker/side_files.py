@@ -1,4 +1,4 @@
-"""Stores what the encoder left in the attempt's directory besides the WebM: poster, storyboard, captions."""
+"""Stores what the encoder left in the attempt's directory: poster, storyboard, captions."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -64,6 +64,11 @@ class SourceFeeder:
         """How far into the source its reader is, from 0 to 1."""
         return self._position / max(1, self._info.size_bytes)
 
+    @property
+    def head(self) -> bytes:
+        """The beginning, as far as it has been read and is kept."""
+        return bytes(self._head)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Yield the source's URL."""

@@ -6,7 +6,7 @@ It decides neither retries nor what is published.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -26,13 +26,12 @@ from backend.core.records import (
 )
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store import Buckets, ObjectInfo
-from backend.core.upload import store_source
 from worker.blame import BLAMED_ON_THE_SOURCE, blame_source
-from worker.chapters import add_chapters
 from worker.decoding import check_decoding
 from worker.description import chapters_of, describe_source
 from worker.devices import SOFTWARE, Encoders
-from worker.encode import WEBM_NAME, encoder_arguments, pipe_name
+from worker.download import WebmSink
+from worker.encode import WEBM_PIPE, encoder_arguments, pipe_name
 from worker.exits import FFMPEG_EXITS
 from worker.fallback import SUFFIX, Fallback
 from worker.faults import Faults
@@ -45,7 +44,7 @@ from worker.probe import NOT_A_VIDEO, probe
 from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.side_files import store_side_files
-from worker.sink import PackagerSink, headers_of
+from worker.sink import PackagerSink
 from worker.source import PATIENCE_SECONDS, SourceFeeder
 from worker.storyboard import storyboard_of
 from worker.tools import Tools
@@ -60,7 +59,6 @@ WATCHDOG_SECONDS = 1.0
 NO_ANSWER_CODES = frozenset({"stalled", "probe_timed_out"})
 FRUITLESS_BYTES = 256 * 1024**2
 """When so many did not tell what a file is, it is no film: those tell it in a few MiB, or in some dozens."""
-FILE_CHUNK_BYTES = 1024 * 1024
 T = TypeVar("T")
 
 
@@ -180,6 +178,7 @@ class _Attempt:
         self._faults = Faults()
         self._feeder = SourceFeeder(buckets.raw, info, self._faults, profile.patience_seconds)
         self._activity = Activity()
+        self._finalizing = False
         self._fraction = 0.0
         self._encoded_seconds = 0.0
 
@@ -191,15 +190,20 @@ class _Attempt:
             plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             sink = PackagerSink(
-                self._buckets.video, self._prefix, playlists_of(plan), self._faults, self._activity.touch
+                self._buckets.video,
+                self._prefix,
+                playlists_of(plan),
+                self._faults,
+                lambda: self._stored(media, plan, sink),
             )
             async with sink.serving() as url:
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 try:
-                    await self._guarded(self._encode(source, url, media, plan, sink))
+                    webm_bytes = await self._guarded(self._encode(source, url, media, plan, sink))
+                    self._finalizing = True
                     self._fraction = 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
-                    return await self._guarded(self._finalize(media, plan, sink))
+                    return await self._guarded(self._finalize(media, plan, sink, webm_bytes))
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
@@ -214,12 +218,18 @@ class _Attempt:
 
     async def _encode(
         self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
-    ) -> None:
-        for name in plan.names:
-            os.mkfifo(self._directory / pipe_name(name), 0o600)
+    ) -> int:
+        """Return the size of the WebM in bytes."""
+        webm_pipe = self._directory / WEBM_PIPE
+        for pipe in (webm_pipe, *(self._directory / pipe_name(name) for name in plan.names)):
+            os.mkfifo(pipe, 0o600)
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
+        longest = longest_seconds(media, self._job.source_size_bytes)
+        webm = WebmSink(
+            self._buckets.video, self._prefix, plan, media, segment, longest, self._activity.touch
+        )
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
             running(
@@ -231,8 +241,10 @@ class _Attempt:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
-            group.create_task(_succeed(encoding, "encoder_failed", FFMPEG_EXITS))
+            encoded = group.create_task(_succeed(encoding, "encoder_failed", FFMPEG_EXITS))
             group.create_task(_succeed(packaging, "packager_failed"))
+            stored = group.create_task(webm.store(webm_pipe, encoded))
+        return stored.result()
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Tell a broken file, which breaks every attempt, from a broken attempt. Raises: SourceRejected."""
@@ -241,6 +253,16 @@ class _Attempt:
         tolerance = self._profile.segment_seconds / 2
         code, touch = error.failure_code, self._activity.touch
         await self._guarded(blame_source(self._tools, source, media, tolerance, touch, for_code=code))
+
+    def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
+        """Report by what is stored: ffmpeg says nothing before the first sheet of the storyboard is full."""
+        self._activity.touch()
+        if self._finalizing:
+            return
+        if media.duration_seconds:
+            encoded_seconds = sink.segments / len(plan.names) * self._profile.segment_seconds
+            self._fraction = max(self._fraction, min(1.0, encoded_seconds / media.duration_seconds))
+        self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _follow(
         self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -255,32 +277,22 @@ class _Attempt:
                     self._activity.touch()
                 refuse_longer(seconds, longest)
                 if media.duration_seconds:
-                    self._fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
+                    fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
+                    self._fraction = max(self._fraction, fraction)
                 else:  # ffmpeg is a little ahead with reading
                     self._fraction = max(self._fraction, self._feeder.share_fed)
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
-    async def _finalize(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> Transcoded:
-        webm = self._directory / WEBM_NAME
+    async def _finalize(
+        self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
+    ) -> Transcoded:
         segment, video = self._profile.segment_seconds, self._buckets.video
-        webm_seconds = await verify_webm(self._tools, webm, plan, media, segment)
-        chapters = chapters_of(media, webm_seconds)
-        if chapters:
-            add_chapters(webm, chapters)
+        webm_seconds = await verify_webm(self._tools, video, self._prefix, plan, media, segment)
         await sink.finish()
         captions = await store_side_files(
             sink.put, self._directory, plan, storyboard_of(plan, media), webm_seconds
         )
-        size = webm.stat().st_size
-        sizes = dict(sink.sizes)
-        sizes[keys.DOWNLOAD] = await store_source(
-            video,
-            self._prefix + keys.DOWNLOAD,
-            self._chunks(webm),
-            declared_bytes=size,
-            max_bytes=size,
-            headers=headers_of(keys.DOWNLOAD),
-        )
+        sizes = {**sink.sizes, keys.DOWNLOAD: webm_bytes}
         verified = await verify_outputs(video, self._prefix, plan, media, sizes, segment)
         await check_decoding(self._tools, video, self._prefix, verified.edges)
         self._fraction = 1.0
@@ -294,15 +306,9 @@ class _Attempt:
             verified.objects,
             self._profile.encoders.description,
             captions=captions,
-            chapters=chapters,
+            chapters=chapters_of(media, webm_seconds),
             source=describe_source(media, self._job.source_size_bytes),
         )
-
-    async def _chunks(self, path: Path) -> AsyncIterator[bytes]:
-        with path.open("rb") as file:
-            while chunk := await asyncio.to_thread(file.read, FILE_CHUNK_BYTES):
-                self._activity.touch()
-                yield chunk
 
     async def _guarded(self, work: Coroutine[None, None, T]) -> T:
         """Run `work` until it ends, the feeder or the sink reports a fault, or nothing moves any more."""

@@ -4,7 +4,6 @@ It trusts neither exit codes nor its own bookkeeping alone: the store is listed,
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,20 +11,17 @@ from backend.core.errors import AttemptFailed
 from backend.core.keys import DASH_MANIFEST, DOWNLOAD, MASTER_PLAYLIST
 from backend.core.records import OutputObject
 from backend.core.store import Store
+from worker.faults import Faults
 from worker.ladder import EncodingPlan
 from worker.media import MediaInfo
 from worker.package import media_playlist, playlists_of
 from worker.playlists import Playlist, parse_playlist
-from worker.process import run
+from worker.process import ProcessTimedOut, run
+from worker.source import SourceFeeder
 from worker.tools import Tools
+from worker.webm import cues_come_first
 
 PROBE_TIMEOUT_SECONDS = 120
-WEBM_HEAD_BYTES = 4 * 1024 * 1024
-"""The index lies within these; that of 24 h is about half a MiB."""
-
-_CUES = bytes.fromhex("1c53bb6b")
-_CLUSTER = bytes.fromhex("1f43b675")
-_SEGMENT = bytes.fromhex("18538067")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,53 +81,44 @@ async def verify_outputs(
 
 
 async def verify_webm(
-    tools: Tools, path: Path, plan: EncodingPlan, media: MediaInfo, segment_seconds: float
+    tools: Tools,
+    store: Store,
+    prefix: str,
+    plan: EncodingPlan,
+    media: MediaInfo,
+    segment_seconds: float,
 ) -> float:
-    """Check the WebM's streams, duration and that its index comes first; return how long it is.
+    """Check the streams, the duration and the index of the WebM as it is stored; return how long it is.
 
     Raises:
-        AttemptFailed.
+        AttemptFailed, StoreError.
     """
-    shown = ("-show_entries", "format=duration:stream=codec_name", "-of", "json")
-    argv: list[str | Path] = [tools.ffprobe, "-v", "error", "-f", "matroska", *shown, path]
-    done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
-    try:
-        report = _WebmReport.model_validate_json(done.stdout)
-    except ValidationError:
-        raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})") from None
+    info, faults = await store.head(prefix + DOWNLOAD), Faults()
+    feeder = SourceFeeder(store, info, faults)
+    async with feeder.serving() as url:
+        report = await _probe_webm(tools, url)
+    faults.check()
     codecs = [stream.codec_name for stream in report.streams]
     expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     if codecs != expected:
         raise _incomplete(f"the WebM holds {codecs}, not {expected}")
     seconds = report.format.duration
     _check_duration(DOWNLOAD, seconds, _expected_seconds(media, seconds), segment_seconds / 2)
-    with path.open("rb") as file:
-        if not cues_come_first(file.read(WEBM_HEAD_BYTES)):
-            raise _incomplete("the WebM has no index at its front")
+    if not cues_come_first(feeder.head):
+        raise _incomplete("the WebM has no index at its front")
     return seconds
 
 
-def cues_come_first(head: bytes) -> bool:
-    """Walk the Segment's children (RFC 8794): is there a Cues element before the first Cluster?"""
-    position = head.find(_SEGMENT)
-    if position < 0:
-        return False
-    position += len(_SEGMENT)
-    position += _length_of_vint(head, position)
-    while position < len(head) - 12:
-        id_length = _length_of_vint(head, position)
-        element = head[position : position + id_length]
-        if element in {_CUES, _CLUSTER}:
-            return element == _CUES
-        position += id_length
-        size_length = _length_of_vint(head, position)
-        size = int.from_bytes(head[position : position + size_length], "big") & ((1 << 7 * size_length) - 1)
-        position += size_length + size
-    return False
-
-
-def _length_of_vint(data: bytes, position: int) -> int:
-    return 9 - data[position].bit_length()
+async def _probe_webm(tools: Tools, url: str) -> "_WebmReport":
+    shown = ("-show_entries", "format=duration:stream=codec_name", "-of", "json")
+    argv = (tools.ffprobe, "-v", "error", "-protocol_whitelist", "http,tcp", "-f", "matroska", *shown, url)
+    try:
+        done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
+        return _WebmReport.model_validate_json(done.stdout)
+    except ProcessTimedOut:
+        raise _incomplete("reading the WebM takes too long") from None
+    except ValidationError:
+        raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})") from None
 
 
 def _expected_seconds(media: MediaInfo, longest: float) -> float | None:

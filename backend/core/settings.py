@@ -119,7 +119,7 @@ class WorkerSettings(StoreSettings):
         604_800, ge=1, description="uploads that nobody has completed for so long are dropped"
     )
     work_dir: Path | None = Field(
-        None, description="where the WebM is put together; by default the system's temporary directory"
+        None, description="for pictures and captions; by default the system's temporary directory"
     )
     ffmpeg: Path | None = Field(None, description="another ffmpeg than the one that comes with the wheel")
     ffprobe: Path | None = Field(None, description="another ffprobe")

@@ -1,11 +1,11 @@
-"""Stream a source of any size into the raw bucket with bounded memory.
+"""Stream a body of any size into a bucket with bounded memory: a source, or a file that is being made.
 
 Owns part sizes, parts in flight, limits and the clean-up after a broken upload. Where the bytes come from
-(a raw body, a form) is the caller's business.
+(a raw body, a form, an encoder) is the caller's business.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -68,7 +68,32 @@ async def store_source(
     if len(first) < plan.part_size_bytes:
         await store.put(key, first, headers)
         return len(first)
-    return await _send_parts(store, key, first, parts, plan, headers)
+    return await _send_parts(store, key, _in_order(first, parts), plan, headers)
+
+
+async def store_first_part_last(
+    store: Store,
+    key: str,
+    body: AsyncIterator[bytes],
+    *,
+    finish_first: Callable[[bytes], bytes],
+    max_bytes: int,
+    headers: ObjectHeaders = PLAIN,
+) -> int:
+    """Store a `body` whose beginning is known only at its end, and return its size in bytes.
+
+    The first part is held back in memory. When the body has ended, what `finish_first` makes of it is sent:
+    of the same size, or of any size when it is all of the body. Otherwise as `store_source`, and with its
+    errors.
+    """
+    plan = UploadPlan.for_size(max_bytes)
+    parts = _cut(_checked(body, None, max_bytes), plan.part_size_bytes)
+    first = await anext(parts)
+    if len(first) < plan.part_size_bytes:
+        whole = finish_first(first)
+        await store.put(key, whole, headers)
+        return len(whole)
+    return await _send_parts(store, key, _first_one_last(first, parts, finish_first), plan, headers)
 
 
 async def _checked(
@@ -107,11 +132,29 @@ async def _cut(chunks: AsyncIterator[bytes], part_size: int) -> AsyncIterator[by
         yield b"".join(held)
 
 
+async def _in_order(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    yield 1, first
+    del first
+    number = 2
+    async for part in rest:
+        yield number, part
+        number += 1
+
+
+async def _first_one_last(
+    first: bytes, rest: AsyncIterator[bytes], finish: Callable[[bytes], bytes]
+) -> AsyncIterator[tuple[int, bytes]]:
+    number = 2
+    async for part in rest:
+        yield number, part
+        number += 1
+    yield 1, finish(first)
+
+
 async def _send_parts(
     store: Store,
     key: str,
-    first: bytes,
-    rest: AsyncIterator[bytes],
+    numbered: AsyncIterator[tuple[int, bytes]],
     plan: UploadPlan,
     headers: ObjectHeaders,
 ) -> int:
@@ -125,23 +168,21 @@ async def _send_parts(
         if task.cancelled() or task.exception() is not None:
             failed.set()
 
-    async def send(part: bytes) -> None:
+    async def send(number: int, part: bytes) -> None:
         await free.acquire()
         if failed.is_set():
             return
-        task = asyncio.create_task(store.put_part(key, upload_id, len(sending) + 1, part))
+        task = asyncio.create_task(store.put_part(key, upload_id, number, part))
         task.add_done_callback(finished)
         sending.append(task)
 
     try:
-        await send(first)
-        del first
-        async for part in rest:
-            await send(part)
+        async for number, part in numbered:
+            await send(number, part)
             del part
             if failed.is_set():
                 break
-        parts = await asyncio.gather(*sending)
+        parts = sorted(await asyncio.gather(*sending), key=lambda part: part.number)
         await store.complete_upload(key, upload_id, parts)
     except BaseException:
         await finish_even_if_cancelled(_abort(store, key, upload_id, sending))

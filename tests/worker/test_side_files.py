@@ -1,4 +1,4 @@
-"""What lies in the attempt's directory besides the WebM reaches the store, when there is something in it."""
+"""What lies in the attempt's directory reaches the store, when there is something in it."""
 
 from pathlib import Path
 

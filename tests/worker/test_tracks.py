@@ -13,7 +13,8 @@ import pytest
 from backend.core import keys
 from backend.core.store import StoredObject
 from tests.formats.inputs import INPUTS
-from tests.worker.media_lab import RUN, SHORT_SEGMENTS, TOOLS, MediaLab
+from tests.worker.media_lab import RUN, SHORT_SEGMENTS, TOOLS, MediaLab, ffmpeg
+from tests.worker.webm_file import index_of
 from worker.playlists import MPD
 from worker.sink import headers_of
 from worker.transcoder import Transcoded
@@ -101,6 +102,23 @@ def test_the_webm_holds_every_language_and_the_chapters(film: Film, tmp_path: Pa
     assert [stream.get("tags", {}).get("language") for stream in found["streams"]] == [None, "eng", "ger"]
     assert [one["tags"]["title"] for one in found["chapters"]] == ["One", "Two"]
     assert [one.title for one in film.result.chapters] == ["One", "Two"]
+
+
+def test_the_index_of_the_webm_names_every_keyframe(film: Film) -> None:
+    index = index_of(film.stored[keys.DOWNLOAD].body)
+
+    keyframes = [
+        (time, position) for position, blocks in index.clusters.items() for time, is_key in blocks if is_key
+    ]
+    assert index.cues == keyframes
+    assert len(keyframes) > 1
+
+
+def test_the_webm_decodes_without_an_error(film: Film, tmp_path: Path) -> None:
+    webm = tmp_path / "out.webm"
+    webm.write_bytes(film.stored[keys.DOWNLOAD].body)
+
+    ffmpeg("-xerror", "-i", str(webm), "-map", "0", "-f", "null", "-")
 
 
 def test_the_record_says_what_the_file_was(film: Film) -> None:

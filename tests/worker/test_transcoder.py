@@ -14,10 +14,11 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected, StoreError, StoreUnavailable
 from backend.core.memory import MemoryStore
 from backend.core.records import Stage
+from backend.core.store import PLAIN, Body, ObjectHeaders
 from tests.worker.media_lab import H264, RUN, TOOLS, CutStore, MediaLab, ffmpeg, picture, tone
 from worker.playlists import parse_playlist
 from worker.transcoder import EncodingProfile
-from worker.verify import cues_come_first
+from worker.webm import cues_come_first
 
 
 @pytest.fixture
@@ -245,6 +246,26 @@ class HalfStore(CutStore):
             yield body
         if self.error is not None:
             raise self.error
+
+
+async def test_a_store_that_refuses_the_webm_fails_the_attempt_and_leaves_no_file(
+    lab: MediaLab, tmp_path: Path
+) -> None:
+    class Failing(MemoryStore):
+        async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+            if key.endswith(keys.DOWNLOAD):
+                raise StoreUnavailable
+            await super().put(key, body, headers)
+
+    source = tmp_path / "sound.m4a"
+    ffmpeg(*tone(1), "-c:a", "aac", str(source))
+    lab.video = Failing()
+
+    with pytest.raises(StoreUnavailable):
+        await lab.transcode(source)
+
+    assert lab.left_in_work_dir() == []
+    assert children_in(lab.work_dir) == []
 
 
 async def test_a_source_of_another_size_than_uploaded_is_not_touched(lab: MediaLab, clip: Path) -> None:

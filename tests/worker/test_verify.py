@@ -10,7 +10,7 @@ from backend.core.errors import AttemptFailed
 from backend.core.memory import MemoryStore
 from worker.ladder import EncodingPlan, audio_streams
 from worker.media import AudioInfo, MediaInfo
-from worker.verify import cues_come_first, verify_outputs
+from worker.verify import verify_outputs
 
 PREFIX = "videos/v/r0-0-a/"
 SEGMENT_SECONDS = 4.0
@@ -125,18 +125,3 @@ async def test_renditions_of_a_source_without_an_index_are_compared_with_each_ot
 
     with nullcontext() if passes else pytest.raises(AttemptFailed, match="came out as aac"):
         assert await _verify(both, media=replace(guess, audio=tracks), plan=plan)
-
-
-def _element(identifier: str, body: bytes) -> bytes:
-    return bytes.fromhex(identifier) + bytes([0x80 | len(body)]) + body
-
-
-@pytest.mark.parametrize(("order", "first"), [(("cues", "cluster"), True), (("cluster", "cues"), False)])
-def test_the_index_must_come_before_the_media(order: tuple[str, str], first: bool) -> None:
-    elements = {"cues": _element("1c53bb6b", bytes(20)), "cluster": _element("1f43b675", bytes(20))}
-    body = _element("114d9b74", bytes(8)) + b"".join(elements[name] for name in order)
-    assert cues_come_first(_element("1a45dfa3", bytes(4)) + _element("18538067", body)) is first
-
-
-def test_a_file_without_an_index_has_none_at_its_front() -> None:
-    assert not cues_come_first(_element("18538067", _element("1f43b675", bytes(40))))

@@ -15,8 +15,8 @@ from worker.process import ProcessTimedOut, run
 from worker.tools import Tools, find_tools
 
 VERSION_SECONDS = 20.0
-LITTLE_ROOM_BYTES = 10 * 1024**3
-NO_ROOM_BYTES = 1024**3
+LITTLE_ROOM_BYTES = 1024**3
+NO_ROOM_BYTES = 64 * 1024**2
 
 _TOOLS_ADVICE = (
     "Install the worker's dependencies (`pip install 'vodbucket[worker]'`), "
@@ -85,7 +85,7 @@ def _room(work_dir: Path) -> Check:
         measured = f"{work_dir} cannot be written ({error.strerror})"
         return Check(name, Verdict.FAIL, measured, "Set WORK_DIR to a directory that the worker may write.")
     measured = f"{work_dir}: {free_bytes / 1024**3:.1f} GiB free"
-    advice = "The WebM of each job is put together there: make room for the largest video, times the jobs."
+    advice = "Pictures and captions of each job lie there: make room for some dozen MB, times the jobs."
     if free_bytes < NO_ROOM_BYTES:
         return Check(name, Verdict.FAIL, measured, advice)
     if free_bytes < LITTLE_ROOM_BYTES:
