@@ -55,7 +55,7 @@ def headers_of(path: str) -> ObjectHeaders:
 
 
 class PackagerSink:
-    """Stores the packager's files below `prefix`. `sizes` tells what was stored."""
+    """Stores the packager's files below `prefix`. `sizes` tells what was stored, `segments` counts them."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class PackagerSink:
         self._finishing = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
         self.sizes: dict[str, int] = {}
+        self.segments = 0
 
     @property
     def playable(self) -> bool:
@@ -117,6 +118,7 @@ class PackagerSink:
         """Store one output. Raises: StoreError."""
         await self._store.put(self._prefix + path, body, headers_of(path))
         self.sizes[path] = len(body)
+        self.segments += path.endswith(".m4s")
         self._on_stored()
 
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from backend.core.records import Stage
-from tests.worker.media_lab import H264, MediaLab, ffmpeg, picture
+from tests.worker.media_lab import H264, MediaLab, ffmpeg, picture, tone
 
 
 async def test_a_recording_of_unknown_length_has_progress_by_its_bytes(tmp_path: Path) -> None:
@@ -21,3 +21,20 @@ async def test_a_recording_of_unknown_length_has_progress_by_its_bytes(tmp_path:
     assert all(progress.duration_seconds is None for progress in encoding)
     assert encoding[0].stage_progress == 0
     assert encoding[-1].stage_progress == 1
+
+
+async def test_a_video_is_said_to_be_playable_long_before_it_is_encoded(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    ffmpeg(*picture(seconds=20), *tone(20), *H264, "-c:a", "aac", "-shortest", str(clip))
+    lab = MediaLab(tmp_path / "work")
+    lab.work_dir.mkdir()
+
+    await lab.transcode(clip)
+
+    encoding = [report for report in lab.reports if report.stage is Stage.TRANSCODING]
+    first = next(report for report in encoding if report.playable)
+    assert 0 < first.stage_progress < 0.6
+    assert [report.stage_progress for report in encoding] == sorted(
+        report.stage_progress for report in encoding
+    )
+    assert lab.reports[-1].stage is Stage.FINALIZING
