@@ -11,7 +11,8 @@ import pytest
 from backend.core import keys
 from backend.core.errors import AttemptFailed, StoreUnavailable
 from backend.core.memory import MemoryStore
-from backend.core.store import Body, UploadedPart
+from backend.core.s3 import S3Buckets
+from backend.core.store import Body, Store, UploadedPart
 from backend.core.upload import MIB, UploadPlan
 from tests.worker.media_lab import TOOLS, picture, tone
 from tests.worker.webm_file import SOUND, Frame, beginning, cluster, index_of
@@ -50,9 +51,7 @@ def _write(pipe: Path, pieces: Iterator[bytes]) -> None:
         pass  # the reader has given up, which is what some tests are about
 
 
-async def _stored(
-    store: MemoryStore, pipe: Path, pieces: Iterator[bytes], media: MediaInfo = TEN_SECONDS
-) -> int:
+async def _stored(store: Store, pipe: Path, pieces: Iterator[bytes], media: MediaInfo = TEN_SECONDS) -> int:
     """Write `pieces` as an encoder does, and return the size of the WebM."""
     writing = asyncio.create_task(asyncio.to_thread(_write, pipe, pieces))
     sink = WebmSink(store, PREFIX, SOUND_ALONE, media, 1.0, 10.0, lambda: None)
@@ -62,7 +61,7 @@ async def _stored(
         await writing
 
 
-async def _left(store: MemoryStore) -> list[str]:
+async def _left(store: Store) -> list[str]:
     return [info.key async for info in store.list_all("")] + [
         upload.upload_id async for upload in store.list_uploads("")
     ]
@@ -86,6 +85,17 @@ async def test_every_cue_of_a_webm_of_one_part_or_several_leads_to_its_cluster(
     assert [(time, positions.index(position)) for time, position in index.cues] == [
         (number, number) for number in range(0, megabytes * 4, 1 if megabytes == 1 else 8)
     ]
+
+
+@pytest.mark.heavy
+async def test_a_webm_of_several_parts_is_stored_on_an_s3_server(pipe: Path, buckets: S3Buckets) -> None:
+    size = await _stored(buckets.video, pipe, _clusters(80, bytes(MIB // 4)))
+
+    body = (await buckets.video.get(KEY)).body
+    assert len(body) == size
+    index = index_of(body)
+    assert {position for _, position in index.cues} <= set(index.clusters)
+    assert await _left(buckets.video) == [KEY]
 
 
 class Recording(MemoryStore):

@@ -16,6 +16,7 @@ from backend.core.memory import MemoryStore
 from backend.core.records import Stage
 from backend.core.store import PLAIN, Body, ObjectHeaders
 from tests.worker.media_lab import H264, RUN, TOOLS, CutStore, MediaLab, ffmpeg, picture, tone
+from tests.worker.webm_file import index_of
 from worker.playlists import parse_playlist
 from worker.transcoder import EncodingProfile
 from worker.webm import cues_come_first
@@ -136,6 +137,8 @@ async def test_sound_alone_becomes_audio_hls_and_an_opus_webm(lab: MediaLab, tmp
 
     assert [rendition.name for rendition in result.renditions] == ["aac"]
     assert keys.POSTER in await lab.paths()
+    index = index_of(await lab.output(keys.DOWNLOAD))
+    assert [position for _, position in index.cues] == list(index.clusters)
 
 
 async def test_h264_alone_still_gives_an_av1_webm(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
@@ -147,6 +150,7 @@ async def test_h264_alone_still_gives_an_av1_webm(lab: MediaLab, clip: Path, tmp
     webm = tmp_path / "out.webm"
     webm.write_bytes(await lab.output("download.webm"))
     assert [stream["codec_name"] for stream in streams_of(webm)] == ["av1", "opus"]
+    assert [time for time, _ in index_of(webm.read_bytes()).cues] == [0, 1000, 2000]
 
 
 @pytest.mark.parametrize("body", [b"", b"Dear diary, this is no video.\n" * 100, bytes(range(256)) * 400])
