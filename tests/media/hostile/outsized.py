@@ -1,5 +1,6 @@
 """Files that are small and ask for much: pixels, frames, tracks, memory or time."""
 
+import re
 import struct
 import zlib
 
@@ -49,6 +50,57 @@ def h264_of_30000x30000(_: Bait) -> bytes:
     frame = b"\x65" + bits(golomb(0), golomb(7), golomb(0), golomb(0), golomb(0), "00", "1")
     samples = [struct.pack(">I", len(frame)) + frame] * 5
     return mp4_of(b"avc1", samples, width=30000, height=30000, extra=box(b"avcC", setup))
+
+
+@ends(TOO_LARGE)
+def hevc_of_30000x30000(_: Bait) -> bytes:
+    """The same of HEVC (H.265, section 7.3.2.2)."""
+    profile = "00000001" + "0110" + "0" * 28 + "1001" + "0" * 44 + f"{186:08b}"
+    sequence = b"\x42\x01" + bits(
+        *("0000", "000", "1", profile, golomb(0), golomb(1), golomb(30000), golomb(30000), "0"),
+        *(golomb(value) for value in (0, 0, 4)),
+        "1",
+        *(golomb(value) for value in (4, 0, 0, 0, 3, 0, 3, 0, 0)),
+        *("0", "0", "0", "0", golomb(0), "0", "0", "0", "0", "0"),
+    )
+    layers = b"\x40\x01" + bits(
+        *("0000", "11", "000000", "000", "1", "1" * 16, profile, "1"),
+        *(*(golomb(value) for value in (4, 0, 0)), "000000", golomb(0), "00"),
+    )
+    setup = b"\x01\x01\x60\0\0\0\x90\0\0\0\0\0\xba\xf0\0\xfc\xfd\xf8\xf8\0\0\x0f\x02"
+    for unit in (layers, sequence):
+        escaped = re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", unit)
+        setup += bytes([0x80 | unit[0] >> 1]) + b"\0\x01" + struct.pack(">H", len(escaped)) + escaped
+    frame = b"\x26\x01" + bytes(range(128, 228))
+    samples = [struct.pack(">I", len(frame)) + frame] * 5
+    return mp4_of(b"hvc1", samples, width=30000, height=30000, extra=box(b"hvcC", setup))
+
+
+@ends(TOO_LARGE)
+def vp9_of_30000x30000(_: Bait) -> bytes:
+    """A key frame's header in a film that says 320x180 (VP9, section 7.2)."""
+    head = f"10000010{0x498342:024b}0010" + f"{29999:016b}" * 2 + "0"
+    return _matroska("V_VP9", bits(head) + bytes(200))
+
+
+@ends(TOO_LARGE)
+def av1_of_30000x30000(_: Bait) -> bytes:
+    """A sequence header in a film that says 320x180 (AV1, section 5.5)."""
+    header = bits(
+        *("000", "0", "0", "0", "0", "00000", "0" * 12, "11111", "0", "1111", "1111"),
+        *(f"{29999:016b}" * 2, "0" * 9, "1", "1", "000", "0000", "00", "0", "0"),
+    )
+    sequence = b"\x0a" + bytes([len(header)]) + header
+    setup = element("63a2", b"\x81\x1f\x0c\0" + sequence)
+    return _matroska("V_AV1", b"\x12\0" + sequence + b"\x32\x64" + bytes(range(16, 116)), setup)
+
+
+def _matroska(codec: str, frame: bytes, setup: bytes = b"") -> bytes:
+    size = element("e0", unsigned("b0", 320) + unsigned("ba", 180))
+    entry = unsigned("d7", 1) + unsigned("73c5", 1) + unsigned("83", 1) + element("86", codec.encode())
+    frames = b"".join(element("a3", b"\x81" + struct.pack(">h", at) + b"\x80" + frame) for at in range(5))
+    tracks = element("1654ae6b", element("ae", entry + setup + size))
+    return MATROSKA_HEAD + element("18538067", tracks + element("1f43b675", unsigned("e7", 0) + frames))
 
 
 @ends(TOO_LARGE)
