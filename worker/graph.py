@@ -64,7 +64,7 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         # a constant rate from time zero on: equal keyframe instants in every rung, in step with the sound
         f"fps=fps={plan.fps}:start_time=0",
         # players stop where one of two tracks ends: the last picture stays until the sound has ended too
-        *([f"tpad=stop_mode=clone:stop_duration={gap:.3f}"] if (gap := _gap(media, video)) else []),
+        *_held(media, video),
         to_bt709(video, top.width, top.height),
     ]
     ports = [
@@ -79,6 +79,15 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
         *([_board_chain(storyboard)] if storyboard else []),
     ]
+
+
+def _held(media: MediaInfo, video: VideoInfo) -> tuple[str, ...]:
+    """Let the last picture stay until all has ended."""
+    if media.duration_is_sure and media.duration_seconds and video.end_seconds is None:
+        # the picture is not among the last packets: how early it ends is seen only when it does
+        return "tpad=stop_mode=clone:stop=-1", f"trim=end={media.duration_seconds:.3f}"
+    gap = _gap(media, video)
+    return (f"tpad=stop_mode=clone:stop_duration={gap:.3f}",) if gap else ()
 
 
 def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:

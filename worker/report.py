@@ -7,13 +7,13 @@ whole file's end and sometimes a tag per stream, MPEG-TS and bare MP3 or ADTS no
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from fractions import Fraction
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
+from worker.ffprobe import Report, Stream
 from worker.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.media import AudioInfo, ChapterInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 
@@ -69,16 +69,14 @@ class FileReport:
             video=video,
             audio=audio,
             duration_seconds=max(known) if found else self.media.duration_seconds,
-            duration_is_sure=found
-            and self.media.container in INDEXED_CONTAINERS
-            and (video is None or video.end_seconds is not None),
+            duration_is_sure=found and self.media.container in INDEXED_CONTAINERS,
         )
 
 
 def parse_report(json: bytes) -> FileReport:
     """Raises: SourceRejected: no media, or more than is taken. AttemptFailed: no answer of ffprobe."""
     try:
-        report = _Report.model_validate_json(json)
+        report = Report.model_validate_json(json)
     except ValidationError as error:
         raise AttemptFailed("ffprobe gave no readable answer", code="probe_unreadable") from error
     picture = next((stream for stream in report.streams if stream.is_picture), None)
@@ -120,7 +118,7 @@ def parse_report(json: bytes) -> FileReport:
     )
 
 
-def _zero(report: "_Report", used: "list[_Stream]") -> float:
+def _zero(report: Report, used: list[Stream]) -> float:
     """Return the instant that ffmpeg turns into zero."""
     starts = [stream.start_time for stream in used if stream.start_time is not None]
     if report.format.start_time is not None:
@@ -128,7 +126,7 @@ def _zero(report: "_Report", used: "list[_Stream]") -> float:
     return min(starts, default=0.0)
 
 
-def _end(stream: "_Stream", report: "_Report", zero: float, *, late: bool) -> float | None:
+def _end(stream: Stream, report: Report, zero: float, *, late: bool) -> float | None:
     start = stream.start_after(zero)
     if stream.duration is not None:
         return start + stream.duration
@@ -143,7 +141,7 @@ def _end(stream: "_Stream", report: "_Report", zero: float, *, late: bool) -> fl
     return min(start + end, last) if last is not None else end
 
 
-def _video_info(stream: "_Stream", zero: float, end: float | None) -> VideoInfo:
+def _video_info(stream: Stream, zero: float, end: float | None) -> VideoInfo:
     if not stream.pix_fmt:
         raise undecodable(stream.codec_name)
     if any(data.dv_profile == DOLBY_VISION_WITHOUT_BASE for data in stream.side_data_list):
@@ -182,9 +180,7 @@ def _video_info(stream: "_Stream", zero: float, end: float | None) -> VideoInfo:
     )
 
 
-def _audio_tracks(
-    streams: "list[_Stream]", zero: float, ends: dict[int, float | None]
-) -> tuple[AudioInfo, ...]:
+def _audio_tracks(streams: list[Stream], zero: float, ends: dict[int, float | None]) -> tuple[AudioInfo, ...]:
     tracks = [
         AudioInfo(
             index=stream.index,
@@ -203,7 +199,7 @@ def _audio_tracks(
     return tuple(sorted(tracks, key=lambda track: not track.default))
 
 
-def _subtitle_tracks(report: "_Report") -> tuple[SubtitleInfo, ...]:
+def _subtitle_tracks(report: Report) -> tuple[SubtitleInfo, ...]:
     return tuple(
         SubtitleInfo(
             index=stream.index,
@@ -217,7 +213,7 @@ def _subtitle_tracks(report: "_Report") -> tuple[SubtitleInfo, ...]:
     )[:MAX_TRACKS]
 
 
-def _chapters(report: "_Report", zero: float) -> tuple[ChapterInfo, ...]:
+def _chapters(report: Report, zero: float) -> tuple[ChapterInfo, ...]:
     return tuple(
         ChapterInfo(max(0.0, one.start_time - zero), one.end_time - zero, _title(one.tags.title) or "")
         for one in report.chapters[:MAX_CHAPTERS]
@@ -244,98 +240,3 @@ def _language(tag: str) -> str | None:
 
 def _title(text: str) -> str | None:
     return _CONTROL.sub(" ", text).strip()[:MAX_TITLE_LENGTH] or None
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _SideData(_Answer):
-    rotation: float = 0
-    dv_profile: int | None = None
-
-
-class _Disposition(_Answer):
-    attached_pic: int = 0
-    default: int = 0
-    forced: int = 0
-
-
-class _Tags(_Answer):
-    duration: str = Field("", alias="DURATION", description="Matroska's, as 00:00:30.026000000")
-    language: str = ""
-    title: str = ""
-    creation_time: str = ""
-    apple_creation_date: str = Field("", alias="com.apple.quicktime.creationdate")
-
-    @property
-    def recorded_at(self) -> datetime | None:
-        """Apple's tag has the zone of the place; the other one is UTC, or the camera's idea of it."""
-        for text in (self.apple_creation_date, self.creation_time):
-            try:
-                instant = datetime.fromisoformat(text)
-            except ValueError:
-                continue
-            if instant.year > 1970:  # clocks that were never set count from 1904 or 1970
-                return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        return None
-
-
-class _Stream(_Answer):
-    index: int
-    codec_type: str = ""
-    codec_name: str = ""
-    width: int = 0
-    height: int = 0
-    pix_fmt: str = ""
-    sample_aspect_ratio: str = "1:1"
-    field_order: str = ""
-    color_primaries: str = ""
-    color_transfer: str = ""
-    color_space: str = ""
-    color_range: str = ""
-    r_frame_rate: str = ""
-    avg_frame_rate: str = ""
-    start_time: float | None = None
-    duration: float | None = None
-    channels: int = 0
-    channel_layout: str = ""
-    sample_rate: int = 0
-    tags: _Tags = _Tags()
-    disposition: _Disposition = _Disposition()
-    side_data_list: tuple[_SideData, ...] = ()
-
-    def start_after(self, zero: float) -> float:
-        return max(0.0, (self.start_time if self.start_time is not None else zero) - zero)
-
-    @property
-    def is_sound(self) -> bool:
-        return self.codec_type == "audio" and self.channels > 0
-
-    @property
-    def is_picture(self) -> bool:
-        """A cover image of a music file is no video."""
-        return self.codec_type == "video" and self.width > 0 and not self.disposition.attached_pic
-
-    @property
-    def rotation(self) -> int:
-        return next((round(data.rotation) for data in self.side_data_list if data.rotation), 0)
-
-
-class _Chapter(_Answer):
-    start_time: float = 0
-    end_time: float = 0
-    tags: _Tags = _Tags()
-
-
-class _Format(_Answer):
-    format_name: str = ""
-    start_time: float | None = None
-    duration: float | None = None
-    tags: _Tags = _Tags()
-
-
-class _Report(_Answer):
-    streams: tuple[_Stream, ...] = ()
-    chapters: tuple[_Chapter, ...] = ()
-    format: _Format = _Format()
