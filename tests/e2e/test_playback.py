@@ -57,8 +57,8 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
     visit.until(lambda: visit.position() > 29, 60)
     visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
     # Nothing interrupts the viewer, but for one reload where a switch of quality met the playlists' end,
-    # which Shaka takes for the end. A load that fails before there is a picture is repeated unseen.
-    assert len([load for load in loads if load > first_frame]) <= 1, (loads, first_frame)
+    # which Shaka takes for the end.
+    assert len(loads) <= 2, (loads, first_frame)
     assert page.get_by_role("region", name="Encoding progress").count() == 0
     assert page.get_by_role("heading", name="Seen early").is_visible()
 

@@ -171,9 +171,9 @@ function uiConfiguration(mobile: boolean): object {
   return {
     controlPanelElements: mobile
       ? ['mute', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen']
-      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'chapter', 'captions', 'quality', 'overflow_menu', 'fullscreen'],
+      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen'],
     topControlPanelElements: [],
-    overflowMenuButtons: [...(mobile ? ['chapter'] : []), 'language', 'playback_rate', 'picture_in_picture'],
+    overflowMenuButtons: ['chapter', 'language', 'playback_rate', 'picture_in_picture'],
     contextMenuElements: ['loop', 'picture_in_picture', 'statistics'],
     // No script of another origin.
     castSenderUrl: '',
