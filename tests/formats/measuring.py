@@ -87,10 +87,10 @@ def level_of(path: Path) -> int:
 
 
 def sync_error_ms(flashes: list[float], beeps: list[float]) -> float | None:
-    """Return by how much the sound is late, on average over all flashes that have a tone near them."""
-    pairs = [(flash, min(beeps, key=lambda beep: abs(beep - flash))) for flash in flashes if beeps]
-    near = [beep - flash for flash, beep in pairs if abs(beep - flash) < 0.4]
-    return round(fmean(near) * 1000, 1) if near else None
+    """Return by how much the sound is late where that is worst; None: no flash has a tone near it."""
+    late = [min((beep - flash for beep in beeps), key=abs) for flash in flashes if beeps]
+    near = [seconds for seconds in late if abs(seconds) < 0.4]
+    return round(max(near, key=abs) * 1000, 1) if near else None
 
 
 def colours_of(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The clip that every generated input shows: what it looks and sounds like can be found again in the outputs.
 
-A grey field with a white corner at the top left and a red one at the bottom right, as it is to be displayed.
+A grey field with a white corner at the top left, a black one at the bottom left and a red one at the bottom
+right, as it is to be displayed: no turn and no mirror leaves them where they are.
 In each second the whole field flashes white for a tenth of a second, and a tone sounds as long.
 """
 
@@ -12,7 +13,7 @@ from tests.worker.media_lab import TOOLS
 FLASH_AT, FLASH_SECONDS = 0.4, 0.1
 """A whole number of frames at 10, 25, 30 and 60 frames a second."""
 GREY = "0x606060"
-LUMA = {"grey": 98, "white": 235}
+LUMA = {"black": 16, "grey": 98, "white": 235}
 RED = (63, 102, 240)
 """Y, Cb and Cr of pure red in BT.709, limited range."""
 
@@ -41,11 +42,13 @@ def film(
     graph = [
         f"color={GREY}:s={size}:r={rate}:d={seconds}[field]",
         f"color=white:s={corner}:r={rate}:d={seconds}[white]",
+        f"color=black:s={corner}:r={rate}:d={seconds}[black]",
         f"color=red:s={corner}:r={rate}:d={seconds}[red]",
         f"color=white:s={size}:r={rate}:d={seconds}[flash]",
         "[field][white]overlay=0:0:format=gbrp[a]",
-        "[a][red]overlay=W-w:H-h:format=gbrp[b]",
-        f"[b][flash]overlay=0:0:format=gbrp:enable='{_flash(slack=0.001)}',{turned + ',' if turned else ''}"
+        "[a][black]overlay=0:H-h:format=gbrp[b]",
+        "[b][red]overlay=W-w:H-h:format=gbrp[c]",
+        f"[c][flash]overlay=0:0:format=gbrp:enable='{_flash(slack=0.001)}',{turned + ',' if turned else ''}"
         f"scale=out_color_matrix={matrix}:out_range={amount},format=yuv444p[out0]",
     ]
     return ("-f", "lavfi", "-i", ";".join(graph))
