@@ -1,6 +1,5 @@
 // hls.js by the verbs that tests/e2e/viewer.py knows.
-// A playlist that grows is live to hls.js, which would begin near its end.
-const hls = new Hls({ capLevelToPlayerSize: true, startPosition: 0 });
+const hls = new Hls({ capLevelToPlayerSize: true });
 
 window.viewer = {
   async open(url, codec) {
