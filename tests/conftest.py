@@ -18,6 +18,16 @@ from tests.lab.moto import moto
 from tests.lab.rgw import RadosGateway, rgw
 from tests.lab.server import ServerMissing, StoreServer
 
+FILM = "film_product"
+"""The fixture of those tests that look at one film, encoded once."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of a file run in one process, and all those of the film."""
+    for item in items:
+        together = FILM if FILM in getattr(item, "fixturenames", ()) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:

@@ -38,12 +38,15 @@ class Peak:
 
 @contextmanager
 def peak_of_children(pid: int) -> Iterator[Peak]:
-    """Look at all children of the process and theirs until the block is left."""
+    """Look at all children of the process and theirs that run another program until the block is left."""
     peak, ended = Peak(), threading.Event()
+    own_program = _program(pid)
 
     def look() -> None:
         while not ended.wait(LOOK_EVERY_SECONDS):
-            peak.mib = max(peak.mib, sum(map(_resident_or_gone, descendants(pid))))
+            # until a child has become another program, its memory is its parent's
+            children = [child for child in descendants(pid) if _program(child) not in {own_program, None}]
+            peak.mib = max(peak.mib, sum(map(_resident_or_gone, children)))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -52,6 +55,13 @@ def peak_of_children(pid: int) -> Iterator[Peak]:
     finally:
         ended.set()
         thread.join()
+
+
+def _program(pid: int) -> Path | None:
+    try:
+        return Path(f"/proc/{pid}/exe").readlink()
+    except OSError:  # it ended meanwhile
+        return None
 
 
 def _resident_or_gone(pid: int) -> float:
