@@ -31,11 +31,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class FfmpegCommand:
-    """A command line with one input, one `-filter_complex` and outputs whose options all have a value."""
+    """A command line with one input, `-filter_complex`es and outputs whose options all have a value."""
 
     program: str
     before_input: tuple[str, ...]
-    graph: str
+    graphs: tuple[str, ...]
     outputs: tuple[Output, ...]
 
     def output_of(self, rendition: str) -> Output:
@@ -45,29 +45,26 @@ class FfmpegCommand:
 
 def parse_command(argv: Sequence[str]) -> FfmpegCommand:
     source = argv.index("-i")
-    graph = argv.index("-filter_complex")
+    graphs: list[str] = []
     outputs: list[Output] = []
     options: list[tuple[str, str]] = []
-    words = iter((*argv[source + 2 : graph], *argv[graph + 2 :]))
+    words = iter(argv[source + 2 :])
     for word in words:
-        if word.startswith("-"):
+        if word == "-filter_complex":
+            graphs.append(next(words))
+        elif word.startswith("-"):
             options.append((word, next(words)))
         else:
             outputs.append(Output(tuple(pair for pair in options if pair[0] not in _OF_THE_FILE)))
             options = []
-    return FfmpegCommand(argv[0], tuple(argv[1:source]), argv[graph + 1], tuple(outputs))
+    return FfmpegCommand(argv[0], tuple(argv[1:source]), tuple(graphs), tuple(outputs))
 
 
 def one_pass(command: FfmpegCommand, source: Path) -> list[str]:
     """Return the same graph and the same encoders on the file itself, writing to nowhere."""
-    argv = [
-        command.program,
-        *_local(command.before_input),
-        "-i",
-        str(source),
-        "-filter_complex",
-        command.graph,
-    ]
+    argv = [command.program, *_local(command.before_input), "-i", str(source)]
+    for graph in command.graphs:
+        argv += ["-filter_complex", graph]
     for output in command.outputs:
         argv += [*_words(output), "-f", "null", "-"]
     return argv

@@ -9,7 +9,7 @@ from pathlib import Path
 from langcodes import Language
 
 from worker.devices import Encoders, keyframe_arguments
-from worker.graph import filter_graph
+from worker.graph import filter_graphs
 from worker.guards import GUARDS
 from worker.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.media import MediaInfo
@@ -75,7 +75,7 @@ def encoder_arguments(
         # a picture that changes its size goes on in the same graph: a new one would begin its time line anew,
         # and without the poster's candidates
         *("-reinit_filter:v", "0", "-i", url),
-        *("-filter_complex", filter_graph(plan, media, encoders)),
+        *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
         *(word for output in outputs for word in output),
     )
 

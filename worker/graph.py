@@ -1,4 +1,7 @@
-"""Builds the one filter graph that feeds every output: each source stream is decoded and prepared once. Pure.
+"""Builds the filter graphs that feed every output: each source stream is decoded and prepared once. Pure.
+
+ffmpeg begins a graph anew, and with it its time line, when sound changes its layout or rate on the way, as
+broadcasts do between programmes. So the picture and each track have graphs of their own.
 
 Ports are named for what comes out of them: `[<rendition>]` for video, `[aac-…]` and `[opus-…]` by the audio
 stream's name, `[poster]`, `[board]`, `[wave]`.
@@ -35,6 +38,8 @@ SHORTEST_GUESSED_GAP_SECONDS = 1.0
 """MPEG streams have times for some of their frames only, so that their ends are known no better than this."""
 MAX_LAID_OUT_CHANNELS = 8
 """Beyond that ffmpeg has no idea of where the channels are."""
+BROADCAST = frozenset({"mpegts", "mpeg"})
+"""Containers of sound that may change on the way."""
 _STRAYS_LEFT_OUT = (
     f"not(st(0\\,gt(t-prev_selected_t\\,{LONGEST_GAP_SECONDS})*lt(ld(0)\\,{MOST_STRAYS})*(ld(0)+1)))"
 )
@@ -44,13 +49,13 @@ _JPEG = "in_color_matrix=bt709:out_color_matrix=bt601:out_range=full,setsar=1,fo
 """JPEG knows no other colours (JFIF)."""
 
 
-def filter_graph(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> str:
-    """ffmpeg turns rotated pictures itself, before the graph."""
-    chains = [] if media.video is None else _video_chains(plan, media, media.video, encoders)
+def filter_graphs(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
+    """ffmpeg turns rotated pictures itself, before the graphs."""
+    graphs = [] if media.video is None else [_video_chains(plan, media, media.video, encoders)]
     for stream in plan.audio:
         wave = media.video is None and stream is plan.audio[0]
-        chains += _audio_chains(stream, media, padded=len(plan.names) > 1, wave=wave)
-    return ";".join(chains)
+        graphs.append(_audio_chains(stream, media, padded=len(plan.names) > 1, wave=wave))
+    return tuple(map(";".join, graphs))
 
 
 def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encoders: Encoders) -> list[str]:
@@ -135,11 +140,13 @@ def _board_chain(storyboard: Storyboard) -> str:
 def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: bool) -> list[str]:
     source = stream.source
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
+    # a graph that has begun anew would fill up all that went before with silence
+    from_zero = "" if media.container in BROADCAST and not source.start_seconds else ":first_pts=0"
     filters = [
         f"aselect={_STRAYS_LEFT_OUT}",
         *_laid_out(source),
         # gaps are filled with silence, from time zero on
-        f"aresample={AUDIO_RATE_HZ}:async=1:first_pts=0:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",
+        f"aresample={AUDIO_RATE_HZ}:async=1{from_zero}:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",
         # a sum of channels may exceed full scale: peaks are bent down instead of everything made quieter
         *(["alimiter=limit=0.95:level=disabled:latency=1"] if source.channels > 2 else []),
         f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts=stereo",

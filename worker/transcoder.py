@@ -287,13 +287,13 @@ class _Attempt:
         self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
     ) -> Transcoded:
         segment, video = self._profile.segment_seconds, self._buckets.video
-        webm_seconds = await verify_webm(self._tools, video, self._prefix, plan, media, segment)
+        webm_seconds = await verify_webm(self._tools, video, self._prefix, plan)
         await sink.finish()
         captions = await store_side_files(
             sink.put, self._directory, plan, storyboard_of(plan, media), webm_seconds
         )
         sizes = {**sink.sizes, keys.DOWNLOAD: webm_bytes}
-        verified = await verify_outputs(video, self._prefix, plan, media, sizes, segment)
+        verified = await verify_outputs(video, self._prefix, plan, media, sizes, webm_seconds, segment)
         await check_decoding(self._tools, video, self._prefix, verified.edges)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)

@@ -39,13 +39,14 @@ async def verify_outputs(
     plan: EncodingPlan,
     media: MediaInfo,
     sizes: dict[str, int],
+    webm_seconds: float,
     segment_seconds: float,
 ) -> Verified:
     """Compare what is stored below `prefix` with what was to be there.
 
     Raises:
-        AttemptFailed: an object is missing or has another size, a rendition is missing or too short, or a
-            playlist was left open.
+        AttemptFailed: an object is missing or has another size, a rendition is missing or has another length
+            than the source or the rest, or a playlist was left open.
     """
     stored = {info.key.removeprefix(prefix): info.size_bytes async for info in store.list_all(prefix)}
     if stored != sizes:
@@ -69,10 +70,11 @@ async def verify_outputs(
     if not manifest.finished or not all(playlist.finished for playlist in playlists.values()):
         raise _incomplete("a playlist was left open")
     duration = max(playlist.duration_seconds for playlist in playlists.values())
+    expected, tolerance = _expected_seconds(media, duration), segment_seconds / 2
     for name, playlist in playlists.items():
-        _check_duration(
-            name, playlist.duration_seconds, _expected_seconds(media, duration), segment_seconds / 2
-        )
+        _check_duration(name, playlist.duration_seconds, expected, tolerance)
+    # the same streams as in the playlists, whatever the source is
+    _check_duration(DOWNLOAD, webm_seconds, expected or duration, tolerance)
     return Verified(
         objects=tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items())),
         duration_seconds=duration,
@@ -80,15 +82,8 @@ async def verify_outputs(
     )
 
 
-async def verify_webm(
-    tools: Tools,
-    store: Store,
-    prefix: str,
-    plan: EncodingPlan,
-    media: MediaInfo,
-    segment_seconds: float,
-) -> float:
-    """Check the streams, the duration and the index of the WebM as it is stored; return how long it is.
+async def verify_webm(tools: Tools, store: Store, prefix: str, plan: EncodingPlan) -> float:
+    """Check the streams and the index of the WebM as it is stored; return how many seconds it lasts.
 
     Raises:
         AttemptFailed, StoreError.
@@ -102,11 +97,9 @@ async def verify_webm(
     expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     if codecs != expected:
         raise _incomplete(f"the WebM holds {codecs}, not {expected}")
-    seconds = report.format.duration
-    _check_duration(DOWNLOAD, seconds, _expected_seconds(media, seconds), segment_seconds / 2)
     if not cues_come_first(feeder.head):
         raise _incomplete("the WebM has no index at its front")
-    return seconds
+    return report.format.duration
 
 
 async def _probe_webm(tools: Tools, url: str) -> "_WebmReport":
@@ -139,8 +132,9 @@ def _edges(playlist: Playlist) -> tuple[str, ...]:
 
 def _check_duration(name: str, seconds: float, expected: float | None, tolerance: float) -> None:
     if seconds <= 0 or (expected is not None and abs(seconds - expected) > tolerance):
+        came_out = f"{'only ' if seconds < (expected or 0) else ''}{seconds:.1f} s"
         raise AttemptFailed(
-            f"The source lasts {expected or 0:.1f} s, but only {seconds:.1f} s of it came out as {name}.",
+            f"The source lasts {expected or 0:.1f} s, but {came_out} came out as {name}.",
             code="duration_mismatch",
         )
 

@@ -7,6 +7,7 @@ from backend.core.records import TranscodeOptions
 from bench.media_ways import FfmpegCommand, one_by_one, one_pass, parse_command
 from worker.devices import SOFTWARE
 from worker.encode import encoder_arguments
+from worker.graph import filter_graphs
 from worker.ladder import EncodingPlan, plan_encoding
 from worker.media import AudioInfo, MediaInfo, VideoInfo
 
@@ -29,7 +30,8 @@ def test_the_one_pass_has_the_workers_graph_and_encoders_and_writes_nothing() ->
     found = command()
     argv = one_pass(found, SOURCE)
 
-    assert argv[argv.index("-filter_complex") + 1] == found.graph
+    graphs = [argv[at + 1] for at, word in enumerate(argv) if word == "-filter_complex"]
+    assert tuple(graphs) == found.graphs == filter_graphs(plan(), MEDIA, SOFTWARE)
     assert {name: argv.count(name) for name in ENCODERS} == ENCODERS
     assert argv.count("-preset") == 6
     assert argv[argv.index("-i") + 1] == str(SOURCE)

@@ -101,6 +101,18 @@ def _joined(path: Path) -> None:
     path.write_bytes(part.read_bytes() * 2)
 
 
+def _changing_sound(path: Path) -> None:
+    """As broadcasts do between programmes: the clock goes on, the sound has other channels."""
+    parts = []
+    for number, channels in enumerate(("5.1", "stereo", "mono")):
+        parts.append(path.with_name(f"{channels}.ts"))
+        ffmpeg(
+            *(*film(), *tone(channels=channels), *H264, *TAGGED_709, "-bf", "0", "-c:a", "ac3"),
+            *("-output_ts_offset", str(number * 3), parts[-1]),
+        )
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+
 def _sound_goes_on(path: Path) -> None:
     ffmpeg(*film(seconds=2), *tone(8), *H264, *TAGGED_709, *AAC, path)
     path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOX"))
@@ -322,6 +334,7 @@ INPUTS = (
         size=(640, 360),
     ),
     Input("ts-joined", "MPEG-TS of two recordings", "a.ts", _joined, seconds=6),
+    Input("ts-sound-changes", "MPEG-TS, 5.1, stereo, then mono", "a.ts", _changing_sound, seconds=9),
     Input(
         "mpg-mpeg1",
         "MPEG program stream, MPEG-1, MP2",

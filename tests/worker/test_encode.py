@@ -9,7 +9,7 @@ import pytest
 from backend.core.records import TranscodeOptions
 from worker.devices import SOFTWARE, X264, Encoders, VideoEncoder
 from worker.encode import encoder_arguments
-from worker.graph import filter_graph
+from worker.graph import filter_graphs
 from worker.ladder import EncodingPlan, plan_encoding
 from worker.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 from worker.package import packager_arguments
@@ -36,7 +36,7 @@ def test_the_guards_stand_before_the_source() -> None:
 
 
 def test_the_source_is_decoded_once_and_scaled_once_per_rung() -> None:
-    graph = filter_graph(plan(), MEDIA, SOFTWARE)
+    graph = ";".join(filter_graphs(plan(), MEDIA, SOFTWARE))
 
     assert arguments().count("-i") == 1
     assert graph.count("[0:1]") == graph.count("[0:0]") == 1
@@ -58,7 +58,7 @@ def test_options_of_the_job_become_arguments() -> None:
 
 
 def graph_of(media: MediaInfo) -> str:
-    return filter_graph(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE)
+    return ";".join(filter_graphs(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE))
 
 
 def test_interlaced_pictures_are_deinterlaced() -> None:
@@ -156,7 +156,7 @@ def test_hardware_takes_the_place_of_every_software_encoder() -> None:
 def test_one_codec_may_be_encoded_in_hardware_and_the_other_in_software() -> None:
     encoders = Encoders((VAAPI_AV1, X264))
 
-    argv, graph = arguments(encoders), filter_graph(plan(), MEDIA, encoders)
+    argv, graph = arguments(encoders), filter_graphs(plan(), MEDIA, encoders)[0]
 
     assert argv.count("av1_vaapi") == argv.count("libx264") == 3
     assert graph.count("hwupload") == graph.count("]format=nv12,hwupload[av1-") == 3

@@ -51,12 +51,13 @@ async def _verify(
     *,
     media: MediaInfo = TEN_SECONDS,
     plan: EncodingPlan = SOUND,
+    webm_seconds: float = 10.0,
 ) -> list[str]:
     store = MemoryStore()
     for path, body in stored.items():
         await store.put(PREFIX + path, body)
     sizes = {path: len(body) for path, body in (written or stored).items()}
-    found = await verify_outputs(store, PREFIX, plan, media, sizes, SEGMENT_SECONDS)
+    found = await verify_outputs(store, PREFIX, plan, media, sizes, webm_seconds, SEGMENT_SECONDS)
     return [one.path for one in found.objects]
 
 
@@ -125,3 +126,14 @@ async def test_renditions_of_a_source_without_an_index_are_compared_with_each_ot
 
     with nullcontext() if passes else pytest.raises(AttemptFailed, match="came out as aac"):
         assert await _verify(both, media=replace(guess, audio=tracks), plan=plan)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize(("seconds", "says"), [(7.0, "but only 7.0 s"), (13.0, "but 13.0 s")])
+async def test_a_webm_that_is_not_as_long_as_the_renditions_fails(
+    seconds: float, says: str, sure: bool
+) -> None:
+    media = TEN_SECONDS if sure else replace(TEN_SECONDS, duration_seconds=None, duration_is_sure=False)
+
+    with pytest.raises(AttemptFailed, match=says):
+        await _verify(WHOLE, media=media, webm_seconds=seconds)
