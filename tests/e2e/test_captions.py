@@ -22,6 +22,7 @@ SHOW = {
             player.getTracksFor('text').find((one) => one.labels.some(({ text }) => text === label)));
     }""",
 }
+PREVIEWS = "() => document.querySelector('video').ui.getControls().getPlayer().getImageTracks().length"
 SHOWN = """() => [...video.textTracks]
     .filter((track) => track.mode === 'showing')
     .flatMap((track) => [...(track.activeCues ?? [])].map((cue) => cue.getCueAsHTML().textContent))"""
@@ -91,6 +92,8 @@ def test_the_storyboard_is_shown_while_seeking(visit: Visit, video: str) -> None
     page = visit.page
     visit.open(f"/watch/{video}")
     visit.until_playing()
+    # The player moves the preview with the pointer: one that rests there since before the previews came has none.
+    visit.until(lambda: page.evaluate(PREVIEWS))
 
     bar = page.locator(".shaka-seek-bar-container").bounding_box()
     assert bar is not None
