@@ -92,7 +92,7 @@ def test_the_storyboard_is_shown_while_seeking(visit: Visit, video: str) -> None
     page = visit.page
     visit.open(f"/watch/{video}")
     visit.until_playing()
-    # The player moves the preview with the pointer: one that rests there since before the previews came has none.
+    # The preview comes with the pointer: one that rests there since before there were any gets none.
     visit.until(lambda: page.evaluate(PREVIEWS))
 
     bar = page.locator(".shaka-seek-bar-container").bounding_box()
