@@ -323,7 +323,7 @@ class _Attempt:
             if not working.done():
                 await guards[1]
             return await working
-        except BaseExceptionGroup as group:
+        except BaseExceptionGroup as group:  # what failed first, cancellation too, is what callers know
             raise _first(group) from group
         finally:
             for task in tasks:

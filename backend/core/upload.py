@@ -184,7 +184,7 @@ async def _send_parts(
                 break
         parts = sorted(await asyncio.gather(*sending), key=lambda part: part.number)
         await store.complete_upload(key, upload_id, parts)
-    except BaseException:
+    except BaseException:  # a client that has gone cancels this: it leaves no open upload either
         await finish_even_if_cancelled(_abort(store, key, upload_id, sending))
         raise
     return sum(part.size_bytes for part in parts)
