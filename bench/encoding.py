@@ -250,7 +250,7 @@ decoding and scaling, which all renditions share. Segments are of 4 s, and every
 ## Why these
 
 - **AV1, preset 9.** For the same VMAF, 10 needs about a fifth more rate at 720p and 1080p, and saves a
-  sixth to a quarter of the CPU; 11 and 12 save a little more and need another tenth. 8 needs about a sixth
+  sixth to a quarter of the CPU; 11 and 12 save a little more and need another tenth. 8 needs about an eighth
   less rate than 9, for more than half as much CPU again: `?cpu_used=8` or less asks for it. The encoder does
   not look ahead: that takes 2 % more rate for a VMAF of 0.2 more, and the first segment is there sooner.
 - **H.264, `faster`, and `veryfast` above 720p.** `veryfast` needs a sixth to a fifth more rate. At 1080p,
