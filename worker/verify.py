@@ -134,7 +134,7 @@ def _check_duration(name: str, seconds: float, expected: float | None, tolerance
     if seconds <= 0 or (expected is not None and abs(seconds - expected) > tolerance):
         came_out = f"{'only ' if seconds < (expected or 0) else ''}{seconds:.1f} s"
         raise AttemptFailed(
-            f"The source lasts {expected or 0:.1f} s, but {came_out} came out as {name}.",
+            f"The video lasts {expected or 0:.1f} s, but {came_out} came out as {name}.",
             code="duration_mismatch",
         )
 
