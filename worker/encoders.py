@@ -6,6 +6,7 @@ encodes may still put its keyframes where it likes: the ladder relies on them co
 
 import asyncio
 import re
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, Encoder
 from worker.devices import Encoders, VideoEncoder, candidates, keyframe_arguments
 from worker.limits import encoding_limits
-from worker.process import ProcessTimedOut, run
+from worker.process import Completed, ProcessTimedOut, run
 from worker.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 WEBM_CODEC: Codec = "av1"
 """The WebM is AV1 whatever RENDITION_CODECS says."""
 TRIAL_TIMEOUT_SECONDS = 30
+KILLED_TRIALS = 3
+"""Of one encoder, that are made again; whatever kills more is there to stay."""
 TRIAL_FRAMES = 30
 TRIAL_FPS = 30
 TRIAL_SEGMENT_SECONDS = 0.4
@@ -105,12 +108,7 @@ async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
     """Encode a second of video, and look where its keyframes are."""
     started = time.monotonic()
     try:
-        done = await run(
-            trial_arguments(tools.ffmpeg, encoder),
-            timeout_seconds=TRIAL_TIMEOUT_SECONDS,
-            # as in a job: a driver may keep files in memory
-            limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
-        )
+        done = await _encode(tools, encoder)
     except ProcessTimedOut:
         failure: Failure | None = Failure(f"no end after {TRIAL_TIMEOUT_SECONDS} s", "Its driver hangs.")
     except OSError as error:
@@ -121,6 +119,25 @@ async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
         else:
             failure = _misplaced_keyframes(done.stdout.decode(errors="replace"))
     return Trial(encoder, time.monotonic() - started, failure)
+
+
+async def _encode(tools: Tools, encoder: VideoEncoder) -> Completed:
+    """Run a trial to an end of its own: one that is killed, for want of memory say, tells nothing.
+
+    Raises:
+        ProcessTimedOut: it has none.
+    """
+    for killed in range(KILLED_TRIALS + 1):
+        done = await run(
+            trial_arguments(tools.ffmpeg, encoder),
+            timeout_seconds=TRIAL_TIMEOUT_SECONDS,
+            # as in a job: a driver may keep files in memory
+            limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
+        )
+        if done.exit_code != -signal.SIGKILL:
+            break
+        log.warning("trial_killed", encoder=encoder.name, times=killed + 1)
+    return done
 
 
 def trial_arguments(ffmpeg: Path, encoder: VideoEncoder) -> tuple[str, ...]:
@@ -142,6 +159,8 @@ def explain(encoder: VideoEncoder, stderr: str, exit_code: int) -> Failure:
     for sign in _SIGNS:
         if re.search(sign.pattern, stderr):
             return Failure(sign.reason.format(encoder=encoder), sign.advice)
+    if exit_code == -signal.SIGKILL:
+        return Failure("ffmpeg is killed every time", "Is there too little memory?")
     first = next((line for line in stderr.splitlines() if line.strip()), None)
     if first is None:
         return Failure(f"ffmpeg ended with {exit_code}", "Look whether FFMPEG works.")

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from backend.core.errors import ConfigurationError
@@ -32,16 +33,17 @@ def find_tools(settings: WorkerSettings) -> Tools:
 
 
 def _bundled_ffmpeg() -> Path:
+    """Return the wheel's binary. Its `get_ffmpeg_exe` would start it, and take another where that fails."""
     try:
-        import imageio_ffmpeg  # type: ignore[import-untyped]  # the wheel carries no types
+        binaries = files("imageio_ffmpeg.binaries")
     except ImportError:
         raise ConfigurationError(
             "FFMPEG is not set and the package imageio-ffmpeg is not installed"
         ) from None
-    try:
-        return Path(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise ConfigurationError(f"FFMPEG is not set and the wheel's does not run: {error}") from error
+    for binary in binaries.iterdir():
+        if binary.name.startswith("ffmpeg-"):
+            return Path(str(binary))
+    raise ConfigurationError("FFMPEG is not set and imageio-ffmpeg brings none for this kind of machine")
 
 
 def _bundled_by_shaka(name: str) -> Path:

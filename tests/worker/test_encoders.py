@@ -97,6 +97,34 @@ async def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyte
     assert trial.failure.reason == "no end after 0.2 s"
 
 
+def _ffmpeg_killed_at_first(tmp_path: Path, *, times: int) -> Tools:
+    """A stand-in that is killed so often, as for want of memory, before it becomes the real one."""
+    script = tmp_path / "ffmpeg"
+    script.write_text(
+        f"""#!/bin/sh
+for life in {" ".join(map(str, range(times)))}; do
+    mkdir "{tmp_path}/$life" 2>/dev/null && kill -9 $$
+done
+exec "{TOOLS.ffmpeg}" "$@"
+"""
+    )
+    script.chmod(0o755)
+    return Tools(script, TOOLS.ffprobe, TOOLS.packager)
+
+
+async def test_a_trial_that_is_killed_is_made_again(tmp_path: Path) -> None:
+    trial = await try_out(_ffmpeg_killed_at_first(tmp_path, times=3), X264)
+
+    assert trial.failure is None
+
+
+async def test_an_encoder_whose_trials_are_always_killed_is_given_up(tmp_path: Path) -> None:
+    trial = await try_out(_ffmpeg_killed_at_first(tmp_path, times=20), X264)
+
+    assert trial.failure is not None
+    assert trial.failure.reason == "ffmpeg is killed every time"
+
+
 @pytest.mark.parametrize(
     ("stderr", "reason"),
     [
