@@ -3,13 +3,12 @@
 Another attempt at a file that is broken would end like the one before, after as long.
 """
 
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.errors import SourceRejected
-from worker.exits import OUT_OF_MEMORY, REFUSED
+from worker.exits import OF_THE_MACHINE, OUT_OF_MEMORY, REFUSED
 from worker.guards import GUARDS
 from worker.limits import READING
 from worker.media import MediaInfo
@@ -32,8 +31,6 @@ BLAMED_ON_THE_SOURCE = frozenset(
     }
 )
 """Codes of failed attempts that a broken file may be the cause of."""
-OF_THE_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
-"""Ends that no file brings about: out of memory for one, or a shutdown."""
 
 
 @dataclass(frozen=True, slots=True)

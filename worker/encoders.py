@@ -6,7 +6,6 @@ encodes may still put its keyframes where it likes: the ladder relies on them co
 
 import asyncio
 import re
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import structlog
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, Encoder
 from worker.devices import Encoders, VideoEncoder, candidates, keyframe_arguments
+from worker.exits import OF_THE_MACHINE
 from worker.limits import encoding_limits
 from worker.process import Completed, ProcessTimedOut, run
 from worker.tools import Tools
@@ -134,7 +134,7 @@ async def _encode(tools: Tools, encoder: VideoEncoder) -> Completed:
             # as in a job: a driver may keep files in memory
             limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
         )
-        if done.exit_code != -signal.SIGKILL:
+        if done.exit_code not in OF_THE_MACHINE:
             break
         log.warning("trial_killed", encoder=encoder.name, times=killed + 1)
     return done
@@ -159,7 +159,7 @@ def explain(encoder: VideoEncoder, stderr: str, exit_code: int) -> Failure:
     for sign in _SIGNS:
         if re.search(sign.pattern, stderr):
             return Failure(sign.reason.format(encoder=encoder), sign.advice)
-    if exit_code == -signal.SIGKILL:
+    if exit_code in OF_THE_MACHINE:
         return Failure("ffmpeg is killed every time", "Is there too little memory?")
     first = next((line for line in stderr.splitlines() if line.strip()), None)
     if first is None:

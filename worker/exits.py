@@ -1,11 +1,15 @@
 """What the exit codes of ffmpeg say: the low byte of its error, where it ends by itself."""
 
 import errno
+import signal
 
 REFUSED = "encoder_refused"
 """It cannot do what it is to with what it was given."""
 OUT_OF_MEMORY = "encoder_out_of_memory"
 """It may not have what it asks for (`worker.limits`). A machine that runs out of memory kills it instead."""
+
+OF_THE_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+"""Ends that neither a file nor an encoder brings about: out of memory for one, or a shutdown."""
 
 _INVALID_DATA = -int.from_bytes(b"INDA", "little")  # AVERROR_INVALIDDATA
 
