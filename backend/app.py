@@ -6,18 +6,21 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import ResponseHeader
+from litestar.datastructures import MutableScopeHeaders, ResponseHeader
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.router import Router
+from litestar.types import Message, Scope
 
+from backend import tus
 from backend.auth import COOKIE, PUBLIC, require_admin
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from backend.problems import HANDLERS
 from backend.routes import captions, frontend, health, jobs, play, playback, session, uploads, videos
+from backend.routes import tus as tus_routes
 from backend.services import Services, provide_services
 
 MAX_JSON_BYTES = 64 * 1024
@@ -25,7 +28,7 @@ MAX_JSON_BYTES = 64 * 1024
 
 OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
 
-_ROUTES = (health, uploads, videos, captions, jobs, playback, play, session, frontend)
+_ROUTES = (health, uploads, tus_routes, videos, captions, jobs, playback, play, session, frontend)
 
 
 def create_app(
@@ -48,6 +51,7 @@ def create_app(
         dependencies={"services": Provide(provide_services)},
         exception_handlers=HANDLERS,
         lifespan=[serve],
+        before_send=[_say_version],
         request_max_body_size=MAX_JSON_BYTES,
         cors_config=_cors(settings),
         response_headers=[
@@ -62,15 +66,21 @@ def create_app(
     )
 
 
+async def _say_version(message: Message, scope: Scope) -> None:
+    """Every answer about a resumable upload names the protocol's version, errors too."""
+    if message["type"] == "http.response.start" and scope["path"].startswith(tus.PATH):
+        MutableScopeHeaders.from_message(message).setdefault("tus-resumable", tus.VERSION)
+
+
 def _cors(settings: ApiSettings) -> CORSConfig | None:
     if not settings.cors_origins:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"],
-        allow_headers=["authorization", "content-type", "range", "if-none-match"],
+        allow_headers=["authorization", "content-type", "range", "if-none-match", *tus.REQUEST_HEADERS],
         allow_credentials="*" not in settings.cors_origins,
-        expose_headers=["Location", "ETag", "Content-Length", "Content-Range"],
+        expose_headers=["Location", "ETag", "Content-Length", "Content-Range", *tus.ANSWER_HEADERS],
     )
 
 

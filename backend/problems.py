@@ -16,12 +16,16 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 from pydantic import BaseModel
 
+from backend import tus
 from backend.auth import ForeignOrigin
 from backend.core import errors
 
 log = structlog.get_logger(__name__)
 
-STATUS_OF: Mapping[type[errors.VodbucketError], HTTPStatus] = {
+CHECKSUM_MISMATCH = 460
+"""A status of the tus protocol's own."""
+
+STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.GrantRejected: HTTPStatus.FORBIDDEN,
@@ -32,6 +36,17 @@ STATUS_OF: Mapping[type[errors.VodbucketError], HTTPStatus] = {
     errors.SourceGone: HTTPStatus.CONFLICT,
     errors.AlreadyQueued: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
+    errors.UploadNotFound: HTTPStatus.NOT_FOUND,
+    errors.UploadExpired: HTTPStatus.GONE,
+    errors.UploadLocked: HTTPStatus.LOCKED,
+    errors.OffsetMismatch: HTTPStatus.CONFLICT,
+    errors.ChecksumMismatch: CHECKSUM_MISMATCH,
+    errors.FinalUpload: HTTPStatus.FORBIDDEN,
+    errors.UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    tus.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    tus.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
@@ -76,7 +91,9 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[P
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status is HTTPStatus.PRECONDITION_FAILED:
+        headers["tus-version"] = tus.VERSION
+    if isinstance(error, errors.StoreError) and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("store_failed", code=error.code, error=error.message, cause=repr(error.__cause__))
     return _answer(status, error.message, error.code, headers)
 
@@ -107,7 +124,7 @@ def _sentence_of(error: ValidationException) -> str:
     return details or "The request is not valid."
 
 
-def _answer(status: HTTPStatus, sentence: str, code: str, headers: Mapping[str, str]) -> Response[Problem]:
+def _answer(status: int, sentence: str, code: str, headers: Mapping[str, str]) -> Response[Problem]:
     return Response(
         Problem(error=sentence, code=code),
         status_code=status,

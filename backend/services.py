@@ -2,17 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 
 from backend.auth import Authenticator
+from backend.core.buffers import MIB, PartBuffers
 from backend.core.patience import patient
+from backend.core.quota import Quota
+from backend.core.resumable import ResumableUploads
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets, PresignedGet
+from backend.core.upload_desk import UploadDesk, UploadRules
 from backend.frontend import Site
 from backend.grants import Grants, Sessions
 from backend.playback import PlaybackIndex
+
+UPLOAD_MEMORY_BYTES = 72 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,10 @@ class Services:
     buckets: Buckets
     uploads: Buckets
     """The same buckets, for uploads: they ride out a store that is away."""
+    buffers: PartBuffers
+    """The memory that all uploads share."""
+    quota: Quota
+    resumable: ResumableUploads
     authenticator: Authenticator
     sessions: Sessions
     grants: Grants
@@ -33,11 +44,19 @@ class Services:
     def build(cls, settings: ApiSettings, buckets: Buckets, clock: Callable[[], float]) -> "Services":
         secret = settings.admin_token.get_secret_value()
         media_url = buckets.video.presign_get("origin", PresignedGet(expires_seconds=1))
+        uploads = patient(buckets, settings.store_patience_seconds)
+        buffers = PartBuffers(UPLOAD_MEMORY_BYTES)
+        quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
+        rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
+        desk = UploadDesk(buckets, uploads, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC))
         sessions = Sessions(secret, settings.session_ttl_seconds, clock)
         return cls(
             settings=settings,
             buckets=buckets,
-            uploads=patient(buckets, settings.store_patience_seconds),
+            uploads=uploads,
+            buffers=buffers,
+            quota=quota,
+            resumable=ResumableUploads(desk),
             authenticator=Authenticator(secret, sessions, settings.cors_origins),
             sessions=sessions,
             grants=Grants(secret, settings.grant_ttl_seconds, clock),

@@ -97,7 +97,7 @@ def sweep_store(
     uploads_older_than: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Hours: uploads under way are left alone so long. By default SWEEP_UPLOADS_SECONDS."
+            min=0, help="Hours: uploads under way are left alone so long. By default UPLOAD_TTL_SECONDS."
         ),
     ] = None,
     as_json: AsJson = False,
@@ -106,7 +106,7 @@ def sweep_store(
     settings = load(WorkerSettings)
     rules = SweepRules(
         grace=_hours(grace, settings.sweep_grace_seconds),
-        uploads_after=_hours(uploads_older_than, settings.sweep_uploads_seconds),
+        uploads_after=_hours(uploads_older_than, settings.upload_ttl_seconds),
     )
     report = asyncio.run(_sweep(settings, rules, dry_run=dry_run))
     if as_json:

@@ -111,7 +111,7 @@ async def _sweeping(
         return
     rules = SweepRules(
         grace=timedelta(seconds=settings.sweep_grace_seconds),
-        uploads_after=timedelta(seconds=settings.sweep_uploads_seconds),
+        uploads_after=timedelta(seconds=settings.upload_ttl_seconds),
     )
     sweeping = asyncio.create_task(
         keep_sweeping(buckets, queue, rules, every_seconds=settings.sweep_every_seconds, stop=stop)

@@ -123,6 +123,66 @@ class UploadTooLarge(VodbucketError):
     code = "upload_too_large"
 
 
+class UploadNotFound(VodbucketError):
+    """There is no such upload; start a new one."""
+
+    code = "upload_not_found"
+
+
+class UploadExpired(UploadNotFound):
+    """This upload was not finished in time, or what was stored of it is gone; start a new one."""
+
+    code = "upload_expired"
+
+
+class UploadLocked(VodbucketError):
+    """Another request is sending this upload; try again in a moment."""
+
+    code = "upload_locked"
+
+
+class OffsetMismatch(VodbucketError):
+    """The upload does not stand at this offset; ask where it stands and go on from there."""
+
+    code = "offset_mismatch"
+
+
+class LengthFixed(BadRequest):
+    """The length of this upload is another, and cannot be changed."""
+
+    code = "length_fixed"
+
+
+class ChecksumMismatch(VodbucketError):
+    """The bytes that arrived are not those that were sent: the checksums differ. Send them again."""
+
+    code = "checksum_mismatch"
+
+
+class FinalUpload(VodbucketError):
+    """This upload was put together from others: nothing can be added to it."""
+
+    code = "final_upload"
+
+
+class UnsupportedType(VodbucketError):
+    """This file is neither a video nor sound."""
+
+    code = "unsupported_type"
+
+
+class TooManyUploads(VodbucketError):
+    """There are as many unfinished uploads as this server allows; finish or delete some first."""
+
+    code = "too_many_uploads"
+
+
+class StorageFull(VodbucketError):
+    """The uploads would take more space than this server allows."""
+
+    code = "storage_full"
+
+
 class VideoNotFound(VodbucketError):
     """There is no such video."""
 

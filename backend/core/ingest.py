@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from mimetypes import guess_type
@@ -10,12 +11,24 @@ from pathlib import PurePosixPath
 import structlog
 
 from backend.core import keys
+from backend.core.buffers import PartBuffers
 from backend.core.cancellation import finish_even_if_cancelled
-from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
+from backend.core.errors import (
+    AlreadyQueued,
+    EmptyUpload,
+    IncompleteUpload,
+    StoreError,
+    UnsupportedType,
+    UploadTooLarge,
+    VideoNotFound,
+)
 from backend.core.ids import new_id
-from backend.core.library import add_video, delete_video
+from backend.core.library import add_video, delete_video, read_video
 from backend.core.names import clean_filename, clean_text
+from backend.core.quota import NO_QUOTA, Quota
 from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
+from backend.core.retry import next_request_number
+from backend.core.sniff import sniffed
 from backend.core.store import Buckets
 from backend.core.upload import store_source
 
@@ -33,6 +46,18 @@ class Description:
     title: str | None = None
     content_type: str | None = None
 
+    def video(self, video_id: str, size_bytes: int, created_at: datetime) -> Video:
+        """Return the record of a video of which this is said."""
+        filename = clean_filename(self.filename)
+        return Video(
+            id=video_id,
+            title=clean_text(self.title) or PurePosixPath(filename).stem,
+            filename=filename,
+            size_bytes=size_bytes,
+            content_type=_media_type(self.content_type, filename),
+            created_at=created_at,
+        )
+
 
 async def ingest(
     buckets: Buckets,
@@ -41,6 +66,8 @@ async def ingest(
     *,
     declared_bytes: int | None,
     max_bytes: int,
+    buffers: PartBuffers | None = None,
+    quota: Quota = NO_QUOTA,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Video:
@@ -51,40 +78,58 @@ async def ingest(
 
     Raises:
         EmptyUpload, IncompleteUpload, UploadTooLarge: see `store_source`.
+        TooManyUploads, StorageFull: see `Quota`.
+        UnsupportedType: it begins like no video.
     """
+    await quota.admit(buckets.raw, declared_bytes)
     created_at = now()
     video_id = new_id(int(created_at.timestamp() * 1000))
     key = keys.upload(video_id)
     try:
         size_bytes = await store_source(
-            buckets.raw, key, body, declared_bytes=declared_bytes, max_bytes=max_bytes
+            buckets.raw,
+            key,
+            sniffed(body),
+            declared_bytes=declared_bytes,
+            max_bytes=max_bytes,
+            buffers=buffers,
+            tail_key=keys.upload_tail(video_id),
         )
-        said = describe()
-        filename = clean_filename(said.filename)
-        video = Video(
-            id=video_id,
-            title=clean_text(said.title) or PurePosixPath(filename).stem,
-            filename=filename,
-            size_bytes=size_bytes,
-            content_type=_media_type(said.content_type, filename),
-            created_at=created_at,
-        )
-        job = Job(
-            id=video_id,
-            request=keys.request_name(video_id),
-            source=key,
-            source_size_bytes=size_bytes,
-            options=options,
-            created_at=created_at,
-        )
-        await add_video(buckets, video, job)
-    except (EmptyUpload, IncompleteUpload, UploadTooLarge):
+        video = describe().video(video_id, size_bytes, created_at)
+        await add_video(buckets, video, _job(video, options))
+    except (EmptyUpload, IncompleteUpload, UploadTooLarge, UnsupportedType):
         raise  # refused before anything was kept
     except BaseException:  # also a client that has gone cancels this
         await finish_even_if_cancelled(_discard(buckets, video_id))
         raise
     log.info("video_added", id=video_id, size_bytes=size_bytes)
     return video
+
+
+async def enter_video(
+    buckets: Buckets, video: Video, options: TranscodeOptions = AS_THE_WORKER_CHOOSES
+) -> None:
+    """Enter a video whose source is stored, and queue it; to be repeated until it has succeeded once."""
+    job = _job(video, options)
+    try:
+        await read_video(buckets, video.id)
+    except VideoNotFound:
+        await add_video(buckets, video, job)
+        return
+    with suppress(AlreadyQueued):
+        if await next_request_number(buckets, video.id) == 0:
+            await buckets.raw.create(keys.marker(job.request), job.to_json())
+
+
+def _job(video: Video, options: TranscodeOptions) -> Job:
+    return Job(
+        id=video.id,
+        request=keys.request_name(video.id),
+        source=keys.upload(video.id),
+        source_size_bytes=video.size_bytes,
+        options=options,
+        created_at=video.created_at,
+    )
 
 
 def _media_type(said: str | None, filename: str) -> str:

@@ -1,6 +1,7 @@
 """What the two buckets hold, sorted by video: the sweeper's view, from LISTs alone."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -59,6 +60,8 @@ class RawHoldings:
     """The youngest marker or dead letter of each video."""
     queued: set[str] = field(default_factory=set)
     """Videos with a marker."""
+    uploads: dict[str, ObjectInfo] = field(default_factory=dict)
+    """The youngest object of each resumable upload, but for the source."""
     letters: dict[str, ObjectInfo] = field(default_factory=dict)
     """Dead letters by request."""
     leases: list[SeenLease] = field(default_factory=list)
@@ -74,6 +77,11 @@ async def list_raw(raw: Store) -> RawHoldings:
     async for info in raw.list_all(""):
         if info.key.startswith(keys.LEASES):
             leases.append(info)
+            continue
+        with suppress(BadRequest):
+            upload_id = keys.upload_of(info.key)
+            youngest = holdings.uploads.get(upload_id, info)
+            holdings.uploads[upload_id] = max(youngest, info, key=lambda one: one.modified)
             continue
         try:
             video_id = keys.video_of_raw_object(info.key)

@@ -33,6 +33,49 @@ def upload(video_id: str) -> str:
     return f"{UPLOADS}{video_id}.orig"
 
 
+def upload_info(upload_id: str) -> str:
+    return f"{UPLOADS}{upload_id}.info"
+
+
+def upload_done(upload_id: str) -> str:
+    """Where the record of an upload goes when it is finished."""
+    return f"{UPLOADS}{upload_id}.done"
+
+
+def upload_state(upload_id: str) -> str:
+    """Below it is what a resumable upload needs until it is finished; ends with a slash."""
+    return f"{UPLOADS}{upload_id}/"
+
+
+def upload_progress(upload_id: str, generation: int) -> str:
+    return f"{upload_state(upload_id)}{generation}"
+
+
+def upload_tail(upload_id: str, generation: int = 0, number: int = 0) -> str:
+    """Bytes that are no whole part yet; each is written once."""
+    return f"{upload_state(upload_id)}tail.{generation}.{number}"
+
+
+def generation_of_progress(key: str) -> int | None:
+    """Return the generation, None if the key is no progress."""
+    match = _PROGRESS.fullmatch(key)
+    return int(match["generation"]) if match else None
+
+
+def generation_of_state(key: str) -> int | None:
+    """Return the generation that wrote a progress or a tail, None if the key is neither."""
+    match = _STATE.fullmatch(key)
+    return int(match["generation"]) if match else None
+
+
+def upload_of(key: str) -> str:
+    """Return the resumable upload of a record, progress or tail. Raises: BadRequest: it is of none."""
+    name, slash, _ = key.removeprefix(UPLOADS).partition("/")
+    if not key.startswith(UPLOADS) or not (slash or name.endswith((".info", ".done"))):
+        raise BadRequest(f"not an object of a resumable upload: {key}")
+    return parse_id(name.removesuffix(".info").removesuffix(".done"))
+
+
 def marker(request: str) -> str:
     return f"{QUEUE}{request}"
 
@@ -248,6 +291,8 @@ def playable_object(video_id: str, prefix: str, path: str) -> str:
 
 _REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
+_PROGRESS = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?P<generation>0|[1-9][0-9]{{0,8}})")
+_STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
 _RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")

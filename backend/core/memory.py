@@ -99,6 +99,23 @@ class MemoryStore:
         self._parts(key, upload_id)[number] = bytes(body)
         return UploadedPart(number, _etag(body), len(body))
 
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        await asyncio.sleep(0)
+        body = self._find(source).body[offset : offset + size_bytes]
+        self._parts(key, upload_id)[number] = body
+        return UploadedPart(number, _etag(body), len(body))
+
+    async def is_open(self, key: str, upload_id: str) -> bool:
+        await asyncio.sleep(0)
+        return (key, upload_id) in self._uploads
+
+    async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        await asyncio.sleep(0)
+        parts = sorted(self._parts(key, upload_id).items())
+        return [UploadedPart(number, _etag(body), len(body)) for number, body in parts]
+
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         await asyncio.sleep(0)
         size_bytes = sum(part.size_bytes for part in parts)

@@ -86,6 +86,19 @@ class PatientStore:
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
         return await self._try(key, lambda: self._store.put_part(key, upload_id, number, body))
 
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        return await self._try(
+            key, lambda: self._store.copy_part(key, upload_id, number, source, offset, size_bytes)
+        )
+
+    async def is_open(self, key: str, upload_id: str) -> bool:
+        return await self._try(key, lambda: self._store.is_open(key, upload_id))
+
+    async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        return await self._try(key, lambda: self._store.list_parts(key, upload_id))
+
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         await self._try(key, lambda: self._store.complete_upload(key, upload_id, parts))
 

@@ -20,7 +20,7 @@ MAX_LABEL_LENGTH = 100
 """Of captions, in characters."""
 
 
-def _new_nonce() -> str:
+def new_nonce() -> str:
     """Make a body unlike any other, so that a create-only write can be told from a rival's."""
     return secrets.token_hex(16)
 
@@ -83,7 +83,7 @@ class Tombstone(Record):
     """`videos/<id>/video.json` while what an upload or a deletion left half-done is being removed."""
 
     removed: Literal[True]
-    nonce: str = Field(default_factory=_new_nonce)
+    nonce: str = Field(default_factory=new_nonce)
 
 
 SMALLEST_VIDEO_BYTES = 150
@@ -110,7 +110,7 @@ class Job(Record):
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
     created_at: AwareDatetime
     trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context of the upload")
-    nonce: str = Field(default_factory=_new_nonce)
+    nonce: str = Field(default_factory=new_nonce)
 
 
 class LeaseState(StrEnum):
@@ -131,7 +131,7 @@ class Lease(Record):
     state: LeaseState = LeaseState.RUNNING
     retry_after_seconds: float = Field(default=0, ge=0)
     last_error: str | None = None
-    nonce: str = Field(default_factory=_new_nonce)
+    nonce: str = Field(default_factory=new_nonce)
 
 
 class OutputObject(Part):
@@ -224,7 +224,7 @@ class Outputs(Record):
     encoder: str
     encoder_fallback: str | None = Field(default=None, description="as in Status")
     attempt: int = 1
-    nonce: str = Field(default_factory=_new_nonce)
+    nonce: str = Field(default_factory=new_nonce)
 
 
 class Stage(StrEnum):
@@ -330,7 +330,7 @@ class DeadLetter(Record):
     error: StatusError
     attempts: int
     failed_at: AwareDatetime
-    nonce: str = Field(default_factory=_new_nonce)
+    nonce: str = Field(default_factory=new_nonce)
 
 
 class Captions(Record):

@@ -56,7 +56,15 @@ class OriginSettings(_Settings):
         return tuple(one.rstrip("/") for one in origins) if isinstance(origins, tuple) else origins
 
 
-class ApiSettings(StoreSettings, OriginSettings):
+class UploadSettings(_Settings):
+    """What the API and whoever sweeps must agree on."""
+
+    upload_ttl_seconds: float = Field(
+        604_800, ge=1, description="how long an unfinished upload can be resumed; then it is dropped"
+    )
+
+
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings):
     """What the API needs besides the store."""
 
     admin_token: SecretStr = Field(description="the secret that opens everything; at least 16 characters")
@@ -71,6 +79,12 @@ class ApiSettings(StoreSettings, OriginSettings):
     )
     max_upload_bytes: int = Field(
         200 * 1024**3, ge=1, le=5 * 1024**4, description="largest upload that is accepted"
+    )
+    max_open_uploads: int | None = Field(
+        None, ge=1, description="how many resumable uploads may be unfinished at a time"
+    )
+    max_raw_bytes: int | None = Field(
+        None, ge=1, description="how much uploads may take in the raw bucket, unfinished ones as announced"
     )
     site_dir: Path = Field(Path("frontend/dist"), description="the built site; served when it exists")
 
@@ -87,7 +101,7 @@ class ApiSettings(StoreSettings, OriginSettings):
         return token.strip() if isinstance(token, str) else token
 
 
-class WorkerSettings(StoreSettings):
+class WorkerSettings(StoreSettings, UploadSettings):
     """What the worker needs besides the store."""
 
     worker_poll_seconds: float = Field(
@@ -115,9 +129,6 @@ class WorkerSettings(StoreSettings):
         86_400, ge=0, description="how often all workers together look for leftovers of crashes; 0: never"
     )
     sweep_grace_seconds: float = Field(86_400, ge=1, description="younger leftovers are left alone")
-    sweep_uploads_seconds: float = Field(
-        604_800, ge=1, description="uploads that nobody has completed for so long are dropped"
-    )
     work_dir: Path | None = Field(
         None, description="for pictures and captions; by default the system's temporary directory"
     )

@@ -147,6 +147,25 @@ class Store(Protocol):
         """Send part `number` (1 to 10,000), replacing a part of that number. Raises: UploadVanished."""
         ...
 
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        """Make part `number` from `size_bytes` of the object `source`, within the store.
+
+        Raises:
+            UploadVanished
+            ObjectNotFound: there is no such source.
+        """
+        ...
+
+    async def is_open(self, key: str, upload_id: str) -> bool:
+        """Say whether the multipart upload is there: neither completed nor dropped."""
+        ...
+
+    async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        """Return the parts that an open upload has, ascending. Raises: UploadVanished."""
+        ...
+
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         """Turn the parts, ascending, into the object.
 

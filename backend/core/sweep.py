@@ -25,13 +25,14 @@ from backend.core.prefixes import abort_uploads_below, delete_below
 from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
 from backend.core.retry import job_of, next_request_number, stored_source
 from backend.core.store import Buckets, OpenUpload, Store
+from backend.core.upload_desk import remove_records
 
 log = structlog.get_logger(__name__)
 
 
 class Kind(StrEnum):
     UPLOAD = "upload"
-    """A multipart upload that was neither completed nor aborted: dropped."""
+    """A multipart upload that was neither completed nor aborted, or records of a resumable one: dropped."""
     VIDEO = "video"
     """What an unfinished upload or deletion has left: removed."""
     OUTPUTS = "outputs"
@@ -147,6 +148,11 @@ class _Sweeper:
                 await self._act(Kind.LETTER, info.key, why, info.modified, act, info.size_bytes)
 
     async def uploads(self, raw: RawHoldings) -> None:
+        for upload_id, info in raw.uploads.items():
+            act = partial(_forget, self._buckets.raw, upload_id)
+            why, grace = "it can no longer be resumed", self._rules.uploads_after
+            since = max(id_time(upload_id), info.modified)
+            await self._act(Kind.UPLOAD, keys.upload_info(upload_id), why, since, act, grace=grace)
         async for upload in self._buckets.raw.list_uploads(""):
             with suppress(BadRequest):
                 began = id_time(keys.video_of_raw_object(upload.key))
@@ -286,6 +292,11 @@ class _Sweeper:
                 return
             log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
         self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))
+
+
+async def _forget(raw: Store, upload_id: str) -> bool:
+    await remove_records(raw, upload_id)
+    return True
 
 
 async def _abort(store: Store, upload: OpenUpload) -> bool:

@@ -1,44 +1,23 @@
-"""Stream a body of any size into a bucket with bounded memory: a source, or a file that is being made.
+"""Store a body of any size that comes in one go: a source, or a file that is being made.
 
-Owns part sizes, parts in flight, limits and the clean-up after a broken upload. Where the bytes come from
-(a raw body, a form, an encoder) is the caller's business.
+Owns limits and the clean-up after an upload that broke off. Where the bytes come from (a raw body, a form, an
+encoder) is the caller's business; `backend.core.resumable` is for what comes in several requests.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 import structlog
 
+from backend.core.buffers import PartBuffers
 from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
-from backend.core.store import PLAIN, ObjectHeaders, Store, UploadedPart
+from backend.core.parts import BYTES_IN_FLIGHT, PartWriter, UploadPlan
+from backend.core.store import PLAIN, ObjectHeaders, Store
 
 log = structlog.get_logger(__name__)
 
-MIB = 1024 * 1024
-SMALLEST_PART_BYTES = 8 * MIB
-PLANNED_PARTS = 9000
-"""Parts that a size is planned for: below the 10,000 that S3 allows."""
-PARTS_IN_FLIGHT = 4
 ABORT_SECONDS = 10.0
-BYTES_IN_FLIGHT = 40 * MIB
-"""Very large uploads have large parts; fewer of them are sent at a time, but never fewer than one."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadPlan:
-    """How an upload is cut: every part has `part_size_bytes` but the last (R2 wants them equal)."""
-
-    part_size_bytes: int
-    parts_in_flight: int
-
-    @classmethod
-    def for_size(cls, size_bytes: int) -> "UploadPlan":
-        """Plan for up to `size_bytes`, at least 8 MiB a part, in whole MiB."""
-        needed = -(-size_bytes // PLANNED_PARTS)
-        part_size = max(SMALLEST_PART_BYTES, -(-needed // MIB) * MIB)
-        return cls(part_size, max(1, min(PARTS_IN_FLIGHT, BYTES_IN_FLIGHT // part_size)))
 
 
 async def store_source(
@@ -48,12 +27,13 @@ async def store_source(
     *,
     declared_bytes: int | None,
     max_bytes: int,
-    headers: ObjectHeaders = PLAIN,
+    buffers: PartBuffers | None = None,
+    tail_key: str | None = None,
 ) -> int:
     """Store `body` under `key` and return its size in bytes; on any error nothing is left behind.
 
-    A body below one part is one PUT. Memory is bounded by the parts in flight and the one being filled,
-    each of the plan's part size: reading waits for a free place.
+    A body below one part is one PUT. `buffers` is the memory that it shares with other uploads; when that is
+    short, what a slow client has sent is put aside under `tail_key`.
 
     Raises:
         EmptyUpload: there was no byte.
@@ -63,12 +43,18 @@ async def store_source(
     if declared_bytes is not None and declared_bytes > max_bytes:
         raise UploadTooLarge
     plan = UploadPlan.for_size(max_bytes if declared_bytes is None else declared_bytes)
-    parts = _cut(_checked(body, declared_bytes, max_bytes), plan.part_size_bytes)
-    first = await anext(parts, b"")
-    if len(first) < plan.part_size_bytes:
-        await store.put(key, first, headers)
-        return len(first)
-    return await _send_parts(store, key, _in_order(first, parts), plan, headers)
+    name_tail = None if tail_key is None else lambda: tail_key
+    writer = PartWriter(store, key, plan, buffers or _own(), tail_key=name_tail)
+    try:
+        async for chunk in checked(body, declared_bytes, max_bytes):
+            await writer.write(chunk)
+        return await writer.complete()
+    except BaseException:  # a client that has gone cancels this, too
+        await finish_even_if_cancelled(_abort(store, key, writer))
+        raise
+    finally:
+        if tail_key is not None and writer.has_put_aside:
+            await finish_even_if_cancelled(_remove(store, tail_key))
 
 
 async def store_first_part_last(
@@ -78,6 +64,7 @@ async def store_first_part_last(
     *,
     finish_first: Callable[[bytes], bytes],
     max_bytes: int,
+    buffers: PartBuffers | None = None,
     headers: ObjectHeaders = PLAIN,
 ) -> int:
     """Store a `body` whose beginning is known only at its end, and return its size in bytes.
@@ -87,18 +74,36 @@ async def store_first_part_last(
     errors.
     """
     plan = UploadPlan.for_size(max_bytes)
-    parts = _cut(_checked(body, None, max_bytes), plan.part_size_bytes)
-    first = await anext(parts)
-    if len(first) < plan.part_size_bytes:
-        whole = finish_first(first)
+    first = bytearray()
+    chunks = checked(body, None, max_bytes)
+    rest = b""
+    async for chunk in chunks:
+        missing = plan.part_size_bytes - len(first)
+        first += chunk[:missing]
+        rest = chunk[missing:]
+        if len(first) == plan.part_size_bytes:
+            break
+    else:
+        whole = finish_first(bytes(first))
         await store.put(key, whole, headers)
         return len(whole)
-    return await _send_parts(store, key, _first_one_last(first, parts, finish_first), plan, headers)
+    writer = PartWriter(store, key, plan, buffers or _own(), headers=headers)
+    try:
+        await writer.begin_behind_first()
+        await writer.write(rest)
+        async for chunk in chunks:
+            await writer.write(chunk)
+        await writer.put_first_part(finish_first(bytes(first)))
+        return await writer.complete()
+    except BaseException:  # the worker cancels it when the encoder fails
+        await finish_even_if_cancelled(_abort(store, key, writer))
+        raise
 
 
-async def _checked(
+async def checked(
     body: AsyncIterator[bytes], declared_bytes: int | None, max_bytes: int
 ) -> AsyncIterator[bytes]:
+    """Pass the body on while it is what was declared. Raises: as `store_source`."""
     received = 0
     async for chunk in body:
         received += len(chunk)
@@ -111,92 +116,25 @@ async def _checked(
         raise EmptyUpload
 
 
-async def _cut(chunks: AsyncIterator[bytes], part_size: int) -> AsyncIterator[bytes]:
-    """Gather chunks into parts of exactly `part_size`, the last one shorter; each byte is copied once."""
-    held: list[bytes | memoryview] = []
-    missing = part_size
-    async for chunk in chunks:
-        rest: bytes | memoryview = chunk
-        while len(rest) >= missing:
-            view = memoryview(rest)
-            held.append(view[:missing])
-            rest = view[missing:]
-            part = b"".join(held)
-            held, missing = [], part_size
-            yield part
-            del part
-        if rest:
-            held.append(rest)
-            missing -= len(rest)
-    if held:
-        yield b"".join(held)
+def _own() -> PartBuffers:
+    return PartBuffers(BYTES_IN_FLIGHT)
 
 
-async def _in_order(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    yield 1, first
-    del first
-    number = 2
-    async for part in rest:
-        yield number, part
-        number += 1
-
-
-async def _first_one_last(
-    first: bytes, rest: AsyncIterator[bytes], finish: Callable[[bytes], bytes]
-) -> AsyncIterator[tuple[int, bytes]]:
-    number = 2
-    async for part in rest:
-        yield number, part
-        number += 1
-    yield 1, finish(first)
-
-
-async def _send_parts(
-    store: Store,
-    key: str,
-    numbered: AsyncIterator[tuple[int, bytes]],
-    plan: UploadPlan,
-    headers: ObjectHeaders,
-) -> int:
-    upload_id = await store.open_upload(key, headers)
-    sending: list[asyncio.Task[UploadedPart]] = []
-    free = asyncio.Semaphore(plan.parts_in_flight)
-    failed = asyncio.Event()
-
-    def finished(task: asyncio.Task[UploadedPart]) -> None:
-        free.release()
-        if task.cancelled() or task.exception() is not None:
-            failed.set()
-
-    async def send(number: int, part: bytes) -> None:
-        await free.acquire()
-        if failed.is_set():
-            return
-        task = asyncio.create_task(store.put_part(key, upload_id, number, part))
-        task.add_done_callback(finished)
-        sending.append(task)
-
-    try:
-        async for number, part in numbered:
-            await send(number, part)
-            del part
-            if failed.is_set():
-                break
-        parts = sorted(await asyncio.gather(*sending), key=lambda part: part.number)
-        await store.complete_upload(key, upload_id, parts)
-    except BaseException:  # a client that has gone cancels this: it leaves no open upload either
-        await finish_even_if_cancelled(_abort(store, key, upload_id, sending))
-        raise
-    return sum(part.size_bytes for part in parts)
-
-
-async def _abort(store: Store, key: str, upload_id: str, sending: list[asyncio.Task[UploadedPart]]) -> None:
+async def _abort(store: Store, key: str, writer: PartWriter) -> None:
     """Stop what is being sent, then drop the upload; a part that lands later would keep it alive."""
-    for task in sending:
-        task.cancel()
-    await asyncio.gather(*sending, return_exceptions=True)
+    await writer.stop()
+    if writer.upload_id is None:
+        return
     try:
         async with asyncio.timeout(ABORT_SECONDS):
-            await store.abort_upload(key, upload_id)
+            await store.abort_upload(key, writer.upload_id)
     except (StoreError, TimeoutError) as error:
-        log.warning("upload_abort_failed", key=key, upload_id=upload_id, error=str(error))
+        log.warning("upload_abort_failed", key=key, upload_id=writer.upload_id, error=str(error))
+
+
+async def _remove(store: Store, key: str) -> None:
+    try:
+        async with asyncio.timeout(ABORT_SECONDS):
+            await store.delete(key)
+    except (StoreError, TimeoutError) as error:
+        log.warning("tail_not_removed", key=key, error=str(error))

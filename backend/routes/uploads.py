@@ -22,6 +22,7 @@ _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 CrfQuery = Annotated[int | None, QueryParameter(ge=0, le=63, description="AV1 quality; lower is better")]
@@ -97,6 +98,8 @@ async def upload_raw(
         lambda: said,
         declared_bytes=declared_bytes(request),
         max_bytes=services.settings.max_upload_bytes,
+        buffers=services.buffers,
+        quota=services.quota,
         options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
     )
     return _created(video)
@@ -128,6 +131,8 @@ async def upload_form(
         declared_bytes=None,
         # The file is smaller than its form: a known length makes for smaller parts.
         max_bytes=limit if body_bytes is None else min(limit, body_bytes),
+        buffers=services.buffers,
+        quota=services.quota,
         options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
     )
     return _created(video)

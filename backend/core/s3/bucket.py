@@ -191,6 +191,45 @@ class S3Store:
             )
         return UploadedPart(number, _etag(answer["ETag"]), len(body))
 
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        with translated("copying a part of", source):
+            answer = await self._s3.upload_part_copy(
+                Bucket=self.name,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                CopySource={"Bucket": self.name, "Key": source},
+                CopySourceRange=f"bytes={offset}-{offset + size_bytes - 1}",
+            )
+        return UploadedPart(number, _etag(answer["CopyPartResult"].get("ETag")), size_bytes)
+
+    async def is_open(self, key: str, upload_id: str) -> bool:
+        try:
+            with translated("looking for the upload", key):
+                await self._s3.list_parts(Bucket=self.name, Key=key, UploadId=upload_id, MaxParts=1)
+        except (ObjectNotFound, UploadVanished):
+            return False
+        return True
+
+    async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        parts: list[UploadedPart] = []
+        after, truncated = 0, True
+        while truncated:
+            try:
+                with translated("listing the parts of", key):
+                    page = await self._s3.list_parts(
+                        Bucket=self.name, Key=key, UploadId=upload_id, PartNumberMarker=after
+                    )
+            except ObjectNotFound as error:
+                raise UploadVanished from error
+            found = page.get("Parts", ())
+            parts += [UploadedPart(one["PartNumber"], _etag(one["ETag"]), one["Size"]) for one in found]
+            truncated = page.get("IsTruncated", False) and bool(found)
+            after = parts[-1].number if parts else 0
+        return parts
+
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         listed: list[CompletedPartTypeDef] = [
             {"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts
@@ -214,7 +253,8 @@ class S3Store:
                 if await self._has_size(key, parts):
                     return
                 # Ceph RGW 16 answers 500 here when the upload is gone.
-                await self._check_open(key, upload_id)
+                if not await self.is_open(key, upload_id):
+                    raise UploadVanished from doubt
         raise StoreUnavailable(f"completing the upload {key}: it stayed doubtful") from doubt
 
     async def _has_size(self, key: str, parts: Sequence[UploadedPart]) -> bool:
@@ -222,13 +262,6 @@ class S3Store:
             return (await self.head(key)).size_bytes == sum(part.size_bytes for part in parts)
         except ObjectNotFound:
             return False
-
-    async def _check_open(self, key: str, upload_id: str) -> None:
-        try:
-            with translated("looking for the upload", key):
-                await self._s3.list_parts(Bucket=self.name, Key=key, UploadId=upload_id, MaxParts=1)
-        except ObjectNotFound as error:
-            raise UploadVanished from error
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         with suppress(UploadVanished), translated("dropping the upload", key):

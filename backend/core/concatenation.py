@@ -1,0 +1,225 @@
+"""Putting an upload together from partial ones, within the store: only what lies across a seam comes here.
+
+The final upload's id follows from its pieces, so that whoever repeats the request gets the same upload.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from backend.core import keys
+from backend.core.buffers import MIB, PartBuffers
+from backend.core.cancellation import finish_even_if_cancelled
+from backend.core.errors import (
+    BadRequest,
+    EmptyUpload,
+    ObjectNotFound,
+    StoreError,
+    StoreUnavailable,
+    UploadNotFound,
+    UploadTooLarge,
+)
+from backend.core.ids import new_id, unix_ms_of
+from backend.core.ingest import Description
+from backend.core.parts import UploadPlan
+from backend.core.prefixes import abort_uploads_below
+from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
+from backend.core.sniff import SNIFF_BYTES, MediaCheck
+from backend.core.store import Store, UploadedPart, exists
+from backend.core.together import all_of
+from backend.core.upload_desk import Standing, UploadDesk
+from backend.core.upload_records import Role, UploadInfo, UploadProgress
+
+log = structlog.get_logger(__name__)
+
+COPY_PART_BYTES = 32 * MIB
+"""Copies within the store cost a request each, whatever their size."""
+COPIES_IN_FLIGHT = 8
+
+
+class PartialUnfinished(BadRequest):
+    """An upload can only be put together from partial uploads that are complete."""
+
+    code = "partial_unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes of a stored object."""
+
+    key: str
+    offset: int
+    size_bytes: int
+
+
+async def concatenate(
+    desk: UploadDesk,
+    partial_ids: Sequence[str],
+    said: Description,
+    *,
+    header: str,
+    metadata: str | None = None,
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+) -> Standing:
+    """Make one upload, and a video, of complete partial uploads, in their order.
+
+    Raises:
+        PartialUnfinished, EmptyUpload, UploadTooLarge, UnsupportedType
+        UploadNotFound: a partial upload is not there.
+        UploadLocked: another request is about to do the same.
+    """
+    final_id = _id_of(partial_ids)
+    if (done := await _finished(desk, final_id)) is not None:
+        return done
+    lease = await desk.leases.take(final_id)
+    try:
+        if (done := await _finished(desk, final_id)) is not None:
+            return await desk.conclude(done.info, done.offset)
+        pieces = [await _piece(desk, partial_id) for partial_id in partial_ids]
+        length = sum(piece.length or 0 for piece in pieces)
+        if length == 0:
+            raise EmptyUpload
+        if length > desk.rules.max_bytes:
+            raise UploadTooLarge
+        created_at = desk.now()
+        info = UploadInfo(
+            id=final_id,
+            role=Role.FINAL,
+            concat=header,
+            length=length,
+            part_size_bytes=UploadPlan.for_size(length).part_size_bytes,
+            metadata=metadata,
+            filename=said.filename,
+            title=said.title,
+            content_type=said.content_type,
+            options=options,
+            created_at=created_at,
+            expires_at=created_at + desk.rules.lifetime,
+        )
+        spans = [Span(keys.upload(piece.id), 0, piece.length) for piece in pieces if piece.length]
+        await _sniff(desk.patient.raw, spans[0])
+        await desk.patient.raw.put(keys.upload_info(final_id), info.to_json())
+
+        async def still_at_it() -> UploadProgress:
+            return lease.progress
+
+        async with lease.beating(still_at_it):
+            if not await exists(desk.patient.video, keys.video_record(final_id)):
+                await compose(desk.patient.raw, keys.upload(final_id), spans, desk.buffers)
+            await desk.finish(info, lease.progress, length)
+        standing = await desk.conclude(info, length)
+    except BaseException:  # the next request may begin at once
+        await finish_even_if_cancelled(lease.rest(lease.progress))
+        raise
+    finally:
+        lease.leave()
+    # Their records stay: whoever asks about a piece again, as an answer was lost, finds it complete.
+    try:
+        await desk.buckets.raw.delete_many([span.key for span in spans])
+    except StoreError as error:
+        log.warning("partial_uploads_left", upload=final_id, error=error.message)
+    return standing
+
+
+def _id_of(partial_ids: Sequence[str]) -> str:
+    digest = hashlib.sha256(" ".join(partial_ids).encode()).digest()
+    return new_id(unix_ms_of(partial_ids[0]), int.from_bytes(digest, "big") >> (len(digest) * 8 - 74))
+
+
+async def _finished(desk: UploadDesk, final_id: str) -> Standing | None:
+    try:
+        info = await desk.info(final_id)
+    except UploadNotFound:
+        return None
+    return Standing(info, info.length or 0, info.length) if info.finished else None
+
+
+async def _piece(desk: UploadDesk, partial_id: str) -> UploadInfo:
+    info = await desk.info(partial_id)
+    if info.role is not Role.PARTIAL:
+        raise PartialUnfinished(f"{partial_id} is no partial upload.")
+    if not info.finished:
+        raise PartialUnfinished
+    return info
+
+
+async def _sniff(store: Store, first: Span) -> None:
+    check = MediaCheck()
+    left = SNIFF_BYTES
+    try:
+        async for chunk in store.read(first.key):
+            check.look(chunk)
+            left -= len(chunk)
+            if left <= 0:
+                return
+    except ObjectNotFound:
+        raise UploadNotFound from None
+    check.end()
+
+
+async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBuffers) -> None:
+    """Make an object of the spans, one behind the other.
+
+    All parts but the last are of one size, as R2 wants it; those that lie across a seam are read and sent.
+    """
+    length = sum(span.size_bytes for span in spans)
+    part_size = max(COPY_PART_BYTES, UploadPlan.for_size(length).part_size_bytes)
+    await abort_uploads_below(store, key)
+    upload_id = await store.open_upload(key)
+    places = asyncio.Semaphore(COPIES_IN_FLIGHT)
+
+    async def make(number: int, sources: list[Span]) -> UploadedPart:
+        async with places:
+            if len(sources) == 1:
+                one = sources[0]
+                return await store.copy_part(key, upload_id, number, one.key, one.offset, one.size_bytes)
+            buffer = await buffers.lend(part_size)
+            try:
+                for source in sources:
+                    async for chunk in read_span(store, source):
+                        buffer.fill(chunk)
+                return await store.put_part(key, upload_id, number, buffer.content)
+            finally:
+                buffer.release()
+
+    try:
+        parts = await all_of(make(n, sources) for n, sources in enumerate(cut(spans, part_size), start=1))
+        await store.complete_upload(key, upload_id, parts)
+    except BaseException:  # a server that stops cancels this, too
+        await finish_even_if_cancelled(store.abort_upload(key, upload_id))
+        raise
+
+
+def cut(spans: Sequence[Span], part_size: int) -> list[list[Span]]:
+    """Return what each part of `part_size` bytes consists of; the last one may be shorter."""
+    parts: list[list[Span]] = []
+    missing = 0
+    for span in spans:
+        offset = span.offset
+        end = span.offset + span.size_bytes
+        while offset < end:
+            if missing == 0:
+                parts.append([])
+                missing = part_size
+            taken = min(missing, end - offset)
+            parts[-1].append(Span(span.key, offset, taken))
+            offset += taken
+            missing -= taken
+    return parts
+
+
+async def read_span(store: Store, span: Span) -> AsyncIterator[memoryview]:
+    """Read the span's bytes. Raises: UploadNotFound, StoreUnavailable."""
+    left = span.size_bytes
+    try:
+        async for chunk in store.read(span.key, span.offset):
+            yield memoryview(chunk)[:left]
+            left -= min(left, len(chunk))
+            if left == 0:
+                return
+    except ObjectNotFound:
+        raise UploadNotFound from None
+    raise StoreUnavailable(f"reading {span.key}: it ended too early")

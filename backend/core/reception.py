@@ -1,0 +1,202 @@
+"""One request that brings bytes of a resumable upload."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from backend.core import keys
+from backend.core.cancellation import finish_even_if_cancelled
+from backend.core.errors import (
+    ChecksumMismatch,
+    EmptyUpload,
+    LengthFixed,
+    OffsetMismatch,
+    UnsupportedType,
+    UploadLocked,
+    UploadTooLarge,
+    VodbucketError,
+)
+from backend.core.parts import PartWriter, Tail, UploadPlan
+from backend.core.sniff import MediaCheck
+from backend.core.upload_desk import Standing, UploadDesk, length_of
+from backend.core.upload_leases import UploadLease
+from backend.core.upload_records import Role, StoredTail, UploadInfo, UploadProgress
+
+SLOW_SAVE_SECONDS = 30.0
+"""So much time passes at most until a slow client's bytes are stored, whole part or not."""
+
+
+class Checksum(Protocol):
+    """A checksum that a client has sent along with bytes."""
+
+    def update(self, data: bytes) -> None: ...
+
+    def matches(self) -> bool: ...
+
+
+class Reception:
+    """One request that adds bytes to an upload which it holds."""
+
+    def __init__(
+        self,
+        desk: UploadDesk,
+        info: UploadInfo,
+        lease: UploadLease,
+        length: int | None,
+        checksum: Checksum | None,
+    ) -> None:
+        self._desk = desk
+        self._info = info
+        self._lease = lease
+        self._begin = lease.progress
+        self._new_length = length
+        self._checksum = checksum
+        self._tails = 0
+        tail = self._begin.tail
+        tail_bytes = tail.size_bytes if tail else 0
+        self._writer = PartWriter(
+            desk.patient.raw,
+            keys.upload(info.id),
+            UploadPlan.of_parts(info.part_size_bytes),
+            desk.buffers,
+            upload_id=self._begin.upload_id,
+            stored_parts=(self._begin.offset - tail_bytes) // info.part_size_bytes,
+            tail=Tail(tail.key, tail.size_bytes) if tail else None,
+            tail_key=self._name_tail,
+        )
+        self._clock = asyncio.get_running_loop().time
+        self._stored_at, self._stored_bytes = self._clock(), self._writer.stored_bytes
+        self._check = MediaCheck() if info.role is Role.WHOLE and self._begin.offset == 0 else None
+
+    async def run(self, offset: int, body: AsyncIterator[bytes], body_bytes: int | None) -> Standing:
+        try:
+            length = self._admit(offset, body_bytes)
+        except VodbucketError:
+            await self._lease.rest(self._begin)
+            raise
+        arrived: int | None = None
+        try:
+            async with self._lease.beating(self._beat, self._stop_reading):
+                await self._read(body, length)
+                if length is not None and self._writer.received_bytes == length:
+                    await self._finish(length)
+                    arrived = length
+        except (ChecksumMismatch, UnsupportedType):
+            await finish_even_if_cancelled(self._give_up())
+            raise
+        except BaseException:  # a client that has gone, a server that stops: what has arrived is kept
+            await finish_even_if_cancelled(self._keep())
+            raise
+        if arrived is not None:
+            return await self._desk.conclude(self._info, arrived)
+        await self._keep()
+        return Standing(self._info, self._lease.progress.offset, length)
+
+    def _admit(self, offset: int, body_bytes: int | None) -> int | None:
+        """Refuse early what cannot be added; return the upload's length."""
+        known = length_of(self._info, self._begin)
+        if self._new_length is not None and known not in (None, self._new_length):
+            raise LengthFixed
+        length = known if known is not None else self._new_length
+        if offset != self._begin.offset:
+            raise OffsetMismatch
+        if length is not None and length > self._desk.rules.max_bytes:
+            raise UploadTooLarge
+        if length is not None and length < offset:
+            raise LengthFixed("The upload is longer than this length already.")
+        if length == 0 and self._info.role is Role.WHOLE:
+            raise EmptyUpload
+        limit = self._desk.rules.max_bytes if length is None else length
+        if body_bytes is not None and offset + body_bytes > limit:
+            raise UploadTooLarge("The request is longer than what is left of the upload.")
+        return length
+
+    async def _read(self, body: AsyncIterator[bytes], length: int | None) -> None:
+        limit = self._desk.rules.max_bytes if length is None else length
+        holder = self._lease.holder
+        try:
+            async with asyncio.timeout(None) as reading:
+                holder.heard_at = self._clock()
+                holder.leave = lambda: reading.reschedule(self._clock())
+                async for chunk in body:
+                    holder.heard_at = self._clock()
+                    if self._writer.received_bytes + len(chunk) > limit:
+                        raise UploadTooLarge("The request is longer than what is left of the upload.")
+                    if self._check is not None:
+                        self._check.look(chunk)
+                    if self._checksum is not None:
+                        self._checksum.update(chunk)
+                    await self._writer.write(chunk)
+        except TimeoutError:
+            if not reading.expired():
+                raise
+            raise UploadLocked("Another request has gone on with this upload.") from None
+        finally:
+            holder.leave = None
+        if self._checksum is not None:
+            if not self._checksum.matches():
+                raise ChecksumMismatch
+            self._checksum = None
+        if self._check is not None:
+            self._check.end()
+
+    async def _beat(self) -> UploadProgress:
+        """Store what a slow client has sent for a while; return what to write down."""
+        now = self._clock()
+        if self._writer.stored_bytes > self._stored_bytes:
+            self._stored_at, self._stored_bytes = now, self._writer.stored_bytes
+        elif now - self._stored_at >= SLOW_SAVE_SECONDS:
+            self._stored_at = now
+            await self._writer.set_aside()
+        return self._progress()
+
+    def _stop_reading(self) -> None:
+        if self._lease.holder.leave is not None:
+            self._lease.holder.leave()
+
+    def _progress(self) -> UploadProgress:
+        """What is safe to go on from, should this process die now."""
+        latest, writer = self._lease.progress, self._writer
+        if self._checksum is not None or writer.stored_bytes <= latest.offset:
+            return latest
+        tail = writer.tail
+        return latest.but(
+            offset=writer.stored_bytes,
+            length=self._new_length or latest.length,
+            upload_id=writer.upload_id,
+            tail=StoredTail(key=tail.key, size_bytes=tail.size_bytes) if tail else None,
+        )
+
+    async def _keep(self) -> None:
+        """Store all that has arrived, and let go of the upload."""
+        try:
+            if self._checksum is None:
+                await self._writer.set_aside()
+                await self._writer.settle()
+        finally:
+            await self._writer.stop()
+            progress = self._progress()
+            await self._lease.rest(progress.but(length=self._new_length or progress.length))
+
+    async def _give_up(self) -> None:
+        """Let go of the upload as it was before this request."""
+        await self._writer.stop()
+        await self._lease.rest(self._begin)
+
+    async def _finish(self, length: int) -> None:
+        writer = self._writer
+        if writer.upload_id is None:
+            await writer.complete()
+            progress = self._lease.progress
+        else:
+            await writer.flush()
+            # From here on the upload is finished by whoever comes across it.
+            progress = self._lease.progress.but(
+                offset=length, length=length, upload_id=writer.upload_id, tail=None
+            )
+            await self._lease.save(progress)
+        await self._desk.finish(self._info, progress, length)
+
+    def _name_tail(self) -> str:
+        self._tails += 1
+        return keys.upload_tail(self._info.id, self._lease.generation, self._tails)

@@ -1,0 +1,175 @@
+"""Resumable uploads: files that arrive in any number of requests, at any server, over days.
+
+All that is known of an upload lies in the raw bucket (docs/objects.md), so that any server goes on where
+another was killed. Bytes go straight into the parts of a multipart upload; those that are no whole part yet
+are kept as an object of their own until the next request. No offset is told to a client before the store
+holds its bytes. Putting parts together, entering the video and removing what was needed meanwhile may each be
+repeated.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from backend.core import keys
+from backend.core.concatenation import concatenate
+from backend.core.errors import (
+    EmptyUpload,
+    FinalUpload,
+    OffsetMismatch,
+    UploadExpired,
+    UploadTooLarge,
+)
+from backend.core.ids import new_id
+from backend.core.ingest import Description
+from backend.core.parts import UploadPlan
+from backend.core.reception import Checksum, Reception
+from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
+from backend.core.upload_desk import Standing, UploadDesk, length_of
+from backend.core.upload_records import Role, UploadInfo
+
+log = structlog.get_logger(__name__)
+
+
+class ResumableUploads:
+    """The verbs behind a resumable upload's requests."""
+
+    def __init__(self, desk: UploadDesk) -> None:
+        self._desk = desk
+
+    async def create(
+        self,
+        length: int | None,
+        said: Description,
+        *,
+        metadata: str | None = None,
+        partial: bool = False,
+        options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+    ) -> UploadInfo:
+        """Announce an upload. `length` is in bytes, None while the client does not know.
+
+        Raises:
+            UploadTooLarge, EmptyUpload, TooManyUploads, StorageFull
+        """
+        if length is not None and length > self._desk.rules.max_bytes:
+            raise UploadTooLarge
+        if length == 0 and not partial:
+            raise EmptyUpload
+        await self._desk.rules.quota.admit(self._desk.buckets.raw, length)
+        created_at = self._desk.now()
+        planned = self._desk.rules.max_bytes if length is None else length
+        info = UploadInfo(
+            id=new_id(int(created_at.timestamp() * 1000)),
+            role=Role.PARTIAL if partial else Role.WHOLE,
+            concat="partial" if partial else None,
+            length=length,
+            part_size_bytes=UploadPlan.for_size(planned).part_size_bytes,
+            metadata=metadata,
+            filename=said.filename,
+            title=said.title,
+            content_type=said.content_type,
+            options=options,
+            created_at=created_at,
+            expires_at=created_at + self._desk.rules.lifetime,
+        )
+        await self._desk.buckets.raw.put(keys.upload_info(info.id), info.to_json())
+        log.info("upload_created", upload=info.id, length=length, role=info.role)
+        return info
+
+    async def look(self, upload_id: str) -> Standing:
+        """Return where the upload stands; one whose last steps were cut off is finished first.
+
+        Raises:
+            UploadNotFound, UploadExpired, UploadLocked
+        """
+        info = await self._desk.info(upload_id)
+        if info.finished:
+            return Standing(info, info.length or 0, info.length)
+        progress = await self._desk.leases.look(upload_id)
+        length = length_of(info, progress)
+        if info.role is Role.FINAL:
+            return Standing(info, 0, length)
+        if progress.offset == length:
+            return await self._finish_again(info)
+        raw, key = self._desk.buckets.raw, keys.upload(upload_id)
+        if progress.upload_id and not await raw.is_open(key, progress.upload_id):
+            if await self._desk.has_arrived(info, length):
+                return await self._finish_again(info)
+            raise UploadExpired
+        return Standing(info, progress.offset, length)
+
+    async def receive(
+        self,
+        upload_id: str,
+        offset: int,
+        body: AsyncIterator[bytes],
+        *,
+        body_bytes: int | None = None,
+        length: int | None = None,
+        checksum: Checksum | None = None,
+    ) -> Standing:
+        """Add `body` at `offset`, and finish the upload when all of it is there.
+
+        However the body ends, as much of it as has arrived is stored; with a checksum, all of it or nothing.
+
+        Raises:
+            UploadNotFound, UploadExpired, UploadLocked, FinalUpload, UnsupportedType
+            OffsetMismatch: the upload stands elsewhere.
+            LengthFixed: the length was announced before, and was another.
+            UploadTooLarge: more than was announced, or is allowed.
+            IncompleteUpload: the body broke off.
+            ChecksumMismatch: nothing of the body was kept.
+        """
+        info = await self._desk.info(upload_id)
+        if info.role is Role.FINAL:
+            raise FinalUpload
+        if info.finished:
+            if offset == info.length and not body_bytes:
+                return Standing(info, offset, info.length)
+            raise OffsetMismatch
+        lease = await self._desk.leases.take(upload_id)
+        try:
+            reception = Reception(self._desk, info, lease, length, checksum)
+            return await reception.run(offset, body, body_bytes)
+        finally:
+            lease.leave()
+
+    async def concatenate(
+        self,
+        partial_ids: Sequence[str],
+        said: Description,
+        *,
+        header: str,
+        metadata: str | None = None,
+        options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+    ) -> Standing:
+        """Make one upload, and a video, of complete partial uploads (`backend.core.concatenation`)."""
+        return await concatenate(
+            self._desk, partial_ids, said, header=header, metadata=metadata, options=options
+        )
+
+    async def terminate(self, upload_id: str) -> None:
+        """Drop an upload and what was stored of it. A video that came of it stays.
+
+        Raises:
+            UploadNotFound, UploadLocked
+        """
+        info = await self._desk.info(upload_id, even_expired=True)
+        if not info.finished:
+            lease = await self._desk.leases.take(upload_id)
+            try:
+                await self._desk.remove(info)
+            finally:
+                lease.leave()
+        else:
+            await self._desk.remove(info)
+        log.info("upload_terminated", upload=upload_id)
+
+    async def _finish_again(self, info: UploadInfo) -> Standing:
+        lease = await self._desk.leases.take(info.id)
+        try:
+            length = length_of(info, lease.progress) or 0
+            await self._desk.finish(info, lease.progress, length)
+            return await self._desk.conclude(info, length)
+        finally:
+            lease.leave()

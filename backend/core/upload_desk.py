@@ -1,0 +1,138 @@
+"""The records and the last steps of resumable uploads, for whichever request comes across them."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from backend.core import keys
+from backend.core.buffers import PartBuffers
+from backend.core.errors import ObjectNotFound, UploadExpired, UploadNotFound, UploadVanished
+from backend.core.ingest import Description, enter_video
+from backend.core.parts import check_parts
+from backend.core.prefixes import abort_uploads_below, delete_below
+from backend.core.quota import NO_QUOTA, Quota
+from backend.core.records import Video
+from backend.core.store import Buckets, Store, exists
+from backend.core.upload_leases import UploadLeases
+from backend.core.upload_records import Role, UploadInfo, UploadProgress
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRules:
+    max_bytes: int
+    lifetime: timedelta
+    """Unfinished uploads can be resumed for so long."""
+    quota: Quota = NO_QUOTA
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an upload stands."""
+
+    info: UploadInfo
+    offset: int
+    length: int | None
+
+    @property
+    def video_id(self) -> str | None:
+        """The video that came of it, once there is one."""
+        return self.info.id if self.info.finished and self.info.role is not Role.PARTIAL else None
+
+
+class UploadDesk:
+    """The buckets, the rules, and the steps that may each be repeated after a crash."""
+
+    def __init__(
+        self,
+        buckets: Buckets,
+        patient: Buckets,
+        buffers: PartBuffers,
+        rules: UploadRules,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`patient` are the same buckets, for what a client has begun to send."""
+        self.buckets = buckets
+        self.patient = patient
+        self.buffers = buffers
+        self.rules = rules
+        self.now = now
+        self.leases = UploadLeases(buckets.raw)
+
+    async def info(self, upload_id: str, *, even_expired: bool = False) -> UploadInfo:
+        """Raises: UploadNotFound, UploadExpired."""
+        try:
+            stored = await self.buckets.raw.get(keys.upload_info(upload_id))
+        except ObjectNotFound:
+            try:
+                stored = await self.buckets.raw.get(keys.upload_done(upload_id))
+            except ObjectNotFound:
+                raise UploadNotFound from None
+        info = UploadInfo.from_json(stored.body)
+        if info.has_expired(self.now()) and not even_expired:
+            raise UploadExpired
+        return info
+
+    async def finish(self, info: UploadInfo, progress: UploadProgress, length: int) -> None:
+        """Make a video of what is stored. May be repeated. Raises: UploadVanished."""
+        await self._assemble(info, progress, length)
+        if info.role is not Role.PARTIAL:
+            await enter_video(self.patient, self._video(info, length), info.options)
+
+    async def conclude(self, info: UploadInfo, length: int) -> Standing:
+        """Note that the upload is finished, and remove what it needed until then. May be repeated."""
+        finished = info.but(finished=True, length=length)
+        await self.patient.raw.put(keys.upload_done(info.id), finished.to_json())
+        await self.patient.raw.delete(keys.upload_info(info.id))
+        await delete_below(self.patient.raw, keys.upload_state(info.id))
+        log.info("upload_finished", upload=info.id, size_bytes=length, role=info.role)
+        return Standing(finished, length, length)
+
+    async def remove(self, info: UploadInfo) -> None:
+        """Remove what there is of an upload but the video that came of it."""
+        if not info.finished or info.role is Role.PARTIAL:
+            await abort_uploads_below(self.buckets.raw, keys.upload(info.id))
+            await self.buckets.raw.delete(keys.upload(info.id))
+        await remove_records(self.buckets.raw, info.id)
+
+    async def has_arrived(self, info: UploadInfo, length: int | None) -> bool:
+        """Say whether the parts are one object already, or have even been encoded since."""
+        with suppress(ObjectNotFound):
+            return (await self.patient.raw.head(keys.upload(info.id))).size_bytes == length
+        return await exists(self.patient.video, keys.video_record(info.id))
+
+    async def _assemble(self, info: UploadInfo, progress: UploadProgress, length: int) -> None:
+        """Make sure that there is an object of all parts. Raises: UploadVanished."""
+        if await self.has_arrived(info, length):
+            return
+        raw, key = self.patient.raw, keys.upload(info.id)
+        if progress.upload_id is None:
+            if progress.tail is None:
+                raise UploadVanished
+            await raw.put(key, (await raw.get(progress.tail.key)).body)
+            return
+        parts = await raw.list_parts(key, progress.upload_id)
+        needed = [part for part in parts if (part.number - 1) * info.part_size_bytes < length]
+        check_parts(needed, info.part_size_bytes)
+        if sum(part.size_bytes for part in needed) != length:
+            raise UploadVanished
+        await raw.complete_upload(key, progress.upload_id, needed)
+
+    def _video(self, info: UploadInfo, length: int) -> Video:
+        said = Description(info.filename, info.title, info.content_type)
+        return said.video(info.id, length, info.created_at)
+
+
+def length_of(info: UploadInfo, progress: UploadProgress) -> int | None:
+    """Return the upload's length in bytes, None while nobody knows it."""
+    return info.length if info.length is not None else progress.length
+
+
+async def remove_records(raw: Store, upload_id: str) -> None:
+    """Remove what is known of an upload; its record goes last, so that it can be repeated after a crash."""
+    await delete_below(raw, keys.upload_state(upload_id))
+    await raw.delete_many([keys.upload_info(upload_id), keys.upload_done(upload_id)])

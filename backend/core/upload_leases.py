@@ -1,0 +1,263 @@
+"""Who may add to an upload: one request at a time, whichever server it has reached.
+
+An upload is taken by a create-only write of the next generation of its progress, which its holder rewrites as
+a heartbeat. The highest generation counts. Whoever stops holding it says so in its last write; a holder that
+is silent for `LEASE_SECONDS`, by the store's clock, is dead. What a dead one wrote last is adopted: its
+progress is read once more after the new generation exists, because only until then may it have told its
+client of it.
+
+A holder within this process gives way as soon as somebody else wants the upload, if its client is silent:
+after a change of networks the old connection looks alive for a long time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from backend.core import keys
+from backend.core.errors import ObjectNotFound, StoreError, UploadLocked
+from backend.core.records import new_nonce
+from backend.core.store import Listing, ObjectInfo, Store
+from backend.core.upload_records import NOTHING_YET, UploadProgress
+
+BEAT_SECONDS = 2.0
+LEASE_SECONDS = 8.0
+LOOK_SECONDS = 1.0
+"""How often a holder elsewhere is looked at, to tell a living one from a dead one."""
+SILENT_SECONDS = 2.0
+"""A client that sends nothing for so long while another request wants the upload has lost its connection."""
+GIVE_WAY_SECONDS = 20.0
+"""How long a holder in this process may take to store what it has."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The highest generation of an upload's progress, as a LIST showed it."""
+
+    generation: int
+    info: ObjectInfo
+    age_seconds: float
+
+
+@dataclass(slots=True)
+class Holder:
+    """A request of this process that holds an upload."""
+
+    heard_at: float
+    """When its client was heard last, by the event loop's clock."""
+    leave: Callable[[], None] | None = None
+    """Ends the reading of its client; None while there is nothing to be read."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class UploadLeases:
+    """The uploads of the raw bucket, as one process sees them."""
+
+    def __init__(self, raw: Store) -> None:
+        self._raw = raw
+        self._here: dict[str, Holder] = {}
+
+    async def look(self, upload_id: str) -> UploadProgress:
+        """Return how far the upload is; a silent holder in this process has to store what it has first."""
+        await self._settle_here(upload_id)
+        seen = await self._highest(upload_id)
+        return NOTHING_YET if seen is None else await self._read(upload_id, seen.generation)
+
+    async def take(self, upload_id: str) -> "UploadLease":
+        """Become the upload's holder. Raises: UploadLocked: somebody else is."""
+        holder = self._here.get(upload_id)
+        if holder is not None and not await self._settle_here(upload_id):
+            raise UploadLocked
+        if upload_id in self._here:
+            raise UploadLocked
+        own = self._here[upload_id] = Holder(asyncio.get_running_loop().time())
+        try:
+            return await self._take(upload_id, own)
+        except BaseException:  # whoever is cancelled here holds nothing
+            self.left(upload_id, own)
+            raise
+
+    async def _take(self, upload_id: str, own: Holder) -> "UploadLease":
+        seen = await self._highest(upload_id)
+        progress, adopted = NOTHING_YET, None
+        if seen is not None:
+            progress = await self._read(upload_id, seen.generation)
+            if progress.held:
+                seen = await self._wait_until_dead(upload_id, seen)
+                progress = await self._read(upload_id, seen.generation)
+                adopted = seen.generation if progress.held else None
+        generation = 0 if seen is None else seen.generation + 1
+        mine = progress.but(held=True, adopts=adopted, nonce=new_nonce())
+        key = keys.upload_progress(upload_id, generation)
+        if not await self._raw.create(key, mine.to_json()):
+            raise UploadLocked
+        if adopted is not None:
+            log.info("upload_adopted", upload=upload_id, generation=generation)
+            latest = await self._read(upload_id, adopted)
+            mine = latest.but(held=True, adopts=None, nonce=new_nonce())
+            await self._raw.put(key, mine.to_json())
+        return UploadLease(self, self._raw, upload_id, generation, mine, own)
+
+    async def _wait_until_dead(self, upload_id: str, seen: Seen) -> Seen:
+        """Return what there is once the holder elsewhere is gone or dead. Raises: UploadLocked: it lives."""
+        while seen.age_seconds <= LEASE_SECONDS:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = await self._highest(upload_id)
+            if now is None:
+                raise UploadLocked
+            if now.generation != seen.generation:
+                raise UploadLocked
+            if now.info != seen.info:
+                if (await self._read(upload_id, now.generation)).held:
+                    raise UploadLocked
+                return now
+            seen = now
+        return seen
+
+    async def _settle_here(self, upload_id: str) -> bool:
+        """Wait for a holder in this process to let go; say whether it did: not while its client sends."""
+        holder = self._here.get(upload_id)
+        if holder is None:
+            return True
+        loop = asyncio.get_running_loop()
+        arrived = loop.time()
+        while holder.leave is not None and not holder.gone.is_set():
+            if holder.heard_at > arrived:
+                return False
+            if loop.time() - holder.heard_at >= SILENT_SECONDS:
+                holder.leave()
+                break
+            await asyncio.sleep(SILENT_SECONDS / 8)
+        try:
+            async with asyncio.timeout(GIVE_WAY_SECONDS):
+                await holder.gone.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def listed(self, upload_id: str) -> Listing:
+        """List what an unfinished upload needs: a handful of objects."""
+        return await self._raw.list_page(keys.upload_state(upload_id))
+
+    async def _highest(self, upload_id: str) -> Seen | None:
+        return highest(await self.listed(upload_id))
+
+    async def _read(self, upload_id: str, generation: int) -> UploadProgress:
+        body = (await self._raw.get(keys.upload_progress(upload_id, generation))).body
+        progress = UploadProgress.from_json(body)
+        if progress.adopts is not None:
+            # Its holder died before it had read what it was to adopt.
+            with suppress(ObjectNotFound):
+                earlier = await self._read(upload_id, progress.adopts)
+                return earlier.but(held=progress.held)
+        return progress
+
+    def left(self, upload_id: str, holder: Holder) -> None:
+        """A holder of this process holds the upload no more."""
+        if self._here.get(upload_id) is holder:
+            del self._here[upload_id]
+        holder.gone.set()
+
+
+class UploadLease:
+    """The right to add to an upload, until `rest`."""
+
+    def __init__(
+        self,
+        leases: UploadLeases,
+        raw: Store,
+        upload_id: str,
+        generation: int,
+        progress: UploadProgress,
+        holder: Holder,
+    ) -> None:
+        self._leases = leases
+        self._raw = raw
+        self._upload_id = upload_id
+        self.generation = generation
+        self.progress = progress
+        """As it was written last."""
+        self.holder = holder
+
+    async def save(self, progress: UploadProgress) -> None:
+        """Write the progress down. Raises: UploadLocked: somebody else holds the upload by now."""
+        await self._write(progress)
+        self._check(await self._leases.listed(self._upload_id))
+
+    async def rest(self, progress: UploadProgress) -> None:
+        """Let go of the upload. Only what this has written may be told a client. Raises: UploadLocked."""
+        await self._write(progress.but(held=False))
+        listed = await self._leases.listed(self._upload_id)
+        self._check(listed)
+        await self._forget([info.key for info in listed.objects])
+
+    @asynccontextmanager
+    async def beating(
+        self,
+        progress: Callable[[], Awaitable[UploadProgress]],
+        when_lost: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[None]:
+        """Renew the lease with what `progress` returns; call `when_lost` if somebody else has it."""
+        beats = asyncio.create_task(self._beat(progress, when_lost))
+        try:
+            yield
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
+
+    async def _beat(
+        self, progress: Callable[[], Awaitable[UploadProgress]], when_lost: Callable[[], None]
+    ) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self.save(await progress())
+            except UploadLocked:
+                log.warning("upload_taken_away", upload=self._upload_id)
+                when_lost()
+                return
+            except StoreError as error:  # it may be back at the next beat
+                log.warning("upload_beat_failed", upload=self._upload_id, error=error.message)
+
+    def leave(self) -> None:
+        """Whatever became of it: this process holds the upload no more."""
+        self._leases.left(self._upload_id, self.holder)
+
+    async def _write(self, progress: UploadProgress) -> None:
+        progress = progress.but(beat=self.progress.beat + 1)
+        await self._raw.put(keys.upload_progress(self._upload_id, self.generation), progress.to_json())
+        self.progress = progress
+
+    def _check(self, listed: Listing) -> None:
+        seen = highest(listed)
+        if seen is None or seen.generation > self.generation:
+            raise UploadLocked
+
+    async def _forget(self, listed: list[str]) -> None:
+        """Remove what earlier generations have left, and tails that are no longer needed."""
+        tail = self.progress.tail
+        needed = {keys.upload_progress(self._upload_id, self.generation), tail.key if tail else ""}
+        unneeded = [
+            key
+            for key in listed
+            if key not in needed and (keys.generation_of_state(key) or 0) <= self.generation
+        ]
+        try:
+            await self._raw.delete_many(unneeded)
+        except StoreError as error:
+            log.warning("upload_leftovers", upload=self._upload_id, error=error.message)
+
+
+def highest(listed: Listing) -> Seen | None:
+    """Return the highest generation among what is below `keys.upload_state`."""
+    numbered = [(keys.generation_of_progress(info.key), info) for info in listed.objects]
+    found = [(generation, info) for generation, info in numbered if generation is not None]
+    if not found:
+        return None
+    generation, info = max(found, key=lambda pair: pair[0])
+    return Seen(generation, info, (listed.store_now - info.modified).total_seconds())

@@ -1,0 +1,200 @@
+"""Resumable uploads as the tus protocol 1.0.0 has them (`backend.tus`)."""
+
+from http import HTTPStatus
+
+from litestar import HttpMethod, Request, Response, delete, head, patch, post, route
+from litestar.datastructures import State
+from litestar.params import FromPath
+
+from backend import tus
+from backend.auth import PUBLIC
+from backend.bodies import declared_bytes, received
+from backend.core.errors import BadRequest
+from backend.core.ids import parse_id
+from backend.core.records import TranscodeOptions
+from backend.core.upload_desk import Standing
+from backend.core.upload_records import Role
+from backend.problems import documented
+from backend.routes.uploads import CpuUsedQuery, CrfQuery
+from backend.services import FromServices, Services
+
+IDLE_SECONDS = 30.0
+"""A client that sends nothing for so long has lost its connection; it comes back and goes on."""
+
+AnyRequest = Request[object, object, State]
+
+_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.PRECONDITION_FAILED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.LOCKED,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+@route(
+    [tus.PATH, tus.PATH + "/{upload_id:str}"],
+    http_method=HttpMethod.OPTIONS,
+    opt=PUBLIC,
+    status_code=HTTPStatus.NO_CONTENT,
+    tags=["uploads"],
+)
+async def describe_uploads(services: FromServices) -> Response[None]:
+    """Tell what this server's tus protocol can do."""
+    return Response(
+        None,
+        status_code=HTTPStatus.NO_CONTENT,
+        headers={
+            "tus-version": tus.VERSION,
+            "tus-extension": ",".join(tus.EXTENSIONS),
+            "tus-max-size": str(services.settings.max_upload_bytes),
+            "tus-checksum-algorithm": ",".join(tus.CHECKSUM_ALGORITHMS),
+        },
+    )
+
+
+@post(tus.PATH, request_max_body_size=None, responses=_ERRORS, tags=["uploads"])
+async def create_upload(
+    request: AnyRequest, services: FromServices, crf: CrfQuery = None, cpu_used: CpuUsedQuery = None
+) -> Response[None]:
+    """Announce an upload, with its first bytes or without; or put one together from partial ones."""
+    headers = request.headers
+    tus.check_version(headers)
+    concat = tus.concat(headers)
+    metadata = headers.get("upload-metadata")
+    said = tus.description(tus.metadata(headers))
+    options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
+    if concat is not None and concat.is_final:
+        if "upload-length" in headers:
+            raise BadRequest("The length of a final upload is that of its parts; leave Upload-Length out.")
+        standing = await services.resumable.concatenate(
+            concat.partials, said, header=concat.header, metadata=metadata, options=options
+        )
+        return _created(standing)
+    length = tus.announced_length(headers)
+    body_bytes = declared_bytes(request)
+    has_body = body_bytes is None or body_bytes > 0
+    if has_body and "content-type" in headers:
+        tus.check_body_type(headers)
+    info = await services.resumable.create(
+        length, said, metadata=metadata, partial=concat is not None, options=options
+    )
+    if (has_body and "content-type" in headers) or length == 0:
+        standing = await services.resumable.receive(
+            info.id, 0, received(request, IDLE_SECONDS), body_bytes=body_bytes, checksum=tus.checksum(headers)
+        )
+        return _created(standing)
+    return _created(Standing(info, 0, length))
+
+
+@head(tus.PATH + "/{upload_id:str}", responses=_ERRORS, tags=["uploads"])
+async def look_at_upload(
+    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+) -> Response[None]:
+    """Tell where an upload stands."""
+    return await _look(request, services, upload_id)
+
+
+@patch(
+    tus.PATH + "/{upload_id:str}",
+    request_max_body_size=None,
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=_ERRORS,
+    tags=["uploads"],
+)
+async def add_to_upload(
+    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+) -> Response[None]:
+    """Add the body to an upload, at the offset where it stands."""
+    return await _add(request, services, upload_id)
+
+
+@delete(tus.PATH + "/{upload_id:str}", responses=_ERRORS, tags=["uploads"])
+async def terminate_upload(
+    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+) -> Response[None]:
+    """Drop an upload. A video that came of it stays."""
+    return await _terminate(request, services, upload_id)
+
+
+@post(
+    tus.PATH + "/{upload_id:str}",
+    request_max_body_size=None,
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=_ERRORS,
+    tags=["uploads"],
+)
+async def do_otherwise(
+    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+) -> Response[None]:
+    """Do what the header X-HTTP-Method-Override says, for clients that have no PATCH or DELETE."""
+    match request.headers.get("x-http-method-override", "").upper():
+        case "PATCH":
+            return await _add(request, services, upload_id)
+        case "DELETE":
+            return await _terminate(request, services, upload_id)
+        case "HEAD":
+            return await _look(request, services, upload_id)
+        case _:
+            raise BadRequest("POST is for X-HTTP-Method-Override: PATCH, DELETE or HEAD here.")
+
+
+async def _look(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
+    tus.check_version(request.headers)
+    standing = await services.resumable.look(parse_id(upload_id))
+    info = standing.info
+    headers = _headers(standing)
+    if info.role is Role.FINAL and not info.finished:
+        del headers["upload-offset"]
+    if standing.length is None:
+        headers["upload-defer-length"] = "1"
+    else:
+        headers["upload-length"] = str(standing.length)
+    if info.metadata:
+        headers["upload-metadata"] = info.metadata
+    if info.concat:
+        headers["upload-concat"] = info.concat
+    return Response(None, status_code=HTTPStatus.OK, headers=headers)
+
+
+async def _add(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
+    headers = request.headers
+    tus.check_version(headers)
+    tus.check_body_type(headers)
+    offset = tus.number(headers, "upload-offset")
+    if offset is None:
+        raise BadRequest("Send Upload-Offset: where the upload stands.")
+    standing = await services.resumable.receive(
+        parse_id(upload_id),
+        offset,
+        received(request, IDLE_SECONDS),
+        body_bytes=declared_bytes(request),
+        length=tus.number(headers, "upload-length"),
+        checksum=tus.checksum(headers),
+    )
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
+
+
+async def _terminate(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
+    tus.check_version(request.headers)
+    await services.resumable.terminate(parse_id(upload_id))
+    return Response(None, status_code=HTTPStatus.NO_CONTENT)
+
+
+def _created(standing: Standing) -> Response[None]:
+    headers = {"location": f"{tus.PATH}/{standing.info.id}", **_headers(standing)}
+    return Response(None, status_code=HTTPStatus.CREATED, headers=headers)
+
+
+def _headers(standing: Standing) -> dict[str, str]:
+    headers = {"upload-offset": str(standing.offset), **tus.expiry(standing.info)}
+    if standing.video_id is not None:
+        headers["video-id"] = standing.video_id
+    return headers
+
+
+HANDLERS = (describe_uploads, create_upload, look_at_upload, add_to_upload, terminate_upload, do_otherwise)
