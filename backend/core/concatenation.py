@@ -77,7 +77,7 @@ async def concatenate(
     lease = await desk.leases.take(final_id)
     try:
         if (done := await _finished(desk, final_id)) is not None:
-            return await desk.conclude(done.info, done.offset)
+            return await desk.conclude(done.info, done.offset, lease)
         pieces = [await _piece(desk, partial_id) for partial_id in partial_ids]
         length = sum(piece.length or 0 for piece in pieces)
         if length == 0:
@@ -110,7 +110,7 @@ async def concatenate(
             if not await exists(desk.patient.video, keys.video_record(final_id)):
                 await compose(desk.patient.raw, keys.upload(final_id), spans, desk.buffers)
             await desk.finish(info, lease.progress, length)
-        standing = await desk.conclude(info, length)
+        standing = await desk.conclude(info, length, lease)
     except BaseException:  # the next request may begin at once
         await finish_even_if_cancelled(lease.rest(lease.progress))
         raise

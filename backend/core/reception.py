@@ -88,7 +88,7 @@ class Reception:
             await finish_even_if_cancelled(self._keep())
             raise
         if arrived is not None:
-            return await self._desk.conclude(self._info, arrived)
+            return await self._desk.conclude(self._info, arrived, self._lease)
         await self._keep()
         return Standing(self._info, self._lease.progress.offset, length)
 
@@ -116,8 +116,13 @@ class Reception:
         holder = self._lease.holder
         try:
             async with asyncio.timeout(None) as reading:
+
+                def leave() -> None:
+                    if not reading.expired():
+                        reading.reschedule(self._clock())
+
                 holder.heard_at = self._clock()
-                holder.leave = lambda: reading.reschedule(self._clock())
+                holder.leave = leave
                 async for chunk in body:
                     holder.heard_at = self._clock()
                     if self._writer.received_bytes + len(chunk) > limit:

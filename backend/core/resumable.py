@@ -92,9 +92,10 @@ class ResumableUploads:
         if progress.offset == length:
             return await self._finish_again(info)
         raw, key = self._desk.buckets.raw, keys.upload(upload_id)
-        if progress.upload_id and not await raw.is_open(key, progress.upload_id):
-            if await self._desk.has_arrived(info, length):
-                return await self._finish_again(info)
+        is_open = progress.upload_id is not None and await raw.is_open(key, progress.upload_id)
+        if not is_open and await self._desk.has_arrived(info, length):
+            return await self._finish_again(info)
+        if progress.upload_id is not None and not is_open:
             raise UploadExpired
         return Standing(info, progress.offset, length)
 
@@ -170,6 +171,6 @@ class ResumableUploads:
         try:
             length = length_of(info, lease.progress) or 0
             await self._desk.finish(info, lease.progress, length)
-            return await self._desk.conclude(info, length)
+            return await self._desk.conclude(info, length, lease)
         finally:
             lease.leave()

@@ -14,6 +14,13 @@ CONFIDENCE = 0.3
 """Below it the library guesses by a byte or two."""
 _MEDIA = ("video/", "audio/", "image/gif", "application/ogg", "application/mxf")
 _FOREIGN = ("image/", "text/", "application/")
+_WORDS = {
+    "image/": "a picture",
+    "text/": "a text",
+    "application/pdf": "a PDF document",
+    "application/vnd.openxmlformats": "a document or an archive",
+    "application/zip": "an archive",
+}
 _PLAYLISTS = ("audio/x-mpegurl", "application/vnd.apple.mpegurl")
 
 
@@ -55,9 +62,16 @@ def foreign_type(head: bytes) -> str | None:
         found = [one for one in puremagic.magic_string(head) if one.confidence >= CONFIDENCE]
     except (puremagic.PureError, ValueError):
         return None
-    kinds = [one.mime_type for one in found]
+    kinds = [one.mime_type for one in found if one.mime_type]
     if any(kind in _PLAYLISTS for kind in kinds):
         return "a playlist"
-    if not kinds or any(not kind or kind.startswith(_MEDIA) for kind in kinds):
+    if not kinds or any(kind.startswith(_MEDIA) for kind in kinds):
         return None
-    return kinds[0] if kinds[0].startswith(_FOREIGN) else None
+    return _called(kinds[0]) if kinds[0].startswith(_FOREIGN) else None
+
+
+def _called(kind: str) -> str:
+    for beginning, words in _WORDS.items():
+        if kind.startswith(beginning):
+            return words
+    return f"a file of the type {kind}"

@@ -16,7 +16,7 @@ from backend.core.prefixes import abort_uploads_below, delete_below
 from backend.core.quota import NO_QUOTA, Quota
 from backend.core.records import Video
 from backend.core.store import Buckets, Store, exists
-from backend.core.upload_leases import UploadLeases
+from backend.core.upload_leases import UploadLease, UploadLeases
 from backend.core.upload_records import Role, UploadInfo, UploadProgress
 
 log = structlog.get_logger(__name__)
@@ -83,12 +83,15 @@ class UploadDesk:
         if info.role is not Role.PARTIAL:
             await enter_video(self.patient, self._video(info, length), info.options)
 
-    async def conclude(self, info: UploadInfo, length: int) -> Standing:
+    async def conclude(self, info: UploadInfo, length: int, lease: UploadLease) -> Standing:
         """Note that the upload is finished, and remove what it needed until then. May be repeated."""
         finished = info.but(finished=True, length=length)
         await self.patient.raw.put(keys.upload_done(info.id), finished.to_json())
-        await self.patient.raw.delete(keys.upload_info(info.id))
+        if lease.generation > 0:
+            # A process that was killed between opening a multipart upload and noting it has left that one.
+            await abort_uploads_below(self.patient.raw, keys.upload(info.id))
         await delete_below(self.patient.raw, keys.upload_state(info.id))
+        await self.patient.raw.delete(keys.upload_info(info.id))
         log.info("upload_finished", upload=info.id, size_bytes=length, role=info.role)
         return Standing(finished, length, length)
 
@@ -110,11 +113,13 @@ class UploadDesk:
         if await self.has_arrived(info, length):
             return
         raw, key = self.patient.raw, keys.upload(info.id)
+        last = (await raw.get(progress.tail.key)).body if progress.tail else b""
         if progress.upload_id is None:
-            if progress.tail is None:
-                raise UploadVanished
-            await raw.put(key, (await raw.get(progress.tail.key)).body)
+            await raw.put(key, last)
             return
+        if last:
+            number = (length - len(last)) // info.part_size_bytes + 1
+            await raw.put_part(key, progress.upload_id, number, last)
         parts = await raw.list_parts(key, progress.upload_id)
         needed = [part for part in parts if (part.number - 1) * info.part_size_bytes < length]
         check_parts(needed, info.part_size_bytes)

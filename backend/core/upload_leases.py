@@ -124,21 +124,18 @@ class UploadLeases:
         holder = self._here.get(upload_id)
         if holder is None:
             return True
-        loop = asyncio.get_running_loop()
-        arrived = loop.time()
-        while holder.leave is not None and not holder.gone.is_set():
-            if holder.heard_at > arrived:
-                return False
-            if loop.time() - holder.heard_at >= SILENT_SECONDS:
-                holder.leave()
-                break
-            await asyncio.sleep(SILENT_SECONDS / 8)
-        try:
-            async with asyncio.timeout(GIVE_WAY_SECONDS):
-                await holder.gone.wait()
-        except TimeoutError:
-            return False
-        return True
+        clock = asyncio.get_running_loop().time
+        arrived = clock()
+        while not holder.gone.is_set() and clock() < arrived + GIVE_WAY_SECONDS:
+            if holder.leave is not None:
+                if holder.heard_at > arrived:
+                    return False
+                if clock() - holder.heard_at >= SILENT_SECONDS:
+                    holder.leave()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENT_SECONDS / 8):
+                    await holder.gone.wait()
+        return holder.gone.is_set()
 
     async def listed(self, upload_id: str) -> Listing:
         """List what an unfinished upload needs: a handful of objects."""
