@@ -1,0 +1,236 @@
+"""Resumable uploads: interrupted at any byte and at any call to the store, and never two at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.core import keys, upload_leases
+from backend.core.errors import (
+    IncompleteUpload,
+    OffsetMismatch,
+    StoreUnavailable,
+    UploadExpired,
+    UploadLocked,
+    UploadVanished,
+)
+from backend.core.memory import MemoryStore
+from backend.core.store import Body, UploadedPart
+from tests.core.upload_lab import FILM, HEAD, PART, Killed, Process, chunks
+
+DATA = HEAD + bytes(range(150))
+
+
+@pytest.fixture(autouse=True)
+def _quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_leases, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(upload_leases, "LEASE_SECONDS", 0.05)
+    monkeypatch.setattr(upload_leases, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(upload_leases, "SILENT_SECONDS", 0.1)
+
+
+async def _keys(store: MemoryStore) -> set[str]:
+    found = {info.key async for info in store.list_all("")}
+    return found | {f"open {upload.key}" async for upload in store.list_uploads("")}
+
+
+async def _is_finished(raw: MemoryStore, upload_id: str, data: bytes) -> None:
+    assert (await raw.get(keys.upload(upload_id))).body == data
+    assert await _keys(raw) == {
+        keys.upload(upload_id),
+        keys.upload_done(upload_id),
+        keys.marker(upload_id),
+    }
+
+
+@given(cuts=st.lists(st.integers(0, len(DATA)), max_size=8), piece=st.integers(1, 40))
+@settings(deadline=None)
+async def test_an_upload_goes_on_wherever_it_broke_off(cuts: list[int], piece: int) -> None:
+    raw, video = MemoryStore(), MemoryStore()
+    process = Process(raw, video)
+    upload_id = await process.create(len(DATA))
+    at = 0
+    for cut in sorted(set(cuts)):
+        with pytest.raises(IncompleteUpload):
+            await process.uploads.receive(upload_id, at, chunks(DATA[at:cut], piece, breaks=True))
+        at = (await process.uploads.look(upload_id)).offset
+        assert at == cut
+    if at < len(DATA):
+        done = await process.uploads.receive(upload_id, at, chunks(DATA[at:], piece))
+        assert (done.offset, done.video_id) == (len(DATA), upload_id)
+    await process.uploads.look(upload_id)
+    await _is_finished(raw, upload_id, DATA)
+
+
+@pytest.mark.parametrize("size", [1, PART - 1, PART, PART + 1, 3 * PART, len(DATA)])
+@pytest.mark.parametrize("requests", [1, 2, 5])
+async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> None:
+    data, calls = DATA[:size], 0
+    while True:
+        raw, video = MemoryStore(), MemoryStore()
+        upload_id = await Process(raw, video).create(size)
+        acknowledged = 0
+        mortal = Process(raw, video, calls)
+        try:
+            while acknowledged < size:
+                end = min(size, acknowledged + -(-size // requests))
+                body = chunks(data[acknowledged:end])
+                acknowledged = (await mortal.uploads.receive(upload_id, acknowledged, body)).offset
+            survived = True
+        except Killed:
+            survived = False
+
+        heir = Process(raw, video)
+        at = (await heir.uploads.look(upload_id)).offset
+        assert acknowledged <= at <= size
+        if at < size:
+            assert (await heir.uploads.receive(upload_id, at, chunks(data[at:]))).offset == size
+        await _is_finished(raw, upload_id, data)
+        assert (await heir.uploads.look(upload_id)).video_id == upload_id
+        if survived:
+            break
+        calls += 1
+    assert calls > 5
+
+
+async def test_partial_uploads_may_be_put_together_by_a_process_that_is_killed_at_any_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.core.concatenation.COPY_PART_BYTES", 40)
+    monkeypatch.setattr("backend.core.parts.SMALLEST_PART_BYTES", PART)
+    monkeypatch.setattr("backend.core.parts.MIB", 1)
+    pieces = [DATA[:50], DATA[50:51], DATA[51:130], DATA[130:]]
+    calls, survived = 0, False
+    while not survived:
+        raw, video = MemoryStore(), MemoryStore()
+        first = Process(raw, video)
+        ids = []
+        for piece in pieces:
+            ids.append(await first.create(len(piece), partial=True))
+            await first.uploads.receive(ids[-1], 0, chunks(piece))
+        mortal = Process(raw, video, calls)
+        try:
+            await mortal.uploads.concatenate(ids, FILM, header="final;")
+            survived = True
+        except Killed:
+            pass
+        done = await Process(raw, video).uploads.concatenate(ids, FILM, header="final;")
+        assert done.video_id is not None
+        assert (await raw.get(keys.upload(done.video_id))).body == DATA
+        left = await _keys(raw) - {keys.upload_done(one) for one in (*ids, done.video_id)}
+        assert left - {keys.upload(one) for one in ids} == {
+            keys.upload(done.video_id),
+            keys.marker(done.video_id),
+        }
+        calls += 1
+    assert calls > 10
+
+
+class _Connection:
+    """A client that sends when told to."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.heard = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (data := await self.sent.get()) is not None:
+            yield data
+            self.heard.set()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_of_two_requests_at_once_the_second_is_locked_out(elsewhere: bool) -> None:
+    raw, video = MemoryStore(), MemoryStore()
+    process = Process(raw, video)
+    other = Process(raw, video) if elsewhere else process
+    upload_id = await process.create(len(DATA))
+    client = _Connection()
+    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    sending = asyncio.create_task(_drip(client, DATA[:100], 0.01))
+    await client.heard.wait()
+    with pytest.raises(UploadLocked):
+        await other.uploads.receive(upload_id, 0, chunks(DATA))
+    await sending
+    client.sent.put_nowait(DATA[100:])
+    client.sent.put_nowait(None)
+    assert (await first).video_id == upload_id
+    await _is_finished(raw, upload_id, DATA)
+
+
+async def _drip(client: _Connection, data: bytes, pause: float) -> None:
+    for start in range(len(data)):
+        client.sent.put_nowait(data[start : start + 1])
+        await asyncio.sleep(pause)
+
+
+@pytest.mark.parametrize("asking", ["look", "receive"])
+async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(asking: str) -> None:
+    raw, video = MemoryStore(), MemoryStore()
+    process = Process(raw, video)
+    upload_id = await process.create(len(DATA))
+    client = _Connection()
+    client.sent.put_nowait(DATA[:70])
+    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    await client.heard.wait()
+    if asking == "look":
+        assert (await process.uploads.look(upload_id)).offset == 70
+        assert (await process.uploads.receive(upload_id, 70, chunks(DATA[70:]))).video_id == upload_id
+    else:
+        with pytest.raises(OffsetMismatch):
+            await process.uploads.receive(upload_id, 0, chunks(DATA))
+    with pytest.raises(UploadLocked):
+        await first
+
+
+async def test_of_many_who_take_over_at_once_one_does() -> None:
+    raw, video = MemoryStore(), MemoryStore()
+    upload_id = await Process(raw, video).create(len(DATA))
+    with pytest.raises(Killed):
+        await Process(raw, video, 6).uploads.receive(upload_id, 0, chunks(DATA))
+    heirs = [Process(raw, video) for _ in range(5)]
+    at = (await heirs[0].uploads.look(upload_id)).offset
+    outcomes = await asyncio.gather(
+        *(heir.uploads.receive(upload_id, at, chunks(DATA[at:])) for heir in heirs), return_exceptions=True
+    )
+    done = [one for one in outcomes if not isinstance(one, BaseException)]
+    assert len(done) == 1
+    assert {type(one) for one in outcomes if isinstance(one, BaseException)} <= {UploadLocked, OffsetMismatch}
+    await _is_finished(raw, upload_id, DATA)
+
+
+async def test_what_lies_behind_a_part_that_failed_is_not_counted() -> None:
+    class Failing(MemoryStore):
+        refuses = True
+
+        async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+            if number == 2 and self.refuses:
+                raise StoreUnavailable
+            return await super().put_part(key, upload_id, number, body)
+
+    raw, video = Failing(), MemoryStore()
+    process = Process(raw, video)
+    upload_id = await process.create(len(DATA))
+    with pytest.raises(StoreUnavailable):
+        await process.uploads.receive(upload_id, 0, chunks(DATA))
+    assert (await process.uploads.look(upload_id)).offset == PART
+    raw.refuses = False
+    assert (await process.uploads.receive(upload_id, PART, chunks(DATA[PART:]))).offset == len(DATA)
+    await _is_finished(raw, upload_id, DATA)
+
+
+async def test_an_upload_whose_parts_the_store_has_dropped_is_expired_and_never_complete() -> None:
+    raw, video = MemoryStore(), MemoryStore()
+    process = Process(raw, video)
+    upload_id = await process.create(len(DATA))
+    await process.uploads.receive(upload_id, 0, chunks(DATA[:100]))
+    async for upload in raw.list_uploads(""):
+        await raw.abort_upload(upload.key, upload.upload_id)
+    with pytest.raises(UploadExpired):
+        await process.uploads.look(upload_id)
+    with pytest.raises(UploadVanished):
+        await process.uploads.receive(upload_id, 100, chunks(DATA[100:]))
+    with pytest.raises(UploadExpired):
+        await process.uploads.look(upload_id)
