@@ -18,7 +18,7 @@ from backend.bodies import received
 from backend.core.errors import IncompleteUpload
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
-from backend.core.upload import MIB
+from backend.core.buffers import MIB
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.test_play import published
 

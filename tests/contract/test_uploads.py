@@ -147,3 +147,74 @@ async def test_a_video_of_many_parts_keeps_their_order(store: Store) -> None:
     await store.complete_upload("k", upload_id, parts)
 
     assert (await store.get("k")).body == b"".join(bodies)
+
+
+async def test_the_parts_of_an_open_upload_are_listed_in_their_order(store: Store) -> None:
+    upload_id = await store.open_upload("k")
+    assert await store.list_parts("k", upload_id) == []
+    third = await store.put_part("k", upload_id, 3, LAST)
+    await store.put_part("k", upload_id, 1, LAST)
+    first = await store.put_part("k", upload_id, 1, FIRST)
+
+    assert await store.list_parts("k", upload_id) == [first, third]
+
+
+async def test_an_upload_is_completed_from_its_listed_parts(store: Store) -> None:
+    upload_id, _ = await _two_parts(store, "k")
+
+    await store.complete_upload("k", upload_id, await store.list_parts("k", upload_id))
+
+    assert (await store.get("k")).body == FIRST + LAST
+
+
+async def test_more_parts_than_a_page_are_listed(store: Store) -> None:
+    upload_id = await store.open_upload("k")
+    for start in range(1, 1003, 25):
+        batch = range(start, min(start + 25, 1003))
+        await asyncio.gather(*(store.put_part("k", upload_id, number, b"x") for number in batch))
+
+    parts = await store.list_parts("k", upload_id)
+
+    assert [part.number for part in parts] == list(range(1, 1003))
+
+
+@on_stores_that_know_vanished_uploads
+async def test_the_parts_of_a_dropped_upload_have_vanished(store: Store) -> None:
+    upload_id, _ = await _two_parts(store, "k")
+    await store.abort_upload("k", upload_id)
+
+    with pytest.raises(UploadVanished):
+        await store.list_parts("k", upload_id)
+
+
+async def test_an_upload_is_open_until_it_is_completed_or_dropped(store: Store) -> None:
+    completed, parts = await _two_parts(store, "k")
+    dropped = await store.open_upload("k")
+    assert await store.is_open("k", completed)
+    assert await store.is_open("k", dropped)
+
+    await store.complete_upload("k", completed, parts)
+    await store.abort_upload("k", dropped)
+
+    assert not await store.is_open("k", completed)
+    assert not await store.is_open("k", dropped)
+
+
+async def test_a_part_may_be_a_piece_of_another_object(store: Store) -> None:
+    await store.put("from/a b", FIRST + LAST)
+    upload_id = await store.open_upload("k")
+
+    parts = [
+        await store.copy_part("k", upload_id, 1, "from/a b", 0, MIN_PART_BYTES),
+        await store.copy_part("k", upload_id, 2, "from/a b", MIN_PART_BYTES + 4, 4),
+    ]
+    await store.complete_upload("k", upload_id, parts)
+
+    assert (await store.get("k")).body == FIRST + LAST[4:8]
+
+
+async def test_a_piece_of_nothing_is_not_found(store: Store) -> None:
+    upload_id = await store.open_upload("k")
+
+    with pytest.raises(ObjectNotFound):
+        await store.copy_part("k", upload_id, 1, "missing", 0, 4)

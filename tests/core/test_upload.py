@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreUnavailable, UploadTooLarge
 from backend.core.memory import MemoryStore
 from backend.core.store import MAX_PARTS, MIN_PART_BYTES, UploadedPart
-from backend.core.upload import BYTES_IN_FLIGHT, MIB, UploadPlan, store_source
+from backend.core.buffers import MIB
+from backend.core.parts import BYTES_IN_FLIGHT, UploadPlan
+from backend.core.upload import store_source
 
 PART = UploadPlan.for_size(1).part_size_bytes
 

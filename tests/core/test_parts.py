@@ -1,0 +1,115 @@
+"""A stream cut into parts: what counts as stored, tails, and slow clients among others."""
+
+import asyncio
+
+import pytest
+
+from backend.core import buffers as buffers_module
+from backend.core.buffers import PartBuffers
+from backend.core.errors import StoreUnavailable, UploadVanished
+from backend.core.memory import MemoryStore
+from backend.core.parts import PartWriter, Tail, UploadPlan
+from backend.core.store import Body, UploadedPart
+
+PLAN = UploadPlan(part_size_bytes=10, parts_in_flight=2)
+
+
+def writer(store: MemoryStore, buffers: PartBuffers | None = None, **begin: object) -> PartWriter:
+    names = (f"tail.{number}" for number in range(1000))
+    return PartWriter(
+        store,
+        "k",
+        PLAN,
+        buffers or PartBuffers(40),
+        tail_key=lambda: next(names),
+        **begin,  # type: ignore[arg-type]
+    )
+
+
+class Held(MemoryStore):
+    """Parts arrive when they are let in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: dict[int, asyncio.Event] = {}
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+        await self.gates.setdefault(number, asyncio.Event()).wait()
+        return await super().put_part(key, upload_id, number, body)
+
+
+async def test_only_parts_without_a_gap_before_them_count_as_stored() -> None:
+    store = Held()
+    upload = writer(store)
+    await upload.write(bytes(25))
+    assert (upload.received_bytes, upload.stored_bytes) == (25, 0)
+    store.gates.setdefault(2, asyncio.Event()).set()
+    await asyncio.sleep(0.01)
+    assert upload.stored_bytes == 0
+    store.gates[1].set()
+    await upload.settle()
+    assert upload.stored_bytes == 20
+    await upload.set_aside()
+    assert (upload.stored_bytes, upload.tail) == (25, Tail("tail.0", 5))
+
+
+async def test_a_writer_goes_on_behind_parts_and_tail() -> None:
+    store, data = MemoryStore(), bytes(range(47))
+    first = writer(store)
+    await first.write(data[:34])
+    await first.set_aside()
+    await first.settle()
+    second = writer(store, upload_id=first.upload_id, stored_parts=first.stored_parts, tail=first.tail)
+    assert second.received_bytes == second.stored_bytes == 34
+    await second.write(data[34:])
+    assert first.upload_id is not None
+    earlier = await store.list_parts("k", first.upload_id)
+    assert await second.complete(earlier[:3]) == 47
+    assert (await store.get("k")).body == data
+
+
+async def test_a_tail_that_is_another_is_not_gone_on_with() -> None:
+    store = MemoryStore()
+    await store.put("tail.x", b"123")
+    upload = writer(store, tail=Tail("tail.x", 4))
+    with pytest.raises(UploadVanished):
+        await upload.write(b"5")
+
+
+async def test_an_object_with_a_gap_is_not_completed() -> None:
+    store = MemoryStore()
+    upload = writer(store, upload_id=await store.open_upload("k"), stored_parts=2)
+    await upload.write(b"x")
+    with pytest.raises(UploadVanished):
+        await upload.complete()
+
+
+async def test_a_part_that_failed_is_told_by_the_next_call_and_all_memory_comes_back() -> None:
+    class Failing(MemoryStore):
+        async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+            raise StoreUnavailable
+
+    buffers = PartBuffers(40)
+    upload = writer(Failing(), buffers)
+    with pytest.raises(StoreUnavailable):
+        for _ in range(10):
+            await upload.write(bytes(10))
+            await asyncio.sleep(0)
+    await upload.stop()
+    assert (await asyncio.wait_for(buffers.lend(40), 1)).size_bytes == 0
+
+
+async def test_a_slow_client_makes_room_for_others_and_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers_module, "SLOW_SECONDS", 0.02)
+    store, buffers = MemoryStore(), PartBuffers(10)
+    slow, data = writer(store, buffers), bytes(range(30))
+    await slow.write(data[:4])
+
+    other = PartWriter(store, "other", PLAN, buffers)
+    await asyncio.wait_for(other.write(b"x" * 10), 5)
+    await other.complete()
+
+    assert (await store.get("tail.0")).body == data[:4]
+    await slow.write(data[4:])
+    assert await slow.complete() == 30
+    assert (await store.get("k")).body == data
