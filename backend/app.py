@@ -19,7 +19,18 @@ from backend.auth import COOKIE, PUBLIC, require_admin
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from backend.problems import HANDLERS
-from backend.routes import captions, frontend, health, jobs, play, playback, session, uploads, videos
+from backend.routes import (
+    captions,
+    frontend,
+    health,
+    jobs,
+    play,
+    playback,
+    resumptions,
+    session,
+    uploads,
+    videos,
+)
 from backend.routes import tus as tus_routes
 from backend.services import Services, provide_services
 
@@ -28,7 +39,8 @@ MAX_JSON_BYTES = 64 * 1024
 
 OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
 
-_ROUTES = (health, uploads, tus_routes, videos, captions, jobs, playback, play, session, frontend)
+_UPLOADS = (uploads, tus_routes, resumptions)
+_ROUTES = (health, *_UPLOADS, videos, captions, jobs, playback, play, session, frontend)
 
 
 def create_app(

@@ -12,6 +12,7 @@ from backend.core.buffers import MIB, PartBuffers
 from backend.core.patience import patient
 from backend.core.quota import Quota
 from backend.core.resumable import ResumableUploads
+from backend.core.resumptions import Resumptions
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets, PresignedGet
 from backend.core.upload_desk import UploadDesk, UploadRules
@@ -32,6 +33,7 @@ class Services:
     """The memory that all uploads share."""
     quota: Quota
     resumable: ResumableUploads
+    resumptions: Resumptions
     authenticator: Authenticator
     sessions: Sessions
     grants: Grants
@@ -57,6 +59,7 @@ class Services:
             buffers=buffers,
             quota=quota,
             resumable=ResumableUploads(desk),
+            resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(secret, sessions, settings.cors_origins),
             sessions=sessions,
             grants=Grants(secret, settings.grant_ttl_seconds, clock),

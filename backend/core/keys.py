@@ -1,7 +1,7 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
-Raw bucket: `uploads/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket: `catalog/`, `videos/`.
-Both, while the store is being tested: `doctor/`.
+Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket: `catalog/`
+and `videos/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -15,6 +15,7 @@ QUEUE = "queue/"
 LEASES = "leases/"
 FAILED = "failed/"
 DOCTOR = "doctor/"
+RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
 VIDEOS = "videos/"
@@ -54,6 +55,10 @@ def upload_progress(upload_id: str, generation: int) -> str:
 def upload_tail(upload_id: str, generation: int = 0, number: int = 0) -> str:
     """Bytes that are no whole part yet; each is written once."""
     return f"{upload_state(upload_id)}tail.{generation}.{number}"
+
+
+def resumption(fingerprint: str) -> str:
+    return f"{RESUMPTIONS}{fingerprint}"
 
 
 def generation_of_progress(key: str) -> int | None:

@@ -91,6 +91,7 @@ async def sweep(
     await sweeper.leases(raw)
     await sweeper.letters(raw)
     await sweeper.uploads(raw)
+    await sweeper.resumptions()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
 
@@ -167,6 +168,13 @@ class _Sweeper:
         act = partial(_abort, store, upload)
         why, grace = "nobody has completed it", self._rules.uploads_after
         await self._act(Kind.UPLOAD, upload.key, why, began, act, grace=grace)
+
+    async def resumptions(self) -> None:
+        raw = self._buckets.raw
+        async for info in raw.list_all(keys.RESUMPTIONS):
+            act, why = partial(_delete, raw, info.key), "the upload that it leads to has expired"
+            grace = self._rules.uploads_after
+            await self._act(Kind.UPLOAD, info.key, why, info.modified, act, info.size_bytes, grace)
 
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):

@@ -15,10 +15,10 @@ from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
 from pydantic import SecretStr
 
 from backend.bodies import received
+from backend.core.buffers import MIB
 from backend.core.errors import IncompleteUpload
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
-from backend.core.buffers import MIB
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.test_play import published
 

@@ -91,10 +91,11 @@ async def test_a_part_that_failed_is_told_by_the_next_call_and_all_memory_comes_
 
     buffers = PartBuffers(40)
     upload = writer(Failing(), buffers)
+    await upload.write(bytes(30))
     with pytest.raises(StoreUnavailable):
-        for _ in range(10):
-            await upload.write(bytes(10))
-            await asyncio.sleep(0)
+        await upload.settle()
+    with pytest.raises(StoreUnavailable):
+        await upload.write(b"more")
     await upload.stop()
     assert (await asyncio.wait_for(buffers.lend(40), 1)).size_bytes == 0
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.core.buffers import MIB
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreUnavailable, UploadTooLarge
 from backend.core.memory import MemoryStore
-from backend.core.store import MAX_PARTS, MIN_PART_BYTES, UploadedPart
-from backend.core.buffers import MIB
 from backend.core.parts import BYTES_IN_FLIGHT, UploadPlan
+from backend.core.store import MAX_PARTS, MIN_PART_BYTES, UploadedPart
 from backend.core.upload import store_source
 
 PART = UploadPlan.for_size(1).part_size_bytes

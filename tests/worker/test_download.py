@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from backend.core import keys
+from backend.core.buffers import MIB
 from backend.core.errors import AttemptFailed, StoreUnavailable
 from backend.core.memory import MemoryStore
+from backend.core.parts import UploadPlan
 from backend.core.s3 import S3Buckets
 from backend.core.store import Body, Store, UploadedPart
-from backend.core.buffers import MIB
-from backend.core.parts import UploadPlan
 from tests.worker.media_lab import TOOLS, picture, tone
 from tests.worker.webm_file import SOUND, Frame, beginning, cluster, index_of
 from worker.download import LARGEST_AT_LEAST_BYTES, WebmSink

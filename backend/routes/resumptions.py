@@ -1,0 +1,47 @@
+"""Notes on how to go on with a file (`backend.core.resumptions`), in the shape that tus clients keep them."""
+
+from http import HTTPStatus
+
+from litestar import Response, delete, get, put
+from litestar.params import FromPath, JSONBody
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.problems import documented
+from backend.services import FromServices
+
+_ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
+_PATH = "/api/resumptions/{fingerprint:str}"
+
+
+class Resumption(BaseModel):
+    """Where the upload of a file is: one address, or those of its pieces, in their order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload_url: str | None = Field(None, max_length=500)
+    parallel_upload_urls: list[str] | None = Field(None, max_length=100)
+    size_bytes: int | None = Field(None, ge=0)
+
+
+@get(_PATH, responses={**_ERRORS, **documented(HTTPStatus.NOT_FOUND)}, tags=["uploads"])
+async def find_resumption(services: FromServices, fingerprint: FromPath[str]) -> Resumption:
+    """Find how to go on with a file."""
+    return Resumption.model_validate_json(await services.resumptions.read(fingerprint))
+
+
+@put(_PATH, status_code=HTTPStatus.NO_CONTENT, responses=_ERRORS, tags=["uploads"])
+async def note_resumption(
+    services: FromServices, fingerprint: FromPath[str], data: JSONBody[Resumption]
+) -> Response[None]:
+    """Note how to go on with a file."""
+    await services.resumptions.write(fingerprint, data.model_dump_json().encode())
+    return Response(None, status_code=HTTPStatus.NO_CONTENT)
+
+
+@delete(_PATH, responses=_ERRORS, tags=["uploads"])
+async def forget_resumption(services: FromServices, fingerprint: FromPath[str]) -> None:
+    """Forget it: the file has arrived."""
+    await services.resumptions.forget(fingerprint)
+
+
+HANDLERS = (find_resumption, note_resumption, forget_resumption)
