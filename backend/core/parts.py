@@ -89,6 +89,11 @@ class PartWriter:
         self._setting_aside: asyncio.Task[None] | None = None
 
     @property
+    def busy(self) -> bool:
+        """Say whether it waits for memory or for the store just now."""
+        return self._turn.locked()
+
+    @property
     def received_bytes(self) -> int:
         """How many bytes there are, from the start of the object."""
         if self._buffer is not None:

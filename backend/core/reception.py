@@ -150,7 +150,7 @@ class Reception:
         now = self._clock()
         if self._writer.stored_bytes > self._stored_bytes:
             self._stored_at, self._stored_bytes = now, self._writer.stored_bytes
-        elif now - self._stored_at >= SLOW_SAVE_SECONDS:
+        elif now - self._stored_at >= SLOW_SAVE_SECONDS and not self._writer.busy:
             self._stored_at = now
             await self._writer.set_aside()
         return self._progress()
