@@ -30,8 +30,8 @@ from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
 from backend.core.sniff import SNIFF_BYTES, MediaCheck
 from backend.core.store import Store, UploadedPart, exists
 from backend.core.together import all_of
-from backend.core.upload_desk import Standing, UploadDesk
-from backend.core.upload_records import Role, UploadInfo, UploadProgress
+from backend.core.upload_desk import Standing, UploadDesk, standing_of
+from backend.core.upload_records import Role, UploadInfo
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +77,8 @@ async def concatenate(
     lease = await desk.leases.take(final_id)
     try:
         if (done := await _finished(desk, final_id)) is not None:
-            return await desk.conclude(done.info, done.offset, lease)
+            await lease.forgo()
+            return done
         pieces = [await _piece(desk, partial_id) for partial_id in partial_ids]
         length = sum(piece.length or 0 for piece in pieces)
         if length == 0:
@@ -102,15 +103,11 @@ async def concatenate(
         spans = [Span(keys.upload(piece.id), 0, piece.length) for piece in pieces if piece.length]
         await _sniff(desk.patient.raw, spans[0])
         await desk.patient.raw.put(keys.upload_info(final_id), info.to_json())
-
-        async def still_at_it() -> UploadProgress:
-            return lease.progress
-
-        async with lease.beating(still_at_it):
+        async with lease.beating():
             if not await exists(desk.patient.video, keys.video_record(final_id)):
                 await compose(desk.patient.raw, keys.upload(final_id), spans, desk.buffers)
             await desk.finish(info, lease.progress, length)
-        standing = await desk.conclude(info, length, lease)
+        standing = await desk.conclude(info, length)
     except BaseException:  # the next request may begin at once
         await finish_even_if_cancelled(lease.rest(lease.progress))
         raise
@@ -134,7 +131,7 @@ async def _finished(desk: UploadDesk, final_id: str) -> Standing | None:
         info = await desk.info(final_id)
     except UploadNotFound:
         return None
-    return Standing(info, info.length or 0, info.length) if info.finished else None
+    return standing_of(info) if info.finished else None
 
 
 async def _piece(desk: UploadDesk, partial_id: str) -> UploadInfo:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Protocol
 
 from backend.core import keys
@@ -11,6 +12,7 @@ from backend.core.errors import (
     EmptyUpload,
     LengthFixed,
     OffsetMismatch,
+    StoreError,
     UnsupportedType,
     UploadLocked,
     UploadTooLarge,
@@ -76,7 +78,7 @@ class Reception:
             raise
         arrived: int | None = None
         try:
-            async with self._lease.beating(self._beat, self._stop_reading):
+            async with self._lease.beating(self._progress, self._store_slow_bytes, self._stop_reading):
                 await self._read(body, length)
                 if length is not None and self._writer.received_bytes == length:
                     await self._finish(length)
@@ -88,7 +90,7 @@ class Reception:
             await finish_even_if_cancelled(self._keep())
             raise
         if arrived is not None:
-            return await self._desk.conclude(self._info, arrived, self._lease)
+            return await self._desk.conclude(self._info, arrived)
         await self._keep()
         return Standing(self._info, self._lease.progress.offset, length)
 
@@ -145,15 +147,14 @@ class Reception:
         if self._check is not None:
             self._check.end()
 
-    async def _beat(self) -> UploadProgress:
-        """Store what a slow client has sent for a while; return what to write down."""
+    async def _store_slow_bytes(self) -> None:
+        """Store what a slow client has sent for a while."""
         now = self._clock()
         if self._writer.stored_bytes > self._stored_bytes:
             self._stored_at, self._stored_bytes = now, self._writer.stored_bytes
         elif now - self._stored_at >= SLOW_SAVE_SECONDS and not self._writer.busy:
             self._stored_at = now
             await self._writer.set_aside()
-        return self._progress()
 
     def _stop_reading(self) -> None:
         if self._lease.holder.leave is not None:
@@ -177,7 +178,7 @@ class Reception:
         try:
             if self._checksum is None:
                 await self._writer.set_aside()
-                await self._writer.settle()
+            await self._writer.settle()
         finally:
             await self._writer.stop()
             progress = self._progress()
@@ -185,12 +186,19 @@ class Reception:
 
     async def _give_up(self) -> None:
         """Let go of the upload as it was before this request."""
-        await self._writer.stop()
-        await self._lease.rest(self._begin)
+        try:
+            # A part with wrong bytes that is still under way could arrive behind the right one.
+            with suppress(StoreError):
+                await self._writer.settle()
+        finally:
+            await self._writer.stop()
+            await self._lease.rest(self._lease.progress)
 
     async def _finish(self, length: int) -> None:
         writer = self._writer
         if writer.upload_id is None:
+            if self._new_length is not None:
+                await self._lease.save(lambda: self._lease.progress.but(length=length))
             await writer.complete()
             progress = self._lease.progress
         else:
@@ -199,7 +207,7 @@ class Reception:
             progress = self._lease.progress.but(
                 offset=length, length=length, upload_id=writer.upload_id, tail=None
             )
-            await self._lease.save(progress)
+            await self._lease.save(lambda: progress)
         await self._desk.finish(self._info, progress, length)
 
     def _name_tail(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from backend.core import keys
+from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.concatenation import concatenate
 from backend.core.errors import (
     EmptyUpload,
@@ -19,13 +20,16 @@ from backend.core.errors import (
     OffsetMismatch,
     UploadExpired,
     UploadTooLarge,
+    UploadVanished,
 )
 from backend.core.ids import new_id
 from backend.core.ingest import Description
 from backend.core.parts import UploadPlan
 from backend.core.reception import Checksum, Reception
 from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
-from backend.core.upload_desk import Standing, UploadDesk, length_of
+from backend.core.store import exists
+from backend.core.upload_desk import Standing, UploadDesk, length_of, standing_of
+from backend.core.upload_leases import UploadLease
 from backend.core.upload_records import Role, UploadInfo
 
 log = structlog.get_logger(__name__)
@@ -82,19 +86,20 @@ class ResumableUploads:
         Raises:
             UploadNotFound, UploadExpired, UploadLocked
         """
+        progress = await self._desk.leases.look(upload_id)
+        # Read after the progress, which is removed only when this says that the upload is finished.
         info = await self._desk.info(upload_id)
         if info.finished:
-            return Standing(info, info.length or 0, info.length)
-        progress = await self._desk.leases.look(upload_id)
+            return standing_of(info)
         length = length_of(info, progress)
         if info.role is Role.FINAL:
             return Standing(info, 0, length)
         if progress.offset == length:
-            return await self._finish_again(info)
+            return await self._finish_again(upload_id)
         raw, key = self._desk.buckets.raw, keys.upload(upload_id)
         is_open = progress.upload_id is not None and await raw.is_open(key, progress.upload_id)
         if not is_open and await self._desk.has_arrived(info, length):
-            return await self._finish_again(info)
+            return await self._finish_again(upload_id)
         if progress.upload_id is not None and not is_open:
             raise UploadExpired
         return Standing(info, progress.offset, length)
@@ -124,16 +129,14 @@ class ResumableUploads:
         info = await self._desk.info(upload_id)
         if info.role is Role.FINAL:
             raise FinalUpload
-        if info.finished:
-            if offset == info.length and not body_bytes:
-                return Standing(info, offset, info.length)
-            raise OffsetMismatch
-        lease = await self._desk.leases.take(upload_id)
-        try:
-            reception = Reception(self._desk, info, lease, length, checksum)
-            return await reception.run(offset, body, body_bytes)
-        finally:
-            lease.leave()
+        if not info.finished:
+            async with self._desk.holding(upload_id) as (info, lease):
+                if not info.finished:
+                    reception = Reception(self._desk, info, lease, length, checksum)
+                    return await reception.run(offset, body, body_bytes)
+        if offset == info.length and not body_bytes:
+            return standing_of(info)
+        raise OffsetMismatch
 
     async def concatenate(
         self,
@@ -156,21 +159,27 @@ class ResumableUploads:
             UploadNotFound, UploadLocked
         """
         info = await self._desk.info(upload_id, even_expired=True)
-        if not info.finished:
-            lease = await self._desk.leases.take(upload_id)
-            try:
-                await self._desk.remove(info)
-            finally:
-                lease.leave()
-        else:
+        if info.finished:
             await self._desk.remove(info)
+        else:
+            async with self._desk.holding(upload_id, even_expired=True) as (info, lease):
+                if not info.finished and await exists(self._desk.buckets.video, keys.video_record(upload_id)):
+                    info = (await self._finish_held(info, lease)).info
+                await self._desk.remove(info, lease)
         log.info("upload_terminated", upload=upload_id)
 
-    async def _finish_again(self, info: UploadInfo) -> Standing:
-        lease = await self._desk.leases.take(info.id)
+    async def _finish_again(self, upload_id: str) -> Standing:
+        async with self._desk.holding(upload_id) as (info, lease):
+            return standing_of(info) if info.finished else await self._finish_held(info, lease)
+
+    async def _finish_held(self, info: UploadInfo, lease: UploadLease) -> Standing:
         try:
-            length = length_of(info, lease.progress) or 0
-            await self._desk.finish(info, lease.progress, length)
-            return await self._desk.conclude(info, length, lease)
-        finally:
-            lease.leave()
+            length = length_of(info, lease.progress)
+            if length is None:
+                raise UploadVanished
+            async with lease.beating():
+                await self._desk.finish(info, lease.progress, length)
+        except BaseException:  # the next request may begin at once
+            await finish_even_if_cancelled(lease.rest(lease.progress))
+            raise
+        return await self._desk.conclude(info, length)

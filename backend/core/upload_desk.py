@@ -1,7 +1,7 @@
 """The records and the last steps of resumable uploads, for whichever request comes across them."""
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -64,7 +64,11 @@ class UploadDesk:
         self.leases = UploadLeases(buckets.raw)
 
     async def info(self, upload_id: str, *, even_expired: bool = False) -> UploadInfo:
-        """Raises: UploadNotFound, UploadExpired."""
+        """Read what is known of the upload; remove what a finished one no longer needs.
+
+        Raises:
+            UploadNotFound, UploadExpired
+        """
         try:
             stored = await self.buckets.raw.get(keys.upload_info(upload_id))
         except ObjectNotFound:
@@ -75,7 +79,33 @@ class UploadDesk:
         info = UploadInfo.from_json(stored.body)
         if info.has_expired(self.now()) and not even_expired:
             raise UploadExpired
+        if info.finished and stored.info.key == keys.upload_info(upload_id):
+            await self._clear(info)  # a server was killed while it did
         return info
+
+    @asynccontextmanager
+    async def holding(
+        self, upload_id: str, *, even_expired: bool = False
+    ) -> AsyncIterator[tuple[UploadInfo, UploadLease]]:
+        """Hold the upload while the block lasts; its record is read anew.
+
+        Another request may have finished or dropped the upload since the caller has looked at it.
+
+        Raises:
+            UploadLocked, UploadNotFound, UploadExpired
+        """
+        lease = await self.leases.take(upload_id)
+        try:
+            try:
+                info = await self.info(upload_id, even_expired=even_expired)
+            except UploadNotFound:
+                await lease.forgo()
+                raise
+            if info.finished:
+                await lease.forgo()
+            yield info, lease
+        finally:
+            lease.leave()
 
     async def finish(self, info: UploadInfo, progress: UploadProgress, length: int) -> None:
         """Make a video of what is stored. May be repeated. Raises: UploadVanished."""
@@ -83,24 +113,31 @@ class UploadDesk:
         if info.role is not Role.PARTIAL:
             await enter_video(self.patient, self._video(info, length), info.options)
 
-    async def conclude(self, info: UploadInfo, length: int, lease: UploadLease) -> Standing:
+    async def conclude(self, info: UploadInfo, length: int) -> Standing:
         """Note that the upload is finished, and remove what it needed until then. May be repeated."""
         finished = info.but(finished=True, length=length)
-        await self.patient.raw.put(keys.upload_done(info.id), finished.to_json())
-        if lease.generation > 0:
-            # A process that was killed between opening a multipart upload and noting it has left that one.
-            await abort_uploads_below(self.patient.raw, keys.upload(info.id))
-        await delete_below(self.patient.raw, keys.upload_state(info.id))
-        await self.patient.raw.delete(keys.upload_info(info.id))
+        await self.patient.raw.put(keys.upload_info(info.id), finished.to_json())
+        await self._clear(finished)
         log.info("upload_finished", upload=info.id, size_bytes=length, role=info.role)
         return Standing(finished, length, length)
 
-    async def remove(self, info: UploadInfo) -> None:
-        """Remove what there is of an upload but the video that came of it."""
+    async def _clear(self, finished: UploadInfo) -> None:
+        """Keep of an upload only that it is finished. While there is an `.info`, that is not done yet."""
+        await self.patient.raw.put(keys.upload_done(finished.id), finished.to_json())
+        # A process that was killed between opening a multipart upload and noting it has left that one.
+        await abort_uploads_below(self.patient.raw, keys.upload(finished.id))
+        await delete_below(self.patient.raw, keys.upload_state(finished.id))
+        await self.patient.raw.delete(keys.upload_info(finished.id))
+
+    async def remove(self, info: UploadInfo, lease: UploadLease | None = None) -> None:
+        """Remove what there is of an upload but the video that came of it; the caller's lease goes last."""
         if not info.finished or info.role is Role.PARTIAL:
             await abort_uploads_below(self.buckets.raw, keys.upload(info.id))
             await self.buckets.raw.delete(keys.upload(info.id))
-        await remove_records(self.buckets.raw, info.id)
+        held = None if lease is None else keys.upload_progress(info.id, lease.generation)
+        await remove_records(self.buckets.raw, info.id, keep=held)
+        if lease is not None:
+            await lease.forgo()
 
     async def has_arrived(self, info: UploadInfo, length: int | None) -> bool:
         """Say whether the parts are one object already, or have even been encoded since."""
@@ -115,6 +152,8 @@ class UploadDesk:
         raw, key = self.patient.raw, keys.upload(info.id)
         last = (await raw.get(progress.tail.key)).body if progress.tail else b""
         if progress.upload_id is None:
+            if len(last) != length:
+                raise UploadVanished
             await raw.put(key, last)
             return
         if last:
@@ -132,12 +171,19 @@ class UploadDesk:
         return said.video(info.id, length, info.created_at)
 
 
+def standing_of(finished: UploadInfo) -> Standing:
+    return Standing(finished, finished.length or 0, finished.length)
+
+
 def length_of(info: UploadInfo, progress: UploadProgress) -> int | None:
     """Return the upload's length in bytes, None while nobody knows it."""
     return info.length if info.length is not None else progress.length
 
 
-async def remove_records(raw: Store, upload_id: str) -> None:
-    """Remove what is known of an upload; its record goes last, so that it can be repeated after a crash."""
-    await delete_below(raw, keys.upload_state(upload_id))
+async def remove_records(raw: Store, upload_id: str, keep: str | None = None) -> None:
+    """Remove what is known of an upload but for the object `keep`.
+
+    Its record goes last, so that it can be repeated after a crash.
+    """
+    await delete_below(raw, keys.upload_state(upload_id), keep)
     await raw.delete_many([keys.upload_info(upload_id), keys.upload_done(upload_id)])

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from backend.core import keys
+from backend.core.cancellation import finish_even_if_cancelled
 from backend.core.errors import ObjectNotFound, StoreError, UploadLocked
 from backend.core.records import new_nonce
 from backend.core.store import Listing, ObjectInfo, Store
@@ -65,8 +66,12 @@ class UploadLeases:
     async def look(self, upload_id: str) -> UploadProgress:
         """Return how far the upload is; a silent holder in this process has to store what it has first."""
         await self._settle_here(upload_id)
-        seen = await self._highest(upload_id)
-        return NOTHING_YET if seen is None else await self._read(upload_id, seen.generation)
+        while (seen := await self._highest(upload_id)) is not None:
+            with suppress(ObjectNotFound):  # whoever has taken the upload since removes what went before
+                progress = await self._read(upload_id, seen.generation)
+                if not progress.held or await self._is_highest(upload_id, seen.generation):
+                    return progress
+        return NOTHING_YET
 
     async def take(self, upload_id: str) -> "UploadLease":
         """Become the upload's holder. Raises: UploadLocked: somebody else is."""
@@ -78,6 +83,9 @@ class UploadLeases:
         own = self._here[upload_id] = Holder(asyncio.get_running_loop().time())
         try:
             return await self._take(upload_id, own)
+        except ObjectNotFound:  # somebody has gone on with it, or finished it, in between
+            self.left(upload_id, own)
+            raise UploadLocked from None
         except BaseException:  # whoever is cancelled here holds nothing
             self.left(upload_id, own)
             raise
@@ -144,6 +152,11 @@ class UploadLeases:
     async def _highest(self, upload_id: str) -> Seen | None:
         return highest(await self.listed(upload_id))
 
+    async def _is_highest(self, upload_id: str, generation: int) -> bool:
+        """Say whether what was read before was not only what a dead holder has written too late."""
+        seen = await self._highest(upload_id)
+        return seen is not None and seen.generation == generation
+
     async def _read(self, upload_id: str, generation: int) -> UploadProgress:
         body = (await self._raw.get(keys.upload_progress(upload_id, generation))).body
         progress = UploadProgress.from_json(body)
@@ -180,10 +193,12 @@ class UploadLease:
         self.progress = progress
         """As it was written last."""
         self.holder = holder
+        self._writing = asyncio.Lock()
 
-    async def save(self, progress: UploadProgress) -> None:
+    async def save(self, progress: Callable[[], UploadProgress]) -> None:
         """Write the progress down. Raises: UploadLocked: somebody else holds the upload by now."""
-        await self._write(progress)
+        async with self._writing:
+            await self._write(progress())
         self._check(await self._leases.listed(self._upload_id))
 
     async def rest(self, progress: UploadProgress) -> None:
@@ -193,27 +208,44 @@ class UploadLease:
         self._check(listed)
         await self._forget([info.key for info in listed.objects])
 
+    async def forgo(self) -> None:
+        """Let go of an upload that is no more, and leave nothing there."""
+        await self._raw.delete(keys.upload_progress(self._upload_id, self.generation))
+
     @asynccontextmanager
     async def beating(
         self,
-        progress: Callable[[], Awaitable[UploadProgress]],
+        progress: Callable[[], UploadProgress] | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
         when_lost: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[None]:
-        """Renew the lease with what `progress` returns; call `when_lost` if somebody else has it."""
-        beats = asyncio.create_task(self._beat(progress, when_lost))
+        """Renew the lease with what `progress` returns, by default the same as before.
+
+        `before` is awaited before each heartbeat; `when_lost` is called if somebody else has the lease.
+        """
+        beats = asyncio.create_task(self._beat(progress or (lambda: self.progress), before, when_lost))
         try:
             yield
         finally:
+            await finish_even_if_cancelled(self._end(beats))
+
+    async def _end(self, beats: asyncio.Task[None]) -> None:
+        async with self._writing:  # what is on its way must not arrive behind what is written next
             beats.cancel()
-            await asyncio.gather(beats, return_exceptions=True)
+        await asyncio.gather(beats, return_exceptions=True)
 
     async def _beat(
-        self, progress: Callable[[], Awaitable[UploadProgress]], when_lost: Callable[[], None]
+        self,
+        progress: Callable[[], UploadProgress],
+        before: Callable[[], Awaitable[None]] | None,
+        when_lost: Callable[[], None],
     ) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                await self.save(await progress())
+                if before is not None:
+                    await before()
+                await self.save(progress)
             except UploadLocked:
                 log.warning("upload_taken_away", upload=self._upload_id)
                 when_lost()
