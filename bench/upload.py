@@ -1,12 +1,18 @@
-"""Upload: raw and form POST through the API against boto3's own `upload_fileobj` of the same file.
+"""Upload: raw POST, form POST and tus through the API against boto3's own `upload_fileobj` of the same file.
 
-All go to the same store, in turn, round after round; memory is the growth of the API process's resident set.
+All go to the same store, in turn, round after round: one large file, then eight of a quarter of its size at the
+same time. Memory is the growth of the API process's resident set; CPU that of the API, or of boto3's process.
 """
 
+import os
+import resource
 import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import boto3
@@ -19,43 +25,92 @@ from tests.lab.product import ADMIN_TOKEN, Product
 
 WRITE_BYTES = 16 * 1024 * 1024
 MIB = 1024 * 1024
+GIB = 1024 * MIB
+AT_ONCE = 8
+BOTO3 = "boto3 upload_fileobj"
+TIMEOUT_SECONDS = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    mib_per_second: float
+    cpu_seconds_per_gib: float
+    grown_mib: float
 
 
 def bench_upload(product: Product, size_mib: int, rounds: int) -> None:
-    """Print MiB/s, the ratio to boto3 within each round, and memory growth."""
+    """Print MiB/s, the ratio to boto3 within each round, CPU and memory growth."""
     api = product.start_api()
     with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory) / "source.bin"
-        _write_random(source, size_mib * MIB)
-        ways: dict[str, Callable[[], None]] = {
-            "boto3 upload_fileobj": lambda: _with_boto3(product, source),
-            "raw POST /api/videos": lambda: _with_curl(
-                product, f"/api/videos?filename={source.name}", ["--upload-file", str(source), "-X", "POST"]
-            ),
-            "form POST /api/upload": lambda: _with_curl(product, "/api/upload", ["-F", f"file=@{source}"]),
-        }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        growth: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, run in ways.items():
-                seconds, grown = measure(api.pid, run)
-                rates[name].append(size_mib / seconds)
-                growth[name].append(grown)
-                _empty(product)
-    baseline = rates["boto3 upload_fileobj"]
+        for files, each_mib in ((1, size_mib), (AT_ONCE, size_mib // 4)):
+            source = Path(directory) / "source.bin"
+            _write_random(source, each_mib * MIB)
+            costs = _measure(product, api.pid, source, files, rounds)
+            what = (
+                f"one upload of {each_mib} MiB"
+                if files == 1
+                else f"{files} uploads of {each_mib} MiB at once"
+            )
+            _print(f"Upload: {what}, {rounds} rounds (medians)", costs)
+
+
+def _measure(product: Product, api_pid: int, source: Path, files: int, rounds: int) -> dict[str, list[_Cost]]:
+    ways: dict[str, Callable[[int], None]] = {
+        BOTO3: lambda number: _with_boto3(product, source, number),
+        "raw POST /api/videos": lambda _: _with_curl(
+            f"{product.url}/api/videos?filename={source.name}", "--upload-file", str(source), "-X", "POST"
+        ),
+        "form POST /api/upload": lambda _: _with_curl(f"{product.url}/api/upload", "-F", f"file=@{source}"),
+        "tus, one PATCH": lambda _: _with_tus(product, source),
+    }
+    total_mib = source.stat().st_size * files / MIB
+    costs: dict[str, list[_Cost]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            cpu = _children_cpu_seconds if name == BOTO3 else lambda: _cpu_seconds(api_pid)
+            before = cpu()
+            seconds, grown = measure(api_pid, lambda run=run: _at_once(run, files))
+            costs[name].append(
+                _Cost(
+                    total_mib / seconds, (cpu() - before) / (total_mib / 1024), 0 if name == BOTO3 else grown
+                )
+            )
+            _empty(product)
+    return costs
+
+
+def _at_once(run: Callable[[int], None], files: int) -> None:
+    with ThreadPoolExecutor(files) as pool:
+        for done in [pool.submit(run, number) for number in range(files)]:
+            done.result()
+
+
+def _print(title: str, costs: dict[str, list[_Cost]]) -> None:
+    baseline = costs[BOTO3]
     print_table(
-        f"Upload of {size_mib} MiB, {rounds} rounds (medians)",
-        ["way", "MiB/s", "ratio to boto3", "growth of the API's memory, MiB (largest)"],
+        title,
+        ["way", "MiB/s", "ratio to boto3", "CPU s per GiB", "growth of the API's memory, MiB (largest)"],
         [
             [
                 name,
-                f"{statistics.median(rates[name]):.0f}",
-                f"{statistics.median(a / b for a, b in zip(rates[name], baseline, strict=True)):.2f}",
-                "-" if name.startswith("boto3") else f"{max(growth[name]):.0f}",
+                f"{statistics.median(one.mib_per_second for one in found):.0f}",
+                f"{statistics.median(a.mib_per_second / b.mib_per_second for a, b in zip(found, baseline, strict=True)):.2f}",
+                f"{statistics.median(one.cpu_seconds_per_gib for one in found):.1f}",
+                "-" if name == BOTO3 else f"{max(one.grown_mib for one in found):.0f}",
             ]
-            for name in ways
+            for name, found in costs.items()
         ],
     )
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _write_random(path: Path, size_bytes: int) -> None:
@@ -65,25 +120,49 @@ def _write_random(path: Path, size_bytes: int) -> None:
             output.write(block[: min(WRITE_BYTES, size_bytes - start)])
 
 
-def _with_boto3(product: Product, source: Path) -> None:
+def _with_boto3(product: Product, source: Path, number: int) -> None:
+    """In a process of its own, as each of several uploads would be, and so that its CPU can be told."""
+    process = get_context("spawn").Process(
+        target=_upload_fileobj, args=(dict(product.environment), source, f"uploads/boto3-{number}.orig")
+    )
+    process.start()
+    process.join(TIMEOUT_SECONDS)
+    assert process.exitcode == 0
+
+
+def _upload_fileobj(environment: dict[str, str], source: Path, key: str) -> None:
     client = boto3.client(
         "s3",
-        endpoint_url=product.environment["S3_ENDPOINT_URL"],
-        aws_access_key_id=product.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=product.environment["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=environment["S3_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         region_name="us-east-1",
         config=Config(request_checksum_calculation="when_required", signature_version="s3v4"),
     )
     with source.open("rb") as body:
-        client.upload_fileobj(body, product.environment["S3_RAW_BUCKET"], "uploads/boto3.orig")
-    client.delete_object(Bucket=product.environment["S3_RAW_BUCKET"], Key="uploads/boto3.orig")
+        client.upload_fileobj(body, environment["S3_RAW_BUCKET"], key)
+    client.delete_object(Bucket=environment["S3_RAW_BUCKET"], Key=key)
     client.close()
 
 
-def _with_curl(product: Product, path: str, arguments: list[str]) -> None:
+def _with_curl(url: str, *arguments: str) -> str:
     command = ["curl", "-sS", "--fail", "-H", f"Authorization: Bearer {ADMIN_TOKEN}", "-H", "Expect:"]
-    subprocess.run(
-        [*command, *arguments, f"{product.url}{path}"], check=True, stdout=subprocess.DEVNULL, timeout=600
+    return subprocess.run(
+        [*command, *arguments, url], check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    ).stdout
+
+
+def _with_tus(product: Product, source: Path) -> None:
+    with product.client() as client:
+        created = client.post(
+            "/api/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": str(source.stat().st_size)}
+        )
+        created.raise_for_status()
+    _with_curl(
+        f"{product.url}{created.headers['location']}",
+        *("-X", "PATCH", "--upload-file", str(source)),
+        *("-H", "Tus-Resumable: 1.0.0", "-H", "Upload-Offset: 0"),
+        *("-H", "Content-Type: application/offset+octet-stream"),
     )
 
 
