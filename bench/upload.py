@@ -1,7 +1,8 @@
 """Upload: raw POST, form POST and tus through the API against boto3's own `upload_fileobj` of the same file.
 
-All go to the same store, in turn, round after round: one large file, then eight of a quarter of its size at the
-same time. Memory is the growth of the API process's resident set; CPU that of the API, or of boto3's process.
+All go to the same store, in turn, round after round: one large file, then eight of a quarter of its size at
+the same time. Memory is the growth of the API process's resident set; CPU that of the API, or of boto3's
+processes.
 """
 
 import os
@@ -46,12 +47,7 @@ def bench_upload(product: Product, size_mib: int, rounds: int) -> None:
             source = Path(directory) / "source.bin"
             _write_random(source, each_mib * MIB)
             costs = _measure(product, api.pid, source, files, rounds)
-            what = (
-                f"one upload of {each_mib} MiB"
-                if files == 1
-                else f"{files} uploads of {each_mib} MiB at once"
-            )
-            _print(f"Upload: {what}, {rounds} rounds (medians)", costs)
+            _print(f"Upload of {files} x {each_mib} MiB at once, {rounds} rounds (medians)", costs)
 
 
 def _measure(product: Product, api_pid: int, source: Path, files: int, rounds: int) -> dict[str, list[_Cost]]:
@@ -70,11 +66,8 @@ def _measure(product: Product, api_pid: int, source: Path, files: int, rounds: i
             cpu = _children_cpu_seconds if name == BOTO3 else lambda: _cpu_seconds(api_pid)
             before = cpu()
             seconds, grown = measure(api_pid, lambda run=run: _at_once(run, files))
-            costs[name].append(
-                _Cost(
-                    total_mib / seconds, (cpu() - before) / (total_mib / 1024), 0 if name == BOTO3 else grown
-                )
-            )
+            used = (cpu() - before) * 1024 / total_mib
+            costs[name].append(_Cost(total_mib / seconds, used, 0 if name == BOTO3 else grown))
             _empty(product)
     return costs
 
@@ -86,21 +79,21 @@ def _at_once(run: Callable[[int], None], files: int) -> None:
 
 
 def _print(title: str, costs: dict[str, list[_Cost]]) -> None:
-    baseline = costs[BOTO3]
-    print_table(
-        title,
-        ["way", "MiB/s", "ratio to boto3", "CPU s per GiB", "growth of the API's memory, MiB (largest)"],
-        [
+    baseline = [one.mib_per_second for one in costs[BOTO3]]
+    rows = []
+    for name, found in costs.items():
+        rates = [one.mib_per_second for one in found]
+        rows.append(
             [
                 name,
-                f"{statistics.median(one.mib_per_second for one in found):.0f}",
-                f"{statistics.median(a.mib_per_second / b.mib_per_second for a, b in zip(found, baseline, strict=True)):.2f}",
+                f"{statistics.median(rates):.0f}",
+                f"{statistics.median(a / b for a, b in zip(rates, baseline, strict=True)):.2f}",
                 f"{statistics.median(one.cpu_seconds_per_gib for one in found):.1f}",
                 "-" if name == BOTO3 else f"{max(one.grown_mib for one in found):.0f}",
             ]
-            for name, found in costs.items()
-        ],
-    )
+        )
+    header = ["way", "MiB/s", "ratio to boto3", "CPU s per GiB", "growth of the API's memory, MiB (largest)"]
+    print_table(title, header, rows)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -121,8 +114,8 @@ def _write_random(path: Path, size_bytes: int) -> None:
 
 
 def _with_boto3(product: Product, source: Path, number: int) -> None:
-    """In a process of its own, as each of several uploads would be, and so that its CPU can be told."""
-    process = get_context("spawn").Process(
+    """Upload in a process of its own, as each of several would be; forked, so that it need not start first."""
+    process = get_context("fork").Process(
         target=_upload_fileobj, args=(dict(product.environment), source, f"uploads/boto3-{number}.orig")
     )
     process.start()
