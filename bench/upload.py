@@ -114,7 +114,7 @@ def _write_random(path: Path, size_bytes: int) -> None:
 
 
 def _with_boto3(product: Product, source: Path, number: int) -> None:
-    """Upload in a process of its own, as each of several would be; forked, so that it need not start first."""
+    """Upload in a process of its own, as each of several would be; a fork need not start first."""
     process = get_context("fork").Process(
         target=_upload_fileobj, args=(dict(product.environment), source, f"uploads/boto3-{number}.orig")
     )
