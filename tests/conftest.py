@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from backend.core.s3 import S3Buckets
-from backend.core.settings import ApiSettings, WorkerSettings
+from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
 from tests.lab.buckets import fresh_buckets
 from tests.lab.ministack import ministack
 from tests.lab.missing import missing
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _clean_environment() -> Iterator[None]:
     """Neither settings nor the SDK may see what the developer's shell and home directory hold."""
     with pytest.MonkeyPatch.context() as patch:
-        for settings_class in (ApiSettings, WorkerSettings):
+        for settings_class in (ApiSettings, WorkerSettings, ClientSettings):
             for name in settings_class.model_fields:
                 patch.delenv(name.upper(), raising=False)
         for name in os.environ:

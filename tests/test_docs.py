@@ -10,14 +10,14 @@ import typer
 from pydantic_core import PydanticUndefined
 
 from backend.core.conformance import PROBES
-from backend.core.settings import ApiSettings, StoreSettings, WorkerSettings
+from backend.core.settings import ApiSettings, ClientSettings, StoreSettings, WorkerSettings
 from backend.openapi import describe
 from vodbucket.__main__ import app
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = {
     name: field
-    for settings in (StoreSettings, ApiSettings, WorkerSettings)
+    for settings in (StoreSettings, ApiSettings, WorkerSettings, ClientSettings)
     for name, field in settings.model_fields.items()
 }
 # Variables that the product's launchers pass on or that others define; they are no settings of ours.

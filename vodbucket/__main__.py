@@ -1,4 +1,8 @@
-"""`vodbucket`, also `python -m vodbucket`: the operator's command line. It talks to the store directly."""
+"""`vodbucket`, also `python -m vodbucket`: the command line.
+
+The operator's commands are here, and talk to the store directly; those for videos are in
+`vodbucket.video_commands`.
+"""
 
 import asyncio
 import json
@@ -24,20 +28,25 @@ from backend.core.retry import retry_video
 from backend.core.s3 import open_buckets
 from backend.core.settings import OriginSettings, StoreSettings, WorkerSettings, load
 from backend.core.sweep import SweepReport, SweepRules, sweep
+from vodbucket import video_commands
 from vodbucket.encoders import EncoderTable, complaints, try_encoders
+from vodbucket.errors import ServerAway
 from vodbucket.tables import show_checks, show_encoders, show_jobs, show_sweep
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+EXIT_SERVER_AWAY = 3
 DOCTOR_SDK_ATTEMPTS = 2
 """The doctor's reader waits, and a lost packet must not look like a lost store."""
 
 app = typer.Typer(
-    help="Look after vodbucket's jobs and store. Settings come from the environment, as for API and worker.",
+    help="Upload videos, and look after vodbucket's jobs and store. Settings come from the environment.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(video_commands.app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -49,6 +58,9 @@ def main() -> None:
     except ConfigurationError as error:
         _complain(error.message)
         sys.exit(EXIT_CONFIGURATION)
+    except ServerAway as error:
+        _complain(error.message)
+        sys.exit(EXIT_SERVER_AWAY)
     except VodbucketError as error:
         _complain(error.message)
         sys.exit(EXIT_FAILED)

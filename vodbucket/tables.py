@@ -1,4 +1,4 @@
-"""Tables for people: jobs, what a sweep found, checks, encoders. JSON is printed by the commands."""
+"""Tables for people: videos, jobs, what a sweep found, checks, encoders. JSON is printed by the commands."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,9 @@ from rich.table import Table
 
 from backend.core.conformance import Check, Verdict
 from backend.core.overview import JobEntry, JobsOverview, JobState
+from backend.core.records import Status, StatusWord
 from backend.core.sweep import SweepReport
+from vodbucket.answers import ListedVideo
 from vodbucket.encoders import EncoderTable, Result
 
 PLAIN_WIDTH = 120
@@ -17,7 +19,37 @@ PLAIN_WIDTH = 120
 
 _STYLE = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 _RESULT_STYLE = {Result.CHOSEN: "bold green", Result.WORKS: "green", Result.FAILS: "yellow"}
+_VIDEO_STYLE = {StatusWord.ERROR: "bold red", StatusWord.PROCESSING: "green"}
 _STATE_STYLE = {JobState.FAILED: "bold red", JobState.UNREADABLE: "bold red", JobState.RUNNING: "green"}
+
+
+def show_videos(videos: Sequence[ListedVideo]) -> None:
+    console, table = _console(), _table("id", "state", "size", "uploaded", "title")
+    for video in videos:
+        uploaded = video.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        style = _VIDEO_STYLE.get(video.status.status, "")
+        table.add_row(
+            video.id, _state(video.status), size(video.size_bytes), uploaded, escape(video.title), style=style
+        )
+    console.print(table if videos else "no videos")
+
+
+def show_video(video: ListedVideo, link: str) -> None:
+    """Print a line for each thing that is known."""
+    status = video.status
+    left = status.estimated_remaining_seconds
+    said = {
+        "title": video.title,
+        "state": _state(status) + (f", {duration(left)} left" if left else ""),
+        "error": status.error.message if status.error else "",
+        "qualities": ", ".join(status.qualities),
+        "length": duration(status.duration_seconds) if status.duration_seconds else "",
+        "watch": link if status.playable else "",
+    }
+    console = _console()
+    for name, value in said.items():
+        if value:
+            console.print(f"{name:<9}  {escape(value)}", soft_wrap=True)
 
 
 def show_jobs(overview: JobsOverview) -> None:
@@ -114,6 +146,11 @@ def size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} TiB"
+
+
+def _state(status: Status) -> str:
+    under_way = status.status is StatusWord.PROCESSING
+    return f"{status.stage} {status.progress:.0%}" if under_way else str(status.stage)
 
 
 def _counts(overview: JobsOverview) -> str:

@@ -64,10 +64,35 @@ class UploadSettings(_Settings):
     )
 
 
-class ApiSettings(StoreSettings, OriginSettings, UploadSettings):
-    """What the API needs besides the store."""
+class TokenSettings(_Settings):
+    """What the API and whoever asks it for something must agree on."""
 
     admin_token: SecretStr = Field(description="the secret that opens everything; at least 16 characters")
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+            raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
+        return token
+
+    @field_validator("admin_token", mode="before")
+    @classmethod
+    def _without_line_end(cls, token: object) -> object:
+        return token.strip() if isinstance(token, str) else token
+
+
+class ClientSettings(TokenSettings):
+    """What those commands need that talk to the API."""
+
+    vodbucket_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:3000"), description="the server that videos are uploaded to"
+    )
+
+
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
+    """What the API needs besides the store."""
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
     presign_ttl_seconds: int = Field(
@@ -87,18 +112,6 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings):
         None, ge=1, description="how much uploads may take in the raw bucket, unfinished ones as announced"
     )
     site_dir: Path = Field(Path("frontend/dist"), description="the built site; served when it exists")
-
-    @field_validator("admin_token")
-    @classmethod
-    def _long_enough(cls, token: SecretStr) -> SecretStr:
-        if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
-            raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
-        return token
-
-    @field_validator("admin_token", mode="before")
-    @classmethod
-    def _without_line_end(cls, token: object) -> object:
-        return token.strip() if isinstance(token, str) else token
 
 
 class WorkerSettings(StoreSettings, UploadSettings):

@@ -1,0 +1,186 @@
+"""`vodbucket upload`, `status`, `list`, `delete` and `open`, as processes that talk to an API process."""
+
+import asyncio
+import os
+import random
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from backend.core.jobs import JobQueue
+from backend.core.records import Stage, Status, StatusError
+from backend.core.s3 import open_buckets
+from tests.lab.checker import store_settings
+from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, product_on
+from tests.lab.server import StoreServer
+from tests.vodbucket.conftest import Installation
+
+HEAD = b"\x00\x00\x00\x18ftypisom"
+
+
+@pytest.fixture(scope="module")
+def product(moto_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    server, logs = moto_server, tmp_path_factory.mktemp("logs")
+    with product_on(server.endpoint_url, server.access_key, server.secret_key, logs) as running:
+        running.start_api()
+        yield running
+
+
+@pytest.fixture
+def here(product: Product, tmp_path: Path) -> Installation:
+    """A machine that has the server's address and token, and whose browser notes what it was shown."""
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {shlex.quote(str(tmp_path / "shown"))}\n')
+    browser.chmod(0o755)
+    return Installation(
+        {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "BROWSER": f"{browser} %s",
+            "VODBUCKET_URL": product.url,
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+        }
+    )
+
+
+def _film(path: Path, size_bytes: int = 3000) -> Path:
+    path.write_bytes(HEAD + random.randbytes(size_bytes))
+    return path
+
+
+def _id_of(link: str) -> str:
+    return link.strip().rpartition("/watch/")[2]
+
+
+async def _upload(here: Installation, path: Path, *options: str) -> str:
+    done = await here.vodbucket("upload", str(_film(path)), *options)
+    assert done.status == 0, done
+    return _id_of(done.out)
+
+
+async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops_no_other(
+    here: Installation, product: Product, tmp_path: Path
+) -> None:
+    empty, missing, paper = tmp_path / "empty.mp4", tmp_path / "missing.mp4", tmp_path / "paper.mp4"
+    empty.touch()
+    paper.write_bytes(b"%PDF-1.7\n" + bytes(9000))
+    films = [_film(tmp_path / f"{name}.mp4") for name in ("first", "second")]
+
+    names = [str(path) for path in (missing, empty, films[0], tmp_path, paper, films[1])]
+    done = await here.vodbucket("upload", *names)
+
+    assert done.status == 1
+    assert [line.startswith(f"{product.url}/watch/") for line in done.out.splitlines()] == [True, True]
+    assert done.err.splitlines() == [
+        f"vodbucket: {missing}: There is no such file.",
+        f"vodbucket: {empty}: This file is empty.",
+        f"vodbucket: {tmp_path}: This is not a file.",
+        f"vodbucket: {paper}: This file is neither a video nor sound; it looks like a PDF document.",
+    ]
+    async with open_buckets(store_settings(product.environment)) as buckets:
+        for film, link in zip(films, done.out.splitlines(), strict=True):
+            assert (await buckets.raw.get(keys.upload(_id_of(link)))).body == film.read_bytes()
+
+
+async def test_videos_are_listed_looked_at_opened_and_deleted(here: Installation, tmp_path: Path) -> None:
+    video = await _upload(here, tmp_path / "film.mp4", "--title", "Harbour [6]")
+
+    listed = await here.vodbucket("list", "--limit", "1")
+    as_json = await here.vodbucket("list", "--limit", "1", "--json")
+    looked = await here.vodbucket("status", video)
+    opened = await here.vodbucket("open", video)
+    kept = await here.vodbucket("delete", video)
+    deleted = await here.vodbucket("delete", video, "--yes")
+    gone = await here.vodbucket("status", video)
+
+    (row,) = (line.split() for line in listed.out.splitlines() if video in line)
+    assert (row[1], row[-2:]) == ("queued", ["Harbour", "[6]"])
+    assert [one["id"] for one in as_json.json] == [video]
+    assert looked.out.splitlines() == ["title      Harbour [6]", "state      queued"]
+    assert (
+        (tmp_path / "shown").read_text()
+        == opened.out
+        == f"{here.environment['VODBUCKET_URL']}/watch/{video}\n"
+    )
+    assert (kept.status, kept.out.strip()) == (1, "")
+    assert "Delete “Harbour [6]” for good?" in kept.err
+    assert (deleted.status, deleted.out) == (0, f"deleted: {video}\n")
+    assert (gone.status, gone.err) == (1, "vodbucket: There is no such video.\n")
+
+
+async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followed_to_its_end(
+    here: Installation, product: Product, tmp_path: Path
+) -> None:
+    film, shown = _film(tmp_path / "film.mp4"), tmp_path / "shown"
+    why = StatusError(code="unsupported_media", message="This is no video.")
+    async with open_buckets(store_settings(product.environment)) as buckets:
+        queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
+        while (earlier := await queue.claim(await queue.look())) is not None:
+            await queue.bury(earlier, why)
+        watching = asyncio.create_task(here.vodbucket("upload", str(film), "--watch"))
+        while (claim := await queue.claim(await queue.look())) is None:
+            assert not watching.done()
+        job = claim.lease.job
+        status = Status.queued(job.id, datetime.now(UTC), job.request)
+        playable = status.at_stage(Stage.TRANSCODING, datetime.now(UTC), playable=True)
+        while not shown.exists():
+            await buckets.video.put(keys.status(job.id), playable.to_json())
+        await queue.bury(claim, why)
+
+    done = await watching
+
+    assert done.status == 1
+    assert shown.read_text() == done.out == f"{product.url}/watch/{job.id}\n"
+    assert done.err == "film: This is no video.\n"
+    ended = await here.vodbucket("status", job.id, "--follow", "--json")
+    assert (ended.status, ended.json["error"]["code"]) == (1, "unsupported_media")
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "sentence"),
+    [
+        ({"ADMIN_TOKEN": ""}, 2, "ADMIN_TOKEN: is not set"),
+        ({"ADMIN_TOKEN": "another-token-0123456789"}, 2, "The server does not accept this ADMIN_TOKEN."),
+        (
+            {"VODBUCKET_URL": "http://127.0.0.1:9"},
+            3,
+            "{film}: http://127.0.0.1:9 cannot be reached (Connection refused). "
+            "Run the same command again to go on.",
+        ),
+    ],
+)
+async def test_what_stops_every_upload_has_an_exit_status_of_its_own(
+    here: Installation, tmp_path: Path, settings: dict[str, str], status: int, sentence: str
+) -> None:
+    film = _film(tmp_path / "film.mp4")
+
+    done = await here.vodbucket("upload", str(film), "--patience", "0", **settings)
+
+    assert (done.status, done.out) == (status, "")
+    assert done.err.splitlines() == [f"vodbucket: {sentence.format(film=film)}"]
+
+
+async def test_an_interruption_tells_that_it_can_go_on(here: Installation, tmp_path: Path) -> None:
+    film = _film(tmp_path / "film.mp4")
+    uploading = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vodbucket", "upload", str(film)),
+        env={**here.environment, "VODBUCKET_URL": "http://127.0.0.1:9"},
+        cwd=REPOSITORY,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert uploading.stderr is not None
+    said = (await uploading.stderr.readline()).decode()
+    uploading.send_signal(signal.SIGINT)
+    rest = (await uploading.stderr.read()).decode()
+
+    assert said.startswith("http://127.0.0.1:9 cannot be reached (Connection refused). Trying again in ")
+    assert (await uploading.wait(), rest) == (
+        130,
+        "vodbucket: Interrupted. Run the same command again to go on.\n",
+    )

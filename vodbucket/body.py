@@ -1,0 +1,42 @@
+"""The rest of a file as the body of a request: read as it is sent, in pieces."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from vodbucket.errors import FileRejected
+
+CHUNK_BYTES = 1024 * 1024
+
+
+class FileBody:
+    """`size_bytes` of a file from `start` on. `sent` is told how many bytes have left, piece by piece."""
+
+    def __init__(self, path: Path, start: int, size_bytes: int, sent: Callable[[int], None]) -> None:
+        self._path = path
+        self._start = start
+        self.size_bytes = size_bytes
+        self._sent = sent
+        self.failure: FileRejected | None = None
+        """Why the file could not be read: the HTTP client hides it among its own errors."""
+
+    async def chunks(self, moved: Callable[[], None]) -> AsyncIterator[bytes]:
+        """Yield the bytes; call `moved` whenever the connection has taken some."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._start)
+                left = self.size_bytes
+                while left:
+                    chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
+                    if not chunk:
+                        raise FileRejected("This file has become shorter.")
+                    left -= len(chunk)
+                    yield chunk
+                    moved()
+                    self._sent(len(chunk))
+        except OSError as error:
+            self.failure = FileRejected(f"This file cannot be read: {error.strerror}.")
+            raise self.failure from error
+        except FileRejected as error:
+            self.failure = error
+            raise

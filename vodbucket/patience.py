@@ -1,0 +1,43 @@
+"""Going on while the server is away: the same request again, with growing pauses, and somebody is told."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
+from tenacity.wait import wait_exponential, wait_random
+
+from vodbucket.errors import ServerAway
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+
+T = TypeVar("T")
+Asked = ParamSpec("Asked")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a server may be away at a time, and who hears of it."""
+
+    seconds: float
+    tell: Callable[[str], None]
+
+    async def attempt(
+        self, request: Callable[Asked, Coroutine[Any, Any, T]], *asked: Asked.args, **named: Asked.kwargs
+    ) -> T:
+        """Make a request, which may be repeated. Raises: ServerAway: it was away for longer."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(ServerAway),
+            stop=stop_after_delay(self.seconds),
+            wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS)
+            + wait_random(0, FIRST_PAUSE_SECONDS),
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        return await attempts(request, *asked, **named)
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0
+        self.tell(f"{error} Trying again in {pause:.0f} s.")
