@@ -71,7 +71,7 @@ async def concatenate(
         UploadNotFound: a partial upload is not there.
         UploadLocked: another request is about to do the same.
     """
-    final_id = _id_of(partial_ids)
+    final_id = id_of(partial_ids)
     if (done := await _finished(desk, final_id)) is not None:
         return done
     lease = await desk.leases.take(final_id)
@@ -121,7 +121,8 @@ async def concatenate(
     return standing
 
 
-def _id_of(partial_ids: Sequence[str]) -> str:
+def id_of(partial_ids: Sequence[str]) -> str:
+    """Return the final upload's id."""
     digest = hashlib.sha256(" ".join(partial_ids).encode()).digest()
     return new_id(unix_ms_of(partial_ids[0]), int.from_bytes(digest, "big") >> (len(digest) * 8 - 74))
 

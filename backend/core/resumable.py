@@ -165,7 +165,7 @@ class ResumableUploads:
             async with self._desk.holding(upload_id, even_expired=True) as (info, lease):
                 if not info.finished and await exists(self._desk.buckets.video, keys.video_record(upload_id)):
                     info = (await self._finish_held(info, lease)).info
-                await self._desk.remove(info, lease)
+                await self._desk.remove(info)
         log.info("upload_terminated", upload=upload_id)
 
     async def _finish_again(self, upload_id: str) -> Standing:

@@ -129,15 +129,16 @@ class UploadDesk:
         await delete_below(self.patient.raw, keys.upload_state(finished.id))
         await self.patient.raw.delete(keys.upload_info(finished.id))
 
-    async def remove(self, info: UploadInfo, lease: UploadLease | None = None) -> None:
-        """Remove what there is of an upload but the video that came of it; the caller's lease goes last."""
+    async def remove(self, info: UploadInfo) -> None:
+        """Remove what there is of an upload but the video that came of it. May be repeated."""
+        raw = self.buckets.raw
+        if not info.finished:
+            # From here on it is gone for everybody, however much of it is left by a crash.
+            await raw.put(keys.upload_info(info.id), info.but(expires_at=self.now()).to_json())
         if not info.finished or info.role is Role.PARTIAL:
-            await abort_uploads_below(self.buckets.raw, keys.upload(info.id))
-            await self.buckets.raw.delete(keys.upload(info.id))
-        held = None if lease is None else keys.upload_progress(info.id, lease.generation)
-        await remove_records(self.buckets.raw, info.id, keep=held)
-        if lease is not None:
-            await lease.forgo()
+            await abort_uploads_below(raw, keys.upload(info.id))
+            await raw.delete(keys.upload(info.id))
+        await remove_records(raw, info.id)
 
     async def has_arrived(self, info: UploadInfo, length: int | None) -> bool:
         """Say whether the parts are one object already, or have even been encoded since."""
@@ -180,10 +181,7 @@ def length_of(info: UploadInfo, progress: UploadProgress) -> int | None:
     return info.length if info.length is not None else progress.length
 
 
-async def remove_records(raw: Store, upload_id: str, keep: str | None = None) -> None:
-    """Remove what is known of an upload but for the object `keep`.
-
-    Its record goes last, so that it can be repeated after a crash.
-    """
-    await delete_below(raw, keys.upload_state(upload_id), keep)
+async def remove_records(raw: Store, upload_id: str) -> None:
+    """Remove what is known of an upload; its record goes last, so that it can be repeated after a crash."""
+    await delete_below(raw, keys.upload_state(upload_id))
     await raw.delete_many([keys.upload_info(upload_id), keys.upload_done(upload_id)])
