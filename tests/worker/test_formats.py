@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.core import keys
+from backend.core.sniff import SNIFF_BYTES, foreign_type
 from tests.formats.inputs import INPUTS, Input
 from tests.formats.measuring import (
     beeps_of,
@@ -54,6 +55,8 @@ async def test_what_an_input_becomes(lab: MediaLab, tmp_path: Path, one: Input) 
     forget(one.id)
     source = tmp_path / one.file
     one.make(source)
+    with source.open("rb") as beginning:
+        assert foreign_type(beginning.read(SNIFF_BYTES)) is None
 
     result = await lab.transcode(source)
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 from backend.core.errors import AttemptFailed, JobFailure, SourceRejected
 from backend.core.keys import MASTER_PLAYLIST
 from backend.core.memory import MemoryStore
+from backend.core.sniff import SNIFF_BYTES, foreign_type
 from backend.core.store import ObjectInfo
 from tests.lab.canary import Canary, canary
 from tests.lab.memory import peak_of_children
@@ -88,6 +89,7 @@ async def outcome_of(
     assert peak.mib < memory_mib
     assert time.monotonic() - started < SECONDS
     if failure is None:
+        assert foreign_type(body[:SNIFF_BYTES]) is None, "what the pipeline takes is not refused before"
         return DONE
     assert failure.message.endswith((".", "?"))
     assert isinstance(failure, SourceRejected) or failure.failure_code == "stalled" or not final
