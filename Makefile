@@ -17,6 +17,7 @@ NODE_PATH := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 NPM := cd frontend && $(NODE_PATH) npm
 SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
+TUS_CLIENTS := tests/clients/node_modules/.done
 # Most tests wait for servers and leases, so that two processes get more out of two cores; more would start too many
 # servers of their own.
 PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
@@ -39,12 +40,14 @@ test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the d
 	$(PY) -m pytest -m "not heavy" $(PARALLEL)
 	$(NPM) test
 
-test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the tests that need minutes or other services
+test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM) $(TUS_CLIENTS)  ## run the tests that need minutes or other services
 	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=15 $(PARALLEL)
 
-soak: $(VENV)/.dev  ## explore the queue's schedules and kill processes for about an hour
+soak: $(VENV)/.dev $(TUS_CLIENTS)  ## explore the queue's schedules and kill processes for about an hour
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
 	$(PY) -m tests.faults.kills --kills 300
+	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20
+	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20 --faults
 
 e2e: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the end-to-end tests: real processes and a real browser
 	$(PY) -m pytest tests/e2e --durations=15
@@ -60,7 +63,7 @@ format: $(VENV)/.dev  ## format the Python code and fix what the linter can fix
 	$(PY) -m ruff check --fix --quiet || true
 	$(PY) -m ruff format
 
-faults: $(VENV)/.dev  ## run the fault report's rows and write its table (ROW=one of them)
+faults: $(VENV)/.dev $(TUS_CLIENTS)  ## run the fault report's rows and write its table (ROW=one of them)
 	$(PY) -m tests.faults $(ROW)
 
 formats: $(VENV)/.dev $(FILM)  ## put every kind of input through the pipeline and write the table of formats
@@ -127,6 +130,12 @@ frontend/node_modules/.done: $(VENV)/.node frontend/package.json frontend/packag
 $(FILM): $(VENV)/.node tests/media/package.json tests/media/package-lock.json
 	@echo "Installing the test film and other players"
 	@cd tests/media && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# A client of resumable uploads that others wrote; that for Python comes with the tests' other packages.
+$(TUS_CLIENTS): $(VENV)/.node tests/clients/package.json tests/clients/package-lock.json
+	@echo "Installing tus-js-client"
+	@cd tests/clients && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(SITE): frontend/node_modules/.done $(SITE_SOURCES)

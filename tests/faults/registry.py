@@ -21,11 +21,13 @@ MODULES = (
     "tests.faults.test_answers",
     "tests.faults.test_writes",
     "tests.faults.test_uploads",
+    "tests.faults.test_resumable",
     "tests.faults.test_source",
     "tests.faults.test_queue",
     "tests.faults.test_encoder",
     "tests.system.test_workers",
     "tests.faults.test_kills",
+    "tests.faults.test_resumable_clients",
     "tests.faults.test_outages",
 )
 """Where the rows are, in the order of the table; what crashes the store comes last."""

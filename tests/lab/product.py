@@ -41,15 +41,16 @@ class Product:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start_api(self, **settings: str) -> subprocess.Popen[bytes]:
-        """Start the API and wait until it is ready."""
-        process = self._start("backend", (), {"PORT": str(self.port), **settings})
+    def start_api(self, port: int | None = None, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the API, perhaps on another port than its usual one, and wait until it is ready."""
+        port = port or self.port
+        process = self._start("backend", (), {"PORT": str(port), **settings})
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).is_success:
+                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).is_success:
                     return process
             except httpx.TransportError:
                 pass

@@ -1,0 +1,41 @@
+"""Uploads a file as a user of tuspy does, and prints the upload's address.
+
+`python -m tests.clients.with_tuspy ENDPOINT TOKEN FILE MEMORY`: run again after it was killed, it goes on
+with what MEMORY knows. tuspy repeats what fails in the middle, but not the requests that come first.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from tusclient.client import TusClient
+from tusclient.exceptions import TusCommunicationError
+from tusclient.storage.filestorage import FileStorage
+
+CHUNK_BYTES = 4 * 1024 * 1024
+PAUSE_SECONDS = 1
+
+
+def main(endpoint: str, token: str, file: str, memory: str) -> None:
+    client = TusClient(endpoint, headers={"Authorization": f"Bearer {token}"})
+    while True:
+        try:
+            uploader = client.uploader(
+                file,
+                chunk_size=CHUNK_BYTES,
+                metadata={"filename": Path(file).name, "filetype": "video/mp4"},
+                retries=500,
+                retry_delay=PAUSE_SECONDS,
+                store_url=True,
+                url_storage=FileStorage(memory),
+            )
+            uploader.upload()
+            break
+        except TusCommunicationError as error:
+            sys.stderr.write(f"{error}\n")
+            time.sleep(PAUSE_SECONDS)
+    sys.stdout.write(f"{uploader.url}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,83 @@
+"""A network between a client and the API: it can be slow, and it can break. It looks at no byte."""
+
+import asyncio
+import threading
+from concurrent.futures import Future
+
+PIECE_BYTES = 64 * 1024
+START_SECONDS = 10.0
+
+
+class Relay:
+    """Passes connections on to a port on loopback, in a thread of its own, while the `with` block lasts."""
+
+    def __init__(self, to_port: int, bytes_per_second: float | None = None) -> None:
+        """`bytes_per_second` is for what each connection's client sends; None: as fast as it goes."""
+        self._to_port = to_port
+        self.bytes_per_second = bytes_per_second
+        self.port = 0
+        self.passed_bytes = 0
+        """From clients, in all."""
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._ready: Future[asyncio.AbstractEventLoop] = Future()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="relay", daemon=True)
+
+    def __enter__(self) -> "Relay":
+        self._thread.start()
+        self._loop = self._ready.result(START_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(START_SECONDS)
+
+    def cut(self) -> None:
+        """Break the connections there are."""
+        self._loop.call_soon_threadsafe(self._cut)
+
+    def _cut(self) -> None:
+        for writer in list(self._connections):
+            writer.transport.abort()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._converse, "127.0.0.1", 0, limit=PIECE_BYTES)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set_result(asyncio.get_running_loop())
+        await self._ended.wait()
+        server.close()
+        self._cut()
+
+    async def _converse(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        try:
+            from_api, to_api = await asyncio.open_connection("127.0.0.1", self._to_port, limit=PIECE_BYTES)
+        except OSError:
+            to_client.transport.abort()
+            return
+        ends = {to_client, to_api}
+        self._connections |= ends
+        ways = [
+            asyncio.create_task(self._pass_up(from_client, to_api)),
+            asyncio.create_task(_pass_down(from_api, to_client)),
+        ]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        self._connections -= ends
+        for end in ends:
+            end.close()
+
+    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(PIECE_BYTES):
+            writer.write(piece)
+            await writer.drain()
+            self.passed_bytes += len(piece)
+            if self.bytes_per_second is not None:
+                await asyncio.sleep(len(piece) / self.bytes_per_second)
+
+
+async def _pass_down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(PIECE_BYTES):
+        writer.write(piece)
+        await writer.drain()
