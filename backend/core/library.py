@@ -256,7 +256,9 @@ async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None =
     """Delete all but the catalog entry, the leases and the object `keep`."""
     # Requests are named `<id>` and `<id>.<n>`, so the first one's key is the prefix of all.
     await delete_below(buckets.raw, keys.marker(video_id))
-    await buckets.raw.delete(keys.upload(video_id))
+    await buckets.raw.delete_many(
+        [keys.upload(video_id), keys.upload_info(video_id), keys.upload_done(video_id)]
+    )
     await abort_uploads_below(buckets.video, keys.video_prefix(video_id))
     await delete_below(buckets.video, keys.video_prefix(video_id), keep)
     await delete_below(buckets.raw, keys.dead_letter(video_id))

@@ -156,8 +156,9 @@ class _Sweeper:
             await self._act(Kind.UPLOAD, keys.upload_info(upload_id), why, since, act, grace=grace)
         async for upload in self._buckets.raw.list_uploads(""):
             with suppress(BadRequest):
-                began = id_time(keys.video_of_raw_object(upload.key))
-                await self._upload(self._buckets.raw, upload, max(began, upload.initiated))
+                upload_id = keys.video_of_raw_object(upload.key)
+                began = max(id_time(upload_id), upload.initiated)
+                await self._upload(self._buckets.raw, upload, _touched(raw, upload_id, began))
         async for upload in self._buckets.video.list_uploads(""):
             with suppress(BadRequest):
                 if keys.video_of_object(upload.key) not in raw.leased_videos:
@@ -188,7 +189,10 @@ class _Sweeper:
         self._unfinished_seen.add(video_id)
         grace, source = self._rules.grace, raw.sources.get(video_id)
         if source is not None:
-            grace, modified = self._rules.uploads_after, max(modified, source.modified)
+            grace, modified = (
+                self._rules.uploads_after,
+                _touched(raw, video_id, max(modified, source.modified)),
+            )
             size_bytes = max(size_bytes, source.size_bytes)
         why = "its upload or its deletion was never finished"
         act = partial(remove_unfinished, self._buckets, video_id)
@@ -300,6 +304,12 @@ class _Sweeper:
                 return
             log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
         self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))
+
+
+def _touched(raw: RawHoldings, upload_id: str, since: datetime) -> datetime:
+    """Return when a resumable upload was last heard of, if that is later than `since`."""
+    record = raw.uploads.get(upload_id)
+    return since if record is None else max(since, record.modified)
 
 
 async def _forget(raw: Store, upload_id: str) -> bool:

@@ -1,5 +1,6 @@
 """Resumable uploads as the tus protocol 1.0.0 has them (`backend.tus`)."""
 
+from contextlib import suppress
 from http import HTTPStatus
 
 from litestar import HttpMethod, Request, Response, delete, head, patch, post, route
@@ -9,7 +10,7 @@ from litestar.params import FromPath
 from backend import tus
 from backend.auth import PUBLIC
 from backend.bodies import declared_bytes, received
-from backend.core.errors import BadRequest
+from backend.core.errors import BadRequest, VodbucketError
 from backend.core.ids import parse_id
 from backend.core.records import TranscodeOptions
 from backend.core.upload_desk import Standing
@@ -80,15 +81,22 @@ async def create_upload(
     has_body = body_bytes is None or body_bytes > 0
     if has_body and "content-type" in headers:
         tus.check_body_type(headers)
+    checksum = tus.checksum(headers)
     info = await services.resumable.create(
         length, said, metadata=metadata, partial=concat is not None, options=options
     )
-    if (has_body and "content-type" in headers) or length == 0:
+    if not (has_body and "content-type" in headers) and length != 0:
+        return _created(Standing(info, 0, length))
+    try:
+        body = received(request, IDLE_SECONDS)
         standing = await services.resumable.receive(
-            info.id, 0, received(request, IDLE_SECONDS), body_bytes=body_bytes, checksum=tus.checksum(headers)
+            info.id, 0, body, body_bytes=body_bytes, checksum=checksum
         )
-        return _created(standing)
-    return _created(Standing(info, 0, length))
+    except VodbucketError:  # nobody has learnt its address
+        with suppress(VodbucketError):
+            await services.resumable.terminate(info.id)
+        raise
+    return _created(standing)
 
 
 @head(tus.PATH + "/{upload_id:str}", responses=_ERRORS, tags=["uploads"])
