@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Request, Route
 
 from tests.e2e.browser import RESULTS, Visit
+from tests.e2e.uploader import Uploader
 from tests.lab.product import ADMIN_TOKEN
 
 pytestmark = pytest.mark.heavy
@@ -25,7 +26,7 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
     uploads: list[float] = []
 
     def note_upload(request: Request) -> None:
-        if request.method == "POST" and urlsplit(request.url).path == "/api/videos":
+        if request.method == "PATCH" and urlsplit(request.url).path.startswith("/api/uploads/"):
             uploads.append(time.monotonic())
 
     loads: list[float] = []
@@ -34,8 +35,12 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
         "request",
         lambda one: loads.append(time.monotonic()) if one.url.endswith("/master.m3u8") else None,
     )
-    page.set_input_files("input[type=file]", clip)
-    page.get_by_label(f"Title of {clip.name}").fill("Seen early")
+    uploader = Uploader(visit)
+    uploader.choose(clip)
+    page.get_by_role("button", name=f"Change the title of {clip.name}").click()
+    page.get_by_label("Title", exact=True).fill("Seen early")
+    page.get_by_role("button", name="Save", exact=True).click()
+    uploader.start()
     page.get_by_role("link", name="Watch", exact=True).click()
     visit.until(lambda: uploads)
     (uploaded,) = uploads

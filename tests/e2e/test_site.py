@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser import RESULTS, Visit
+from tests.e2e.uploader import MIB, Uploader, film_like
 from tests.lab.product import ADMIN_TOKEN
 
 pytestmark = pytest.mark.heavy
@@ -34,31 +35,15 @@ def test_a_wrong_token_is_refused_and_signing_out_asks_again(visit: Visit) -> No
     assert page.locator(".grid li").count() == 0
 
 
-def test_several_files_are_uploaded_one_after_the_other_and_one_can_be_cancelled(
-    visit: Visit, clip: Path, tmp_path: Path
+def test_what_turns_out_to_be_no_video_ends_with_a_reason_that_a_person_understands(
+    visit: Visit, tmp_path: Path
 ) -> None:
-    large = tmp_path / "large.mov"
-    with large.open("wb") as file:
-        file.truncate(4 * 1024**3)
     visit.sign_in()
     page = visit.page
+    uploader = Uploader(visit)
 
-    page.set_input_files("input[type=file]", [large, clip])
-    page.get_by_role("progressbar", name="Upload of large").wait_for()
-    assert page.get_by_text("waiting", exact=False).count() == 1
-    page.get_by_role("button", name="Cancel the upload: large").click()
-
-    page.get_by_role("link", name="Watch", exact=True).wait_for()
-    assert page.get_by_label("Title of large.mov").count() == 0
-
-
-def test_what_is_no_video_ends_with_a_reason_that_a_person_understands(visit: Visit, tmp_path: Path) -> None:
-    text = tmp_path / "notes.mp4"
-    text.write_text("These are only notes.\n" * 200)
-    visit.sign_in()
-    page = visit.page
-
-    page.set_input_files("input[type=file]", text)
+    uploader.choose(film_like(tmp_path / "noise.mp4", MIB))
+    uploader.start()
     page.get_by_role("link", name="Watch", exact=True).click()
 
     alert = page.get_by_role("alert").filter(has_text="This video could not be processed.")
@@ -68,9 +53,7 @@ def test_what_is_no_video_ends_with_a_reason_that_a_person_understands(visit: Vi
 
 
 def test_a_video_that_failed_can_be_tried_again(visit: Visit, tmp_path: Path) -> None:
-    text = tmp_path / "notes.mp4"
-    text.write_text("These are only notes.\n" * 200)
-    video = visit.product.upload(text)
+    video = visit.product.upload(film_like(tmp_path / "noise.mp4", MIB))
     visit.product.wait_for(video, status="error", seconds=120)
     visit.sign_in()
     page = visit.page
@@ -96,7 +79,7 @@ def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> N
     empty.touch()
     visit.sign_in()
 
-    visit.page.set_input_files("input[type=file]", empty)
+    Uploader(visit).choose(empty)
 
     visit.page.get_by_text("This file is empty").wait_for()
 

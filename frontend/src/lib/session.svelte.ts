@@ -2,6 +2,7 @@
 
 import type { Api } from './api/client';
 import { hasCode, sentence } from './api/errors';
+import { SignInGate } from './upload/gate';
 
 export class Session {
   /** null until the API has been asked. */
@@ -12,6 +13,9 @@ export class Session {
   problem = $state('');
   /** Goes up with every sign-in and sign-out: whoever shows private things loads again. */
   epoch = $state(0);
+
+  /** Holds uploads back while nobody is signed in. */
+  readonly gate = new SignInGate(() => void this.#openGate());
 
   readonly #api: Api;
 
@@ -42,6 +46,19 @@ export class Session {
     }
   }
 
+  /** Look whether the sign-in has come back, perhaps in another tab. */
+  async look(): Promise<void> {
+    if (this.gate.closed) await this.#openGate(false);
+  }
+
+  async #openGate(ask = true): Promise<void> {
+    // Another tab may have signed in, or this one after the refused request was sent.
+    const signedIn = await this.#api.signedIn().catch(() => false);
+    this.signedIn = signedIn;
+    if (signedIn) this.gate.open();
+    else if (ask) this.asking = true;
+  }
+
   async signIn(token: string): Promise<void> {
     this.busy = true;
     this.problem = '';
@@ -50,6 +67,7 @@ export class Session {
       this.signedIn = true;
       this.asking = false;
       this.epoch += 1;
+      this.gate.open();
     } catch (error) {
       this.signedIn = false;
       this.problem = hasCode(error, 'unauthorized') ? 'This is not the admin token.' : sentence(error);

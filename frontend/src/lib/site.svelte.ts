@@ -6,31 +6,22 @@ import { Api } from './api/client';
 import { Library } from './library.svelte';
 import { Router } from './router.svelte';
 import { Session } from './session.svelte';
-import { UploadQueue } from './upload/queue.svelte';
-import { uploadRaw } from './upload/raw';
+import { Uploads } from './upload/uploads.svelte';
 
 export interface Site {
   api: Api;
   router: Router;
   session: Session;
   library: Library;
-  uploads: UploadQueue;
+  uploads: Uploads;
 }
 
 export const [siteContext, provideSite] = createContext<Site>();
 
 export function createSite(): Site {
   const api = new Api();
+  const session = new Session(api);
   const library = new Library(api);
-  const uploads = new UploadQueue(uploadRaw, {
-    onUnauthorized: () => api.reportUnauthorized(),
-    onUploaded: (item, sentTitle) => {
-      const title = item.title.trim();
-      const renamed = title !== sentTitle && item.videoId !== null;
-      const saved = renamed ? api.change(item.videoId!, { title }) : Promise.resolve();
-      // The video is safe; a title that could not be saved can be edited again on the watch page.
-      void saved.catch(() => undefined).then(() => library.refresh());
-    },
-  });
-  return { api, router: new Router(), session: new Session(api), library, uploads };
+  const uploads = new Uploads(api, session.gate, () => void library.refresh());
+  return { api, router: new Router(), session, library, uploads };
 }

@@ -1,7 +1,7 @@
 /** The API's verbs that the page uses. Every failure is an ApiError. */
 
-import { ApiError } from './errors';
-import type { Captions, Playback, Status, VideoChange, VideoDetails, VideoPage } from './types';
+import { ApiError, hasCode } from './errors';
+import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
 export class Api {
   readonly #origin: string;
@@ -18,7 +18,7 @@ export class Api {
     return () => this.#unauthorizedListeners.delete(listener);
   }
 
-  /** Tell the listeners about a 401 that another transport (the upload) has met. */
+  /** Tell the listeners about a 401 that was kept quiet at first. */
   reportUnauthorized(): void {
     for (const listener of this.#unauthorizedListeners) listener();
   }
@@ -88,6 +88,45 @@ export class Api {
     await this.#request('DELETE', captionsPath(id, language));
   }
 
+  /** How to go on with a file, null when nobody has begun with it. A 401 is the caller's business here and below. */
+  async resumption(fingerprint: string): Promise<Resumption | null> {
+    try {
+      return await this.#json('GET', resumptionPath(fingerprint), { quiet: true });
+    } catch (error) {
+      if (hasCode(error, 'resumption_not_found')) return null;
+      throw error;
+    }
+  }
+
+  async noteResumption(fingerprint: string, note: Resumption): Promise<void> {
+    await this.#request('PUT', resumptionPath(fingerprint), { body: note, quiet: true });
+  }
+
+  async forgetResumption(fingerprint: string): Promise<void> {
+    await this.#request('DELETE', resumptionPath(fingerprint), { quiet: true });
+  }
+
+  /** Whether an upload can be gone on with. */
+  async hasUpload(path: string): Promise<boolean> {
+    try {
+      await this.#request('HEAD', path, { headers: TUS, quiet: true });
+      return true;
+    } catch (error) {
+      // An answer to HEAD has no body, and so no code.
+      if (error instanceof ApiError && [404, 410].includes(error.status)) return false;
+      throw error;
+    }
+  }
+
+  /** Drop an upload, or do nothing when it is gone already. */
+  async dropUpload(path: string): Promise<void> {
+    try {
+      await this.#request('DELETE', path, { headers: TUS, quiet: true });
+    } catch (error) {
+      if (!(error instanceof ApiError && [404, 410].includes(error.status))) throw error;
+    }
+  }
+
   async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
     const response = await this.#request(method, path, options);
     try {
@@ -98,7 +137,7 @@ export class Api {
   }
 
   async #request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
-    const init: RequestInit = { method, cache: 'no-store' };
+    const init: RequestInit = { method, cache: 'no-store', headers: options.headers ?? {} };
     if (options.body !== undefined) {
       init.body = JSON.stringify(options.body);
       init.headers = { 'content-type': 'application/json' };
@@ -118,6 +157,13 @@ export class Api {
   }
 }
 
+/** Every request about an upload names the protocol's version. */
+const TUS = { 'tus-resumable': '1.0.0' };
+
+function resumptionPath(fingerprint: string): string {
+  return `/api/resumptions/${encodeURIComponent(fingerprint)}`;
+}
+
 function captionsPath(id: string, language: string): string {
   return `/api/videos/${encodeURIComponent(id)}/captions/${encodeURIComponent(language)}`;
 }
@@ -126,5 +172,6 @@ interface RequestOptions {
   /** Sent as JSON. */
   body?: unknown;
   file?: Blob;
+  headers?: Record<string, string>;
   quiet?: boolean;
 }

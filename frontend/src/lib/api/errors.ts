@@ -1,7 +1,7 @@
 /** What can go wrong with a request, by stable code, and the sentences shown for it. */
 
 /** The page's own codes, for what has no answer from the API. */
-export type LocalCode = 'network' | 'cancelled' | 'unexpected_answer' | 'captions_too_large';
+export type LocalCode = 'network' | 'unexpected_answer' | 'captions_too_large';
 
 export class ApiError extends Error {
   constructor(
@@ -38,11 +38,12 @@ function isProblem(value: unknown): value is { error: string; code: string } {
 
 const SENTENCES: Record<string, string> = {
   network: 'The connection failed. Check your network and try again.',
-  cancelled: 'Cancelled.',
   unexpected_answer: 'The server gave an answer that this page does not understand. Try again in a moment.',
-  empty_upload: 'This file is empty, so there is nothing to upload.',
-  incomplete_upload: 'The upload was cut off before the whole file had arrived. Try again.',
   upload_too_large: 'This file is larger than the server accepts.',
+  unsupported_type: 'This is neither a video nor sound.',
+  too_many_uploads: 'Too many uploads are open. Finish or cancel some, and try again.',
+  storage_full: 'The storage is full. Delete videos, or ask the administrator for more space.',
+  partial_unfinished: 'The parts of this file did not fit together. Try again.',
   unauthorized: 'Please sign in.',
   captions_too_large: 'This file is too large for captions: they may have up to 2 MiB.',
   invalid_language: 'This is not a language tag. Examples: en, pt-BR, zh-Hant.',

@@ -20,5 +20,5 @@ export type Chapter = Schemas['Chapter'];
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
 export type VideoChange = { title?: string; visibility?: Visibility };
 export type Playback = Schemas['Playback'];
-export type UploadAnswer = Schemas['UploadAnswer'];
 export type Captions = Schemas['CaptionsItem'];
+export type Resumption = Sent<Schemas['Resumption']>;

@@ -1,16 +1,12 @@
-/** The rate of a transfer over its last seconds, and the time left at that rate. */
+/** The rate of a transfer over its last seconds. */
 
 const WINDOW_MS = 8_000;
 const SETTLE_MS = 800;
 
 export class SpeedMeter {
-  readonly #totalBytes: number;
   #samples: { atMs: number; bytes: number }[] = [];
 
-  constructor(totalBytes: number) {
-    this.#totalBytes = totalBytes;
-  }
-
+  /** `bytes` is all that was sent so far. */
   record(bytes: number, nowMs: number): void {
     this.#samples.push({ atMs: nowMs, bytes });
     // One sample older than the window stays, so that the window is always covered.
@@ -23,13 +19,5 @@ export class SpeedMeter {
     const last = this.#samples.at(-1);
     if (first === undefined || last === undefined || last.atMs - first.atMs < SETTLE_MS) return null;
     return ((last.bytes - first.bytes) * 1000) / (last.atMs - first.atMs);
-  }
-
-  /** null when there is no rate yet, or nothing moves. */
-  get secondsLeft(): number | null {
-    const rate = this.bytesPerSecond;
-    const last = this.#samples.at(-1);
-    if (rate === null || rate <= 0 || last === undefined) return null;
-    return (this.#totalBytes - last.bytes) / rate;
   }
 }

@@ -1,0 +1,89 @@
+/**
+ * What the page shows of the uploads beside Uppy's own panel, and the panel itself, which outlives the pages that show it.
+ *
+ * Uppy is large, and loaded when the panel is asked for the first time.
+ */
+
+import type { Api } from '../api/client';
+import type { SignInGate } from './gate';
+import { Patience } from './patience';
+import { SpeedMeter } from './speed';
+
+/** A video that this page has uploaded. */
+export interface Uploaded {
+  id: string;
+  title: string;
+}
+
+/** What Uppy's side tells. */
+export interface UploadReport {
+  /** Files are being sent, or wait for it. */
+  onBusy: (busy: boolean) => void;
+  onSent: (bytes: number) => void;
+  /** A request failed, and is repeated later. */
+  onTrouble: () => void;
+  onUploaded: (video: Uploaded) => void;
+}
+
+const TICK_MS = 1_000;
+
+export class Uploads {
+  busy = $state(false);
+  /** The connection fails; uploads go on when it is back. */
+  interrupted = $state(false);
+  /** null while nothing can be said. */
+  bytesPerSecond = $state<number | null>(null);
+  uploaded = $state.raw<Uploaded[]>([]);
+
+  readonly #api: Api;
+  readonly #gate: SignInGate;
+  readonly #onUploaded: () => void;
+  #panel: Promise<HTMLElement> | null = null;
+  #sentBytes = 0;
+  #ticking: ReturnType<typeof setInterval> | undefined;
+
+  constructor(api: Api, gate: SignInGate, onUploaded: () => void) {
+    this.#api = api;
+    this.#gate = gate;
+    this.#onUploaded = onUploaded;
+  }
+
+  /** The element with Uppy's panel. Rejects when it cannot be loaded; the next call tries again. */
+  async panel(): Promise<HTMLElement> {
+    this.#panel ??= import('./uppy').then(({ createPanel }) =>
+      createPanel(this.#api, new Patience(this.#gate), {
+        onBusy: (busy) => this.#setBusy(busy),
+        onSent: (bytes) => {
+          this.#sentBytes += bytes;
+          this.interrupted = false;
+        },
+        onTrouble: () => (this.interrupted = true),
+        onUploaded: (video) => {
+          this.uploaded = [video, ...this.uploaded.filter((other) => other.id !== video.id)];
+          this.#onUploaded();
+        },
+      }),
+    );
+    try {
+      return await this.#panel;
+    } catch (error) {
+      this.#panel = null;
+      throw error;
+    }
+  }
+
+  #setBusy(busy: boolean): void {
+    if (busy === this.busy) return;
+    this.busy = busy;
+    this.interrupted = false;
+    this.bytesPerSecond = null;
+    clearInterval(this.#ticking);
+    if (!busy) return;
+    const meter = new SpeedMeter();
+    meter.record(this.#sentBytes, performance.now());
+    this.#ticking = setInterval(() => {
+      meter.record(this.#sentBytes, performance.now());
+      this.bytesPerSecond = meter.bytesPerSecond;
+    }, TICK_MS);
+  }
+}

@@ -1,0 +1,234 @@
+"""Uploads through the page: whatever happens, they go on where they stopped, and every byte is right."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, expect
+
+from tests.e2e.browser import RESULTS, Visit
+from tests.e2e.conftest import PHONE, SITE
+from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
+from tests.lab.missing import missing
+from tests.lab.product import ADMIN_TOKEN, Product, product_on
+from tests.lab.server import StoreServer
+
+pytestmark = pytest.mark.heavy
+
+SIZE = 40 * MIB
+SLOW = 5 * MIB
+OFFLINE_MS = 20_000
+PARALLEL_SIZE = 208 * MIB
+
+
+@pytest.fixture(scope="module")
+def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A product without a worker, so that what was uploaded stays as it came."""
+    if not (SITE / "index.html").is_file():
+        missing("the site is not built: make build")
+    logs = tmp_path_factory.mktemp("logs")
+    with product_on(
+        rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
+    ) as running:
+        running.start_api()
+        yield running
+
+
+@pytest.fixture
+def uploader(visit: Visit) -> Uploader:
+    visit.sign_in()
+    return Uploader(visit)
+
+
+def test_a_reload_in_mid_upload_goes_on_where_it_stopped(uploader: Uploader, tmp_path: Path) -> None:
+    film = film_like(tmp_path / "reloaded.mp4", SIZE)
+    uploader.line.slow(SLOW)
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(50)
+
+    uploader.page.reload()
+
+    assert uploader.warnings == ["beforeunload"]
+    uploader.visit.until(lambda: uploader.resumed_at)
+    uploader.line.free()
+    video_id = uploader.watch_link()
+    assert uploader.begun == 1
+    assert uploader.resumed_at[0] > SIZE // 4
+    assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_an_upload_waits_while_the_browser_is_offline(uploader: Uploader, tmp_path: Path) -> None:
+    film = film_like(tmp_path / "offline.mp4", SIZE)
+    uploader.line.slow(SLOW)
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(50)
+
+    uploader.line.cut()
+    uploader.page.get_by_text("You are offline.").wait_for()
+    uploader.page.wait_for_timeout(OFFLINE_MS)
+    assert uploader.resumed_at == []
+    uploader.line.free()
+
+    video_id = uploader.watch_link()
+    assert uploader.begun == 1
+    assert uploader.resumed_at[0] > SIZE // 4
+    assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_another_browser_with_the_same_file_goes_on(
+    uploader: Uploader, browser: Browser, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "moved.mp4", SIZE)
+    uploader.line.slow(SLOW)
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(50)
+    uploader.page.close()
+
+    renamed = film.rename(tmp_path / "other name.mp4")
+    elsewhere = browser.new_context()
+    other = Uploader(Visit(elsewhere.new_page(), uploader.visit.product))
+    other.visit.sign_in()
+    other.choose(renamed)
+    other.start()
+    video_id = other.watch_link()
+    elsewhere.close()
+
+    assert other.begun == 0
+    assert other.resumed_at[0] > SIZE // 4
+    assert stored_sha256(uploader.visit.product, video_id) == sha256(renamed)
+
+
+def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload(
+    uploader: Uploader, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "large.mp4", PARALLEL_SIZE)
+    page = uploader.page
+    uploader.line.slow(10 * MIB)
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(20)
+    for _ in range(3):
+        page.get_by_role("button", name="Pause", exact=True).click()
+        page.get_by_role("button", name="Resume", exact=True).click()
+    uploader.until_percent(40)
+    page.reload()
+    uploader.visit.until(lambda: len(uploader.resumed_at) >= 4)
+    uploader.line.free()
+
+    video_id = uploader.watch_link(120)
+
+    assert uploader.begun == 4
+    assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_a_cancelled_upload_in_parts_leaves_nothing_behind(uploader: Uploader, tmp_path: Path) -> None:
+    film = film_like(tmp_path / "cancelled.mp4", PARALLEL_SIZE)
+    page = uploader.page
+    deleted: list[str] = []
+    page.on("requestfinished", lambda one: deleted.append(one.url) if one.method == "DELETE" else None)
+    uploader.line.slow(10 * MIB)
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(10)
+
+    page.get_by_role("button", name="Cancel", exact=True).click()
+
+    page.get_by_text("Drop videos here").wait_for()
+    uploader.visit.until(lambda: len([url for url in deleted if "/api/uploads/" in url]) >= 4)
+    assert [url for url in deleted if "/api/resumptions/" in url]
+
+
+def test_an_expired_sign_in_is_asked_for_and_the_upload_goes_on(
+    uploader: Uploader, context: BrowserContext, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "expired.mp4", SIZE)
+    page = uploader.page
+    uploader.line.slow(SLOW)
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(50)
+    context.clear_cookies()
+    uploader.line.cut()
+    page.get_by_text("You are offline.").wait_for()
+    uploader.line.free()
+
+    page.get_by_role("dialog").get_by_role("button", name="Not now").click()
+    page.get_by_text("Your sign-in has expired.").wait_for()
+    page.get_by_role("main").get_by_role("button", name="Sign in").first.click()
+    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+
+    video_id = uploader.watch_link()
+    assert uploader.begun == 1
+    assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_what_is_no_video_is_refused_at_once_with_a_reason(uploader: Uploader, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("These are only notes.\n" * MIB)
+    uploader.choose(text)
+    uploader.start()
+
+    uploader.page.get_by_role("button", name="This is neither a video nor sound.").wait_for()
+    assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
+
+
+def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_are_shown(
+    uploader: Uploader, tmp_path: Path
+) -> None:
+    page = uploader.page
+    first, second = (film_like(tmp_path / name, 8 * MIB) for name in ("first.mp4", "second_take.mov"))
+    uploader.choose(first, second)
+    page.get_by_role("button", name="Change the title of first.mp4").click()
+    page.get_by_label("Title", exact=True).fill("The beginning")
+    page.get_by_role("button", name="Save", exact=True).click()
+    uploader.line.slow(SLOW)
+    uploader.start(2)
+
+    page.get_by_role("link", name="Watch", exact=True).click()
+    page.get_by_role("heading", name="The beginning").wait_for()
+    page.get_by_role("link", name="vodbucket").click()
+    expect(page.get_by_role("link", name="Watch", exact=True)).to_have_count(2, timeout=60_000)
+
+    with uploader.visit.product.client() as client:
+        titles = {video["title"] for video in client.get("/api/videos").json()["videos"]}
+    assert {"The beginning", "second take"} <= titles
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
+    product: Product, browser: Browser, tmp_path: Path, scheme: str, device: str
+) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    files = [film_like(tmp_path / name, 8 * MIB) for name in ("Holidays in the mountains.mp4", "concert.mkv")]
+    size = PHONE if device == "phone" else {"width": 1280, "height": 900}
+    context = browser.new_context(
+        viewport=size, color_scheme=scheme, is_mobile=device == "phone", has_touch=device == "phone"
+    )
+    uploader = Uploader(Visit(context.new_page(), product))
+    uploader.visit.sign_in()
+    page = uploader.page
+
+    def look(state: str) -> None:
+        page.screenshot(path=RESULTS / f"upload-{device}-{scheme}-{state}.png")
+        assert page.evaluate("() => document.documentElement.scrollWidth") == size["width"]
+
+    page.get_by_text("Drop videos here").wait_for()
+    look("empty")
+    uploader.choose(*files)
+    page.get_by_role("button", name="Upload 2 files", exact=True).wait_for()
+    look("waiting")
+    uploader.line.slow(2 * MIB)
+    uploader.start(2)
+    uploader.until_percent(40)
+    look("under-way")
+    uploader.line.free()
+    expect(page.get_by_role("link", name="Watch", exact=True)).to_have_count(2, timeout=60_000)
+    look("done")
+    context.close()
+    assert uploader.visit.script_errors == []
+    assert uploader.visit.foreign_requests == []

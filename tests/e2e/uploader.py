@@ -1,0 +1,110 @@
+"""What the end-to-end tests do with the upload panel, and what they see of requests and stored files."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import boto3
+from playwright.sync_api import CDPSession, Dialog, Page, Request
+
+from tests.e2e.browser import Visit
+from tests.lab.product import Product
+
+MIB = 1024**2
+
+
+def film_like(path: Path, size_bytes: int) -> Path:
+    """Write bytes that are no video and cannot be told from one by their beginning."""
+    path.write_bytes(random.Random(path.name).randbytes(size_bytes))
+    return path
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stored_sha256(product: Product, video_id: str) -> str:
+    """Hash the source of a video as the store has it."""
+    environment = product.environment
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["S3_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_REGION"],
+    )
+    found = client.get_object(Bucket=environment["S3_RAW_BUCKET"], Key=f"uploads/{video_id}.orig")
+    digest = hashlib.sha256()
+    for piece in found["Body"].iter_chunks(MIB):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+class Line:
+    """The browser's connection, made slow or cut by the browser itself."""
+
+    def __init__(self, page: Page) -> None:
+        self._session: CDPSession = page.context.new_cdp_session(page)
+        self._session.send("Network.enable")
+
+    def slow(self, bytes_per_second: int) -> None:
+        self._set(offline=False, up=bytes_per_second)
+
+    def cut(self) -> None:
+        self._set(offline=True, up=-1)
+
+    def free(self) -> None:
+        self._set(offline=False, up=-1)
+
+    def _set(self, *, offline: bool, up: int) -> None:
+        conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": up}
+        self._session.send("Network.emulateNetworkConditions", conditions)
+
+
+class Uploader:
+    """The upload panel on one page."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit = visit
+        self.page = visit.page
+        self.line = Line(visit.page)
+        self.warnings: list[str] = []
+        self.begun = 0
+        """Uploads that were announced, parts of files among them."""
+        self.resumed_at: list[int] = []
+        """Offsets of PATCH requests that were not the first of their upload."""
+        self.page.on("request", self._note_request)
+        self.page.on("dialog", self._accept)
+
+    def choose(self, *files: Path) -> None:
+        self.page.locator("input.uppy-Dashboard-input").first.set_input_files(files)
+
+    def start(self, files: int = 1) -> None:
+        name = f"Upload {files} file{'s' if files > 1 else ''}"
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def percent(self) -> float:
+        """How far the panel says it is, 0 when nothing is under way."""
+        bar = self.page.locator(".uppy-StatusBar-progress")
+        return float(bar.get_attribute("aria-valuenow") or 0) if bar.count() else 0.0
+
+    def until_percent(self, percent: float) -> None:
+        self.visit.until(lambda: self.percent() >= percent)
+
+    def watch_link(self, seconds: float = 60) -> str:
+        """Wait for the video's link, and return the video's id."""
+        link = self.page.get_by_role("link", name="Watch", exact=True)
+        link.wait_for(timeout=seconds * 1000)
+        return (link.get_attribute("href") or "").rpartition("/")[2]
+
+    def _note_request(self, request: Request) -> None:
+        if request.method == "POST" and request.url.endswith("/api/uploads"):
+            self.begun += request.headers.get("upload-concat", "") in ("", "partial")
+        offset = int(request.headers.get("upload-offset", "0"))
+        if request.method == "PATCH" and offset > 0:
+            self.resumed_at.append(offset)
+
+    def _accept(self, dialog: Dialog) -> None:
+        self.warnings.append(dialog.type)
+        dialog.accept()
