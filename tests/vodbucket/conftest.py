@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from backend.core.records import Job, Video
 from backend.core.s3 import S3Buckets, open_buckets
 from backend.core.store import Buckets
 from tests.lab.checker import store_settings
+from tests.lab.product import Product, product_on
 from tests.lab.server import StoreServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -97,6 +98,15 @@ def installation_on(server: StoreServer, home: Path) -> Installation:
 @pytest.fixture
 def on_moto(moto_server: StoreServer, tmp_path: Path) -> Installation:
     return installation_on(moto_server, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def product(moto_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """An API process on moto, without a worker."""
+    server, logs = moto_server, tmp_path_factory.mktemp("api")
+    with product_on(server.endpoint_url, server.access_key, server.secret_key, logs) as running:
+        running.start_api()
+        yield running
 
 
 async def add(buckets: Buckets, title: str = "A film") -> str:

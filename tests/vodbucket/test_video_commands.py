@@ -1,35 +1,28 @@
 """`vodbucket upload`, `status`, `list`, `delete` and `open`, as processes that talk to an API process."""
 
 import asyncio
+import json
 import os
 import random
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from backend.core import keys
 from backend.core.jobs import JobQueue
 from backend.core.records import Stage, Status, StatusError
 from backend.core.s3 import open_buckets
 from tests.lab.checker import store_settings
-from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, product_on
-from tests.lab.server import StoreServer
+from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product
 from tests.vodbucket.conftest import Installation
+from vodbucket.__main__ import app
 
 HEAD = b"\x00\x00\x00\x18ftypisom"
-
-
-@pytest.fixture(scope="module")
-def product(moto_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    server, logs = moto_server, tmp_path_factory.mktemp("logs")
-    with product_on(server.endpoint_url, server.access_key, server.secret_key, logs) as running:
-        running.start_api()
-        yield running
 
 
 @pytest.fixture
@@ -58,12 +51,6 @@ def _id_of(link: str) -> str:
     return link.strip().rpartition("/watch/")[2]
 
 
-async def _upload(here: Installation, path: Path, *options: str) -> str:
-    done = await here.vodbucket("upload", str(_film(path)), *options)
-    assert done.status == 0, done
-    return _id_of(done.out)
-
-
 async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops_no_other(
     here: Installation, product: Product, tmp_path: Path
 ) -> None:
@@ -88,32 +75,33 @@ async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops
             assert (await buckets.raw.get(keys.upload(_id_of(link)))).body == film.read_bytes()
 
 
-async def test_videos_are_listed_looked_at_opened_and_deleted(here: Installation, tmp_path: Path) -> None:
-    video = await _upload(here, tmp_path / "film.mp4", "--title", "Harbour [6]")
+def test_videos_are_listed_looked_at_and_deleted(here: Installation, tmp_path: Path) -> None:
+    film = _film(tmp_path / "film.mp4")
+    video = _id_of(_command(here, "upload", str(film), "--title", "Harbour [6]").stdout)
 
-    listed = await here.vodbucket("list", "--limit", "1")
-    as_json = await here.vodbucket("list", "--limit", "1", "--json")
-    looked = await here.vodbucket("status", video)
-    opened = await here.vodbucket("open", video)
-    kept = await here.vodbucket("delete", video)
-    deleted = await here.vodbucket("delete", video, "--yes")
-    gone = await here.vodbucket("status", video)
+    listed = _command(here, "list", "--limit", "1")
+    as_json = _command(here, "list", "--limit", "1", "--json")
+    looked = _command(here, "status", video)
+    kept = _command(here, "delete", video, answer="n")
+    deleted = _command(here, "delete", video, "--yes")
+    gone = _command(here, "status", video)
 
-    (row,) = (line.split() for line in listed.out.splitlines() if video in line)
+    (row,) = (line.split() for line in listed.stdout.splitlines() if video in line)
     assert (row[1], row[-2:]) == ("queued", ["Harbour", "[6]"])
-    assert [one["id"] for one in as_json.json] == [video]
-    assert looked.out.splitlines() == ["title      Harbour [6]", "state      queued"]
-    assert (
-        (tmp_path / "shown").read_text()
-        == opened.out
-        == f"{here.environment['VODBUCKET_URL']}/watch/{video}\n"
-    )
-    assert (kept.status, kept.out.strip()) == (1, "")
-    assert "Delete “Harbour [6]” for good?" in kept.err
-    assert (deleted.status, deleted.out) == (0, f"deleted: {video}\n")
-    assert (gone.status, gone.err) == (1, "vodbucket: There is no such video.\n")
+    assert [one["id"] for one in json.loads(as_json.stdout)] == [video]
+    assert looked.stdout.splitlines() == ["title      Harbour [6]", "state      queued"]
+    assert kept.exit_code == 1
+    assert "Delete “Harbour [6]” for good?" in kept.stderr
+    assert (deleted.exit_code, deleted.stdout) == (0, f"deleted: {video}\n")
+    assert "There is no such video." in str(gone.exception)
 
 
+def _command(here: Installation, *arguments: str, answer: str | None = None) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(app, arguments, input=answer, env=here.environment)
+
+
+@pytest.mark.heavy
 async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followed_to_its_end(
     here: Installation, product: Product, tmp_path: Path
 ) -> None:
@@ -138,32 +126,31 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
     assert done.status == 1
     assert shown.read_text() == done.out == f"{product.url}/watch/{job.id}\n"
     assert done.err == "film: This is no video.\n"
-    ended = await here.vodbucket("status", job.id, "--follow", "--json")
-    assert (ended.status, ended.json["error"]["code"]) == (1, "unsupported_media")
+    ended = await asyncio.to_thread(_command, here, "status", job.id, "--follow", "--json")
+    assert (ended.exit_code, json.loads(ended.stdout)["error"]["code"]) == (1, "unsupported_media")
+    opened = await here.vodbucket("open", job.id)
+    assert shown.read_text() == opened.out * 2
 
 
-@pytest.mark.parametrize(
-    ("settings", "status", "sentence"),
-    [
-        ({"ADMIN_TOKEN": ""}, 2, "ADMIN_TOKEN: is not set"),
-        ({"ADMIN_TOKEN": "another-token-0123456789"}, 2, "The server does not accept this ADMIN_TOKEN."),
-        (
-            {"VODBUCKET_URL": "http://127.0.0.1:9"},
-            3,
-            "{film}: http://127.0.0.1:9 cannot be reached (Connection refused). "
-            "Run the same command again to go on.",
-        ),
-    ],
-)
 async def test_what_stops_every_upload_has_an_exit_status_of_its_own(
-    here: Installation, tmp_path: Path, settings: dict[str, str], status: int, sentence: str
+    here: Installation, tmp_path: Path
 ) -> None:
     film = _film(tmp_path / "film.mp4")
+    command = ("upload", str(film), "--patience", "0")
 
-    done = await here.vodbucket("upload", str(film), "--patience", "0", **settings)
+    unset, wrong, nowhere = await asyncio.gather(
+        here.vodbucket(*command, ADMIN_TOKEN=""),
+        here.vodbucket(*command, ADMIN_TOKEN="another-token-0123456789"),
+        here.vodbucket(*command, VODBUCKET_URL="http://127.0.0.1:9"),
+    )
 
-    assert (done.status, done.out) == (status, "")
-    assert done.err.splitlines() == [f"vodbucket: {sentence.format(film=film)}"]
+    assert (unset.status, unset.err) == (2, "vodbucket: ADMIN_TOKEN: is not set\n")
+    assert (wrong.status, wrong.err) == (2, "vodbucket: The server does not accept this ADMIN_TOKEN.\n")
+    assert (nowhere.status, nowhere.out) == (3, "")
+    assert nowhere.err == (
+        f"vodbucket: {film}: http://127.0.0.1:9 cannot be reached (Connection refused). "
+        "Run the same command again to go on.\n"
+    )
 
 
 async def test_an_interruption_tells_that_it_can_go_on(here: Installation, tmp_path: Path) -> None:
