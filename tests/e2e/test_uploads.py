@@ -1,6 +1,7 @@
 """Uploads through the page: whatever happens, they go on where they stopped, and every byte is right."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.conftest import PHONE, SITE
+from tests.e2e.line import Line, line_to
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.lab.missing import missing
 from tests.lab.product import ADMIN_TOKEN, Product, product_on
@@ -35,14 +37,26 @@ def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def uploader(visit: Visit) -> Uploader:
-    visit.sign_in()
-    return Uploader(visit)
+def line(product: Product) -> Iterator[Line]:
+    with line_to(product.port) as line:
+        yield line
 
 
-def test_a_reload_in_mid_upload_goes_on_where_it_stopped(uploader: Uploader, tmp_path: Path) -> None:
+@pytest.fixture
+def uploader(product: Product, line: Line, context: BrowserContext) -> Iterator[Uploader]:
+    """The page of somebody who is signed in, behind that line."""
+    uploader = Uploader(Visit(context.new_page(), replace(product, port=line.port)))
+    uploader.visit.sign_in()
+    yield uploader
+    assert uploader.visit.script_errors == []
+    assert uploader.visit.foreign_requests == []
+
+
+def test_a_reload_in_mid_upload_goes_on_where_it_stopped(
+    uploader: Uploader, line: Line, tmp_path: Path
+) -> None:
     film = film_like(tmp_path / "reloaded.mp4", SIZE)
-    uploader.line.slow(SLOW)
+    line.bytes_per_second = SLOW
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(50)
@@ -51,25 +65,30 @@ def test_a_reload_in_mid_upload_goes_on_where_it_stopped(uploader: Uploader, tmp
 
     assert uploader.warnings == ["beforeunload"]
     uploader.visit.until(lambda: uploader.resumed_at)
-    uploader.line.free()
+    line.bytes_per_second = None
     video_id = uploader.watch_link()
     assert uploader.begun == 1
     assert uploader.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_an_upload_waits_while_the_browser_is_offline(uploader: Uploader, tmp_path: Path) -> None:
+def test_an_upload_waits_while_the_browser_is_offline(
+    uploader: Uploader, line: Line, context: BrowserContext, tmp_path: Path
+) -> None:
     film = film_like(tmp_path / "offline.mp4", SIZE)
-    uploader.line.slow(SLOW)
+    line.bytes_per_second = SLOW
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(50)
 
-    uploader.line.cut()
-    uploader.page.get_by_text("You are offline.").wait_for()
+    context.set_offline(True)
+    line.cut()
+    uploader.page.get_by_role("alert").filter(has_text="You are offline.").wait_for()
     uploader.page.wait_for_timeout(OFFLINE_MS)
     assert uploader.resumed_at == []
-    uploader.line.free()
+    line.mend()
+    context.set_offline(False)
+    line.bytes_per_second = None
 
     video_id = uploader.watch_link()
     assert uploader.begun == 1
@@ -78,10 +97,10 @@ def test_an_upload_waits_while_the_browser_is_offline(uploader: Uploader, tmp_pa
 
 
 def test_another_browser_with_the_same_file_goes_on(
-    uploader: Uploader, browser: Browser, tmp_path: Path
+    uploader: Uploader, line: Line, browser: Browser, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "moved.mp4", SIZE)
-    uploader.line.slow(SLOW)
+    line.bytes_per_second = SLOW
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(50)
@@ -102,11 +121,11 @@ def test_another_browser_with_the_same_file_goes_on(
 
 
 def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload(
-    uploader: Uploader, tmp_path: Path
+    uploader: Uploader, line: Line, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "large.mp4", PARALLEL_SIZE)
     page = uploader.page
-    uploader.line.slow(10 * MIB)
+    line.bytes_per_second = 10 * MIB
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(20)
@@ -116,7 +135,7 @@ def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload
     uploader.until_percent(40)
     page.reload()
     uploader.visit.until(lambda: len(uploader.resumed_at) >= 4)
-    uploader.line.free()
+    line.bytes_per_second = None
 
     video_id = uploader.watch_link(120)
 
@@ -124,17 +143,19 @@ def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_a_cancelled_upload_in_parts_leaves_nothing_behind(uploader: Uploader, tmp_path: Path) -> None:
+def test_a_cancelled_upload_in_parts_leaves_nothing_behind(
+    uploader: Uploader, line: Line, tmp_path: Path
+) -> None:
     film = film_like(tmp_path / "cancelled.mp4", PARALLEL_SIZE)
     page = uploader.page
     deleted: list[str] = []
     page.on("requestfinished", lambda one: deleted.append(one.url) if one.method == "DELETE" else None)
-    uploader.line.slow(10 * MIB)
+    line.bytes_per_second = 10 * MIB
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(10)
 
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator(".uppy-StatusBar").get_by_role("button", name="Cancel").click()
 
     page.get_by_text("Drop videos here").wait_for()
     uploader.visit.until(lambda: len([url for url in deleted if "/api/uploads/" in url]) >= 4)
@@ -142,18 +163,19 @@ def test_a_cancelled_upload_in_parts_leaves_nothing_behind(uploader: Uploader, t
 
 
 def test_an_expired_sign_in_is_asked_for_and_the_upload_goes_on(
-    uploader: Uploader, context: BrowserContext, tmp_path: Path
+    uploader: Uploader, line: Line, context: BrowserContext, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "expired.mp4", SIZE)
     page = uploader.page
-    uploader.line.slow(SLOW)
+    line.bytes_per_second = SLOW
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(50)
     context.clear_cookies()
-    uploader.line.cut()
-    page.get_by_text("You are offline.").wait_for()
-    uploader.line.free()
+    line.cut()
+    page.get_by_text("The connection is interrupted.").wait_for()
+    line.mend()
+    line.bytes_per_second = None
 
     page.get_by_role("dialog").get_by_role("button", name="Not now").click()
     page.get_by_text("Your sign-in has expired.").wait_for()
@@ -166,10 +188,13 @@ def test_an_expired_sign_in_is_asked_for_and_the_upload_goes_on(
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_what_is_no_video_is_refused_at_once_with_a_reason(uploader: Uploader, tmp_path: Path) -> None:
-    text = tmp_path / "notes.mp4"
-    text.write_text("These are only notes.\n" * MIB)
-    uploader.choose(text)
+def test_what_is_no_video_is_refused_at_once_with_a_reason(
+    uploader: Uploader, line: Line, tmp_path: Path
+) -> None:
+    scan = film_like(tmp_path / "scan.mp4", SIZE)
+    with scan.open("r+b") as file:
+        file.write(b"%PDF-1.7\n")
+    uploader.choose(scan)
     uploader.start()
 
     uploader.page.get_by_role("button", name="This is neither a video nor sound.").wait_for()
@@ -177,7 +202,7 @@ def test_what_is_no_video_is_refused_at_once_with_a_reason(uploader: Uploader, t
 
 
 def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_are_shown(
-    uploader: Uploader, tmp_path: Path
+    uploader: Uploader, line: Line, tmp_path: Path
 ) -> None:
     page = uploader.page
     first, second = (film_like(tmp_path / name, 8 * MIB) for name in ("first.mp4", "second_take.mov"))
@@ -185,7 +210,7 @@ def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_a
     page.get_by_role("button", name="Change the title of first.mp4").click()
     page.get_by_label("Title", exact=True).fill("The beginning")
     page.get_by_role("button", name="Save", exact=True).click()
-    uploader.line.slow(SLOW)
+    line.bytes_per_second = SLOW
     uploader.start(2)
 
     page.get_by_role("link", name="Watch", exact=True).click()
@@ -201,7 +226,7 @@ def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_a
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", ["desktop", "phone"])
 def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
-    product: Product, browser: Browser, tmp_path: Path, scheme: str, device: str
+    product: Product, line: Line, browser: Browser, tmp_path: Path, scheme: str, device: str
 ) -> None:
     RESULTS.mkdir(exist_ok=True)
     files = [film_like(tmp_path / name, 8 * MIB) for name in ("Holidays in the mountains.mp4", "concert.mkv")]
@@ -209,7 +234,7 @@ def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
     context = browser.new_context(
         viewport=size, color_scheme=scheme, is_mobile=device == "phone", has_touch=device == "phone"
     )
-    uploader = Uploader(Visit(context.new_page(), product))
+    uploader = Uploader(Visit(context.new_page(), replace(product, port=line.port)))
     uploader.visit.sign_in()
     page = uploader.page
 
@@ -222,11 +247,11 @@ def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
     uploader.choose(*files)
     page.get_by_role("button", name="Upload 2 files", exact=True).wait_for()
     look("waiting")
-    uploader.line.slow(2 * MIB)
+    line.bytes_per_second = 2 * MIB
     uploader.start(2)
     uploader.until_percent(40)
     look("under-way")
-    uploader.line.free()
+    line.bytes_per_second = None
     expect(page.get_by_role("link", name="Watch", exact=True)).to_have_count(2, timeout=60_000)
     look("done")
     context.close()

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import boto3
-from playwright.sync_api import CDPSession, Dialog, Page, Request
+from playwright.sync_api import Dialog, Request
 
 from tests.e2e.browser import Visit
 from tests.lab.product import Product
@@ -41,34 +41,12 @@ def stored_sha256(product: Product, video_id: str) -> str:
     return digest.hexdigest()
 
 
-class Line:
-    """The browser's connection, made slow or cut by the browser itself."""
-
-    def __init__(self, page: Page) -> None:
-        self._session: CDPSession = page.context.new_cdp_session(page)
-        self._session.send("Network.enable")
-
-    def slow(self, bytes_per_second: int) -> None:
-        self._set(offline=False, up=bytes_per_second)
-
-    def cut(self) -> None:
-        self._set(offline=True, up=-1)
-
-    def free(self) -> None:
-        self._set(offline=False, up=-1)
-
-    def _set(self, *, offline: bool, up: int) -> None:
-        conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": up}
-        self._session.send("Network.emulateNetworkConditions", conditions)
-
-
 class Uploader:
     """The upload panel on one page."""
 
     def __init__(self, visit: Visit) -> None:
         self.visit = visit
         self.page = visit.page
-        self.line = Line(visit.page)
         self.warnings: list[str] = []
         self.begun = 0
         """Uploads that were announced, parts of files among them."""

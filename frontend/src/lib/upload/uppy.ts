@@ -52,6 +52,8 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
 
   const uppy: Uppy<Meta, TusBody> = new Uppy<Meta, TusBody>({
     id: 'vodbucket',
+    // What fails is told on the page; errors in the console are the page's own.
+    logger: { debug: () => undefined, warn: () => undefined, error: (...words: unknown[]) => console.warn(...words) },
     restrictions: { minFileSize: 1, allowedFileTypes: FILE_TYPES },
     locale: { strings: CORE_TEXTS, pluralize: (count) => (count === 1 ? 0 : 1) },
   })
