@@ -36,8 +36,8 @@ MIB = 1024 * 1024
 CLIENTS = REPOSITORY / "tests/clients"
 TUS_JS = CLIENTS / "node_modules/tus-js-client"
 HEAD = b"\x00\x00\x00\x18ftypisom"
-SECONDS_BETWEEN_KILLS = 10
-"""More than a client may send between two: so none can be finished before the last kill."""
+SENDING_SECONDS_PER_KILL = 5
+"""So slow is the network that a client needs more time for its file than there is between the kills."""
 LONGEST_SENDING_SECONDS = 4.0
 STANDSTILL_SECONDS = 30.0
 FINISH_SECONDS = 600.0
@@ -188,7 +188,7 @@ def ordeal(store: StoreServer, directory: Path, size_mib: int, kills: int, seed:
         product = stack.enter_context(
             product_on(store.endpoint_url, store.access_key, store.secret_key, directory)
         )
-        rate = size_mib * MIB / (kills * SECONDS_BETWEEN_KILLS)
+        rate = size_mib * MIB / (kills * SENDING_SECONDS_PER_KILL)
         clients = []
         for name in ("tus-js-client", "tuspy", "vodbucket"):
             relay = stack.enter_context(Relay(product.port, rate))

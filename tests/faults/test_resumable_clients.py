@@ -13,8 +13,8 @@ from tests.lab.server import StoreServer
 
 pytestmark = pytest.mark.heavy
 
-SIZE_MIB = 96
-KILLS = 5
+SIZE_MIB = 160
+KILLS = 4
 
 
 @pytest.fixture(autouse=True)
