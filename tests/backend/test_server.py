@@ -1,14 +1,11 @@
 """The application under uvicorn, met with raw sockets: clients that lie, stall or go away."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import cast
 
 import httpx
 import pytest
-import uvicorn
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
@@ -20,11 +17,10 @@ from backend.core.errors import IncompleteUpload
 from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from tests.backend.conftest import TOKEN, stored_keys
+from tests.backend.raw_http import AUTHORIZATION, SECONDS, Server, serving
 from tests.backend.test_play import published
 
-SECONDS = 20.0
 LIMIT = 64 * MIB
-AUTHORIZATION = f"Authorization: Bearer {TOKEN}"
 FORM = "Content-Type: multipart/form-data; boundary=b"
 FORM_HEAD = b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n"
 
@@ -34,49 +30,10 @@ def settings() -> ApiSettings:
     return ApiSettings(admin_token=SecretStr(TOKEN), max_upload_bytes=LIMIT)
 
 
-@dataclass
-class Connection:
-    """A plain HTTP/1.1 conversation."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def send_head(self, request_line: str, *headers: str) -> None:
-        lines = [f"{request_line} HTTP/1.1", "Host: vod.example", *headers, "", ""]
-        await self.send("\r\n".join(lines).encode("latin-1"))
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await asyncio.wait_for(self.writer.drain(), SECONDS)
-
-    async def answer(self) -> tuple[int, bytes]:
-        """Return status and body of an answer with a Content-Length."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), SECONDS)
-        lines = head.lower().split(b"\r\n")
-        length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
-        return int(head.split()[1]), await asyncio.wait_for(self.reader.readexactly(length), SECONDS)
-
-    def vanish(self) -> None:
-        cast(asyncio.Transport, self.writer.transport).abort()
-
-
-@dataclass
-class Server:
-    port: int
-
-    async def connect(self) -> Connection:
-        return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
-
-
 @pytest.fixture
 async def server(app: Litestar) -> AsyncIterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
-        running = uvicorn.Server(config)
-        serving = asyncio.create_task(running.serve([listener]))
-        yield Server(listener.getsockname()[1])
-        running.should_exit = True
-        await asyncio.wait_for(serving, SECONDS)
+    async with serving(app) as running:
+        yield running
 
 
 async def _until_a_multipart_upload_is_open(buckets: Buckets) -> None:

@@ -1,0 +1,78 @@
+"""The application under uvicorn, and clients that speak HTTP/1.1 by hand, so that they may do it wrong."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import uvicorn
+from litestar import Litestar
+
+from tests.backend.conftest import TOKEN
+
+SECONDS = 20.0
+AUTHORIZATION = f"Authorization: Bearer {TOKEN}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Connection:
+    """A plain HTTP/1.1 conversation."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send_head(self, request_line: str, *headers: str) -> None:
+        lines = [f"{request_line} HTTP/1.1", "Host: vod.example", *headers, "", ""]
+        await self.send("\r\n".join(lines).encode("latin-1"))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await asyncio.wait_for(self.writer.drain(), SECONDS)
+
+    async def whole_answer(self, *, has_body: bool = True) -> Answer:
+        """Return an answer with a Content-Length, or, to HEAD, without a body."""
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), SECONDS)
+        first, *lines = head.decode("latin-1").strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(headers.get("content-length", 0)) if has_body else 0
+        body = await asyncio.wait_for(self.reader.readexactly(length), SECONDS)
+        return Answer(int(first.split()[1]), headers, body)
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Return status and body."""
+        answer = await self.whole_answer()
+        return answer.status, answer.body
+
+    def vanish(self) -> None:
+        cast(asyncio.Transport, self.writer.transport).abort()
+
+
+@dataclass
+class Server:
+    port: int
+
+    async def connect(self) -> Connection:
+        return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+@asynccontextmanager
+async def serving(app: Litestar) -> AsyncIterator[Server]:
+    """Serve the application, whose lifespan is the caller's, on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
+        running = uvicorn.Server(config)
+        task = asyncio.create_task(running.serve([listener]))
+        try:
+            yield Server(listener.getsockname()[1])
+        finally:
+            running.should_exit = True
+            await asyncio.wait_for(task, SECONDS)
