@@ -6,13 +6,14 @@ processes.
 """
 
 import os
-import resource
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -42,40 +43,47 @@ class _Cost:
 def bench_upload(product: Product, size_mib: int, rounds: int) -> None:
     """Print MiB/s, the ratio to boto3 within each round, CPU and memory growth."""
     api = product.start_api()
-    with tempfile.TemporaryDirectory() as directory:
+    # Each upload of boto3's has a process, as it would; they have started before anything is measured.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as processes,
+    ):
+        list(processes.map(time.sleep, [1.0] * AT_ONCE))
         for files, each_mib in ((1, size_mib), (AT_ONCE, size_mib // 4)):
             source = Path(directory) / "source.bin"
             _write_random(source, each_mib * MIB)
-            costs = _measure(product, api.pid, source, files, rounds)
+            costs = _measure(product, api.pid, source, files, rounds, processes)
             _print(f"Upload of {files} x {each_mib} MiB at once, {rounds} rounds (medians)", costs)
 
 
-def _measure(product: Product, api_pid: int, source: Path, files: int, rounds: int) -> dict[str, list[_Cost]]:
-    ways: dict[str, Callable[[int], None]] = {
-        BOTO3: lambda number: _with_boto3(product, source, number),
-        "raw POST /api/videos": lambda _: _with_curl(
-            f"{product.url}/api/videos?filename={source.name}", "--upload-file", str(source), "-X", "POST"
-        ),
-        "form POST /api/upload": lambda _: _with_curl(f"{product.url}/api/upload", "-F", f"file=@{source}"),
+def _measure(
+    product: Product, api_pid: int, source: Path, files: int, rounds: int, processes: ProcessPoolExecutor
+) -> dict[str, list[_Cost]]:
+    form = ("-F", f"file=@{source}")
+    raw = ("--upload-file", str(source), "-X", "POST")
+    environment = dict(product.environment)
+    ways: dict[str, Callable[[int], float]] = {
+        BOTO3: lambda number: processes.submit(_upload_fileobj, environment, source, number).result(),
+        "raw POST /api/videos": lambda _: _with_curl(f"{product.url}/api/videos?filename=a.mp4", *raw),
+        "form POST /api/upload": lambda _: _with_curl(f"{product.url}/api/upload", *form),
         "tus, one PATCH": lambda _: _with_tus(product, source),
     }
-    total_mib = source.stat().st_size * files / MIB
+    gib = source.stat().st_size * files / GIB
     costs: dict[str, list[_Cost]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
-            cpu = _children_cpu_seconds if name == BOTO3 else lambda: _cpu_seconds(api_pid)
-            before = cpu()
-            seconds, grown = measure(api_pid, lambda run=run: _at_once(run, files))
-            used = (cpu() - before) * 1024 / total_mib
-            costs[name].append(_Cost(total_mib / seconds, used, 0 if name == BOTO3 else grown))
+            before, used = _cpu_seconds(api_pid), [0.0]
+            seconds, grown = measure(api_pid, partial(_at_once, run, files, used))
+            cpu = sum(used) if name == BOTO3 else _cpu_seconds(api_pid) - before
+            costs[name].append(_Cost(gib * 1024 / seconds, cpu / gib, grown))
             _empty(product)
     return costs
 
 
-def _at_once(run: Callable[[int], None], files: int) -> None:
-    with ThreadPoolExecutor(files) as pool:
-        for done in [pool.submit(run, number) for number in range(files)]:
-            done.result()
+def _at_once(run: Callable[[int], float], files: int, used: list[float]) -> None:
+    """Run it `files` times at once; add up the CPU seconds that each returns."""
+    with ThreadPoolExecutor(files) as threads:
+        used += threads.map(run, range(files))
 
 
 def _print(title: str, costs: dict[str, list[_Cost]]) -> None:
@@ -101,11 +109,6 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _children_cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def _write_random(path: Path, size_bytes: int) -> None:
     with Path("/dev/urandom").open("rb") as random, path.open("wb") as output:
         block = random.read(WRITE_BYTES)
@@ -113,17 +116,9 @@ def _write_random(path: Path, size_bytes: int) -> None:
             output.write(block[: min(WRITE_BYTES, size_bytes - start)])
 
 
-def _with_boto3(product: Product, source: Path, number: int) -> None:
-    """Upload in a process of its own, as each of several would be; a fork need not start first."""
-    process = get_context("fork").Process(
-        target=_upload_fileobj, args=(dict(product.environment), source, f"uploads/boto3-{number}.orig")
-    )
-    process.start()
-    process.join(TIMEOUT_SECONDS)
-    assert process.exitcode == 0
-
-
-def _upload_fileobj(environment: dict[str, str], source: Path, key: str) -> None:
+def _upload_fileobj(environment: dict[str, str], source: Path, number: int) -> float:
+    """Return the CPU seconds that it took."""
+    before = time.process_time()
     client = boto3.client(
         "s3",
         endpoint_url=environment["S3_ENDPOINT_URL"],
@@ -132,26 +127,27 @@ def _upload_fileobj(environment: dict[str, str], source: Path, key: str) -> None
         region_name="us-east-1",
         config=Config(request_checksum_calculation="when_required", signature_version="s3v4"),
     )
+    key = f"uploads/boto3-{number}.orig"
     with source.open("rb") as body:
         client.upload_fileobj(body, environment["S3_RAW_BUCKET"], key)
     client.delete_object(Bucket=environment["S3_RAW_BUCKET"], Key=key)
     client.close()
+    return time.process_time() - before
 
 
-def _with_curl(url: str, *arguments: str) -> str:
+def _with_curl(url: str, *arguments: str) -> float:
     command = ["curl", "-sS", "--fail", "-H", f"Authorization: Bearer {ADMIN_TOKEN}", "-H", "Expect:"]
-    return subprocess.run(
-        [*command, *arguments, url], check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-    ).stdout
+    subprocess.run([*command, *arguments, url], check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+    return 0.0
 
 
-def _with_tus(product: Product, source: Path) -> None:
+def _with_tus(product: Product, source: Path) -> float:
     with product.client() as client:
         created = client.post(
             "/api/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": str(source.stat().st_size)}
         )
         created.raise_for_status()
-    _with_curl(
+    return _with_curl(
         f"{product.url}{created.headers['location']}",
         *("-X", "PATCH", "--upload-file", str(source)),
         *("-H", "Tus-Resumable: 1.0.0", "-H", "Upload-Offset: 0"),
