@@ -16,6 +16,9 @@ from vodbucket.files import LocalFile
 from vodbucket.patience import Patience
 from vodbucket.tus import Standing, TusClient, address_of, upload_at
 
+NEVER_TAKEN = ("unsupported_type",)
+"""Problems of the file itself."""
+
 
 class Display(Protocol):
     """Shows how far the file is, in bytes."""
@@ -126,10 +129,9 @@ class FileUpload:
         try:
             for piece in pieces:
                 standing = await self._send_piece(piece)
-        except NotThere:
-            raise
-        except Refused:
-            await self._drop(pieces)
+        except Refused as error:
+            if error.problem in NEVER_TAKEN:
+                await self._drop(pieces)
             raise
         if len(pieces) > 1:
             ids = [piece.upload_id for piece in pieces]
@@ -146,7 +148,7 @@ class FileUpload:
         return standing
 
     async def _drop(self, pieces: Sequence[Piece]) -> None:
-        """What the server will never take needs no place there."""
+        """Leave nothing behind that counts as an upload under way."""
         with suppress(Refused, ServerAway):
             await self._api.forget_note(self._file.fingerprint)
             for piece in pieces:

@@ -29,7 +29,7 @@ Patience = Annotated[
 
 @app.command(rich_help_panel=PANEL)
 def upload(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE")],
     title: Annotated[
         str | None, typer.Option(help="What the video is called; by default as its file.")
     ] = None,

@@ -6,7 +6,9 @@ import os
 import random
 import shlex
 import signal
+import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,11 +19,15 @@ from backend.core import keys
 from backend.core.jobs import JobQueue
 from backend.core.records import Stage, Status, StatusError
 from backend.core.s3 import open_buckets
+from backend.routes.tus import IDLE_SECONDS
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product
+from tests.lab.relay import Relay
 from tests.vodbucket.conftest import Installation
 from vodbucket.__main__ import app
+from vodbucket.files import examine_file
 
+MIB = 1024 * 1024
 HEAD = b"\x00\x00\x00\x18ftypisom"
 
 
@@ -171,3 +177,29 @@ async def test_an_interruption_tells_that_it_can_go_on(here: Installation, tmp_p
         130,
         "vodbucket: Interrupted. Run the same command again to go on.\n",
     )
+
+
+@pytest.mark.heavy
+def test_a_machine_that_slept_goes_on_with_the_same_upload(
+    here: Installation, product: Product, tmp_path: Path
+) -> None:
+    film = examine_file(_film(tmp_path / "film.mp4", 24 * MIB))
+    with Relay(product.port, bytes_per_second=8 * MIB) as relay:
+        uploading = subprocess.Popen(
+            [sys.executable, "-m", "vodbucket", "upload", str(film.path)],
+            env={**here.environment, "VODBUCKET_URL": f"http://127.0.0.1:{relay.port}"},
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        while relay.passed_bytes < 10 * MIB:
+            assert uploading.poll() is None
+        uploading.send_signal(signal.SIGSTOP)
+        with product.client() as client:
+            noted = client.get(f"/api/resumptions/{film.fingerprint}").json()["upload_url"]
+        time.sleep(IDLE_SECONDS + 2)
+        uploading.send_signal(signal.SIGCONT)
+        out, _ = uploading.communicate(timeout=60)
+
+    assert uploading.returncode == 0
+    assert _id_of(out) == noted.rpartition("/")[2]
