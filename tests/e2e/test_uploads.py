@@ -197,7 +197,9 @@ def test_what_is_no_video_is_refused_at_once_with_a_reason(
     uploader.choose(scan)
     uploader.start()
 
-    uploader.page.get_by_role("button", name="This is neither a video nor sound.").wait_for()
+    uploader.page.get_by_role("alert").filter(has_text="This is neither a video nor sound.").wait_for()
+    RESULTS.mkdir(exist_ok=True)
+    uploader.page.screenshot(path=RESULTS / "upload-refused.png")
     assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
 
 
@@ -247,6 +249,10 @@ def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
     uploader.choose(*files)
     page.get_by_role("button", name="Upload 2 files", exact=True).wait_for()
     look("waiting")
+    page.get_by_role("button", name="Change the title of concert.mkv").click()
+    page.get_by_label("Title", exact=True).wait_for()
+    look("title")
+    page.get_by_role("button", name="Save", exact=True).click()
     line.bytes_per_second = 2 * MIB
     uploader.start(2)
     uploader.until_percent(40)

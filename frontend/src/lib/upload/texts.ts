@@ -31,6 +31,7 @@ export const PANEL_TEXTS = {
   },
   recoveredAllFiles: 'Your files are still here. Press the button to go on.',
   reSelect: 'Choose again',
+  filesUploadedOfTotal: { 0: '%{complete} of %{smart_count} file', 1: '%{complete} of %{smart_count} files' },
   complete: 'All uploaded',
   uploadComplete: 'Uploaded',
   uploadFailed: 'Some files could not be uploaded',

@@ -15,6 +15,13 @@ export interface Uploaded {
   title: string;
 }
 
+/** A file that will not arrive unless somebody does something about it. */
+export interface Failed {
+  id: string;
+  name: string;
+  reason: string;
+}
+
 /** What Uppy's side tells. */
 export interface UploadReport {
   /** Files are being sent, or wait for it. */
@@ -23,6 +30,8 @@ export interface UploadReport {
   /** A request failed, and is repeated later. */
   onTrouble: () => void;
   onUploaded: (video: Uploaded) => void;
+  /** All that are in the panel now. */
+  onFailed: (failed: Failed[]) => void;
 }
 
 const TICK_MS = 1_000;
@@ -34,6 +43,7 @@ export class Uploads {
   /** null while nothing can be said. */
   bytesPerSecond = $state<number | null>(null);
   uploaded = $state.raw<Uploaded[]>([]);
+  failed = $state.raw<Failed[]>([]);
 
   readonly #api: Api;
   readonly #gate: SignInGate;
@@ -61,6 +71,9 @@ export class Uploads {
         onUploaded: (video) => {
           this.uploaded = [video, ...this.uploaded.filter((other) => other.id !== video.id)];
           this.#onUploaded();
+        },
+        onFailed: (failed) => {
+          if (failed.length > 0 || this.failed.length > 0) this.failed = failed;
         },
       }),
     );

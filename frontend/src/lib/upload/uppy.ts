@@ -141,6 +141,8 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
   uppy.on('state-update', (_, state) => {
     // What was restored and waits for its files is not under way.
     report.onBusy(state.recoveredState === null && Object.keys(state.currentUploads).length > 0);
+    const failed = Object.values(state.files).filter((file) => file.error);
+    report.onFailed(failed.map((file) => ({ id: file.id, name: file.name ?? '', reason: String(file.error) })));
   });
 
   if (await remembersAlone()) {
