@@ -104,11 +104,16 @@ class PartWriter:
 
     @property
     def stored_bytes(self) -> int:
-        """How many of them the store holds."""
+        """How many of them the store holds, up to the first gap."""
         whole = self.stored_parts * self._plan.part_size_bytes
         if self.stored_parts < self._begun_parts:
             return whole
         return whole - self._last_is_short_by + (self.tail.size_bytes if self.tail else 0)
+
+    @property
+    def stored_tail(self) -> Tail | None:
+        """The tail, if no part before it is missing."""
+        return self.tail if self.stored_parts == self._begun_parts else None
 
     async def write(self, chunk: Body) -> None:
         """Take the next bytes; wait for memory, and for a place among the parts in flight."""

@@ -165,7 +165,7 @@ class Reception:
         latest, writer = self._lease.progress, self._writer
         if self._checksum is not None or writer.stored_bytes <= latest.offset:
             return latest
-        tail = writer.tail
+        tail = writer.stored_tail
         return latest.but(
             offset=writer.stored_bytes,
             length=self._new_length or latest.length,

@@ -201,20 +201,24 @@ async def test_of_many_who_take_over_at_once_one_does() -> None:
     await _is_finished(raw, upload_id, DATA)
 
 
-async def test_what_lies_behind_a_part_that_failed_is_not_counted() -> None:
-    class Failing(MemoryStore):
-        refuses = True
+class _Failing(MemoryStore):
+    """Refuses the second part for a while."""
 
-        async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
-            if number == 2 and self.refuses:
-                raise StoreUnavailable
-            return await super().put_part(key, upload_id, number, body)
+    refuses = True
 
-    raw, video = Failing(), MemoryStore()
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+        if number == 2 and self.refuses:
+            raise StoreUnavailable
+        return await super().put_part(key, upload_id, number, body)
+
+
+@pytest.mark.parametrize("sent", [len(DATA), 2 * PART + 5, 3 * PART])
+async def test_what_lies_behind_a_part_that_failed_is_not_counted(sent: int) -> None:
+    raw, video = _Failing(), MemoryStore()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     with pytest.raises(StoreUnavailable):
-        await process.uploads.receive(upload_id, 0, chunks(DATA))
+        await process.uploads.receive(upload_id, 0, chunks(DATA[:sent], sent, breaks=True))
     assert (await process.uploads.look(upload_id)).offset == PART
     raw.refuses = False
     assert (await process.uploads.receive(upload_id, PART, chunks(DATA[PART:]))).offset == len(DATA)

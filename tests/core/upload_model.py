@@ -208,7 +208,7 @@ class World:
             else:
                 assert how.checksum != "wrong" or not data
                 assert not how.breaks or upload.finished
-                assert standing.offset == offset + len(data)
+                assert standing.offset == offset + len(data), (upload, offset, standing)
                 at = standing.offset
                 self._told(upload, standing, told)
             upload.at = at if calm and self._calm else None
