@@ -25,8 +25,8 @@ SILENT_SECONDS = 60.0
 """A connection on which nothing moves for so long is lost: neither does the body, nor is there an answer."""
 PAGE = 200
 _LATER = {408, 423, 425, 500, 502, 503, 504}
-_LATER_PROBLEMS = {"offset_mismatch", "incomplete_upload"}
-"""Over once the client has looked again: it was silent for too long, or something was sent meanwhile."""
+_LATER_PROBLEMS = {"offset_mismatch"}
+"""Over once the client has looked again: it was silent for too long, or another sent something."""
 
 T = TypeVar("T", bound=BaseModel)
 

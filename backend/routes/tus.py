@@ -1,5 +1,6 @@
 """Resumable uploads as the tus protocol 1.0.0 has them (`backend.tus`)."""
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -10,7 +11,7 @@ from litestar.params import FromPath
 from backend import tus
 from backend.auth import PUBLIC
 from backend.bodies import declared_bytes, received
-from backend.core.errors import BadRequest, VodbucketError
+from backend.core.errors import BadRequest, IncompleteUpload, OffsetMismatch, VodbucketError
 from backend.core.ids import parse_id
 from backend.core.records import TranscodeOptions
 from backend.core.upload_desk import Standing
@@ -88,9 +89,8 @@ async def create_upload(
     if not (has_body and "content-type" in headers) and length != 0:
         return _created(Standing(info, 0, length))
     try:
-        body = received(request, IDLE_SECONDS)
         standing = await services.resumable.receive(
-            info.id, 0, body, body_bytes=body_bytes, checksum=checksum
+            info.id, 0, _arriving(request), body_bytes=body_bytes, checksum=checksum
         )
     except VodbucketError:  # nobody has learnt its address
         with suppress(VodbucketError):
@@ -179,12 +179,24 @@ async def _add(request: AnyRequest, services: Services, upload_id: str) -> Respo
     standing = await services.resumable.receive(
         parse_id(upload_id),
         offset,
-        received(request, IDLE_SECONDS),
+        _arriving(request),
         body_bytes=declared_bytes(request),
         length=tus.number(headers, "upload-length"),
         checksum=tus.checksum(headers),
     )
     return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
+
+
+async def _arriving(request: AnyRequest) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives. Raises: OffsetMismatch: the client was silent for too long, or is gone.
+
+    A machine that has slept hears of it when it wakes up, and clients give up after any other 4xx.
+    """
+    try:
+        async for chunk in received(request, IDLE_SECONDS):
+            yield chunk
+    except IncompleteUpload as error:
+        raise OffsetMismatch(f"{error.message} Ask where the upload stands and go on from there.") from error
 
 
 async def _terminate(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
