@@ -69,6 +69,17 @@ describe('patience', () => {
   });
 });
 
+it('the network is waited for after a failure alone: a browser may say that it is offline when it is not', async () => {
+  const online = vi.fn(atOnce);
+  const patience = new Patience(new SignInGate(() => undefined), online, atOnce);
+  await patience.until(() => Promise.resolve());
+  expect(online).not.toHaveBeenCalled();
+
+  const failures = [new ApiError('network', 0, ''), new ApiError('store_unavailable', 503, '')];
+  await patience.until(() => (failures.length > 0 ? Promise.reject(failures.shift()) : Promise.resolve()));
+  expect(online).toHaveBeenCalledOnce();
+});
+
 /** A wire on which the test answers. */
 class Wire implements HttpStack {
   readonly sent: WireRequest[] = [];

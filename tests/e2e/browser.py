@@ -17,6 +17,10 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A camera and a screen that the browser makes up, and gives without asking.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--auto-select-desktop-capture-source=Entire screen",
 )
 PATIENCE_SECONDS = 30.0
 RESULTS = REPOSITORY / "test-results"

@@ -81,7 +81,7 @@ def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> N
 
     Uploader(visit).choose(empty)
 
-    visit.page.get_by_text("This file is empty").wait_for()
+    visit.page.get_by_role("alert").filter(has_text="This file is empty").wait_for()
 
 
 def test_a_video_is_renamed_made_public_and_deleted(visit: Visit, clip: Path) -> None:

@@ -20,7 +20,16 @@ pytestmark = pytest.mark.heavy
 SIZE = 40 * MIB
 SLOW = 5 * MIB
 OFFLINE_MS = 20_000
+RECORDING_MS = 2_000
 PARALLEL_SIZE = 208 * MIB
+FORGET_FILES = """() => new Promise((resolve, reject) => {
+    const opening = indexedDB.open('uppy-blobs');
+    opening.onsuccess = () => {
+        const clearing = opening.result.transaction('files', 'readwrite').objectStore('files').clear();
+        clearing.onsuccess = () => resolve();
+        clearing.onerror = reject;
+    };
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +75,28 @@ def test_a_reload_in_mid_upload_goes_on_where_it_stopped(
     assert uploader.warnings == ["beforeunload"]
     uploader.visit.until(lambda: uploader.resumed_at)
     line.bytes_per_second = None
+    video_id = uploader.watch_link()
+    assert uploader.begun == 1
+    assert uploader.resumed_at[0] > SIZE // 4
+    assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
+    uploader: Uploader, line: Line, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "forgotten.mp4", SIZE)
+    page = uploader.page
+    line.bytes_per_second = SLOW
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(50)
+    page.evaluate(FORGET_FILES)
+
+    page.reload()
+    page.get_by_role("button", name="Choose again").click()
+    uploader.choose(film)
+    line.bytes_per_second = None
+
     video_id = uploader.watch_link()
     assert uploader.begun == 1
     assert uploader.resumed_at[0] > SIZE // 4
@@ -223,6 +254,24 @@ def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_a
     with uploader.visit.product.client() as client:
         titles = {video["title"] for video in client.get("/api/videos").json()["videos"]}
     assert {"The beginning", "second take"} <= titles
+
+
+def test_a_recording_of_the_camera_is_uploaded(uploader: Uploader) -> None:
+    page = uploader.page
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_role("button", name="Start recording").click()
+    page.wait_for_timeout(RECORDING_MS)
+    page.get_by_role("button", name="Stop recording").click()
+    page.get_by_role("button", name="Use this recording").click()
+    uploader.start()
+
+    video_id = uploader.watch_link()
+
+    with uploader.visit.product.client() as client:
+        video = client.get(f"/api/videos/{video_id}").json()
+    assert video["title"].startswith("Recording of ")
+    assert video["content_type"].startswith("video/")
+    assert video["size_bytes"] > 1000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,7 @@
 /**
  * The requests of tus-js-client, so that none of them throws away what has been uploaded.
  *
- * A request waits for the network and for the sign-in before it is sent. One that stands still is given up, since a
+ * A request waits for the sign-in before it is sent, and after a failure for the network. One that stands still is given up, since a
  * browser does not notice when the network was changed below a connection. And only 404 and 410 mean that an upload is
  * gone: tus-js-client takes every bad answer to HEAD, 401 and 503 included, for a reason to begin anew.
  */
@@ -96,10 +96,8 @@ class PatientRequest implements HttpRequest {
     if (this.#aborted) return new Promise(() => undefined);
     const answer = await this.#answerTo(body);
     const status = answer.getStatus();
-    if (status === 401) {
-      this.#patience.refused();
-      throw new Error('The API asks for a sign-in.');
-    }
+    this.#patience.answered(status);
+    if (status === 401) throw new Error('The API asks for a sign-in.');
     const telling = status < 300 || TELLING_ANSWERS_TO_HEAD.includes(status);
     if (this.getMethod() === 'HEAD' && !telling) throw new Error(`HEAD was answered ${status}.`);
     return answer;
@@ -108,6 +106,9 @@ class PatientRequest implements HttpRequest {
   async #answerTo(body: Blob | null): Promise<HttpResponse> {
     try {
       return await Promise.race([this.#inner.send(body), this.#stillness(body?.size ?? 0)]);
+    } catch (error) {
+      this.#patience.broke();
+      throw error;
     } finally {
       clearTimeout(this.#giveUp);
     }

@@ -6,12 +6,16 @@ import type { SignInGate } from './gate';
 /** Short at first, for a connection that just changed; then for a day, for the Wi-Fi of a hotel. */
 export const RETRY_DELAYS_MS = [500, 1_000, 2_000, 5_000, 10_000, 20_000, ...Array<number>(2_880).fill(30_000)];
 
+/** So long at most a browser is believed that says it is offline: it may be wrong, or the server on the same machine. */
+const OFFLINE_MS = 30_000;
+
 export class Patience {
   readonly #gate: SignInGate;
-  readonly #online: () => Promise<void>;
+  readonly #online: () => Promise<unknown>;
   readonly #pause: (ms: number) => Promise<void>;
+  #broken = false;
 
-  constructor(gate: SignInGate, online: () => Promise<void> = browserIsOnline, pause = wait) {
+  constructor(gate: SignInGate, online: () => Promise<unknown> = browserIsOnline, pause = wait) {
     this.#gate = gate;
     this.#online = online;
     this.#pause = pause;
@@ -19,12 +23,19 @@ export class Patience {
 
   /** Resolves when a request has a chance. */
   async chance(): Promise<void> {
-    await this.#online();
+    if (this.#broken) await this.#online();
     await this.#gate.through();
   }
 
-  refused(): void {
-    this.#gate.close();
+  /** A request was answered. */
+  answered(status: number): void {
+    this.#broken = false;
+    if (status === 401) this.#gate.close();
+  }
+
+  /** A request got no answer. */
+  broke(): void {
+    this.#broken = true;
   }
 
   /** Attempt until it succeeds. Rejects with what will not pass by waiting, or the last error after a day. */
@@ -34,19 +45,21 @@ export class Patience {
       try {
         return await attempt();
       } catch (error) {
-        if (error instanceof ApiError && error.status === 401) this.refused();
-        else if (isPassing(error) || (error instanceof ApiError && error.status === 423)) await this.#pause(delay);
-        else throw error;
+        if (!(error instanceof ApiError)) throw error;
+        if (error.code === 'network') this.broke();
+        else this.answered(error.status);
+        if (isPassing(error) || error.status === 423) await this.#pause(delay);
+        else if (error.status !== 401) throw error;
       }
     }
     return attempt();
   }
 }
 
-async function browserIsOnline(): Promise<void> {
-  while (!navigator.onLine) {
-    await new Promise((goOn) => window.addEventListener('online', goOn, { once: true }));
-  }
+function browserIsOnline(): Promise<unknown> {
+  if (navigator.onLine) return Promise.resolve();
+  const online = new Promise((goOn) => window.addEventListener('online', goOn, { once: true }));
+  return Promise.race([online, wait(OFFLINE_MS)]);
 }
 
 function wait(ms: number): Promise<void> {
