@@ -2,7 +2,7 @@
 
 import asyncio
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -46,7 +46,7 @@ class Errand:
         """Return the video once it has been encoded, or has failed."""
         async with open_api(self._settings) as api:
             await self._follow(api, video_id)
-            return await api.video(video_id)
+            return await self._patience(_complain).attempt(api.video, video_id)
 
     async def upload(self, files: Sequence[Path], title: str | None, *, watch: bool) -> bool:
         """Upload one after the other and say whether all went well; one that cannot be stops no other."""
@@ -59,7 +59,7 @@ class Errand:
                     typer.echo(self.watch_link(video_ids[-1]))
                 except (FileRejected, Refused) as error:
                     all_well = False
-                    typer.echo(f"vodbucket: {path}: {error.message}", err=True)
+                    _complain(f"vodbucket: {path}: {error.message}")
                 except ServerAway as error:
                     raise ServerAway(
                         f"{path}: {error.message} Run the same command again to go on."
@@ -73,14 +73,13 @@ class Errand:
     async def _upload(self, api: Api, path: Path, title: str | None) -> str:
         file = await asyncio.to_thread(examine_file, path)
         with UploadBar(file) as bar:
-            patience = Patience(self._patience_seconds, bar.tell)
-            return await FileUpload(api, file, title, patience, bar).run()
+            return await FileUpload(api, file, title, self._patience(bar.tell), bar).run()
 
     async def _follow(self, api: Api, video_id: str, *, open_page: bool = False) -> Status:
         """Return the status in which it ended."""
-        title = (await api.video(video_id)).title
+        title = (await self._patience(_complain).attempt(api.video, video_id)).title
         with EncodingBar(title) as bar:
-            patience = Patience(self._patience_seconds, bar.tell)
+            patience = self._patience(bar.tell)
             while True:
                 status = await patience.attempt(api.status, video_id)
                 bar.show(status)
@@ -93,3 +92,10 @@ class Errand:
                 if status.status in (StatusWord.DONE, StatusWord.ERROR):
                     return status
                 await asyncio.sleep(LOOK_SECONDS)
+
+    def _patience(self, tell: Callable[[str], None]) -> Patience:
+        return Patience(self._patience_seconds, tell)
+
+
+def _complain(sentence: str) -> None:
+    typer.echo(sentence, err=True)

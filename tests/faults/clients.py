@@ -39,7 +39,7 @@ HEAD = b"\x00\x00\x00\x18ftypisom"
 SENDING_SECONDS_PER_KILL = 5
 """So slow is the network that a client needs more time for its file than there is between the kills."""
 LONGEST_SENDING_SECONDS = 4.0
-STANDSTILL_SECONDS = 30.0
+STANDSTILL_SECONDS = 120.0
 FINISH_SECONDS = 600.0
 
 

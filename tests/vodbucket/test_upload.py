@@ -26,7 +26,7 @@ from vodbucket.upload import FileUpload
 
 MIB = 1024 * 1024
 FILM_BYTES = 17 * MIB + 12345
-SECONDS = 30.0
+SECONDS = 120.0
 TUS = {"tus-resumable": "1.0.0"}
 
 
