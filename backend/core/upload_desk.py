@@ -92,7 +92,8 @@ class UploadDesk:
         Another request may have finished or dropped the upload since the caller has looked at it.
 
         Raises:
-            UploadLocked, UploadNotFound, UploadExpired
+            UploadLocked, UploadNotFound
+            UploadExpired: it is, or its parts have vanished from the store, which expires them by itself.
         """
         lease = await self.leases.take(upload_id)
         try:
@@ -104,6 +105,8 @@ class UploadDesk:
             if info.finished:
                 await lease.forgo()
             yield info, lease
+        except UploadVanished:
+            raise UploadExpired from None
         finally:
             lease.leave()
 

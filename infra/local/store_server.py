@@ -35,6 +35,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ReadBody = Callable[[str, str, dict[str, Any]], object]
 SendResponse = Callable[..., Awaitable[None]]
 UploadPart = Callable[[str, str, bytes, dict[str, Any], dict[str, str]], object]
+CopyPart = Callable[[str, str, dict[str, Any], dict[str, str]], object]
 
 
 # Set once the client of the request that is being answered has closed its connection.
@@ -95,6 +96,10 @@ class MappedBody:
                 return b""
             return cls(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
+    @property
+    def view(self) -> memoryview:
+        return self._view
+
     def __len__(self) -> int:
         return len(self._view)
 
@@ -147,16 +152,43 @@ def keep_parts_on_disk(upload_part: UploadPart, directory: str) -> UploadPart:
         bucket_name: str, key: str, body: bytes, query: dict[str, Any], headers: dict[str, str]
     ) -> object:
         answer = upload_part(bucket_name, key, body, query, headers)
-        parts = s3._multipart_uploads.get(s3._qp(query, "uploadId"), {}).get("parts", {})
-        part = parts.get(int(s3._qp(query, "partNumber", "0")))
+        part = _part_of(query)
         if body and part is not None and part["body"] is body:
-            with tempfile.TemporaryFile(dir=directory) as file:
-                file.write(body)
-                file.flush()
-                part["body"] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _move_to_disk(part, directory)
         return answer
 
     return upload
+
+
+def copy_parts_on_disk(copy_part: CopyPart, directory: str) -> CopyPart:
+    """Make parts of mapped objects: what is copied is read from one file and written to another."""
+
+    def copy(bucket_name: str, key: str, query: dict[str, Any], headers: dict[str, str]) -> object:
+        read = s3._read_body
+        s3._read_body = lambda *of: body.view if isinstance(body := read(*of), MappedBody) else body
+        try:
+            answer = copy_part(bucket_name, key, query, headers)
+        finally:
+            s3._read_body = read
+        part = _part_of(query)
+        if part is not None and isinstance(part["body"], memoryview):
+            _move_to_disk(part, directory)
+        return answer
+
+    return copy
+
+
+def _part_of(query: dict[str, Any]) -> dict[str, Any] | None:
+    parts = s3._multipart_uploads.get(s3._qp(query, "uploadId"), {}).get("parts", {})
+    part: dict[str, Any] | None = parts.get(int(s3._qp(query, "partNumber", "0")))
+    return part
+
+
+def _move_to_disk(part: dict[str, Any], directory: str) -> None:
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(part["body"])
+        file.flush()
+        part["body"] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def main() -> None:
@@ -164,6 +196,7 @@ def main() -> None:
     gateway._send_response = send_in_pieces(gateway._send_response)
     s3._read_body = read_mapped(s3._read_body)
     s3._upload_part = keep_parts_on_disk(s3._upload_part, os.environ["TMPDIR"])
+    s3._upload_part_copy = copy_parts_on_disk(s3._upload_part_copy, os.environ["TMPDIR"])
     sys.argv = ["ministack"]
     gateway.main()
 

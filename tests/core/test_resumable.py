@@ -14,7 +14,6 @@ from backend.core.errors import (
     StoreUnavailable,
     UploadExpired,
     UploadLocked,
-    UploadVanished,
 )
 from backend.core.memory import MemoryStore
 from backend.core.store import Body, UploadedPart
@@ -234,7 +233,7 @@ async def test_an_upload_whose_parts_the_store_has_dropped_is_expired_and_never_
         await raw.abort_upload(upload.key, upload.upload_id)
     with pytest.raises(UploadExpired):
         await process.uploads.look(upload_id)
-    with pytest.raises(UploadVanished):
+    with pytest.raises(UploadExpired):
         await process.uploads.receive(upload_id, 100, chunks(DATA[100:]))
     with pytest.raises(UploadExpired):
         await process.uploads.look(upload_id)
