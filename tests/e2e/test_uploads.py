@@ -261,6 +261,8 @@ def test_a_recording_of_the_camera_is_uploaded(uploader: Uploader) -> None:
     page.get_by_role("tab", name="Camera").click()
     page.get_by_role("button", name="Start recording").click()
     page.wait_for_timeout(RECORDING_MS)
+    RESULTS.mkdir(exist_ok=True)
+    page.screenshot(path=RESULTS / "upload-recording.png")
     page.get_by_role("button", name="Stop recording").click()
     page.get_by_role("button", name="Use this recording").click()
     uploader.start()
@@ -272,6 +274,24 @@ def test_a_recording_of_the_camera_is_uploaded(uploader: Uploader) -> None:
     assert video["title"].startswith("Recording of ")
     assert video["content_type"].startswith("video/")
     assert video["size_bytes"] > 1000
+
+
+def test_a_page_that_is_not_secure_uploads_and_offers_no_recording(
+    product: Product, context: BrowserContext, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "plain.mp4", 3 * MIB)
+    uploader = Uploader(Visit(context.new_page(), product))
+    page = uploader.page
+    page.goto(f"http://vodbucket.test:{product.port}/#token={ADMIN_TOKEN}")
+    page.get_by_text("Drop videos here").wait_for()
+    assert page.evaluate("() => isSecureContext") is False
+    assert page.get_by_role("tab").count() <= 1
+
+    uploader.choose(film)
+    uploader.start()
+
+    assert stored_sha256(product, uploader.watch_link()) == sha256(film)
+    assert uploader.visit.script_errors == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
