@@ -1,5 +1,6 @@
 """Uploads through the page: whatever happens, they go on where they stopped, and every byte is right."""
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ SLOW = 5 * MIB
 OFFLINE_MS = 20_000
 RECORDING_MS = 2_000
 PARALLEL_SIZE = 208 * MIB
+KILLS = 5
 FORGET_FILES = """() => new Promise((resolve, reject) => {
     const opening = indexedDB.open('uppy-blobs');
     opening.onsuccess = () => {
@@ -172,6 +174,29 @@ def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload
 
     assert uploader.begun == 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_an_upload_survives_an_api_that_is_killed_again_and_again(
+    uploader: Uploader, line: Line, product: Product, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "killed.mp4", PARALLEL_SIZE)
+    moments = random.Random(5)
+    line.bytes_per_second = PARALLEL_SIZE / KILLS / 20
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(1)
+
+    for _ in range(KILLS):
+        uploader.page.wait_for_timeout(moments.uniform(200, 3000))
+        product.processes[-1].kill()
+        product.processes[-1].wait()
+        product.start_api()
+    assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
+    line.bytes_per_second = None
+
+    video_id = uploader.watch_link(180)
+    assert uploader.begun == 4
+    assert stored_sha256(product, video_id) == sha256(film)
 
 
 def test_a_cancelled_upload_in_parts_leaves_nothing_behind(

@@ -15,7 +15,10 @@ MIB = 1024**2
 
 def film_like(path: Path, size_bytes: int) -> Path:
     """Write bytes that are no video and cannot be told from one by their beginning."""
-    path.write_bytes(random.Random(path.name).randbytes(size_bytes))
+    noise = random.Random(path.name)
+    with path.open("wb") as file:
+        for begin in range(0, size_bytes, MIB):
+            file.write(noise.randbytes(min(MIB, size_bytes - begin)))
     return path
 
 

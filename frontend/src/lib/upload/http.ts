@@ -1,9 +1,10 @@
 /**
  * The requests of tus-js-client, so that none of them throws away what has been uploaded.
  *
- * A request waits for the sign-in before it is sent, and after a failure for the network. One that stands still is given up, since a
- * browser does not notice when the network was changed below a connection. And only 404 and 410 mean that an upload is
- * gone: tus-js-client takes every bad answer to HEAD, 401 and 503 included, for a reason to begin anew.
+ * A request waits for the sign-in before it is sent, and after a failure for the network. One that stands still is
+ * given up, since a browser does not notice when the network was changed below a connection. And only 404 and 410 mean
+ * that an upload is gone: tus-js-client takes every bad answer to HEAD, 401 and 503 included, for a reason to begin
+ * anew.
  */
 
 import type { HttpRequest, HttpResponse, HttpStack } from 'tus-js-client';
@@ -133,7 +134,7 @@ class PatientRequest implements HttpRequest {
   }
 }
 
-/** The newest request to each address, by file: what tus-js-client leaves running when a file has failed is ended here. */
+/** The newest request to each address, by file: ends what tus-js-client leaves running when a file has failed. */
 export class LiveRequests {
   readonly #isWanted: (fileId: string) => boolean;
   readonly #live = new Map<string, Map<string, HttpRequest>>();

@@ -6,7 +6,7 @@ import type { SignInGate } from './gate';
 /** Short at first, for a connection that just changed; then for a day, for the Wi-Fi of a hotel. */
 export const RETRY_DELAYS_MS = [500, 1_000, 2_000, 5_000, 10_000, 20_000, ...Array<number>(2_880).fill(30_000)];
 
-/** So long at most a browser is believed that says it is offline: it may be wrong, or the server on the same machine. */
+/** So long at most a browser is believed that says it is offline: the server may be on the same machine. */
 const OFFLINE_MS = 30_000;
 
 export class Patience {

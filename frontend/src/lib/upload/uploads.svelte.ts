@@ -1,5 +1,6 @@
 /**
- * What the page shows of the uploads beside Uppy's own panel, and the panel itself, which outlives the pages that show it.
+ * What the page shows of the uploads beside Uppy's own panel, and the panel itself, which outlives the pages that show
+ * it.
  *
  * Uppy is large, and loaded when the panel is asked for the first time.
  */

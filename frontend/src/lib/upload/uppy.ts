@@ -27,9 +27,9 @@ import './uppy.css';
 type File = UppyFile<Meta, TusBody>;
 
 /**
- * Larger files are sent in four parts at once: one connection does not fill a line with a long way to the server, and what
- * is lost by putting the parts together is more than won only with files that take a minute or longer. Browsers open six
- * connections to a server, so that two are left for the rest of the site; that is also why one file is sent at a time.
+ * Larger files are sent in four parts at once, since one connection does not fill a long line. Putting them together
+ * again takes the store a while, which pays for files that take a minute or longer. Browsers open six connections to a
+ * server, so that two are left for the rest of the site; that is also why one file is sent at a time.
  */
 const PARALLEL_FROM_BYTES = 200 * 1024 ** 2;
 const PARALLEL_PARTS = 4;
@@ -39,7 +39,8 @@ const REMEMBERED_BYTES = 1024 ** 3;
 const REMEMBERED_BYTES_IN_ALL = 3 * 1024 ** 3;
 const REMEMBERED_MS = 7 * 24 * 3600 * 1000;
 
-const FILE_TYPES = ['video/*', 'audio/*', ...'mkv ts mts m2ts mxf vob flv wmv avi mpg mov ogv rm'.split(' ').map((e) => `.${e}`)];
+/** Some that systems do not know for video. */
+const ENDINGS = ['.mkv', '.ts', '.mts', '.m2ts', '.mxf', '.vob', '.flv', '.wmv', '.avi', '.mpg', '.mov', '.ogv', '.rm'];
 
 export async function createPanel(api: Api, patience: Patience, report: UploadReport): Promise<HTMLElement> {
   const endpoint = `${location.origin}/api/uploads`;
@@ -54,7 +55,7 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
     id: 'vodbucket',
     // What fails is told on the page; errors in the console are the page's own.
     logger: { debug: () => undefined, warn: () => undefined, error: (...words: unknown[]) => console.warn(...words) },
-    restrictions: { minFileSize: 1, allowedFileTypes: FILE_TYPES },
+    restrictions: { minFileSize: 1, allowedFileTypes: ['video/*', 'audio/*', ...ENDINGS] },
     locale: { strings: CORE_TEXTS, pluralize: (count) => (count === 1 ? 0 : 1) },
   })
     .use(Dashboard, {
@@ -91,7 +92,12 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
     });
   // Browsers give camera and screen to secure pages alone.
   if (window.isSecureContext) {
-    uppy.use(Webcam, { modes: ['video-audio'], showVideoSourceDropdown: true, showRecordingLength: true, locale: { strings: CAMERA_TEXTS } });
+    uppy.use(Webcam, {
+      modes: ['video-audio'],
+      showVideoSourceDropdown: true,
+      showRecordingLength: true,
+      locale: { strings: CAMERA_TEXTS },
+    });
     uppy.use(ScreenCapture, { enableScreenshots: false, locale: { strings: SCREEN_TEXTS } });
   }
 
@@ -102,7 +108,7 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
   uppy.addPreProcessor(async (ids) => {
     for (const file of uppy.getFilesByIds(ids)) {
       if (file.progress.uploadComplete || !(file.data instanceof Blob)) continue;
-      uppy.emit('preprocess-progress', file, { mode: 'indeterminate', message: 'Looking for what has arrived already' });
+      uppy.emit('preprocess-progress', file, { mode: 'indeterminate', message: 'Looking for what is there already' });
       const previous = await resumptions.learn(keyOf(file.id), file.data).catch(() => null);
       uppy.emit('preprocess-complete', uppy.getFile(file.id));
       if (uppy.getFile(file.id) === undefined) continue;
