@@ -15,6 +15,7 @@ from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.lab.missing import missing
 from tests.lab.product import ADMIN_TOKEN, Product, product_on
 from tests.lab.server import StoreServer
+from vodbucket.files import fingerprint
 
 pytestmark = pytest.mark.heavy
 
@@ -151,6 +152,35 @@ def test_another_browser_with_the_same_file_goes_on(
     assert other.begun == 0
     assert other.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(renamed)
+
+
+def test_a_file_begun_elsewhere_goes_on_here_and_one_whose_video_was_deleted_begins_anew(
+    uploader: Uploader, product: Product, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "begun.mp4", SIZE)
+    note = f"/api/resumptions/{fingerprint(film, SIZE)}"
+    tus = {"Tus-Resumable": "1.0.0"}
+    with product.client() as client:
+        begun = client.post("/api/uploads", headers={**tus, "Upload-Length": str(SIZE)}).headers["location"]
+        headers = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        client.patch(begun, headers=headers, content=film.read_bytes()[: SIZE // 2])
+        client.put(note, json={"upload_url": begun})
+
+        uploader.choose(film)
+        uploader.start()
+        first = uploader.watch_link()
+        assert (uploader.begun, uploader.resumed_at) == (0, [SIZE // 2])
+        assert stored_sha256(product, first) == sha256(film)
+        uploader.visit.until(lambda: client.get(note).status_code == 404)
+
+        # The answer to the last request was lost, say, so that the note is still there.
+        client.put(note, json={"upload_url": begun})
+        client.delete(f"/api/videos/{first}")
+        uploader.page.reload()
+        uploader.choose(film)
+        uploader.start()
+        assert stored_sha256(product, uploader.watch_link()) == sha256(film)
+    assert uploader.begun == 1
 
 
 def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload(

@@ -106,10 +106,12 @@ export class Api {
     await this.#request('DELETE', resumptionPath(fingerprint), { quiet: true });
   }
 
-  /** Whether an upload can be gone on with. */
+  /** Whether an upload can be gone on with, or has become a video that is still there. */
   async hasUpload(path: string): Promise<boolean> {
     try {
-      await this.#request('HEAD', path, { headers: TUS, quiet: true });
+      const answer = await this.#request('HEAD', path, { headers: TUS, quiet: true });
+      const videoId = answer.headers.get('video-id');
+      if (videoId !== null) await this.video(videoId, true);
       return true;
     } catch (error) {
       // An answer to HEAD has no body, and so no code.

@@ -38,8 +38,8 @@ export class Resumptions implements UrlStorage {
     const note = await this.#patience.until(() => this.#api.resumption(known.fingerprint));
     const previous = note === null ? null : this.#previous(key, note);
     // Pieces were announced together and expire together, and tus-js-client does not note new ones.
-    const pieces = previous?.parallelUploadUrls ?? [];
-    const there = await Promise.all(pieces.map((url) => this.#patience.until(() => this.#api.hasUpload(pathOf(url)))));
+    const urls = previous === null ? [] : urlsOf(previous);
+    const there = await Promise.all(urls.map((url) => this.#patience.until(() => this.#api.hasUpload(pathOf(url)))));
     if (there.every(Boolean)) known.previous = previous;
     return known.previous;
   }
@@ -54,8 +54,7 @@ export class Resumptions implements UrlStorage {
     const previous = this.known(key);
     if (previous === null) return;
     await this.removeUpload(key);
-    const urls = previous.parallelUploadUrls ?? (previous.uploadUrl === null ? [] : [previous.uploadUrl]);
-    await Promise.all(urls.map((url) => this.#patience.until(() => this.#api.dropUpload(pathOf(url)))));
+    await Promise.all(urlsOf(previous).map((url) => this.#patience.until(() => this.#api.dropUpload(pathOf(url)))));
   }
 
   findAllUploads(): Promise<PreviousUpload[]> {
@@ -105,6 +104,10 @@ export class Resumptions implements UrlStorage {
       parallelUploadUrls: note.parallel_upload_urls?.map(here) ?? null,
     };
   }
+}
+
+function urlsOf(previous: PreviousUpload): string[] {
+  return previous.parallelUploadUrls ?? (previous.uploadUrl === null ? [] : [previous.uploadUrl]);
 }
 
 /** Notes hold paths: the same server may have several names. */
