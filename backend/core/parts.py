@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backend.core.buffers import MIB, Buffer, PartBuffers
-from backend.core.errors import UploadVanished
+from backend.core.errors import StoreUnavailable, UploadVanished
 from backend.core.store import PLAIN, Body, ObjectHeaders, Store, UploadedPart
 
 SMALLEST_PART_BYTES = 8 * MIB
@@ -188,7 +188,7 @@ class PartWriter:
         buffer = await self._buffers.lend(self._plan.part_size_bytes)
         try:
             if self.tail is not None:
-                buffer.fill(memoryview((await self._store.get(self.tail.key)).body))
+                await self._read_tail(self.tail, buffer)
                 if buffer.size_bytes != self.tail.size_bytes:
                     raise UploadVanished
         except BaseException:  # whoever is cancelled here must not keep the memory
@@ -198,6 +198,15 @@ class PartWriter:
         if self._tail_key is not None:
             self._buffers.ask_back(buffer, self._give_way)
         return buffer
+
+    async def _read_tail(self, tail: Tail, buffer: Buffer) -> None:
+        """Read it in small pieces: memory that is not lent is not counted."""
+        try:
+            async for chunk in self._store.read(tail.key):
+                buffer.fill(memoryview(chunk))
+        except StoreUnavailable:  # `get` is patient
+            buffer.size_bytes = 0
+            buffer.fill(memoryview((await self._store.get(tail.key)).body))
 
     def _give_way(self) -> None:
         """Others wait for memory, and this client is slow."""
