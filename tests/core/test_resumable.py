@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.core import keys, upload_leases
+from backend.core import keys
 from backend.core.errors import (
     IncompleteUpload,
     OffsetMismatch,
@@ -18,16 +18,13 @@ from backend.core.errors import (
 from backend.core.memory import MemoryStore
 from backend.core.store import Body, UploadedPart
 from tests.core.upload_lab import FILM, HEAD, PART, Killed, Process, chunks
+from tests.core.virtual_time import in_virtual_time, utc_now
 
 DATA = HEAD + bytes(range(150))
 
 
-@pytest.fixture(autouse=True)
-def _quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload_leases, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(upload_leases, "LEASE_SECONDS", 0.05)
-    monkeypatch.setattr(upload_leases, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(upload_leases, "SILENT_SECONDS", 0.1)
+def _stores() -> tuple[MemoryStore, MemoryStore]:
+    return MemoryStore(utc_now), MemoryStore(utc_now)
 
 
 async def _keys(store: MemoryStore) -> set[str]:
@@ -46,8 +43,9 @@ async def _is_finished(raw: MemoryStore, upload_id: str, data: bytes) -> None:
 
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=8), piece=st.integers(1, 40))
 @settings(deadline=None)
+@in_virtual_time
 async def test_an_upload_goes_on_wherever_it_broke_off(cuts: list[int], piece: int) -> None:
-    raw, video = MemoryStore(), MemoryStore()
+    raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     at = 0
@@ -65,10 +63,11 @@ async def test_an_upload_goes_on_wherever_it_broke_off(cuts: list[int], piece: i
 
 @pytest.mark.parametrize("size", [1, PART - 1, PART, PART + 1, 3 * PART, len(DATA)])
 @pytest.mark.parametrize("requests", [1, 2, 5])
+@in_virtual_time
 async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> None:
     data, calls = DATA[:size], 0
     while True:
-        raw, video = MemoryStore(), MemoryStore()
+        raw, video = _stores()
         upload_id = await Process(raw, video).create(size)
         acknowledged = 0
         mortal = Process(raw, video, calls)
@@ -94,6 +93,7 @@ async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> 
     assert calls > 5
 
 
+@in_virtual_time
 async def test_partial_uploads_may_be_put_together_by_a_process_that_is_killed_at_any_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -103,7 +103,7 @@ async def test_partial_uploads_may_be_put_together_by_a_process_that_is_killed_a
     pieces = [DATA[:50], DATA[50:51], DATA[51:130], DATA[130:]]
     calls, survived = 0, False
     while not survived:
-        raw, video = MemoryStore(), MemoryStore()
+        raw, video = _stores()
         first = Process(raw, video)
         ids = []
         for piece in pieces:
@@ -141,8 +141,9 @@ class _Connection:
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
+@in_virtual_time
 async def test_of_two_requests_at_once_the_second_is_locked_out(elsewhere: bool) -> None:
-    raw, video = MemoryStore(), MemoryStore()
+    raw, video = _stores()
     process = Process(raw, video)
     other = Process(raw, video) if elsewhere else process
     upload_id = await process.create(len(DATA))
@@ -166,8 +167,9 @@ async def _drip(client: _Connection, data: bytes, pause: float) -> None:
 
 
 @pytest.mark.parametrize("asking", ["look", "receive"])
+@in_virtual_time
 async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(asking: str) -> None:
-    raw, video = MemoryStore(), MemoryStore()
+    raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     client = _Connection()
@@ -184,8 +186,9 @@ async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(ask
         await first
 
 
+@in_virtual_time
 async def test_of_many_who_take_over_at_once_one_does() -> None:
-    raw, video = MemoryStore(), MemoryStore()
+    raw, video = _stores()
     upload_id = await Process(raw, video).create(len(DATA))
     with pytest.raises(Killed):
         await Process(raw, video, 6).uploads.receive(upload_id, 0, chunks(DATA))
@@ -212,8 +215,9 @@ class _Failing(MemoryStore):
 
 
 @pytest.mark.parametrize("sent", [len(DATA), 2 * PART + 5, 3 * PART])
+@in_virtual_time
 async def test_what_lies_behind_a_part_that_failed_is_not_counted(sent: int) -> None:
-    raw, video = _Failing(), MemoryStore()
+    raw, video = _Failing(utc_now), MemoryStore(utc_now)
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     with pytest.raises(StoreUnavailable):
@@ -224,8 +228,9 @@ async def test_what_lies_behind_a_part_that_failed_is_not_counted(sent: int) -> 
     await _is_finished(raw, upload_id, DATA)
 
 
+@in_virtual_time
 async def test_an_upload_whose_parts_the_store_has_dropped_is_expired_and_never_complete() -> None:
-    raw, video = MemoryStore(), MemoryStore()
+    raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     await process.uploads.receive(upload_id, 0, chunks(DATA[:100]))

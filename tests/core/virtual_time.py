@@ -2,7 +2,12 @@
 
 import asyncio
 import selectors
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -33,3 +38,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def utc_now(self) -> datetime:
         return EPOCH + timedelta(seconds=self.time())
+
+
+def utc_now() -> datetime:
+    """The clock of the stores of a test in virtual time."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    return loop.utc_now()
+
+
+def in_virtual_time(test: Callable[P, Coroutine[object, object, None]]) -> Callable[P, None]:
+    """Run a test in a `VirtualTimeLoop` of its own."""
+
+    @wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(test(*arguments, **named))
+
+    return run
