@@ -25,14 +25,6 @@ OFFLINE_MS = 20_000
 RECORDING_MS = 2_000
 PARALLEL_SIZE = 208 * MIB
 KILLS = 5
-FORGET_FILES = """() => new Promise((resolve, reject) => {
-    const opening = indexedDB.open('uppy-blobs');
-    opening.onsuccess = () => {
-        const clearing = opening.result.transaction('files', 'readwrite').objectStore('files').clear();
-        clearing.onsuccess = () => resolve();
-        clearing.onerror = reject;
-    };
-})"""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +85,7 @@ def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(50)
-    page.evaluate(FORGET_FILES)
+    uploader.forget_files()
 
     page.reload()
     page.get_by_role("button", name="Choose again").click()
@@ -287,6 +279,20 @@ def test_what_is_no_video_is_refused_at_once_with_a_reason(
     RESULTS.mkdir(exist_ok=True)
     uploader.page.screenshot(path=RESULTS / "upload-refused.png")
     assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(uploader: Uploader, tmp_path: Path) -> None:
+    film = tmp_path / "endless.mp4"
+    with film.open("wb") as file, uploader.visit.product.client() as client:
+        file.truncate(int(client.options("/api/uploads").headers["tus-max-size"]) + 1)
+
+    with uploader.page.expect_response("**/api/uploads"):
+        uploader.page.reload()
+    uploader.choose(film)
+
+    refusal = uploader.page.get_by_role("alert").filter(has_text="the most that the server accepts")
+    refusal.wait_for()
+    assert uploader.begun == 0
 
 
 def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_are_shown(

@@ -11,6 +11,14 @@ from tests.e2e.browser import Visit
 from tests.lab.product import Product
 
 MIB = 1024**2
+FORGET_FILES = """() => new Promise((resolve, reject) => {
+    const opening = indexedDB.open('uppy-blobs');
+    opening.onsuccess = () => {
+        const clearing = opening.result.transaction('files', 'readwrite').objectStore('files').clear();
+        clearing.onsuccess = () => resolve();
+        clearing.onerror = reject;
+    };
+})"""
 
 
 def film_like(path: Path, size_bytes: int) -> Path:
@@ -64,6 +72,10 @@ class Uploader:
     def start(self, files: int = 1) -> None:
         name = f"Upload {files} file{'s' if files > 1 else ''}"
         self.page.get_by_role("button", name=name, exact=True).click()
+
+    def forget_files(self) -> None:
+        """Empty the browser's memory of files, as it does by itself when space is short."""
+        self.page.evaluate(FORGET_FILES)
 
     def percent(self) -> float:
         """How far the panel says it is, 0 when nothing is under way."""

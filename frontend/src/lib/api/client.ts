@@ -106,6 +106,13 @@ export class Api {
     await this.#request('DELETE', resumptionPath(fingerprint), { quiet: true });
   }
 
+  /** The largest file that the server takes, null when it does not say. */
+  async maxUploadBytes(): Promise<number | null> {
+    const answer = await this.#request('OPTIONS', '/api/uploads', { headers: TUS, quiet: true });
+    const bytes = answer.headers.get('tus-max-size');
+    return bytes === null ? null : Number(bytes);
+  }
+
   /** Whether an upload can be gone on with, or has become a video that is still there. */
   async hasUpload(path: string): Promise<boolean> {
     try {

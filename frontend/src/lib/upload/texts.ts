@@ -2,6 +2,7 @@
 
 export const CORE_TEXTS = {
   inferiorSize: 'This file is empty, so there is nothing to upload.',
+  exceedsSize: '“%{file}” is larger than %{size}, which is the most that the server accepts.',
   youCanOnlyUploadFileTypes: 'This does not look like a video.',
   noDuplicates: '“%{fileName}” is already in the list.',
   failedToUpload: '“%{file}” could not be uploaded.',

@@ -51,11 +51,12 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
   const panel = document.createElement('div');
   panel.className = 'uploader';
 
+  const restrictions = { minFileSize: 1, allowedFileTypes: ['video/*', 'audio/*', ...ENDINGS] };
   const uppy: Uppy<Meta, TusBody> = new Uppy<Meta, TusBody>({
     id: 'vodbucket',
     // What fails is told on the page; errors in the console are the page's own.
     logger: { debug: () => undefined, warn: () => undefined, error: (...words: unknown[]) => console.warn(...words) },
-    restrictions: { minFileSize: 1, allowedFileTypes: ['video/*', 'audio/*', ...ENDINGS] },
+    restrictions,
     locale: { strings: CORE_TEXTS, pluralize: (count) => (count === 1 ? 0 : 1) },
   })
     .use(Dashboard, {
@@ -100,6 +101,12 @@ export async function createPanel(api: Api, patience: Patience, report: UploadRe
     });
     uppy.use(ScreenCapture, { enableScreenshots: false, locale: { strings: SCREEN_TEXTS } });
   }
+
+  // The parts of a large file are each small enough, so that the server could only say it at the end.
+  void api.maxUploadBytes().then(
+    (maxFileSize) => uppy.setOptions({ restrictions: { ...restrictions, maxFileSize } }),
+    () => undefined,
+  );
 
   uppy.on('file-added', (file) => {
     if (file.meta.title === undefined) uppy.setFileMeta(file.id, { title: titleFor(file) });
