@@ -2,14 +2,16 @@
 
 However many uploads there are and however slow their clients, no more than the pool's bytes are held.
 Whoever finds the pool empty waits, so that clients are held back by their own connections. A buffer that a
-slow client has not filled for a while is asked back when others wait.
+slow client has not filled for a while is asked back when others wait, and they go first the next time.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 MIB = 1024 * 1024
+SLOW_TURN_SECONDS = 10.0
+"""For so long a slow client lets those go first that come after it."""
 SLOW_SECONDS = 2.0
 """A part that takes longer to arrive is put aside when other uploads wait for memory."""
 
@@ -46,20 +48,31 @@ class Buffer:
         self._give_back(self)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    weight: int
+    goes_before: float
+    """By the event loop's clock: when it came, or later where others may go first."""
+    turn: asyncio.Future[None]
+
+
 class PartBuffers:
     """A pool of `total_bytes`. One buffer that is larger than all of it is lent while no other is."""
 
     def __init__(self, total_bytes: int) -> None:
         self._total = self._free = total_bytes
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: list[_Waiter] = []
         self._spare: list[bytearray] = []
         self._filling: dict[Buffer, tuple[float, Callable[[], None]]] = {}
 
-    async def lend(self, size_bytes: int) -> Buffer:
-        """Return an empty buffer of `size_bytes`, when there is memory for it."""
+    async def lend(self, size_bytes: int, *, slow: bool = False) -> Buffer:
+        """Return an empty buffer of `size_bytes`, when there is memory for it.
+
+        Whoever was `slow` lately lets others go first, but not for ever.
+        """
         weight = min(size_bytes, self._total)
         if self._waiting or self._free < weight:
-            await self._wait(weight)
+            await self._wait(weight, slow=slow)
         else:
             self._free -= weight
         return Buffer(self._memory(size_bytes), self._take_back)
@@ -72,20 +85,21 @@ class PartBuffers:
         """The buffer is full or under way: it comes back by itself."""
         self._filling.pop(buffer, None)
 
-    async def _wait(self, weight: int) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        entry = (weight, turn)
-        self._waiting.append(entry)
+    async def _wait(self, weight: int, *, slow: bool) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(weight, loop.time() + (SLOW_TURN_SECONDS if slow else 0), loop.create_future())
+        self._waiting.append(waiter)
+        self._waiting.sort(key=lambda one: one.goes_before)
         try:
-            while not turn.done():
-                await asyncio.wait([turn], timeout=SLOW_SECONDS)
-                if not turn.done():
+            while not waiter.turn.done():
+                await asyncio.wait([waiter.turn], timeout=SLOW_SECONDS)
+                if not waiter.turn.done():
                     self._ask_slow_ones()
         except asyncio.CancelledError:
-            if turn.done():
+            if waiter.turn.done():
                 self._free += weight
             else:
-                self._waiting.remove(entry)
+                self._waiting.remove(waiter)
             self._admit()
             raise
 
@@ -105,10 +119,10 @@ class PartBuffers:
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            weight, turn = self._waiting.popleft()
-            self._free -= weight
-            turn.set_result(None)
+        while self._waiting and self._waiting[0].weight <= self._free:
+            waiter = self._waiting.pop(0)
+            self._free -= waiter.weight
+            waiter.turn.set_result(None)
 
     def _memory(self, size_bytes: int) -> bytearray:
         """Reuse memory of this size; spare memory of other sizes makes room."""

@@ -86,6 +86,8 @@ class PartWriter:
         self._stored: dict[int, UploadedPart] = {}
         self._failure: BaseException | None = None
         self._turn = asyncio.Lock()
+        self._slow = False
+        """Whether its client takes its time: until it fills a part without having to make room."""
         self._setting_aside: asyncio.Task[None] | None = None
 
     @property
@@ -185,7 +187,7 @@ class PartWriter:
         await self._open()
 
     async def _begin_part(self) -> Buffer:
-        buffer = await self._buffers.lend(self._plan.part_size_bytes)
+        buffer = await self._buffers.lend(self._plan.part_size_bytes, slow=self._slow)
         try:
             if self.tail is not None:
                 await self._read_tail(self.tail, buffer)
@@ -210,6 +212,7 @@ class PartWriter:
 
     def _give_way(self) -> None:
         """Others wait for memory, and this client is slow."""
+        self._slow = True
         self._setting_aside = asyncio.create_task(self._set_aside_soon())
 
     async def _set_aside_soon(self) -> None:
@@ -233,6 +236,7 @@ class PartWriter:
 
     async def _send_part(self, buffer: Buffer) -> None:
         self._buffers.keep(buffer)
+        self._slow = self._slow and self.tail is not None
         upload_id = await self._open()
         await self._places.acquire()
         self._begun_parts += 1

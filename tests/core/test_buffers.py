@@ -39,6 +39,26 @@ async def test_whoever_finds_no_memory_waits_for_its_turn(buffers: PartBuffers) 
     assert (await small).size_bytes == 0
 
 
+async def test_whoever_was_slow_lets_others_go_first(
+    buffers: PartBuffers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = await buffers.lend(100)
+    slow = asyncio.create_task(buffers.lend(60, slow=True))
+    await asyncio.sleep(0)
+    quick = await _waits(buffers, 60)
+    held.release()
+    (await quick).release()
+    (await slow).release()
+    monkeypatch.setattr(module, "SLOW_TURN_SECONDS", 0.0)
+    held = await buffers.lend(100)
+    slow = asyncio.create_task(buffers.lend(60, slow=True))
+    await asyncio.sleep(0.01)
+    late = await _waits(buffers, 60)
+    held.release()
+    (await slow).release()
+    (await late).release()
+
+
 async def test_memory_that_was_used_comes_back_empty(buffers: PartBuffers) -> None:
     used = await buffers.lend(100)
     used.fill(memoryview(b"x" * 100))
