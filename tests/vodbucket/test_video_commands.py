@@ -166,6 +166,8 @@ async def test_an_interruption_tells_that_it_can_go_on(here: Installation, tmp_p
         env={**here.environment, "VODBUCKET_URL": "http://127.0.0.1:9"},
         cwd=REPOSITORY,
         stderr=asyncio.subprocess.PIPE,
+        # Whoever runs the tests in the background has them ignore it, and their children with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert uploading.stderr is not None
     said = (await uploading.stderr.readline()).decode()
