@@ -109,16 +109,18 @@ def sweep_store(
     uploads_older_than: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Hours: uploads under way are left alone so long. By default UPLOAD_TTL_SECONDS."
+            min=0,
+            help="Hours: uploads under way are left alone so long. "
+            "By default UPLOAD_TTL_SECONDS or SWEEP_GRACE_SECONDS, whichever is longer.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove what crashes have left in the buckets, as workers do by themselves."""
     settings = load(WorkerSettings)
+    usual = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
     rules = SweepRules(
-        grace=_hours(grace, settings.sweep_grace_seconds),
-        uploads_after=_hours(uploads_older_than, settings.upload_ttl_seconds),
+        grace=_hours(grace, usual.grace), uploads_after=_hours(uploads_older_than, usual.uploads_after)
     )
     report = asyncio.run(_sweep(settings, rules, dry_run=dry_run))
     if as_json:
@@ -233,8 +235,8 @@ async def _fix(checks: Sequence[Check]) -> list[str]:
         return await fix(buckets, checks)
 
 
-def _hours(asked_hours: float | None, default_seconds: float) -> timedelta:
-    return timedelta(seconds=default_seconds) if asked_hours is None else timedelta(hours=asked_hours)
+def _hours(asked: float | None, usual: timedelta) -> timedelta:
+    return usual if asked is None else timedelta(hours=asked)
 
 
 def _address(settings: StoreSettings) -> str:

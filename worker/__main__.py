@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -109,10 +108,7 @@ async def _sweeping(
     if drain or not settings.sweep_every_seconds:
         yield
         return
-    rules = SweepRules(
-        grace=timedelta(seconds=settings.sweep_grace_seconds),
-        uploads_after=timedelta(seconds=settings.upload_ttl_seconds),
-    )
+    rules = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
     sweeping = asyncio.create_task(
         keep_sweeping(buckets, queue, rules, every_seconds=settings.sweep_every_seconds, stop=stop)
     )

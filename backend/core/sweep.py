@@ -56,6 +56,14 @@ class SweepRules:
     uploads_after: timedelta = timedelta(days=7)
     """The same for uploads and their sources: stores date an object by the beginning of its upload."""
 
+    @classmethod
+    def of(cls, grace_seconds: float, upload_ttl_seconds: float) -> "SweepRules":
+        """Uploads that cannot be resumed end by no time to live; they have the grace period at least."""
+        return cls(
+            grace=timedelta(seconds=grace_seconds),
+            uploads_after=timedelta(seconds=max(grace_seconds, upload_ttl_seconds)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

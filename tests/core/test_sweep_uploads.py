@@ -188,3 +188,16 @@ async def test_a_deleted_videos_upload_is_not_found(lab: Lab, uploads: Resumable
     with pytest.raises(UploadNotFound):
         await uploads.look(upload_id)
     assert await _everything(lab) == []
+
+
+async def test_a_short_time_to_live_ends_no_upload_that_cannot_be_resumed(lab: Lab) -> None:
+    await lab.raw.open_upload(keys.upload(new_id(int(lab.clock().timestamp() * 1000))))
+    lab.clock.advance(7200)
+
+    report = await sweep(lab.buckets, lab.worker("sweeper"), SweepRules.of(DAY, 3600))
+
+    assert report.findings == ()
+
+
+def test_a_long_time_to_live_is_kept() -> None:
+    assert SweepRules.of(DAY, 7 * DAY) == SweepRules(timedelta(days=1), timedelta(days=7))
