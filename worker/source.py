@@ -5,9 +5,7 @@ breaks the connection and marks the attempt as failed: ffmpeg exits with 0 on a 
 its exit code alone would turn a lost connection into a short video.
 """
 
-import asyncio
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
@@ -16,24 +14,15 @@ from aiohttp import web
 
 from backend.core.errors import (
     AttemptFailed,
-    ObjectNotFound,
-    SourceChanged,
-    StoreDenied,
-    StoreError,
-    StoreUnavailable,
     VodbucketError,
 )
+from backend.core.reading import PATIENCE_SECONDS, read_span
 from backend.core.store import ObjectInfo, Store
 from worker.faults import Faults
 from worker.loopback import serve
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 2.0
-"""Between attempts that brought no byte; any byte starts them anew."""
-PATIENCE_SECONDS = 75.0
-CHUNK_TIMEOUT_SECONDS = 30.0
 HEAD_BYTES = 8 * 1024 * 1024
 """Kept in memory: ffprobe and ffmpeg open the beginning several times before they read on from it."""
 
@@ -119,44 +108,19 @@ class SourceFeeder:
         Raises:
             StoreError: they cannot be had.
         """
-        position, fruitless, last_byte = start, 0, time.monotonic()
+        position = start
         if position < len(self._head):
             known = bytes(self._head[position:end])
             position += len(known)
             yield known
-        while position < end:
-            cause: Exception | None = None
-            before = position
-            stream = self._store.read(self._info.key, position, etag=self._info.etag or None)
-            try:
-                while position < end:
-                    async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
-                        chunk = await anext(stream, b"")
-                    if not chunk:
-                        break
-                    chunk = chunk[: end - position]
-                    if position == len(self._head) < HEAD_BYTES:
-                        self._head += chunk[: HEAD_BYTES - position]
-                    position += len(chunk)
-                    yield chunk
-            except (ObjectNotFound, SourceChanged, StoreDenied):
-                raise
-            except (StoreError, TimeoutError) as error:
-                cause = error
-            finally:
-                close = getattr(stream, "aclose", None)
-                if close is not None:
-                    await close()
-            if position >= end:
-                return
-            now = time.monotonic()
-            fruitless, last_byte = (0, now) if position > before else (fruitless + 1, last_byte)
-            if now - last_byte >= self._patience_seconds:
-                raise StoreUnavailable(
-                    f"The source broke off at byte {position} of {self._info.size_bytes}."
-                ) from cause
-            log.info("source_resumed", offset=position, error=str(cause) if cause else "ended early")
-            await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**fruitless, LONGEST_PAUSE_SECONDS))
+        etag, patience = self._info.etag or None, self._patience_seconds
+        stream = read_span(self._store, self._info.key, position, end, etag=etag, patience_seconds=patience)
+        async with aclosing(stream) as chunks:
+            async for chunk in chunks:
+                if position == len(self._head) < HEAD_BYTES:
+                    self._head += chunk[: HEAD_BYTES - position]
+                position += len(chunk)
+                yield chunk
 
 
 def _as_fault(error: Exception) -> VodbucketError:

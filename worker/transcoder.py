@@ -15,6 +15,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
+from backend.core.reading import PATIENCE_SECONDS
 from backend.core.records import (
     CaptionTrack,
     Chapter,
@@ -45,7 +46,7 @@ from worker.process import Running, running
 from worker.progress import Activity, Progress, Report, encoded_seconds
 from worker.side_files import store_side_files
 from worker.sink import PackagerSink
-from worker.source import PATIENCE_SECONDS, SourceFeeder
+from worker.source import SourceFeeder
 from worker.storyboard import storyboard_of
 from worker.tools import Tools
 from worker.verify import verify_outputs, verify_webm

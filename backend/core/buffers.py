@@ -20,27 +20,23 @@ class Buffer:
     """A part on its way: filled from its start, then sent from where it lies."""
 
     def __init__(self, memory: bytearray, give_back: Callable[["Buffer"], None]) -> None:
-        self._memory = memory
+        self.memory = memory
         self._give_back = give_back
         self.size_bytes = 0
         """How much of it is filled."""
 
     @property
     def full(self) -> bool:
-        return self.size_bytes == len(self._memory)
+        return self.size_bytes == len(self.memory)
 
     @property
     def content(self) -> memoryview:
-        return memoryview(self._memory)[: self.size_bytes]
-
-    @property
-    def memory(self) -> bytearray:
-        return self._memory
+        return memoryview(self.memory)[: self.size_bytes]
 
     def fill(self, data: memoryview) -> int:
         """Copy as much of `data` as there is room for, and return how much that was."""
-        taken = min(len(data), len(self._memory) - self.size_bytes)
-        self._memory[self.size_bytes : self.size_bytes + taken] = data[:taken]
+        taken = min(len(data), len(self.memory) - self.size_bytes)
+        self.memory[self.size_bytes : self.size_bytes + taken] = data[:taken]
         self.size_bytes += taken
         return taken
 

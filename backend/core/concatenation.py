@@ -5,7 +5,7 @@ The final upload's id follows from its pieces, so that whoever repeats the reque
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -18,7 +18,6 @@ from backend.core.errors import (
     EmptyUpload,
     ObjectNotFound,
     StoreError,
-    StoreUnavailable,
     UploadNotFound,
     UploadTooLarge,
 )
@@ -26,6 +25,7 @@ from backend.core.ids import new_id, unix_ms_of
 from backend.core.ingest import Description
 from backend.core.parts import UploadPlan
 from backend.core.prefixes import abort_uploads_below
+from backend.core.reading import read_span
 from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
 from backend.core.sniff import SNIFF_BYTES, MediaCheck
 from backend.core.store import Store, UploadedPart, exists
@@ -72,14 +72,37 @@ async def concatenate(
         UploadLocked: another request is about to do the same.
     """
     final_id = id_of(partial_ids)
-    if (done := await _finished(desk, final_id)) is not None:
-        return done
+    standing = await _finished(desk, final_id)
+    if standing is None:
+        standing = await _put_together(
+            desk, final_id, partial_ids, said, header=header, metadata=metadata, options=options
+        )
+    # Their records stay: whoever asks about a piece again, as an answer was lost, finds it complete.
+    try:
+        await desk.buckets.raw.delete_many([keys.upload(partial_id) for partial_id in partial_ids])
+    except StoreError as error:
+        log.warning("partial_uploads_left", upload=final_id, error=error.message)
+    return standing
+
+
+async def _put_together(
+    desk: UploadDesk,
+    final_id: str,
+    partial_ids: Sequence[str],
+    said: Description,
+    *,
+    header: str,
+    metadata: str | None,
+    options: TranscodeOptions,
+) -> Standing:
+    entered = False
     lease = await desk.leases.take(final_id)
     try:
         if (done := await _finished(desk, final_id)) is not None:
             await lease.forgo()
             return done
-        pieces = [await _piece(desk, partial_id) for partial_id in partial_ids]
+        pieces = await all_of(_piece(desk, partial_id) for partial_id in partial_ids)
+        await _check_there(desk, pieces)
         length = sum(piece.length or 0 for piece in pieces)
         if length == 0:
             raise EmptyUpload
@@ -102,23 +125,18 @@ async def concatenate(
         )
         spans = [Span(keys.upload(piece.id), 0, piece.length) for piece in pieces if piece.length]
         await _sniff(desk.patient.raw, spans[0])
+        entered = True
         await desk.patient.raw.put(keys.upload_info(final_id), info.to_json())
         async with lease.beating():
             if not await exists(desk.patient.video, keys.video_record(final_id)):
                 await compose(desk.patient.raw, keys.upload(final_id), spans, desk.buffers)
             await desk.finish(info, lease.progress, length)
-        standing = await desk.conclude(info, length)
+        return await desk.conclude(info, length)
     except BaseException:  # the next request may begin at once
-        await finish_even_if_cancelled(lease.rest(lease.progress))
+        await finish_even_if_cancelled(lease.rest(lease.progress) if entered else lease.forgo())
         raise
     finally:
         lease.leave()
-    # Their records stay: whoever asks about a piece again, as an answer was lost, finds it complete.
-    try:
-        await desk.buckets.raw.delete_many([span.key for span in spans])
-    except StoreError as error:
-        log.warning("partial_uploads_left", upload=final_id, error=error.message)
-    return standing
 
 
 def id_of(partial_ids: Sequence[str]) -> str:
@@ -144,17 +162,20 @@ async def _piece(desk: UploadDesk, partial_id: str) -> UploadInfo:
     return info
 
 
+async def _check_there(desk: UploadDesk, pieces: Sequence[UploadInfo]) -> None:
+    """Raises: UploadNotFound: pieces went into a video that was deleted since; they have to be sent anew."""
+    there = await all_of(exists(desk.buckets.raw, keys.upload(piece.id)) for piece in pieces)
+    gone = [piece for piece, is_there in zip(pieces, there, strict=True) if piece.length and not is_there]
+    for piece in gone:
+        await desk.remove(piece)
+    if gone:
+        raise UploadNotFound
+
+
 async def _sniff(store: Store, first: Span) -> None:
     check = MediaCheck()
-    left = SNIFF_BYTES
-    try:
-        async for chunk in store.read(first.key):
-            check.look(chunk)
-            left -= len(chunk)
-            if left <= 0:
-                return
-    except ObjectNotFound:
-        raise UploadNotFound from None
+    async for chunk in read_span(store, first.key, 0, min(SNIFF_BYTES, first.size_bytes)):
+        check.look(chunk)
     check.end()
 
 
@@ -177,8 +198,9 @@ async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBu
             buffer = await buffers.lend(part_size)
             try:
                 for source in sources:
-                    async for chunk in read_span(store, source):
-                        buffer.fill(chunk)
+                    end = source.offset + source.size_bytes
+                    async for chunk in read_span(store, source.key, source.offset, end):
+                        buffer.fill(memoryview(chunk))
                 return await store.put_part(key, upload_id, number, buffer.content)
             finally:
                 buffer.release()
@@ -186,8 +208,10 @@ async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBu
     try:
         parts = await all_of(make(n, sources) for n, sources in enumerate(cut(spans, part_size), start=1))
         await store.complete_upload(key, upload_id, parts)
-    except BaseException:  # a server that stops cancels this, too
+    except BaseException as error:  # a server that stops cancels this, too
         await finish_even_if_cancelled(store.abort_upload(key, upload_id))
+        if isinstance(error, ObjectNotFound):
+            raise UploadNotFound from None  # a piece was dropped meanwhile
         raise
 
 
@@ -207,17 +231,3 @@ def cut(spans: Sequence[Span], part_size: int) -> list[list[Span]]:
             offset += taken
             missing -= taken
     return parts
-
-
-async def read_span(store: Store, span: Span) -> AsyncIterator[memoryview]:
-    """Read the span's bytes. Raises: UploadNotFound, StoreUnavailable."""
-    left = span.size_bytes
-    try:
-        async for chunk in store.read(span.key, span.offset):
-            yield memoryview(chunk)[:left]
-            left -= min(left, len(chunk))
-            if left == 0:
-                return
-    except ObjectNotFound:
-        raise UploadNotFound from None
-    raise StoreUnavailable(f"reading {span.key}: it ended too early")

@@ -66,6 +66,7 @@ async def ingest(
     *,
     declared_bytes: int | None,
     max_bytes: int,
+    announced_bytes: int | None = None,
     buffers: PartBuffers | None = None,
     quota: Quota = NO_QUOTA,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
@@ -74,14 +75,15 @@ async def ingest(
     """Store the bytes and queue the video. Only what this returns may be acknowledged.
 
     On any error, a cancelled request included, whatever was written is removed again. `describe` is called
-    when the body has ended, as a form may name the title behind the file.
+    when the body has ended, as a form may name the title behind the file. `announced_bytes` is what the quota
+    is asked for where the size is known but roughly.
 
     Raises:
         EmptyUpload, IncompleteUpload, UploadTooLarge: see `store_source`.
         TooManyUploads, StorageFull: see `Quota`.
         UnsupportedType: it begins like no video.
     """
-    await quota.admit(buckets.raw, declared_bytes)
+    await quota.admit(buckets.raw, declared_bytes if announced_bytes is None else announced_bytes)
     created_at = now()
     video_id = new_id(int(created_at.timestamp() * 1000))
     key = keys.upload(video_id)

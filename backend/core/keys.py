@@ -53,7 +53,7 @@ def upload_progress(upload_id: str, generation: int) -> str:
 
 
 def upload_tail(upload_id: str, generation: int = 0, number: int = 0) -> str:
-    """Bytes that are no whole part yet; each is written once."""
+    """Bytes that are no whole part yet. Those of a resumable upload are written once each."""
     return f"{upload_state(upload_id)}tail.{generation}.{number}"
 
 

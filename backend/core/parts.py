@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backend.core.buffers import MIB, Buffer, PartBuffers
-from backend.core.errors import StoreUnavailable, UploadVanished
+from backend.core.errors import ObjectNotFound, SourceChanged, UploadVanished
+from backend.core.reading import read_span
 from backend.core.store import PLAIN, Body, ObjectHeaders, Store, UploadedPart
+from backend.core.upload_records import Tail
 
 SMALLEST_PART_BYTES = 8 * MIB
 PLANNED_PARTS = 9000
@@ -38,18 +40,11 @@ class UploadPlan:
         return cls(part_size_bytes, max(1, min(PARTS_IN_FLIGHT, BYTES_IN_FLIGHT // part_size_bytes)))
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The last bytes received, fewer than a part, as an object of their own until the part is whole."""
-
-    key: str
-    size_bytes: int
-
-
 class PartWriter:
     """One upload under way. It may begin behind parts, and a tail, that are stored already.
 
-    For one task at a time. What a part's sending raised is raised by the next call.
+    For one task at a time; only `set_aside` may be called beside it. What a part's sending raised is raised
+    by the next call.
     """
 
     def __init__(
@@ -146,28 +141,32 @@ class PartWriter:
         """
         async with self._turn:
             self._check()
-            if self.tail is not None and self._buffer is None:
-                await self._begin_part()
-            if self.upload_id is not None and self._buffer is not None:
-                await self._send_part(self._buffer)
+            if self.upload_id is not None and (buffer := await self._rest()) is not None:
+                await self._send_part(buffer)
         await self.settle()
 
-    async def complete(self, earlier: Sequence[UploadedPart] = ()) -> int:
-        """Make the object of all that was written and return its size in bytes.
-
-        `earlier` are the parts that were stored before this writer began.
-        """
+    async def complete(self) -> int:
+        """Make the object of all that was written, by this writer alone, and return its size in bytes."""
         await self.flush()
         if self.upload_id is None:
-            content = self._buffer.content if self._buffer else b""
+            return await self.put_whole()
+        parts = sorted(self._stored.values(), key=lambda part: part.number)
+        check_parts(parts, self._plan.part_size_bytes)
+        await self._store.complete_upload(self._key, self.upload_id, parts)
+        return sum(part.size_bytes for part in parts)
+
+    async def put_whole(self) -> int:
+        """Make a plain object of what is no whole part, and return its size in bytes."""
+        async with self._turn:
+            self._check()
+            buffer = await self._rest()
+            if buffer is not None:
+                self._buffers.keep(buffer)  # nobody may have its memory while it is sent
+            content = buffer.content if buffer is not None else b""
             await self._store.put(self._key, content, self._headers)
             size_bytes = len(content)
             self._drop_buffer()
             return size_bytes
-        parts = sorted([*earlier, *self._stored.values()], key=lambda part: part.number)
-        check_parts(parts, self._plan.part_size_bytes)
-        await self._store.complete_upload(self._key, self.upload_id, parts)
-        return sum(part.size_bytes for part in parts)
 
     async def stop(self) -> None:
         """Stop what is being sent and let go of all memory. What is stored stays."""
@@ -191,8 +190,6 @@ class PartWriter:
         try:
             if self.tail is not None:
                 await self._read_tail(self.tail, buffer)
-                if buffer.size_bytes != self.tail.size_bytes:
-                    raise UploadVanished
         except BaseException:  # whoever is cancelled here must not keep the memory
             buffer.release()
             raise
@@ -204,11 +201,14 @@ class PartWriter:
     async def _read_tail(self, tail: Tail, buffer: Buffer) -> None:
         """Read it in small pieces: memory that is not lent is not counted."""
         try:
-            async for chunk in self._store.read(tail.key):
+            async for chunk in read_span(self._store, tail.key, 0, tail.size_bytes):
                 buffer.fill(memoryview(chunk))
-        except StoreUnavailable:  # `get` is patient
-            buffer.size_bytes = 0
-            buffer.fill(memoryview((await self._store.get(tail.key)).body))
+        except (ObjectNotFound, SourceChanged):
+            raise UploadVanished from None
+
+    async def _rest(self) -> Buffer | None:
+        """Return what is no whole part yet, in memory again."""
+        return await self._begin_part() if self._buffer is None and self.tail is not None else self._buffer
 
     def _give_way(self) -> None:
         """Others wait for memory, and this client is slow."""
@@ -228,7 +228,7 @@ class PartWriter:
         self._buffers.keep(buffer)
         tail = self.tail
         if tail is None or tail.size_bytes < buffer.size_bytes:
-            tail = Tail(self._tail_key(), buffer.size_bytes)
+            tail = Tail(key=self._tail_key(), size_bytes=buffer.size_bytes)
             self.has_put_aside = True
             await self._store.put(tail.key, buffer.content)
             self.tail = tail

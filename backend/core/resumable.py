@@ -28,7 +28,7 @@ from backend.core.parts import UploadPlan
 from backend.core.reception import Checksum, Reception
 from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
 from backend.core.store import exists
-from backend.core.upload_desk import Standing, UploadDesk, length_of, standing_of
+from backend.core.upload_desk import Standing, UploadDesk, standing_of
 from backend.core.upload_leases import UploadLease
 from backend.core.upload_records import Role, UploadInfo
 
@@ -91,18 +91,17 @@ class ResumableUploads:
         info = await self._desk.info(upload_id)
         if info.finished:
             return standing_of(info)
-        length = length_of(info, progress)
         if info.role is Role.FINAL:
-            return Standing(info, 0, length)
-        if progress.offset == length:
+            return Standing(info, 0, info.length)
+        if progress.offset == info.length:
             return await self._finish_again(upload_id)
         raw, key = self._desk.buckets.raw, keys.upload(upload_id)
         is_open = progress.upload_id is not None and await raw.is_open(key, progress.upload_id)
-        if not is_open and await self._desk.has_arrived(info, length):
+        if not is_open and await self._desk.has_arrived(info, info.length):
             return await self._finish_again(upload_id)
         if progress.upload_id is not None and not is_open:
             raise UploadExpired
-        return Standing(info, progress.offset, length)
+        return Standing(info, progress.offset, info.length)
 
     async def receive(
         self,
@@ -134,7 +133,7 @@ class ResumableUploads:
                 if not info.finished:
                     reception = Reception(self._desk, info, lease, length, checksum)
                     return await reception.run(offset, body, body_bytes)
-        if offset == info.length and not body_bytes:
+        if offset == info.length and body_bytes == 0:
             return standing_of(info)
         raise OffsetMismatch
 
@@ -174,12 +173,11 @@ class ResumableUploads:
 
     async def _finish_held(self, info: UploadInfo, lease: UploadLease) -> Standing:
         try:
-            length = length_of(info, lease.progress)
-            if length is None:
+            if info.length is None:
                 raise UploadVanished
             async with lease.beating():
-                await self._desk.finish(info, lease.progress, length)
+                await self._desk.finish(info, lease.progress, info.length)
         except BaseException:  # the next request may begin at once
             await finish_even_if_cancelled(lease.rest(lease.progress))
             raise
-        return await self._desk.conclude(info, length)
+        return await self._desk.conclude(info, info.length)

@@ -154,7 +154,7 @@ class UploadDesk:
         if await self.has_arrived(info, length):
             return
         raw, key = self.patient.raw, keys.upload(info.id)
-        last = (await raw.get(progress.tail.key)).body if progress.tail else b""
+        last = await self._tail_of(progress)
         if progress.upload_id is None:
             if len(last) != length:
                 raise UploadVanished
@@ -170,6 +170,12 @@ class UploadDesk:
             raise UploadVanished
         await raw.complete_upload(key, progress.upload_id, needed)
 
+    async def _tail_of(self, progress: UploadProgress) -> bytes:
+        try:
+            return (await self.patient.raw.get(progress.tail.key)).body if progress.tail else b""
+        except ObjectNotFound:
+            raise UploadVanished from None
+
     def _video(self, info: UploadInfo, length: int) -> Video:
         said = Description(info.filename, info.title, info.content_type)
         return said.video(info.id, length, info.created_at)
@@ -177,11 +183,6 @@ class UploadDesk:
 
 def standing_of(finished: UploadInfo) -> Standing:
     return Standing(finished, finished.length or 0, finished.length)
-
-
-def length_of(info: UploadInfo, progress: UploadProgress) -> int | None:
-    """Return the upload's length in bytes, None while nobody knows it."""
-    return info.length if info.length is not None else progress.length
 
 
 async def remove_records(raw: Store, upload_id: str) -> None:

@@ -1,17 +1,17 @@
 """Who may add to an upload: one request at a time, whichever server it has reached.
 
 An upload is taken by a create-only write of the next generation of its progress, which its holder rewrites as
-a heartbeat. The highest generation counts. Whoever stops holding it says so in its last write; a holder that
-is silent for `LEASE_SECONDS`, by the store's clock, is dead. What a dead one wrote last is adopted: its
-progress is read once more after the new generation exists, because only until then may it have told its
-client of it.
+a heartbeat. The highest generation counts. Whoever stops holding it creates the next one, which says so and
+is never rewritten: a heartbeat that arrives late undoes nothing. A holder that is silent for `LEASE_SECONDS`,
+by the store's clock, is dead. What a dead one wrote last is adopted: its progress is read once more after the
+new generation exists, because until then others may have been told of it.
 
 A holder within this process gives way as soon as somebody else wants the upload, if its client is silent:
 after a change of networks the old connection looks alive for a long time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -70,7 +70,7 @@ class UploadLeases:
             with suppress(ObjectNotFound):  # whoever has taken the upload since removes what went before
                 progress = await self._read(upload_id, seen.generation)
                 if not progress.held or await self._is_highest(upload_id, seen.generation):
-                    return progress
+                    return progress  # one that rests is never rewritten
         return NOTHING_YET
 
     async def take(self, upload_id: str) -> "UploadLease":
@@ -118,8 +118,6 @@ class UploadLeases:
             now = await self._highest(upload_id)
             if now is None:
                 raise UploadLocked
-            if now.generation != seen.generation:
-                raise UploadLocked
             if now.info != seen.info:
                 if (await self._read(upload_id, now.generation)).held:
                     raise UploadLocked
@@ -153,7 +151,7 @@ class UploadLeases:
         return highest(await self.listed(upload_id))
 
     async def _is_highest(self, upload_id: str, generation: int) -> bool:
-        """Say whether what was read before was not only what a dead holder has written too late."""
+        """Say whether what was read before was not what a dead holder has written too late."""
         seen = await self._highest(upload_id)
         return seen is not None and seen.generation == generation
 
@@ -198,32 +196,36 @@ class UploadLease:
     async def save(self, progress: Callable[[], UploadProgress]) -> None:
         """Write the progress down. Raises: UploadLocked: somebody else holds the upload by now."""
         async with self._writing:
-            await self._write(progress())
-        self._check(await self._leases.listed(self._upload_id))
+            latest = self._next(progress(), held=True)
+            await self._raw.put(self._key(self.generation), latest.to_json())
+            self.progress = latest
+        seen = highest(await self._leases.listed(self._upload_id))
+        if seen is None or seen.generation > self.generation:
+            raise UploadLocked
 
     async def rest(self, progress: UploadProgress) -> None:
         """Let go of the upload. Only what this has written may be told a client. Raises: UploadLocked."""
-        await self._write(progress.but(held=False))
-        listed = await self._leases.listed(self._upload_id)
-        self._check(listed)
-        await self._forget([info.key for info in listed.objects])
+        last = self._next(progress, held=False)
+        if not await self._raw.create(self._key(self.generation + 1), last.to_json()):
+            raise UploadLocked
+        self.progress = last
+        await self._forget()
 
     async def forgo(self) -> None:
         """Let go of an upload that is no more, and leave nothing there."""
-        await self._raw.delete(keys.upload_progress(self._upload_id, self.generation))
+        await self._raw.delete(self._key(self.generation))
 
     @asynccontextmanager
     async def beating(
         self,
         progress: Callable[[], UploadProgress] | None = None,
-        before: Callable[[], Awaitable[None]] | None = None,
         when_lost: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[None]:
         """Renew the lease with what `progress` returns, by default the same as before.
 
-        `before` is awaited before each heartbeat; `when_lost` is called if somebody else has the lease.
+        `when_lost` is called if somebody else has the lease.
         """
-        beats = asyncio.create_task(self._beat(progress or (lambda: self.progress), before, when_lost))
+        beats = asyncio.create_task(self._beat(progress or (lambda: self.progress), when_lost))
         try:
             yield
         finally:
@@ -234,17 +236,10 @@ class UploadLease:
             beats.cancel()
         await asyncio.gather(beats, return_exceptions=True)
 
-    async def _beat(
-        self,
-        progress: Callable[[], UploadProgress],
-        before: Callable[[], Awaitable[None]] | None,
-        when_lost: Callable[[], None],
-    ) -> None:
+    async def _beat(self, progress: Callable[[], UploadProgress], when_lost: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                if before is not None:
-                    await before()
                 await self.save(progress)
             except UploadLocked:
                 log.warning("upload_taken_away", upload=self._upload_id)
@@ -257,27 +252,24 @@ class UploadLease:
         """Whatever became of it: this process holds the upload no more."""
         self._leases.left(self._upload_id, self.holder)
 
-    async def _write(self, progress: UploadProgress) -> None:
-        progress = progress.but(beat=self.progress.beat + 1)
-        await self._raw.put(keys.upload_progress(self._upload_id, self.generation), progress.to_json())
-        self.progress = progress
+    def _next(self, progress: UploadProgress, *, held: bool) -> UploadProgress:
+        return progress.but(held=held, beat=self.progress.beat + 1, nonce=new_nonce())
 
-    def _check(self, listed: Listing) -> None:
-        seen = highest(listed)
-        if seen is None or seen.generation > self.generation:
-            raise UploadLocked
+    def _key(self, generation: int) -> str:
+        return keys.upload_progress(self._upload_id, generation)
 
-    async def _forget(self, listed: list[str]) -> None:
-        """Remove what earlier generations have left, and tails that are no longer needed."""
-        tail = self.progress.tail
-        needed = {keys.upload_progress(self._upload_id, self.generation), tail.key if tail else ""}
-        unneeded = [
-            key
-            for key in listed
-            if key not in needed and (keys.generation_of_state(key) or 0) <= self.generation
-        ]
+    async def _forget(self) -> None:
+        """Remove what this and earlier generations have left, and tails that are no longer needed."""
+        needed = self.progress.tail.key if self.progress.tail else None
         try:
-            await self._raw.delete_many(unneeded)
+            listed = await self._leases.listed(self._upload_id)
+            await self._raw.delete_many(
+                [
+                    info.key
+                    for info in listed.objects
+                    if info.key != needed and (keys.generation_of_state(info.key) or 0) <= self.generation
+                ]
+            )
         except StoreError as error:
             log.warning("upload_leftovers", upload=self._upload_id, error=error.message)
 

@@ -38,8 +38,8 @@ class UploadInfo(Record):
         return not self.finished and now >= self.expires_at
 
 
-class StoredTail(Part):
-    """Bytes that are no whole part yet, in an object of their own."""
+class Tail(Part):
+    """The last bytes received, fewer than a part, as an object of their own until the part is whole."""
 
     key: str
     size_bytes: int = Field(ge=1)
@@ -54,9 +54,8 @@ class UploadProgress(Record):
 
     held: bool
     offset: int = Field(default=0, ge=0, description="bytes that the store holds for sure")
-    length: int | None = Field(None, ge=0, description="where it was announced later")
     upload_id: str | None = Field(None, description="of the multipart upload, once there is one")
-    tail: StoredTail | None = None
+    tail: Tail | None = None
     adopts: int | None = Field(None, ge=0, description="a lower generation, whose progress counts")
     beat: int = 0
     nonce: str = Field(default_factory=new_nonce)

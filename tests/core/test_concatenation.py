@@ -1,5 +1,6 @@
 """Putting uploads together: how the parts are cut, what becomes of the pieces, and what is refused."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 from backend.core import concatenation, keys, parts
 from backend.core.buffers import PartBuffers
 from backend.core.concatenation import PartialUnfinished, Span, compose, cut, id_of
-from backend.core.errors import EmptyUpload, UnsupportedType, UploadNotFound, UploadTooLarge
+from backend.core.errors import (
+    EmptyUpload,
+    StoreUnavailable,
+    UnsupportedType,
+    UploadNotFound,
+    UploadTooLarge,
+)
 from backend.core.library import delete_video
 from backend.core.memory import MemoryStore
 from backend.core.resumable import ResumableUploads
@@ -79,6 +86,20 @@ async def test_what_cannot_be_composed_leaves_no_parts() -> None:
     assert [one async for one in store.list_uploads("")] == []
 
 
+async def test_bytes_across_a_seam_are_read_on_where_the_connection_broke() -> None:
+    class Breaking(MemoryStore):
+        async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+            async for chunk in super().read(key, offset, etag=etag):
+                yield chunk[:40]
+                raise StoreUnavailable
+
+    store = Breaking()
+    await store.put("one", DATA[:70])
+    await store.put("two", DATA[70:])
+    await compose(store, "whole", [Span("one", 0, 70), Span("two", 0, len(DATA) - 70)], PartBuffers(10**9))
+    assert (await store.get("whole")).body == DATA
+
+
 async def test_the_same_pieces_in_another_order_are_another_video(uploads: ResumableUploads) -> None:
     one, other = await _piece(uploads, DATA), await _piece(uploads, DATA)
     assert id_of([one, other]) == id_of([one, other])
@@ -109,17 +130,25 @@ async def test_the_bytes_of_the_pieces_go_and_their_records_stay(
 async def test_pieces_of_a_deleted_video_do_not_bring_it_back(
     uploads: ResumableUploads, buckets: Buckets
 ) -> None:
-    pieces = [await _piece(uploads, DATA)]
+    pieces = [await _piece(uploads, DATA[:80]), await _piece(uploads, DATA[80:])]
     done = await uploads.concatenate(pieces, FILM, header=HEADER)
     await delete_video(buckets, done.info.id)
     with pytest.raises(UploadNotFound):
         await uploads.concatenate(pieces, FILM, header=HEADER)
+    for piece in pieces:  # their client asks, and sends them anew
+        with pytest.raises(UploadNotFound):
+            await uploads.look(piece)
+    assert [info.key async for info in buckets.raw.list_all("")] == []
 
 
-async def test_pieces_that_are_too_large_together_are_refused(uploads: ResumableUploads) -> None:
+async def test_pieces_that_are_too_large_together_are_refused(
+    uploads: ResumableUploads, buckets: Buckets
+) -> None:
     pieces = [await _piece(uploads, HEAD + bytes(600)), await _piece(uploads, bytes(600))]
+    before = [info.key async for info in buckets.raw.list_all("")]
     with pytest.raises(UploadTooLarge):
         await uploads.concatenate(pieces, FILM, header=HEADER)
+    assert [info.key async for info in buckets.raw.list_all("")] == before
 
 
 async def test_what_begins_like_no_video_is_refused_when_it_is_put_together(

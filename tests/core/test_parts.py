@@ -8,8 +8,9 @@ from backend.core import buffers as buffers_module
 from backend.core.buffers import PartBuffers
 from backend.core.errors import StoreUnavailable, UploadVanished
 from backend.core.memory import MemoryStore
-from backend.core.parts import PartWriter, Tail, UploadPlan
-from backend.core.store import Body, UploadedPart
+from backend.core.parts import PartWriter, UploadPlan
+from backend.core.store import PLAIN, Body, ObjectHeaders, UploadedPart
+from backend.core.upload_records import Tail
 
 PLAN = UploadPlan(part_size_bytes=10, parts_in_flight=2)
 
@@ -50,7 +51,7 @@ async def test_only_parts_without_a_gap_before_them_count_as_stored() -> None:
     await upload.settle()
     assert upload.stored_bytes == 20
     await upload.set_aside()
-    assert (upload.stored_bytes, upload.tail) == (25, Tail("tail.0", 5))
+    assert (upload.stored_bytes, upload.tail) == (25, Tail(key="tail.0", size_bytes=5))
 
 
 async def test_a_writer_goes_on_behind_parts_and_tail() -> None:
@@ -62,16 +63,16 @@ async def test_a_writer_goes_on_behind_parts_and_tail() -> None:
     second = writer(store, upload_id=first.upload_id, stored_parts=first.stored_parts, tail=first.tail)
     assert second.received_bytes == second.stored_bytes == 34
     await second.write(data[34:])
+    await second.flush()
     assert first.upload_id is not None
-    earlier = await store.list_parts("k", first.upload_id)
-    assert await second.complete(earlier[:3]) == 47
+    await store.complete_upload("k", first.upload_id, await store.list_parts("k", first.upload_id))
     assert (await store.get("k")).body == data
 
 
 async def test_a_tail_that_is_another_is_not_gone_on_with() -> None:
     store = MemoryStore()
     await store.put("tail.x", b"123")
-    upload = writer(store, tail=Tail("tail.x", 4))
+    upload = writer(store, tail=Tail(key="tail.x", size_bytes=4))
     with pytest.raises(UploadVanished):
         await upload.write(b"5")
 
@@ -114,3 +115,33 @@ async def test_a_slow_client_makes_room_for_others_and_goes_on_later(monkeypatch
     await slow.write(data[4:])
     assert await slow.complete() == 30
     assert (await store.get("k")).body == data
+
+
+async def test_the_memory_of_a_small_file_is_nobody_elses_while_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buffers_module, "SLOW_SECONDS", 0.02)
+
+    class Hesitant(MemoryStore):
+        """Takes an object at the second attempt, as its SDK or `PatientStore` make it."""
+
+        async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+            if key == "k":
+                await asyncio.sleep(0.2)
+            await super().put(key, body, headers)
+
+    store, buffers = Hesitant(), PartBuffers(10)
+    small = writer(store, buffers)
+    await small.write(b"mine")
+    other = PartWriter(store, "other", PLAN, buffers)
+
+    async def fill() -> int:
+        await other.write(b"XXXXXXXX")
+        return await other.complete()
+
+    async with asyncio.timeout(5):
+        sizes = await asyncio.gather(small.complete(), small.set_aside(), fill())
+
+    assert (sizes[0], sizes[2]) == (4, 8)
+    assert (await store.get("k")).body == b"mine"
+    assert (await store.get("other")).body == b"XXXXXXXX"

@@ -88,6 +88,19 @@ async def test_a_body_in_one_request_keeps_to_the_same_limits(buckets: Buckets) 
     await _in_one_go(buckets, quota, DATA, declares=False)
 
 
+async def test_a_length_that_is_announced_later_counts_from_then_on(buckets: Buckets) -> None:
+    uploads = _uploads(buckets, Quota(max_raw_bytes=150))
+    first, second = await uploads.create(None, FILM), await uploads.create(None, FILM)
+    with pytest.raises(StorageFull):
+        await uploads.receive(first.id, 0, chunks(DATA), length=151)
+    await uploads.receive(first.id, 0, chunks(DATA[:40]), length=100)
+    with pytest.raises(StorageFull):
+        await uploads.create(51, FILM)
+    with pytest.raises(StorageFull):
+        await uploads.receive(second.id, 0, chunks(DATA[:51]), length=51)
+    assert (await uploads.receive(first.id, 40, chunks(DATA[40:]))).video_id == first.id
+
+
 async def test_without_limits_the_bucket_is_not_even_looked_at() -> None:
     class Unreadable(MemoryStore):
         def list_all(self, prefix: str) -> "object":  # type: ignore[override]

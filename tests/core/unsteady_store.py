@@ -22,11 +22,14 @@ class Trouble(Enum):
     ANSWER_LOST = "it arrives, its answer does not"
     SLOW = "it arrives after a while"
     VERY_SLOW = "it arrives when its lease has long run out"
+    LATE = "it is given up for lost, and arrives soon after"
+    VERY_LATE = "it is given up for lost, and arrives when its lease has long run out"
     KILLED = "the process is killed before it"
     KILLED_BEHIND = "the process is killed while it is on its way"
 
 
-DELAY_SECONDS = {Trouble.SLOW: 3.0, Trouble.VERY_SLOW: 25.0}
+DELAY_SECONDS = {Trouble.SLOW: 3.0, Trouble.VERY_SLOW: 25.0, Trouble.LATE: 1.0, Trouble.VERY_LATE: 25.0}
+GIVEN_UP = (Trouble.LATE, Trouble.VERY_LATE)
 NONE: Mapping[int, Trouble] = MappingProxyType({})
 
 
@@ -76,6 +79,8 @@ class UnsteadyStore:
 
             sent = asyncio.ensure_future(on_its_way())
             sent.add_done_callback(_heard)
+            if trouble in GIVEN_UP:
+                raise StoreUnavailable
             answer = await asyncio.shield(sent)
             if trouble is Trouble.ANSWER_LOST:
                 raise StoreUnavailable
@@ -85,6 +90,8 @@ class UnsteadyStore:
 
         async def listing(*args: object, **options: object) -> AsyncIterator[object]:
             trouble = self._line.next_trouble()
+            if trouble in GIVEN_UP:
+                raise StoreUnavailable
             if trouble in DELAY_SECONDS:
                 await asyncio.sleep(DELAY_SECONDS[trouble])
             async for one in verb(*args, **options):

@@ -286,7 +286,7 @@ class World:
         except UploadNotFound:
             if upload is None:
                 raise
-            assert upload.dropping
+            assert upload.dropping or upload.id in self.consumed
         except (ObjectNotFound, UploadVanished):
             if upload is None:
                 raise
