@@ -5,7 +5,7 @@ import { hasCode, sentence } from './api/errors';
 import { SignInGate } from './upload/gate';
 
 export class Session {
-  /** null until the API has been asked. */
+  /** null until the API has answered. */
   signedIn = $state<boolean | null>(null);
   /** The dialog is to be shown. */
   asking = $state(false);
@@ -41,21 +41,22 @@ export class Session {
     try {
       this.signedIn = await this.#api.signedIn();
     } catch {
-      // Unreachable: the page's own requests will say so, there is no reason to ask for a token.
-      this.signedIn = false;
+      // Unreachable: the page's own requests will say so. Whether the sign-in still holds is not known.
     }
   }
 
-  /** Look whether the sign-in has come back, perhaps in another tab. */
+  /** Look whether there is a sign-in where that is not known, or one again, perhaps from another tab. */
   async look(): Promise<void> {
-    if (this.gate.closed) await this.#openGate(false);
+    if (!this.busy && (this.gate.closed || this.signedIn === null)) await this.#openGate(false);
   }
 
   async #openGate(ask = true): Promise<void> {
     // Another tab may have signed in, or this one after the refused request was sent.
-    const signedIn = await this.#api.signedIn().catch(() => false);
+    // A request was refused when we are to ask; else a failure says nothing.
+    const signedIn = await this.#api.signedIn().catch(() => (ask ? false : null));
+    if (signedIn === null) return;
     this.signedIn = signedIn;
-    if (signedIn) this.gate.open();
+    if (signedIn) this.#enter();
     else if (ask) this.asking = true;
   }
 
@@ -65,15 +66,19 @@ export class Session {
     try {
       await this.#api.signIn(token.trim());
       this.signedIn = true;
-      this.asking = false;
-      this.epoch += 1;
-      this.gate.open();
+      this.#enter();
     } catch (error) {
       this.signedIn = false;
       this.problem = hasCode(error, 'unauthorized') ? 'This is not the admin token.' : sentence(error);
     } finally {
       this.busy = false;
     }
+  }
+
+  #enter(): void {
+    this.asking = false;
+    this.epoch += 1;
+    this.gate.open();
   }
 
   async signOut(): Promise<void> {
