@@ -3,6 +3,9 @@
 import { ApiError, hasCode } from './errors';
 import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
+/** Without a file to send, an answer that takes longer than this does not come any more. */
+const ANSWER_MS = 120_000;
+
 export class Api {
   readonly #origin: string;
   readonly #unauthorizedListeners = new Set<() => void>();
@@ -154,6 +157,7 @@ export class Api {
       init.body = options.file;
       init.headers = { 'content-type': 'application/octet-stream' };
     }
+    if (options.file === undefined) init.signal = AbortSignal.timeout(ANSWER_MS);
     let response: Response;
     try {
       response = await fetch(this.#origin + path, init);
@@ -162,7 +166,7 @@ export class Api {
     }
     if (response.ok) return response;
     if (response.status === 401 && options.quiet !== true) this.reportUnauthorized();
-    throw ApiError.from(response.status, await response.text());
+    throw ApiError.from(response.status, await response.text().catch(() => ''));
   }
 }
 
