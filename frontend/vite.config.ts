@@ -36,5 +36,8 @@ export default defineConfig({
   test: {
     environment: 'node',
     include: ['tests/**/*.test.ts'],
+    // What browsers get of tus-js-client; that for Node takes no Blob.
+    alias: { 'tus-js-client': 'tus-js-client/lib.esm/browser/index.js' },
+    server: { deps: { inline: [/@uppy/, /tus-js-client/] } },
   },
 });

@@ -62,10 +62,47 @@ describe('patience', () => {
       new ApiError('store_unavailable', 503, ''),
       new ApiError('unauthorized', 401, ''),
       new ApiError('upload_locked', 423, ''),
+      new ApiError('unexpected_answer', 429, ''),
+      new ApiError('unexpected_answer', 200, 'the sign-in page of a Wi-Fi'),
     ];
     await expect(patience.until(() => (answers.length > 0 ? Promise.reject(answers.shift()) : Promise.resolve(7)))).resolves.toBe(7);
-    const final = new ApiError('note_too_large', 400, '');
+  });
+
+  it.each([
+    [400, 'note_too_large'],
+    [404, 'upload_not_found'],
+    [410, 'upload_expired'],
+    [0, 'file_unreadable'],
+  ])('attempts no more after %i %s', async (status, code) => {
+    const patience = new Patience(new SignInGate(() => undefined), atOnce, atOnce);
+    const final = new ApiError(code, status, '');
     await expect(patience.until(() => Promise.reject(final))).rejects.toBe(final);
+  });
+
+  it.each(['the browser', 'the clock'])('listens no longer than it waits for %s to say that the network is there', async (who) => {
+    vi.useFakeTimers();
+    const window = new EventTarget();
+    const removed = vi.fn();
+    window.addEventListener = (type, listener, options) => {
+      (options as AddEventListenerOptions).signal!.addEventListener('abort', removed);
+      EventTarget.prototype.addEventListener.call(window, type, listener, options);
+    };
+    vi.stubGlobal('window', window);
+    vi.stubGlobal('navigator', { onLine: false });
+    try {
+      const patience = new Patience(new SignInGate(() => undefined));
+      patience.broke();
+      const chance = patience.chance();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(removed).not.toHaveBeenCalled();
+      if (who === 'the browser') window.dispatchEvent(new Event('online'));
+      else await vi.advanceTimersByTimeAsync(30_000);
+      await chance;
+      expect(removed).toHaveBeenCalledOnce();
+    } finally {
+      vi.unstubAllGlobals();
+      vi.useRealTimers();
+    }
   });
 });
 
@@ -95,6 +132,7 @@ class Wire implements HttpStack {
 
 class WireRequest implements HttpRequest {
   aborted = false;
+  readonly headers = new Map<string, string>();
   progress: (bytes: number) => void = () => undefined;
   answer!: (status: number) => void;
   fail!: (reason: unknown) => void;
@@ -107,8 +145,8 @@ class WireRequest implements HttpRequest {
 
   getMethod = () => this.method;
   getURL = () => this.url;
-  setHeader = () => undefined;
-  getHeader = () => undefined;
+  setHeader = (name: string, value: string) => void this.headers.set(name, value);
+  getHeader = (name: string) => this.headers.get(name);
   getUnderlyingObject = () => undefined;
 
   setProgressHandler(handler: (bytes: number) => void) {
@@ -146,8 +184,9 @@ describe('a request of an upload', () => {
     stack = new PatientHttpStack(wire, new Patience(gate, atOnce, atOnce), traffic);
   });
 
-  function send(method: string, body: Blob | null = null): HttpRequest {
+  function send(method: string, body: Blob | null = null, headers: Record<string, string> = {}): HttpRequest {
     const request = stack.createRequest(method, '/api/uploads/1');
+    for (const [name, value] of Object.entries(headers)) request.setHeader(name, value);
     request.setProgressHandler(() => undefined);
     request.send(body).then(
       (answer) => (outcome = answer.getStatus()),
@@ -233,16 +272,43 @@ describe('a request of an upload', () => {
     }
   });
 
+  it.each([
+    ['HEAD', {}, 120_000],
+    ['POST', {}, 120_000],
+    ['POST', { 'Upload-Concat': 'partial' }, 120_000],
+    ['POST', { 'Upload-Concat': 'final;/1 /2' }, 900_000],
+  ] as const)('without a body is given up in time (%s, %o)', async (method, headers, afterMs) => {
+    vi.useFakeTimers();
+    try {
+      send(method, null, headers);
+      await vi.advanceTimersByTimeAsync(afterMs - 1);
+      expect(outcome).toBe('none');
+      await vi.advanceTimersByTimeAsync(1);
+      expect(outcome).toBeInstanceOf(Error);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('is ended with its file, when another part of it was refused', () => {
     let wanted = true;
     const requests = new LiveRequests(() => wanted);
     const [first, second, late] = ['/1', '/2', '/1'].map((url) => wire.createRequest('PATCH', url) as WireRequest);
     requests.begin('file', first!);
     requests.begin('file', second!);
+    expect([first, second, late].map((request) => requests.fileOf(request!))).toEqual(['file', 'file', undefined]);
     requests.end('file');
     wanted = false;
     requests.begin('file', late!);
     expect([first, second, late].map((request) => request!.aborted)).toEqual([true, true, true]);
+    expect([first, second, late].map((request) => requests.fileOf(request!))).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('that drops an upload is not ended with its file', () => {
+    const requests = new LiveRequests(() => false);
+    const drop = wire.createRequest('DELETE', '/1') as WireRequest;
+    requests.begin('file', drop);
+    expect([drop.aborted, requests.fileOf(drop)]).toEqual([false, undefined]);
   });
 });
 

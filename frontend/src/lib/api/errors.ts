@@ -1,7 +1,7 @@
 /** What can go wrong with a request, by stable code, and the sentences shown for it. */
 
 /** The page's own codes, for what has no answer from the API. */
-export type LocalCode = 'network' | 'unexpected_answer' | 'captions_too_large';
+export type LocalCode = 'network' | 'unexpected_answer' | 'captions_too_large' | 'file_unreadable';
 
 export class ApiError extends Error {
   constructor(
@@ -40,6 +40,7 @@ const SENTENCES: Record<string, string> = {
   network: 'The connection failed. Check your network and try again.',
   unexpected_answer: 'The server gave an answer that this page does not understand. Try again in a moment.',
   upload_too_large: 'This file is larger than the server accepts.',
+  file_unreadable: 'This file was changed or moved. Choose it again.',
   unsupported_type: 'This is neither a video nor sound.',
   too_many_uploads: 'Too many uploads are open. Finish or cancel some, and try again.',
   storage_full: 'The storage is full. Delete videos, or ask the administrator for more space.',

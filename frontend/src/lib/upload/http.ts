@@ -10,6 +10,7 @@
 import type { HttpRequest, HttpResponse, HttpStack } from 'tus-js-client';
 
 import type { Patience } from './patience';
+import { bytesOf } from './reading';
 
 const STILL_MS = 120_000;
 /** The server may put a large file together before it answers. */
@@ -95,6 +96,17 @@ class PatientRequest implements HttpRequest {
   async send(body: Blob | null): Promise<HttpResponse> {
     await this.#patience.chance();
     if (this.#aborted) return new Promise(() => undefined);
+    try {
+      return await this.#goodAnswerTo(body);
+    } catch (cause) {
+      // tus-js-client repeats what names its request (upload.js:1030), and forgets to name the one that puts pieces
+      // together (upload.js:345).
+      const error = new Error('There is no good answer.', { cause });
+      throw Object.assign(error, { originalRequest: this, originalResponse: null });
+    }
+  }
+
+  async #goodAnswerTo(body: Blob | null): Promise<HttpResponse> {
     const answer = await this.#answerTo(body);
     const status = answer.getStatus();
     this.#patience.answered(status);
@@ -108,6 +120,8 @@ class PatientRequest implements HttpRequest {
     try {
       return await Promise.race([this.#inner.send(body), this.#stillness(body?.size ?? 0)]);
     } catch (error) {
+      // A browser says no more of a file that was changed or moved than that the request failed.
+      if (body !== null) await bytesOf(body.slice(0, 1));
       this.#patience.broke();
       throw error;
     } finally {
@@ -120,18 +134,27 @@ class PatientRequest implements HttpRequest {
     return new Promise((_, reject) => {
       this.#onMoved = () => {
         clearTimeout(this.#giveUp);
-        const isSent = this.getMethod() !== 'HEAD' && this.#sentBytes >= bodyBytes;
         this.#giveUp = setTimeout(
           () => {
             void this.#inner.abort();
             reject(new Error('The connection stood still.'));
           },
-          isSent ? ANSWER_MS : STILL_MS,
+          this.#isLast(bodyBytes) ? ANSWER_MS : STILL_MS,
         );
       };
       this.#onMoved();
     });
   }
+
+  /** Whether what is left is the server's work. */
+  #isLast(bodyBytes: number): boolean {
+    return this.getMethod() === 'PATCH' ? this.#sentBytes >= bodyBytes : putsTogether(this);
+  }
+}
+
+/** Whether a request names the pieces of a file, of which the server is to make one. */
+export function putsTogether(request: HttpRequest): boolean {
+  return request.getHeader('Upload-Concat')?.startsWith('final') === true;
 }
 
 /** The newest request to each address, by file: ends what tus-js-client leaves running when a file has failed. */
@@ -144,9 +167,16 @@ export class LiveRequests {
   }
 
   begin(fileId: string, request: HttpRequest): void {
-    if (!this.#isWanted(fileId)) void request.abort();
+    // Uploads of files that are not wanted any more are dropped by this.
+    if (request.getMethod() === 'DELETE') return;
+    if (!this.#isWanted(fileId)) return void request.abort();
     const requests = this.#live.get(fileId) ?? new Map<string, HttpRequest>();
     this.#live.set(fileId, requests.set(request.getURL(), request));
+  }
+
+  /** The file that a request is for, undefined when it is not the newest to its address. */
+  fileOf(request: HttpRequest): string | undefined {
+    return [...this.#live].find(([, requests]) => requests.get(request.getURL()) === request)?.[0];
   }
 
   end(fileId: string): void {

@@ -1,6 +1,7 @@
 /** How to wait for better times: for the network, for a sign-in, and between attempts. */
 
-import { ApiError, isPassing } from '../api/errors';
+import { ApiError } from '../api/errors';
+import { isGone, isWorthRetrying } from './failures';
 import type { SignInGate } from './gate';
 
 /** Short at first, for a connection that just changed; then for a day, for the Wi-Fi of a hotel. */
@@ -48,8 +49,9 @@ export class Patience {
         if (!(error instanceof ApiError)) throw error;
         if (error.code === 'network') this.broke();
         else this.answered(error.status);
-        if (isPassing(error) || error.status === 423) await this.#pause(delay);
-        else if (error.status !== 401) throw error;
+        if (!isWorthRetrying(error) || isGone(error)) throw error;
+        // After a 401 it is the gate that is waited for.
+        if (error.status !== 401) await this.#pause(delay);
       }
     }
     return attempt();
@@ -58,8 +60,9 @@ export class Patience {
 
 function browserIsOnline(): Promise<unknown> {
   if (navigator.onLine) return Promise.resolve();
-  const online = new Promise((goOn) => window.addEventListener('online', goOn, { once: true }));
-  return Promise.race([online, wait(OFFLINE_MS)]);
+  const listening = new AbortController();
+  const online = new Promise((goOn) => window.addEventListener('online', goOn, { signal: listening.signal }));
+  return Promise.race([online, wait(OFFLINE_MS)]).finally(() => listening.abort());
 }
 
 function wait(ms: number): Promise<void> {

@@ -31,7 +31,7 @@ export class Resumptions implements UrlStorage {
     this.#origin = origin;
   }
 
-  /** Ask the server about a file. Rejects when the file cannot be read. */
+  /** Ask the server about a file. Raises ApiError: it cannot be read, or the server will not say. */
   async learn(key: string, file: Blob): Promise<PreviousUpload | null> {
     const known: Known = { fingerprint: await fingerprint(file), previous: null, written: Promise.resolve() };
     this.#files.set(key, known);

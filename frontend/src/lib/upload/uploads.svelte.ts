@@ -27,6 +27,8 @@ export interface Failed {
 export interface UploadReport {
   /** Files are being sent, or wait for it. */
   onBusy: (busy: boolean) => void;
+  /** Whether somebody has stopped all that would be sent. */
+  onPaused: (paused: boolean) => void;
   onSent: (bytes: number) => void;
   /** A request failed, and is repeated later. */
   onTrouble: () => void;
@@ -39,6 +41,7 @@ const TICK_MS = 1_000;
 
 export class Uploads {
   busy = $state(false);
+  paused = $state(false);
   /** The connection fails; uploads go on when it is back. */
   interrupted = $state(false);
   /** null while nothing can be said. */
@@ -63,7 +66,8 @@ export class Uploads {
   async panel(): Promise<HTMLElement> {
     this.#panel ??= import('./uppy').then(({ createPanel }) =>
       createPanel(this.#api, new Patience(this.#gate), {
-        onBusy: (busy) => this.#setBusy(busy),
+        onBusy: (busy) => this.#set(busy, this.paused),
+        onPaused: (paused) => this.#set(this.busy, paused),
         onSent: (bytes) => {
           this.#sentBytes += bytes;
           this.interrupted = false;
@@ -86,13 +90,14 @@ export class Uploads {
     }
   }
 
-  #setBusy(busy: boolean): void {
-    if (busy === this.busy) return;
+  #set(busy: boolean, paused: boolean): void {
+    if (busy === this.busy && paused === this.paused) return;
     this.busy = busy;
+    this.paused = paused;
     this.interrupted = false;
     this.bytesPerSecond = null;
     clearInterval(this.#ticking);
-    if (!busy) return;
+    if (!busy || paused) return;
     const meter = new SpeedMeter();
     meter.record(this.#sentBytes, performance.now());
     this.#ticking = setInterval(() => {
