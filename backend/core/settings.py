@@ -4,6 +4,7 @@ Composition roots (`backend.asgi`, `worker.__main__`, infra/local) call these cl
 is handed what it needs. A wrong value stops the start with one sentence that names the variable (`load`).
 """
 
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -62,6 +63,11 @@ class UploadSettings(_Settings):
     upload_ttl_seconds: float = Field(
         604_800, ge=1, description="how long an unfinished upload can be resumed; then it is dropped"
     )
+
+    @property
+    def upload_days(self) -> int:
+        """For so many whole days the store must keep the parts: a request may begin at the last moment."""
+        return ceil(self.upload_ttl_seconds / 86_400) + 1
 
 
 class TokenSettings(_Settings):

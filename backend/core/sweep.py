@@ -24,7 +24,7 @@ from backend.core.library import delete_video, read_video, remove_unfinished
 from backend.core.prefixes import abort_uploads_below, delete_below
 from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
 from backend.core.retry import job_of, next_request_number, stored_source
-from backend.core.store import Buckets, OpenUpload, Store
+from backend.core.store import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.upload_desk import remove_records
 
 log = structlog.get_logger(__name__)
@@ -105,7 +105,7 @@ async def sweep(
 
 
 class _Sweeper:
-    """One sweep. LISTs only point at things: each is looked at once more before anything is done about it."""
+    """One sweep. LISTs only point at things: what may have changed since is looked at once more."""
 
     def __init__(
         self, buckets: Buckets, queue: JobQueue, rules: SweepRules, now: datetime, *, dry_run: bool
@@ -181,7 +181,7 @@ class _Sweeper:
     async def resumptions(self) -> None:
         raw = self._buckets.raw
         async for info in raw.list_all(keys.RESUMPTIONS):
-            act, why = partial(_delete, raw, info.key), "the upload that it leads to has expired"
+            act, why = partial(_delete_unchanged, raw, info), "the upload that it leads to has expired"
             grace = self._rules.uploads_after
             await self._act(Kind.UPLOAD, info.key, why, info.modified, act, info.size_bytes, grace)
 
@@ -333,3 +333,11 @@ async def _abort(store: Store, upload: OpenUpload) -> bool:
 async def _delete(store: Store, key: str) -> bool:
     await store.delete(key)
     return True
+
+
+async def _delete_unchanged(store: Store, listed: ObjectInfo) -> bool:
+    """A client may have written it anew since it was listed."""
+    with suppress(ObjectNotFound):
+        if (await store.head(listed.key)).modified == listed.modified:
+            return await _delete(store, listed.key)
+    return False

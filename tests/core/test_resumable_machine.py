@@ -123,9 +123,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_small_parts")
 @pytest.mark.parametrize(
-    ("examples", "steps"),
-    [(20, 20), pytest.param(int(__import__("os").environ.get("EX", "1500")), 40, marks=pytest.mark.heavy)],
-    ids=["some", "many"],
+    ("examples", "steps"), [(20, 20), pytest.param(1500, 40, marks=pytest.mark.heavy)], ids=["some", "many"]
 )
 def test_no_order_of_requests_and_troubles_loses_what_was_told(examples: int, steps: int) -> None:
     run_state_machine_as_test(

@@ -13,6 +13,7 @@ from backend.core.ids import new_id
 from backend.core.library import delete_video, read_item
 from backend.core.resumable import ResumableUploads
 from backend.core.resumptions import ResumptionNotFound, Resumptions
+from backend.core.store import ObjectInfo
 from backend.core.sweep import Kind, SweepReport, SweepRules, sweep
 from backend.core.upload_desk import UploadDesk, UploadRules
 from tests.core.queue_lab import Lab
@@ -177,6 +178,26 @@ async def test_notes_on_how_to_go_on_last_as_long_as_uploads(lab: Lab) -> None:
 
     with pytest.raises(ResumptionNotFound):
         await resumptions.read(fingerprint)
+
+
+async def test_a_note_that_is_written_anew_in_the_middle_of_a_sweep_stays(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
+    await resumptions.write(fingerprint, b"{}")
+    lab.clock.advance(3 * DAY)
+    listed = lab.raw.list_all
+
+    async def written_behind_the_list(prefix: str) -> AsyncIterator[ObjectInfo]:
+        async for info in listed(prefix):
+            if prefix == keys.RESUMPTIONS:
+                await resumptions.write(fingerprint, b'{"size_bytes": 1}')
+            yield info
+
+    monkeypatch.setattr(lab.raw, "list_all", written_behind_the_list)
+    await _sweep(lab)
+
+    assert await resumptions.read(fingerprint) == b'{"size_bytes": 1}'
 
 
 async def test_a_deleted_videos_upload_is_not_found(lab: Lab, uploads: ResumableUploads) -> None:

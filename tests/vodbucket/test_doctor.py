@@ -65,7 +65,7 @@ async def test_missing_buckets_are_made_with_their_rules(on_moto: Installation) 
     assert _with(rows, "fail") == OF_MOTO
     assert _with(rows, "warn") == set()
     async with on_moto.buckets() as buckets:
-        assert await buckets.raw.days_until_uploads_are_aborted() == 7
+        assert await buckets.raw.days_until_uploads_are_aborted() == 8
 
 
 async def test_a_table_is_printed_with_a_line_of_advice_for_each_failing_row(on_moto: Installation) -> None:
@@ -157,7 +157,7 @@ async def test_rgw_passes_once_its_rules_are_set(on_rgw: Installation) -> None:
     assert done.status == 0, done.out
     assert _with(rows, "fail") | _with(rows, "warn") == set()
     assert rows["altered signature"]["measured"] == "refused with 403"
-    assert rows["clean-up of the raw bucket"]["measured"] == "abandoned uploads are dropped after 7 days"
+    assert rows["clean-up of the raw bucket"]["measured"] == "abandoned uploads are dropped after 8 days"
 
 
 @pytest.mark.heavy

@@ -108,8 +108,11 @@ async def _part_upload(store: Store, key: Key) -> Finding:
     return Finding(verdict, f"{mib:.0f} MiB in {taken:.2f} s: {mib / taken:.0f} MiB/s")
 
 
-async def check_lifecycle(store: S3Store, role: str) -> Check:
-    """Look for a rule that drops incomplete uploads; the sweeper does it too, so its lack is no failure."""
+async def check_lifecycle(store: S3Store, role: str, upload_days: int) -> Check:
+    """Look for a rule that drops incomplete uploads; the sweeper does it too, so its lack is no failure.
+
+    One that drops them before `upload_days` takes uploads that people still mean to go on with.
+    """
     name = LIFECYCLE.format(role)
     advice = (
         "The worker's sweeper drops abandoned uploads; `vodbucket doctor --fix` lets the store do so too."
@@ -120,6 +123,9 @@ async def check_lifecycle(store: S3Store, role: str) -> Check:
         return Check(name, Verdict.WARN, error.message, "The worker's sweeper drops abandoned uploads.")
     if days is None:
         return Check(name, Verdict.WARN, "no rule drops abandoned uploads", advice)
+    if days < upload_days:
+        sentence = f"uploads are dropped after {days} days, and UPLOAD_TTL_SECONDS asks for {upload_days}"
+        return Check(name, Verdict.WARN, sentence, "Let that rule wait longer, or lower UPLOAD_TTL_SECONDS.")
     return Check(name, Verdict.OK, f"abandoned uploads are dropped after {days} days")
 
 

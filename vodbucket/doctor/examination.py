@@ -13,21 +13,23 @@ from vodbucket.doctor.buckets import check_exists, check_lifecycle, check_permis
 from vodbucket.doctor.playback import check_playback
 
 
-async def examine(buckets: S3Buckets, origins: Sequence[str]) -> AsyncIterator[Check]:
+async def examine(buckets: S3Buckets, origins: Sequence[str], upload_days: int) -> AsyncIterator[Check]:
     """Examine the store; no more is asked of one that does not answer, or of buckets that are missing."""
     reached = await _reach(buckets.raw)
     yield reached
     if reached.verdict is Verdict.FAIL:
         return
     try:
-        async for check in _examine_buckets(buckets, origins):
+        async for check in _examine_buckets(buckets, origins, upload_days):
             yield check
     except StoreUnavailable as error:
         advice = "Look after the store, then run this again."
         yield Check("store", Verdict.FAIL, f"it stopped answering: {error.message}", advice)
 
 
-async def _examine_buckets(buckets: S3Buckets, origins: Sequence[str]) -> AsyncIterator[Check]:
+async def _examine_buckets(
+    buckets: S3Buckets, origins: Sequence[str], upload_days: int
+) -> AsyncIterator[Check]:
     roles = {"raw": buckets.raw, "video": buckets.video}
     existing = [await check_exists(store, role) for role, store in roles.items()]
     for check in existing:
@@ -47,7 +49,7 @@ async def _examine_buckets(buckets: S3Buckets, origins: Sequence[str]) -> AsyncI
     async for check in check_playback(buckets.video, origins):
         yield check
     for role, store in roles.items():
-        yield await check_lifecycle(store, role)
+        yield await check_lifecycle(store, role, upload_days)
 
 
 async def _reach(store: S3Store) -> Check:

@@ -8,11 +8,11 @@ from backend.core.s3 import S3Buckets, configure_cors
 from vodbucket.doctor.buckets import LIFECYCLE
 from vodbucket.doctor.playback import CORS
 
-ABORT_UPLOADS_DAYS = 7
 
-
-async def fix(buckets: S3Buckets, checks: Sequence[Check]) -> list[str]:
+async def fix(buckets: S3Buckets, checks: Sequence[Check], upload_days: int) -> list[str]:
     """Mend what did not pass and return what was done, one line each.
+
+    `upload_days` is how long the store must leave incomplete uploads alone.
 
     A bucket that is made here gets its rules at once: nothing could be checked on it before.
     """
@@ -28,8 +28,8 @@ async def fix(buckets: S3Buckets, checks: Sequence[Check]) -> list[str]:
         done.append(_line(f"let pages play from {buckets.video.name} (CORS)", None if taken else "refused"))
     for role, store in (("raw", buckets.raw), ("video", buckets.video)):
         if role in made or LIFECYCLE.format(role) in wrong:
-            what = f"drop abandoned uploads of {store.name} after {ABORT_UPLOADS_DAYS} days"
-            done.append(await _tried(what, store.abort_uploads_after(ABORT_UPLOADS_DAYS)))
+            what = f"drop abandoned uploads of {store.name} after {upload_days} days"
+            done.append(await _tried(what, store.abort_uploads_after(upload_days)))
     return done
 
 
