@@ -33,14 +33,26 @@ from backend.routes import (
 )
 from backend.routes import tus as tus_routes
 from backend.services import Services, provide_services
+from backend.tus_requests import TusRequests
 
 MAX_JSON_BYTES = 64 * 1024
 """Uploads count their own bytes; everything else is a small JSON document."""
 
 OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
 
-_UPLOADS = (uploads, tus_routes, resumptions)
-_ROUTES = (health, *_UPLOADS, videos, captions, jobs, playback, play, session, frontend)
+_ROUTES = (
+    health,
+    uploads,
+    tus_routes,
+    resumptions,
+    videos,
+    captions,
+    jobs,
+    playback,
+    play,
+    session,
+    frontend,
+)
 
 
 def create_app(
@@ -57,13 +69,13 @@ def create_app(
             app.state.services = Services.build(settings, buckets, clock)
             yield
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[handler for module in _ROUTES for handler in module.HANDLERS],
         guards=[require_admin],
         dependencies={"services": Provide(provide_services)},
         exception_handlers=HANDLERS,
         lifespan=[serve],
-        before_send=[_say_version],
+        before_send=[_say_tus_headers],
         request_max_body_size=MAX_JSON_BYTES,
         cors_config=_cors(settings),
         response_headers=[
@@ -76,12 +88,16 @@ def create_app(
         debug=False,
         pdb_on_exception=False,
     )
+    app.asgi_handler = TusRequests(app.asgi_handler)  # before CORS and routing, which a middleware is not
+    return app
 
 
-async def _say_version(message: Message, scope: Scope) -> None:
-    """Every answer about a resumable upload names the protocol's version, errors too."""
+async def _say_tus_headers(message: Message, scope: Scope) -> None:
+    """Every answer about a resumable upload names the protocol's version, and what its route has noted."""
     if message["type"] == "http.response.start" and scope["path"].startswith(tus.PATH):
-        MutableScopeHeaders.from_message(message).setdefault("tus-resumable", tus.VERSION)
+        headers = MutableScopeHeaders.from_message(message)
+        headers["tus-resumable"] = tus.VERSION
+        headers.update(scope["state"].get(tus.NOTED_HEADERS, {}))
 
 
 def _cors(settings: ApiSettings) -> CORSConfig | None:
@@ -89,7 +105,7 @@ def _cors(settings: ApiSettings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         allow_headers=["authorization", "content-type", "range", "if-none-match", *tus.REQUEST_HEADERS],
         allow_credentials="*" not in settings.cors_origins,
         expose_headers=["Location", "ETag", "Content-Length", "Content-Range", *tus.ANSWER_HEADERS],

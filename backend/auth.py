@@ -63,7 +63,10 @@ class Authenticator:
         origin = connection.headers.get("origin")
         if origin is None or origin in self._cors_origins:
             return True
-        return urlsplit(origin).netloc == connection.headers.get("host")
+        try:
+            return urlsplit(origin).netloc == connection.headers.get("host")
+        except ValueError:
+            return False
 
 
 def require_admin(connection: Connection, handler: BaseRouteHandler) -> None:

@@ -133,12 +133,16 @@ def _answer(status: int, sentence: str, code: str, headers: Mapping[str, str]) -
     )
 
 
-def documented(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
     """Describe these error answers for OpenAPI."""
     return {
-        int(status): ResponseSpec(Problem, generate_examples=False, description=status.phrase)
+        int(status): ResponseSpec(Problem, generate_examples=False, description=_phrase_of(status))
         for status in statuses
     }
+
+
+def _phrase_of(status: int) -> str:
+    return "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
 
 
 HANDLERS: ExceptionHandlersMap = {

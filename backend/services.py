@@ -32,6 +32,7 @@ class Services:
     buffers: PartBuffers
     """The memory that all uploads share."""
     quota: Quota
+    desk: UploadDesk
     resumable: ResumableUploads
     resumptions: Resumptions
     authenticator: Authenticator
@@ -58,6 +59,7 @@ class Services:
             uploads=uploads,
             buffers=buffers,
             quota=quota,
+            desk=desk,
             resumable=ResumableUploads(desk),
             resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(secret, sessions, settings.cors_origins),

@@ -9,12 +9,11 @@ import binascii
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from backend.core.errors import BadRequest, VodbucketError
+from backend.core.errors import BadRequest, InvalidId, UploadNotFound, VodbucketError
 from backend.core.ids import parse_id
 from backend.core.ingest import Description
 from backend.core.reception import Checksum
@@ -59,6 +58,8 @@ ANSWER_HEADERS = (
     "Video-Id",
 )
 """What they may read."""
+NOTED_HEADERS = "tus_headers"
+"""Where in the state of a request's scope a route notes headers that errors are to have, too."""
 MAX_PARTIALS = 100
 MAX_METADATA_BYTES = 8192
 
@@ -75,6 +76,14 @@ class WrongBodyType(VodbucketError):
     """The body must be of the type application/offset+octet-stream."""
 
     code = "wrong_body_type"
+
+
+def upload_of(path_segment: str) -> str:
+    """Return the id of the upload at an address. Raises: UploadNotFound: there can be none."""
+    try:
+        return parse_id(path_segment)
+    except InvalidId:
+        raise UploadNotFound from None
 
 
 def check_version(headers: Headers) -> None:
@@ -158,17 +167,20 @@ def concat(headers: Headers) -> Concat | None:
     kind, _, urls = header.partition(";")
     if kind != "final" or not urls.strip():
         raise BadRequest("Upload-Concat must be `partial`, or `final;` with the URLs of partial uploads.")
-    partials = tuple(_upload_of(url) for url in urls.split())
+    partials = tuple(_partial_of(url) for url in urls.split())
     if len(partials) > MAX_PARTIALS:
         raise BadRequest(f"An upload can be put together from up to {MAX_PARTIALS} others.")
     return Concat(header, partials)
 
 
-def _upload_of(url: str) -> str:
-    prefix, _, upload_id = urlsplit(url).path.rstrip("/").rpartition("/")
-    if not prefix.endswith(PATH):
-        raise BadRequest(f"{url[:200]} is not the URL of an upload here.")
-    return parse_id(upload_id)
+def _partial_of(url: str) -> str:
+    try:
+        prefix, _, upload_id = urlsplit(url).path.rstrip("/").rpartition("/")
+        if prefix.endswith(PATH):
+            return parse_id(upload_id)
+    except (ValueError, InvalidId):
+        pass
+    raise BadRequest(f"{url[:200]} is not the URL of an upload here.")
 
 
 class SentChecksum(Checksum):
@@ -196,7 +208,7 @@ class SentChecksum(Checksum):
 class _Crc32:
     """CRC-32 (ISO 3309, as in zlib), big-endian."""
 
-    value: int = field(default=0)
+    value: int = 0
 
     def update(self, data: bytes) -> None:
         self.value = zlib.crc32(data, self.value)
@@ -213,8 +225,4 @@ def checksum(headers: Headers) -> SentChecksum | None:
 
 def expiry(info: UploadInfo) -> dict[str, str]:
     """Return Upload-Expires (RFC 9110 section 5.6.7) of an upload that is not finished."""
-    return {} if info.finished else {"upload-expires": format_http_date(info.expires_at)}
-
-
-def format_http_date(instant: datetime) -> str:
-    return format_datetime(instant, usegmt=True)
+    return {} if info.finished else {"upload-expires": format_datetime(info.expires_at, usegmt=True)}

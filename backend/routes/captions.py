@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from litestar import Request, delete, get, post
-from litestar.datastructures import State
+from litestar import delete, get, post
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, QueryParameter
 from pydantic import BaseModel
@@ -23,7 +22,7 @@ from backend.core.library import read_item
 from backend.core.names import clean_text
 from backend.core.records import MAX_LABEL_LENGTH
 from backend.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
-from backend.problems import documented
+from backend.problems import AnyRequest, documented
 from backend.services import FromServices
 from backend.tracks import Source, Track, tracks_of
 
@@ -32,8 +31,6 @@ _UPLOAD_ERRORS = documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_L
 
 _TEXT = Schema(type=OpenAPIType.STRING)
 _FILE = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-
-AnyRequest = Request[object, object, State]
 
 
 class CaptionsItem(BaseModel):

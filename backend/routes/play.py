@@ -6,8 +6,7 @@ Manifests are served here; media is answered with a redirect to a URL of the buc
 from http import HTTPStatus
 from urllib.parse import quote
 
-from litestar import HttpMethod, Request, Response, route
-from litestar.datastructures import State
+from litestar import HttpMethod, Response, route
 from litestar.params import FromPath, FromQuery
 
 from backend.auth import PUBLIC
@@ -22,7 +21,7 @@ from backend.playback import (
     is_manifest,
     read_manifest,
 )
-from backend.problems import documented
+from backend.problems import AnyRequest, documented
 from backend.services import FromServices, Services
 
 PUBLISHED_MANIFEST_CACHE = "private, max-age=60"
@@ -34,8 +33,6 @@ _CORS = {
     "access-control-allow-origin": "*",
     "access-control-expose-headers": "Content-Length, Content-Range, ETag",
 }
-
-AnyRequest = Request[object, object, State]
 
 
 @route(

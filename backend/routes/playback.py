@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
 from litestar.params import FromPath
 from litestar.response import Redirect
 from pydantic import AwareDatetime, BaseModel
@@ -19,15 +18,13 @@ from backend.core.ids import parse_id
 from backend.core.library import published_outputs, read_item, read_video
 from backend.core.records import Chapter, Stage, Status, Visibility
 from backend.core.together import both
-from backend.problems import documented
+from backend.problems import AnyRequest, documented
 from backend.services import FromServices, Services
 from backend.tracks import Source, tracks_of
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
 )
-
-AnyRequest = Request[object, object, State]
 
 
 class PlayableCaptions(BaseModel):

@@ -26,7 +26,8 @@ class Resumption(BaseModel):
 @get(_PATH, responses={**_ERRORS, **documented(HTTPStatus.NOT_FOUND)}, tags=["uploads"])
 async def find_resumption(services: FromServices, fingerprint: FromPath[str]) -> Resumption:
     """Find how to go on with a file."""
-    return Resumption.model_validate_json(await services.resumptions.read(fingerprint))
+    note = await services.resumptions.read(fingerprint)
+    return Resumption.model_validate_json(note, extra="ignore")  # a newer version may have written it
 
 
 @put(_PATH, status_code=HTTPStatus.NO_CONTENT, responses=_ERRORS, tags=["uploads"])

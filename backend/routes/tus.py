@@ -4,38 +4,48 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
 
-from litestar import HttpMethod, Request, Response, delete, head, patch, post, route
-from litestar.datastructures import State
+from litestar import HttpMethod, MediaType, Response, delete, head, patch, post, route
 from litestar.params import FromPath
 
 from backend import tus
 from backend.auth import PUBLIC
 from backend.bodies import declared_bytes, received
-from backend.core.errors import BadRequest, IncompleteUpload, OffsetMismatch, VodbucketError
-from backend.core.ids import parse_id
+from backend.core.errors import (
+    BadRequest,
+    IncompleteUpload,
+    OffsetMismatch,
+    StoreError,
+    UploadNotFound,
+    VodbucketError,
+)
 from backend.core.records import TranscodeOptions
 from backend.core.upload_desk import Standing
 from backend.core.upload_records import Role
-from backend.problems import documented
+from backend.problems import CHECKSUM_MISMATCH, AnyRequest, documented
 from backend.routes.uploads import CpuUsedQuery, CrfQuery
 from backend.services import FromServices, Services
 
 IDLE_SECONDS = 30.0
 """A client that sends nothing for so long has lost its connection; it comes back and goes on."""
 
-AnyRequest = Request[object, object, State]
-
-_ERRORS = documented(
+_DROP_ERRORS = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.NOT_FOUND,
-    HTTPStatus.CONFLICT,
     HTTPStatus.PRECONDITION_FAILED,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.LOCKED,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
+_LOOK_ERRORS = (*_DROP_ERRORS, HTTPStatus.GONE)
+_BODY_ERRORS = (
+    *_LOOK_ERRORS,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    CHECKSUM_MISMATCH,
+)
+_EMPTY = MediaType.TEXT
+"""Of answers without a body: as JSON they would be `null`."""
 
 
 @route(
@@ -55,11 +65,20 @@ async def describe_uploads(services: FromServices) -> Response[None]:
             "tus-extension": ",".join(tus.EXTENSIONS),
             "tus-max-size": str(services.settings.max_upload_bytes),
             "tus-checksum-algorithm": ",".join(tus.CHECKSUM_ALGORITHMS),
+            # Whatever page asks: it learns nothing of anybody.
+            "access-control-allow-origin": "*",
+            "access-control-expose-headers": ", ".join(tus.ANSWER_HEADERS),
         },
     )
 
 
-@post(tus.PATH, request_max_body_size=None, responses=_ERRORS, tags=["uploads"])
+@post(
+    tus.PATH,
+    request_max_body_size=None,
+    media_type=_EMPTY,
+    responses=documented(*_BODY_ERRORS, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INSUFFICIENT_STORAGE),
+    tags=["uploads"],
+)
 async def create_upload(
     request: AnyRequest, services: FromServices, crf: CrfQuery = None, cpu_used: CpuUsedQuery = None
 ) -> Response[None]:
@@ -79,18 +98,22 @@ async def create_upload(
         return _created(standing)
     length = tus.announced_length(headers)
     body_bytes = declared_bytes(request)
-    has_body = body_bytes is None or body_bytes > 0
-    if has_body and "content-type" in headers:
+    brings_bytes = body_bytes != 0 and "content-type" in headers
+    if brings_bytes:
         tus.check_body_type(headers)
     checksum = tus.checksum(headers)
     info = await services.resumable.create(
         length, said, metadata=metadata, partial=concat is not None, options=options
     )
-    if not (has_body and "content-type" in headers) and length != 0:
+    if not brings_bytes and length != 0:
         return _created(Standing(info, 0, length))
     try:
         standing = await services.resumable.receive(
-            info.id, 0, _arriving(request), body_bytes=body_bytes, checksum=checksum
+            info.id,
+            0,
+            _arriving(request, "Begin the upload anew."),
+            body_bytes=body_bytes,
+            checksum=checksum,
         )
     except VodbucketError:  # nobody has learnt its address
         with suppress(VodbucketError):
@@ -99,61 +122,18 @@ async def create_upload(
     return _created(standing)
 
 
-@head(tus.PATH + "/{upload_id:str}", responses=_ERRORS, tags=["uploads"])
+@head(
+    tus.PATH + "/{upload_id:str}",
+    media_type=_EMPTY,
+    responses=documented(*_LOOK_ERRORS),
+    tags=["uploads"],
+)
 async def look_at_upload(
     request: AnyRequest, services: FromServices, upload_id: FromPath[str]
 ) -> Response[None]:
     """Tell where an upload stands."""
-    return await _look(request, services, upload_id)
-
-
-@patch(
-    tus.PATH + "/{upload_id:str}",
-    request_max_body_size=None,
-    status_code=HTTPStatus.NO_CONTENT,
-    responses=_ERRORS,
-    tags=["uploads"],
-)
-async def add_to_upload(
-    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
-) -> Response[None]:
-    """Add the body to an upload, at the offset where it stands."""
-    return await _add(request, services, upload_id)
-
-
-@delete(tus.PATH + "/{upload_id:str}", responses=_ERRORS, tags=["uploads"])
-async def terminate_upload(
-    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
-) -> Response[None]:
-    """Drop an upload. A video that came of it stays."""
-    return await _terminate(request, services, upload_id)
-
-
-@post(
-    tus.PATH + "/{upload_id:str}",
-    request_max_body_size=None,
-    status_code=HTTPStatus.NO_CONTENT,
-    responses=_ERRORS,
-    tags=["uploads"],
-)
-async def do_otherwise(
-    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
-) -> Response[None]:
-    """Do what the header X-HTTP-Method-Override says, for clients that have no PATCH or DELETE."""
-    match request.headers.get("x-http-method-override", "").upper():
-        case "PATCH":
-            return await _add(request, services, upload_id)
-        case "DELETE":
-            return await _terminate(request, services, upload_id)
-        case "HEAD":
-            return await _look(request, services, upload_id)
-        case _:
-            raise BadRequest("POST is for X-HTTP-Method-Override: PATCH, DELETE or HEAD here.")
-
-
-async def _look(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
     tus.check_version(request.headers)
-    standing = await services.resumable.look(parse_id(upload_id))
+    standing = await services.resumable.look(tus.upload_of(upload_id))
     info = standing.info
     headers = _headers(standing)
     if info.role is Role.FINAL and not info.finished:
@@ -169,25 +149,63 @@ async def _look(request: AnyRequest, services: Services, upload_id: str) -> Resp
     return Response(None, status_code=HTTPStatus.OK, headers=headers)
 
 
-async def _add(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
+@patch(
+    tus.PATH + "/{upload_id:str}",
+    request_max_body_size=None,
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=documented(*_BODY_ERRORS, HTTPStatus.FORBIDDEN, HTTPStatus.INSUFFICIENT_STORAGE),
+    tags=["uploads"],
+)
+async def add_to_upload(
+    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+) -> Response[None]:
+    """Add the body to an upload, at the offset where it stands."""
+    tus.check_version(request.headers)
+    tus.upload_of(upload_id)
+    try:
+        standing = await _receive(request, services, upload_id)
+    except (UploadNotFound, StoreError):
+        raise
+    except VodbucketError:
+        await _note_expiry(request, services, upload_id)
+        raise
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
+
+
+async def _receive(request: AnyRequest, services: Services, upload_id: str) -> Standing:
     headers = request.headers
-    tus.check_version(headers)
     tus.check_body_type(headers)
     offset = tus.number(headers, "upload-offset")
     if offset is None:
         raise BadRequest("Send Upload-Offset: where the upload stands.")
-    standing = await services.resumable.receive(
-        parse_id(upload_id),
+    return await services.resumable.receive(
+        upload_id,
         offset,
-        _arriving(request),
+        _arriving(request, "Ask where the upload stands and go on from there."),
         body_bytes=declared_bytes(request),
         length=tus.number(headers, "upload-length"),
         checksum=tus.checksum(headers),
     )
-    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
 
 
-async def _arriving(request: AnyRequest) -> AsyncIterator[bytes]:
+async def _note_expiry(request: AnyRequest, services: Services, upload_id: str) -> None:
+    """Every answer to a PATCH names the expiry, errors too."""
+    with suppress(VodbucketError):  # the answer is about another error, which counts
+        info = await services.desk.info(upload_id)
+        request.scope["state"][tus.NOTED_HEADERS] = tus.expiry(info)
+
+
+@delete(tus.PATH + "/{upload_id:str}", responses=documented(*_DROP_ERRORS), tags=["uploads"])
+async def terminate_upload(
+    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+) -> Response[None]:
+    """Drop an upload. A video that came of it stays."""
+    tus.check_version(request.headers)
+    await services.resumable.terminate(tus.upload_of(upload_id))
+    return Response(None, status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _arriving(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
     """Yield the body as it arrives. Raises: OffsetMismatch: the client was silent for too long, or is gone.
 
     A machine that has slept hears of it when it wakes up, and clients give up after any other 4xx.
@@ -196,13 +214,7 @@ async def _arriving(request: AnyRequest) -> AsyncIterator[bytes]:
         async for chunk in received(request, IDLE_SECONDS):
             yield chunk
     except IncompleteUpload as error:
-        raise OffsetMismatch(f"{error.message} Ask where the upload stands and go on from there.") from error
-
-
-async def _terminate(request: AnyRequest, services: Services, upload_id: str) -> Response[None]:
-    tus.check_version(request.headers)
-    await services.resumable.terminate(parse_id(upload_id))
-    return Response(None, status_code=HTTPStatus.NO_CONTENT)
+        raise OffsetMismatch(f"{error.message} {advice}") from error
 
 
 def _created(standing: Standing) -> Response[None]:
@@ -217,4 +229,4 @@ def _headers(standing: Standing) -> dict[str, str]:
     return headers
 
 
-HANDLERS = (describe_uploads, create_upload, look_at_upload, add_to_upload, terminate_upload, do_otherwise)
+HANDLERS = (describe_uploads, create_upload, look_at_upload, add_to_upload, terminate_upload)

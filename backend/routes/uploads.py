@@ -23,6 +23,8 @@ _ERRORS = documented(
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INSUFFICIENT_STORAGE,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 CrfQuery = Annotated[int | None, QueryParameter(ge=0, le=63, description="AV1 quality; lower is better")]
@@ -131,6 +133,7 @@ async def upload_form(
         declared_bytes=None,
         # The file is smaller than its form: a known length makes for smaller parts.
         max_bytes=limit if body_bytes is None else min(limit, body_bytes),
+        announced_bytes=body_bytes,
         buffers=services.buffers,
         quota=services.quota,
         options=TranscodeOptions(crf=crf, cpu_used=cpu_used),

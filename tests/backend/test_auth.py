@@ -55,6 +55,16 @@ async def test_every_route_but_the_listed_ones_refuses_a_request_without_token(
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize("actual", ["OPTIONS", "HEAD", "GET", "POST"])
+async def test_a_method_that_overrides_another_is_the_one_that_is_guarded(
+    anyone: httpx.AsyncClient, actual: str
+) -> None:
+    url, override = "/api/uploads/x", {"x-http-method-override": "DELETE"}
+    assert (await anyone.request(actual, url, headers=override)).status_code == 401
+    foreign = {**await _signed_in(anyone), **override, "origin": "https://evil.example"}
+    assert (await anyone.request(actual, url, headers=foreign)).status_code == 403
+
+
 async def test_public_playback_routes_refuse_a_private_video_and_an_unknown_one_alike(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient
 ) -> None:
@@ -126,6 +136,7 @@ async def test_signing_out_takes_the_cookie_away(anyone: httpx.AsyncClient) -> N
         ("https://friend.example", 201),
         ("https://evil.example", 403),
         ("null", 403),
+        ("http://[", 403),
     ],
 )
 async def test_a_session_changes_things_only_from_own_and_allowed_pages(

@@ -1,5 +1,9 @@
 """Every producer of errors answers with the same body."""
 
+import json
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 import structlog
@@ -7,6 +11,7 @@ import structlog
 from backend.core.errors import StoreUnavailable
 from backend.core.memory import MemoryStore
 from backend.core.store import LIST_PAGE, Buckets, Listing
+from backend.openapi import describe
 from tests.backend.conftest import BEARER, MAX_UPLOAD_BYTES, upload
 
 
@@ -82,6 +87,26 @@ async def test_uploads(admin: httpx.AsyncClient) -> None:
     _assert_problem(large, 413, "upload_too_large")
     _assert_problem(await admin.post("/api/upload", content=b"x"), 400, "bad_request")
     _assert_problem(await admin.post("/api/upload", files={"other": b"x"}), 400, "missing_file")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/videos"),
+        ("POST", "/api/upload"),
+        ("POST", "/api/uploads"),
+        ("HEAD", "/api/uploads/{upload_id}"),
+        ("PATCH", "/api/uploads/{upload_id}"),
+        ("DELETE", "/api/uploads/{upload_id}"),
+    ],
+)
+def test_refusals_of_uploads_are_documented_as_they_are_described(method: str, path: str) -> None:
+    documentation = (Path(__file__).resolve().parents[2] / "docs/api.md").read_text()
+    section = documentation.partition(f"### `{method} {path}`\n")[2].partition("\n### ")[0]
+    responses = json.loads(describe())["paths"][path][method.lower()]["responses"]
+    of_any_route = {"400", "401", "412", "503"}
+    refusals = {status for status in responses if status >= "400"}
+    assert set(re.findall(r"\b[45]\d\d\b", section)) - of_any_route == refusals - of_any_route
 
 
 class _Broken(MemoryStore):

@@ -3,7 +3,11 @@
 import httpx
 import pytest
 
-URL = "/api/resumptions/" + "0a" * 32
+from backend.core import keys
+from backend.core.store import Buckets
+
+FINGERPRINT = "0a" * 32
+URL = f"/api/resumptions/{FINGERPRINT}"
 NOTE = {"upload_url": "/api/uploads/x", "parallel_upload_urls": None, "size_bytes": 5}
 
 
@@ -16,6 +20,22 @@ async def test_a_note_is_found_until_it_is_forgotten(admin: httpx.AsyncClient) -
     assert (await admin.get(URL)).json() == pieces
     assert (await admin.delete(URL)).status_code == 204
     assert (await admin.get(URL)).status_code == 404
+
+
+async def test_of_a_note_by_a_newer_version_is_read_what_is_known(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    await buckets.raw.put(keys.resumption(FINGERPRINT), b'{"upload_url": "/a", "mood": "good"}')
+    expected = {"upload_url": "/a", "parallel_upload_urls": None, "size_bytes": None}
+    assert (await admin.get(URL)).json() == expected
+
+
+async def test_a_page_of_a_listed_origin_may_note_and_forget(anyone: httpx.AsyncClient) -> None:
+    for method in ("PUT", "DELETE"):
+        preflight = {"origin": "https://friend.example", "access-control-request-method": method}
+        answer = await anyone.options(URL, headers=preflight)
+        assert answer.status_code == 204
+        assert method in answer.headers["access-control-allow-methods"]
 
 
 @pytest.mark.parametrize("fingerprint", ["0a", "0A" * 32, "z" * 64, "..%2F" + "0" * 60])

@@ -6,25 +6,41 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from backend.core.store import Buckets
 from backend.routes import tus
+from tests.backend.conftest import stored_keys
 
 V = {"tus-resumable": "1.0.0"}
+BYTES = {**V, "content-type": "application/offset+octet-stream"}
 DATA = b"\x00\x00\x00\x18ftypisom" + bytes(88)
 
 
-async def test_a_silent_client_is_answered_409_and_nothing_of_what_it_sent_is_lost(
-    admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tus, "IDLE_SECONDS", 0.05)
+
+
+async def _sleeps_in_the_middle() -> AsyncIterator[bytes]:
+    yield DATA[:60]
+    await asyncio.Event().wait()
+
+
+async def test_a_silent_client_is_answered_409_and_nothing_of_what_it_sent_is_lost(
+    admin: httpx.AsyncClient,
+) -> None:
     created = await admin.post("/api/uploads", headers={**V, "upload-length": str(len(DATA))})
     url = created.headers["location"]
-
-    async def sleep_in_the_middle() -> AsyncIterator[bytes]:
-        yield DATA[:60]
-        await asyncio.Event().wait()
-
-    headers = {**V, "content-type": "application/offset+octet-stream", "upload-offset": "0"}
-    answer = await admin.patch(url, headers=headers, content=sleep_in_the_middle())
-
+    answer = await admin.patch(url, headers={**BYTES, "upload-offset": "0"}, content=_sleeps_in_the_middle())
     assert (answer.status_code, answer.json()["code"]) == (409, "offset_mismatch")
+    assert "go on from there" in answer.json()["error"]
     assert (await admin.head(url, headers=V)).headers["upload-offset"] == "60"
+
+
+async def test_one_that_has_learnt_no_address_yet_is_told_to_begin_anew(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    headers = {**BYTES, "upload-length": str(len(DATA))}
+    answer = await admin.post("/api/uploads", headers=headers, content=_sleeps_in_the_middle())
+    assert (answer.status_code, answer.json()["code"]) == (409, "offset_mismatch")
+    assert answer.json()["error"] == "No data came for 0.05 seconds. Begin the upload anew."
+    assert await stored_keys(buckets) == []

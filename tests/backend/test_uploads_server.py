@@ -83,6 +83,25 @@ async def _kept(client: Connection, url: str) -> int:
     raise AssertionError("somebody holds the upload still")
 
 
+async def test_the_answer_to_a_post_that_is_a_head_ends(
+    server: Server, client: Connection, buckets: Buckets
+) -> None:
+    """The server frames an answer by the method that it has read; the connection goes on after it."""
+    url = await _create(client)
+    for target, status in ((url, 200), (f"{url}0", 404), (UPLOADS, 405)):
+        await client.send_head(
+            f"POST {target}", AUTHORIZATION, TUS, "X-HTTP-Method-Override: HEAD", "Content-Length: 0"
+        )
+        answer = await client.whole_answer()
+        assert (answer.status, "content-length" in answer.headers) == (status, True)
+        assert (answer.body == b"") == (status == 200)
+    await client.send_head(
+        f"HEAD {url}", AUTHORIZATION, TUS, BYTES, "X-HTTP-Method-Override: PATCH", "Upload-Offset: 7"
+    )
+    assert (await client.whole_answer(has_body=False)).status == 409
+    await _arrives(client, buckets, url, 0)
+
+
 @pytest.mark.parametrize("sent", [1, 17 * MIB + 3])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_of_a_client_that_vanishes_is_kept_what_has_arrived(
