@@ -26,7 +26,7 @@ from backend.core.overview import JobsOverview, JobState, list_jobs
 from backend.core.records import TranscodeOptions
 from backend.core.retry import retry_video
 from backend.core.s3 import open_buckets
-from backend.core.settings import OriginSettings, StoreSettings, WorkerSettings, load
+from backend.core.settings import OriginSettings, StoreSettings, UploadSettings, WorkerSettings, load
 from backend.core.sweep import SweepReport, SweepRules, sweep
 from vodbucket import video_commands
 from vodbucket.encoders import EncoderTable, complaints, try_encoders
@@ -213,7 +213,12 @@ async def _examine(*, worker: bool) -> list[Check]:
         store_settings = load(StoreSettings)
         async with open_buckets(store_settings, sdk_attempts=DOCTOR_SDK_ATTEMPTS) as buckets:
             checks.append(Check("store settings", Verdict.OK, _address(store_settings)))
-            checks += [check async for check in examine(buckets, load(OriginSettings).cors_origins)]
+            checks += [
+                check
+                async for check in examine(
+                    buckets, load(OriginSettings).cors_origins, load(UploadSettings).upload_days
+                )
+            ]
     except VodbucketError as error:
         checks.append(Check("store settings", Verdict.FAIL, error.message, "README.md lists all settings."))
     if worker:
@@ -232,7 +237,7 @@ async def _fix(checks: Sequence[Check]) -> list[str]:
     from vodbucket.doctor import fix
 
     async with open_buckets(load(StoreSettings), sdk_attempts=DOCTOR_SDK_ATTEMPTS) as buckets:
-        return await fix(buckets, checks)
+        return await fix(buckets, checks, load(UploadSettings).upload_days)
 
 
 def _hours(asked: float | None, usual: timedelta) -> timedelta:
