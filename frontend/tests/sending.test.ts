@@ -244,7 +244,7 @@ describe('a file that was changed or moved', () => {
     expect(times('PATCH')).toBe(1);
   });
 
-  it('is refused before anything is sent, and may be chosen again', async () => {
+  it.each([10, 11])('is refused before anything is sent, and may be chosen again (with %i bytes)', async (bytes) => {
     const film = new Film(10);
     film.readable = false;
     add(film);
@@ -253,11 +253,13 @@ describe('a file that was changed or moved', () => {
     expect(failures()).toEqual([sentence]);
     expect(server.log).toEqual([]);
 
-    add(new Film(10));
+    add(new Film(bytes));
+    expect(failures()).toEqual([undefined]);
+    expect(uppy.getState().error).toBeNull();
     void uppy.upload();
     await pass();
     expect(report.onUploaded).toHaveBeenCalledOnce();
-    expect(() => add(new Film(10))).toThrow('is already in the list');
+    expect(() => add(new Film(bytes))).toThrow('is already in the list');
   });
 });
 

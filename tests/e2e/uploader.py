@@ -73,6 +73,11 @@ class Uploader:
         name = f"Upload {files} file{'s' if files > 1 else ''}"
         self.page.get_by_role("button", name=name, exact=True).click()
 
+    def give_title(self, file: Path, title: str) -> None:
+        self.page.get_by_role("button", name=f"Change the title of {file.name}").click()
+        self.page.get_by_label("Title", exact=True).fill(title)
+        self.page.get_by_role("button", name="Save", exact=True).click()
+
     def forget_files(self) -> None:
         """Empty the browser's memory of files, as it does by itself when space is short."""
         self.page.evaluate(FORGET_FILES)

@@ -1,6 +1,7 @@
 """A network between a client and the API: it can be slow, and it can break. It looks at no byte."""
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import Future
 
@@ -15,9 +16,13 @@ class Relay:
         """`bytes_per_second` is for what each connection's client sends; None: as fast as it goes."""
         self._to_port = to_port
         self.bytes_per_second = bytes_per_second
-        self.port = 0
         self.passed_bytes = 0
         """From clients, in all."""
+        self.broken = False
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        # Little is on the way, so that what the client has sent is about what has arrived.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE_BYTES)
+        self.port: int = self._listening.getsockname()[1]
         self._connections: set[asyncio.StreamWriter] = set()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._ended = asyncio.Event()
@@ -36,13 +41,20 @@ class Relay:
         """Break the connections there are."""
         self._loop.call_soon_threadsafe(self._cut)
 
+    def break_down(self) -> None:
+        """Break the connections there are, and new ones at once, until it is mended."""
+        self.broken = True
+        self.cut()
+
+    def mend(self) -> None:
+        self.broken = False
+
     def _cut(self) -> None:
         for writer in list(self._connections):
             writer.transport.abort()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._converse, "127.0.0.1", 0, limit=PIECE_BYTES)
-        self.port = server.sockets[0].getsockname()[1]
+        server = await asyncio.start_server(self._converse, sock=self._listening, limit=PIECE_BYTES)
         self._ready.set_result(asyncio.get_running_loop())
         await self._ended.wait()
         server.close()
@@ -55,6 +67,10 @@ class Relay:
             to_client.transport.abort()
             return
         ends = {to_client, to_api}
+        if self.broken:
+            for end in ends:
+                end.transport.abort()
+            return
         self._connections |= ends
         ways = [
             asyncio.create_task(self._pass_up(from_client, to_api)),

@@ -5,7 +5,7 @@ import Tus, { type TusBody } from '@uppy/tus';
 import type { HttpRequest, HttpStack } from 'tus-js-client';
 
 import type { Api } from '../api/client';
-import { sentence } from '../api/errors';
+import { ApiError, sentence } from '../api/errors';
 import { titleOf } from '../format';
 import { isGone, isWorthRetrying, problemOf } from './failures';
 import { LiveRequests, PatientHttpStack, putsTogether } from './http';
@@ -27,6 +27,8 @@ const PARALLEL_PARTS = 4;
 
 /** Some that systems do not know for video. */
 const ENDINGS = ['.mkv', '.ts', '.mts', '.m2ts', '.mxf', '.vob', '.flv', '.wmv', '.avi', '.mpg', '.mov', '.ogv', '.rm'];
+
+const UNREADABLE = sentence(new ApiError('file_unreadable', 0, ''));
 
 export interface Wiring {
   api: Api;
@@ -52,7 +54,7 @@ export function createSender({ api, patience, report, httpStack, origin }: Wirin
     // What fails is told on the page; errors in the console are the page's own.
     logger: { debug: () => undefined, warn: () => undefined, error: (...words: unknown[]) => console.warn(...words) },
     restrictions,
-    // A file that has failed may be chosen again: it may have been moved.
+    // A file that has failed may be chosen again, perhaps from where it was moved to.
     onBeforeFileAdded: (file, files) => !(file.id in files) || Boolean(files[file.id]?.error),
     locale: { strings: CORE_TEXTS, pluralize: (count) => (count === 1 ? 0 : 1) },
   }).use(Tus, {
@@ -83,6 +85,13 @@ export function createSender({ api, patience, report, httpStack, origin }: Wirin
 
   uppy.on('file-added', (file) => {
     if (file.meta.title === undefined) uppy.setFileMeta(file.id, { title: titleFor(file) });
+  });
+
+  // A file that was edited is another one for Uppy, whose panel offers nothing but "Try again" while one has failed.
+  uppy.on('files-added', (added) => {
+    const old = uppy.getFiles().filter((file) => file.error === UNREADABLE && added.some(({ name }) => name === file.name));
+    uppy.removeFiles(old.map((file) => file.id));
+    if (!uppy.getFiles().some((file) => file.error)) uppy.setState({ error: null });
   });
 
   uppy.addPreProcessor(async (ids) => {
