@@ -31,11 +31,9 @@ from backend.core.sweep import SweepReport, SweepRules, sweep
 from vodbucket import video_commands
 from vodbucket.encoders import EncoderTable, complaints, try_encoders
 from vodbucket.errors import ServerAway
+from vodbucket.exits import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_SERVER_AWAY
 from vodbucket.tables import show_checks, show_encoders, show_jobs, show_sweep
 
-EXIT_FAILED = 1
-EXIT_CONFIGURATION = 2
-EXIT_SERVER_AWAY = 3
 DOCTOR_SDK_ATTEMPTS = 2
 """The doctor's reader waits, and a lost packet must not look like a lost store."""
 

@@ -18,11 +18,20 @@ class LocalFile:
     size_bytes: int
     fingerprint: str
 
+    @property
+    def name(self) -> str:
+        return as_text(self.path.name)
+
     def metadata(self, title: str | None) -> dict[str, str]:
         """Return what the server is told of it."""
-        kind, _ = mimetypes.guess_type(self.path.name)
-        said = {"filename": self.path.name, "filetype": kind, "title": title}
+        kind, _ = mimetypes.guess_type(self.name)
+        said = {"filename": self.name, "filetype": kind, "title": title}
         return {name: value for name, value in said.items() if value}
+
+
+def as_text(name: str) -> str:
+    """Return what can be written and sent: names of files and arguments may hold bytes that are no UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def examine_file(path: Path) -> LocalFile:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_exponential, wait_random
 
 from vodbucket.errors import ServerAway
@@ -21,6 +21,7 @@ class Patience:
     """How long a server may be away at a time, and who hears of it."""
 
     seconds: float
+    """Of pauses: what a request itself takes may have been spent on sending."""
     tell: Callable[[str], None]
 
     async def attempt(
@@ -29,7 +30,7 @@ class Patience:
         """Make a request, which may be repeated. Raises: ServerAway: it was away for longer."""
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(ServerAway),
-            stop=stop_after_delay(self.seconds),
+            stop=lambda state: state.idle_for >= self.seconds,
             wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS)
             + wait_random(0, FIRST_PAUSE_SECONDS),
             before_sleep=self._tell,

@@ -49,7 +49,7 @@ class UploadBar(_Bar):
             _SpeedColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
-        self._task = self._progress.add_task(escape(file.path.name), total=file.size_bytes)
+        self._task = self._progress.add_task(escape(file.name), total=file.size_bytes)
 
     def begin(self, at: int) -> None:
         self._progress.reset(self._task, completed=at)

@@ -45,23 +45,23 @@ class TusClient:
 
     async def look(self, upload_id: str) -> Standing:
         """Raises: NotThere: it is unknown, has expired or was lost."""
-        return _standing(await self._api.request("HEAD", f"{UPLOADS}/{upload_id}", headers=_VERSION))
+        return _standing(await self._api.request("HEAD", address_of(upload_id), headers=_VERSION))
 
     async def send(self, upload_id: str, offset: int, body: FileBody) -> Standing:
         """Add `body` at `offset`. Raises: NotThere."""
         headers = {**_BYTES, "upload-offset": str(offset), "content-length": str(body.size_bytes)}
-        answer = await self._api.request("PATCH", f"{UPLOADS}/{upload_id}", headers=headers, body=body)
+        answer = await self._api.request("PATCH", address_of(upload_id), headers=headers, body=body)
         return _standing(answer)
 
     async def concatenate(self, upload_ids: Sequence[str], metadata: Mapping[str, str]) -> Standing:
         """Put complete pieces together; may be repeated. Raises: NotThere."""
-        urls = " ".join(f"{UPLOADS}/{one}" for one in upload_ids)
+        urls = " ".join(map(address_of, upload_ids))
         headers = {**_VERSION, "upload-concat": f"final;{urls}", "upload-metadata": _encoded(metadata)}
         return _standing(await self._api.request("POST", UPLOADS, headers=headers))
 
     async def terminate(self, upload_id: str) -> None:
         """Raises: NotThere."""
-        await self._api.request("DELETE", f"{UPLOADS}/{upload_id}", headers=_VERSION)
+        await self._api.request("DELETE", address_of(upload_id), headers=_VERSION)
 
 
 def address_of(upload_id: str) -> str:
@@ -70,10 +70,10 @@ def address_of(upload_id: str) -> str:
 
 def upload_at(address: str) -> str | None:
     """Return the id in an upload's address, wherever the server was reached; None where there is none."""
-    prefix, _, upload_id = urlsplit(address).path.rpartition("/")
     try:
+        prefix, _, upload_id = urlsplit(address).path.rpartition("/")
         return parse_id(upload_id) if prefix.endswith(UPLOADS) else None
-    except InvalidId:
+    except (InvalidId, ValueError):  # what begins with `http://[` is no address at all
         return None
 
 

@@ -18,6 +18,8 @@ from vodbucket.tus import Standing, TusClient, address_of, upload_at
 
 NEVER_TAKEN = ("unsupported_type",)
 """Problems of the file itself."""
+LOST_AT_MOST = 5
+"""So often may the server lose the whole upload before it is given up."""
 
 
 class Display(Protocol):
@@ -80,12 +82,12 @@ class FileUpload:
         return video_id
 
     async def _send_anew(self) -> str:
-        while True:
-            pieces = await self._patience.attempt(self._begin)
-            try:
-                return await self._send(pieces)
-            except NotThere:
-                self._display.tell("The server has lost what was sent. Starting anew.")
+        for _ in range(LOST_AT_MOST):
+            piece = await self._begin()
+            with suppress(NotThere):
+                return await self._send([piece])
+            self._display.tell("The server has lost what was sent.")
+        raise Refused("The server loses whatever it is sent.")
 
     async def _find(self) -> Sequence[Piece] | None:
         """Return where the file's upload is; None where it must be begun."""
@@ -117,26 +119,27 @@ class FileUpload:
             return True
         return False
 
-    async def _begin(self) -> Sequence[Piece]:
-        file = self._file
-        upload_id = await self._tus.create(file.size_bytes, file.metadata(self._title))
+    async def _begin(self) -> Piece:
+        """Two attempts, so that a server that cannot take the note is asked for no second upload."""
+        file, attempt = self._file, self._patience.attempt
+        upload_id = await attempt(self._tus.create, file.size_bytes, file.metadata(self._title))
         note = Note(upload_url=address_of(upload_id), size_bytes=file.size_bytes)
-        await self._api.write_note(file.fingerprint, note)
-        return [Piece(upload_id, 0, file.size_bytes)]
+        await attempt(self._api.write_note, file.fingerprint, note)
+        return Piece(upload_id, 0, file.size_bytes)
 
     async def _send(self, pieces: Sequence[Piece]) -> str:
         """Raises: NotThere: the server has none of it any more."""
         try:
             for piece in pieces:
                 standing = await self._send_piece(piece)
+            if len(pieces) > 1:
+                ids = [piece.upload_id for piece in pieces]
+                said = self._file.metadata(self._title)
+                standing = await self._patience.attempt(self._tus.concatenate, ids, said)
         except Refused as error:
             if error.problem in NEVER_TAKEN:
                 await self._drop(pieces)
             raise
-        if len(pieces) > 1:
-            ids = [piece.upload_id for piece in pieces]
-            said = self._file.metadata(self._title)
-            standing = await self._patience.attempt(self._tus.concatenate, ids, said)
         if standing.video_id is None:
             raise Refused("The server has the whole file, but names no video.")
         return standing.video_id
@@ -152,7 +155,8 @@ class FileUpload:
         with suppress(Refused, ServerAway):
             await self._api.forget_note(self._file.fingerprint)
             for piece in pieces:
-                await self._tus.terminate(piece.upload_id)
+                with suppress(NotThere):
+                    await self._tus.terminate(piece.upload_id)
 
 
 class _PieceSender:

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from backend.core.records import StatusWord
 from backend.core.settings import ClientSettings, load
 from vodbucket.answers import ListedVideo
+from vodbucket.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from vodbucket.files import as_text
 from vodbucket.tables import show_video, show_videos
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 PANEL = "Videos, by way of the server at VODBUCKET_URL"
 
 app = typer.Typer()
@@ -45,7 +45,7 @@ def upload(
 
     errand = Errand(load(ClientSettings), patience * 60)
     try:
-        all_well = asyncio.run(errand.upload(files, title, watch=watch))
+        all_well = asyncio.run(errand.upload(files, title and as_text(title), watch=watch))
     except KeyboardInterrupt:
         typer.echo("vodbucket: Interrupted. Run the same command again to go on.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -5,12 +5,12 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -26,6 +26,9 @@ from tests.lab.server import StoreServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 120
+POLL_SECONDS = 0.03
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,17 @@ class Installation:
     async def buckets(self) -> AsyncIterator[S3Buckets]:
         async with open_buckets(store_settings(self.environment)) as buckets:
             yield buckets
+
+
+async def during(task: asyncio.Task[Any], awaited: Awaitable[T]) -> T:
+    """Wait for what comes while a task runs. Its failure is raised here; so is its end, if nothing came."""
+    waiting = asyncio.ensure_future(awaited)
+    await asyncio.wait((waiting, task), timeout=COMMAND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        return waiting.result()
+    waiting.cancel()
+    assert task.done(), f"nothing came within {COMMAND_SECONDS} s"
+    raise AssertionError(f"nothing came before the end: {task.result()}")
 
 
 def installation_on(server: StoreServer, home: Path) -> Installation:

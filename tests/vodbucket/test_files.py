@@ -1,6 +1,7 @@
 """A file is recognized by what docs/uploads.md says, so that browsers and other machines find its upload."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ MIB = 1024 * 1024
 def _file(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     return examine_file(path).fingerprint
+
+
+def test_a_name_that_is_no_text_is_told_as_one(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    path.write_bytes(b"film")
+
+    assert examine_file(path).metadata("Caf\udce9")["filename"] == "caf?.mp4"
 
 
 @pytest.mark.parametrize("size_bytes", [1, 2 * MIB - 1, 2 * MIB])

@@ -2,27 +2,33 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
-import aiohttp
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from backend.core import keys
+from backend.core import keys, upload_leases
+from backend.core.buffers import PartBuffers
+from backend.core.resumable import ResumableUploads
 from backend.core.s3 import S3Buckets, open_buckets
 from backend.core.settings import ClientSettings
+from backend.core.upload_desk import UploadDesk, UploadRules
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, Product, stop
 from tests.lab.server import StoreServer
+from tests.vodbucket.conftest import POLL_SECONDS, during
 from vodbucket.answers import Note
-from vodbucket.api import Api, open_api
+from vodbucket.api import Answer, Api, open_api
 from vodbucket.errors import NotThere, Refused, ServerAway, TokenRefused
 from vodbucket.files import LocalFile, examine_file
 from vodbucket.patience import Patience
-from vodbucket.tus import UPLOADS, TusClient, address_of
-from vodbucket.upload import FileUpload
+from vodbucket.tus import UPLOADS, address_of
+from vodbucket.upload import LOST_AT_MOST, FileUpload
 
 MIB = 1024 * 1024
 FILM_BYTES = 17 * MIB + 12345
@@ -87,7 +93,7 @@ async def _interrupt(api: Api, file: LocalFile, after_bytes: int) -> None:
     enough = asyncio.Event()
     witness = Witness(lambda sent: enough.set() if sent >= after_bytes else None)
     uploading = asyncio.create_task(_upload(api, file, witness))
-    await enough.wait()
+    await during(uploading, enough.wait())
     uploading.cancel()
     with suppress(asyncio.CancelledError):
         await uploading
@@ -102,6 +108,17 @@ async def _noted_upload(api: Api, file: LocalFile) -> str:
     assert note is not None
     assert note.upload_url is not None
     return note.upload_url.rpartition("/")[2]
+
+
+async def _let_go(buckets: S3Buckets, upload_id: str) -> int:
+    """Wait until the server has stored all that came from a client that is gone; return how much it has."""
+    leases = upload_leases.UploadLeases(buckets.raw)
+    async with asyncio.timeout(SECONDS):
+        while True:
+            progress = await leases.look(upload_id)
+            if progress.offset > 0 and not progress.held:
+                return progress.offset
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def test_a_file_becomes_a_video_and_nothing_is_noted_any_more(
@@ -144,8 +161,10 @@ async def test_it_goes_on_when_the_server_is_back_and_says_so_meanwhile(
     stop(product.processes[-1])
     witness = Witness()
     uploading = asyncio.create_task(_upload(api, film, witness))
-    said = [await witness.told.get() for _ in range(2)]
-    await asyncio.to_thread(product.start_api)
+    try:
+        said = [await during(uploading, witness.told.get()) for _ in range(2)]
+    finally:
+        await asyncio.to_thread(product.start_api)
 
     await _assert_arrived(buckets, await uploading, film)
     assert said[0].startswith(f"{product.url} cannot be reached (Connection refused). Trying again in ")
@@ -160,52 +179,53 @@ async def test_its_patience_ends(product: Product, film: LocalFile) -> None:
 
 
 async def test_it_waits_while_another_request_sends_the_same_upload(
-    api: Api, buckets: S3Buckets, film: LocalFile
+    api: Api, buckets: S3Buckets, film: LocalFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _interrupt(api, film, 9 * MIB)
     upload_id = await _noted_upload(api, film)
     witness = Witness()
-    async with _sending_slowly(api, upload_id, film):
+    async with _held_elsewhere(buckets, upload_id, monkeypatch):
         uploading = asyncio.create_task(_upload(api, film, witness))
-        said = await witness.told.get()
+        said = await during(uploading, witness.told.get())
 
     await _assert_arrived(buckets, await uploading, film)
     assert said.startswith("Another request is sending this upload; try again in a moment. Trying again in ")
 
 
 @asynccontextmanager
-async def _sending_slowly(api: Api, upload_id: str, film: LocalFile) -> AsyncIterator[None]:
-    """Send the upload byte by byte while the block lasts; then the connection breaks."""
-    at = (await TusClient(api).look(upload_id)).offset
-    data = film.path.read_bytes()[at:]
-    begun = asyncio.Event()
+async def _held_elsewhere(
+    buckets: S3Buckets, upload_id: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Let another server, in this process, receive the upload while the block lasts.
 
-    async def drip() -> AsyncIterator[bytes]:
-        for place in range(len(data)):
-            yield data[place : place + 1]
-            if place > 5:
-                begun.set()
-            await asyncio.sleep(0.05)
+    The API's own holder would give way to whoever asks, if its client were silent for a moment.
+    """
+    # So that the API sees at its first look that the holder lives.
+    monkeypatch.setattr(upload_leases, "BEAT_SECONDS", upload_leases.LOOK_SECONDS / 4)
+    at = await _let_go(buckets, upload_id)
+    rules = UploadRules(FILM_BYTES, timedelta(days=1))
+    elsewhere = ResumableUploads(UploadDesk(buckets, buckets, PartBuffers(16 * MIB), rules))
+    holding = asyncio.Event()
 
-    headers = {**TUS, "upload-offset": str(at), "content-type": "application/offset+octet-stream"}
-    url = f"{api.url}{UPLOADS}/{upload_id}"
-    token = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-    async with aiohttp.ClientSession(headers=token) as session:
-        sending = asyncio.create_task(
-            session.patch(url, data=drip(), headers={**headers, "content-length": str(len(data))})
-        )
-        await begun.wait()
+    async def nothing_yet() -> AsyncIterator[bytes]:
+        holding.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    receiving = asyncio.create_task(elsewhere.receive(upload_id, at, nothing_yet()))
+    await during(receiving, holding.wait())
+    try:
         yield
-        sending.cancel()
-        with suppress(asyncio.CancelledError):
-            await sending
+    finally:
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
 
 
 async def test_an_upload_that_the_store_has_lost_is_begun_anew(
     api: Api, buckets: S3Buckets, film: LocalFile
 ) -> None:
     await _interrupt(api, film, 10 * MIB)
-    await TusClient(api).look(await _noted_upload(api, film))  # by then the server has stored what came
+    await _let_go(buckets, await _noted_upload(api, film))
     async for upload in buckets.raw.list_uploads(""):
         await buckets.raw.abort_upload(upload.key, upload.upload_id)
     witness = Witness()
@@ -216,23 +236,19 @@ async def test_an_upload_that_the_store_has_lost_is_begun_anew(
 
 @pytest.mark.heavy
 async def test_an_upload_that_is_dropped_on_the_way_is_begun_anew(
-    api: Api, buckets: S3Buckets, film: LocalFile
+    api: Api, buckets: S3Buckets, film: LocalFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _interrupt(api, film, 9 * MIB)
     upload_id = await _noted_upload(api, film)
     witness = Witness()
-    async with _sending_slowly(api, upload_id, film):
+    async with _held_elsewhere(buckets, upload_id, monkeypatch):
         uploading = asyncio.create_task(_upload(api, film, witness))
-        await witness.told.get()
-    async with asyncio.timeout(SECONDS):
-        while True:
-            try:
-                await TusClient(api).terminate(upload_id)
-                break
-            except ServerAway:
-                continue
+        await during(uploading, witness.told.get())
+        await buckets.raw.delete(keys.upload_info(upload_id))
 
-    await _assert_arrived(buckets, await uploading, film)
+    video_id = await uploading
+    await _assert_arrived(buckets, video_id, film)
+    assert (video_id != upload_id, witness.began_at[-1]) == (True, 0)
 
 
 async def test_a_video_that_arrived_unnoticed_is_not_uploaded_twice(api: Api, film: LocalFile) -> None:
@@ -254,16 +270,19 @@ async def test_pieces_that_a_browser_has_begun_are_finished_and_put_together(
     api: Api, buckets: S3Buckets, film: LocalFile
 ) -> None:
     cut = 7 * MIB
-    addresses = []
-    for length in (cut, film.size_bytes - cut):
-        headers = {**TUS, "upload-length": str(length), "upload-concat": "partial"}
-        addresses.append((await api.request("POST", UPLOADS, headers=headers)).headers["location"])
+    addresses = [await _begun_piece(api, length) for length in (cut, film.size_bytes - cut)]
     urls = [f"https://another.example{address}" for address in addresses]
     await api.write_note(film.fingerprint, Note(parallel_upload_urls=urls, size_bytes=film.size_bytes))
     witness = Witness()
 
     await _assert_arrived(buckets, await _upload(api, film, witness), film)
     assert witness.began_at == [0, cut]
+
+
+async def _begun_piece(api: Api, length: int) -> str:
+    """Begin a piece of a file, as browsers do, and return its address."""
+    headers = {**TUS, "upload-length": str(length), "upload-concat": "partial"}
+    return (await api.request("POST", UPLOADS, headers=headers)).headers["location"]
 
 
 async def test_a_file_that_is_no_video_is_refused_and_nothing_of_it_stays(
@@ -279,6 +298,71 @@ async def test_a_file_that_is_no_video_is_refused_and_nothing_of_it_stays(
 
     assert await api.note(file.fingerprint) is None
     assert {info.key async for info in buckets.raw.list_all(keys.UPLOADS)} == before
+
+
+async def test_pieces_of_a_file_that_is_no_video_are_dropped_even_if_one_is_gone(
+    api: Api, buckets: S3Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "paper.mp4"
+    path.write_bytes(b"%PDF-1.7\n" + bytes(3 * MIB))
+    file = examine_file(path)
+    addresses = [await _begun_piece(api, length) for length in (MIB, file.size_bytes - MIB)]
+    await api.write_note(file.fingerprint, Note(parallel_upload_urls=addresses, size_bytes=file.size_bytes))
+    _interfere(monkeypatch, api, "DELETE", [None, NotThere("There is no such upload.")])
+
+    with pytest.raises(Refused, match="looks like a PDF document"):
+        await _upload(api, file)
+
+    assert await api.note(file.fingerprint) is None
+    gone, dropped = (address.rpartition("/")[2] for address in addresses)
+    left = [info.key async for info in buckets.raw.list_all(keys.UPLOADS)]
+    assert [key for key in left if dropped in key] == []
+    assert [key for key in left if gone in key] != []
+
+
+async def test_a_note_that_cannot_be_written_at_once_leaves_no_second_upload_behind(
+    api: Api, buckets: S3Buckets, film: LocalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _interfere(monkeypatch, api, "PUT", [ServerAway("The store is away.")])
+
+    await _assert_arrived(buckets, await _upload(api, film), film)
+
+    assert (asked.count("POST"), asked.count("PUT")) == (1, 2)
+
+
+async def test_a_server_that_loses_every_upload_is_given_up(
+    api: Api, film: LocalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _interfere(monkeypatch, api, "HEAD", repeat(NotThere("There is no such upload.")))
+
+    with pytest.raises(Refused, match="The server loses whatever it is sent"):
+        await _upload(api, film)
+
+    assert asked.count("POST") == LOST_AT_MOST
+
+
+async def test_a_note_that_leads_nowhere_is_replaced(api: Api, buckets: S3Buckets, film: LocalFile) -> None:
+    await api.write_note(film.fingerprint, Note(upload_url="http://[", size_bytes=film.size_bytes))
+
+    await _assert_arrived(buckets, await _upload(api, film), film)
+
+
+def _interfere(
+    monkeypatch: pytest.MonkeyPatch, api: Api, method: str, failures: Iterable[Exception | None]
+) -> list[str]:
+    """Let requests of this method fail, one after the other; return the methods of all, as they are made."""
+    made: list[str] = []
+    left, request = iter(failures), api.request
+
+    async def instead(asked: str, path: str, **said: Any) -> Answer:
+        made.append(asked)
+        failure = next(left, None) if asked == method else None
+        if failure is not None:
+            raise failure
+        return await request(asked, path, **said)
+
+    monkeypatch.setattr(api, "request", instead)
+    return made
 
 
 async def test_a_wrong_token_is_no_reason_to_wait(product: Product, film: LocalFile) -> None:

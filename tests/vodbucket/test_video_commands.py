@@ -17,13 +17,14 @@ from typer.testing import CliRunner, Result
 
 from backend.core import keys
 from backend.core.jobs import JobQueue
+from backend.core.leases import Claim
 from backend.core.records import Stage, Status, StatusError
 from backend.core.s3 import open_buckets
 from backend.routes.tus import IDLE_SECONDS
 from tests.lab.checker import store_settings
-from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product
+from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, stop
 from tests.lab.relay import Relay
-from tests.vodbucket.conftest import Installation
+from tests.vodbucket.conftest import COMMAND_SECONDS, POLL_SECONDS, Installation, during
 from vodbucket.__main__ import app
 from vodbucket.files import examine_file
 
@@ -102,6 +103,19 @@ def test_videos_are_listed_looked_at_and_deleted(here: Installation, tmp_path: P
     assert "There is no such video." in str(gone.exception)
 
 
+def test_a_name_that_is_no_text_is_written_as_one(here: Installation, tmp_path: Path) -> None:
+    film = _film(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+
+    untitled = _command(here, "upload", str(film))
+    titled = _command(here, "upload", str(film), "--title", os.fsdecode(b"\xe9t\xe9"))
+    missing = _command(here, "upload", os.fsdecode(b"\xff.mp4"))
+
+    assert (untitled.exit_code, titled.exit_code) == (0, 0)
+    assert missing.stderr == "vodbucket: \\udcff.mp4: There is no such file.\n"
+    listed = json.loads(_command(here, "list", "--json", "--limit", "2").stdout)
+    assert [(one["title"], one["filename"]) for one in listed] == [("?t?", "caf?.mp4"), ("caf?", "caf?.mp4")]
+
+
 def _command(here: Installation, *arguments: str, answer: str | None = None) -> Result:
     """Run a command in this process."""
     return CliRunner().invoke(app, arguments, input=answer, env=here.environment)
@@ -118,13 +132,12 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
         while (earlier := await queue.claim(await queue.look())) is not None:
             await queue.bury(earlier, why)
         watching = asyncio.create_task(here.vodbucket("upload", str(film), "--watch"))
-        while (claim := await queue.claim(await queue.look())) is None:
-            assert not watching.done()
+        claim = await during(watching, _claim_of(queue))
         job = claim.lease.job
         status = Status.queued(job.id, datetime.now(UTC), job.request)
         playable = status.at_stage(Stage.TRANSCODING, datetime.now(UTC), playable=True)
-        while not shown.exists():
-            await buckets.video.put(keys.status(job.id), playable.to_json())
+        await buckets.video.put(keys.status(job.id), playable.to_json())
+        await during(watching, _existence_of(shown))
         await queue.bury(claim, why)
 
     done = await watching
@@ -136,6 +149,19 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
     assert (ended.exit_code, json.loads(ended.stdout)["error"]["code"]) == (1, "unsupported_media")
     opened = await here.vodbucket("open", job.id)
     assert shown.read_text() == opened.out * 2
+
+
+async def _claim_of(queue: JobQueue) -> Claim:
+    """Take the next job, once there is one."""
+    while True:
+        if (claim := await queue.claim(await queue.look())) is not None:
+            return claim
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _existence_of(path: Path) -> None:
+    while not path.exists():  # noqa: ASYNC110  # another process makes it
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def test_what_stops_every_upload_has_an_exit_status_of_its_own(
@@ -170,9 +196,10 @@ async def test_an_interruption_tells_that_it_can_go_on(here: Installation, tmp_p
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert uploading.stderr is not None
-    said = (await uploading.stderr.readline()).decode()
-    uploading.send_signal(signal.SIGINT)
-    rest = (await uploading.stderr.read()).decode()
+    async with asyncio.timeout(COMMAND_SECONDS):
+        said = (await uploading.stderr.readline()).decode()
+        uploading.send_signal(signal.SIGINT)
+        rest = (await uploading.stderr.read()).decode()
 
     assert said.startswith("http://127.0.0.1:9 cannot be reached (Connection refused). Trying again in ")
     assert (await uploading.wait(), rest) == (
@@ -194,14 +221,20 @@ def test_a_machine_that_slept_goes_on_with_the_same_upload(
             stdout=subprocess.PIPE,
             text=True,
         )
-        while relay.passed_bytes < 10 * MIB:
-            assert uploading.poll() is None
-        uploading.send_signal(signal.SIGSTOP)
-        with product.client() as client:
-            noted = client.get(f"/api/resumptions/{film.fingerprint}").json()["upload_url"]
-        time.sleep(IDLE_SECONDS + 2)
-        uploading.send_signal(signal.SIGCONT)
-        out, _ = uploading.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + COMMAND_SECONDS
+            while relay.passed_bytes < 10 * MIB:
+                assert uploading.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(POLL_SECONDS)
+            uploading.send_signal(signal.SIGSTOP)
+            with product.client() as client:
+                noted = client.get(f"/api/resumptions/{film.fingerprint}").json()["upload_url"]
+            time.sleep(IDLE_SECONDS + 2)
+            uploading.send_signal(signal.SIGCONT)
+            out, _ = uploading.communicate(timeout=60)
+        finally:
+            stop(uploading, signal.SIGKILL)
 
     assert uploading.returncode == 0
     assert _id_of(out) == noted.rpartition("/")[2]
