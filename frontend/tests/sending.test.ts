@@ -5,6 +5,7 @@ import { Api } from '../src/lib/api/client';
 import { ApiError } from '../src/lib/api/errors';
 import type { Resumption, VideoChange, VideoDetails } from '../src/lib/api/types';
 import { SignInGate } from '../src/lib/upload/gate';
+import { LiveRequests } from '../src/lib/upload/http';
 import { Patience } from '../src/lib/upload/patience';
 import { goOnWithRestored } from '../src/lib/upload/restoring';
 import { createSender, type Sender } from '../src/lib/upload/sending';
@@ -226,6 +227,17 @@ describe('a file in parts', () => {
     expect(report.onUploaded).toHaveBeenCalledOnce();
     expect(noted.map((urls) => urls?.map((url) => ORIGIN + url))).toEqual([refused, [...server.uploads.keys()]]);
   });
+});
+
+it.each(['uploaded', 'removed', 'refused'])('no request of a file is kept once it is %s', async (outcome) => {
+  const end = vi.spyOn(LiveRequests.prototype, 'end');
+  const answers = { uploaded: undefined, removed: 'hang', refused: 413 } as const;
+  server.inPlace = (request) => (request.method === 'PATCH' ? answers[outcome as keyof typeof answers] : undefined);
+  const id = add(new Film(10));
+  void uppy.upload();
+  await pass();
+  if (outcome === 'removed') uppy.removeFile(id);
+  expect(end.mock.calls).toEqual([[id]]);
 });
 
 describe('a file that was changed or moved', () => {

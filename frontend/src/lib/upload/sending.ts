@@ -89,7 +89,8 @@ export function createSender({ api, patience, report, httpStack, origin }: Wirin
 
   // A file that was edited is another one for Uppy, whose panel offers nothing but "Try again" while one has failed.
   uppy.on('files-added', (added) => {
-    const old = uppy.getFiles().filter((file) => file.error === UNREADABLE && added.some(({ name }) => name === file.name));
+    const names = new Set(added.map((file) => file.name));
+    const old = uppy.getFiles().filter((file) => file.error === UNREADABLE && names.has(file.name));
     uppy.removeFiles(old.map((file) => file.id));
     if (!uppy.getFiles().some((file) => file.error)) uppy.setState({ error: null });
   });
@@ -137,9 +138,9 @@ export function createSender({ api, patience, report, httpStack, origin }: Wirin
     const previous = resumptions.known(keyOf(id));
     if (previous !== null) uploaderOf(id)?.resumeFromPreviousUpload(previous);
   };
-  // An upload in parts that was paused ignores every failure from then on: abort() sets `_aborted` (upload.js:419), which
-  // _emitError asks for (:445), and only a plain upload resets it when it is started again (:362). @uppy/tus listens
-  // later than this, and then starts it.
+  // An upload in parts that was paused ignores every failure from then on: abort() sets `_aborted` (upload.js:419),
+  // which _emitError asks for (:445), and only a plain upload resets it when it is started again (:362). @uppy/tus
+  // listens later than this, and then starts it.
   const hearAgain = (id: string) => {
     const uploader = uploaderOf(id);
     if (uploader) Object.assign(uploader, { _aborted: false });
