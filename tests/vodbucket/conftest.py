@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +24,7 @@ from backend.core.store import Buckets
 from tests.lab.checker import store_settings
 from tests.lab.product import Product, product_on
 from tests.lab.server import StoreServer
+from tests.vodbucket.forked import run_forked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 120
@@ -67,7 +69,11 @@ class Installation:
         return Done(process.returncode or 0, out.decode(), err.decode())
 
     async def vodbucket(self, *arguments: str, **settings: str) -> Done:
-        return await self.run("vodbucket", *arguments, **settings)
+        with TemporaryDirectory() as directory:
+            out, err = Path(directory, "out"), Path(directory, "err")
+            environment = {**self.environment, **settings}
+            status = await run_forked(arguments, environment, out, err, COMMAND_SECONDS)
+            return Done(status, out.read_text(), err.read_text())
 
     async def doctor(self, *arguments: str, **settings: str) -> tuple[Done, dict[str, dict[str, str]]]:
         """Run the doctor and return its rows by name."""

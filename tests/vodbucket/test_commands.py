@@ -1,13 +1,15 @@
 """`vodbucket jobs`, `retry` and `sweep`, as processes on moto."""
 
+import asyncio
+
 import pytest
 
 from backend.core import keys
 from backend.core.jobs import JobQueue
 from backend.core.records import Job, StatusError
 from backend.core.s3 import ensure_buckets
-from backend.core.store import Buckets
-from tests.vodbucket.conftest import Installation, add
+from backend.core.store import Buckets, Store
+from tests.vodbucket.conftest import POLL_SECONDS, Installation, add
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 
@@ -112,12 +114,20 @@ async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installat
     assert "there is nothing to encode from" in done.err
 
 
+async def _a_second_of(store: Store) -> None:
+    """Let everything become older than nothing: the store's clock counts in seconds."""
+    began = (await store.list_page("", limit=1)).store_now
+    while (await store.list_page("", limit=1)).store_now <= began:  # noqa: ASYNC110  # a bucket has no events
+        await asyncio.sleep(POLL_SECONDS)
+
+
 async def test_a_sweep_only_tells_when_asked_to_and_then_removes(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
         kept = await add(buckets)
         left = await add(buckets)
         await buckets.video.delete(keys.video_record(left))
+        await _a_second_of(buckets.raw)
 
         dry = await on_moto.vodbucket("sweep", "--dry-run", "--grace", "0", "--uploads-older-than", "0")
         after_dry = [info.key async for info in buckets.raw.list_all(keys.UPLOADS)]
