@@ -103,6 +103,26 @@ def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
+def test_a_reload_starts_nothing_by_itself_when_nothing_was_under_way(
+    uploader: Uploader, tmp_path: Path
+) -> None:
+    page = uploader.page
+    refused, chosen = (film_like(tmp_path / name, 3 * MIB) for name in ("refused.mp4", "chosen.mp4"))
+    with refused.open("r+b") as file:
+        file.write(b"%PDF-1.7\n")
+    uploader.choose(refused)
+    uploader.start()
+    page.get_by_role("alert").filter(has_text="This is neither a video nor sound.").wait_for()
+    page.get_by_role("button", name="Add more files").click()
+    uploader.choose(chosen)
+    page.get_by_role("button", name="Change the title of chosen.mp4").wait_for()
+
+    page.reload()
+
+    page.get_by_text("Your files are still here. Press the button to go on.").wait_for()
+    assert uploader.begun == 1
+
+
 def test_an_upload_waits_while_the_browser_is_offline(
     uploader: Uploader, line: Relay, context: BrowserContext, tmp_path: Path
 ) -> None:
