@@ -20,6 +20,20 @@ FORGET_FILES = """() => new Promise((resolve, reject) => {
     };
 })"""
 
+REMEMBERED = """() => new Promise((resolve, reject) => {
+    const opening = indexedDB.open('uppy-blobs');
+    opening.onsuccess = () => {
+        const reading = opening.result.transaction(['files', 'metadata']);
+        const blobs = reading.objectStore('files').count();
+        const notes = reading.objectStore('metadata').getAll();
+        reading.oncomplete = () => {
+            const noted = notes.result.flatMap((note) => Object.keys(JSON.parse(note.metadata).files));
+            resolve(Math.min(blobs.result, noted.length));
+        };
+        reading.onerror = reject;
+    };
+})"""
+
 
 def film_like(path: Path, size_bytes: int) -> Path:
     """Write bytes that are no video and cannot be told from one by their beginning."""
@@ -77,6 +91,10 @@ class Uploader:
         self.page.get_by_role("button", name=f"Change the title of {file.name}").click()
         self.page.get_by_label("Title", exact=True).fill(title)
         self.page.get_by_role("button", name="Save", exact=True).click()
+
+    def until_remembered(self, files: int) -> None:
+        """Wait until the browser has noted what is in the panel, which it does twice a second."""
+        self.visit.until(lambda: self.page.evaluate(REMEMBERED) == files)
 
     def forget_files(self) -> None:
         """Empty the browser's memory of files, as it does by itself when space is short."""

@@ -24,6 +24,7 @@ class Relay:
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE_BYTES)
         self.port: int = self._listening.getsockname()[1]
         self._connections: set[asyncio.StreamWriter] = set()
+        self._conversations: set[asyncio.Task[None]] = set()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="relay", daemon=True)
@@ -54,11 +55,18 @@ class Relay:
             writer.transport.abort()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._converse, sock=self._listening, limit=PIECE_BYTES)
+        server = await asyncio.start_server(self._accept, sock=self._listening, limit=PIECE_BYTES)
         self._ready.set_result(asyncio.get_running_loop())
         await self._ended.wait()
         server.close()
+        self.broken = True
         self._cut()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+
+    def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        conversation = asyncio.create_task(self._converse(from_client, to_client))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(self._conversations.discard)
 
     async def _converse(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
