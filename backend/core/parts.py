@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backend.core.buffers import MIB, Buffer, PartBuffers
-from backend.core.errors import ObjectNotFound, SourceChanged, UploadVanished
+from backend.core.errors import ObjectNotFound, UploadVanished
 from backend.core.reading import read_span
 from backend.core.store import PLAIN, Body, ObjectHeaders, Store, UploadedPart
 from backend.core.upload_records import Tail
@@ -203,7 +203,7 @@ class PartWriter:
         try:
             async for chunk in read_span(self._store, tail.key, 0, tail.size_bytes):
                 buffer.fill(memoryview(chunk))
-        except (ObjectNotFound, SourceChanged):
+        except ObjectNotFound:
             raise UploadVanished from None
 
     async def _rest(self) -> Buffer | None:

@@ -30,7 +30,7 @@ async def read_span(
 
     Raises:
         ObjectNotFound, StoreDenied
-        SourceChanged: it is another than that of `etag`, or shorter.
+        SourceChanged: it is another than that of `etag`.
         StoreUnavailable: the store has given no byte for `patience_seconds`.
     """
     clock = asyncio.get_running_loop().time
@@ -58,8 +58,6 @@ async def read_span(
                 await close()
         if position >= end:
             return
-        if cause is None and position == before:
-            raise SourceChanged  # it ends here
         now = clock()
         fruitless, last_byte = (0, now) if position > before else (fruitless + 1, last_byte)
         if now - last_byte >= patience_seconds:
