@@ -391,13 +391,16 @@ def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_a
     assert {"The beginning", "second take"} <= titles
 
 
-def test_a_recording_of_the_camera_is_uploaded(uploader: Uploader) -> None:
+@pytest.mark.parametrize(
+    ("source", "start"), [("Camera", "Start recording"), ("Screen", "Start recording the screen")]
+)
+def test_a_recording_is_uploaded(uploader: Uploader, source: str, start: str) -> None:
     page = uploader.page
-    page.get_by_role("tab", name="Camera").click()
-    page.get_by_role("button", name="Start recording").click()
+    page.get_by_role("tab", name=source).click()
+    page.get_by_role("button", name=start).click()
     page.wait_for_timeout(RECORDING_MS)
     RESULTS.mkdir(exist_ok=True)
-    page.screenshot(path=RESULTS / "upload-recording.png")
+    page.screenshot(path=RESULTS / f"upload-recording-{source.lower()}.png")
     page.get_by_role("button", name="Stop recording").click()
     page.get_by_role("button", name="Use this recording").click()
     uploader.start()
