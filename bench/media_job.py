@@ -106,9 +106,7 @@ async def _upload(raw: Store, source: Path, size: int) -> Job:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    await store_source(
-        raw, keys.upload(video_id), chunks(), declared_bytes=size, max_bytes=size, headers=PLAIN
-    )
+    await store_source(raw, keys.upload(video_id), chunks(), declared_bytes=size, max_bytes=size)
     return Job(
         id=video_id,
         request=video_id,

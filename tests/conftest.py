@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
+import structlog
+from structlog.typing import Processor
 
 from backend.core.s3 import S3Buckets
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
@@ -43,6 +45,14 @@ def _clean_environment() -> Iterator[None]:
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_tracebacks() -> None:
+    """structlog's own show all local variables, which takes minutes where a store in memory is among them."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    usual: list[Processor] = list(structlog.get_config()["processors"])
+    structlog.configure(processors=[*usual[:-1], renderer])
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.records import Job, OutputObject, Stage
 from backend.core.store import Buckets
-from backend.core.upload import store_source
+from backend.core.upload import store_first_part_last
 from worker.faults import Faults
 from worker.progress import Progress, Report
 from worker.sink import PackagerSink, headers_of
@@ -53,11 +53,11 @@ class LightPipeline:
                 raise
             faults.check()
             await sink.put(keys.MASTER_PLAYLIST, b"#EXTM3U\n")
-        await store_source(
+        await store_first_part_last(
             self._buckets.video,
             prefix + keys.DOWNLOAD,
             _chunks(bytes(source)),
-            declared_bytes=info.size_bytes,
+            finish_first=bytes,
             max_bytes=info.size_bytes,
             headers=headers_of(keys.DOWNLOAD),
         )

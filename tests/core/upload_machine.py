@@ -4,10 +4,13 @@ The model is what clients know: bytes that were sent, and offsets that were told
 run out and requests meet each other in the middle, with the constants of the product.
 """
 
+import argparse
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -114,24 +117,32 @@ class Uploading(RuleBasedStateMachine):
         self.world.close()
 
 
-@pytest.fixture
-def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concatenation, "COPY_PART_BYTES", 40)
-    monkeypatch.setattr(parts, "SMALLEST_PART_BYTES", PART)
-    monkeypatch.setattr(parts, "MIB", 1)
+def explore(examples: int, steps: int) -> None:
+    """Run so many orders of up to so many requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(concatenation, "COPY_PART_BYTES", 40)
+        patch.setattr(parts, "SMALLEST_PART_BYTES", PART)
+        patch.setattr(parts, "MIB", 1)
+        run_state_machine_as_test(
+            Uploading,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                # a step is a request, or several, with all their calls to the store
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            ),
+        )
 
 
-@pytest.mark.usefixtures("_small_parts")
-@pytest.mark.parametrize(
-    ("examples", "steps"), [(20, 20), pytest.param(1500, 40, marks=pytest.mark.heavy)], ids=["some", "many"]
-)
-def test_no_order_of_requests_and_troubles_loses_what_was_told(examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        Uploading,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.core.upload_machine", description=__doc__)
+    parser.add_argument("--examples", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=40)
+    arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    explore(arguments.examples, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
