@@ -18,9 +18,9 @@ NPM := cd frontend && $(NODE_PATH) npm
 SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
 TUS_CLIENTS := tests/clients/node_modules/.done
-# Most tests wait for servers and leases, so that two processes get more out of two cores, and three where the waits are
-# long; more would start too many servers of their own.
-PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
+# Most tests wait for servers and leases, so that two processes get more out of two cores; more would start too many
+# servers of their own.
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 .PHONY: help setup run dev test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
@@ -37,11 +37,11 @@ dev: setup  ## like run, and the site with hot reload on port 5173
 	@exec env $(NODE_PATH) $(PY) -m infra.local run --end-with-parent --with-site
 
 test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the default tests, in under 5 minutes
-	$(PY) -m pytest -m "not heavy" $(PARALLEL) 2
+	$(PY) -m pytest -m "not heavy" $(PARALLEL)
 	$(NPM) test
 
 test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM) $(TUS_CLIENTS)  ## run the tests that need minutes or other services
-	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=15 $(PARALLEL) 3
+	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=40 $(PARALLEL)
 
 soak: $(VENV)/.dev $(TUS_CLIENTS)  ## explore the queue's schedules and kill processes for about an hour
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
