@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 import structlog
 
@@ -26,6 +27,8 @@ from backend.core.upload_records import NOTHING_YET, UploadProgress
 
 BEAT_SECONDS = 2.0
 LEASE_SECONDS = 8.0
+BEATS_TO_A_LOOK = 4
+"""Among so many, one looks whether somebody else holds the upload; what decides that is the last write."""
 LOOK_SECONDS = 1.0
 """How often a holder elsewhere is looked at, to tell a living one from a dead one."""
 SILENT_SECONDS = 2.0
@@ -195,10 +198,7 @@ class UploadLease:
 
     async def save(self, progress: Callable[[], UploadProgress]) -> None:
         """Write the progress down. Raises: UploadLocked: somebody else holds the upload by now."""
-        async with self._writing:
-            latest = self._next(progress(), held=True)
-            await self._raw.put(self._key(self.generation), latest.to_json())
-            self.progress = latest
+        await self._write(progress)
         seen = highest(await self._leases.listed(self._upload_id))
         if seen is None or seen.generation > self.generation:
             raise UploadLocked
@@ -237,10 +237,10 @@ class UploadLease:
         await asyncio.gather(beats, return_exceptions=True)
 
     async def _beat(self, progress: Callable[[], UploadProgress], when_lost: Callable[[], None]) -> None:
-        while True:
+        for beat in count(1):
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                await self.save(progress)
+                await (self._write(progress) if beat % BEATS_TO_A_LOOK else self.save(progress))
             except UploadLocked:
                 log.warning("upload_taken_away", upload=self._upload_id)
                 when_lost()
@@ -251,6 +251,12 @@ class UploadLease:
     def leave(self) -> None:
         """Whatever became of it: this process holds the upload no more."""
         self._leases.left(self._upload_id, self.holder)
+
+    async def _write(self, progress: Callable[[], UploadProgress]) -> None:
+        async with self._writing:
+            latest = self._next(progress(), held=True)
+            await self._raw.put(self._key(self.generation), latest.to_json())
+            self.progress = latest
 
     def _next(self, progress: UploadProgress, *, held: bool) -> UploadProgress:
         return progress.but(held=held, beat=self.progress.beat + 1, nonce=new_nonce())
