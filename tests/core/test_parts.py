@@ -1,6 +1,7 @@
 """A stream cut into parts: what counts as stored, tails, and slow clients among others."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from backend.core.upload_records import Tail
 PLAN = UploadPlan(part_size_bytes=10, parts_in_flight=2)
 
 
-def writer(store: MemoryStore, buffers: PartBuffers | None = None, **begin: object) -> PartWriter:
+def writer(store: MemoryStore, buffers: PartBuffers | None = None, **begin: Any) -> PartWriter:
     names = (f"tail.{number}" for number in range(1000))
     return PartWriter(
         store,
@@ -23,7 +24,7 @@ def writer(store: MemoryStore, buffers: PartBuffers | None = None, **begin: obje
         PLAN,
         buffers or PartBuffers(40),
         tail_key=lambda: next(names),
-        **begin,  # type: ignore[arg-type]
+        **begin,
     )
 
 

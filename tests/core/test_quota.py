@@ -1,5 +1,6 @@
 """What the uploads of all people together may take."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from backend.core.ingest import Description, ingest
 from backend.core.memory import MemoryStore
 from backend.core.quota import Quota
 from backend.core.resumable import ResumableUploads
-from backend.core.store import Buckets
+from backend.core.store import Buckets, ObjectInfo
 from backend.core.upload_desk import UploadDesk, UploadRules
 from tests.core.upload_lab import FILM, HEAD, chunks
 
@@ -103,7 +104,7 @@ async def test_a_length_that_is_announced_later_counts_from_then_on(buckets: Buc
 
 async def test_without_limits_the_bucket_is_not_even_looked_at() -> None:
     class Unreadable(MemoryStore):
-        def list_all(self, prefix: str) -> "object":  # type: ignore[override]
+        def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
             raise AssertionError(prefix)
 
     await Quota().admit(Unreadable(), 10**12)
