@@ -24,6 +24,7 @@ FILM = "film_product"
 """The fixture of those tests that look at one film, encoded once."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests of a file run in one process, and all those of the film."""
     for item in items:

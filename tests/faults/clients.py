@@ -68,6 +68,8 @@ class Client:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # A test run that a script has put into the background would hand on that it ignores Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     @property

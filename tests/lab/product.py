@@ -82,15 +82,14 @@ class Product:
     def wait_for(self, video_id: str, *, status: str, seconds: float) -> dict[str, object]:
         """Poll until the video has this status; fail at once when it ended in another."""
         deadline = time.monotonic() + seconds
-        found: dict[str, object] = {}
         with self.client() as client:
-            while time.monotonic() < deadline:
-                found = client.get(f"/api/videos/{video_id}/status").json()
+            while True:
+                found: dict[str, object] = client.get(f"/api/videos/{video_id}/status").json()
                 if found["status"] == status:
                     return found
                 assert found["status"] not in {"done", "error"}, found
+                assert time.monotonic() < deadline, f"still {found}"
                 time.sleep(0.2)
-        raise AssertionError(f"still {found}")
 
     def log_of(self, kind: str) -> str:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.logs.glob(f"{kind}-*.log")))
