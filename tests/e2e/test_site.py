@@ -121,7 +121,9 @@ def test_on_a_phone_everything_fits_and_plays(phone: Visit, video: str) -> None:
         phone.open(path)
         phone.page.locator("h1").first.wait_for(state="attached")
         if name == "home":
-            phone.page.locator(".grid img").first.wait_for()
+            card = phone.page.locator(f".grid a[href='/watch/{video}']")
+            card.scroll_into_view_if_needed()  # pictures are asked for when they come into view
+            card.locator("img").wait_for()
         if name == "watch":
             phone.until_playing()
         phone.page.screenshot(path=RESULTS / f"phone-{name}.png")
