@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 
 from backend.auth import Authenticator
-from backend.core.buffers import MIB, PartBuffers
+from backend.core.buffers import PartBuffers
 from backend.core.patience import patient
 from backend.core.quota import Quota
 from backend.core.resumable import ResumableUploads
@@ -19,8 +19,6 @@ from backend.core.upload_desk import UploadDesk, UploadRules
 from backend.frontend import Site
 from backend.grants import Grants, Sessions
 from backend.playback import PlaybackIndex
-
-UPLOAD_MEMORY_BYTES = 72 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Services:
         secret = settings.admin_token.get_secret_value()
         media_url = buckets.video.presign_get("origin", PresignedGet(expires_seconds=1))
         uploads = patient(buckets, settings.store_patience_seconds)
-        buffers = PartBuffers(UPLOAD_MEMORY_BYTES)
+        buffers = PartBuffers(settings.upload_memory_bytes)
         quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
         desk = UploadDesk(buckets, uploads, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC))

@@ -117,6 +117,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
     max_raw_bytes: int | None = Field(
         None, ge=1, description="how much uploads may take in the raw bucket, unfinished ones as announced"
     )
+    upload_memory_bytes: int = Field(
+        72 * 1024**2, ge=16 * 1024**2, description="memory for parts on their way, which all uploads share"
+    )
     site_dir: Path = Field(Path("frontend/dist"), description="the built site; served when it exists")
 
 
