@@ -1,11 +1,13 @@
 """What the end-to-end tests do in a browser, in the words of a viewer."""
 
+import shutil
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from playwright.sync_api import ConsoleMessage, Page, Request
 
+from tests.lab.missing import missing
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product
 
 FLAGS = (
@@ -25,6 +27,14 @@ FLAGS = (
 )
 PATIENCE_SECONDS = 30.0
 RESULTS = REPOSITORY / "test-results"
+
+
+def chromium() -> str:
+    """Return the path of the browser; without one, its tests are skipped, or fail in CI."""
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        missing("no Chromium on the PATH")
+    return executable
 
 
 class Visit:

@@ -1,6 +1,5 @@
 """A real browser on the real product: API and worker as processes, Ceph RGW as the store."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.e2e.browser import FLAGS, Visit
+from tests.e2e.browser import FLAGS, Visit, chromium
 from tests.e2e.viewer import Viewer, foreign_site
 from tests.lab.clips import big_buck_bunny
 from tests.lab.missing import missing
@@ -21,9 +20,7 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if executable is None:
-        missing("no Chromium on the PATH")
+    executable = chromium()
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         yield running

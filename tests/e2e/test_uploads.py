@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.e2e.browser import RESULTS, Visit
+from tests.e2e.browser import FLAGS, RESULTS, Visit, chromium
 from tests.e2e.conftest import PHONE, SITE
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.lab.missing import missing
@@ -79,6 +79,37 @@ def test_a_reload_in_mid_upload_goes_on_where_it_stopped(
     assert uploader.begun == 1
     assert uploader.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+def test_a_browser_that_was_closed_goes_on_when_it_is_opened_again(
+    browser: Browser, product: Product, line: Relay, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "closed.mp4", SIZE)
+    here = replace(product, port=line.port)
+    line.bytes_per_second = SLOW
+    with _browser_of(tmp_path / "profile", browser) as before:
+        uploader = Uploader(Visit(before.new_page(), here))
+        uploader.visit.sign_in()
+        uploader.choose(film)
+        uploader.start()
+        uploader.until_percent(50)
+
+    with _browser_of(tmp_path / "profile", browser) as after:
+        again = Uploader(Visit(after.new_page(), here))
+        again.visit.open("/")
+        again.visit.until(lambda: again.resumed_at)
+        line.bytes_per_second = None
+        video_id = again.watch_link()
+
+    assert again.begun == 0
+    assert again.resumed_at[0] > SIZE // 4
+    assert stored_sha256(product, video_id) == sha256(film)
+
+
+def _browser_of(profile: Path, browser: Browser) -> BrowserContext:
+    """Start a browser of its own, which keeps on disk what it remembers."""
+    kind = browser.browser_type
+    return kind.launch_persistent_context(profile, executable_path=chromium(), args=list(FLAGS))
 
 
 def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
