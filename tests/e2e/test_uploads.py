@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,8 +14,10 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from tests.e2e.browser import FLAGS, RESULTS, Visit, chromium
 from tests.e2e.conftest import PHONE, SITE
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
+from tests.faults.clients import harm
 from tests.lab.missing import missing
 from tests.lab.product import ADMIN_TOKEN, Product, product_on
+from tests.lab.proxy import FaultProxy
 from tests.lab.relay import Relay
 from tests.lab.server import StoreServer
 from vodbucket.files import fingerprint
@@ -32,12 +35,17 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 @pytest.fixture(scope="module")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """A product without a worker, so that what was uploaded stays as it came."""
+    with _site_on(rgw_server, tmp_path_factory.mktemp("logs")) as running:
+        yield running
+
+
+@contextmanager
+def _site_on(store: StoreServer, logs: Path) -> Iterator[Product]:
+    """Yield a product without a worker, so that what was uploaded stays as it came."""
     if not (SITE / "index.html").is_file():
         missing("the site is not built: make build")
-    logs = tmp_path_factory.mktemp("logs")
     with product_on(
-        rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
+        store.endpoint_url, store.access_key, store.secret_key, logs, SITE_DIR=str(SITE)
     ) as running:
         # As `make run` sets it. Pages behind a line have another origin, and are as good by their own host.
         running.environment["CORS_ORIGINS"] = f"http://127.0.0.1:{running.port}"
@@ -53,7 +61,13 @@ def line(product: Product) -> Iterator[Relay]:
 
 @pytest.fixture
 def uploader(product: Product, line: Relay, context: BrowserContext) -> Iterator[Uploader]:
-    """The page of somebody who is signed in, behind that line."""
+    with _signed_in(product, line, context) as uploader:
+        yield uploader
+
+
+@contextmanager
+def _signed_in(product: Product, line: Relay, context: BrowserContext) -> Iterator[Uploader]:
+    """Yield the page of somebody who is signed in, behind that line."""
     uploader = Uploader(Visit(context.new_page(), replace(product, port=line.port)))
     uploader.visit.sign_in()
     yield uploader
@@ -299,18 +313,43 @@ def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload
 def test_an_upload_survives_an_api_that_is_killed_again_and_again(
     uploader: Uploader, line: Relay, product: Product, tmp_path: Path
 ) -> None:
-    film = film_like(tmp_path / "killed.mp4", PARALLEL_SIZE)
+    _upload_while_the_api_is_killed(uploader, line, product, tmp_path)
+
+
+def test_an_upload_survives_that_while_the_store_fails_as_well(
+    rgw_server: StoreServer, context: BrowserContext, tmp_path: Path
+) -> None:
+    with (
+        FaultProxy(rgw_server) as wire,
+        _site_on(wire.server, tmp_path) as product,
+        Relay(product.port) as line,
+        _signed_in(product, line, context) as uploader,
+    ):
+        struck = harm(wire)
+        _upload_while_the_api_is_killed(uploader, line, product, tmp_path)
+    assert struck() > KILLS
+
+
+def _upload_while_the_api_is_killed(
+    uploader: Uploader, line: Relay, product: Product, directory: Path
+) -> None:
+    film = film_like(directory / "killed.mp4", PARALLEL_SIZE)
     moments = random.Random(5)
     line.bytes_per_second = PARALLEL_SIZE / KILLS / 20
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(1)
 
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         uploader.page.wait_for_timeout(moments.uniform(200, 3000))
+        if kill == KILLS // 2:
+            uploader.page.get_by_role("button", name="Pause", exact=True).click()
+            uploader.page.get_by_role("status").filter(has_text="Paused.").wait_for()
         product.processes[-1].kill()
         product.processes[-1].wait()
         product.start_api()
+        if kill == KILLS // 2:
+            uploader.page.get_by_role("button", name="Resume", exact=True).click()
     assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
     line.bytes_per_second = None
 
