@@ -108,20 +108,14 @@ async def _put_together(
             raise EmptyUpload
         if length > desk.rules.max_bytes:
             raise UploadTooLarge
-        created_at = desk.now()
-        info = UploadInfo(
-            id=final_id,
-            role=Role.FINAL,
+        info = desk.announced(
+            Role.FINAL,
+            length,
+            said,
+            upload_id=final_id,
             concat=header,
-            length=length,
-            part_size_bytes=UploadPlan.for_size(length).part_size_bytes,
             metadata=metadata,
-            filename=said.filename,
-            title=said.title,
-            content_type=said.content_type,
             options=options,
-            created_at=created_at,
-            expires_at=created_at + desk.rules.lifetime,
         )
         spans = [Span(keys.upload(piece.id), 0, piece.length) for piece in pieces if piece.length]
         await _sniff(desk.patient.raw, spans[0])

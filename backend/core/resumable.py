@@ -22,9 +22,7 @@ from backend.core.errors import (
     UploadTooLarge,
     UploadVanished,
 )
-from backend.core.ids import new_id
 from backend.core.ingest import Description
-from backend.core.parts import UploadPlan
 from backend.core.reception import Checksum, Reception
 from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
 from backend.core.store import exists
@@ -60,21 +58,13 @@ class ResumableUploads:
         if length == 0 and not partial:
             raise EmptyUpload
         await self._desk.rules.quota.admit(self._desk.buckets.raw, length)
-        created_at = self._desk.now()
-        planned = self._desk.rules.max_bytes if length is None else length
-        info = UploadInfo(
-            id=new_id(int(created_at.timestamp() * 1000)),
-            role=Role.PARTIAL if partial else Role.WHOLE,
+        info = self._desk.announced(
+            Role.PARTIAL if partial else Role.WHOLE,
+            length,
+            said,
             concat="partial" if partial else None,
-            length=length,
-            part_size_bytes=UploadPlan.for_size(planned).part_size_bytes,
             metadata=metadata,
-            filename=said.filename,
-            title=said.title,
-            content_type=said.content_type,
             options=options,
-            created_at=created_at,
-            expires_at=created_at + self._desk.rules.lifetime,
         )
         await self._desk.buckets.raw.put(keys.upload_info(info.id), info.to_json())
         log.info("upload_created", upload=info.id, length=length, role=info.role)

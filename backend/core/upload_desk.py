@@ -10,11 +10,12 @@ import structlog
 from backend.core import keys
 from backend.core.buffers import PartBuffers
 from backend.core.errors import ObjectNotFound, UploadExpired, UploadNotFound, UploadVanished
+from backend.core.ids import new_id
 from backend.core.ingest import Description, enter_video
-from backend.core.parts import check_parts
+from backend.core.parts import UploadPlan, check_parts
 from backend.core.prefixes import abort_uploads_below, delete_below
 from backend.core.quota import NO_QUOTA, Quota
-from backend.core.records import Video
+from backend.core.records import TranscodeOptions, Video
 from backend.core.store import Buckets, Store, exists
 from backend.core.upload_leases import UploadLease, UploadLeases
 from backend.core.upload_records import Role, UploadInfo, UploadProgress
@@ -62,6 +63,36 @@ class UploadDesk:
         self.rules = rules
         self.now = now
         self.leases = UploadLeases(buckets.raw)
+
+    def announced(
+        self,
+        role: Role,
+        length: int | None,
+        said: Description,
+        *,
+        upload_id: str | None = None,
+        concat: str | None,
+        metadata: str | None,
+        options: TranscodeOptions,
+    ) -> UploadInfo:
+        """Return the record of an upload that begins now; `upload_id` is for one whose id is given."""
+        created_at = self.now()
+        return UploadInfo(
+            id=upload_id or new_id(int(created_at.timestamp() * 1000)),
+            role=role,
+            concat=concat,
+            length=length,
+            part_size_bytes=UploadPlan.for_size(
+                self.rules.max_bytes if length is None else length
+            ).part_size_bytes,
+            metadata=metadata,
+            filename=said.filename,
+            title=said.title,
+            content_type=said.content_type,
+            options=options,
+            created_at=created_at,
+            expires_at=created_at + self.rules.lifetime,
+        )
 
     async def info(self, upload_id: str, *, even_expired: bool = False) -> UploadInfo:
         """Read what is known of the upload; remove what a finished one no longer needs.

@@ -75,14 +75,19 @@ def _signed_in(product: Product, line: Relay, context: BrowserContext) -> Iterat
     assert uploader.visit.foreign_requests == []
 
 
+def _send_slowly(uploader: Uploader, line: Relay, film: Path, *, until_percent: float) -> None:
+    """Begin an upload that takes a while."""
+    line.bytes_per_second = SLOW
+    uploader.choose(film)
+    uploader.start()
+    uploader.until_percent(until_percent)
+
+
 def test_a_reload_in_mid_upload_goes_on_where_it_stopped(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "reloaded.mp4", SIZE)
-    line.bytes_per_second = SLOW
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(50)
+    _send_slowly(uploader, line, film, until_percent=50)
 
     uploader.page.reload()
 
@@ -100,13 +105,10 @@ def test_a_browser_that_was_closed_goes_on_when_it_is_opened_again(
 ) -> None:
     film = film_like(tmp_path / "closed.mp4", SIZE)
     here = replace(product, port=line.port)
-    line.bytes_per_second = SLOW
     with _browser_of(tmp_path / "profile", browser) as before:
         uploader = Uploader(Visit(before.new_page(), here))
         uploader.visit.sign_in()
-        uploader.choose(film)
-        uploader.start()
-        uploader.until_percent(50)
+        _send_slowly(uploader, line, film, until_percent=50)
 
     with _browser_of(tmp_path / "profile", browser) as after:
         again = Uploader(Visit(after.new_page(), here))
@@ -131,10 +133,7 @@ def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
 ) -> None:
     film = film_like(tmp_path / "forgotten.mp4", SIZE)
     page = uploader.page
-    line.bytes_per_second = SLOW
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(50)
+    _send_slowly(uploader, line, film, until_percent=50)
     uploader.forget_files()
 
     page.reload()
@@ -172,10 +171,7 @@ def test_an_upload_waits_while_the_browser_is_offline(
     uploader: Uploader, line: Relay, context: BrowserContext, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "offline.mp4", SIZE)
-    line.bytes_per_second = SLOW
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(50)
+    _send_slowly(uploader, line, film, until_percent=50)
 
     context.set_offline(True)
     line.break_down()
@@ -196,10 +192,7 @@ def test_another_browser_with_the_same_file_goes_on(
     uploader: Uploader, line: Relay, browser: Browser, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "moved.mp4", SIZE)
-    line.bytes_per_second = SLOW
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(50)
+    _send_slowly(uploader, line, film, until_percent=50)
     uploader.page.close()
 
     renamed = film.rename(tmp_path / "other name.mp4")
@@ -265,10 +258,7 @@ def test_a_file_that_is_changed_in_mid_upload_is_asked_for_again(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "edited.mp4", SIZE)
-    line.bytes_per_second = SLOW
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(20)
+    _send_slowly(uploader, line, film, until_percent=20)
 
     line.break_down()
     uploader.page.get_by_text("The connection is interrupted.").wait_for()
@@ -388,10 +378,7 @@ def test_an_expired_sign_in_is_asked_for_and_the_upload_goes_on(
 ) -> None:
     film = film_like(tmp_path / "expired.mp4", SIZE)
     page = uploader.page
-    line.bytes_per_second = SLOW
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(50)
+    _send_slowly(uploader, line, film, until_percent=50)
     context.clear_cookies()
     line.break_down()
     page.get_by_text("The connection is interrupted.").wait_for()
