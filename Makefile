@@ -45,7 +45,7 @@ test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM) $(TUS_CLIENTS)  ## 
 
 soak: $(VENV)/.dev $(TUS_CLIENTS)  ## explore the queue's schedules and kill processes for about an hour
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
-	$(PY) -m tests.core.upload_machine --examples 3000
+	$(PY) -m tests.core.uploads.upload_machine --examples 3000
 	$(PY) -m tests.faults.kills --kills 300
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20 --faults

@@ -1,0 +1,1 @@
+"""The API: an HTTP server over the core."""

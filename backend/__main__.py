@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
-from backend.access_log import AccessLog
 from backend.app import create_app
 from backend.asgi import open_prepared_buckets
 from backend.core.errors import ConfigurationError, VodbucketError
 from backend.core.logs import configure_logs
 from backend.core.settings import ApiSettings, load
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.web.access_log import AccessLog
 
 EXIT_CONFIGURATION = 2
 GRACE_SECONDS = 3

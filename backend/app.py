@@ -14,26 +14,26 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.router import Router
 from litestar.types import Message, Scope
 
-from backend import tus
-from backend.auth import COOKIE, PUBLIC, require_admin
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
-from backend.problems import HANDLERS
+from backend.core.store.interface import Buckets
 from backend.routes import (
     captions,
-    frontend,
     health,
     jobs,
     play,
     playback,
     resumptions,
     session,
+    site_pages,
     uploads,
     videos,
 )
 from backend.routes import tus as tus_routes
-from backend.services import Services, provide_services
-from backend.tus_requests import TusRequests
+from backend.routes.services import Services, provide_services
+from backend.web import tus
+from backend.web.auth import COOKIE, PUBLIC, require_admin
+from backend.web.problems import HANDLERS
+from backend.web.tus_requests import TusRequests
 
 MAX_JSON_BYTES = 64 * 1024
 """Uploads count their own bytes; everything else is a small JSON document."""
@@ -51,7 +51,7 @@ _ROUTES = (
     playback,
     play,
     session,
-    frontend,
+    site_pages,
 )
 
 

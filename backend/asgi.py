@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 from litestar.types import ASGIApp
 
-from backend.access_log import AccessLog
 from backend.app import create_app
 from backend.core.logs import configure_logs
-from backend.core.s3 import configure_cors, ensure_buckets, open_buckets
 from backend.core.settings import ApiSettings, load
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.core.store.s3 import configure_cors, ensure_buckets, open_buckets
+from backend.web.access_log import AccessLog
 
 
 def application() -> ASGIApp:

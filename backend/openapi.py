@@ -2,27 +2,19 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from pydantic import SecretStr
 
 from backend.app import create_app
-from backend.core.memory import MemoryStore
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
+from backend.core.store.s3 import open_buckets
 
 
 def describe() -> str:
     """Return the OpenAPI document as JSON, the same for the same code."""
     settings = ApiSettings.model_construct(admin_token=SecretStr("unused"), cors_origins=())
-    schema = create_app(settings, _no_buckets).openapi_schema.to_schema()
+    schema = create_app(settings, open_buckets).openapi_schema.to_schema()
     return json.dumps(schema, indent=2, sort_keys=True)
-
-
-@asynccontextmanager
-async def _no_buckets(_: ApiSettings) -> AsyncIterator[Buckets]:
-    yield Buckets(raw=MemoryStore(), video=MemoryStore())
 
 
 if __name__ == "__main__":

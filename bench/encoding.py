@@ -21,10 +21,10 @@ from backend.core.records import TranscodeOptions
 from backend.core.settings import Codec, WorkerSettings
 from bench.vmaf import vmaf
 from tests.lab.clips import big_buck_bunny
-from worker.devices import SOFTWARE, X264_PRESETS, keyframe_arguments
-from worker.ladder import VideoStream, plan_encoding
-from worker.media import MediaInfo, VideoInfo
-from worker.tools import find_tools
+from worker.encode.ladder import VideoStream, plan_encoding
+from worker.encode.video_encoders import SOFTWARE, X264_PRESETS, keyframe_arguments
+from worker.sandbox.tools import find_tools
+from worker.source.media import MediaInfo, VideoInfo
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/encoding.md"
 EXCERPTS_START = (3.0, 18.0)

@@ -22,12 +22,12 @@ from backend.core import keys
 from backend.core.ids import new_id
 from backend.core.records import Job, Rendition
 from backend.core.settings import WorkerSettings
-from backend.core.store import PLAIN, Body, Buckets, ObjectHeaders, Store
-from backend.core.upload import store_source
+from backend.core.store.interface import PLAIN, Body, Buckets, ObjectHeaders, Store
+from backend.core.uploads.one_shot import store_source
 from tests.lab.buckets import fresh_buckets
 from tests.lab.server import StoreServer
-from worker.tools import find_tools
-from worker.transcoder import EncodingProfile, Transcoder
+from worker.sandbox.tools import find_tools
+from worker.transcode.transcoder import EncodingProfile, Transcoder
 
 RUN = "r0-0-bench"
 CHUNK_BYTES = 8 * 1024 * 1024

@@ -1,6 +1,6 @@
 """The queue: how fast any number of workers get through jobs of no work, and what each costs in requests.
 
-Every worker is its own `JobQueue`, `Lookout` and `JobRunner`, as in a process of its own, but all share one
+Every worker is its own `JobQueue`, `Poller` and `JobRunner`, as in a process of its own, but all share one
 event loop, so that what is measured is the protocol and the store, not the number of cores.
 """
 
@@ -17,11 +17,10 @@ from typing import TypeVar, cast
 from backend.core import keys
 from backend.core.errors import ObjectNotFound
 from backend.core.ids import new_id
-from backend.core.jobs import JobQueue
-from backend.core.leases import Claim
-from backend.core.memory import MemoryStore
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim
 from backend.core.records import Job, Video
-from backend.core.store import (
+from backend.core.store.interface import (
     LIST_PAGE,
     PLAIN,
     Buckets,
@@ -35,12 +34,13 @@ from backend.core.store import (
 )
 from bench.table import print_table
 from tests.lab.buckets import fresh_buckets
+from tests.lab.memory_store import MemoryStore
 from tests.lab.rgw import rgw
-from worker.job import JobRunner
-from worker.lookout import Lookout
-from worker.loop import work
-from worker.progress import Progress
-from worker.transcoder import Transcoded
+from worker.run.job import JobRunner
+from worker.run.loop import work
+from worker.run.poller import Poller
+from worker.transcode.progress import Progress
+from worker.transcode.transcoder import Transcoded
 
 WORKERS = (1, 8, 32)
 LEASE_SECONDS = 60.0
@@ -175,7 +175,7 @@ class Fleet:
             if self.done >= self.jobs:
                 stop.set()
 
-        lookout = Lookout(queue, self.stop, poll_seconds=5, lease_seconds=LEASE_SECONDS)
+        lookout = Poller(queue, self.stop, poll_seconds=5, lease_seconds=LEASE_SECONDS)
         await work(lookout, handle, self.stop)
 
     def _counting(self, store: Store) -> Store:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.processes import descendants
-from worker.process import NICENESS
+from worker.sandbox.process import NICENESS
 
 SAMPLE_SECONDS = 0.5
 """A look at all of /proc takes milliseconds, which the measured processes do not get."""

@@ -11,8 +11,8 @@ import pytest
 import structlog
 from structlog.typing import Processor
 
-from backend.core.s3 import S3Buckets
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
+from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
 from tests.lab.ministack import ministack
 from tests.lab.missing import missing

@@ -9,8 +9,8 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
-from backend.core.conformance import PROBES
 from backend.core.settings import ApiSettings, ClientSettings, StoreSettings, WorkerSettings
+from backend.core.store.probes import PROBES
 from backend.openapi import describe
 from vodbucket.__main__ import app
 

@@ -17,17 +17,17 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
-from backend.core.conformance import Check, Verdict
 from backend.core.errors import ConfigurationError, VodbucketError
 from backend.core.ids import parse_id
-from backend.core.jobs import JobQueue
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.overview import JobsOverview, JobState, list_jobs
+from backend.core.jobs.retry import retry_video
 from backend.core.logs import configure_logs
-from backend.core.overview import JobsOverview, JobState, list_jobs
 from backend.core.records import TranscodeOptions
-from backend.core.retry import retry_video
-from backend.core.s3 import open_buckets
 from backend.core.settings import OriginSettings, StoreSettings, UploadSettings, WorkerSettings, load
-from backend.core.sweep import SweepReport, SweepRules, sweep
+from backend.core.store.probes import Check, Verdict
+from backend.core.store.s3 import open_buckets
+from backend.core.sweep.sweeper import SweepReport, SweepRules, sweep
 from vodbucket import video_commands
 from vodbucket.encoders import EncoderTable, complaints, try_encoders
 from vodbucket.errors import ServerAway

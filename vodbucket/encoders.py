@@ -37,9 +37,9 @@ class EncoderTable:
 async def try_encoders(settings: WorkerSettings) -> EncoderTable:
     """Raises: ConfigurationError: there is no ffmpeg to try them with."""
     # only here: a machine without workers need not have their parts
-    from worker.devices import CODECS, candidates
-    from worker.encoders import codecs_needed, eligible, try_out
-    from worker.tools import find_tools
+    from worker.encode.encoder_trials import codecs_needed, eligible, try_out
+    from worker.encode.video_encoders import CODECS, candidates
+    from worker.sandbox.tools import find_tools
 
     tools, node, renditions = find_tools(settings), settings.video_vaapi_device, settings.rendition_codecs
     needed = codecs_needed(renditions)

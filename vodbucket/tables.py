@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.core.conformance import Check, Verdict
-from backend.core.overview import JobEntry, JobsOverview, JobState
+from backend.core.jobs.overview import JobEntry, JobsOverview, JobState
 from backend.core.records import Status, StatusWord
-from backend.core.sweep import SweepReport
+from backend.core.store.probes import Check, Verdict
+from backend.core.sweep.sweeper import SweepReport
 from vodbucket.answers import ListedVideo
 from vodbucket.encoders import EncoderTable, Result
 

@@ -21,7 +21,7 @@ _BYTES = {**_VERSION, "content-type": "application/offset+octet-stream"}
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class UploadState:
     """Where an upload stands, in bytes."""
 
     offset: int
@@ -43,17 +43,17 @@ class TusClient:
         answer = await self._api.request("POST", UPLOADS, headers=headers)
         return parse_id(answer.headers.get("location", "").rpartition("/")[2])
 
-    async def look(self, upload_id: str) -> Standing:
+    async def head(self, upload_id: str) -> UploadState:
         """Raises: NotThere: it is unknown, has expired or was lost."""
         return _standing(await self._api.request("HEAD", address_of(upload_id), headers=_VERSION))
 
-    async def send(self, upload_id: str, offset: int, body: FileBody) -> Standing:
+    async def send(self, upload_id: str, offset: int, body: FileBody) -> UploadState:
         """Add `body` at `offset`. Raises: NotThere."""
         headers = {**_BYTES, "upload-offset": str(offset), "content-length": str(body.size_bytes)}
         answer = await self._api.request("PATCH", address_of(upload_id), headers=headers, body=body)
         return _standing(answer)
 
-    async def concatenate(self, upload_ids: Sequence[str], metadata: Mapping[str, str]) -> Standing:
+    async def concatenate(self, upload_ids: Sequence[str], metadata: Mapping[str, str]) -> UploadState:
         """Put complete pieces together; may be repeated. Raises: NotThere."""
         urls = " ".join(map(address_of, upload_ids))
         headers = {**_VERSION, "upload-concat": f"final;{urls}", "upload-metadata": _encoded(metadata)}
@@ -77,11 +77,11 @@ def upload_at(address: str) -> str | None:
         return None
 
 
-def _standing(answer: Answer) -> Standing:
+def _standing(answer: Answer) -> UploadState:
     offset, length = answer.headers.get("upload-offset"), answer.headers.get("upload-length")
     if offset is None:
         raise ServerAway("The server did not say where the upload stands.")
-    return Standing(int(offset), None if length is None else int(length), answer.headers.get("video-id"))
+    return UploadState(int(offset), None if length is None else int(length), answer.headers.get("video-id"))
 
 
 def _encoded(metadata: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from vodbucket.body import FileBody
 from vodbucket.errors import NotThere, Refused, ServerAway
 from vodbucket.files import LocalFile
 from vodbucket.patience import Patience
-from vodbucket.tus import Standing, TusClient, address_of, upload_at
+from vodbucket.tus import TusClient, UploadState, address_of, upload_at
 
 NEVER_TAKEN = ("unsupported_type",)
 """Problems of the file itself."""
@@ -108,9 +108,9 @@ class FileUpload:
             start += standing.length
         return pieces if start == self._file.size_bytes else None
 
-    async def _standing(self, upload_id: str) -> Standing | None:
+    async def _standing(self, upload_id: str) -> UploadState | None:
         with suppress(NotThere):
-            return await self._tus.look(upload_id)
+            return await self._tus.head(upload_id)
         return None
 
     async def _exists(self, video_id: str) -> bool:
@@ -144,7 +144,7 @@ class FileUpload:
             raise Refused("The server has the whole file, but names no video.")
         return standing.video_id
 
-    async def _send_piece(self, piece: Piece) -> Standing:
+    async def _send_piece(self, piece: Piece) -> UploadState:
         sender = _PieceSender(self._tus, self._file, piece, self._display)
         while not sender.done(standing := await self._patience.attempt(sender.advance)):
             pass
@@ -169,13 +169,13 @@ class _PieceSender:
         self._display = display
         self._looked_at = -1
 
-    def done(self, standing: Standing) -> bool:
+    def done(self, standing: UploadState) -> bool:
         return standing.offset == self._piece.length
 
-    async def advance(self) -> Standing:
+    async def advance(self) -> UploadState:
         """Raises: ServerAway: nothing has come of it; if something had, it was worth another try at once."""
         piece = self._piece
-        standing = await self._tus.look(piece.upload_id)
+        standing = await self._tus.head(piece.upload_id)
         has_grown = standing.offset > self._looked_at
         self._looked_at = standing.offset
         at = piece.start + standing.offset

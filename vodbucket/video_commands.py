@@ -41,11 +41,11 @@ def upload(
     """Upload files and print where to watch them. Run again, it goes on where it was interrupted."""
     if title is not None and len(files) > 1:
         raise typer.BadParameter("--title is for one file")
-    from vodbucket.videos import Errand  # aiohttp: what talks to the store alone starts without it
+    from vodbucket.videos import VideoClient  # aiohttp: what talks to the store alone starts without it
 
-    errand = Errand(load(ClientSettings), patience * 60)
+    client = VideoClient(load(ClientSettings), patience * 60)
     try:
-        all_well = asyncio.run(errand.upload(files, title and as_text(title), watch=watch))
+        all_well = asyncio.run(client.upload(files, title and as_text(title), watch=watch))
     except KeyboardInterrupt:
         typer.echo("vodbucket: Interrupted. Run the same command again to go on.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -61,14 +61,14 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Tell how far a video is; status 1 when it has failed."""
-    from vodbucket.videos import Errand
+    from vodbucket.videos import VideoClient
 
-    errand = Errand(load(ClientSettings), patience * 60)
-    found = asyncio.run(errand.follow(video) if follow else errand.look(video))
+    client = VideoClient(load(ClientSettings), patience * 60)
+    found = asyncio.run(client.follow(video) if follow else client.status(video))
     if as_json:
         typer.echo(found.status.model_dump_json(indent=2))
     else:
-        show_video(found, errand.watch_link(video))
+        show_video(found, client.watch_link(video))
     if found.status.status is StatusWord.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
@@ -79,9 +79,9 @@ def list_videos(
     as_json: AsJson = False,
 ) -> None:
     """List the newest videos."""
-    from vodbucket.videos import Errand
+    from vodbucket.videos import VideoClient
 
-    found = asyncio.run(Errand(load(ClientSettings)).list(limit))
+    found = asyncio.run(VideoClient(load(ClientSettings)).list(limit))
     if as_json:
         typer.echo(TypeAdapter(Sequence[ListedVideo]).dump_json(found, indent=2).decode())
     else:
@@ -94,24 +94,24 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a video with everything that belongs to it."""
-    from vodbucket.videos import Errand
+    from vodbucket.videos import VideoClient
 
-    errand = Errand(load(ClientSettings))
-    title = asyncio.run(errand.look(video)).title
+    client = VideoClient(load(ClientSettings))
+    title = asyncio.run(client.status(video)).title
     if not yes:
         typer.confirm(f"Delete “{title}” for good?", abort=True, err=True)
-    asyncio.run(errand.delete(video))
+    asyncio.run(client.delete(video))
     typer.echo(f"deleted: {video}")
 
 
 @app.command("open", rich_help_panel=PANEL)
 def open_video(video: VideoId) -> None:
     """Open a video's page in the browser."""
-    from vodbucket.videos import Errand
+    from vodbucket.videos import VideoClient
 
-    errand = Errand(load(ClientSettings))
-    asyncio.run(errand.look(video))
-    link = errand.watch_link(video)
+    client = VideoClient(load(ClientSettings))
+    asyncio.run(client.status(video))
+    link = client.watch_link(video)
     typer.echo(link)
     if not webbrowser.open(link):
         typer.echo("vodbucket: No browser was found.", err=True)

@@ -20,7 +20,7 @@ from vodbucket.upload import FileUpload
 LOOK_SECONDS = 1.0
 
 
-class Errand:
+class VideoClient:
     """One command's business with the server, which may be away for `patience_seconds` at a time."""
 
     def __init__(self, settings: ClientSettings, patience_seconds: float = 0) -> None:
@@ -30,7 +30,7 @@ class Errand:
     def watch_link(self, video_id: str) -> str:
         return f"{str(self._settings.vodbucket_url).rstrip('/')}/watch/{video_id}"
 
-    async def look(self, video_id: str) -> ListedVideo:
+    async def status(self, video_id: str) -> ListedVideo:
         async with open_api(self._settings) as api:
             return await api.video(video_id)
 

@@ -14,23 +14,23 @@ from pathlib import Path
 import structlog
 
 from backend.core.errors import VodbucketError
-from backend.core.jobs import JobQueue
+from backend.core.jobs.job_queue import JobQueue
 from backend.core.logs import configure_logs
-from backend.core.patience import patient
-from backend.core.s3 import open_buckets
 from backend.core.settings import WorkerSettings, load
-from backend.core.store import Buckets
-from backend.core.sweep import SweepRules
-from worker.admission import admit
-from worker.encoders import choose_encoders
-from worker.job import JobRunner
-from worker.lookout import Lookout
-from worker.loop import work
-from worker.signals import stop_on_signals
-from worker.sweeping import keep_sweeping
-from worker.tools import find_tools
-from worker.transcoder import EncodingProfile, Transcoder
-from worker.workspace import sweep_workspaces
+from backend.core.store.interface import Buckets
+from backend.core.store.retrying import with_retries
+from backend.core.store.s3 import open_buckets
+from backend.core.sweep.sweeper import SweepRules
+from worker.encode.encoder_trials import choose_encoders
+from worker.run.admission import admit
+from worker.run.job import JobRunner
+from worker.run.loop import work
+from worker.run.poller import Poller
+from worker.run.signals import stop_on_signals
+from worker.run.sweeping import keep_sweeping
+from worker.sandbox.tools import find_tools
+from worker.sandbox.workspace import sweep_workspaces
+from worker.transcode.transcoder import EncodingProfile, Transcoder
 
 log = structlog.get_logger(__name__)
 
@@ -74,22 +74,22 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             concurrency=settings.worker_concurrency,
             pause_seconds=settings.worker_poll_seconds,
         )
-        lasting = patient(buckets, settings.store_patience_seconds)
+        retrying = with_retries(buckets, settings.store_patience_seconds)
         queue = JobQueue(
-            lasting,
+            retrying,
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
             lease_seconds=settings.lease_seconds,
             keep_originals=settings.keep_originals,
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(lasting, tools, EncodingProfile.of(settings, encoders), work_dir),
-            video=lasting.video,
+            pipeline=Transcoder(retrying, tools, EncodingProfile.of(settings, encoders), work_dir),
+            video=retrying.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             patience_seconds=settings.store_patience_seconds,
         )
-        lookout = Lookout(
+        lookout = Poller(
             queue,
             stop,
             poll_seconds=settings.worker_poll_seconds,

@@ -1,0 +1,1 @@
+"""What vodbucket means in objects of a bucket. No HTTP, no processes, no environment."""

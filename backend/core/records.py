@@ -54,7 +54,7 @@ class Record(BaseModel):
         return type(self).model_validate({**self.model_dump(), **changes})
 
 
-class Part(BaseModel):
+class Value(BaseModel):
     """A value inside a record."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -90,7 +90,7 @@ SMALLEST_VIDEO_BYTES = 150
 """A `Video` is never smaller, a `Tombstone` always is: a LIST tells them apart."""
 
 
-class TranscodeOptions(Part):
+class TranscodeOptions(Value):
     """What may be chosen per job; None leaves the choice to the worker."""
 
     crf: Crf | None = None
@@ -134,14 +134,14 @@ class Lease(Record):
     nonce: str = Field(default_factory=new_nonce)
 
 
-class OutputObject(Part):
+class OutputObject(Value):
     """One published object, its path relative to the run's prefix."""
 
     path: str
     size_bytes: int = Field(ge=0)
 
 
-class Rendition(Part):
+class Rendition(Value):
     """One encoded stream of the ladder."""
 
     name: str = Field(description="unique within the video: av1-1080p, h264-360p, aac")
@@ -155,7 +155,7 @@ class Rendition(Part):
     label: str | None = Field(default=None, description="what to call this audio track")
 
 
-class CaptionTrack(Part):
+class CaptionTrack(Value):
     """Text subtitles of the source, extracted to one WebVTT file."""
 
     path: str = Field(description="relative to the run's prefix: captions/<n>-<language>.vtt")
@@ -164,7 +164,7 @@ class CaptionTrack(Part):
     forced: bool = Field(default=False, description="only for what is foreign to the audio's own language")
 
 
-class SourceVideo(Part):
+class SourceVideo(Value):
     """The picture of the source, as it is displayed."""
 
     codec: str
@@ -177,7 +177,7 @@ class SourceVideo(Part):
     interlaced: bool = False
 
 
-class SourceAudio(Part):
+class SourceAudio(Value):
     """One audio track of the source."""
 
     codec: str
@@ -186,7 +186,7 @@ class SourceAudio(Part):
     label: str | None = None
 
 
-class Chapter(Part):
+class Chapter(Value):
     """A part of the video that its author named."""
 
     start_seconds: float = Field(ge=0)
@@ -194,7 +194,7 @@ class Chapter(Part):
     title: str
 
 
-class SourceFile(Part):
+class SourceFile(Value):
     """What the uploaded file was. Places, names of devices and of people are left out."""
 
     container: str
@@ -257,7 +257,7 @@ _WORD_OF_STAGE = {
 }
 
 
-class StatusError(Part):
+class StatusError(Value):
     """Why a video failed: `code` for machines, `message` for the person who uploaded it."""
 
     code: str

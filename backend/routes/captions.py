@@ -12,19 +12,19 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, 
 from litestar.params import FromPath, QueryParameter
 from pydantic import BaseModel
 
-from backend.bodies import declared_bytes, received
-from backend.caption_files import MAX_CAPTIONS_BYTES, to_webvtt
-from backend.core.captions import delete_captions, list_captions, store_captions
 from backend.core.errors import InvalidLanguage, UploadTooLarge
 from backend.core.ids import parse_id
 from backend.core.languages import standard_language
-from backend.core.library import read_item
+from backend.core.library.captions import delete_captions, list_captions, store_captions
+from backend.core.library.videos import read_item
 from backend.core.names import clean_text
 from backend.core.records import MAX_LABEL_LENGTH
-from backend.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
-from backend.problems import AnyRequest, documented
-from backend.services import FromServices
-from backend.tracks import Source, Track, tracks_of
+from backend.playback.tracks import Source, Track, tracks_of
+from backend.routes.services import FromServices
+from backend.web.bodies import declared_bytes, received
+from backend.web.caption_files import MAX_CAPTIONS_BYTES, to_webvtt
+from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
+from backend.web.problems import AnyRequest, documented
 
 _ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
 _UPLOAD_ERRORS = documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)

@@ -5,10 +5,10 @@ import asyncio
 import structlog
 from litestar import MediaType, Response, get
 
-from backend.auth import PUBLIC
 from backend.core import keys
 from backend.core.errors import StoreError, StoreUnavailable
-from backend.services import FromServices
+from backend.routes.services import FromServices
+from backend.web.auth import PUBLIC
 
 log = structlog.get_logger(__name__)
 

@@ -10,13 +10,13 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from pydantic import ConfigDict
 
 from backend.core.ids import parse_id
-from backend.core.library import read_item
-from backend.core.overview import JobsOverview, JobState, list_jobs
+from backend.core.jobs.overview import JobsOverview, JobState, list_jobs
+from backend.core.jobs.retry import retry_video
+from backend.core.library.videos import read_item
 from backend.core.records import TranscodeOptions
-from backend.core.retry import retry_video
-from backend.problems import documented
+from backend.routes.services import FromServices
 from backend.routes.videos import JobSnapshot
-from backend.services import FromServices
+from backend.web.problems import documented
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000

@@ -9,11 +9,10 @@ from urllib.parse import quote
 from litestar import HttpMethod, Response, route
 from litestar.params import FromPath, FromQuery
 
-from backend.auth import PUBLIC
 from backend.core import keys
 from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
-from backend.core.store import ObjectInfo
-from backend.playback import (
+from backend.core.store.interface import ObjectInfo
+from backend.playback.index import (
     Playable,
     SigningWindow,
     changes_with_captions,
@@ -21,8 +20,9 @@ from backend.playback import (
     is_manifest,
     read_manifest,
 )
-from backend.problems import AnyRequest, documented
-from backend.services import FromServices, Services
+from backend.routes.services import FromServices, Services
+from backend.web.auth import PUBLIC
+from backend.web.problems import AnyRequest, documented
 
 PUBLISHED_MANIFEST_CACHE = "private, max-age=60"
 """Short, as a re-encode replaces what the same URL names."""

@@ -10,17 +10,17 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 from pydantic import AwareDatetime, BaseModel
 
-from backend.auth import PUBLIC
 from backend.core import keys
-from backend.core.captions import list_captions
+from backend.core.concurrency import gather_pair
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized, VideoNotFound
 from backend.core.ids import parse_id
-from backend.core.library import published_outputs, read_item, read_video
+from backend.core.library.captions import list_captions
+from backend.core.library.videos import published_outputs, read_item, read_video
 from backend.core.records import Chapter, Stage, Status, Visibility
-from backend.core.together import both
-from backend.problems import AnyRequest, documented
-from backend.services import FromServices, Services
-from backend.tracks import Source, tracks_of
+from backend.playback.tracks import Source, tracks_of
+from backend.routes.services import FromServices, Services
+from backend.web.auth import PUBLIC
+from backend.web.problems import AnyRequest, documented
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
@@ -57,7 +57,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     status = (await read_item(services.buckets, video_id)).status
     if not status.playable:
         raise NotReady
-    extras, uploaded = await both(_extras(services, status), list_captions(services.buckets, video_id))
+    extras, uploaded = await gather_pair(_extras(services, status), list_captions(services.buckets, video_id))
     tracks = tracks_of(uploaded, status.captions)
     token, grant = services.grants.issue(video_id)
 

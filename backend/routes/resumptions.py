@@ -1,4 +1,4 @@
-"""Notes on how to go on with a file (`backend.core.resumptions`), in the shape that tus clients keep them."""
+"""Resumption notes (`backend.core.uploads.resumptions`), in the shape in which tus clients store them."""
 
 from http import HTTPStatus
 
@@ -6,8 +6,8 @@ from litestar import Response, delete, get, put
 from litestar.params import FromPath, JSONBody
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.problems import documented
-from backend.services import FromServices
+from backend.routes.services import FromServices
+from backend.web.problems import documented
 
 _ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
 _PATH = "/api/resumptions/{fingerprint:str}"

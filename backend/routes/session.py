@@ -7,10 +7,10 @@ from litestar.datastructures import Cookie, State
 from litestar.params import JSONBody
 from pydantic import BaseModel, ConfigDict
 
-from backend.auth import COOKIE, PUBLIC
 from backend.core.errors import Unauthorized
-from backend.problems import documented
-from backend.services import FromServices
+from backend.routes.services import FromServices
+from backend.web.auth import COOKIE, PUBLIC
+from backend.web.problems import documented
 
 PATH = "/api/session"
 

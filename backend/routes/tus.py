@@ -1,4 +1,4 @@
-"""Resumable uploads as the tus protocol 1.0.0 has them (`backend.tus`)."""
+"""Resumable uploads as the tus protocol 1.0.0 has them (`backend.web.tus`)."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -7,9 +7,6 @@ from http import HTTPStatus
 from litestar import HttpMethod, MediaType, Response, delete, head, patch, post, route
 from litestar.params import FromPath
 
-from backend import tus
-from backend.auth import PUBLIC
-from backend.bodies import declared_bytes, received
 from backend.core.errors import (
     BadRequest,
     IncompleteUpload,
@@ -19,11 +16,14 @@ from backend.core.errors import (
     VodbucketError,
 )
 from backend.core.records import TranscodeOptions
-from backend.core.upload_desk import Standing
-from backend.core.upload_records import Role
-from backend.problems import CHECKSUM_MISMATCH, AnyRequest, documented
+from backend.core.uploads.records import Role
+from backend.core.uploads.resumable.desk import UploadState
+from backend.routes.services import FromServices, Services
 from backend.routes.uploads import CpuUsedQuery, CrfQuery
-from backend.services import FromServices, Services
+from backend.web import tus
+from backend.web.auth import PUBLIC
+from backend.web.bodies import declared_bytes, received
+from backend.web.problems import CHECKSUM_MISMATCH, AnyRequest, documented
 
 IDLE_SECONDS = 30.0
 """A client that sends nothing for so long has lost its connection; it comes back and goes on."""
@@ -106,7 +106,7 @@ async def create_upload(
         length, said, metadata=metadata, partial=concat is not None, options=options
     )
     if not brings_bytes and length != 0:
-        return _created(Standing(info, 0, length))
+        return _created(UploadState(info, 0, length))
     try:
         standing = await services.resumable.receive(
             info.id,
@@ -133,7 +133,7 @@ async def look_at_upload(
 ) -> Response[None]:
     """Tell where an upload stands."""
     tus.check_version(request.headers)
-    standing = await services.resumable.look(tus.upload_of(upload_id))
+    standing = await services.resumable.head(tus.upload_of(upload_id))
     info = standing.info
     headers = _headers(standing)
     if info.role is Role.FINAL and not info.finished:
@@ -172,7 +172,7 @@ async def add_to_upload(
     return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
 
 
-async def _receive(request: AnyRequest, services: Services, upload_id: str) -> Standing:
+async def _receive(request: AnyRequest, services: Services, upload_id: str) -> UploadState:
     headers = request.headers
     tus.check_body_type(headers)
     offset = tus.number(headers, "upload-offset")
@@ -217,12 +217,12 @@ async def _arriving(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
         raise OffsetMismatch(f"{error.message} {advice}") from error
 
 
-def _created(standing: Standing) -> Response[None]:
+def _created(standing: UploadState) -> Response[None]:
     headers = {"location": f"{tus.PATH}/{standing.info.id}", **_headers(standing)}
     return Response(None, status_code=HTTPStatus.CREATED, headers=headers)
 
 
-def _headers(standing: Standing) -> dict[str, str]:
+def _headers(standing: UploadState) -> dict[str, str]:
     headers = {"upload-offset": str(standing.offset), **tus.expiry(standing.info)}
     if standing.video_id is not None:
         headers["video-id"] = standing.video_id

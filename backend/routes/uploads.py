@@ -10,13 +10,13 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, 
 from litestar.params import FromQuery, QueryParameter
 from pydantic import BaseModel
 
-from backend.bodies import declared_bytes, received
 from backend.core.errors import UploadTooLarge
-from backend.core.ingest import Description, ingest
 from backend.core.records import TranscodeOptions, Video
-from backend.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
-from backend.problems import documented
-from backend.services import FromServices
+from backend.core.uploads.ingest import Description, ingest
+from backend.routes.services import FromServices
+from backend.web.bodies import declared_bytes, received
+from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
+from backend.web.problems import documented
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,

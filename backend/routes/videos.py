@@ -7,9 +7,10 @@ from litestar import delete, get, patch
 from litestar.params import FromPath, JSONBody, QueryParameter
 from pydantic import BaseModel, Field
 
+from backend.core.concurrency import gather_pair
 from backend.core.errors import VideoNotFound
 from backend.core.ids import parse_id
-from backend.core.library import (
+from backend.core.library.videos import (
     LibraryItem,
     VideoEdit,
     delete_video,
@@ -20,9 +21,8 @@ from backend.core.library import (
     video_remains,
 )
 from backend.core.records import Chapter, SourceFile, Status, Video
-from backend.core.together import both
-from backend.problems import documented
-from backend.services import FromServices, Services
+from backend.routes.services import FromServices, Services
+from backend.web.problems import documented
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -95,7 +95,7 @@ async def patch_video(
 
 
 async def _details(services: Services, video_id: str) -> VideoDetails:
-    item, outputs = await both(
+    item, outputs = await gather_pair(
         read_item(services.buckets, video_id), published_outputs(services.buckets, video_id)
     )
     return VideoDetails.model_construct(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from backend.core.errors import VodbucketError
-from backend.core.s3 import ensure_buckets, open_buckets
+from backend.core.store.s3 import ensure_buckets, open_buckets
 from infra.local.children import Child, Command
 from infra.local.console import say
 from infra.local.data import DataDirectory

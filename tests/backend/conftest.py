@@ -15,11 +15,11 @@ from pydantic import SecretStr
 
 from backend.app import create_app
 from backend.core import keys
-from backend.core.memory import MemoryStore
 from backend.core.records import CaptionTrack, Chapter, OutputObject, Outputs, SourceFile, Stage, Status
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 from tests.lab.asgi import client_of
+from tests.lab.memory_store import MemoryStore
 
 TOKEN = "a-token-for-tests-0123456789"
 BEARER = {"authorization": f"Bearer {TOKEN}"}

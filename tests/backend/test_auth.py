@@ -5,7 +5,7 @@ import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from backend.auth import COOKIE
+from backend.web.auth import COOKIE
 from tests.backend.conftest import TOKEN, Clock, upload
 from tests.lab.asgi import client_of
 

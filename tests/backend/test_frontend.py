@@ -6,7 +6,7 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from backend.frontend import Site
+from backend.web.site_files import Site
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import httpx
 
 from backend.core import keys
-from backend.core.jobs import JobQueue
+from backend.core.jobs.job_queue import JobQueue
 from backend.core.records import Job, StatusError
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 from tests.backend.conftest import upload
 
 
@@ -16,7 +16,7 @@ def _queue(buckets: Buckets) -> JobQueue:
 async def _fail(buckets: Buckets, video: str) -> None:
     """Give the one waiting job up, as a worker does."""
     queue = _queue(buckets)
-    claim = await queue.claim(await queue.look())
+    claim = await queue.claim(await queue.poll())
     assert claim is not None
     assert claim.lease.job.id == video
     await queue.bury(claim, StatusError(code="unsupported_media", message="This is not a video."))
@@ -99,7 +99,7 @@ async def test_a_video_that_waits_or_runs_is_not_queued_twice(
     path = f"/api/videos/{video}/transcodes"
     waiting = await admin.post(path)
     queue = _queue(buckets)
-    assert await queue.claim(await queue.look()) is not None
+    assert await queue.claim(await queue.poll()) is not None
     running = await admin.post(path)
 
     assert [(answer.status_code, answer.json()["code"]) for answer in (waiting, running)] == [

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from backend.core import keys
-from backend.core.library import delete_video
+from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, SourceFile
-from backend.core.store import Buckets, PresignedGet
-from backend.playback import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
+from backend.core.store.interface import Buckets, PresignedGet
+from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
 from tests.backend.conftest import Clock, begin_run, publish, upload
 
 

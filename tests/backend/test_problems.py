@@ -9,10 +9,10 @@ import pytest
 import structlog
 
 from backend.core.errors import StoreUnavailable
-from backend.core.memory import MemoryStore
-from backend.core.store import LIST_PAGE, Buckets, Listing
+from backend.core.store.interface import LIST_PAGE, Buckets, Listing
 from backend.openapi import describe
 from tests.backend.conftest import BEARER, MAX_UPLOAD_BYTES, upload
+from tests.lab.memory_store import MemoryStore
 
 
 def _assert_problem(answer: httpx.Response, status: int, code: str) -> str:

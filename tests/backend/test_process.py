@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.core.buffers import MIB
+from backend.core.uploads.buffers import MIB
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, product_on, stop
 from tests.lab.server import StoreServer
 

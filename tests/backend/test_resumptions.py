@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from backend.core import keys
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 
 FINGERPRINT = "0a" * 32
 URL = f"/api/resumptions/{FINGERPRINT}"

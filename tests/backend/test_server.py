@@ -11,11 +11,11 @@ from litestar.datastructures import State
 from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
 from pydantic import SecretStr
 
-from backend.bodies import received
-from backend.core.buffers import MIB
 from backend.core.errors import IncompleteUpload
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.core.uploads.buffers import MIB
+from backend.web.bodies import received
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Server, serving
 from tests.backend.test_play import published

@@ -18,7 +18,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 from tests.backend.conftest import MAX_UPLOAD_BYTES, Clock, stored_keys
 
 UPLOADS = "/api/uploads"

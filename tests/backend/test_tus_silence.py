@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 from backend.routes import tus
 from tests.backend.conftest import stored_keys
 

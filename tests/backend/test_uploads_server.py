@@ -8,9 +8,9 @@ from litestar import Litestar
 from pydantic import SecretStr
 
 from backend.core import keys
-from backend.core.buffers import MIB
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.core.uploads.buffers import MIB
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Answer, Connection, Server, serving
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from backend.core import keys
-from backend.core.library import delete_video
+from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, Job, SourceAudio, SourceFile, SourceVideo, Stage, Status
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 from tests.backend.conftest import begin_run, publish, stored_keys, upload
 
 BODY = bytes(range(256)) * 100

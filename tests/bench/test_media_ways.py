@@ -5,11 +5,11 @@ from pathlib import Path
 
 from backend.core.records import TranscodeOptions
 from bench.media_ways import FfmpegCommand, one_by_one, one_pass, parse_command
-from worker.devices import SOFTWARE
-from worker.encode import encoder_arguments
-from worker.graph import filter_graphs
-from worker.ladder import EncodingPlan, plan_encoding
-from worker.media import AudioInfo, MediaInfo, VideoInfo
+from worker.encode.ffmpeg_arguments import encoder_arguments
+from worker.encode.filter_graph import filter_graphs
+from worker.encode.ladder import EncodingPlan, plan_encoding
+from worker.encode.video_encoders import SOFTWARE
+from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
 HD = VideoInfo(0, 1920, 1080, "h264", "yuv420p", Fraction(24), Fraction(24), end_seconds=10.0)
 MEDIA = MediaInfo("mov", 10.0, video=HD, audio=(AudioInfo(1, "aac", 6, 48000, end_seconds=10.0),))

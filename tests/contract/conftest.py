@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from backend.core.memory import MemoryStore
-from backend.core.s3 import S3Buckets
-from backend.core.store import Store
+from backend.core.store.interface import Store
+from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
+from tests.lab.memory_store import MemoryStore
 from tests.lab.server import StoreServer
 
 _RGW = pytest.param("rgw_server", marks=pytest.mark.heavy)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from backend.core.s3 import S3Buckets
+from backend.core.store.s3 import S3Buckets
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef

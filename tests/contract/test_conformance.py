@@ -6,10 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backend.core.conformance import Check, Verdict, check_creates, check_store
 from backend.core.errors import BucketMissing, ObjectNotFound, StoreDenied, StoreError, StoreUnavailable
-from backend.core.memory import MemoryStore
-from backend.core.store import (
+from backend.core.store.interface import (
     PLAIN,
     Body,
     Listing,
@@ -19,7 +17,9 @@ from backend.core.store import (
     StoredObject,
     UploadedPart,
 )
-from backend.core.store import Store as AnyStore
+from backend.core.store.interface import Store as AnyStore
+from backend.core.store.probes import Check, Verdict, check_creates, check_store
+from tests.lab.memory_store import MemoryStore
 
 
 async def _checked(store: AnyStore, now: Callable[[], datetime] | None = None) -> dict[str, Check]:

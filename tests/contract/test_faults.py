@@ -16,8 +16,8 @@ from backend.core.errors import (
     StoreUnavailable,
     UploadVanished,
 )
-from backend.core.s3 import S3Buckets, S3Store, configure_cors, connection, ensure_buckets, open_buckets
-from backend.core.store import PresignedGet, Store, UploadedPart
+from backend.core.store.interface import PresignedGet, Store, UploadedPart
+from backend.core.store.s3 import S3Buckets, S3Store, configure_cors, connection, ensure_buckets, open_buckets
 from tests.lab.buckets import store_settings
 from tests.lab.faulty import HANG_UP, Answer, FaultyServer, Request, error, faulty
 from tests.lab.server import StoreServer, free_port

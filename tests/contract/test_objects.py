@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backend.core.errors import ObjectNotFound, SourceChanged
-from backend.core.store import Store
+from backend.core.store.interface import Store
 
 EVERY_BYTE = bytes(range(256)) * 4
 ODD_KEYS = [

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from backend.core.s3 import S3Buckets, configure_cors
-from backend.core.store import ObjectHeaders, PresignedGet
+from backend.core.store.interface import ObjectHeaders, PresignedGet
+from backend.core.store.s3 import S3Buckets, configure_cors
 from tests.contract.conftest import on_servers_that_check_origins, on_servers_that_check_signatures
 
 BODY = b"0123456789"

@@ -14,11 +14,12 @@ import pytest
 from pydantic import HttpUrl, SecretStr
 
 from backend.app import create_app
-from backend.core import concatenation, keys
-from backend.core.buffers import MIB
-from backend.core.s3 import S3Buckets, ensure_buckets, open_buckets
+from backend.core import keys
 from backend.core.settings import ApiSettings
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.core.store.s3 import S3Buckets, ensure_buckets, open_buckets
+from backend.core.uploads.buffers import MIB
+from backend.core.uploads.resumable import concatenation
 from tests.backend.raw_http import serving
 from tests.lab.buckets import store_settings
 from tests.lab.ministack import ministack

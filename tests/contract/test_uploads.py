@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backend.core.errors import ObjectNotFound, StoreError, UploadVanished
-from backend.core.store import MIN_PART_BYTES, ObjectHeaders, Store, UploadedPart
+from backend.core.store.interface import MIN_PART_BYTES, ObjectHeaders, Store, UploadedPart
 from tests.contract.conftest import on_stores_that_date_uploads, on_stores_that_know_vanished_uploads
 
 FIRST = bytes(range(256)) * (MIN_PART_BYTES // 256)

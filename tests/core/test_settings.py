@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr
 
 from backend.core.errors import ConfigurationError
-from backend.core.s3 import open_buckets
 from backend.core.settings import ApiSettings, StoreSettings, WorkerSettings, load
+from backend.core.store.s3 import open_buckets
 
 TOKEN = "a-token-of-sufficient-length"
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.core import keys
-from backend.core.s3 import open_buckets
+from backend.core.store.s3 import open_buckets
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, product_on, stop
 from tests.lab.proxy import FaultProxy

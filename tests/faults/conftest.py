@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.s3 import ensure_buckets, open_buckets
+from backend.core.store.s3 import ensure_buckets, open_buckets
 from tests.faults.lab import WireLab
 from tests.lab.buckets import store_settings
 from tests.lab.product import Product, product_on

@@ -15,19 +15,19 @@ from pydantic import SecretStr
 
 from backend.app import create_app
 from backend.core import keys
-from backend.core.jobs import JobQueue
-from backend.core.patience import patient
+from backend.core.jobs.job_queue import JobQueue
 from backend.core.records import Outcome, Outputs, read_outcome
-from backend.core.s3 import S3Buckets, ensure_buckets, open_buckets
 from backend.core.settings import ApiSettings, StoreSettings
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.core.store.retrying import with_retries
+from backend.core.store.s3 import S3Buckets, ensure_buckets, open_buckets
 from tests.faults.light import LightPipeline
 from tests.lab.asgi import client_of
 from tests.lab.checker import check_at_rest
 from tests.lab.proxy import FaultProxy
-from worker.job import JobRunner, Pipeline
-from worker.lookout import Lookout
-from worker.loop import work
+from worker.run.job import JobRunner, Pipeline
+from worker.run.loop import work
+from worker.run.poller import Poller
 
 TOKEN = "a-token-for-tests-0123456789"
 MIB = 1024 * 1024
@@ -100,7 +100,7 @@ class WireLab:
     ) -> None:
         """Work, as one worker does, until no job waits or runs."""
         async with open_buckets(self.through) as opened, asyncio.timeout(seconds):
-            buckets = patient(opened, patience_seconds)
+            buckets = with_retries(opened, patience_seconds)
             pipeline = LightPipeline(buckets, seconds_per_segment=seconds_per_segment)
             self.pipelines.append(pipeline)
             await run_worker(
@@ -114,10 +114,12 @@ class WireLab:
     async def hand_back(self) -> None:
         """Claim the job that waits and let go of it, as a worker does that is stopped."""
         async with open_buckets(self.through) as opened, asyncio.timeout(DRAIN_SECONDS):
-            queue = JobQueue(patient(opened, DRAIN_SECONDS), owner="stopped", lease_seconds=LEASE_SECONDS)
+            queue = JobQueue(
+                with_retries(opened, DRAIN_SECONDS), owner="stopped", lease_seconds=LEASE_SECONDS
+            )
             claim = None
             while claim is None:
-                claim = await queue.claim(await queue.look())
+                claim = await queue.claim(await queue.poll())
             await queue.release(claim, retry_after_seconds=0)
 
     @property
@@ -155,7 +157,7 @@ class WireLab:
 
     async def until_the_store_is_back(self) -> None:
         async with open_buckets(self.through) as opened:
-            await patient(opened, 30).raw.list_page("", limit=1)
+            await with_retries(opened, 30).raw.list_page("", limit=1)
 
     async def done(self) -> set[str]:
         """Return the videos that have an outcome."""
@@ -252,7 +254,7 @@ async def run_worker(
         status_every_seconds=0.5,
     )
     stop = asyncio.Event()
-    lookout = Lookout(queue, stop, poll_seconds=0.2, lease_seconds=lease_seconds, drain=True)
+    lookout = Poller(queue, stop, poll_seconds=0.2, lease_seconds=lease_seconds, drain=True)
     await work(lookout, runner, stop)
 
 

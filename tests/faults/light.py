@@ -11,13 +11,13 @@ import aiohttp
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.records import Job, OutputObject, Stage
-from backend.core.store import Buckets
-from backend.core.upload import store_first_part_last
-from worker.faults import Faults
-from worker.progress import Progress, Report
-from worker.sink import PackagerSink, headers_of
-from worker.source import SourceFeeder
-from worker.transcoder import Transcoded
+from backend.core.store.interface import Buckets
+from backend.core.uploads.one_shot import store_first_part_last
+from worker.output.sink import PackagerSink, headers_of
+from worker.sandbox.faults import Faults
+from worker.source.feeder import SourceFeeder
+from worker.transcode.progress import Progress, Report
+from worker.transcode.transcoder import Transcoded
 
 SEGMENT_BYTES = 1024 * 1024
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.core.s3 import connection
+from backend.core.store.s3 import connection
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.wire_faults import Answered, Delayed, Fault, Hung, Reset, Throttled, Truncated, calls

@@ -16,9 +16,9 @@ from tests.lab.clips import make_clip
 from tests.lab.missing import missing
 from tests.lab.processes import descendants
 from tests.lab.product import Product, stop
-from tests.worker.graphics_card import tools_with_card
-from worker.tools import find_tools
-from worker.workspace import PREFIX
+from tests.worker.encode.graphics_card import tools_with_card
+from worker.sandbox.tools import find_tools
+from worker.sandbox.workspace import PREFIX
 
 pytestmark = pytest.mark.heavy
 

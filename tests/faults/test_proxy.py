@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from backend.core.errors import StoreError, StoreUnavailable
-from backend.core.s3 import S3Buckets, S3Store, ensure_buckets, open_buckets
-from backend.core.store import PresignedGet
+from backend.core.store.interface import PresignedGet
+from backend.core.store.s3 import S3Buckets, S3Store, ensure_buckets, open_buckets
 from tests.lab.buckets import store_settings
 from tests.lab.proxy import FaultProxy, refusing
 from tests.lab.server import StoreServer

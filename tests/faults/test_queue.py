@@ -11,11 +11,11 @@ import pytest
 
 from backend.core import keys
 from backend.core.ids import new_id
-from backend.core.jobs import JobQueue
-from backend.core.prefixes import keys_below
+from backend.core.jobs.job_queue import JobQueue
 from backend.core.records import Job, Lease, Outputs
-from backend.core.store import PresignedGet, Store
-from backend.core.sweep import SweepRules, sweep
+from backend.core.store.interface import PresignedGet, Store
+from backend.core.store.prefixes import keys_below
+from backend.core.sweep.sweeper import SweepRules, sweep
 from tests.faults import victims
 from tests.faults.lab import MIB, WireLab, film, run_worker
 from tests.faults.light import LightPipeline

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from backend.core import keys
-from backend.core.patience import patient
 from backend.core.records import DeadLetter, Outputs
-from backend.core.s3 import connection, open_buckets
 from backend.core.settings import WorkerSettings
+from backend.core.store.retrying import with_retries
+from backend.core.store.s3 import connection, open_buckets
 from tests.faults.lab import DRAIN_SECONDS, WireLab, run_worker
 from tests.faults.registry import row
 from tests.lab.checker import check_at_rest
 from tests.lab.clips import make_clip
 from tests.lab.wire_faults import Answered, Call, Flipped, Hung, Reset, Stalled, Truncated, calls
-from worker.tools import find_tools
-from worker.transcoder import EncodingProfile, Transcoder
+from worker.sandbox.tools import find_tools
+from worker.transcode.transcoder import EncodingProfile, Transcoder
 
 pytestmark = pytest.mark.heavy
 
@@ -41,7 +41,7 @@ class MediaWorker:
 
     async def drain(self, *, max_attempts: int = 3) -> None:
         async with open_buckets(self._lab.through) as opened, asyncio.timeout(DRAIN_SECONDS):
-            buckets = patient(opened, 75)
+            buckets = with_retries(opened, 75)
             transcoder = Transcoder(buckets, self._tools, QUICK, self._work_dir)
             await run_worker(buckets, transcoder, max_attempts=max_attempts)
 

@@ -12,9 +12,9 @@ from litestar import Request
 from litestar.datastructures import State
 from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
 
-from backend.bodies import received
 from backend.core.errors import IncompleteUpload
-from backend.core.ingest import Description, ingest
+from backend.core.uploads.ingest import Description, ingest
+from backend.web.bodies import received
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest, has_open_upload

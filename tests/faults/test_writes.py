@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from backend.core import keys
-from backend.core.s3 import connection
+from backend.core.store.s3 import connection
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.wire_faults import Answered, AnswerLost, Call, Duplicated, Fault, Flipped, calls

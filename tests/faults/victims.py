@@ -8,16 +8,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from backend.core.errors import StoreError
-from backend.core.ingest import Description, ingest
-from backend.core.jobs import JobQueue
-from backend.core.leases import Claim
-from backend.core.patience import patient
-from backend.core.s3 import open_buckets
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim
 from backend.core.settings import StoreSettings
+from backend.core.store.retrying import with_retries
+from backend.core.store.s3 import open_buckets
+from backend.core.uploads.ingest import Description, ingest
 from tests.faults.light import LightPipeline
-from worker.job import JobRunner
-from worker.lookout import Lookout
-from worker.loop import work
+from worker.run.job import JobRunner
+from worker.run.loop import work
+from worker.run.poller import Poller
 
 LONG_LEASE_SECONDS = 600.0
 """No victim takes over from another: those who come later judge by leases of their own."""
@@ -45,7 +45,7 @@ def _work_once(settings: StoreSettings) -> None:
     async def run() -> None:
         stop = asyncio.Event()
         async with open_buckets(settings) as opened:
-            buckets = patient(opened, 10)
+            buckets = with_retries(opened, 10)
             queue = JobQueue(buckets, owner="victim", lease_seconds=LONG_LEASE_SECONDS)
             runner = JobRunner(
                 queue=queue,
@@ -60,7 +60,7 @@ def _work_once(settings: StoreSettings) -> None:
                 await runner(claim, asyncio.Event())
                 stop.set()
 
-            lookout = Lookout(queue, stop, poll_seconds=0.1, lease_seconds=LONG_LEASE_SECONDS, drain=True)
+            lookout = Poller(queue, stop, poll_seconds=0.1, lease_seconds=LONG_LEASE_SECONDS, drain=True)
             await work(lookout, once, stop)
 
     asyncio.run(run())
@@ -77,7 +77,7 @@ def _upload(settings: StoreSettings, body: Path, acknowledged: Path) -> None:
 
             with suppress(StoreError):
                 video = await ingest(
-                    patient(opened, 10),
+                    with_retries(opened, 10),
                     chunks(),
                     Description,
                     declared_bytes=len(content),

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from tests.formats.picture import FLASH_SECONDS, LUMA
 from tests.worker.media_lab import TOOLS, MediaLab
-from worker.playlists import parse_playlist
+from worker.output.playlists import parse_playlist
 
 SAMPLE_RATE_HZ = 8000
 GRID = 4

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from backend.core.errors import UploadVanished
-from backend.core.s3 import ensure_buckets, open_buckets
 from backend.core.settings import StoreSettings
-from backend.core.store import MIN_PART_BYTES, ObjectHeaders, PresignedGet
+from backend.core.store.interface import MIN_PART_BYTES, ObjectHeaders, PresignedGet
+from backend.core.store.s3 import ensure_buckets, open_buckets
 from infra.local.data import DataDirectory
 from infra.local.store import EmbeddedStore, choose_store, store_command
 from tests.infra.checkout import CHECKOUT, require_embedded_store

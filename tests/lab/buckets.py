@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from pydantic import HttpUrl, SecretStr
 
-from backend.core.s3 import S3Buckets, ensure_buckets, open_buckets
 from backend.core.settings import StoreSettings
+from backend.core.store.s3 import S3Buckets, ensure_buckets, open_buckets
 from tests.lab.server import StoreServer
 
 

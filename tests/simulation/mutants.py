@@ -9,11 +9,11 @@ from typing import Any
 
 from backend.core import keys
 from backend.core.errors import ObjectNotFound, StoreUnavailable
-from backend.core.jobs import JobQueue
-from backend.core.leases import Claim, Leases, SeenLease
-from backend.core.library import add_video
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim, Leases, SeenLease
+from backend.core.library.videos import add_video
 from backend.core.records import DeadLetter, Job, Lease, Outputs, Status, StatusError, Video
-from backend.core.store import PLAIN, Buckets, ObjectHeaders
+from backend.core.store.interface import PLAIN, Buckets, ObjectHeaders
 from tests.simulation.faults import Fate
 from tests.simulation.schedule import Protocol
 from tests.simulation.scheduler import Call

@@ -7,11 +7,11 @@ from datetime import timedelta
 from backend.core import keys
 from backend.core.errors import StoreError, VodbucketError
 from backend.core.ids import new_id
-from backend.core.ingest import DISCARD_SECONDS
-from backend.core.library import delete_video
+from backend.core.jobs.retry import retry_video
+from backend.core.library.videos import delete_video
 from backend.core.records import Job, Video
-from backend.core.retry import retry_video
-from backend.core.sweep import SweepRules, sweep
+from backend.core.sweep.sweeper import SweepRules, sweep
+from backend.core.uploads.ingest import DISCARD_SECONDS
 from tests.simulation.scheduler import Process, Race, Rest, time_out
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Stage
 
@@ -20,7 +20,7 @@ SOURCE = b"source"
 
 
 async def upload(stage: Stage, process: Process) -> None:
-    """Upload a video as `backend.core.ingest` does. It is acknowledged only when all of it returned."""
+    """Upload a video as `backend.core.uploads.ingest` does. Acknowledged once it returns."""
     rng, raw = stage.rng, stage.buckets.raw
     created_at = process.now()
     video_id = new_id(int(created_at.timestamp() * 1000), rng.getrandbits(74))

@@ -3,7 +3,7 @@
 import asyncio
 
 from backend.core import keys
-from backend.core.library import read_item
+from backend.core.library.videos import read_item
 from backend.core.records import DeadLetter, Outcome, Outputs, StatusWord, read_outcome
 from tests.simulation.invariants import Ledger, broken, video_of
 from tests.simulation.world import World

@@ -11,8 +11,8 @@ from functools import partial
 import structlog
 
 from backend.core import keys
-from backend.core.jobs import JobQueue
-from backend.core.library import add_video
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.library.videos import add_video
 from tests.simulation.faults import MUTATIONS, Fate, Faults
 from tests.simulation.invariants import Ledger
 from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload

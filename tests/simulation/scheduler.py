@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backend.core.errors import StoreError, StoreUnavailable
-from backend.core.store import Listing, StoredObject
+from backend.core.store.interface import Listing, StoredObject
 from tests.simulation.faults import MUTATIONS, REPEATED, Fate, Faults
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

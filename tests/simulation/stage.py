@@ -4,11 +4,11 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from backend.core.jobs import JobQueue
-from backend.core.leases import Claim
-from backend.core.queue_view import QueueView
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim
+from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.records import Outputs, StatusError
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
 from tests.simulation.invariants import Ledger
 from tests.simulation.scheduler import Process, Scheduler
 
@@ -96,7 +96,7 @@ class WatchedQueue(JobQueue):
 
     stage: Stage
 
-    async def claim(self, view: QueueView, **how: bool) -> Claim | None:
+    async def claim(self, view: QueueSnapshot, **how: bool) -> Claim | None:
         claim = await super().claim(view, **how)
         if claim is not None:
             self.stage.ledger.claimed(claim)

@@ -20,16 +20,15 @@ from backend.core.errors import (
     StoreUnavailable,
     VodbucketError,
 )
-from backend.core.jobs import JobQueue
-from backend.core.leases import Claim
-from backend.core.queue_view import QueueView
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim
+from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.records import Job, OutputObject
 from tests.simulation.invariants import output_body
 from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, time_out
 from tests.simulation.stage import Stage
-from worker.devices import SOFTWARE
-from worker.fallback import Fallback
-from worker.job import (
+from worker.encode.video_encoders import SOFTWARE
+from worker.run.job import (
     FIRST_RETRY_SECONDS,
     HAND_BACK_EVERY_SECONDS,
     HEARTBEAT_RETRY_SECONDS,
@@ -39,9 +38,10 @@ from worker.job import (
     JobRunner,
     StopRequested,
 )
-from worker.lookout import VIEW_SECONDS
-from worker.status import StatusBoard
-from worker.transcoder import Progress, Transcoded
+from worker.run.poller import VIEW_SECONDS
+from worker.run.status import StatusBoard
+from worker.transcode.fallback import Fallback
+from worker.transcode.transcoder import Progress, Transcoded
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -175,13 +175,13 @@ async def _ride_out(call: Callable[[], Awaitable[object]]) -> None:
     await call()
 
 
-class Lookout:
-    """Shares one view of the queue between the slots of a worker, as `worker.lookout` does."""
+class Poller:
+    """Shares one view of the queue between the slots of a worker, as `worker.run.poller` does."""
 
     def __init__(self, stage: Stage, queue: JobQueue) -> None:
         self._stage = stage
         self._queue = queue
-        self._view: QueueView | None = None
+        self._view: QueueSnapshot | None = None
         self._looked_at = 0.0
 
     async def claim(self) -> Claim | None:
@@ -190,7 +190,7 @@ class Lookout:
         view = self._view
         if view is None or view.is_used_up or scheduler.now - self._looked_at > VIEW_SECONDS:
             self._view = None
-            view = await self._queue.look()
+            view = await self._queue.poll()
             self._view, self._looked_at = view, scheduler.now
             if view.is_empty and scheduler.faults.over:
                 raise NothingLeft
@@ -202,7 +202,7 @@ class NothingLeft(Exception):
 
 
 async def work(stage: Stage, process: Process) -> None:
-    """Behave as `worker.loop` does, until told to stop or until nothing is left."""
+    """Behave as `worker.run.loop` does, until told to stop or until nothing is left."""
     queue = stage.queue(process)
     runner = Runner(
         queue,
@@ -215,11 +215,11 @@ async def work(stage: Stage, process: Process) -> None:
         stage=stage,
         process=process,
     )
-    lookout = Lookout(stage, queue)
+    lookout = Poller(stage, queue)
     await Together(tuple(_slot(lookout, runner, process) for _ in range(stage.plan.slots)))
 
 
-async def _slot(lookout: Lookout, runner: Runner, process: Process) -> None:
+async def _slot(lookout: Poller, runner: Runner, process: Process) -> None:
     stop = asyncio.Event()
     pause = FIRST_PAUSE_SECONDS
     while not process.stopping:

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from backend.core.errors import ObjectNotFound, StoreUnavailable
-from backend.core.memory import MemoryStore
-from backend.core.store import (
+from backend.core.store.interface import (
     LIST_PAGE,
     PLAIN,
     Body,
@@ -21,6 +20,7 @@ from backend.core.store import (
     UploadedPart,
     list_all,
 )
+from tests.lab.memory_store import MemoryStore
 from tests.simulation.scheduler import Call
 
 
@@ -73,7 +73,7 @@ class World:
 
 
 class RemoteStore:
-    """A bucket as a process sees it. `create` settles doubts as `backend.core.s3` does."""
+    """A bucket as a process sees it. `create` settles doubts as `backend.core.store.s3` does."""
 
     def __init__(self, bucket: str, create_attempts: int = 1) -> None:
         """With few attempts a doubt often stays, which the contract allows."""

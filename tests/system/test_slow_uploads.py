@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from backend.core.buffers import MIB
+from backend.core.uploads.buffers import MIB
 from tests.lab.memory import measure
 from tests.lab.product import ADMIN_TOKEN, Product
 

@@ -17,10 +17,10 @@ import pytest
 
 from backend.core import keys
 from backend.core.ids import new_id
-from backend.core.library import add_video
+from backend.core.library.videos import add_video
 from backend.core.records import Job, Video
-from backend.core.s3 import S3Buckets, open_buckets
-from backend.core.store import Buckets
+from backend.core.store.interface import Buckets
+from backend.core.store.s3 import S3Buckets, open_buckets
 from tests.lab.checker import store_settings
 from tests.lab.product import Product, product_on
 from tests.lab.server import StoreServer

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from backend.core import keys
-from backend.core.jobs import JobQueue
+from backend.core.jobs.job_queue import JobQueue
 from backend.core.records import Job, StatusError
-from backend.core.s3 import ensure_buckets
-from backend.core.store import Buckets, Store
+from backend.core.store.interface import Buckets, Store
+from backend.core.store.s3 import ensure_buckets
 from tests.vodbucket.conftest import POLL_SECONDS, Installation, add
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
@@ -17,7 +17,7 @@ UNKNOWN = "01890000-0000-7000-8000-000000000000"
 async def _fail(buckets: Buckets) -> None:
     """Give one waiting job up, as a worker does."""
     queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
-    claim = await queue.claim(await queue.look())
+    claim = await queue.claim(await queue.poll())
     assert claim is not None
     await queue.bury(claim, StatusError(code="unsupported_media", message="This is [not] a video."))
 
@@ -29,7 +29,7 @@ async def test_jobs_are_shown_as_a_table(on_moto: Installation) -> None:
         await _fail(buckets)
         running = await add(buckets, "Under way")
         queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
-        assert await queue.claim(await queue.look()) is not None
+        assert await queue.claim(await queue.poll()) is not None
         queued = await add(buckets, "Patient [b]")
 
     done = await on_moto.vodbucket("jobs")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.s3 import ensure_buckets
+from backend.core.store.s3 import ensure_buckets
 from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer, free_port
 from tests.lab.wire_faults import HeaderDropped, calls

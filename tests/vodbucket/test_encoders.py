@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.vodbucket.conftest import Installation
-from tests.worker.graphics_card import tools_with_card
+from tests.worker.encode.graphics_card import tools_with_card
 
 
 @pytest.mark.heavy

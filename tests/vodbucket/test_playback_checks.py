@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from backend.core.conformance import Check, Verdict
-from backend.core.memory import MemoryStore
-from backend.core.store import PresignedGet
+from backend.core.store.interface import PresignedGet
+from backend.core.store.probes import Check, Verdict
 from tests.lab.faulty import Answer, Behaviour, FaultyServer, Request, faulty
+from tests.lab.memory_store import MemoryStore
 from vodbucket.doctor.playback import BODY, check_playback
 
 ORIGIN = "https://videos.example"

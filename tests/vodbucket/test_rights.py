@@ -2,10 +2,10 @@
 
 import pytest
 
-from backend.core.conformance import Verdict
 from backend.core.errors import StoreDenied
-from backend.core.memory import MemoryStore
-from backend.core.store import PLAIN, Listing, ObjectHeaders, StoredObject
+from backend.core.store.interface import PLAIN, Listing, ObjectHeaders, StoredObject
+from backend.core.store.probes import Verdict
+from tests.lab.memory_store import MemoryStore
 from vodbucket.doctor.buckets import check_permissions
 
 

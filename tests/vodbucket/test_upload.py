@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from backend.core import keys, upload_leases
-from backend.core.buffers import PartBuffers
-from backend.core.resumable import ResumableUploads
-from backend.core.s3 import S3Buckets, open_buckets
+from backend.core import keys
 from backend.core.settings import ClientSettings
-from backend.core.upload_desk import UploadDesk, UploadRules
+from backend.core.store.s3 import S3Buckets, open_buckets
+from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.resumable import locks as upload_locks
+from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
+from backend.core.uploads.resumable.service import ResumableUploads
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, Product, stop
 from tests.lab.server import StoreServer
@@ -112,10 +113,10 @@ async def _noted_upload(api: Api, file: LocalFile) -> str:
 
 async def _let_go(buckets: S3Buckets, upload_id: str) -> int:
     """Wait until the server has stored all that came from a client that is gone; return how much it has."""
-    leases = upload_leases.UploadLeases(buckets.raw)
+    locks = upload_locks.UploadLocks(buckets.raw)
     async with asyncio.timeout(SECONDS):
         while True:
-            progress = await leases.look(upload_id)
+            progress = await locks.stat(upload_id)
             if progress.offset > 0 and not progress.held:
                 return progress.offset
             await asyncio.sleep(POLL_SECONDS)
@@ -201,7 +202,7 @@ async def _held_elsewhere(
     The API's own holder would give way to whoever asks, if its client were silent for a moment.
     """
     # So that the API sees at its first look that the holder lives.
-    monkeypatch.setattr(upload_leases, "BEAT_SECONDS", upload_leases.LOOK_SECONDS / 4)
+    monkeypatch.setattr(upload_locks, "BEAT_SECONDS", upload_locks.LOOK_SECONDS / 4)
     at = await _let_go(buckets, upload_id)
     rules = UploadRules(FILM_BYTES, timedelta(days=1))
     elsewhere = ResumableUploads(UploadDesk(buckets, buckets, PartBuffers(16 * MIB), rules))

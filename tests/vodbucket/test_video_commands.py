@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from backend.core import keys
-from backend.core.jobs import JobQueue
-from backend.core.leases import Claim
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status, StatusError
-from backend.core.s3 import open_buckets
+from backend.core.store.s3 import open_buckets
 from backend.routes.tus import IDLE_SECONDS
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, stop
@@ -129,7 +129,7 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
     why = StatusError(code="unsupported_media", message="This is no video.")
     async with open_buckets(store_settings(product.environment)) as buckets:
         queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
-        while (earlier := await queue.claim(await queue.look())) is not None:
+        while (earlier := await queue.claim(await queue.poll())) is not None:
             await queue.bury(earlier, why)
         watching = asyncio.create_task(here.vodbucket("upload", str(film), "--watch"))
         claim = await during(watching, _claim_of(queue))
@@ -154,7 +154,7 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
 async def _claim_of(queue: JobQueue) -> Claim:
     """Take the next job, once there is one."""
     while True:
-        if (claim := await queue.claim(await queue.look())) is not None:
+        if (claim := await queue.claim(await queue.poll())) is not None:
             return claim
         await asyncio.sleep(POLL_SECONDS)
 

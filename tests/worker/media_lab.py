@@ -8,13 +8,13 @@ from pathlib import Path
 
 from backend.core import keys
 from backend.core.ids import new_id
-from backend.core.memory import MemoryStore
 from backend.core.records import Job, TranscodeOptions
 from backend.core.settings import WorkerSettings
-from backend.core.store import Buckets, ObjectInfo, Store
-from worker.progress import Progress
-from worker.tools import find_tools
-from worker.transcoder import EncodingProfile, Transcoded, Transcoder
+from backend.core.store.interface import Buckets, ObjectInfo, Store
+from tests.lab.memory_store import MemoryStore
+from worker.sandbox.tools import find_tools
+from worker.transcode.progress import Progress
+from worker.transcode.transcoder import EncodingProfile, Transcoded, Transcoder
 
 RUN = "r0-0-test"
 TOOLS = find_tools(WorkerSettings())

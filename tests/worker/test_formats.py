@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.core import keys
-from backend.core.sniff import SNIFF_BYTES, foreign_type
+from backend.core.uploads.sniff import SNIFF_BYTES, foreign_type
 from tests.formats.inputs import INPUTS, Input
 from tests.formats.measuring import (
     beeps_of,
@@ -23,8 +23,8 @@ from tests.formats.table import PAGE, Found, forget, written
 from tests.lab.clips import REAL_CLIPS
 from tests.lab.missing import missing
 from tests.worker.media_lab import MediaLab
-from worker.playlists import parse_playlist
-from worker.transcoder import Transcoded
+from worker.output.playlists import parse_playlist
+from worker.transcode.transcoder import Transcoded
 
 SYNC_TOLERANCE_MS = 40
 DURATION_TOLERANCE_SECONDS = 0.1

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from statistics import median
 
-from backend.core.conformance import Check, Finding, Key, Probe, Verdict, run_probe, scratch
 from backend.core.errors import StoreDenied, StoreError
-from backend.core.s3 import S3Store
-from backend.core.store import Store
+from backend.core.store.interface import Store
+from backend.core.store.probes import Check, Finding, Key, Probe, Verdict, run_probe, scratch
+from backend.core.store.s3 import S3Store
 
 SMALL_ROUNDS = 7
 SLOW_SECONDS = 1.0

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from backend.core import keys
-from backend.core.conformance import Check, Verdict, check_creates, check_store
 from backend.core.errors import BucketMissing, StoreDenied, StoreError, StoreUnavailable
-from backend.core.s3 import S3Buckets, S3Store
 from backend.core.settings import WorkerSettings
+from backend.core.store.probes import Check, Verdict, check_creates, check_store
+from backend.core.store.s3 import S3Buckets, S3Store
 from vodbucket.doctor.buckets import check_exists, check_lifecycle, check_permissions, check_times
 from vodbucket.doctor.playback import check_playback
 

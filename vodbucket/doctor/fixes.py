@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Sequence
 
-from backend.core.conformance import Check, Verdict
 from backend.core.errors import StoreError
-from backend.core.s3 import S3Buckets, configure_cors
+from backend.core.store.probes import Check, Verdict
+from backend.core.store.s3 import S3Buckets, configure_cors
 from vodbucket.doctor.buckets import LIFECYCLE
 from vodbucket.doctor.playback import CORS
 

@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from backend.core.conformance import Check, Verdict
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, WorkerSettings
-from worker.devices import candidates
-from worker.encoders import try_out
-from worker.process import ProcessTimedOut, run
-from worker.tools import Tools, find_tools
+from backend.core.store.probes import Check, Verdict
+from worker.encode.encoder_trials import try_out
+from worker.encode.video_encoders import candidates
+from worker.sandbox.process import ProcessTimedOut, run
+from worker.sandbox.tools import Tools, find_tools
 
 VERSION_SECONDS = 20.0
 LITTLE_ROOM_BYTES = 1024**3

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 from yarl import URL
 
-from backend.core.conformance import Check, Verdict, scratch
 from backend.core.errors import StoreError
-from backend.core.store import ObjectHeaders, PresignedGet, Store
+from backend.core.store.interface import ObjectHeaders, PresignedGet, Store
+from backend.core.store.probes import Check, Verdict, scratch
 
 TIMEOUT_SECONDS = 15.0
 BODY = bytes(range(256)) * 16

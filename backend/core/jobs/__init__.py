@@ -1,0 +1,1 @@
+"""The job queue: claim, renew, publish, retry, and an overview for people."""

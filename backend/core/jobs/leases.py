@@ -1,0 +1,157 @@
+"""Leases: who may run a job, decided by create-only writes and the store's own clock (docs/queue.md).
+
+A lease is one object per generation. Its key is created once and never by two workers; its owner rewrites it
+as a heartbeat; whoever takes over creates the next generation. The highest generation is the holder.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from backend.core import keys
+from backend.core.errors import BadRequest, LeaseLost, ObjectNotFound
+from backend.core.records import Lease, LeaseState, RecordUnreadable
+from backend.core.store.interface import ObjectInfo, Store
+from backend.core.store.prefixes import keys_below
+
+log = structlog.get_logger(__name__)
+
+NEW_LEASE = timedelta(seconds=1)
+"""So young a lease is not looked into: most likely it was just taken. One handed back waits for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a job: a lease that this worker holds."""
+
+    lease: Lease
+    generation: int
+
+    @property
+    def request(self) -> str:
+        return self.lease.job.request
+
+    @property
+    def key(self) -> str:
+        return keys.lease(self.request, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLease:
+    """The highest generation of one request, as a LIST showed it."""
+
+    request: str
+    generation: int
+    info: ObjectInfo
+    older: tuple[str, ...] = ()
+    """Keys of the generations below it."""
+
+    def age(self, store_now: datetime) -> timedelta:
+        """How long ago it was written, both instants by the store's clock."""
+        return store_now - self.info.modified
+
+
+def highest_generations(objects: Iterable[ObjectInfo]) -> list[SeenLease]:
+    """Group listed lease objects by request, oldest request first; other objects are passed over."""
+    by_request: dict[str, list[tuple[int, ObjectInfo]]] = {}
+    for info in objects:
+        try:
+            key = keys.parse_lease(info.key)
+        except BadRequest:
+            continue
+        by_request.setdefault(key.request, []).append((key.generation, info))
+    seen = []
+    for request in sorted(by_request):
+        *older, (generation, info) = sorted(by_request[request], key=lambda pair: pair[0])
+        older_keys = tuple(keys.lease(request, lower) for lower, _ in older)
+        seen.append(SeenLease(request, generation, info, older_keys))
+    return seen
+
+
+class Leases:
+    """The leases of the raw bucket, as one worker sees them."""
+
+    def __init__(self, raw: Store, lease_seconds: float) -> None:
+        self._raw = raw
+        self.lease = timedelta(seconds=lease_seconds)
+        self._read: dict[tuple[str, str], Lease] = {}
+
+    async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
+        """Return those that may be taken over now, with what they hold: silent too long, or released and due.
+
+        A lease is read once: its heartbeats rewrite the same bytes, so that watching one costs no requests.
+        """
+        current = {_version(one.info) for one in seen}
+        self._read = {version: lease for version, lease in self._read.items() if version in current}
+        found = []
+        for one in seen:
+            if one.age(store_now) < NEW_LEASE:
+                continue
+            try:
+                lease = await self.read(one)
+            except (ObjectNotFound, RecordUnreadable) as error:
+                log.warning("lease_unreadable", key=one.info.key, error=error.message)
+                continue
+            if lease.state is LeaseState.RELEASED:
+                due = one.age(store_now) >= timedelta(seconds=lease.retry_after_seconds)
+            else:
+                due = one.age(store_now) > self.lease
+            if due:
+                found.append((one, lease))
+        return found
+
+    async def create(self, lease: Lease, generation: int) -> Claim | None:
+        """Try to become the holder of this generation; None when somebody else is."""
+        claim = Claim(lease, generation)
+        return claim if await self._raw.create(claim.key, lease.to_json()) else None
+
+    async def renew(self, claim: Claim) -> None:
+        """Rewrite the lease as a heartbeat, then make sure that no higher generation exists.
+
+        Raises:
+            LeaseLost: another worker holds the job; the own lease is deleted.
+        """
+        await self._raw.put(claim.key, claim.lease.to_json())
+        await self.check(claim)
+
+    async def check(self, claim: Claim) -> None:
+        """Raises: LeaseLost: a higher generation exists; the own lease is deleted."""
+        page = await self._raw.list_page(keys.leases_of(claim.request))
+        if any(one.generation > claim.generation for one in highest_generations(page.objects)):
+            await self._raw.delete(claim.key)
+            raise LeaseLost
+
+    async def release(self, claim: Claim, released: Lease) -> None:
+        """Let go of the job: from now on `released` says when it may be taken. Raises: LeaseLost."""
+        await self.check(claim)
+        await self._raw.put(claim.key, released.to_json())
+
+    async def keys_of(self, request: str) -> list[str]:
+        """Return the keys of every generation."""
+        return await keys_below(self._raw, keys.leases_of(request))
+
+    async def delete_all(self, request: str) -> None:
+        """Delete every generation: the very last step of a job."""
+        await self._raw.delete_many(await self.keys_of(request))
+
+    async def read(self, seen: SeenLease) -> Lease:
+        """Return what the lease held when it was listed.
+
+        Raises:
+            ObjectNotFound: it is gone, or was rewritten since: then its age says nothing about what it holds.
+            RecordUnreadable
+        """
+        version = _version(seen.info)
+        if version not in self._read:
+            stored = await self._raw.get(seen.info.key)
+            if seen.info.etag and stored.info.etag != seen.info.etag:
+                raise ObjectNotFound(f"{seen.info.key} was rewritten since it was listed")
+            self._read[version] = Lease.from_json(stored.body)
+        return self._read[version]
+
+
+def _version(info: ObjectInfo) -> tuple[str, str]:
+    """What tells one body of a lease from another; without ETags every rewriting counts as one."""
+    return info.key, info.etag or info.modified.isoformat()

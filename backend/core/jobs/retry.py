@@ -1,0 +1,87 @@
+"""Trying again: a new request for a video whose source is still stored.
+
+A marker's key is never used twice (docs/queue.md), so each request has a number above all earlier ones. How a
+request ended stays in `videos/<id>/results/`, which is what tells the numbers that were used.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from backend.core import keys
+from backend.core.errors import AlreadyQueued, ObjectNotFound, SourceGone
+from backend.core.library.videos import read_video
+from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Status, TranscodeOptions
+from backend.core.store.interface import Buckets, ObjectInfo, Store
+from backend.core.store.prefixes import keys_below
+
+log = structlog.get_logger(__name__)
+
+
+async def retry_video(
+    buckets: Buckets,
+    video_id: str,
+    *,
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Job:
+    """Queue the video's source once more and return the job; what is published stays until that succeeds.
+
+    Raises:
+        VideoNotFound: there is no such video.
+        SourceGone: its source was deleted, as it is after a success unless originals are kept.
+        AlreadyQueued: a job of this video waits or runs.
+    """
+    await read_video(buckets, video_id)
+    source = await stored_source(buckets.raw, video_id)
+    number = await next_request_number(buckets, video_id)
+    letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
+    job = job_of(source, video_id, number, created_at=now(), options=options)
+    if not await buckets.raw.create(keys.marker(job.request), job.to_json()):
+        raise AlreadyQueued
+    log.info("video_queued_again", video=video_id, request=job.request)
+    await buckets.raw.delete_many(letters)
+    # A worker may be quicker: how its request ends is believed over this.
+    status = Status.queued(video_id, job.created_at, job.request)
+    await buckets.video.put(keys.status(video_id), status.to_json())
+    return job
+
+
+async def stored_source(raw: Store, video_id: str) -> ObjectInfo:
+    """Raises: SourceGone."""
+    try:
+        return await raw.head(keys.upload(video_id))
+    except ObjectNotFound:
+        raise SourceGone from None
+
+
+def job_of(
+    source: ObjectInfo,
+    video_id: str,
+    number: int,
+    *,
+    created_at: datetime,
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+) -> Job:
+    """Return the job of the video's request of this number."""
+    return Job(
+        id=video_id,
+        request=keys.request_name(video_id, number),
+        source=source.key,
+        source_size_bytes=source.size_bytes,
+        options=options,
+        created_at=created_at,
+    )
+
+
+async def next_request_number(buckets: Buckets, video_id: str) -> int:
+    """Return the lowest number above all that were used. Raises: AlreadyQueued.
+
+    A job moves from its marker to a lease to an outcome, so looking in that order cannot miss it.
+    """
+    for prefix in (keys.marker(video_id), keys.leases_of_video(video_id)):
+        if await keys_below(buckets.raw, prefix):
+            raise AlreadyQueued
+    ended = await keys_below(buckets.video, keys.results_of(video_id))
+    return max((keys.request_number(keys.request_of_result(key)) + 1 for key in ended), default=0)

@@ -1,0 +1,1 @@
+"""Videos and their captions: add, list, change, delete."""

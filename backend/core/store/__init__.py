@@ -1,0 +1,1 @@
+"""An S3-compatible store: the interface, retries, ranged reads and conformance probes."""

@@ -1,0 +1,51 @@
+"""How bodies are sent: from where they lie, without copying them and without holding the event loop."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.handlers import convert_body_to_file_like_object
+
+from backend.core.store.interface import Body
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+SEND_CHUNK_BYTES = 256 * 1024
+
+
+def send_from_where_it_lies(client: "S3Client") -> None:
+    """Teach a client to send bodies in pieces, and unteach it what the SDK does with them.
+
+    It wraps them in file objects, which copies bytearrays and adds `Expect: 100-continue`: a round trip for
+    each part, and a hang without end when a proxy does not answer it, as aiohttp waits without a time limit.
+    """
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.unregister(
+            f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
+        )
+    client.meta.events.register("before-send.s3", _send_in_pieces)
+
+
+def _send_in_pieces(request: AWSPreparedRequest, **_: object) -> None:
+    if isinstance(request.body, bytes | bytearray | memoryview) and len(request.body) > SEND_CHUNK_BYTES:
+        request.body = cast(bytes, _Pieces(request.body))
+
+
+def as_sent(body: Body) -> bytes:
+    """The SDK's types know fewer bytes-like things than the SDK takes."""
+    return cast(bytes, body)
+
+
+class _Pieces:
+    """A large body, as an asynchronous iterable: what aiohttp sends as it comes."""
+
+    def __init__(self, body: Body) -> None:
+        self._view = memoryview(body)
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        for start in range(0, len(self._view), SEND_CHUNK_BYTES):
+            yield self._view[start : start + SEND_CHUNK_BYTES]
+
+    def seek(self, _offset: int) -> None:
+        """The SDK rewinds before it sends again; each iteration begins at the start."""

@@ -1,0 +1,396 @@
+"""`S3Store`: the verbs of `backend.core.store.interface` in the SDK's terms."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from backend.core.errors import (
+    ObjectNotFound,
+    SourceChanged,
+    StoreUnavailable,
+    UploadVanished,
+)
+from backend.core.store.interface import (
+    LIST_PAGE,
+    PLAIN,
+    Body,
+    Listing,
+    ObjectHeaders,
+    ObjectInfo,
+    OpenUpload,
+    PresignedGet,
+    StoredObject,
+    UploadedPart,
+    list_all,
+)
+from backend.core.store.s3.body import as_sent
+from backend.core.store.s3.presign import Presigner
+from backend.core.store.s3.sdk_errors import RangeBeyondEnd, map_sdk_errors
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.literals import BucketLocationConstraintType
+    from types_aiobotocore_s3.type_defs import (
+        CompletedPartTypeDef,
+        CORSRuleTypeDef,
+        LifecycleRuleOutputTypeDef,
+        LifecycleRuleTypeDef,
+    )
+
+ATTEMPTS = 5
+"""Of what the SDK must not repeat by itself."""
+BACKOFF_SECONDS = 0.1
+DELETE_BATCH = 1000
+"""DeleteObjects takes no more."""
+READ_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Two ways to the same store."""
+
+    retrying: "S3Client"
+    """For everything that may be repeated blindly."""
+    once: "S3Client"
+    """For what needs a look at the store before it is repeated."""
+    read_seconds: float
+    """How long one read of a streamed answer may take."""
+
+
+class S3Store:
+    """One bucket."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        name: str,
+        presigner: Presigner,
+        location: "BucketLocationConstraintType | None",
+    ) -> None:
+        """`location` is where AWS is to put a new bucket; None where stores do not ask."""
+        self.name = name
+        self._s3 = clients.retrying
+        self._s3_once = clients.once
+        self._read_seconds = clients.read_seconds
+        self._presigner = presigner
+        self._location = location
+
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+        with map_sdk_errors("writing", key):
+            await self._s3.put_object(Bucket=self.name, Key=key, Body=as_sent(body), **_stored(headers))
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        doubt: StoreUnavailable | None = None
+        for attempt in range(ATTEMPTS):
+            await _back_off(attempt)
+            try:
+                with map_sdk_errors("creating", key):
+                    await self._s3_once.put_object(
+                        Bucket=self.name, Key=key, Body=body, IfNoneMatch="*", **_stored(headers)
+                    )
+                return True
+            except StoreUnavailable as error:
+                doubt = error
+            # Taken, or written by us with the answer lost, or nobody won (409): only the object can tell.
+            with suppress(ObjectNotFound, StoreUnavailable):
+                return (await self.get(key)).body == body
+        raise StoreUnavailable(f"creating {key}: it stayed doubtful whether it was written") from doubt
+
+    async def get(self, key: str) -> StoredObject:
+        with map_sdk_errors("reading", key):
+            answer = await self._s3.get_object(Bucket=self.name, Key=key)
+            async with answer["Body"] as stream, asyncio.timeout(self._read_seconds):
+                body = await stream.read()
+        if len(body) != answer.get("ContentLength"):
+            raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
+        return StoredObject(
+            body, ObjectInfo(key, len(body), answer["LastModified"], _etag(answer.get("ETag")))
+        )
+
+    async def head(self, key: str) -> ObjectInfo:
+        with map_sdk_errors("looking up", key):
+            answer = await self._s3.head_object(Bucket=self.name, Key=key)
+        return _info(key, answer["ContentLength"], answer["LastModified"], answer.get("ETag"))
+
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        try:
+            with map_sdk_errors("reading", key):
+                ranged = await self._s3.get_object(Bucket=self.name, Key=key, Range=f"bytes={offset}-")
+        except RangeBeyondEnd:
+            # An empty object has no range at all; a shorter one may be another than was asked for.
+            info = await self.head(key)
+            _check_etag(key, etag, info.etag)
+            if offset < info.size_bytes:
+                raise StoreUnavailable(f"reading {key}: the store refuses a range that exists") from None
+            return
+        async with ranged["Body"] as stream:
+            # Stores differ in how they read If-Match (quoted or not); all of them tell the ETag.
+            _check_etag(key, etag, _etag(ranged.get("ETag")))
+            if not ranged.get("ContentRange", "" if offset else "bytes 0-").startswith(f"bytes {offset}-"):
+                raise StoreUnavailable(f"reading {key}: the store ignores ranges")
+            # Without a length an end could not be told from a cut; chunked answers come from proxies only.
+            remaining = ranged.get("ContentLength", -1)
+            while True:
+                with map_sdk_errors("reading", key):
+                    async with asyncio.timeout(self._read_seconds):
+                        chunk = await stream.read(READ_CHUNK_BYTES)
+                if not chunk:
+                    break
+                remaining -= len(chunk)
+                yield chunk
+        if remaining:
+            raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
+
+    async def delete(self, key: str) -> None:
+        with map_sdk_errors("deleting", key), suppress(ObjectNotFound):
+            await self._s3.delete_object(Bucket=self.name, Key=key)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        if len(keys) == 1:
+            await self.delete(keys[0])
+            return
+        for start in range(0, len(keys), DELETE_BATCH):
+            batch = keys[start : start + DELETE_BATCH]
+            with map_sdk_errors("deleting many"):
+                answer = await self._s3.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            # The batch answers 200 whatever happened to each; one at a time tells the reason, or succeeds.
+            for failed in answer.get("Errors", ()):
+                await self.delete(failed["Key"])
+
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
+        with map_sdk_errors("listing", prefix):
+            answer = await self._s3.list_objects_v2(
+                Bucket=self.name, Prefix=prefix, StartAfter=start_after, MaxKeys=limit
+            )
+        objects = tuple(
+            _info(found["Key"], found["Size"], found["LastModified"], found.get("ETag"))
+            for found in answer.get("Contents", ())
+        )
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return Listing(objects, answer["IsTruncated"], _store_clock(date))
+
+    def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        return list_all(self, prefix)
+
+    async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
+        with map_sdk_errors("opening the upload", key):
+            answer = await self._s3.create_multipart_upload(Bucket=self.name, Key=key, **_stored(headers))
+        return answer["UploadId"]
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+        with map_sdk_errors("uploading a part of", key):
+            answer = await self._s3.upload_part(
+                Bucket=self.name, Key=key, UploadId=upload_id, PartNumber=number, Body=as_sent(body)
+            )
+        return UploadedPart(number, _etag(answer["ETag"]), len(body))
+
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        with map_sdk_errors("copying a part of", source):
+            answer = await self._s3.upload_part_copy(
+                Bucket=self.name,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                CopySource={"Bucket": self.name, "Key": source},
+                CopySourceRange=f"bytes={offset}-{offset + size_bytes - 1}",
+            )
+        return UploadedPart(number, _etag(answer["CopyPartResult"].get("ETag")), size_bytes)
+
+    async def is_open(self, key: str, upload_id: str) -> bool:
+        try:
+            with map_sdk_errors("looking for the upload", key):
+                await self._s3.list_parts(Bucket=self.name, Key=key, UploadId=upload_id, MaxParts=1)
+        except (ObjectNotFound, UploadVanished):
+            return False
+        return True
+
+    async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        parts: list[UploadedPart] = []
+        after, truncated = 0, True
+        while truncated:
+            try:
+                with map_sdk_errors("listing the parts of", key):
+                    page = await self._s3.list_parts(
+                        Bucket=self.name, Key=key, UploadId=upload_id, PartNumberMarker=after
+                    )
+            except ObjectNotFound as error:
+                raise UploadVanished from error
+            found = page.get("Parts", ())
+            parts += [UploadedPart(one["PartNumber"], _etag(one["ETag"]), one["Size"]) for one in found]
+            truncated = page.get("IsTruncated", False) and bool(found)
+            after = parts[-1].number if parts else 0
+        return parts
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
+        listed: list[CompletedPartTypeDef] = [
+            {"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts
+        ]
+        doubt: StoreUnavailable | None = None
+        for attempt in range(ATTEMPTS):
+            await _back_off(attempt)
+            try:
+                with map_sdk_errors("completing the upload", key):
+                    await self._s3_once.complete_multipart_upload(
+                        Bucket=self.name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
+                    )
+                return
+            except UploadVanished:
+                if await self._has_size(key, parts):
+                    return
+                raise
+            except StoreUnavailable as error:
+                doubt = error
+            with suppress(StoreUnavailable):
+                if await self._has_size(key, parts):
+                    return
+                # Ceph RGW 16 answers 500 here when the upload is gone.
+                if not await self.is_open(key, upload_id):
+                    raise UploadVanished from doubt
+        raise StoreUnavailable(f"completing the upload {key}: it stayed doubtful") from doubt
+
+    async def _has_size(self, key: str, parts: Sequence[UploadedPart]) -> bool:
+        try:
+            return (await self.head(key)).size_bytes == sum(part.size_bytes for part in parts)
+        except ObjectNotFound:
+            return False
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        with suppress(UploadVanished), map_sdk_errors("dropping the upload", key):
+            await self._s3.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
+        after_key, after_upload, truncated = "", "", True
+        while truncated:
+            with map_sdk_errors("listing the uploads of", prefix):
+                page = await self._s3.list_multipart_uploads(
+                    Bucket=self.name, Prefix=prefix, KeyMarker=after_key, UploadIdMarker=after_upload
+                )
+            for upload in page.get("Uploads", ()):
+                yield OpenUpload(upload["Key"], upload["UploadId"], upload["Initiated"].astimezone(UTC))
+            after_key, after_upload = page.get("NextKeyMarker", ""), page.get("NextUploadIdMarker", "")
+            truncated = page["IsTruncated"]
+
+    def presign_get(self, key: str, how: PresignedGet) -> str:
+        return self._presigner.get_url(key, how)
+
+    async def exists(self) -> bool:
+        """Say whether there is such a bucket. Raises: StoreDenied: it belongs to somebody else."""
+        try:
+            with map_sdk_errors("looking for the bucket", self.name):
+                await self._s3.head_bucket(Bucket=self.name)
+        except ObjectNotFound:
+            return False
+        return True
+
+    async def ensure_exists(self) -> None:
+        """Create the bucket if there is none. Raises: StoreDenied: it belongs to somebody else."""
+        if await self.exists():
+            return
+        try:
+            with map_sdk_errors("creating the bucket", self.name):
+                if self._location is None:
+                    await self._s3.create_bucket(Bucket=self.name)
+                else:
+                    await self._s3.create_bucket(
+                        Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": self._location}
+                    )
+        except StoreUnavailable:
+            # Another process created it in between, which is as good.
+            with map_sdk_errors("looking for the bucket", self.name):
+                await self._s3.head_bucket(Bucket=self.name)
+
+    async def allow_origins(self, origins: Sequence[str]) -> None:
+        """Set the bucket's CORS rules: GET and HEAD, ranges included, for pages of these origins."""
+        rule: CORSRuleTypeDef = {
+            "AllowedMethods": ["GET", "HEAD"],
+            "AllowedOrigins": list(origins),
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["Accept-Ranges", "Content-Length", "Content-Range", "ETag"],
+            "MaxAgeSeconds": 3600,
+        }
+        with map_sdk_errors("setting CORS of", self.name):
+            await self._s3.put_bucket_cors(Bucket=self.name, CORSConfiguration={"CORSRules": [rule]})
+
+    async def days_until_uploads_are_aborted(self) -> int | None:
+        """Return after how many days the store itself drops any incomplete upload, None if it never does."""
+        days = [
+            rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+            for rule in await self._lifecycle_rules()
+            if rule["Status"] == "Enabled" and "AbortIncompleteMultipartUpload" in rule and _is_for_all(rule)
+        ]
+        return min(days, default=None)
+
+    async def abort_uploads_after(self, days: int) -> None:
+        """Let the store itself drop uploads that stay incomplete for so long; other rules stay."""
+        ours: LifecycleRuleTypeDef = {
+            "ID": "vodbucket-abort-incomplete-uploads",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+        }
+        others = [rule for rule in await self._lifecycle_rules() if rule.get("ID") != ours["ID"]]
+        with map_sdk_errors("setting lifecycle rules of", self.name):
+            await self._s3.put_bucket_lifecycle_configuration(
+                Bucket=self.name, LifecycleConfiguration={"Rules": [*others, ours]}
+            )
+
+    async def _lifecycle_rules(self) -> "list[LifecycleRuleOutputTypeDef]":
+        with suppress(ObjectNotFound), map_sdk_errors("reading lifecycle rules of", self.name):
+            answer = await self._s3.get_bucket_lifecycle_configuration(Bucket=self.name)
+            return answer.get("Rules", [])
+        return []
+
+
+class _StoredHeaders(TypedDict, total=False):
+    ContentType: str
+    CacheControl: str
+    ContentDisposition: str
+
+
+def _stored(headers: ObjectHeaders) -> _StoredHeaders:
+    stored = _StoredHeaders(ContentType=headers.content_type)
+    if headers.cache_control is not None:
+        stored["CacheControl"] = headers.cache_control
+    if headers.content_disposition is not None:
+        stored["ContentDisposition"] = headers.content_disposition
+    return stored
+
+
+async def _back_off(attempt: int) -> None:
+    if attempt:
+        longest = BACKOFF_SECONDS * 2**attempt
+        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311  # jitter only
+
+
+def _info(key: str, size_bytes: int, modified: datetime, etag: str | None) -> ObjectInfo:
+    return ObjectInfo(key, size_bytes, modified.astimezone(UTC), _etag(etag))
+
+
+def _etag(quoted: str | None) -> str:
+    return (quoted or "").strip('"')
+
+
+def _check_etag(key: str, wanted: str | None, found: str) -> None:
+    if wanted and wanted != found:
+        raise SourceChanged(f"{key} was replaced while it was being read")
+
+
+def _store_clock(date: str | None) -> datetime:
+    try:
+        return parsedate_to_datetime(date or "")
+    except ValueError as error:
+        raise StoreUnavailable("the store's answer tells no date") from error
+
+
+def _is_for_all(rule: "LifecycleRuleOutputTypeDef") -> bool:
+    """Only a rule without a filter, or with one that lets everything through, is for all objects."""
+    return not rule.get("Prefix") and not any((rule.get("Filter") or {}).values())

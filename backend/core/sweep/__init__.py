@@ -1,0 +1,1 @@
+"""The sweeper: find and remove what crashes left behind."""

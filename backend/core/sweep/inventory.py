@@ -1,0 +1,117 @@
+"""What the two buckets hold, sorted by video: the sweeper's view, from LISTs alone."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backend.core import keys
+from backend.core.errors import BadRequest
+from backend.core.jobs.leases import SeenLease, highest_generations
+from backend.core.records import SMALLEST_VIDEO_BYTES
+from backend.core.store.interface import ObjectInfo, Store
+
+
+@dataclass(slots=True)
+class RunHoldings:
+    """What one run has written."""
+
+    newest: datetime
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class VideoHoldings:
+    """What the video bucket holds of one video, but for its catalog entry."""
+
+    id: str
+    newest: datetime
+    record: ObjectInfo | None = None
+    results: dict[str, datetime] = field(default_factory=dict)
+    """Requests that have ended, and when."""
+    runs: dict[str, RunHoldings] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    @property
+    def exists(self) -> bool:
+        return self.record is not None and self.record.size_bytes >= SMALLEST_VIDEO_BYTES
+
+    def add(self, info: ObjectInfo) -> None:
+        self.newest = max(self.newest, info.modified)
+        self.size_bytes += info.size_bytes
+        run = keys.run_of_key(self.id, info.key)
+        if run is not None:
+            written = self.runs.setdefault(run, RunHoldings(info.modified))
+            written.newest = max(written.newest, info.modified)
+            written.size_bytes += info.size_bytes
+        elif info.key == keys.video_record(self.id):
+            self.record = info
+        elif info.key.startswith(keys.results_of(self.id)):
+            self.results[keys.request_of_result(info.key)] = info.modified
+
+
+@dataclass(slots=True)
+class RawHoldings:
+    """What the raw bucket holds."""
+
+    sources: dict[str, ObjectInfo] = field(default_factory=dict)
+    """By video."""
+    notes: dict[str, ObjectInfo] = field(default_factory=dict)
+    """The youngest marker or dead letter of each video."""
+    queued: set[str] = field(default_factory=set)
+    """Videos with a marker."""
+    uploads: dict[str, ObjectInfo] = field(default_factory=dict)
+    """The youngest object of each resumable upload, but for the source."""
+    letters: dict[str, ObjectInfo] = field(default_factory=dict)
+    """Dead letters by request."""
+    leases: list[SeenLease] = field(default_factory=list)
+
+    @property
+    def leased_videos(self) -> set[str]:
+        return {keys.video_of_request(seen.request) for seen in self.leases}
+
+
+async def list_raw(raw: Store) -> RawHoldings:
+    holdings = RawHoldings()
+    leases: list[ObjectInfo] = []
+    async for info in raw.list_all(""):
+        if info.key.startswith(keys.LEASES):
+            leases.append(info)
+            continue
+        with suppress(BadRequest):
+            upload_id = keys.upload_of(info.key)
+            youngest = holdings.uploads.get(upload_id, info)
+            holdings.uploads[upload_id] = max(youngest, info, key=lambda one: one.modified)
+            continue
+        try:
+            video_id = keys.video_of_raw_object(info.key)
+        except BadRequest:
+            continue
+        if info.key == keys.upload(video_id):
+            holdings.sources[video_id] = info
+        else:
+            if info.key.startswith(keys.FAILED):
+                holdings.letters[info.key.removeprefix(keys.FAILED)] = info
+            else:
+                holdings.queued.add(video_id)
+            known = holdings.notes.get(video_id, info)
+            holdings.notes[video_id] = max(known, info, key=lambda one: one.modified)
+    holdings.leases = highest_generations(leases)
+    return holdings
+
+
+async def list_videos_held(video: Store) -> AsyncIterator[VideoHoldings]:
+    """Yield one video after the other: keys are sorted, so that only one is held at a time."""
+    current: VideoHoldings | None = None
+    async for info in video.list_all(keys.VIDEOS):
+        try:
+            video_id = keys.video_of_object(info.key)
+        except BadRequest:
+            continue
+        if current is None or current.id != video_id:
+            if current is not None:
+                yield current
+            current = VideoHoldings(video_id, info.modified)
+        current.add(info)
+    if current is not None:
+        yield current

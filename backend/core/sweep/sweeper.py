@@ -1,0 +1,343 @@
+"""The sweeper: removes what crashes left behind, and queues what they kept from being queued.
+
+It touches nothing younger than a grace period, by the store's clock alone, and decides by the same
+create-only writes as everybody else, so that it may run at any time, any number of times, next to anything.
+`Kind` lists what it puts in order. It never removes the source of a video that exists.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+
+import structlog
+
+from backend.core import keys
+from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, SourceGone, VideoNotFound
+from backend.core.ids import id_time
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import SeenLease
+from backend.core.jobs.retry import job_of, next_request_number, stored_source
+from backend.core.library.videos import delete_video, read_video, remove_unfinished
+from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
+from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
+from backend.core.store.prefixes import abort_uploads_below, delete_below
+from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
+from backend.core.uploads.resumable.desk import remove_records
+
+log = structlog.get_logger(__name__)
+
+
+class Kind(StrEnum):
+    UPLOAD = "upload"
+    """A multipart upload that was neither completed nor aborted, or records of a resumable one: dropped."""
+    VIDEO = "video"
+    """What an unfinished upload or deletion has left: removed."""
+    OUTPUTS = "outputs"
+    """A run of a request that has ended with another, or with one that was replaced since: removed."""
+    LEASE = "lease"
+    """A lease of a request that has ended: the job's last steps are taken, the lease is removed."""
+    LETTER = "letter"
+    """A dead letter of a request that a later one has followed: removed."""
+    JOB = "job"
+    """A video that is stored and entered, but not queued: it is queued."""
+    ENTRY = "entry"
+    """A video that the library's index has lost: it is entered again."""
+    PROBE = "probe"
+    """An object of a test of the store (`backend.core.store.probes`) that was cut off: removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRules:
+    grace: timedelta = timedelta(days=1)
+    """What is younger is left alone."""
+    uploads_after: timedelta = timedelta(days=7)
+    """The same for uploads and their sources: stores date an object by the beginning of its upload."""
+
+    @classmethod
+    def of(cls, grace_seconds: float, upload_ttl_seconds: float) -> "SweepRules":
+        """Uploads that cannot be resumed end by no time to live; they have the grace period at least."""
+        return cls(
+            grace=timedelta(seconds=grace_seconds),
+            uploads_after=timedelta(seconds=max(grace_seconds, upload_ttl_seconds)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    kind: Kind
+    key: str
+    """The object, or the prefix of the objects."""
+    why: str
+    age_seconds: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    findings: tuple[Finding, ...]
+    """What was put in order; with a dry run, what would be."""
+    dry_run: bool
+
+
+async def sweep(
+    buckets: Buckets, queue: JobQueue, rules: SweepRules, *, dry_run: bool = False
+) -> SweepReport:
+    """Go through both buckets once: one LIST for each 1,000 objects, and little else.
+
+    `queue` finishes jobs that have ended; it knows whether originals are kept.
+
+    Raises:
+        StoreError: what was done stays done; the rest waits for the next time.
+    """
+    now = (await buckets.raw.list_page(keys.LAST_SWEEP, limit=1)).store_now
+    sweeper = _Sweeper(buckets, queue, rules, now, dry_run=dry_run)
+    raw = await list_raw(buckets.raw)
+    await sweeper.videos(raw)
+    await sweeper.leases(raw)
+    await sweeper.letters(raw)
+    await sweeper.uploads(raw)
+    await sweeper.resumptions()
+    await sweeper.probes()
+    return SweepReport(tuple(sweeper.findings), dry_run)
+
+
+class _Sweeper:
+    """One sweep. LISTs only point at things: what may have changed since is looked at once more."""
+
+    def __init__(
+        self, buckets: Buckets, queue: JobQueue, rules: SweepRules, now: datetime, *, dry_run: bool
+    ) -> None:
+        self._buckets = buckets
+        self._queue = queue
+        self._rules = rules
+        self._now = now
+        self._dry_run = dry_run
+        self._existing: dict[str, VideoHoldings] = {}
+        self._unfinished_seen: set[str] = set()
+        self.findings: list[Finding] = []
+
+    async def videos(self, raw: RawHoldings) -> None:
+        async for video in list_videos_held(self._buckets.video):
+            if not video.exists:
+                await self._unfinished(video.id, video.newest, video.size_bytes, raw)
+                continue
+            self._existing[video.id] = video
+            await self._runs(video, raw)
+            if video.results:
+                continue
+            if video.id in raw.sources:
+                await self._job(video, raw)
+            elif not video.runs and video.id not in raw.queued and video.id not in raw.leased_videos:
+                # a dead letter is no sign of life: it follows the outcome that it tells of
+                why, act = "a deleted video's record came back", partial(self._delete_ghost, video.id)
+                await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
+        await self._entries(raw)
+        for video_id, info in {**raw.notes, **raw.sources}.items():
+            if video_id not in self._existing:
+                await self._unfinished(video_id, info.modified, info.size_bytes, raw)
+
+    async def leases(self, raw: RawHoldings) -> None:
+        for seen in raw.leases:
+            video = self._existing.get(keys.video_of_request(seen.request))
+            if video is None or seen.request in video.results:
+                act, grace = partial(self._settle, seen), max(self._rules.grace, self._queue.lease)
+                why, renewed = "its request has ended", seen.info.modified
+                await self._act(Kind.LEASE, seen.info.key, why, renewed, act, grace=grace)
+
+    async def letters(self, raw: RawHoldings) -> None:
+        for request, info in raw.letters.items():
+            video = self._existing.get(keys.video_of_request(request))
+            number = keys.request_number(request)
+            if video is not None and any(keys.request_number(later) > number for later in video.results):
+                act = partial(_delete, self._buckets.raw, info.key)
+                why = "a later request has ended since"
+                await self._act(Kind.LETTER, info.key, why, info.modified, act, info.size_bytes)
+
+    async def uploads(self, raw: RawHoldings) -> None:
+        for upload_id, info in raw.uploads.items():
+            act = partial(_forget, self._buckets.raw, upload_id)
+            why, grace = "it can no longer be resumed", self._rules.uploads_after
+            since = max(id_time(upload_id), info.modified)
+            await self._act(Kind.UPLOAD, keys.upload_info(upload_id), why, since, act, grace=grace)
+        async for upload in self._buckets.raw.list_uploads(""):
+            with suppress(BadRequest):
+                upload_id = keys.video_of_raw_object(upload.key)
+                began = max(id_time(upload_id), upload.initiated)
+                await self._upload(self._buckets.raw, upload, _touched(raw, upload_id, began))
+        async for upload in self._buckets.video.list_uploads(""):
+            with suppress(BadRequest):
+                if keys.video_of_object(upload.key) not in raw.leased_videos:
+                    await self._upload(self._buckets.video, upload, upload.initiated)
+
+    async def _upload(self, store: Store, upload: OpenUpload, began: datetime) -> None:
+        """Not every store dates uploads rightly: ids and leases tell as well that one is under way."""
+        act = partial(_abort, store, upload)
+        why, grace = "nobody has completed it", self._rules.uploads_after
+        await self._act(Kind.UPLOAD, upload.key, why, began, act, grace=grace)
+
+    async def resumptions(self) -> None:
+        raw = self._buckets.raw
+        async for info in raw.list_all(keys.RESUMPTIONS):
+            act, why = partial(_delete_unchanged, raw, info), "the upload that it leads to has expired"
+            grace = self._rules.uploads_after
+            await self._act(Kind.UPLOAD, info.key, why, info.modified, act, info.size_bytes, grace)
+
+    async def probes(self) -> None:
+        for store in (self._buckets.raw, self._buckets.video):
+            async for info in store.list_all(keys.DOCTOR):
+                act, why = partial(_delete, store, info.key), "a test of the store was cut off"
+                await self._act(Kind.PROBE, info.key, why, info.modified, act, info.size_bytes)
+
+    async def _unfinished(self, video_id: str, modified: datetime, size_bytes: int, raw: RawHoldings) -> None:
+        if video_id in self._unfinished_seen or video_id in raw.leased_videos:
+            return  # a lease's worker finds out and cleans up
+        self._unfinished_seen.add(video_id)
+        grace, source = self._rules.grace, raw.sources.get(video_id)
+        if source is not None:
+            grace, modified = (
+                self._rules.uploads_after,
+                _touched(raw, video_id, max(modified, source.modified)),
+            )
+            size_bytes = max(size_bytes, source.size_bytes)
+        why = "its upload or its deletion was never finished"
+        act = partial(remove_unfinished, self._buckets, video_id)
+        await self._act(Kind.VIDEO, video_id, why, modified, act, size_bytes, grace)
+
+    async def _runs(self, video: VideoHoldings, raw: RawHoldings) -> None:
+        """Of a request that has not ended, a run may yet be published, however old it is."""
+        if len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes:
+            return  # it is the published one; only a failure leaves a dead letter
+        outcomes = await self._outcomes(video)
+        published = {request: one for request, one in outcomes.items() if isinstance(one, Outputs)}
+        current = max(published, key=keys.request_number, default=None)
+        for run, written in video.runs.items():
+            request = keys.request_of_run(video.id, run)
+            outcome = outcomes.get(request)
+            if outcome is None:
+                continue
+            since, why = written.newest, "its request has ended without it"
+            if isinstance(outcome, Outputs) and outcome.run == run:
+                if request == current or current is None:
+                    continue
+                since, why = video.results[current], "a later request has replaced it"
+            act = partial(self._delete_run, video.id, run)
+            prefix = keys.run_prefix(video.id, run)
+            await self._act(Kind.OUTPUTS, prefix, why, since, act, written.size_bytes)
+
+    async def _outcomes(self, video: VideoHoldings) -> dict[str, Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        for request in video.results:
+            with suppress(ObjectNotFound, RecordUnreadable):
+                stored = await self._buckets.video.get(keys.result(video.id, request))
+                outcomes[request] = read_outcome(stored.body)
+        return outcomes
+
+    async def _delete_run(self, video_id: str, run: str) -> bool:
+        prefix = keys.run_prefix(video_id, run)
+        await abort_uploads_below(self._buckets.video, prefix)
+        await delete_below(self._buckets.video, prefix)
+        return True
+
+    async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
+        if video.id in raw.notes or video.id in raw.leased_videos:
+            return
+        marker, why = keys.marker(video.id), "its upload was cut off just before it was queued"
+        await self._act(Kind.JOB, marker, why, video.newest, partial(self._queue_job, video.id))
+
+    async def _queue_job(self, video_id: str) -> bool:
+        try:
+            number = await next_request_number(self._buckets, video_id)
+            video = await read_video(self._buckets, video_id)
+            source = await stored_source(self._buckets.raw, video_id)
+        except (AlreadyQueued, VideoNotFound, SourceGone):
+            return False
+        if number:
+            return False  # it has ended meanwhile
+        job = job_of(source, video_id, number, created_at=video.created_at)
+        return await self._buckets.raw.create(keys.marker(job.request), job.to_json())
+
+    async def _entries(self, raw: RawHoldings) -> None:
+        """Compare the library's index with the records."""
+        lost = dict(self._existing)
+        async for info in self._buckets.video.list_all(keys.CATALOG):
+            try:
+                video_id = keys.video_of_catalog_entry(info.key)
+            except BadRequest:
+                continue
+            if lost.pop(video_id, None) is None:
+                await self._unfinished(video_id, info.modified, info.size_bytes, raw)
+        for video in lost.values():
+            if video.results or video.runs or video.id in raw.sources:
+                why, act = "no page shows this video", partial(self._enter, video.id)
+                await self._act(Kind.ENTRY, keys.catalog_entry(video.id), why, video.newest, act)
+
+    async def _enter(self, video_id: str) -> bool:
+        try:
+            await read_video(self._buckets, video_id)
+        except VideoNotFound:
+            return False
+        await self._buckets.video.put(keys.catalog_entry(video_id), b"")
+        return True
+
+    async def _delete_ghost(self, video_id: str) -> bool:
+        await delete_video(self._buckets, video_id)
+        return True
+
+    async def _settle(self, seen: SeenLease) -> bool:
+        try:
+            await self._queue.settle(seen)
+        except (ObjectNotFound, RecordUnreadable):
+            return False
+        return True
+
+    async def _act(
+        self,
+        kind: Kind,
+        key: str,
+        why: str,
+        since: datetime,
+        act: Callable[[], Awaitable[bool]],
+        size_bytes: int = 0,
+        grace: timedelta | None = None,
+    ) -> None:
+        """Note what is older than the grace period, and do something about it unless this is a dry run."""
+        age = self._now - since
+        if age <= (self._rules.grace if grace is None else grace):
+            return
+        if not self._dry_run:
+            if not await act():
+                return
+            log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
+        self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))
+
+
+def _touched(raw: RawHoldings, upload_id: str, since: datetime) -> datetime:
+    """Return when a resumable upload was last heard of, if that is later than `since`."""
+    record = raw.uploads.get(upload_id)
+    return since if record is None else max(since, record.modified)
+
+
+async def _forget(raw: Store, upload_id: str) -> bool:
+    await remove_records(raw, upload_id)
+    return True
+
+
+async def _abort(store: Store, upload: OpenUpload) -> bool:
+    await store.abort_upload(upload.key, upload.upload_id)
+    return True
+
+
+async def _delete(store: Store, key: str) -> bool:
+    await store.delete(key)
+    return True
+
+
+async def _delete_unchanged(store: Store, listed: ObjectInfo) -> bool:
+    """A client may have written it anew since it was listed."""
+    with suppress(ObjectNotFound):
+        if (await store.head(listed.key)).modified == listed.modified:
+            return await _delete(store, listed.key)
+    return False

@@ -1,0 +1,1 @@
+"""Uploads: from received bytes to a queued video."""

@@ -1,0 +1,1 @@
+"""Resumable uploads: the records, locks and steps behind the tus protocol."""

@@ -1,0 +1,78 @@
+"""What request handlers are handed: built once at start from settings and the opened buckets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+
+from backend.core.settings import ApiSettings
+from backend.core.store.interface import Buckets, PresignedGet
+from backend.core.store.retrying import with_retries
+from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.quota import Quota
+from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
+from backend.core.uploads.resumable.service import ResumableUploads
+from backend.core.uploads.resumptions import Resumptions
+from backend.playback.grants import Grants, Sessions
+from backend.playback.index import PlaybackIndex
+from backend.web.auth import Authenticator
+from backend.web.site_files import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    settings: ApiSettings
+    buckets: Buckets
+    uploads: Buckets
+    """The same buckets, for uploads: they ride out a store that is away."""
+    buffers: PartBuffers
+    """The memory that all uploads share."""
+    quota: Quota
+    desk: UploadDesk
+    resumable: ResumableUploads
+    resumptions: Resumptions
+    authenticator: Authenticator
+    sessions: Sessions
+    grants: Grants
+    playback: PlaybackIndex
+    site: Site
+    clock: Callable[[], float]
+    """Unix seconds."""
+
+    @classmethod
+    def build(cls, settings: ApiSettings, buckets: Buckets, clock: Callable[[], float]) -> "Services":
+        secret = settings.admin_token.get_secret_value()
+        media_url = buckets.video.presign_get("origin", PresignedGet(expires_seconds=1))
+        uploads = with_retries(buckets, settings.store_patience_seconds)
+        buffers = PartBuffers(settings.upload_memory_bytes)
+        quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
+        rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
+        desk = UploadDesk(buckets, uploads, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC))
+        sessions = Sessions(secret, settings.session_ttl_seconds, clock)
+        return cls(
+            settings=settings,
+            buckets=buckets,
+            uploads=uploads,
+            buffers=buffers,
+            quota=quota,
+            desk=desk,
+            resumable=ResumableUploads(desk),
+            resumptions=Resumptions(buckets.raw),
+            authenticator=Authenticator(secret, sessions, settings.cors_origins),
+            sessions=sessions,
+            grants=Grants(secret, settings.grant_ttl_seconds, clock),
+            playback=PlaybackIndex(buckets),
+            site=Site(settings.site_dir, media_url),
+            clock=clock,
+        )
+
+
+FromServices = NamedDependency[Services]
+"""The type of a handler's parameter `services`."""
+
+
+async def provide_services(state: State) -> Services:
+    services: Services = state.services
+    return services

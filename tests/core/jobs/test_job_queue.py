@@ -1,0 +1,421 @@
+"""The queue protocol: every job is published exactly once, and nothing is lost or left behind."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import LeaseLost, StoreError, StoreUnavailable, VideoDeleted
+from backend.core.ids import new_id
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Leases, highest_generations
+from backend.core.library.videos import delete_video
+from backend.core.records import Job, StatusError, Tombstone
+from backend.core.store.interface import PLAIN, Buckets, Listing, ObjectHeaders, Store
+from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Fault, Lab, WorkerCrashed, crash, lost_answer
+from tests.lab.memory_store import MemoryStore
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+async def test_one_job_seen_by_sixteen_workers_is_claimed_once(lab: Lab) -> None:
+    for _ in range(20):
+        await lab.add_job()
+        claims = await asyncio.gather(*(lab.claim(lab.worker(f"w{n}")) for n in range(16)))
+        assert sum(claim is not None for claim in claims) == 1
+
+
+async def test_ten_jobs_and_two_workers_encode_each_job_once(lab: Lab) -> None:
+    jobs = [await lab.add_job() for _ in range(10)]
+    runs: list[str] = []
+
+    async def work(name: str) -> None:
+        queue = lab.worker(name)
+        while claim := await lab.turn(queue):
+            runs.append(claim.request)
+
+    await asyncio.gather(work("one"), work("two"))
+
+    assert sorted(runs) == sorted(job.request for job in jobs)
+    assert await lab.raw_keys() == []
+
+
+async def test_a_claim_moves_the_job_from_its_marker_into_a_lease(lab: Lab) -> None:
+    job = await lab.add_job()
+
+    claim = await lab.claimed(lab.worker("one"))
+
+    assert claim.lease.job == job
+    assert await lab.raw_keys() == [keys.lease(job.request, 0), keys.upload(job.id)]
+
+
+async def test_a_published_job_leaves_its_outputs_and_nothing_else(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.turn(lab.worker("one"))
+    await lab.assert_published_and_clean(job)
+
+
+async def test_the_source_stays_when_originals_are_kept(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.turn(lab.worker("one", keep_originals=True))
+    assert await lab.raw_keys() == [keys.upload(job.id)]
+
+
+async def test_a_renewed_lease_is_not_taken_over(lab: Lab) -> None:
+    await lab.add_job()
+    holder, rival = lab.worker("holder"), lab.worker("rival")
+    claim = await lab.claimed(holder)
+    for _ in range(10):
+        lab.clock.advance(LEASE_SECONDS / 3)
+        await holder.renew(claim)
+        assert await lab.claim(rival) is None
+
+
+async def test_a_silent_workers_job_is_taken_over_once_the_lease_has_run_out(lab: Lab) -> None:
+    job = await lab.add_job()
+    assert await lab.claim(lab.worker("silent"))
+    rival = lab.worker("rival")
+
+    lab.clock.advance(LEASE_SECONDS)
+    assert await lab.claim(rival) is None
+    lab.clock.advance(1)
+    claim = await lab.claimed(rival)
+
+    assert (claim.generation, claim.lease.attempt) == (1, 2)
+    assert await lab.raw_keys() == [keys.lease(job.request, 1), keys.upload(job.id)]
+
+
+async def test_sixteen_workers_that_see_a_dead_lease_elect_one_successor(lab: Lab) -> None:
+    await lab.add_job()
+    assert await lab.claim(lab.worker("silent"))
+    lab.clock.advance(LEASE_SECONDS + 1)
+    claims = await asyncio.gather(*(lab.claim(lab.worker(f"w{n}")) for n in range(16)))
+    assert sum(claim is not None for claim in claims) == 1
+
+
+async def test_a_worker_that_wakes_up_late_learns_that_it_lost_and_leaves_no_trace(lab: Lab) -> None:
+    job = await lab.add_job()
+    sleeper = lab.worker("sleeper")
+    claim = await lab.claimed(sleeper)
+    await lab.write_outputs(claim)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    await lab.claimed(lab.worker("rival"))
+
+    with pytest.raises(LeaseLost):
+        await sleeper.renew(claim)
+    await sleeper.discard_run(claim)
+
+    assert keys.lease(job.request, 0) not in await lab.raw_keys()
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_a_worker_that_wakes_up_after_the_publication_learns_it_too(lab: Lab) -> None:
+    job = await lab.add_job()
+    sleeper = lab.worker("sleeper")
+    claim = await lab.claimed(sleeper)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    await lab.turn(lab.worker("rival"))
+
+    with pytest.raises(LeaseLost):
+        await sleeper.renew(claim)
+
+    await lab.assert_published_and_clean(job)
+
+
+async def test_of_two_runs_that_finish_the_first_is_published_and_the_other_deleted(lab: Lab) -> None:
+    job = await lab.add_job()
+    sleeper, rival = lab.worker("sleeper"), lab.worker("rival")
+    late = await lab.claimed(sleeper)
+    late_outputs = await lab.write_outputs(late)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    first = await lab.turn(rival)
+    assert first is not None
+
+    assert await sleeper.publish(late, late_outputs) is False
+
+    assert (await lab.result(job)).run == first.lease.run
+    await lab.assert_published_and_clean(job)
+
+
+async def test_a_released_job_waits_for_its_time_and_counts_the_attempt(lab: Lab) -> None:
+    await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    await queue.release(claim, retry_after_seconds=30, error="The encoder crashed.")
+
+    lab.clock.advance(29)
+    assert await lab.claim(lab.worker("two")) is None
+    lab.clock.advance(1)
+    again = await lab.claimed(lab.worker("two"))
+
+    assert (again.lease.attempt, again.lease.last_error) == (2, "The encoder crashed.")
+
+
+async def test_a_worker_that_is_asked_to_stop_gives_the_job_back_without_an_attempt(lab: Lab) -> None:
+    await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    await queue.release(claim, retry_after_seconds=0)
+    lab.clock.advance(1)
+
+    again = await lab.claimed(lab.worker("two"))
+
+    assert again.lease.attempt == 1
+
+
+async def test_a_job_that_is_given_up_keeps_its_source_and_says_why(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    await lab.write_outputs(claim)
+
+    await queue.bury(claim, StatusError(code="unsupported_media", message="Not a video."))
+
+    assert await lab.raw_keys() == [keys.dead_letter(job.request), keys.upload(job.id)]
+    status = await lab.status(job)
+    assert (status.status, status.error) == (
+        "error",
+        StatusError(code="unsupported_media", message="Not a video."),
+    )
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_a_running_job_learns_at_its_heartbeat_that_the_video_was_deleted(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    await delete_video(lab.buckets, job.id)
+    await lab.write_outputs(claim)
+
+    with pytest.raises(VideoDeleted):
+        await queue.renew(claim)
+    await queue.discard_deleted(claim)
+
+    assert await lab.raw_keys() == []
+    assert await lab.video_keys() == []
+
+
+async def test_the_job_of_a_deleted_video_is_cleaned_up_by_whoever_finds_it(lab: Lab) -> None:
+    job = await lab.add_job()
+    claim = await lab.claimed(lab.worker("dies"))
+    await lab.write_outputs(claim)
+    await delete_video(lab.buckets, job.id)
+    lab.clock.advance(LEASE_SECONDS + 1)
+
+    assert await lab.claim(lab.worker("finder")) is None
+
+    assert await lab.raw_keys() == []
+    assert await lab.video_keys() == []
+
+
+async def test_a_tombstone_is_no_video(lab: Lab) -> None:
+    job = await lab.add_job()
+    assert await lab.claim(lab.worker("dies"))
+    await lab.video.put(keys.video_record(job.id), Tombstone(removed=True).to_json())
+    lab.clock.advance(LEASE_SECONDS + 1)
+
+    assert await lab.claim(lab.worker("finder")) is None
+
+    assert await lab.raw_keys() == []
+
+
+async def test_a_worker_that_only_lost_touch_leaves_the_lease_for_a_successor(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    await lab.write_outputs(claim)
+
+    await queue.clean_up_lost(claim)
+
+    assert await lab.raw_keys() == [claim.key, keys.upload(job.id)]
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_a_worker_that_brought_its_old_lease_back_removes_it_again(lab: Lab) -> None:
+    job = await lab.add_job()
+    sleeper = lab.worker("sleeper")
+    claim = await lab.claimed(sleeper)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    await lab.turn(lab.worker("rival"))
+    await lab.raw.put(claim.key, claim.lease.to_json())  # a heartbeat that was on its way
+
+    await sleeper.clean_up_lost(claim)
+
+    await lab.assert_published_and_clean(job)
+
+
+async def test_outputs_of_a_publication_that_stays_in_doubt_are_kept() -> None:
+    """The write may be on its way for longer than its worker waits for the answer."""
+    clock = Clock()
+    doubtful = InDoubt(clock)
+    lab = Lab(clock, video=doubtful)
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    outputs = await lab.write_outputs(claim)
+    with pytest.raises(StoreUnavailable):
+        await queue.publish(claim, outputs)
+
+    await queue.release(claim, retry_after_seconds=0, error="doubt", outage=True)
+    await queue.discard_run(claim)
+    await doubtful.arrive()
+    lab.clock.advance(1)
+    await lab.turn(lab.worker("two"))
+
+    await lab.assert_published_and_clean(job)
+
+
+class InDoubt(MemoryStore):
+    """A video bucket whose first publication arrives late, long after its writer has given up."""
+
+    on_its_way: tuple[str, bytes] | None = None
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        if "/results/" in key and self.on_its_way is None:
+            self.on_its_way = (key, body)
+            raise StoreUnavailable
+        return await super().create(key, body, headers)
+
+    async def arrive(self) -> None:
+        assert self.on_its_way is not None
+        assert await super().create(*self.on_its_way)
+
+
+async def test_a_lease_that_was_rewritten_since_the_look_is_not_taken_over(lab: Lab) -> None:
+    await lab.add_job()
+    holder, rival = lab.worker("holder"), lab.worker("rival")
+    claim = await lab.claimed(holder)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    seen = (await lab.raw.list_page(keys.LEASES)).objects
+
+    await holder.release(claim, retry_after_seconds=LEASE_SECONDS, error="It broke.")
+    leases = Leases(lab.raw, LEASE_SECONDS)
+
+    assert await leases.takeable(highest_generations(seen), lab.clock()) == []
+    assert await lab.claim(rival) is None
+
+
+class DeletedAfterALook:
+    """A video bucket where somebody deletes the video just after it was looked at."""
+
+    def __init__(self, lab: Lab, job: Job) -> None:
+        self._lab = lab
+        self._job = job
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._lab.video, name)
+
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
+        page = await self._lab.video.list_page(prefix, start_after=start_after, limit=limit)
+        await delete_video(self._lab.buckets, self._job.id)
+        return page
+
+
+async def test_a_video_deleted_while_its_job_is_being_settled_is_cleaned_up(lab: Lab) -> None:
+    job = await lab.add_job()
+    dead = lab.worker("dead")
+    claim = await lab.claimed(dead)
+    outputs = await lab.write_outputs(claim)
+    await lab.video.create(keys.result(job.id, job.request), outputs.to_json())
+    lab.clock.advance(LEASE_SECONDS + 1)
+    video = cast(Store, DeletedAfterALook(lab, job))  # it has the other verbs by __getattr__
+    finder = JobQueue(Buckets(lab.raw, video), owner="finder", lease_seconds=LEASE_SECONDS, now=lab.clock)
+
+    assert await lab.claim(finder) is None
+
+    assert await lab.raw_keys() == []
+    assert await lab.video_keys() == []
+
+
+async def _rest_of_the_fleet(lab: Lab) -> None:
+    """Other workers find whatever there is to do until nothing is left."""
+    for name in ("second", "third"):
+        lab.clock.advance(LEASE_SECONDS + 1)
+        while await lab.turn(lab.worker(name)):
+            pass
+
+
+async def _strike_every_call(
+    raises: Callable[[], BaseException], *, after_the_call: bool, after_a_dead_worker: bool = False
+) -> None:
+    """Let a worker's whole turn fail at its first call to the store, then at its second, to its last."""
+    at_call, struck = 0, True
+    while struck:
+        at_call += 1
+        lab = Lab()
+        job = await lab.add_job()
+        if after_a_dead_worker:
+            assert await lab.claim(lab.worker("first"))
+            lab.clock.advance(LEASE_SECONDS + 1)
+        fault = Fault(at_call, raises, after_the_call)
+        try:
+            await lab.turn(lab.worker("struck", fault=fault), lab.faulty(fault).video)
+        except (WorkerCrashed, StoreError):
+            await _rest_of_the_fleet(lab)
+        struck = fault.struck
+        await lab.assert_published_and_clean(job)
+    assert at_call > 12
+
+
+@pytest.mark.parametrize("after_the_call", [False, True], ids=["before", "after"])
+async def test_a_worker_killed_at_any_call_to_the_store_loses_and_leaves_nothing(
+    after_the_call: bool,
+) -> None:
+    await _strike_every_call(crash, after_the_call=after_the_call)
+
+
+async def test_a_worker_killed_while_it_takes_over_at_any_call_loses_and_leaves_nothing() -> None:
+    await _strike_every_call(crash, after_the_call=True, after_a_dead_worker=True)
+
+
+async def test_an_answer_lost_at_any_call_to_the_store_loses_and_leaves_nothing() -> None:
+    await _strike_every_call(lost_answer, after_the_call=True)
+
+
+async def test_a_job_that_nobody_survives_comes_back_with_its_attempts_counted(lab: Lab) -> None:
+    await lab.add_job()
+    attempts = []
+    for number in range(5):
+        claim = await lab.claimed(lab.worker(f"w{number}"))
+        attempts.append(claim.lease.attempt)
+        lab.clock.advance(LEASE_SECONDS + 1)
+    assert attempts == [1, 2, 3, 4, 5]
+
+
+async def test_a_marker_left_over_from_a_crash_is_no_second_job(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.raw.create(keys.lease(job.request, 0), b"")
+    marker = (await lab.raw.get(keys.marker(job.request))).body
+    await lab.raw.delete(keys.lease(job.request, 0))
+    await lab.turn(lab.worker("one"))
+    await lab.raw.put(keys.marker(job.request), marker)
+
+    assert await lab.claim(lab.worker("two")) is None
+
+    assert await lab.raw_keys() == []
+
+
+async def test_markers_that_cannot_be_read_keep_nobody_from_the_others(lab: Lab) -> None:
+    for _ in range(20):
+        await lab.raw.put(keys.marker(new_id()), b'{"schema_version": 2}')
+    job = await lab.add_job()
+
+    claim = await lab.claimed(lab.worker("one"))
+
+    assert claim.lease.job == job
+
+
+async def test_a_look_sees_queue_and_leases_behind_a_thousand_uploads(lab: Lab) -> None:
+    jobs = [await lab.add_job() for _ in range(3)]
+    for number in range(1100):
+        await lab.raw.put(f"uploads/{number:05}", b"")
+    queue: JobQueue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    view = await queue.poll()
+    assert [lease.request for lease in view.leases] == [claim.request]
+    assert len(view.markers) == len(jobs) - 1

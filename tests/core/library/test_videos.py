@@ -1,0 +1,196 @@
+"""The library's verbs when the process dies at any call to the store."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import StoreUnavailable, VideoNotFound
+from backend.core.ids import new_id
+from backend.core.library.videos import (
+    VideoEdit,
+    add_video,
+    delete_video,
+    edit_video,
+    list_videos,
+    read_item,
+    read_video,
+    video_remains,
+)
+from backend.core.names import clean_filename
+from backend.core.records import Job, Video
+from backend.core.store.interface import PLAIN, Buckets, ObjectHeaders
+from backend.core.uploads.ingest import Description, ingest
+from tests.lab.memory_store import MemoryStore
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+class Fuse:
+    """Counts writes over both buckets and fails every one from the n-th on, as after a crash."""
+
+    def __init__(self, writes_left: int) -> None:
+        self.writes_left = writes_left
+
+    def burn(self) -> None:
+        if self.writes_left == 0:
+            raise StoreUnavailable
+        self.writes_left -= 1
+
+
+class Fused(MemoryStore):
+    fuse = Fuse(-1)
+
+    async def put(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> None:
+        self.fuse.burn()
+        await super().put(key, body, headers)
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        self.fuse.burn()
+        return await super().create(key, body, headers)
+
+    async def delete(self, key: str) -> None:
+        self.fuse.burn()
+        await super().delete(key)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            await self.delete(key)
+
+
+def _video() -> tuple[Video, Job]:
+    video_id = new_id()
+    video = Video(id=video_id, title="t", filename="f.mp4", size_bytes=1, created_at=NOW)
+    source = keys.upload(video_id)
+    job = Job(id=video_id, request=video_id, source=source, source_size_bytes=1, created_at=NOW)
+    return video, job
+
+
+async def _crash_at(write: int, buckets: Buckets, verb: Callable[[], Awaitable[object]]) -> bool:
+    """Run the verb with a crash at this write; say whether it got so far."""
+    fuse = Fuse(write)
+    for store in (buckets.raw, buckets.video):
+        assert isinstance(store, Fused)
+        store.fuse = fuse
+    try:
+        await verb()
+    except StoreUnavailable:
+        return True
+    finally:
+        fuse.writes_left = -1
+    return False
+
+
+async def _keys(buckets: Buckets) -> list[str]:
+    stores = (buckets.raw, buckets.video)
+    return [info.key for store in stores async for info in store.list_all("")]
+
+
+async def test_a_crash_while_adding_never_leaves_what_no_page_shows_or_no_delete_removes() -> None:
+    for write in range(100):
+        buckets = Buckets(raw=Fused(), video=Fused())
+        video, job = _video()
+        await buckets.raw.put(job.source, b"x")
+        crashed = await _crash_at(write, buckets, partial(add_video, buckets, video, job))
+        found = await _keys(buckets)
+        assert (keys.marker(job.request) in found) is not crashed
+        if keys.video_record(video.id) in found:
+            assert [item.video.id for item in (await list_videos(buckets, limit=10)).items] == [video.id]
+        await delete_video(buckets, video.id)
+        assert await _keys(buckets) == []
+        if not crashed:
+            assert write == 4
+            return
+    pytest.fail("adding never ended")
+
+
+async def test_a_crash_while_deleting_is_seen_and_can_be_repeated() -> None:
+    for write in range(100):
+        buckets = Buckets(raw=Fused(), video=Fused())
+        video, job = _video()
+        await buckets.raw.put(job.source, b"x")
+        await add_video(buckets, video, job)
+        await buckets.raw.put(keys.dead_letter(f"{video.id}.1"), b"x")
+        await buckets.video.put(keys.run_prefix(video.id, "r0-0-a") + "hls/master.m3u8", b"x")
+        crashed = await _crash_at(write, buckets, partial(delete_video, buckets, video.id))
+        if not crashed:
+            assert await _keys(buckets) == []
+            assert write > 5
+            return
+        if write > 0:
+            with pytest.raises(VideoNotFound):
+                await read_video(buckets, video.id)
+        assert await video_remains(buckets, video.id)
+        await delete_video(buckets, video.id)
+        assert await _keys(buckets) == []
+    pytest.fail("deleting never ended")
+
+
+async def test_a_store_that_fails_in_the_middle_of_an_upload_leaves_nothing_once_it_is_back() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    class Once(Fused):
+        async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+            await super().create(key, body, headers)
+            raise StoreUnavailable  # the answer is lost: the marker is there
+
+    buckets = Buckets(raw=Once(), video=Fused())
+    with pytest.raises(StoreUnavailable):
+        await ingest(buckets, body(), Description, declared_bytes=1, max_bytes=10)
+    assert await _keys(buckets) == []
+
+
+async def test_deleting_one_video_leaves_the_others() -> None:
+    buckets = Buckets(raw=Fused(), video=Fused())
+    (first, first_job), (second, second_job) = _video(), _video()
+    for video, job in ((first, first_job), (second, second_job)):
+        await buckets.raw.put(job.source, b"x")
+        await add_video(buckets, video, job)
+    await delete_video(buckets, first.id)
+    assert (await read_item(buckets, second.id)).video == second
+    assert keys.marker(second.id) in await _keys(buckets)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("film.mp4", "film.mp4"),
+        ("C:\\films\\film.mp4", "film.mp4"),
+        ("../../etc/passwd", "passwd"),
+        ("a\r\nb.mp4", "ab.mp4"),
+        ("dir/", "video"),
+        ("", "video"),
+        (None, "video"),
+    ],
+)
+def test_file_names_are_reduced_to_a_plain_name(said: str | None, kept: str) -> None:
+    assert clean_filename(said) == kept
+
+
+class DeletedBeforeTheWrite(MemoryStore):
+    """A video bucket where somebody deletes the video between a reader's look and their write."""
+
+    deletion: Callable[[], Awaitable[None]] | None = None
+
+    async def put(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> None:
+        if self.deletion is not None:
+            deletion, self.deletion = self.deletion, None
+            await deletion()
+        await super().put(key, body, headers)
+
+
+async def test_an_edit_does_not_bring_a_deleted_video_back() -> None:
+    store = DeletedBeforeTheWrite()
+    buckets = Buckets(MemoryStore(), store)
+    video, job = _video()
+    await buckets.raw.put(job.source, b"x")
+    await add_video(buckets, video, job)
+    store.deletion = partial(delete_video, buckets, video.id)
+
+    with pytest.raises(VideoNotFound):
+        await edit_video(buckets, video.id, VideoEdit(title="new"))
+
+    assert await _keys(buckets) == []

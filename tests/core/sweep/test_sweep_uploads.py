@@ -1,0 +1,224 @@
+"""The sweeper and resumable uploads: what nobody can go on with any more is removed, all else left alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import IncompleteUpload, UploadNotFound
+from backend.core.ids import new_id
+from backend.core.library.videos import delete_video, read_item
+from backend.core.store.interface import ObjectInfo
+from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
+from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
+from backend.core.uploads.resumable.service import ResumableUploads
+from backend.core.uploads.resumptions import ResumptionNotFound, Resumptions
+from tests.core.jobs.queue_lab import Lab
+from tests.core.uploads.upload_lab import FILM, HEAD, chunks
+
+DAY = 86_400.0
+LIFETIME = timedelta(days=2)
+DATA = HEAD + bytes(range(100))
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+@pytest.fixture
+def uploads(lab: Lab) -> ResumableUploads:
+    rules = UploadRules(10_000, LIFETIME)
+    return ResumableUploads(UploadDesk(lab.buckets, lab.buckets, PartBuffers(10**8), rules, lab.clock))
+
+
+async def _sweep(lab: Lab) -> SweepReport:
+    return await sweep(lab.buckets, lab.worker("sweeper"), SweepRules(timedelta(hours=1), LIFETIME))
+
+
+async def _everything(lab: Lab) -> list[str]:
+    open_uploads = [one.key async for one in lab.raw.list_uploads("")]
+    return [*await lab.raw_keys(), *await lab.video_keys(), *open_uploads]
+
+
+async def _sent(uploads: ResumableUploads, data: bytes, *, partial: bool = False) -> str:
+    info = await uploads.create(len(data), FILM, partial=partial)
+    await uploads.receive(info.id, 0, chunks(data))
+    return info.id
+
+
+async def _broken_off(lab: Lab, uploads: ResumableUploads) -> str:
+    info = await uploads.create(len(DATA), FILM)
+    with pytest.raises(IncompleteUpload):
+        await uploads.receive(info.id, 0, chunks(DATA[:50], breaks=True))
+    # As of a file with whole parts.
+    await lab.raw.open_upload(keys.upload(info.id))
+    return info.id
+
+
+async def test_an_upload_that_expired_is_removed_with_all_its_parts(
+    lab: Lab, uploads: ResumableUploads
+) -> None:
+    upload_id = await _broken_off(lab, uploads)
+    lab.clock.advance(2 * DAY - 60)
+    assert (await _sweep(lab)).findings == ()
+    lab.clock.advance(120)
+
+    report = await _sweep(lab)
+
+    assert {one.kind for one in report.findings} == {Kind.UPLOAD}
+    assert keys.upload_info(upload_id) in {one.key for one in report.findings}
+    assert await _everything(lab) == []
+    with pytest.raises(UploadNotFound):
+        await uploads.head(upload_id)
+
+
+async def test_an_upload_under_way_is_left_alone_however_long_ago_it_began(
+    lab: Lab, uploads: ResumableUploads
+) -> None:
+    upload_id = await _broken_off(lab, uploads)
+    lab.clock.advance(2 * DAY - 60)
+    with pytest.raises(IncompleteUpload):
+        await uploads.receive(upload_id, 50, chunks(DATA[50:60], breaks=True))
+    before = await _everything(lab)
+    lab.clock.advance(DAY)
+
+    assert (await _sweep(lab)).findings == ()
+
+    assert await _everything(lab) == before
+
+
+async def test_a_request_that_lasts_beyond_the_expiry_arrives(lab: Lab, uploads: ResumableUploads) -> None:
+    info = await uploads.create(len(DATA), FILM)
+    begun, swept = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield DATA[:50]
+        begun.set()
+        await swept.wait()
+        yield DATA[50:]
+
+    lab.clock.advance(2 * DAY - 60)
+    receiving = asyncio.create_task(uploads.receive(info.id, 0, slow()))
+    await begun.wait()
+    lab.clock.advance(DAY)
+    await _sweep(lab)
+    swept.set()
+
+    assert (await receiving).video_id == info.id
+    assert (await lab.raw.get(keys.upload(info.id))).body == DATA
+
+
+async def test_an_upload_that_took_long_is_not_removed_before_its_video_is_entered(
+    lab: Lab, uploads: ResumableUploads
+) -> None:
+    """Stores date an object by the beginning of its upload."""
+    upload_id = await _broken_off(lab, uploads)
+    await lab.raw.put(keys.upload(upload_id), DATA)
+    lab.clock.advance(2 * DAY - 60)
+    with pytest.raises(IncompleteUpload):
+        await uploads.receive(upload_id, 50, chunks(DATA[50:60], breaks=True))
+    lab.clock.advance(DAY)
+
+    assert (await _sweep(lab)).findings == ()
+
+
+async def test_a_piece_that_is_never_put_together_goes(lab: Lab, uploads: ResumableUploads) -> None:
+    await _sent(uploads, DATA, partial=True)
+    lab.clock.advance(2 * DAY - 60)
+    assert (await _sweep(lab)).findings == ()
+    lab.clock.advance(120)
+
+    await _sweep(lab)
+
+    assert await _everything(lab) == []
+
+
+async def test_pieces_that_became_a_video_leave_nothing_but_the_video(
+    lab: Lab, uploads: ResumableUploads
+) -> None:
+    pieces = [await _sent(uploads, DATA[:60], partial=True), await _sent(uploads, DATA[60:], partial=True)]
+    final = (await uploads.concatenate(pieces, FILM, header="final;")).video_id
+    assert final is not None
+    lab.clock.advance(3 * DAY)
+
+    await _sweep(lab)
+
+    assert await lab.raw_keys() == [keys.marker(final), keys.upload(final)]
+    assert (await read_item(lab.buckets, final)).video.size_bytes == len(DATA)
+
+
+async def test_what_a_dead_request_wrote_behind_the_end_of_an_upload_goes(
+    lab: Lab, uploads: ResumableUploads
+) -> None:
+    upload_id = await _sent(uploads, DATA)
+    await lab.raw.put(keys.upload_progress(upload_id, 0), b"late")
+    await lab.raw.put(keys.upload_tail(upload_id, 0, 1), b"late")
+    stray = new_id(int(lab.clock().timestamp() * 1000))
+    await lab.raw.put(keys.upload_tail(stray), b"of a body in one request")
+    lab.clock.advance(3 * DAY)
+
+    await _sweep(lab)
+
+    assert await lab.raw_keys() == [keys.marker(upload_id), keys.upload(upload_id)]
+
+
+async def test_notes_on_how_to_go_on_last_as_long_as_uploads(lab: Lab) -> None:
+    resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
+    await resumptions.write(fingerprint, b"{}")
+    lab.clock.advance(2 * DAY - 60)
+    await _sweep(lab)
+    assert await resumptions.read(fingerprint) == b"{}"
+    lab.clock.advance(120)
+
+    await _sweep(lab)
+
+    with pytest.raises(ResumptionNotFound):
+        await resumptions.read(fingerprint)
+
+
+async def test_a_note_that_is_written_anew_in_the_middle_of_a_sweep_stays(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
+    await resumptions.write(fingerprint, b"{}")
+    lab.clock.advance(3 * DAY)
+    listed = lab.raw.list_all
+
+    async def written_behind_the_list(prefix: str) -> AsyncIterator[ObjectInfo]:
+        async for info in listed(prefix):
+            if prefix == keys.RESUMPTIONS:
+                await resumptions.write(fingerprint, b'{"size_bytes": 1}')
+            yield info
+
+    monkeypatch.setattr(lab.raw, "list_all", written_behind_the_list)
+    await _sweep(lab)
+
+    assert await resumptions.read(fingerprint) == b'{"size_bytes": 1}'
+
+
+async def test_a_deleted_videos_upload_is_not_found(lab: Lab, uploads: ResumableUploads) -> None:
+    upload_id = await _sent(uploads, DATA)
+    assert (await uploads.head(upload_id)).video_id == upload_id
+
+    await delete_video(lab.buckets, upload_id)
+
+    with pytest.raises(UploadNotFound):
+        await uploads.head(upload_id)
+    assert await _everything(lab) == []
+
+
+async def test_a_short_time_to_live_ends_no_upload_that_cannot_be_resumed(lab: Lab) -> None:
+    await lab.raw.open_upload(keys.upload(new_id(int(lab.clock().timestamp() * 1000))))
+    lab.clock.advance(7200)
+
+    report = await sweep(lab.buckets, lab.worker("sweeper"), SweepRules.of(DAY, 3600))
+
+    assert report.findings == ()
+
+
+def test_a_long_time_to_live_is_kept() -> None:
+    assert SweepRules.of(DAY, 7 * DAY) == SweepRules(timedelta(days=1), timedelta(days=7))

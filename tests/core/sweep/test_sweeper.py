@@ -1,0 +1,436 @@
+"""The sweeper: what it puts in order, and what it must never touch."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import StoreUnavailable, VideoNotFound
+from backend.core.ids import new_id
+from backend.core.jobs.retry import retry_video
+from backend.core.library.captions import store_captions
+from backend.core.library.videos import add_video, delete_video, list_videos, read_item, read_video
+from backend.core.records import Job, StatusError, Tombstone, Video
+from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
+from tests.core.jobs.queue_lab import LEASE_SECONDS, Fault, Lab, WorkerCrashed, crash
+
+GRACE = timedelta(hours=1)
+UPLOADS_AFTER = timedelta(days=2)
+HOUR, DAY = 3600.0, 86_400.0
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+async def _sweep(lab: Lab, *, dry_run: bool = False) -> SweepReport:
+    return await sweep(lab.buckets, lab.worker("sweeper"), SweepRules(GRACE, UPLOADS_AFTER), dry_run=dry_run)
+
+
+def _found(report: SweepReport) -> list[tuple[Kind, str]]:
+    return [(one.kind, one.key) for one in report.findings]
+
+
+async def _everything(lab: Lab) -> list[str]:
+    uploads = [one.key for store in (lab.raw, lab.video) async for one in store.list_uploads("")]
+    return [*await lab.raw_keys(), *await lab.video_keys(), *uploads]
+
+
+async def test_a_library_in_order_is_left_alone(lab: Lab) -> None:
+    done, failed, running, resting = [await lab.add_job() for _ in range(4)]
+    await lab.turn(lab.worker("one", keep_originals=True))
+    queue = lab.worker("two")
+    for ends in (
+        lambda claim: queue.bury(claim, StatusError(code="c", message="m")),
+        lambda claim: queue.release(claim, retry_after_seconds=DAY, error="e"),
+    ):
+        claim = await lab.claimed(queue)
+        await ends(claim)
+    claim = await lab.claimed(queue)
+    await lab.write_outputs(claim)
+    waiting = await lab.add_job()
+    for job in (done, failed, running, waiting):
+        await store_captions(lab.buckets, job.id, "en", b"WEBVTT", label=None, now=lab.clock())
+    before = await _everything(lab)
+
+    lab.clock.advance(30 * DAY)
+    report = await _sweep(lab)
+
+    assert report.findings == ()
+    assert await _everything(lab) == before
+    assert len({job.id for job in (done, failed, running, resting, waiting)}) == 5
+
+
+def _id_now(lab: Lab) -> str:
+    return new_id(int(lab.clock().timestamp() * 1000))
+
+
+async def test_uploads_that_nobody_completes_are_dropped_once_they_are_old(lab: Lab) -> None:
+    await lab.raw.open_upload(keys.upload(_id_now(lab)))
+    await lab.video.open_upload(keys.run_prefix(_id_now(lab), "r0-0-a") + keys.DOWNLOAD)
+    lab.clock.advance(DAY)
+    await lab.raw.open_upload(keys.upload(_id_now(lab)))
+    lab.clock.advance(DAY + 1)
+
+    report = await _sweep(lab)
+
+    assert [one.kind for one in report.findings] == [Kind.UPLOAD] * 2
+    assert len(await _everything(lab)) == 1
+
+
+async def test_a_store_that_misdates_uploads_does_not_get_those_under_way_dropped(lab: Lab) -> None:
+    lab.clock.advance(-1000 * DAY)
+    job = await lab.add_job()
+    claim = await lab.claimed(lab.worker("one"))
+    await lab.video.open_upload(keys.run_prefix(job.id, claim.lease.run) + keys.DOWNLOAD)
+    lab.clock.advance(1000 * DAY)
+    source = keys.upload(_id_now(lab))
+    lab.clock.advance(-1000 * DAY)
+    await lab.raw.open_upload(source)
+    lab.clock.advance(1001 * DAY)
+
+    assert _found(await _sweep(lab)) == []
+
+
+async def test_a_source_that_was_never_entered_goes_only_when_no_upload_lasts_so_long(lab: Lab) -> None:
+    video_id = new_id()
+    await lab.raw.put(keys.upload(video_id), b"abc")
+    lab.clock.advance(DAY)
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(DAY + 1)
+
+    assert _found(await _sweep(lab)) == [(Kind.VIDEO, video_id)]
+
+    assert await _everything(lab) == []
+
+
+async def _strike_add(lab: Lab, at_call: int, after: bool) -> tuple[str, bool]:
+    """Let an upload's last steps die at one call; return the video and whether it died."""
+    video_id = new_id()
+    video = Video(id=video_id, title="t", filename="f", size_bytes=3, created_at=lab.clock())
+    job = Job(
+        id=video_id,
+        request=video_id,
+        source=keys.upload(video_id),
+        source_size_bytes=3,
+        created_at=lab.clock(),
+    )
+    await lab.raw.put(job.source, b"abc")
+    fault = Fault(at_call, crash, after)
+    try:
+        await add_video(lab.faulty(fault), video, job)
+    except WorkerCrashed:
+        return video_id, True
+    return video_id, False
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_an_upload_cut_off_at_any_step_is_either_removed_or_queued(after: bool) -> None:
+    for at_call in range(1, 20):
+        lab = Lab()
+        video_id, died = await _strike_add(lab, at_call, after)
+        lab.clock.advance(3 * DAY)
+
+        await _sweep(lab)
+        await lab.turn(lab.worker("one"))
+
+        page = await list_videos(lab.buckets, limit=10)
+        if page.items:
+            assert page.items[0].status.status == "done"
+        else:
+            assert await _everything(lab) == []
+        assert [item.video.id for item in page.items] in ([], [video_id])
+        if not died:
+            assert at_call > 4
+            return
+    pytest.fail("adding never ended")
+
+
+class Gate(Fault):
+    """Holds the n-th call until it is opened."""
+
+    def __init__(self, at_call: int) -> None:
+        super().__init__(at_call, crash, after_the_call=False)
+        self._reached, self._opened = asyncio.Event(), asyncio.Event()
+
+    async def before(self) -> None:
+        self.calls += 1
+        if self.calls == self.at_call:
+            self._reached.set()
+            await self._opened.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def reached_or(self, task: "asyncio.Task[object]") -> None:
+        reached = asyncio.create_task(self._reached.wait())
+        await asyncio.wait({reached, task}, return_when=asyncio.FIRST_COMPLETED)
+        reached.cancel()
+
+
+class Countdown(Fault):
+    """Does something at the n-th call, and lets the others have a turn."""
+
+    def __init__(self, at_call: int, act: Callable[[], None]) -> None:
+        super().__init__(at_call, crash, after_the_call=False)
+        self._act = act
+
+    async def before(self) -> None:
+        self.calls += 1
+        if self.calls == self.at_call:
+            self._act()
+            for _ in range(50):
+                await asyncio.sleep(0)
+
+
+async def test_a_stalled_upload_and_the_sweeper_never_both_have_their_way() -> None:
+    """Whatever the order of their calls: acknowledged and whole, or refused and gone."""
+    outcomes = set()
+    for stalls_at in range(1, 8):
+        for goes_on_at in range(1, 25):
+            lab = Lab()
+            video_id = new_id()
+            video = Video(id=video_id, title="t", filename="f", size_bytes=3, created_at=lab.clock())
+            source = keys.upload(video_id)
+            job = Job(
+                id=video_id, request=video_id, source=source, source_size_bytes=3, created_at=lab.clock()
+            )
+            await lab.raw.put(source, b"abc")
+            gate = Gate(stalls_at)
+            adding = asyncio.create_task(add_video(lab.faulty(gate), video, job))
+            await gate.reached_or(adding)
+            lab.clock.advance(3 * DAY)
+            opener = Countdown(goes_on_at, gate.open)
+            await sweep(lab.faulty(opener), lab.worker("sweeper"), SweepRules(GRACE, UPLOADS_AFTER))
+            gate.open()
+            try:
+                await adding
+                acknowledged = True
+            except StoreUnavailable:
+                acknowledged = False
+                await delete_video(lab.buckets, video_id)
+            outcomes.add(acknowledged)
+            if acknowledged:
+                assert source in await lab.raw_keys()
+                assert keys.marker(video_id) in await lab.raw_keys()
+                assert (await read_item(lab.buckets, video_id)).video == video
+            else:
+                lab.clock.advance(3 * DAY)
+                await _sweep(lab)
+                assert await _everything(lab) == []
+    assert outcomes == {True, False}
+
+
+async def test_a_deletion_that_was_cut_off_is_finished(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.turn(lab.worker("one", keep_originals=True))
+    with pytest.raises(WorkerCrashed):
+        await delete_video(lab.faulty(Fault(2, crash, after_the_call=True)), job.id)
+    lab.clock.advance(3 * DAY)
+
+    assert _found(await _sweep(lab)) == [(Kind.VIDEO, job.id)]
+
+    assert await _everything(lab) == []
+
+
+async def test_a_sweeper_that_died_over_a_tombstone_is_followed_by_another(lab: Lab) -> None:
+    video_id = new_id()
+    await lab.video.put(keys.catalog_entry(video_id), b"")
+    await lab.video.put(keys.video_record(video_id), Tombstone(removed=True).to_json())
+    with pytest.raises(VideoNotFound):
+        await read_video(lab.buckets, video_id)
+    lab.clock.advance(2 * HOUR)
+
+    await _sweep(lab)
+
+    assert await _everything(lab) == []
+
+
+async def test_outputs_of_a_run_that_did_not_win_are_removed(lab: Lab) -> None:
+    job = await lab.add_job()
+    loser = lab.worker("loser")
+    late = await lab.claimed(loser)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    won = await lab.turn(lab.worker("winner"))
+    assert won is not None
+    await lab.write_outputs(late)  # and dies before it learns
+    lab.clock.advance(2 * HOUR)
+
+    report = await _sweep(lab)
+
+    assert _found(report) == [(Kind.OUTPUTS, keys.run_prefix(job.id, late.lease.run))]
+    assert report.findings[0].size_bytes > 0
+    await lab.assert_published_and_clean(job)
+
+
+async def test_outputs_of_a_job_that_has_not_ended_stay_however_old_they_are(lab: Lab) -> None:
+    await lab.add_job()
+    for name in ("first", "second"):
+        claim = await lab.claimed(lab.worker(name))
+        await lab.write_outputs(claim)
+        lab.clock.advance(10 * DAY)
+    before = await _everything(lab)
+
+    assert _found(await _sweep(lab)) == []
+
+    assert await _everything(lab) == before
+
+
+async def test_outputs_that_a_later_request_has_replaced_are_removed_after_a_while(lab: Lab) -> None:
+    job = await lab.add_job()
+    first = await lab.turn(lab.worker("one", keep_originals=True))
+    lab.clock.advance(DAY)
+    await retry_video(lab.buckets, job.id, now=lab.clock)
+    second = await lab.turn(lab.worker("two", keep_originals=True))
+    assert first is not None
+    assert second is not None
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.OUTPUTS, keys.run_prefix(job.id, first.lease.run))]
+
+    assert (await read_item(lab.buckets, job.id)).status.outputs == keys.run_prefix(job.id, second.lease.run)
+    assert not any(first.lease.run in key for key in await lab.video_keys())
+
+
+async def test_leases_of_requests_that_have_ended_are_cleaned_up_without_a_worker(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("dies")
+    claim = await lab.claimed(queue)
+    outputs = await lab.write_outputs(claim)
+    await lab.video.create(keys.result(job.id, job.request), outputs.to_json())
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.LEASE, claim.key)]
+
+    await lab.assert_published_and_clean(job)
+
+
+async def test_a_worker_that_is_not_silent_for_a_whole_lease_is_left_alone_however_short_the_grace(
+    lab: Lab,
+) -> None:
+    job = await lab.add_job()
+    claim = await lab.claimed(lab.worker("alive"))
+    await delete_video(lab.buckets, job.id)
+    lab.clock.advance(LEASE_SECONDS - 1)
+    rules = SweepRules(timedelta(seconds=1), UPLOADS_AFTER)
+
+    report = await sweep(lab.buckets, lab.worker("sweeper"), rules)
+
+    assert report.findings == ()
+    assert await lab.raw_keys() == [claim.key]
+
+
+async def test_a_lease_of_a_job_that_goes_on_is_left_to_workers(lab: Lab) -> None:
+    await lab.add_job()
+    claim = await lab.claimed(lab.worker("dies"))
+    lab.clock.advance(30 * DAY)
+
+    assert _found(await _sweep(lab)) == []
+
+    assert claim.key in await lab.raw_keys()
+
+
+async def test_a_video_that_the_index_has_lost_is_entered_again(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.turn(lab.worker("one"))
+    await lab.video.delete(keys.catalog_entry(job.id))
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.ENTRY, keys.catalog_entry(job.id))]
+
+    await lab.assert_published_and_clean(job)
+
+
+@pytest.mark.parametrize("with_its_letter", [False, True])
+async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab, with_its_letter: bool) -> None:
+    job = await lab.add_job()
+    record = (await lab.video.get(keys.video_record(job.id))).body
+    await delete_video(lab.buckets, job.id)
+    await lab.video.put(keys.video_record(job.id), record)
+    if with_its_letter:
+        await lab.raw.put(keys.dead_letter(job.request), b"{}")
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.VIDEO, job.id)]
+
+    assert await _everything(lab) == []
+
+
+async def test_a_record_from_which_nothing_can_come_goes_with_its_entry(lab: Lab) -> None:
+    job = await lab.add_job()
+    await lab.raw.delete(job.source)
+    await lab.raw.delete(keys.marker(job.request))
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.VIDEO, job.id)]
+
+    assert await _everything(lab) == []
+
+
+async def test_a_dead_letter_that_a_later_request_has_followed_goes(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    await queue.bury(claim, StatusError(code="c", message="m"))
+    letter = await lab.raw.get(keys.dead_letter(job.request))
+    await retry_video(lab.buckets, job.id, now=lab.clock)
+    await lab.raw.put(keys.dead_letter(job.request), letter.body)  # it was on its way
+    await lab.turn(lab.worker("two"))
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.LETTER, keys.dead_letter(job.request))]
+
+    assert await lab.raw_keys() == []
+
+
+async def test_what_a_test_of_the_store_has_left_is_removed(lab: Lab) -> None:
+    left = keys.probe("0123", "race")
+    await lab.raw.put(left, b"x")
+    await lab.video.put(left, b"x")
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(HOUR + 1)
+
+    assert _found(await _sweep(lab)) == [(Kind.PROBE, left)] * 2
+
+    assert await _everything(lab) == []
+
+
+async def test_a_dry_run_tells_the_same_and_changes_nothing(lab: Lab) -> None:
+    await lab.raw.put(keys.upload(new_id()), b"abc")
+    await lab.raw.open_upload(keys.upload(_id_now(lab)))
+    await lab.video.put(keys.catalog_entry(new_id()), b"")
+    lab.clock.advance(3 * DAY)
+    before = await _everything(lab)
+
+    told = await _sweep(lab, dry_run=True)
+
+    assert told.dry_run
+    assert await _everything(lab) == before
+    assert _found(await _sweep(lab)) == _found(told)
+    assert len(told.findings) == 3
+    assert await _everything(lab) == []
+
+
+async def test_objects_that_are_not_ours_are_left_alone(lab: Lab) -> None:
+    strange = [
+        "uploads/notes.txt",
+        "queue/later",
+        "failed/x",
+        "leases/y",
+        "catalog/z",
+        "videos/w/a",
+        "a",
+        "z",
+    ]
+    for key in strange:
+        await lab.raw.put(key, b"x")
+        await lab.video.put(key, b"x")
+    lab.clock.advance(365 * DAY)
+
+    assert _found(await _sweep(lab)) == []
+
+    assert len(await _everything(lab)) == 2 * len(strange)

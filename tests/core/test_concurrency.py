@@ -1,0 +1,82 @@
+"""Tasks started together end together; clean-up survives cancellation."""
+
+import asyncio
+
+import pytest
+
+from backend.core.concurrency import gather_or_cancel, gather_pair, run_shielded
+
+
+async def value(of: object) -> object:
+    return of
+
+
+async def failure() -> None:
+    raise ValueError("first")
+
+
+class Endless:
+    """Ends only when it is cancelled, and takes its time to do so."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            self.ended = True
+
+
+async def test_the_answers_come_in_order() -> None:
+    assert await gather_or_cancel(value(number) for number in range(5)) == [0, 1, 2, 3, 4]
+    assert await gather_pair(value("a"), value(1)) == ("a", 1)
+    assert await gather_or_cancel([]) == []
+
+
+async def test_when_one_fails_the_others_have_ended() -> None:
+    endless = Endless()
+    with pytest.raises(ValueError, match="first"):
+        await gather_pair(failure(), endless.run())
+    assert endless.ended
+
+
+async def test_a_caller_who_is_cancelled_leaves_nothing_behind() -> None:
+    endless = Endless()
+    caller = asyncio.create_task(gather_or_cancel([endless.run()]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert endless.ended
+
+
+async def test_work_ends_before_the_cancellation_takes_effect() -> None:
+    begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await may_end.wait()
+        ended.set()
+
+    task = asyncio.create_task(run_shielded(work()))
+    await begun.wait()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_what_the_work_raises_is_raised() -> None:
+    async def work() -> None:
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        await run_shielded(work())

@@ -1,0 +1,110 @@
+"""The ladder: which rungs a picture gets, at which rate."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.core.records import TranscodeOptions
+from worker.encode.ladder import MIN_SIDE, Rung, frame_rate, plan_encoding, rungs_of
+from worker.encode.video_encoders import X264_PRESETS
+from worker.source.media import AudioInfo, MediaInfo, VideoInfo
+
+
+def video(width: int = 1920, height: int = 1080, base: str = "24", average: str = "24") -> VideoInfo:
+    return VideoInfo(0, width, height, "h264", "yuv420p", Fraction(base), Fraction(average))
+
+
+def media(picture: VideoInfo | None, *, audio: bool = True) -> MediaInfo:
+    sound = (AudioInfo(1, "aac", 2, 48000),) if audio else ()
+    return MediaInfo("mov", 10.0, video=picture, audio=sound)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (1920, 1080, [(640, 360), (1280, 720), (1920, 1080)]),
+        (1080, 1920, [(360, 640), (720, 1280), (1080, 1920)]),
+        (3840, 2160, [(640, 360), (1280, 720), (1920, 1080)]),
+        (1280, 720, [(640, 360), (1280, 720)]),
+        (854, 480, [(640, 360)]),
+        (320, 180, [(320, 180)]),
+        (321, 181, [(320, 180)]),
+    ],
+)
+def test_a_picture_gets_the_rungs_that_fit_it(
+    width: int, height: int, expected: list[tuple[int, int]]
+) -> None:
+    assert [(rung.width, rung.height) for rung in rungs_of(width, height)] == expected
+
+
+@given(width=st.integers(MIN_SIDE, 8192), height=st.integers(MIN_SIDE, 8192))
+def test_rungs_are_even_never_upscaled_and_keep_their_shape(width: int, height: int) -> None:
+    rungs = rungs_of(width, height)
+
+    assert rungs
+    for rung in rungs:
+        assert rung.width % 2 == rung.height % 2 == 0
+        assert rung.width <= max(width, MIN_SIDE)
+        assert rung.height <= max(height, MIN_SIDE)
+        assert (rung.width >= rung.height) == (width >= height) or abs(rung.width - rung.height) <= 2
+    assert [min(rung.width, rung.height) for rung in rungs] == sorted(
+        {min(rung.width, rung.height) for rung in rungs}
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "average", "expected"),
+    [
+        ("24000/1001", "24000/1001", "24000/1001"),
+        ("60", "60", "60"),
+        ("120", "120", "60"),
+        ("100", "100", "50"),
+        ("144", "144", "48"),
+        ("90000", "29", "30000/1001"),
+        ("1000", "58", "60000/1001"),
+        ("1000", "400", "60"),
+    ],
+)
+def test_the_rate_is_kept_up_to_sixty(base: str, average: str, expected: str) -> None:
+    assert frame_rate(video(base=base, average=average)) == Fraction(expected)
+
+
+@given(base=st.fractions(Fraction(1, 100), 100_000), average=st.fractions(Fraction(1, 100), 100_000))
+def test_no_rate_is_above_sixty(base: Fraction, average: Fraction) -> None:
+    assert 0 < frame_rate(video(base=str(base), average=str(average))) <= 60
+
+
+def test_every_rung_is_planned_in_every_codec_and_the_top_av1_one_is_the_webm() -> None:
+    plan = plan_encoding(media(video()), ("av1", "h264"), TranscodeOptions())
+
+    assert plan.qualities == ("360p", "720p", "1080p")
+    assert set(plan.names) == {
+        *(f"{codec}-{label}" for codec in ("av1", "h264") for label in plan.qualities),
+        "aac",
+    }
+    assert plan.webm_video is not None
+    assert plan.webm_video.name == "av1-1080p"
+
+
+def test_without_av1_in_the_ladder_one_av1_stream_is_still_encoded_for_the_webm() -> None:
+    plan = plan_encoding(media(video(), audio=False), ("h264",), TranscodeOptions())
+
+    assert plan.names == ("h264-360p", "h264-720p", "h264-1080p")
+    assert plan.webm_video is not None
+    assert plan.webm_video.rung == Rung(1920, 1080)
+
+
+def test_options_of_the_job_reach_the_av1_encoder_only() -> None:
+    plan = plan_encoding(media(video()), ("av1", "h264"), TranscodeOptions(crf=0, cpu_used=3))
+
+    assert {(stream.crf, stream.preset) for stream in plan.video if stream.codec == "av1"} == {(0, 3)}
+    assert all(stream.crf > 0 for stream in plan.video if stream.codec == "h264")
+
+
+def test_h264_is_given_more_time_for_small_rungs_than_for_1080p() -> None:
+    plan = plan_encoding(media(video()), ("h264",), TranscodeOptions())
+
+    presets = {stream.rung.label: X264_PRESETS[stream.preset] for stream in plan.packaged_video}
+    assert presets == {"360p": "faster", "720p": "faster", "1080p": "veryfast"}

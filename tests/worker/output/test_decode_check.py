@@ -1,0 +1,49 @@
+"""Segments are decoded before the source may go: garbage of the right size is found."""
+
+from pathlib import Path
+
+import pytest
+
+from backend.core.errors import AttemptFailed
+from tests.lab.memory_store import MemoryStore
+from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture
+from worker.output.decode_check import check_decoding
+
+PREFIX = "videos/v/r0-0-a/"
+EDGES = (("init.mp4", "00001.m4s"),)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> tuple[bytes, bytes]:
+    """An init segment and one segment behind it."""
+    path = tmp_path / "film.mp4"
+    ffmpeg(*picture(seconds=1), *H264, "-movflags", "+frag_keyframe+delay_moov+default_base_moof", str(path))
+    whole = path.read_bytes()
+    at = whole.index(b"moof") - 4
+    return whole[:at], whole[at:]
+
+
+async def check(init: bytes, segment: bytes) -> None:
+    store = MemoryStore()
+    await store.put(PREFIX + "init.mp4", init)
+    await store.put(PREFIX + "00001.m4s", segment)
+    await check_decoding(TOOLS, store, PREFIX, EDGES)
+
+
+async def test_whole_segments_pass(parts: tuple[bytes, bytes]) -> None:
+    await check(*parts)
+
+
+async def test_a_segment_of_garbage_fails(parts: tuple[bytes, bytes]) -> None:
+    init, segment = parts
+    media = segment.index(b"mdat") + 4
+
+    with pytest.raises(AttemptFailed, match=r"00001\.m4s") as failed:
+        await check(init, segment[:media] + bytes(len(segment) - media))
+
+    assert failed.value.failure_code == "outputs_broken"
+
+
+async def test_a_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
+    with pytest.raises(AttemptFailed, match=r"00001\.m4s"):
+        await check(parts[0], b"")

@@ -1,0 +1,49 @@
+"""What lies in the attempt's directory reaches the store, when there is something in it."""
+
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from worker.encode.ladder import EncodingPlan, caption_streams
+from worker.output.side_files import store_side_files, webvtt_of
+from worker.source.media import SubtitleInfo
+
+PLAN = EncodingPlan(
+    (), None, captions=caption_streams((SubtitleInfo(2, "subrip", "de"), SubtitleInfo(3, "ass")))
+)
+CUE = "WEBVTT\n\n00:00.000 --> 00:01.000\n"
+
+
+async def stored_from(directory: Path) -> tuple[dict[str, bytes], list[str]]:
+    stored: dict[str, bytes] = {}
+
+    async def put(path: str, body: bytes) -> None:
+        stored[path] = body
+
+    captions = await store_side_files(put, directory, PLAN, None, 1.0)
+    return stored, [track.path for track in captions]
+
+
+async def test_captions_without_a_cue_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "caption-2.vtt").write_text(CUE + "Hallo.\n")
+    (tmp_path / "caption-3.vtt").write_text("WEBVTT\n\n")
+
+    stored, captions = await stored_from(tmp_path)
+
+    assert captions == list(stored) == ["captions/1-de.vtt"]
+
+
+async def test_a_poster_that_was_not_written_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "poster.jpg").touch()
+    assert (await stored_from(tmp_path))[0] == {}
+
+    (tmp_path / "poster.jpg").write_bytes(b"picture")
+    assert (await stored_from(tmp_path))[0] == {keys.POSTER: b"picture"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_captions_in_an_old_encoding_are_mended(encoding: str) -> None:
+    text = CUE + "Schöne Grüße.\n"
+
+    assert webvtt_of(text.encode(encoding)) == text

@@ -1,0 +1,239 @@
+"""The WebM on its way from an encoder's pipe into the store: whole, in bounded memory, or not at all."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import AttemptFailed, StoreUnavailable
+from backend.core.store.interface import Body, Store, UploadedPart
+from backend.core.store.s3 import S3Buckets
+from backend.core.uploads.buffers import MIB
+from backend.core.uploads.part_writer import UploadPlan
+from tests.lab.memory_store import MemoryStore
+from tests.worker.media_lab import TOOLS, picture, tone
+from tests.worker.output.webm_file import SOUND, Frame, beginning, cluster, index_of
+from worker.encode.ladder import EncodingPlan, audio_streams
+from worker.output.webm_sink import LARGEST_AT_LEAST_BYTES, WebmSink
+from worker.sandbox.faults import Faults
+from worker.source.feeder import SourceFeeder
+from worker.source.media import AudioInfo, ChapterInfo, MediaInfo
+
+PREFIX = "videos/v/r0-0-a/"
+KEY = PREFIX + keys.DOWNLOAD
+TRACKS = (AudioInfo(0, "aac", 2, 48_000),)
+SOUND_ALONE = EncodingPlan(video=(), fps=None, audio=audio_streams(TRACKS))
+TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS, chapters=(ChapterInfo(0, 20, "Anfang"),))
+PART = UploadPlan.for_size(LARGEST_AT_LEAST_BYTES).part_size_bytes
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "webm.pipe")
+    return tmp_path / "webm.pipe"
+
+
+def _clusters(count: int, payload: bytes) -> Iterator[bytes]:
+    yield beginning(SOUND)
+    for number in range(count):
+        yield cluster(number, Frame(SOUND, payload=payload))
+
+
+def _write(pipe: Path, pieces: Iterator[bytes]) -> None:
+    try:
+        with pipe.open("wb", buffering=0) as file:
+            for piece in pieces:
+                file.write(piece)
+    except BrokenPipeError:
+        pass  # the reader has given up, which is what some tests are about
+
+
+async def _stored(store: Store, pipe: Path, pieces: Iterator[bytes], media: MediaInfo = TEN_SECONDS) -> int:
+    """Write `pieces` as an encoder does, and return the size of the WebM."""
+    writing = asyncio.create_task(asyncio.to_thread(_write, pipe, pieces))
+    sink = WebmSink(store, PREFIX, SOUND_ALONE, media, 1.0, 10.0, lambda: None)
+    try:
+        return await sink.store(pipe, writing)
+    finally:
+        await writing
+
+
+async def _left(store: Store) -> list[str]:
+    return [info.key async for info in store.list_all("")] + [
+        upload.upload_id async for upload in store.list_uploads("")
+    ]
+
+
+@pytest.mark.parametrize("megabytes", [1, 20])
+async def test_every_cue_of_a_webm_of_one_part_or_several_leads_to_its_cluster(
+    pipe: Path, megabytes: int
+) -> None:
+    store = Recording()
+
+    size = await _stored(store, pipe, _clusters(megabytes * 4, bytes(MIB // 4)))
+
+    body = (await store.get(KEY)).body
+    assert len(body) == size
+    assert await _left(store) == [KEY]
+    assert set(store.parts[:-1]) <= {PART}
+    assert bool(store.parts) is (megabytes > 8)
+    index = index_of(body)
+    positions = list(index.clusters)
+    assert [(time, positions.index(position)) for time, position in index.cues] == [
+        (number, number) for number in range(0, megabytes * 4, 1 if megabytes == 1 else 8)
+    ]
+
+
+@pytest.mark.heavy
+async def test_a_webm_of_several_parts_is_stored_on_an_s3_server(pipe: Path, buckets: S3Buckets) -> None:
+    size = await _stored(buckets.video, pipe, _clusters(80, bytes(MIB // 4)))
+
+    body = (await buckets.video.get(KEY)).body
+    assert len(body) == size
+    index = index_of(body)
+    assert {position for _, position in index.cues} <= set(index.clusters)
+    assert await _left(buckets.video) == [KEY]
+
+
+class Recording(MemoryStore):
+    """Remembers the sizes of parts, by number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sizes: dict[int, int] = {}
+
+    @property
+    def parts(self) -> list[int]:
+        return [self._sizes[number] for number in sorted(self._sizes)]
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+        self._sizes[number] = len(body)
+        return await super().put_part(key, upload_id, number, body)
+
+
+async def test_a_store_that_fails_in_the_middle_ends_the_reading_and_leaves_no_upload(pipe: Path) -> None:
+    class Failing(MemoryStore):
+        async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+            raise StoreUnavailable
+
+    store = Failing()
+    endless = _clusters(10**9, bytes(MIB // 4))
+
+    with pytest.raises(StoreUnavailable):
+        await _stored(store, pipe, endless)
+
+    assert await _left(store) == []
+
+
+async def test_a_store_that_stands_still_makes_the_encoder_wait(pipe: Path) -> None:
+    moving = asyncio.Event()
+    written = 0
+
+    class UploadState(MemoryStore):
+        async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
+            await moving.wait()
+            return await super().put_part(key, upload_id, number, body)
+
+    def counted() -> Iterator[bytes]:
+        nonlocal written
+        for piece in _clusters(60 * 4, bytes(MIB // 4)):
+            written += len(piece)
+            yield piece
+
+    storing = asyncio.create_task(_stored(UploadState(), pipe, counted()))
+    before = -1
+    while written != before or written < 5 * PART:
+        before = written
+        await asyncio.sleep(0.1)
+
+    assert written < 7 * PART  # held back, four under way, one that waits; less than one in pipes
+    moving.set()
+    assert await storing > 60 * MIB
+
+
+async def test_an_encoder_that_fails_leaves_no_webm(pipe: Path) -> None:
+    async def failed() -> None:
+        raise AttemptFailed("ffmpeg exited with 1.", code="encoder_failed")
+
+    store = MemoryStore()
+    writing = asyncio.create_task(asyncio.to_thread(_write, pipe, _clusters(40, bytes(MIB // 4))))
+    sink = WebmSink(store, PREFIX, SOUND_ALONE, TEN_SECONDS, 1.0, 10.0, lambda: None)
+
+    with pytest.raises(AttemptFailed, match="exited with 1"):
+        await sink.store(pipe, failed())
+
+    await writing
+    assert await _left(store) == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        (iter([]), "outputs_incomplete"),
+        (iter([beginning(SOUND)]), "outputs_incomplete"),
+        (iter([b"no webm"]), "outputs_incomplete"),
+        (_clusters(10**9, bytes(MIB)), "encoder_failed"),
+    ],
+    ids=["nothing", "no-cluster", "letters", "endless"],
+)
+async def test_what_is_no_whole_webm_fails_the_attempt(
+    pipe: Path, pieces: Iterator[bytes], code: str
+) -> None:
+    store = MemoryStore()
+
+    with pytest.raises(AttemptFailed) as failed:
+        await _stored(store, pipe, pieces)
+
+    assert failed.value.failure_code == code
+    assert await _left(store) == []
+
+
+@pytest.fixture
+def streamed() -> bytes:
+    """24 MB as ffmpeg streams them: large frames, each of which is a keyframe."""
+    raw = ("-c:v", "rawvideo", "-c:a", "libopus", "-f", "matroska")
+    limits = ("-cluster_time_limit", "5000", "-cluster_size_limit", str(5 * MIB))
+    command = (TOOLS.ffmpeg, "-nostdin", "-v", "error", *picture(seconds=12), *tone(12), *raw, *limits)
+    return subprocess.run([*command, "pipe:1"], check=True, capture_output=True, timeout=60).stdout
+
+
+async def test_who_seeks_reads_only_what_lies_there(pipe: Path, tmp_path: Path, streamed: bytes) -> None:
+    made, store = tmp_path / "made.mkv", MemoryStore()
+    made.write_bytes(streamed)
+
+    await _stored(store, pipe, iter([streamed]))
+
+    info = await store.head(KEY)
+    assert info.size_bytes > 2 * PART
+    feeder = SourceFeeder(store, info, Faults())
+    async with feeder.serving() as url:
+        asked = ("-show_chapters", "-show_entries", "format=duration:chapter_tags=title")
+        told = await _said(TOOLS.ffprobe, "-v", "error", *asked, "-of", "csv=p=0", url)
+        assert told.splitlines()[0].endswith(b"Anfang")
+        assert float(told.splitlines()[1]) == pytest.approx(12, abs=0.03)
+        assert await _frames(url, "0") == await _frames(str(made), "0")
+        before = feeder.fed_bytes
+        late = await _frames(url, "0:v", "-ss", "11")
+        assert [line.rpartition(b" ")[2] for line in late] == [
+            line.rpartition(b" ")[2] for line in await _frames(str(made), "0:v", "-ss", "11")
+        ]
+        assert len(late) == 24
+        assert feeder.fed_bytes - before < info.size_bytes / 2
+
+
+async def _frames(source: str, streams: str, *options: str) -> list[bytes]:
+    """Return a line about every decoded frame, its hash last; a decoding error is an error."""
+    before = (TOOLS.ffmpeg, "-nostdin", "-v", "error", "-xerror", *options)
+    said = await _said(*before, "-i", source, "-map", streams, "-f", "framemd5", "-")
+    return [line for line in said.splitlines() if not line.startswith(b"#")]
+
+
+async def _said(*command: str | Path) -> bytes:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return said

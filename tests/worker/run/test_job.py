@@ -1,0 +1,379 @@
+"""What each outcome of a job means for the queue, the status and the outputs."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import AttemptFailed, SourceRejected, StoreUnavailable
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.leases import Claim
+from backend.core.library.videos import delete_video
+from backend.core.records import Job, Lease, LeaseState, OutputObject, Stage
+from backend.core.store.interface import PLAIN, Body, Buckets, ObjectHeaders
+from tests.core.jobs.queue_lab import LEASE_SECONDS, Lab
+from tests.lab.memory_store import MemoryStore
+from worker.encode.video_encoders import SOFTWARE
+from worker.run import job as job_module
+from worker.run.job import OUTAGES_ALLOWED, JobRunner
+from worker.run.loop import work
+from worker.run.poller import Poller
+from worker.transcode.fallback import Fallback
+from worker.transcode.transcoder import Progress, Transcoded
+
+TRANSCODED = Transcoded(
+    duration_seconds=1,
+    qualities=("360p",),
+    renditions=(),
+    objects=(OutputObject(path="hls/master.m3u8", size_bytes=1),),
+    encoder="software",
+)
+HALF = Progress(
+    stage=Stage.TRANSCODING,
+    stage_progress=0.5,
+    playable=True,
+    duration_seconds=1,
+    qualities=("360p",),
+    renditions=(),
+    encoder="software",
+)
+
+
+@dataclass
+class Pipeline:
+    """A stand-in for media work: writes one object, then does what the test says."""
+
+    lab: Lab
+    ends: Callable[[], Transcoded] | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    runs: list[str] = field(default_factory=list)
+    cancelled: bool = False
+
+    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+        self.runs.append(run)
+        await self.lab.video.put(keys.run_prefix(job.id, run) + "hls/master.m3u8", b"x")
+        report(HALF)
+        self.started.set()
+        try:
+            if self.ends is None:
+                await asyncio.Event().wait()
+                raise AssertionError
+            return self.ends()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+def _raise(error: Exception) -> Callable[[], Transcoded]:
+    def end() -> Transcoded:
+        raise error
+
+    return end
+
+
+def runner(lab: Lab, queue: JobQueue, pipeline: Pipeline, *, lease_seconds: float = 60) -> JobRunner:
+    return JobRunner(
+        queue=queue,
+        pipeline=pipeline,
+        video=lab.video,
+        lease_seconds=lease_seconds,
+        max_attempts=3,
+        status_every_seconds=0,
+    )
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+async def _claimed(lab: Lab, queue: JobQueue) -> tuple[Job, Claim]:
+    job = await lab.add_job()
+    claim = await lab.claimed(queue)
+    return job, claim
+
+
+async def test_a_job_that_succeeds_is_published(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    await runner(lab, queue, Pipeline(lab, lambda: TRANSCODED))(claim, asyncio.Event())
+    await lab.assert_published_and_clean(job)
+
+
+FALLBACK = Fallback(SOFTWARE, "", "nvenc: ffmpeg exited with 1.")
+
+
+@dataclass
+class BeginsAnew(Pipeline):
+    """Writes into a second run as well, as after a failure of hardware."""
+
+    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+        fallback = replace(FALLBACK, run=keys.fallback_run(run))
+        await self.lab.video.put(keys.run_prefix(job.id, fallback.run) + "hls/master.m3u8", b"y")
+        transcoded = await super().run(job, run, lambda one: report(replace(one, fallback=fallback)))
+        return replace(transcoded, fallback=fallback)
+
+
+async def test_outputs_of_a_job_that_began_anew_are_published_and_those_of_its_first_run_are_gone(
+    lab: Lab,
+) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+
+    await runner(lab, queue, BeginsAnew(lab, lambda: TRANSCODED))(claim, asyncio.Event())
+
+    status = await lab.status(job)
+    prefix = keys.run_prefix(job.id, keys.fallback_run(claim.lease.run))
+    assert (status.outputs, status.encoder_fallback) == (prefix, "nvenc: ffmpeg exited with 1.")
+    assert [key for key in await lab.video_keys() if claim.lease.run in key] == [prefix + "hls/master.m3u8"]
+    await lab.assert_published_and_clean(job)
+
+
+async def test_a_viewer_is_sent_to_the_run_that_a_job_began_anew(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    task = asyncio.create_task(runner(lab, queue, BeginsAnew(lab))(claim, stop := asyncio.Event()))
+    async with asyncio.timeout(5):
+        while (await lab.status(job)).encoder_fallback is None:  # noqa: ASYNC110  # as a client does
+            await asyncio.sleep(0)
+
+    status = await lab.status(job)
+    stop.set()
+    await task
+
+    assert status.outputs == keys.run_prefix(job.id, keys.fallback_run(claim.lease.run))
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_progress_reaches_status_json_while_the_job_runs(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    pipeline = Pipeline(lab)
+    task = asyncio.create_task(runner(lab, queue, pipeline)(claim, stop := asyncio.Event()))
+    async with asyncio.timeout(5):
+        while (await lab.status(job)).stage_progress != 0.5:  # noqa: ASYNC110  # as a client does
+            await asyncio.sleep(0)
+
+    status = await lab.status(job)
+    stop.set()
+    await task
+
+    assert (status.stage, status.status, status.playable) == (Stage.TRANSCODING, "processing", True)
+    assert status.outputs == keys.run_prefix(job.id, claim.lease.run)
+    assert status.progress == pytest.approx(0.475)
+
+
+async def test_bad_input_fails_at_once_with_its_reason_and_keeps_the_source(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    rejected = Pipeline(lab, _raise(SourceRejected("This is a text file.", code="not_media")))
+
+    await runner(lab, queue, rejected)(claim, asyncio.Event())
+
+    status = await lab.status(job)
+    assert status.error is not None
+    assert (status.status, status.error.code, status.error.message) == (
+        "error",
+        "not_media",
+        "This is a text file.",
+    )
+    assert await lab.raw_keys() == [keys.dead_letter(job.request), keys.upload(job.id)]
+
+
+@pytest.mark.parametrize("error", [AttemptFailed("The encoder crashed."), KeyError("x")])
+async def test_other_failures_are_retried_with_growing_pauses_and_then_given_up(
+    lab: Lab, error: Exception
+) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    pipeline = Pipeline(lab, _raise(error))
+    for pause in (5, 10):
+        claim = await lab.claimed(queue)
+        await runner(lab, queue, pipeline)(claim, asyncio.Event())
+        assert (await lab.status(job)).status == "queued"
+        assert not any(claim.lease.run in key for key in await lab.video_keys())
+        lab.clock.advance(pause - 1)
+        assert await lab.claim(queue) is None
+        lab.clock.advance(1)
+    claim = await lab.claimed(queue)
+
+    await runner(lab, queue, pipeline)(claim, asyncio.Event())
+
+    assert (await lab.status(job)).status == "error"
+    assert len(set(pipeline.runs)) == 3
+    assert await lab.raw_keys() == [keys.dead_letter(job.request), keys.upload(job.id)]
+
+
+async def test_attempts_that_the_store_ends_are_not_counted_but_do_not_go_on_for_ever(lab: Lab) -> None:
+    job = await lab.add_job()
+    queue = lab.worker("one")
+    pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
+    for outages in range(OUTAGES_ALLOWED):
+        claim = await lab.claimed(queue)
+        assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
+        await runner(lab, queue, pipeline)(claim, asyncio.Event())
+        assert (await lab.status(job)).status == "queued"
+        lab.clock.advance(600)
+    claim = await lab.claimed(queue)
+
+    await runner(lab, queue, pipeline)(claim, asyncio.Event())
+
+    status = await lab.status(job)
+    assert status.error is not None
+    assert status.error.code == "store_unavailable"
+
+
+async def test_a_worker_holds_on_to_its_lease_while_the_store_is_away(lab: Lab) -> None:
+    away = asyncio.Event()
+
+    class Away(MemoryStore):
+        async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+            if away.is_set() and key.startswith(keys.LEASES):
+                raise StoreUnavailable
+            await super().put(key, body, headers)
+
+    lab.raw = Away(lab.clock)
+    lab.buckets = Buckets(lab.raw, lab.video)
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    ending = asyncio.Event()
+
+    class Slow(Pipeline):
+        async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+            await super().run(job, run, report)
+            await ending.wait()
+            return TRANSCODED
+
+    pipeline = Slow(lab, lambda: TRANSCODED)
+    running = runner(lab, queue, pipeline, lease_seconds=0.3)
+    task = asyncio.create_task(replace(running, patience_seconds=60)(claim, asyncio.Event()))
+    await pipeline.started.wait()
+    away.set()
+    done, _ = await asyncio.wait({task}, timeout=1)  # more than three leases
+    assert not done
+
+    away.clear()
+    ending.set()
+    await task
+
+    await lab.assert_published_and_clean(job)
+
+
+async def test_a_job_is_handed_back_once_the_store_is_there_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "HAND_BACK_EVERY_SECONDS", 0.01)
+    fails = 5
+
+    class Away(MemoryStore):
+        async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+            nonlocal fails
+            if key.endswith("status.json") and fails:
+                fails -= 1
+                raise StoreUnavailable
+            await super().put(key, body, headers)
+
+    queue = lab.worker("one")
+    _, claim = await _claimed(lab, queue)
+    lab.video = Away(lab.clock)
+    pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
+
+    async with asyncio.timeout(5):
+        await runner(lab, queue, pipeline)(claim, asyncio.Event())
+
+    lease = Lease.from_json((await lab.raw.get(claim.key)).body)
+    assert (fails, lease.state, lease.attempt, lease.outages) == (0, LeaseState.RELEASED, 1, 1)
+
+
+async def test_a_job_whose_workers_keep_dying_is_given_up_without_another_try(lab: Lab) -> None:
+    job = await lab.add_job()
+    for name in ("one", "two", "three"):
+        assert await lab.claim(lab.worker(name))
+        lab.clock.advance(LEASE_SECONDS + 1)
+    queue = lab.worker("four")
+    claim = await lab.claimed(queue)
+    pipeline = Pipeline(lab, lambda: TRANSCODED)
+
+    await runner(lab, queue, pipeline)(claim, asyncio.Event())
+
+    status = await lab.status(job)
+    assert pipeline.runs == []
+    assert status.error is not None
+    assert status.error.code == "worker_crashed"
+
+
+async def test_a_stopping_worker_ends_the_pipeline_and_gives_the_job_back_at_once(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    pipeline, stop = Pipeline(lab), asyncio.Event()
+    task = asyncio.create_task(runner(lab, queue, pipeline)(claim, stop))
+    await pipeline.started.wait()
+
+    stop.set()
+    await task
+
+    assert pipeline.cancelled
+    assert (await lab.status(job)).status == "queued"
+    lab.clock.advance(1)
+    again = await lab.claimed(lab.worker("two"))
+    assert (again.lease.attempt, again.lease.state) == (1, LeaseState.RUNNING)
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_a_worker_that_lost_its_lease_kills_the_pipeline_and_writes_nothing_more(lab: Lab) -> None:
+    queue, rival = lab.worker("one"), lab.worker("rival")
+    job, claim = await _claimed(lab, queue)
+    lab.clock.advance(LEASE_SECONDS + 1)
+    taken = await lab.claimed(rival)
+    pipeline = Pipeline(lab)
+
+    async with asyncio.timeout(5):
+        await runner(lab, queue, pipeline, lease_seconds=0.03)(claim, asyncio.Event())
+
+    assert pipeline.cancelled
+    assert await lab.raw_keys() == [taken.key, keys.upload(job.id)]
+    assert not any(claim.lease.run in key for key in await lab.video_keys())
+
+
+async def test_deleting_the_video_ends_its_job_within_a_heartbeat(lab: Lab) -> None:
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    pipeline = Pipeline(lab)
+    task = asyncio.create_task(runner(lab, queue, pipeline, lease_seconds=0.03)(claim, asyncio.Event()))
+    await pipeline.started.wait()
+
+    await delete_video(lab.buckets, job.id)
+    async with asyncio.timeout(5):
+        await task
+
+    assert pipeline.cancelled
+    assert await lab.raw_keys() == []
+    assert await lab.video_keys() == []
+
+
+async def test_drain_works_through_the_queue_and_ends(lab: Lab) -> None:
+    jobs = [await lab.add_job() for _ in range(5)]
+    queue = lab.worker("one")
+    pipeline = Pipeline(lab, lambda: TRANSCODED)
+
+    async with asyncio.timeout(5):
+        stop = asyncio.Event()
+        lookout = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
+        await work(lookout, runner(lab, queue, pipeline), stop, concurrency=2)
+
+    assert len(pipeline.runs) == len(jobs)
+    assert await lab.raw_keys() == []
+    assert {(await lab.status(job)).status for job in jobs} == {"done"}
+
+
+async def test_a_stopped_loop_claims_nothing_more(lab: Lab) -> None:
+    await lab.add_job()
+    queue = lab.worker("one")
+    pipeline = Pipeline(lab, lambda: TRANSCODED)
+    stop = asyncio.Event()
+    stop.set()
+    lookout = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
+    await work(lookout, runner(lab, queue, pipeline), stop)
+    assert pipeline.runs == []

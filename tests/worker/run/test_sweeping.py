@@ -1,0 +1,65 @@
+"""When workers sweep."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from backend.core import keys
+from backend.core.errors import ObjectNotFound
+from backend.core.ids import new_id
+from backend.core.records import Swept
+from backend.core.sweep.sweeper import SweepRules
+from tests.core.jobs.queue_lab import Lab
+from worker.run import sweeping
+from worker.run.sweeping import keep_sweeping
+
+DAY = 86_400.0
+RULES = SweepRules(timedelta(hours=1), timedelta(days=2))
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    for name in ("FIRST_LOOK_SECONDS", "LONGEST_PAUSE_SECONDS"):
+        monkeypatch.setattr(sweeping, name, 0.001)
+    return Lab()
+
+
+async def _sweep_for(lab: Lab, seconds: float) -> None:
+    stop = asyncio.Event()
+    queue = lab.worker("one")
+    task = asyncio.create_task(keep_sweeping(lab.buckets, queue, RULES, every_seconds=DAY, stop=stop))
+    await asyncio.sleep(seconds)
+    stop.set()
+    async with asyncio.timeout(5):
+        await task
+
+
+async def test_leftovers_are_swept_and_the_sweep_is_noted(lab: Lab) -> None:
+    await lab.raw.put(keys.upload(new_id()), b"abc")
+    lab.clock.advance(3 * DAY)
+
+    await _sweep_for(lab, 0.2)
+
+    assert await lab.raw_keys() == [keys.LAST_SWEEP]
+    noted = Swept.from_json((await lab.raw.get(keys.LAST_SWEEP)).body)
+    assert (noted.findings, noted.size_bytes) == (1, 3)
+
+
+async def test_what_another_worker_has_just_swept_is_not_swept_again(lab: Lab) -> None:
+    await _sweep_for(lab, 0.1)
+    first = (await lab.raw.head(keys.LAST_SWEEP)).modified
+    lab.clock.advance(DAY / 2)
+    await _sweep_for(lab, 0.1)
+    assert (await lab.raw.head(keys.LAST_SWEEP)).modified == first
+
+    lab.clock.advance(DAY / 2)
+    await _sweep_for(lab, 0.1)
+
+    assert (await lab.raw.head(keys.LAST_SWEEP)).modified > first
+
+
+async def test_a_worker_that_ends_does_not_wait_for_its_next_sweep(lab: Lab) -> None:
+    await _sweep_for(lab, 0)
+    with pytest.raises(ObjectNotFound):
+        await lab.raw.head(keys.LAST_SWEEP)

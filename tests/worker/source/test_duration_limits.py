@@ -1,0 +1,95 @@
+"""How long a source may be, by what it says and by how much of it there is."""
+
+from dataclasses import replace
+
+import pytest
+
+from backend.core.errors import SourceRejected
+from worker.sandbox.guards import MAX_DURATION_SECONDS
+from worker.source.duration_limits import (
+    MAX_STRAY_FRAMES,
+    End,
+    longest_seconds,
+    refuse_impossible_length,
+    refuse_longer,
+)
+from worker.source.media import AudioInfo, MediaInfo
+
+HOUR = 3600.0
+
+
+def media(seconds: float | None, *, sure: bool = True) -> MediaInfo:
+    return MediaInfo(container="matroska", duration_seconds=seconds, duration_is_sure=sure)
+
+
+def test_encoders_go_little_further_than_an_index_says() -> None:
+    assert 100 < longest_seconds(media(100), source_bytes=10**9) < 130
+
+
+@pytest.mark.parametrize("seconds", [None, 100.0])
+def test_without_an_index_the_size_bounds_the_length(seconds: float | None) -> None:
+    unsure = media(seconds, sure=False)
+
+    assert longest_seconds(unsure, source_bytes=100_000) < 4 * HOUR
+    assert longest_seconds(unsure, source_bytes=10**12) == MAX_DURATION_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("seconds", "source_bytes", "code"),
+    [
+        (25 * HOUR, 10**10, "video_too_long"),
+        (20 * HOUR, 100_000, "duration_mismatch"),
+        (20 * HOUR, 10**7, None),
+        (0.9 * HOUR, 1_000, None),
+        (None, 1_000, None),
+    ],
+)
+def test_what_claims_more_than_there_can_be_is_refused(
+    seconds: float | None, source_bytes: int, code: str | None
+) -> None:
+    found = None
+    try:
+        refuse_impossible_length(media(seconds), source_bytes)
+    except SourceRejected as refused:
+        found = refused.failure_code
+
+    assert found == code
+
+
+def test_sound_that_begins_many_hours_late_is_refused() -> None:
+    track = AudioInfo(1, "aac", 2, 48_000, start_seconds=10 * HOUR)
+
+    with pytest.raises(SourceRejected, match=r"its sound begins only after 10\.0 hours"):
+        refuse_impossible_length(replace(media(11 * HOUR), audio=(track,)), 10**9)
+
+
+@pytest.mark.parametrize(
+    ("longest", "code"), [(100.0, "duration_mismatch"), (float(MAX_DURATION_SECONDS), "video_too_long")]
+)
+def test_a_source_that_goes_on_is_ended(longest: float, code: str) -> None:
+    refuse_longer(longest, longest)
+    with pytest.raises(SourceRejected) as refused:
+        refuse_longer(longest + 1, longest)
+
+    assert refused.value.failure_code == code
+
+
+def end_of(*seconds: float) -> float | None:
+    end = End(expected_seconds=10)
+    for each in seconds:
+        end.add(each)
+    return end.seconds
+
+
+def test_a_stray_time_stamp_is_no_end() -> None:
+    assert end_of(9, 9.5, 60_000, 10) == 10
+    assert end_of(60_000, 9.9) == 9.9
+    assert end_of(60_000) is None
+
+
+def test_many_of_them_are_a_gap() -> None:
+    assert end_of(9, *(60_000 + index for index in range(MAX_STRAY_FRAMES + 1))) == 60_000 + MAX_STRAY_FRAMES
+
+
+def test_packets_that_are_not_in_order_end_with_the_latest() -> None:
+    assert end_of(9.0, 9.2, 9.1) == 9.2

@@ -1,0 +1,68 @@
+"""The feeder: which failures of the store or the reader end an attempt."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from backend.core.errors import AttemptFailed
+from tests.lab.memory_store import MemoryStore
+from worker.sandbox.faults import Faults
+from worker.source.feeder import SourceFeeder
+
+
+class BrokenStore(MemoryStore):
+    """Gives one byte, then fails in a way that the store's contract does not know."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        yield b"x"
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("by the store"), KeyError("of a library")])
+async def test_an_unforeseen_failure_of_the_store_is_a_fault(error: Exception) -> None:
+    store, faults = BrokenStore(error), Faults()
+    await store.put("source", b"xyz")
+    feeder = SourceFeeder(store, await store.head("source"), faults)
+
+    async with asyncio.timeout(5), feeder.serving() as url, aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.ClientError):
+            async with client.get(url) as answer:
+                await answer.read()
+        with pytest.raises(AttemptFailed) as failed:
+            await faults.watch()
+
+    assert failed.value.failure_code == "source_failed"
+
+
+async def test_the_feeder_knows_how_far_its_reader_is() -> None:
+    store = MemoryStore()
+    await store.put("source", bytes(1000))
+    feeder = SourceFeeder(store, await store.head("source"), Faults())
+
+    async with asyncio.timeout(5), feeder.serving() as url, aiohttp.ClientSession() as client:
+        assert feeder.share_fed == 0
+        for asked, share in {"bytes=0-499": 0.5, "bytes=900-999": 1.0, "bytes=500-749": 0.75}.items():
+            async with client.get(url, headers={"Range": asked}) as answer:
+                await answer.read()
+            assert feeder.share_fed == share
+
+
+async def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    store, faults = MemoryStore(), Faults()
+    await store.put("source", bytes(32 * 1024 * 1024))
+    feeder = SourceFeeder(store, await store.head("source"), faults)
+
+    async with asyncio.timeout(5), feeder.serving() as url:
+        async with aiohttp.ClientSession() as client, client.get(url) as answer:
+            await answer.content.readexactly(1)
+            answer.close()
+        async with aiohttp.ClientSession() as client, client.get(url) as answer:
+            assert len(await answer.read()) == 32 * 1024 * 1024
+
+    assert not faults.any

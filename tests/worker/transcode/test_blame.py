@@ -1,0 +1,104 @@
+"""Telling a broken file from an attempt that broke."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from backend.core.errors import SourceRejected
+from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
+from tests.worker.source.test_probe import served
+from worker.sandbox.exits import OUT_OF_MEMORY, REFUSED
+from worker.source.media import MediaInfo, VideoInfo
+from worker.transcode.blame import DURATION_MISMATCH, Suspect, blame, blame_source
+
+TOLERANCE = 0.5
+
+
+async def examine(source: Path, index: int = 0, claimed_seconds: float | None = None) -> list[None]:
+    """Return a mark for each sign of progress."""
+    signs: list[None] = []
+    suspect = Suspect(index, "the picture", "h264", claimed_seconds)
+    async with served(source) as url:
+        await blame(TOOLS, url, suspect, TOLERANCE, lambda: signs.append(None))
+    return signs
+
+
+@pytest.mark.parametrize("index", [0, 1])
+async def test_a_whole_file_is_not_to_blame(tmp_path: Path, index: int) -> None:
+    source = tmp_path / "film.mkv"
+    ffmpeg(*picture(seconds=2), *tone(2), *H264, "-c:a", "flac", str(source))
+
+    assert await examine(source, index, claimed_seconds=2)
+
+
+async def test_av1_is_decoded_though_ffprobe_has_no_decoder_for_it(tmp_path: Path) -> None:
+    source = tmp_path / "film.webm"
+    ffmpeg(*picture(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
+
+    assert await examine(source)
+
+
+async def test_a_file_that_holds_less_than_it_says_is_to_blame(tmp_path: Path) -> None:
+    source = tmp_path / "film.mkv"
+    ffmpeg(*picture(seconds=2), *H264, str(source))
+
+    with pytest.raises(SourceRejected, match=r"lasts 3\.0 s, but the picture ends after") as refused:
+        await examine(source, claimed_seconds=3)
+
+    assert refused.value.failure_code == "duration_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("for_code", "seconds", "code"),
+    [
+        (REFUSED, 1.0, "source_damaged"),
+        (OUT_OF_MEMORY, 1.0, "source_damaged"),
+        (DURATION_MISMATCH, 30.0, "duration_mismatch"),
+        ("encoder_failed", 30.0, None),
+        (DURATION_MISMATCH, 1.0, None),
+    ],
+)
+async def test_what_an_attempt_failed_with_tells_of_a_file_that_can_be_decoded(
+    tmp_path: Path, for_code: str, seconds: float, code: str | None
+) -> None:
+    source = tmp_path / "film.ts"
+    ffmpeg(*picture(seconds=1), *H264, str(source))
+    video = VideoInfo(0, 320, 180, "h264", "yuv420p", Fraction(24), Fraction(24))
+    guessed = MediaInfo("mpegts", seconds, duration_is_sure=False, video=video)
+    found = None
+
+    async with served(source) as url:
+        try:
+            await blame_source(TOOLS, url, guessed, TOLERANCE, lambda: None, for_code=for_code)
+        except SourceRejected as refused:
+            found = refused.failure_code
+
+    assert found == code
+
+
+async def test_a_file_of_zeros_is_to_blame(tmp_path: Path) -> None:
+    source = tmp_path / "film.mp4"
+    ffmpeg(*picture(seconds=1), *H264, "-movflags", "+faststart", str(source))
+    whole = source.read_bytes()
+    frames = whole.index(b"mdat") + 4
+    source.write_bytes(whole[:frames] + bytes(len(whole) - frames))
+
+    with pytest.raises(SourceRejected, match="cannot be decoded here") as refused:
+        await examine(source)
+
+    assert refused.value.failure_code == "unsupported_codec"
+
+
+async def test_a_file_that_is_mostly_damaged_is_to_blame(tmp_path: Path) -> None:
+    source = tmp_path / "film.mp4"
+    ffmpeg(*picture(seconds=3), *H264, "-g", "72", "-movflags", "+faststart", str(source))
+    whole = source.read_bytes()
+    frames = whole.index(b"mdat") + 4
+    intact = frames + (len(whole) - frames) // 4
+    source.write_bytes(whole[:intact] + bytes(len(whole) - intact))
+
+    with pytest.raises(SourceRejected, match="This file is damaged") as refused:
+        await examine(source)
+
+    assert refused.value.failure_code == "source_damaged"

@@ -1,0 +1,173 @@
+"""Builds ffmpeg's command line: decode once, scale, encode every rendition. Pure; every flag with its reason.
+
+ffmpeg runs inside the attempt's directory, so all file names here are plain words of our own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from langcodes import Language
+
+from worker.encode.filter_graph import filter_graphs
+from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
+from worker.encode.video_encoders import Encoders, keyframe_arguments
+from worker.sandbox.guards import GUARDS
+from worker.source.media import MediaInfo
+
+WEBM_PIPE = "webm.pipe"
+CLUSTER_SECONDS = 5
+POSTER_NAME = "poster.jpg"
+SHEETS = "sheet-%03d.jpg"
+FRAGMENT_MICROSECONDS = 100_000
+MAX_CAPTION_BYTES = 8 * 1024 * 1024
+JPEG_QUALITY = 4
+SHEET_QUALITY = 6
+"""mjpeg's scale: lower is better."""
+
+_FRAGMENTS = "+frag_keyframe+delay_moov+default_base_moof"
+_FRAGMENTED_MP4 = f"f=mp4:select=v:movflags={_FRAGMENTS}:frag_duration={FRAGMENT_MICROSECONDS}"
+
+
+def pipe_name(rendition: str) -> str:
+    return f"{rendition}.pipe"
+
+
+def caption_name(stream: CaptionStream) -> str:
+    return f"caption-{stream.source.index}.vtt"
+
+
+def sheet_file(number: int) -> str:
+    return SHEETS % number
+
+
+def encoder_arguments(
+    ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, encoders: Encoders
+) -> Sequence[str]:
+    """Return argv. `url` is the loopback source; outputs: `pipe_name`s, WEBM_PIPE, pictures, captions."""
+    outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
+    outputs += [
+        (
+            "-map",
+            f"[aac-{stream.name}]",
+            *_aac(),
+            *_language(stream, 0),
+            *_fragmented(),
+            pipe_name(stream.name),
+        )
+        for stream in plan.audio
+    ]
+    if plan.video:
+        outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
+    else:
+        outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
+    if plan.video:
+        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
+    outputs += [_captions(stream) for stream in plan.captions]
+    return (
+        str(ffmpeg),
+        *("-hide_banner", "-nostdin", "-v", "error", "-y"),
+        # machine-readable progress on stdout, twice a second
+        *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
+        *encoders.options,
+        *GUARDS,
+        # subtitles in an old encoding are read as they are and mended later: ffmpeg would drop them
+        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
+        # a picture that changes its size goes on in the same graph: a new one would begin its time line anew,
+        # and without the poster's candidates
+        *("-reinit_filter:v", "0", "-i", url),
+        *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
+        *(word for output in outputs for word in output),
+    )
+
+
+def _video_output(
+    plan: EncodingPlan, stream: VideoStream, segment_seconds: float, encoders: Encoders
+) -> tuple[str, ...]:
+    quality = encoders.of(stream.codec).arguments(
+        crf=stream.crf, preset=stream.preset, max_bps=stream.max_bps
+    )
+    video = ("-map", f"[{stream.name}]", *keyframe_arguments(segment_seconds), *quality)
+    if stream is not plan.webm_video:
+        return (*video, *_fragmented(), pipe_name(stream.name))
+    audio = _webm_audio(plan)
+    if not stream.packaged:
+        return (*video, *audio, *_webm())
+    # one encoder, two pipes: the packager's and the WebM's
+    clusters = ":".join(f"{name}={value}" for name, value in _CLUSTERS)
+    targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:{clusters}]{WEBM_PIPE}"
+    # tee cannot ask the encoder for the headers that both files need at their start
+    return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
+
+
+def _aac() -> tuple[str, ...]:
+    return ("-c:a", "aac", "-b:a", str(AAC_BPS))
+
+
+def _opus() -> tuple[str, ...]:
+    return ("-c:a", "libopus", "-b:a", str(OPUS_BPS))
+
+
+def _fragmented() -> tuple[str, ...]:
+    return (
+        *_STRIPPED,
+        *("-f", "mp4"),
+        # delay_moov, not empty_moov: only then an edit list tells of B-frame and AAC delay, and all streams
+        # start at zero; small fragments let the packager see a segment's end early
+        *("-movflags", _FRAGMENTS),
+        *("-frag_duration", str(FRAGMENT_MICROSECONDS)),
+    )
+
+
+def _webm() -> tuple[str, ...]:
+    limits = (word for name, value in _CLUSTERS for word in (f"-{name}", value))
+    return (*_STRIPPED, "-f", "webm", *limits, WEBM_PIPE)
+
+
+def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
+    maps = (word for stream in plan.audio for word in ("-map", f"[opus-{stream.name}]"))
+    tags = (
+        word for number, stream in enumerate(plan.audio) for word in _language(stream, number, named=True)
+    )
+    return (*maps, *(_opus() if plan.audio else ()), *tags)
+
+
+def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:
+    code = _three_letters(stream.source.language)
+    return (
+        *((f"-metadata:s:a:{number}", f"language={code}") if code else ()),
+        *((f"-metadata:s:a:{number}", f"title={stream.label}") if named and stream.source.title else ()),
+        *((f"-disposition:a:{number}", "0" if number else "default") if named else ()),
+    )
+
+
+def _three_letters(language: str | None) -> str | None:
+    """Return the code that MP4 and Matroska know, None for a language that has none."""
+    try:
+        return Language.get(language).to_alpha3(variant="B") if language else None
+    except LookupError:
+        return None
+
+
+def _still(name: str) -> tuple[str, ...]:
+    return (
+        *_STRIPPED,
+        *("-frames:v", "1", "-c:v", "mjpeg", "-q:v", str(JPEG_QUALITY), "-f", "image2", "-update", "1"),
+        name,
+    )
+
+
+def _captions(stream: CaptionStream) -> tuple[str, ...]:
+    return (
+        *("-map", f"0:{stream.source.index}", *_STRIPPED),
+        *("-c:s", "webvtt", "-f", "webvtt", "-fs", str(MAX_CAPTION_BYTES)),
+        caption_name(stream),
+    )
+
+
+# into a pipe, ffmpeg would begin a cluster each second or every 32 KiB; these are its limits for a file
+_CLUSTERS = (("cluster_time_limit", str(CLUSTER_SECONDS * 1000)), ("cluster_size_limit", str(5 * 1024**2)))
+_STRIPPED = (
+    # cameras write places and serial numbers into files; viewers get none of it
+    *("-map_metadata", "-1"),
+    *("-map_chapters", "-1"),
+)

@@ -1,0 +1,247 @@
+"""What a video becomes: its rungs, frame rate, and the streams to encode. Pure.
+
+Rungs are 360, 720 and 1080 by the short side of the picture as it is displayed, never upscaled; a smaller
+source gets one rung of its own size.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from backend.core import keys
+from backend.core.languages import UNDETERMINED, language_name
+from backend.core.records import CaptionTrack, Rendition, TranscodeOptions
+from backend.core.settings import Codec
+from worker.encode.video_encoders import X264_PRESETS
+from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
+
+RUNGS = (360, 720, 1080)
+MAX_FPS = 60
+MIN_SIDE = 16
+"""Encoders refuse smaller pictures."""
+
+DEFAULT_AV1_PRESET = 9
+DEFAULT_AV1_CRF = 35
+H264_CRF = 23
+H264_PRESET = X264_PRESETS.index("faster")
+H264_PRESET_ABOVE_720P = X264_PRESETS.index("veryfast")
+"""docs/encoding.md has the measurements by which these were chosen, and the caps below."""
+AAC_BPS = 128_000
+OPUS_BPS = 96_000
+
+_STANDARD_RATES = tuple(
+    Fraction(rate)
+    for rate in (
+        "10",
+        "12",
+        "15",
+        "24000/1001",
+        "24",
+        "25",
+        "30000/1001",
+        "30",
+        "48",
+        "50",
+        "60000/1001",
+        "60",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One picture size; `label` names it by the short side."""
+
+    width: int
+    height: int
+
+    @property
+    def label(self) -> str:
+        return f"{min(self.width, self.height)}p"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStream:
+    """One video encoder of the job. Rates in bit/s; the CRF is capped by `max_bps`."""
+
+    codec: Codec
+    rung: Rung
+    crf: int
+    preset: int
+    max_bps: int
+    packaged: bool = True
+    """False: only for the WebM."""
+    name_suffix: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.codec}-{self.rung.label}{self.name_suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """One audio track of the source, as AAC in HLS and DASH and as Opus in the WebM."""
+
+    name: str
+    source: AudioInfo
+    label: str
+    """For people to choose by; no two streams have the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionStream:
+    """Text subtitles that are extracted to a file of their own."""
+
+    source: SubtitleInfo
+    track: CaptionTrack
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingPlan:
+    """Everything that will be encoded: video from the smallest rung up, audio with the default one first."""
+
+    video: tuple[VideoStream, ...]
+    fps: Fraction | None
+    audio: tuple[AudioStream, ...] = ()
+    captions: tuple[CaptionStream, ...] = ()
+
+    @property
+    def top_rung(self) -> "Rung | None":
+        return self.video[-1].rung if self.video else None
+
+    def named(self, suffix: str) -> "EncodingPlan":
+        """Return the same plan with other names of the video renditions."""
+        return replace(self, video=tuple(replace(stream, name_suffix=suffix) for stream in self.video))
+
+    @property
+    def packaged_video(self) -> tuple[VideoStream, ...]:
+        return tuple(stream for stream in self.video if stream.packaged)
+
+    @property
+    def webm_video(self) -> VideoStream | None:
+        """The top AV1 stream, which is also the WebM's."""
+        return next((stream for stream in reversed(self.video) if stream.codec == "av1"), None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the renditions that HLS and DASH offer."""
+        video = (stream.name for stream in self.packaged_video)
+        return (*video, *(stream.name for stream in self.audio))
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(stream.rung.label for stream in self.packaged_video))
+
+    @property
+    def renditions(self) -> tuple[Rendition, ...]:
+        video = tuple(
+            Rendition(
+                name=stream.name,
+                kind="video",
+                codec=stream.codec,
+                quality=stream.rung.label,
+                width=stream.rung.width,
+                height=stream.rung.height,
+            )
+            for stream in self.packaged_video
+        )
+        audio = (
+            Rendition(
+                name=stream.name,
+                kind="audio",
+                codec="aac",
+                bitrate_bps=AAC_BPS,
+                language=stream.source.language,
+                label=stream.label,
+            )
+            for stream in self.audio
+        )
+        return (*video, *audio)
+
+
+def plan_encoding(media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions) -> EncodingPlan:
+    audio, captions = audio_streams(media.audio), caption_streams(media.subtitles)
+    if media.video is None:
+        return EncodingPlan((), None, audio, captions)
+    fps = frame_rate(media.video)
+    rungs = rungs_of(media.video.display_width, media.video.display_height)
+    video = [_stream(codec, rung, fps, options) for rung in rungs for codec in codecs]
+    if "av1" not in codecs:
+        # The WebM is AV1 whatever the ladder holds, so its one stream is encoded besides.
+        video.append(_stream("av1", rungs[-1], fps, options, packaged=False))
+    return EncodingPlan(tuple(video), fps, audio, captions)
+
+
+def audio_streams(tracks: tuple[AudioInfo, ...]) -> tuple[AudioStream, ...]:
+    streams: list[AudioStream] = []
+    for number, track in enumerate(tracks, start=1):
+        name = "aac" if number == 1 else f"aac-{number}"
+        label = track.title or (language_name(track.language) if track.language else f"Audio {number}")
+        if label in {stream.label for stream in streams}:
+            label = f"{label} ({number})"
+        streams.append(AudioStream(name, track, label))
+    return tuple(streams)
+
+
+def caption_streams(tracks: tuple[SubtitleInfo, ...]) -> tuple[CaptionStream, ...]:
+    return tuple(
+        CaptionStream(
+            track,
+            CaptionTrack(
+                path=f"{keys.CAPTIONS}{number}-{track.language or UNDETERMINED}.vtt",
+                language=track.language or UNDETERMINED,
+                label=track.title,
+                forced=track.forced,
+            ),
+        )
+        for number, track in enumerate(tracks, start=1)
+    )
+
+
+def rungs_of(width: int, height: int) -> tuple[Rung, ...]:
+    """Return the rungs of a picture that is displayed at this size, smallest first."""
+    short = min(width, height)
+    sizes = [side for side in RUNGS if side <= short] or [short]
+    return tuple(Rung(_scaled(width, side, short), _scaled(height, side, short)) for side in sizes)
+
+
+def _scaled(length: int, side: int, short: int) -> int:
+    """Scale and round down to even: 4:2:0 pictures have even sides, and up would be upscaling."""
+    return max(MIN_SIDE, length * side // short // 2 * 2)
+
+
+def frame_rate(video: VideoInfo) -> Fraction:
+    """Return the constant rate to encode at, at most 60.
+
+    The base rate serves unless it is a time base in disguise (1000 or 90000 "fps" of variable-rate files):
+    then the standard rate next above the average. Faster rates are divided by a whole number, for even
+    motion.
+    """
+    if video.interlaced and video.average_fps and video.base_fps == 2 * video.average_fps:
+        return min(video.average_fps, Fraction(MAX_FPS))  # the base rate counts fields
+    if video.base_fps is not None and 1 <= video.base_fps <= MAX_FPS:
+        return video.base_fps
+    if video.base_fps is not None and MAX_FPS < video.base_fps <= 300:
+        return video.base_fps / -(-video.base_fps // MAX_FPS)
+    average = video.average_fps or Fraction(30)
+    return next((rate for rate in _STANDARD_RATES if rate >= average * Fraction(99, 100)), Fraction(MAX_FPS))
+
+
+def _stream(
+    codec: Codec, rung: Rung, fps: Fraction, options: TranscodeOptions, *, packaged: bool = True
+) -> VideoStream:
+    crf, preset = H264_CRF, H264_PRESET_ABOVE_720P if min(rung.width, rung.height) > 720 else H264_PRESET
+    if codec == "av1":
+        crf = DEFAULT_AV1_CRF if options.crf is None else options.crf
+        preset = DEFAULT_AV1_PRESET if options.cpu_used is None else options.cpu_used
+    return VideoStream(codec, rung, crf, preset, _cap_bps(codec, rung, fps), packaged)
+
+
+def _cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
+    """The most that a rung may take: about 6 Mbit/s for H.264 at 1080p30, two thirds of it for AV1.
+
+    Bits grow slower than pixels and frames, hence the exponents.
+    """
+    pixels = max(rung.width * rung.height, 64 * 64) / (1920 * 1080)
+    frames = max(float(fps), 24) / 30
+    bps = 6_000_000 * pixels**0.8 * frames**0.6 * (2 / 3 if codec == "av1" else 1)
+    return int(bps) // 1000 * 1000

@@ -1,0 +1,82 @@
+"""Builds the packager's command line. Pure; every flag with its reason."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST
+from worker.encode.ffmpeg_arguments import pipe_name
+from worker.encode.ladder import AudioStream, EncodingPlan
+
+IO_CACHE_BYTES = 2 * 1024**2
+IO_BLOCK_BYTES = 4 * 1024
+
+_SEPARATORS = str.maketrans(dict.fromkeys(',="\\', " "))
+"""Of the packager's descriptors and of HLS attributes; labels are words of the uploader."""
+
+
+def media_playlist(rendition: str) -> str:
+    """Path of a rendition's playlist below the run's prefix."""
+    return f"hls/{rendition}.m3u8"
+
+
+def keyframe_playlist(rendition: str) -> str:
+    """Path of the playlist of a rendition's keyframes alone, for fast forward and previews."""
+    return f"hls/{rendition}-iframes.m3u8"
+
+
+def playlists_of(plan: EncodingPlan) -> frozenset[str]:
+    """Return every playlist that the master names."""
+    keyframes = (keyframe_playlist(stream.name) for stream in plan.packaged_video)
+    return frozenset((*(media_playlist(name) for name in plan.names), *keyframes))
+
+
+def packager_arguments(
+    packager: Path, plan: EncodingPlan, pipes: Path, url: str, segment_seconds: float
+) -> Sequence[str]:
+    """Return argv. `pipes` is the directory of ffmpeg's named pipes, `url` the sink, with its slash."""
+    return (
+        str(packager),
+        "--quiet",
+        # of each file that is read or written, 32 MiB by default: it took 800 MiB for a ladder of 1080p
+        *("--io_cache_size", str(IO_CACHE_BYTES)),
+        # a pipe is read in whole blocks: one of 64 KiB, the default, is 4 s of sound, and all else waits
+        *("--io_block_size", str(IO_BLOCK_BYTES)),
+        *(_video(stream.name, pipes, url) for stream in plan.packaged_video),
+        *(_audio(stream, pipes, url, default=stream is plan.audio[0]) for stream in plan.audio),
+        *("--segment_duration", f"{segment_seconds:g}"),
+        *("--hls_master_playlist_output", url + MASTER_PLAYLIST),
+        # a growing playlist: the video can be watched from its first segment while it is encoded
+        *("--hls_playlist_type", "EVENT"),
+        # at the end the playlists become VOD with ENDLIST, and the manifest static
+        "--event_to_vod_on_end_of_stream",
+        *("--hls_start_time_offset", "0"),
+        *("--mpd_output", url + DASH_MANIFEST),
+    )
+
+
+def _video(name: str, pipes: Path, url: str) -> str:
+    return f"{_stream(name, 'video', pipes, url)},iframe_playlist_name={name}-iframes.m3u8"
+
+
+def _audio(stream: AudioStream, pipes: Path, url: str, *, default: bool) -> str:
+    """All tracks are one group of HLS, each an adaptation set of DASH."""
+    label = stream.label.translate(_SEPARATORS)
+    fields = (
+        _stream(stream.name, "audio", pipes, url),
+        f"hls_group_id=audio,hls_name={label},dash_label={label}",
+        f"dash_roles={'main' if default else 'alternate'}",
+        *((f"language={stream.source.language}",) if stream.source.language else ()),
+    )
+    return ",".join(fields)
+
+
+def _stream(name: str, kind: str, pipes: Path, url: str) -> str:
+    fields = (
+        f"in={pipes / pipe_name(name)}",
+        f"stream={kind}",
+        # HLS and DASH share these segments; the extensions are what players accept (ffmpeg: extension_picky)
+        f"init_segment={url}media/{name}/init.mp4",
+        f"segment_template={url}media/{name}/$Number%05d$.m4s",
+        f"playlist_name={name}.m3u8",
+    )
+    return ",".join(fields)

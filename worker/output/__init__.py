@@ -1,0 +1,1 @@
+"""Outputs: store segments, playlists, WebM and side files, and verify them."""

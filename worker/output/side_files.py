@@ -1,0 +1,63 @@
+"""Stores what the encoder left in the attempt's directory: poster, storyboard, captions."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from backend.core import keys
+from backend.core.records import CaptionTrack
+from worker.encode.ffmpeg_arguments import MAX_CAPTION_BYTES, POSTER_NAME, caption_name, sheet_file
+from worker.encode.ladder import EncodingPlan
+from worker.encode.storyboard import Storyboard, sheet_name
+
+Put = Callable[[str, bytes], Awaitable[None]]
+
+_LEGACY_ENCODING = "cp1252"
+"""Of subtitles that are no UTF-8; every byte but five means something in it."""
+
+
+async def store_side_files(
+    put: Put, directory: Path, plan: EncodingPlan, storyboard: Storyboard | None, duration_seconds: float
+) -> tuple[CaptionTrack, ...]:
+    """Return the captions that hold something.
+
+    Raises:
+        StoreError.
+    """
+    poster = directory / POSTER_NAME
+    if _is_there(poster):
+        await put(keys.POSTER, poster.read_bytes())
+    if storyboard is not None:
+        await _store_storyboard(put, directory, storyboard, duration_seconds)
+    captions: list[CaptionTrack] = []
+    for stream in plan.captions:
+        path = directory / caption_name(stream)
+        text = webvtt_of(path.read_bytes()[:MAX_CAPTION_BYTES]) if path.exists() else None
+        if text is not None:
+            await put(stream.track.path, text.encode())
+            captions.append(stream.track)
+    return tuple(captions)
+
+
+async def _store_storyboard(
+    put: Put, directory: Path, storyboard: Storyboard, duration_seconds: float
+) -> None:
+    folder = keys.STORYBOARD.rpartition("/")[0]
+    sheets = 0
+    while _is_there(sheet := directory / sheet_file(sheets + 1)):
+        sheets += 1
+        await put(f"{folder}/{sheet_name(sheets)}", sheet.read_bytes())
+    if sheets:
+        await put(keys.STORYBOARD, storyboard.webvtt(duration_seconds, sheets).encode())
+
+
+def webvtt_of(body: bytes) -> str | None:
+    """Return WebVTT as text, None when there is no cue in it."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = body.decode(_LEGACY_ENCODING, errors="replace")
+    return text.replace("\0", "\ufffd") if "-->" in text else None
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0

@@ -1,0 +1,225 @@
+"""Takes the packager's PUTs on loopback and stores them: segments at once, playlists in a safe order.
+
+A playlist is written only after every object that it names is stored, and the master only after all media
+playlists, so that no player ever follows a name into nothing. Playlists are rewritten about once per segment
+and stream; they are forwarded at most every two seconds, and always the last. URIs become relative here:
+the packager knows only its own loopback address.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from aiohttp import web
+
+from backend.core.errors import AttemptFailed, BadRequest, VodbucketError
+from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
+from backend.core.store.interface import ObjectHeaders, Store
+from worker.output.corrections import corrected_manifest, corrected_master
+from worker.output.playlists import is_playlist, parse_playlist
+from worker.sandbox.faults import Faults
+from worker.sandbox.loopback import serve
+
+log = structlog.get_logger(__name__)
+
+UPLOADS_IN_FLIGHT = 8
+"""More wait in the packager, then in ffmpeg: memory stays bounded when the store is slow."""
+PLAYLIST_EVERY_SECONDS = 2.0
+TICK_SECONDS = 0.2
+FIRST_AUDIO = "hls/aac.m3u8"
+"""The track to begin with, as `worker.encode.ladder` names it."""
+KEPT_VERSIONS = 8
+"""Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
+
+IMMUTABLE = "private, max-age=31536000, immutable"
+_CONTENT_TYPES = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".mpd": "application/dash+xml",
+    ".webm": "video/webm",
+    ".jpg": "image/jpeg",
+    ".vtt": "text/vtt; charset=utf-8",
+}
+
+
+def headers_of(path: str) -> ObjectHeaders:
+    """Return the headers an output is stored with. Playlists grow; everything else never changes."""
+    suffix = path[path.rfind(".") :]
+    if is_playlist(path):
+        return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control="no-cache")
+    if suffix in _CONTENT_TYPES:
+        return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control=IMMUTABLE)
+    kind = "audio" if path.startswith("media/aac") else "video"
+    return ObjectHeaders(f"{kind}/mp4", cache_control=IMMUTABLE)
+
+
+class PackagerSink:
+    """Stores the packager's files below `prefix`. `sizes` tells what was stored, `segments` counts them."""
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        media_playlists: frozenset[str],
+        faults: Faults,
+        on_stored: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._media_playlists = media_playlists
+        self._faults = faults
+        self._on_stored = on_stored
+        self._base = ""
+        self._uploads: dict[str, asyncio.Task[None]] = {}
+        self._free = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
+        self._waiting: dict[str, list[bytes]] = {}
+        self._published_at: dict[str, float] = {}
+        self._finishing = asyncio.Event()
+        self._ticker: asyncio.Task[None] | None = None
+        self.sizes: dict[str, int] = {}
+        self.segments = 0
+
+    @property
+    def playable(self) -> bool:
+        """The master is stored, and with it a first segment of every stream."""
+        return MASTER_PLAYLIST in self.sizes
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Yield the URL to write below; on leaving, nothing is in flight any more."""
+        async with serve(self._handle) as base:
+            self._base = base
+            self._ticker = asyncio.create_task(self._tick())
+            try:
+                yield base
+            finally:
+                tasks = (self._ticker, *self._uploads.values())
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def finish(self) -> None:
+        """Wait for what is in flight and write the last playlists. Raises: AttemptFailed, StoreError."""
+        await asyncio.gather(*self._uploads.values())
+        # a growing playlist on its way to the store must arrive before the last one, never after it
+        self._finishing.set()
+        if self._ticker is not None:
+            await self._ticker
+        self._faults.check()
+        await self._publish(last=True)
+        if self._waiting:
+            raise AttemptFailed(
+                f"Playlists name segments that were never written: {sorted(self._waiting)}.",
+                code="outputs_incomplete",
+            )
+
+    async def put(self, path: str, body: bytes) -> None:
+        """Store one output. Raises: StoreError."""
+        await self._store.put(self._prefix + path, body, headers_of(path))
+        self.sizes[path] = len(body)
+        self.segments += path.endswith(".m4s")
+        self._on_stored()
+
+    async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if request.method != "PUT":
+            return web.Response(status=405)
+        if self._faults.any:
+            return web.Response(status=500)
+        try:
+            parse_asset_path(path)
+        except BadRequest as error:
+            self._faults.report(
+                AttemptFailed(f"The packager wrote to a wrong path: {path}", code="packager_failed")
+            )
+            return web.Response(status=400, text=error.message)
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+        if is_playlist(path):
+            versions = self._waiting.setdefault(path, [])
+            versions.append(self._for_players(path, bytes(body)))
+            del versions[:-KEPT_VERSIONS]
+        else:
+            await self._free.acquire()
+            self._uploads[path] = asyncio.create_task(
+                self._upload(path, bytes(body), self._uploads.get(path))
+            )
+        return web.Response()
+
+    async def _upload(self, path: str, body: bytes, earlier: asyncio.Task[None] | None) -> None:
+        try:
+            if earlier is not None:  # the packager rewrites init segments at the end: the last must win
+                await earlier
+            await self.put(path, body)
+        except Exception as error:  # noqa: BLE001  # nobody awaits this task in time: it must not die in silence
+            self._faults.report(_as_fault(error))
+        finally:
+            self._free.release()
+
+    async def _tick(self) -> None:
+        """Publish until `finish` takes over: the two never publish at the same time."""
+        try:
+            while not self._finishing.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_SECONDS):
+                        await self._finishing.wait()
+                        return
+                await self._publish()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._faults.report(_as_fault(error))
+
+    async def _publish(self, *, last: bool = False) -> None:
+        """Write what is ready and due: media playlists, then the manifest, then the master."""
+        media = [path for path in self._waiting if path not in {MASTER_PLAYLIST, DASH_MANIFEST}]
+        ended = await asyncio.gather(
+            *(self._publish_one(path, last) for path in media), return_exceptions=True
+        )
+        for error in ended:  # only now: nothing is in flight any more
+            if error is not None:
+                raise error
+        for path in (DASH_MANIFEST, MASTER_PLAYLIST):
+            if path in self._waiting:
+                await self._publish_one(path, last)
+
+    async def _publish_one(self, path: str, last: bool) -> None:
+        now = time.monotonic()
+        if not last and now - self._published_at.get(path, -PLAYLIST_EVERY_SECONDS) < PLAYLIST_EVERY_SECONDS:
+            return
+        versions = self._waiting[path]
+        newest = len(versions) - 1
+        for index in range(newest, (newest if last else 0) - 1, -1):
+            if self._is_ready(path, versions[index]):
+                body = versions[index]
+                del versions[: index + 1]
+                if not versions:
+                    del self._waiting[path]
+                await self.put(path, body)
+                self._published_at[path] = now
+                return
+
+    def _is_ready(self, path: str, body: bytes) -> bool:
+        playlist = parse_playlist(path, body)
+        if path == MASTER_PLAYLIST:
+            # players read the master once: it must name every stream from the start
+            complete = self._media_playlists.issubset(playlist.names)
+        else:
+            complete = bool(
+                playlist.segments
+            )  # the packager begins with none, which players take for an error
+        return complete and all(name in self.sizes for name in playlist.names)
+
+    def _for_players(self, path: str, body: bytes) -> bytes:
+        """Playlists lie one level below the prefix. The packager collapses the slashes of `http://`."""
+        base = self._base.encode()
+        relative = body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
+        if path == MASTER_PLAYLIST:
+            return corrected_master(relative, FIRST_AUDIO)
+        return corrected_manifest(relative) if path == DASH_MANIFEST else relative
+
+
+def _as_fault(error: Exception) -> VodbucketError:
+    if isinstance(error, VodbucketError):
+        return error
+    log.error("output_lost", exc_info=error)
+    return AttemptFailed(f"An output could not be stored: {error!r}.", code="output_lost")

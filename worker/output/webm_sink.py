@@ -1,0 +1,126 @@
+"""Stores the WebM for download while it is made: from ffmpeg's pipe into a multipart upload.
+
+The first part waits in memory for the index, which is known only at the end. A store that is slow makes
+ffmpeg wait; memory is bounded by the parts.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from math import ceil
+from pathlib import Path
+
+from backend.core import keys
+from backend.core.errors import AttemptFailed, UploadTooLarge
+from backend.core.store.interface import Store
+from backend.core.uploads.one_shot import store_first_part_last
+from worker.encode.ffmpeg_arguments import CLUSTER_SECONDS
+from worker.encode.ladder import OPUS_BPS, EncodingPlan
+from worker.output.ebml import EbmlError
+from worker.output.sink import headers_of
+from worker.output.webm import WebmReader, head, room_for
+from worker.sandbox.guards import MAX_DURATION_SECONDS
+from worker.source.description import chapters_of
+from worker.source.media import MediaInfo
+
+READ_BYTES = 256 * 1024
+UNKNOWN_SECONDS = 6 * 3600.0
+"""What room is kept for when the duration is not known: a longer video has every second cue."""
+SPARE_CUES = 16
+LARGEST_AT_LEAST_BYTES = 64 * 1024**2
+SIZE_LIMIT_FACTOR = 2
+"""Encoders keep their caps on average, and not to the bit."""
+
+
+class WebmSink:
+    """Stores one WebM. `longest_seconds` is how long it may become."""
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        plan: EncodingPlan,
+        media: MediaInfo,
+        segment_seconds: float,
+        longest_seconds: float,
+        on_piece: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._key = prefix + keys.DOWNLOAD
+        self._media = media
+        self._max_bytes = most_bytes(plan, longest_seconds)
+        self._most_cues = expected_cues(media, segment_seconds)
+        self._on_piece = on_piece
+        self._reader = WebmReader()
+        self._room = 0
+
+    async def store(self, pipe: Path, encoded: Awaitable[None]) -> int:
+        """Read `pipe` to its end and return the object's size; nothing is left behind on any error.
+
+        `encoded` tells whether that end is the WebM's: it raises when the encoder has failed.
+
+        Raises:
+            AttemptFailed: what came is no whole WebM, or too much.
+            StoreError.
+        """
+        try:
+            async with _opened(pipe) as pieces:
+                return await store_first_part_last(
+                    self._store,
+                    self._key,
+                    self._body(pieces, encoded),
+                    finish_first=self._finish_first,
+                    max_bytes=self._max_bytes,
+                    headers=headers_of(keys.DOWNLOAD),
+                )
+        except EbmlError as error:
+            raise AttemptFailed(f"The WebM is not whole: {error}.", code="outputs_incomplete") from error
+        except UploadTooLarge:
+            raise AttemptFailed("The WebM grows beyond all bounds.", code="encoder_failed") from None
+
+    async def _body(self, pieces: asyncio.StreamReader, encoded: Awaitable[None]) -> AsyncIterator[bytes]:
+        """Yield room for the head, then the clusters."""
+        while piece := await pieces.read(READ_BYTES):
+            self._on_piece()
+            clusters = self._reader.feed(piece)
+            if clusters and not self._room:
+                contents, chapters = self._reader.contents(), chapters_of(self._media, MAX_DURATION_SECONDS)
+                self._room = room_for(contents, chapters, self._most_cues)
+                yield bytes(self._room)
+            if clusters:
+                yield clusters
+        await encoded
+        self._reader.contents()  # raises when nothing has come
+
+    def _finish_first(self, part: bytes) -> bytes:
+        """Put the head where room was kept for it; where this part is the whole file, without unused room."""
+        contents = self._reader.contents()
+        chapters = chapters_of(self._media, contents.duration_ms / 1000)
+        is_all = len(part) == self._room + contents.clusters_bytes
+        return head(contents, chapters, None if is_all else self._room) + part[self._room :]
+
+
+def most_bytes(plan: EncodingPlan, seconds: float) -> int:
+    """Return what a WebM of this plan never exceeds."""
+    bps = (plan.webm_video.max_bps if plan.webm_video else 0) + OPUS_BPS * len(plan.audio)
+    return LARGEST_AT_LEAST_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)
+
+
+def expected_cues(media: MediaInfo, segment_seconds: float) -> int:
+    """Return how many keyframes of the picture there are to be, or clusters of sound alone."""
+    seconds = min(media.duration_seconds or UNKNOWN_SECONDS, MAX_DURATION_SECONDS)
+    return ceil(seconds / (segment_seconds if media.video else CLUSTER_SECONDS)) + SPARE_CUES
+
+
+@asynccontextmanager
+async def _opened(pipe: Path) -> AsyncIterator[asyncio.StreamReader]:
+    """Yield what is written to the named pipe; it ends when the writer closes it."""
+    reader = asyncio.StreamReader(READ_BYTES)
+    file = os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    try:
+        yield reader
+    finally:
+        transport.close()

@@ -1,0 +1,52 @@
+"""When the worker sweeps: once per interval, all workers together, beside the jobs."""
+
+import asyncio
+import random
+from datetime import timedelta
+
+import structlog
+
+from backend.core import keys
+from backend.core.concurrency import sleep_unless_set
+from backend.core.errors import StoreError
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.records import Swept
+from backend.core.store.interface import Buckets
+from backend.core.sweep.sweeper import SweepRules, sweep
+
+log = structlog.get_logger(__name__)
+
+FIRST_LOOK_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0
+
+
+async def keep_sweeping(
+    buckets: Buckets, queue: JobQueue, rules: SweepRules, *, every_seconds: float, stop: asyncio.Event
+) -> None:
+    """Sweep whenever the last sweep, by whomever, is `every_seconds` ago; until `stop`.
+
+    Two workers may sweep at the same time, which does no harm.
+    """
+    pause = min(FIRST_LOOK_SECONDS, every_seconds)
+    while True:
+        await sleep_unless_set(stop, pause * random.uniform(1, 1.5))  # noqa: S311  # keeps workers apart
+        if stop.is_set():
+            return
+        pause = min(LONGEST_PAUSE_SECONDS, every_seconds)
+        try:
+            if await _is_due(buckets, timedelta(seconds=every_seconds)):
+                await _sweep(buckets, queue, rules)
+        except StoreError as error:
+            log.warning("sweep_failed", error=error.message)
+
+
+async def _is_due(buckets: Buckets, every: timedelta) -> bool:
+    page = await buckets.raw.list_page(keys.LAST_SWEEP, limit=1)
+    return not page.objects or page.store_now - page.objects[0].modified >= every
+
+
+async def _sweep(buckets: Buckets, queue: JobQueue, rules: SweepRules) -> None:
+    report = await sweep(buckets, queue, rules)
+    swept = Swept(findings=len(report.findings), size_bytes=sum(one.size_bytes for one in report.findings))
+    await buckets.raw.put(keys.LAST_SWEEP, swept.to_json())
+    log.info("sweep_done", findings=swept.findings, size_bytes=swept.size_bytes)

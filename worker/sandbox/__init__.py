@@ -1,0 +1,1 @@
+"""Running foreign programs safely: processes, limits, allow-lists, workspaces, loopback servers."""

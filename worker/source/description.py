@@ -1,0 +1,47 @@
+"""What the published record says of the uploaded file: what it was, not where or by whom it was made."""
+
+from backend.core.records import Chapter, SourceAudio, SourceFile, SourceVideo
+from worker.source.media import MediaInfo, VideoInfo
+
+
+def describe_source(media: MediaInfo, size_bytes: int) -> SourceFile:
+    return SourceFile(
+        container=media.container,
+        size_bytes=size_bytes,
+        duration_seconds=media.duration_seconds,
+        video=None if media.video is None else _video(media.video),
+        audio=tuple(
+            SourceAudio(
+                codec=track.codec, channels=track.channels, language=track.language, label=track.title
+            )
+            for track in media.audio
+        ),
+        recorded_at=media.recorded_at,
+    )
+
+
+def chapters_of(media: MediaInfo, duration_seconds: float) -> tuple[Chapter, ...]:
+    """Return the chapters that lie within the video."""
+    return tuple(
+        Chapter(
+            start_seconds=one.start_seconds,
+            end_seconds=min(one.end_seconds, duration_seconds),
+            title=one.title,
+        )
+        for one in media.chapters
+        if one.start_seconds < duration_seconds
+    )
+
+
+def _video(video: VideoInfo) -> SourceVideo:
+    rate = video.average_fps or video.base_fps
+    return SourceVideo(
+        codec=video.codec,
+        width=video.display_width,
+        height=video.display_height,
+        fps=None if rate is None else round(float(rate), 3),
+        bit_depth=video.bit_depth,
+        hdr=video.colour.hdr,
+        rotation=video.rotation,
+        interlaced=video.interlaced,
+    )

@@ -1,0 +1,144 @@
+"""Feeds the source from the raw bucket to ffmpeg and ffprobe over loopback HTTP, with ranges.
+
+A cut connection or a store that is away for a while is resumed at the exact byte. What cannot be resumed
+breaks the connection and marks the attempt as failed: ffmpeg exits with 0 on a source that ends early, so
+its exit code alone would turn a lost connection into a short video.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import structlog
+from aiohttp import web
+
+from backend.core.errors import (
+    AttemptFailed,
+    VodbucketError,
+)
+from backend.core.store.interface import ObjectInfo, Store
+from backend.core.store.ranged_read import PATIENCE_SECONDS, read_span
+from worker.sandbox.faults import Faults
+from worker.sandbox.loopback import serve
+
+log = structlog.get_logger(__name__)
+
+HEAD_BYTES = 8 * 1024 * 1024
+"""Kept in memory: ffprobe and ffmpeg open the beginning several times before they read on from it."""
+
+
+class SourceFeeder:
+    """Serves one object of one version (its ETag).
+
+    A store that gives no byte for `patience_seconds` is a fault.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        info: ObjectInfo,
+        faults: Faults,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._store = store
+        self._info = info
+        self._faults = faults
+        self._patience_seconds = patience_seconds
+        self._head = bytearray()
+        self.fed_bytes = 0
+        self._position = 0
+
+    @property
+    def share_fed(self) -> float:
+        """How far into the source its reader is, from 0 to 1."""
+        return self._position / max(1, self._info.size_bytes)
+
+    @property
+    def head(self) -> bytes:
+        """The beginning, as far as it has been read and is kept."""
+        return bytes(self._head)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Yield the source's URL."""
+        async with serve(self._handle) as base:
+            yield f"{base}source"
+
+    async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path != "source" or request.method not in {"GET", "HEAD"}:
+            return web.Response(status=404)
+        size = self._info.size_bytes
+        span = _parse_range(request.headers.get("Range"), size)
+        if span is None:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        start, end = span
+        answer = web.StreamResponse(
+            status=206 if "Range" in request.headers else 200,
+            headers={"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"},
+        )
+        if answer.status == 206:
+            answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        answer.content_length = end - start
+        await answer.prepare(request)
+        if request.method == "HEAD":
+            return answer
+        try:
+            position = start
+            async with aclosing(self._bytes(start, end)) as chunks:
+                async for chunk in chunks:
+                    try:
+                        await answer.write(chunk)
+                    except ConnectionError:
+                        return answer  # the reader has gone: it seeks, or has what it wants
+                    self.fed_bytes += len(chunk)
+                    position += len(chunk)
+                    self._position = position
+            with suppress(ConnectionError):
+                await answer.write_eof()
+        except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg take it for the end
+            log.warning("source_failed", error=repr(error), fed_bytes=self.fed_bytes)
+            self._faults.report(_as_fault(error))
+            if request.transport is not None:
+                request.transport.abort()
+        return answer
+
+    async def _bytes(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield exactly the bytes from `start` to before `end`, over as many connections as that takes.
+
+        Raises:
+            StoreError: they cannot be had.
+        """
+        position = start
+        if position < len(self._head):
+            known = bytes(self._head[position:end])
+            position += len(known)
+            yield known
+        etag, patience = self._info.etag or None, self._patience_seconds
+        stream = read_span(self._store, self._info.key, position, end, etag=etag, patience_seconds=patience)
+        async with aclosing(stream) as chunks:
+            async for chunk in chunks:
+                if position == len(self._head) < HEAD_BYTES:
+                    self._head += chunk[: HEAD_BYTES - position]
+                position += len(chunk)
+                yield chunk
+
+
+def _as_fault(error: Exception) -> VodbucketError:
+    if isinstance(error, VodbucketError):
+        return error
+    return AttemptFailed(f"The source could not be read: {error!r}.", code="source_failed")
+
+
+def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return start and end (exclusive) of a single range (RFC 9110, section 14); None: not satisfiable."""
+    if header is None:
+        return 0, size
+    match = _RANGE.fullmatch(header.strip())
+    if match is None:
+        return None
+    start = int(match[1])
+    end = min(size, int(match[2]) + 1) if match[2] else size
+    return (start, end) if start < end else None
+
+
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")

@@ -1,0 +1,1 @@
+"""One attempt at one video: orchestrate the pipeline, fall back to software, blame the source."""

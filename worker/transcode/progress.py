@@ -1,0 +1,49 @@
+"""What a transcode reports while it runs, and how ffmpeg's own reports are read."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backend.core.records import Rendition, Stage
+from worker.transcode.fallback import Fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A snapshot. `stage_progress` is 0 to 1."""
+
+    stage: Stage
+    stage_progress: float
+    playable: bool
+    duration_seconds: float | None
+    qualities: tuple[str, ...]
+    renditions: tuple[Rendition, ...]
+    encoder: str | None
+    fallback: Fallback | None = None
+    """Set once the attempt has begun anew: the run is another than the one that was asked for."""
+
+
+Report = Callable[[Progress], None]
+"""Must be cheap: it is called several times a second."""
+
+
+class Activity:
+    """When something last moved; the stall watchdog looks here."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def touch(self) -> None:
+        self._at = time.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        return time.monotonic() - self._at
+
+
+def encoded_seconds(line: str) -> float | None:
+    """Read one line of `-progress`: the output time in seconds, None for other lines."""
+    key, _, value = line.partition("=")
+    if key != "out_time_us" or not value.lstrip("-").isdigit():
+        return None
+    return max(0.0, int(value) / 1_000_000)
