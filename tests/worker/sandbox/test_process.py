@@ -138,4 +138,4 @@ def test_a_worker_killed_with_kill_9_leaves_no_process() -> None:
     assert not is_alive(child)
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]

@@ -29,7 +29,7 @@ def test_a_living_workers_directory_is_left_alone_and_a_killed_ones_is_swept(tmp
         [sys.executable, "-c", HOLD_A_WORKSPACE, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"made\n"
