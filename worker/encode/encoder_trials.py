@@ -16,9 +16,9 @@ import structlog
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, Encoder
 from worker.encode.video_encoders import Encoders, VideoEncoder, candidates, keyframe_arguments
-from worker.sandbox.exits import OF_THE_MACHINE
+from worker.sandbox.exit_codes import KILLED_EXTERNALLY
 from worker.sandbox.limits import encoding_limits
-from worker.sandbox.process import Completed, ProcessTimedOut, run
+from worker.sandbox.process import CompletedProcess, ProcessTimedOut, run
 from worker.sandbox.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 WEBM_CODEC: Codec = "av1"
 """The WebM is AV1 whatever RENDITION_CODECS says."""
 TRIAL_TIMEOUT_SECONDS = 30
-KILLED_TRIALS = 3
+MAX_KILLED_TRIALS = 3
 """Of one encoder, that are made again; whatever kills more is there to stay."""
 TRIAL_FRAMES = 30
 TRIAL_FPS = 30
@@ -54,7 +54,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sign:
+class _ErrorPattern:
     """What ffmpeg writes when an encoder fails, and what that means."""
 
     pattern: str
@@ -77,7 +77,7 @@ async def choose_encoders(
     codecs = codecs_needed(rendition_codecs)
     chosen = await asyncio.gather(
         *(
-            _first_working(tools, codec, eligible(wanted, codec, rendition_codecs, render_node))
+            _first_working(tools, codec, eligible_encoders(wanted, codec, rendition_codecs, render_node))
             for codec in codecs
         )
     )
@@ -92,7 +92,7 @@ async def choose_encoders(
     return encoders
 
 
-def eligible(
+def eligible_encoders(
     wanted: Encoder, codec: Codec, rendition_codecs: Sequence[Codec], render_node: Path
 ) -> tuple[VideoEncoder, ...]:
     """Return the candidates that the setting VIDEO_SERVER_ENCODER leaves, the one to prefer first."""
@@ -104,7 +104,7 @@ def eligible(
     return named if codec in rendition_codecs else (*named, *(one for one in every if not one.is_hardware))
 
 
-async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
+async def run_trial(tools: Tools, encoder: VideoEncoder) -> Trial:
     """Encode a second of video, and look where its keyframes are."""
     started = time.monotonic()
     try:
@@ -121,20 +121,20 @@ async def try_out(tools: Tools, encoder: VideoEncoder) -> Trial:
     return Trial(encoder, time.monotonic() - started, failure)
 
 
-async def _encode(tools: Tools, encoder: VideoEncoder) -> Completed:
+async def _encode(tools: Tools, encoder: VideoEncoder) -> CompletedProcess:
     """Run a trial to an end of its own: one that is killed, for want of memory say, tells nothing.
 
     Raises:
         ProcessTimedOut: it has none.
     """
-    for killed in range(KILLED_TRIALS + 1):
+    for killed in range(MAX_KILLED_TRIALS + 1):
         done = await run(
             trial_arguments(tools.ffmpeg, encoder),
             timeout_seconds=TRIAL_TIMEOUT_SECONDS,
             # as in a job: a driver may keep files in memory
             limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
         )
-        if done.exit_code not in OF_THE_MACHINE:
+        if done.exit_code not in KILLED_EXTERNALLY:
             break
         log.warning("trial_killed", encoder=encoder.name, times=killed + 1)
     return done
@@ -156,10 +156,10 @@ def trial_arguments(ffmpeg: Path, encoder: VideoEncoder) -> tuple[str, ...]:
 
 def explain(encoder: VideoEncoder, stderr: str, exit_code: int) -> Failure:
     """Turn what ffmpeg wrote into one line, and one of advice."""
-    for sign in _SIGNS:
+    for sign in _ERROR_PATTERNS:
         if re.search(sign.pattern, stderr):
             return Failure(sign.reason.format(encoder=encoder), sign.advice)
-    if exit_code in OF_THE_MACHINE:
+    if exit_code in KILLED_EXTERNALLY:
         return Failure("ffmpeg is killed every time", "Is there too little memory?")
     first = next((line for line in stderr.splitlines() if line.strip()), None)
     if first is None:
@@ -171,7 +171,7 @@ async def _first_working(tools: Tools, codec: Codec, among: Sequence[VideoEncode
     """Raises: ConfigurationError: none works."""
     trials = []
     for encoder in among:
-        trial = await try_out(tools, encoder)
+        trial = await run_trial(tools, encoder)
         if trial.failure is None:
             return encoder
         trials.append(trial)
@@ -191,7 +191,7 @@ async def _in_software(tools: Tools, codecs: Sequence[Codec], render_node: Path)
     try:
         chosen = await asyncio.gather(
             *(
-                _first_working(tools, codec, eligible("software", codec, codecs, render_node))
+                _first_working(tools, codec, eligible_encoders("software", codec, codecs, render_node))
                 for codec in codecs
             )
         )
@@ -231,49 +231,51 @@ def _keyframes(framecrc: str) -> tuple[int, ...]:
 
 _KEY = 1
 _NOTHING_TO_DO = "Nothing to do: another encoder takes its place."
-_SIGNS = (
-    _Sign("Unknown encoder '.*_videotoolbox'", "this ffmpeg is not built for macOS", "Only Macs have it."),
-    _Sign(
+_ERROR_PATTERNS = (
+    _ErrorPattern(
+        "Unknown encoder '.*_videotoolbox'", "this ffmpeg is not built for macOS", "Only Macs have it."
+    ),
+    _ErrorPattern(
         "Unknown encoder",
         "this ffmpeg is built without {encoder.name}",
         "Set FFMPEG to a build that has it, if it is wanted.",
     ),
-    _Sign(
+    _ErrorPattern(
         "Cannot load libcuda",
         "there is no NVIDIA driver",
         "Install it, if there is such a GPU; hand that to a container (--gpus).",
     ),
-    _Sign(
+    _ErrorPattern(
         "Cannot load libnvidia-encode",
         "the NVIDIA driver lacks its encoder library",
         "In a container: add `video` to NVIDIA_DRIVER_CAPABILITIES.",
     ),
-    _Sign(
+    _ErrorPattern(
         "required nvenc API version",
         "the NVIDIA driver is too old for this ffmpeg",
         "Update the driver, or set FFMPEG to an older build.",
     ),
-    _Sign(
+    _ErrorPattern(
         "OpenEncodeSessionEx failed: out of memory",
         "the GPU has no encode session left",
         "Let fewer jobs run on it at a time.",
     ),
-    _Sign(
+    _ErrorPattern(
         "Codec not supported|No capable devices|unsupported device|No usable encoding (profile|entrypoint)",
         "the GPU does not encode {encoder.codec}",
         _NOTHING_TO_DO,
     ),
-    _Sign(
+    _ErrorPattern(
         "No VA display found",
         "{encoder.render_node} cannot be opened",
         "Is it the GPU's (VIDEO_VAAPI_DEVICE), and may the worker read it?",
     ),
-    _Sign(
+    _ErrorPattern(
         "Failed to initialise VAAPI",
         "{encoder.render_node} has no VA-API driver",
         "Install mesa-va-drivers or intel-media-va-driver.",
     ),
-    _Sign(
+    _ErrorPattern(
         "MFX session",
         "there is no Quick Sync on {encoder.render_node}",
         "Install Intel's runtime (libmfx-gen1.2), if there is such a GPU.",

@@ -14,7 +14,7 @@ from worker.encode.colours import to_bt709
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
-from worker.source.duration_limits import LONGEST_GAP_SECONDS, MAX_STRAY_FRAMES
+from worker.source.duration_limits import MAX_GAP_SECONDS, MAX_STRAY_FRAMES
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
 POSTER_AT = 0.1
@@ -27,21 +27,21 @@ POSTERS_PER_SECOND = 2
 FALLBACK_CANDIDATES = 24
 WAVE_WIDTH, WAVE_HEIGHT = 1280, 720
 WAVE_RATE_HZ = 8_000
-SLOWEST_ENVELOPE_HZ = 200
-SHORT_SECONDS = 5.0
+MIN_ENVELOPE_HZ = 200
+ASSUMED_SECONDS = 5.0
 """What sound of unknown length is taken for."""
 AUDIO_RATE_HZ = 48_000
 """The one rate that AAC, Opus and every player share."""
-SHORTEST_GAP_SECONDS = 0.02
+MIN_GAP_SECONDS = 0.02
 """What is less than a frame is not filled."""
-SHORTEST_GUESSED_GAP_SECONDS = 1.0
+MIN_ESTIMATED_GAP_SECONDS = 1.0
 """MPEG streams have times for some of their frames only, so that their ends are known no better than this."""
-MAX_LAID_OUT_CHANNELS = 8
+MAX_LAYOUT_CHANNELS = 8
 """Beyond that ffmpeg has no idea of where the channels are."""
-BROADCAST = frozenset({"mpegts", "mpeg"})
+BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
 """Containers of sound that may change on the way."""
 _STRAYS_LEFT_OUT = (
-    f"not(st(0\\,gt(t-prev_selected_t\\,{LONGEST_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
+    f"not(st(0\\,gt(t-prev_selected_t\\,{MAX_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
 )
 _HOST = "host-"
 """Marks the port of a picture that is still to be brought to the device that encodes it."""
@@ -88,7 +88,7 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
 
 def _held(media: MediaInfo, video: VideoInfo) -> tuple[str, ...]:
     """Let the last picture stay until all has ended."""
-    if media.duration_is_sure and media.duration_seconds and video.end_seconds is None:
+    if media.duration_is_reliable and media.duration_seconds and video.end_seconds is None:
         # the picture is not among the last packets: how early it ends is seen only when it does
         return "tpad=stop_mode=clone:stop=-1", f"trim=end={media.duration_seconds:.3f}"
     gap = _gap(media, video)
@@ -141,7 +141,7 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     source = stream.source
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
     # a graph that has begun anew would fill up all that went before with silence
-    from_zero = "" if media.container in BROADCAST and not source.start_seconds else ":first_pts=0"
+    from_zero = "" if media.container in BROADCAST_CONTAINERS and not source.start_seconds else ":first_pts=0"
     filters = [
         f"aselect={_STRAYS_LEFT_OUT}",
         *_laid_out(source),
@@ -166,8 +166,8 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
 
 def _envelope_rate_hz(media: MediaInfo) -> int:
     """Return a rate that gives each column of the picture some samples, and a day of sound some megabytes."""
-    seconds = media.duration_seconds or SHORT_SECONDS
-    return min(WAVE_RATE_HZ, max(SLOWEST_ENVELOPE_HZ, math.ceil(4 * WAVE_WIDTH / seconds)))
+    seconds = media.duration_seconds or ASSUMED_SECONDS
+    return min(WAVE_RATE_HZ, max(MIN_ENVELOPE_HZ, math.ceil(4 * WAVE_WIDTH / seconds)))
 
 
 def _laid_out(source: AudioInfo) -> tuple[str, ...]:
@@ -176,20 +176,20 @@ def _laid_out(source: AudioInfo) -> tuple[str, ...]:
         return ("pan=stereo|c0=c0|c1=c0",)  # at full level: ffmpeg's own would be 3 dB quieter
     if source.layout.startswith("ambisonic"):
         return ("pan=stereo|c0=c0|c1=c0",)  # the first channel hears all around
-    if source.channels > MAX_LAID_OUT_CHANNELS and (not source.layout or "channels" in source.layout):
+    if source.channels > MAX_LAYOUT_CHANNELS and (not source.layout or "channels" in source.layout):
         return ("pan=stereo|c0=c0|c1=c1",)
     return ()
 
 
 def _padding(media: MediaInfo, source: AudioInfo) -> tuple[str, ...]:
     """Let silence follow audio that ends early."""
-    if media.duration_seconds is not None and media.duration_is_sure:
+    if media.duration_seconds is not None and media.duration_is_reliable:
         return (f"apad=whole_dur={media.duration_seconds:.3f}",)
     gap = _gap(media, source)
     return (f"apad=pad_dur={gap:.3f}",) if gap else ()
 
 
 def _gap(media: MediaInfo, stream: VideoInfo | AudioInfo) -> float:
-    seconds = media.seconds_after(stream)
-    shortest = SHORTEST_GAP_SECONDS if media.duration_is_sure else SHORTEST_GUESSED_GAP_SECONDS
+    seconds = media.seconds_left_after(stream)
+    shortest = MIN_GAP_SECONDS if media.duration_is_reliable else MIN_ESTIMATED_GAP_SECONDS
     return seconds if seconds > shortest else 0.0

@@ -14,10 +14,10 @@ from worker.source.media import MediaInfo
 COLUMNS, ROWS = 10, 10
 TILES_PER_SHEET = COLUMNS * ROWS
 LONG_SIDE = 160
-SHORTEST_INTERVAL_SECONDS = 2
+MIN_INTERVAL_SECONDS = 2
 MAX_TILES = 500
 """Of a video whose duration is known beforehand."""
-UNKNOWN_INTERVAL_SECONDS = 10
+DEFAULT_INTERVAL_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ def storyboard_of(plan: EncodingPlan, media: MediaInfo) -> Storyboard | None:
         return None
     sides = (plan.top_rung.width, plan.top_rung.height)
     width, height = (max(2, round(side * LONG_SIDE / max(sides) / 2) * 2) for side in sides)
-    seconds = Fraction(UNKNOWN_INTERVAL_SECONDS)
+    seconds = Fraction(DEFAULT_INTERVAL_SECONDS)
     if media.duration_seconds is not None:
-        seconds = max(Fraction(SHORTEST_INTERVAL_SECONDS), Fraction(media.duration_seconds) / MAX_TILES)
+        seconds = max(Fraction(MIN_INTERVAL_SECONDS), Fraction(media.duration_seconds) / MAX_TILES)
     return Storyboard(width, height, max(1, math.ceil(seconds * plan.fps)), plan.fps)
 
 

@@ -60,7 +60,7 @@ class VideoEncoder:
         They are to stand behind `keyframe_arguments`: some encoders take another `-g`.
         """
         if self.is_hardware:
-            return ("-c:v", self.name, *self._held_to(max_bps))
+            return ("-c:v", self.name, *self._rate_limit(max_bps))
         # capped CRF: constant quality, few bits for easy content, and no peak that starves a player's buffer
         cap = ("-maxrate", str(max_bps), "-bufsize", str(2 * max_bps))
         quality = ("-crf", str(crf))
@@ -75,7 +75,7 @@ class VideoEncoder:
             return ("-c:v", self.name, "-preset", str(preset), *quality, *cap, *early)
         return ("-c:v", self.name, "-preset", X264_PRESETS[preset], "-profile:v", "high", *quality, *cap)
 
-    def _held_to(self, max_bps: int) -> tuple[str, ...]:
+    def _rate_limit(self, max_bps: int) -> tuple[str, ...]:
         """The quality scales of hardware differ, so it is held to a rate instead."""
         rate = ("-b:v", str(max_bps * 2 // 3), "-maxrate", str(max_bps), "-bufsize", str(2 * max_bps))
         # without it nvenc and qsv answer a forced keyframe with an I-frame that is no random access point

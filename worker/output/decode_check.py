@@ -17,7 +17,7 @@ from worker.sandbox.process import ProcessTimedOut, run
 from worker.sandbox.tools import Tools
 
 DECODE_TIMEOUT_SECONDS = 120
-DECODERS_AT_A_TIME = 2
+MAX_DECODERS = 2
 """Each holds some frames of its rendition in memory."""
 
 
@@ -33,7 +33,7 @@ async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequenc
         init = (await store.get(prefix + edges[int(number)][0])).body
         return web.Response(body=init + (await store.get(prefix + segment)).body)
 
-    free = asyncio.Semaphore(DECODERS_AT_A_TIME)
+    free = asyncio.Semaphore(MAX_DECODERS)
     async with serve(answer) as base:
 
         async def check(number: int, segments: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SIZE_BYTES = 8
-LONGEST_ID_BYTES = 4
+MAX_ID_BYTES = 4
 VOID = 0xEC
-SMALLEST_VOID_BYTES = 1 + SIZE_BYTES
+MIN_VOID_BYTES = 1 + SIZE_BYTES
 
 
 class EbmlError(ValueError):
@@ -34,7 +34,7 @@ def read_header(data: bytes | bytearray, position: int) -> Header | None:
     if position >= end:
         return None
     width = 9 - data[position].bit_length()
-    if width > LONGEST_ID_BYTES:
+    if width > MAX_ID_BYTES:
         raise EbmlError(f"no element begins with {data[position]:#04x}")
     at = position + width
     if at >= end:
@@ -77,5 +77,5 @@ def size_bytes(size: int) -> bytes:
 
 
 def void(room: int) -> bytes:
-    """Return an element that fills `room` bytes: none, or at least SMALLEST_VOID_BYTES."""
-    return element(VOID, bytes(room - SMALLEST_VOID_BYTES)) if room else b""
+    """Return an element that fills `room` bytes: none, or at least MIN_VOID_BYTES."""
+    return element(VOID, bytes(room - MIN_VOID_BYTES)) if room else b""

@@ -19,18 +19,18 @@ from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store.interface import ObjectHeaders, Store
 from worker.output.corrections import corrected_manifest, corrected_master
 from worker.output.playlists import is_playlist, parse_playlist
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 
 log = structlog.get_logger(__name__)
 
-UPLOADS_IN_FLIGHT = 8
+MAX_UPLOADS_IN_FLIGHT = 8
 """More wait in the packager, then in ffmpeg: memory stays bounded when the store is slow."""
 PLAYLIST_EVERY_SECONDS = 2.0
-TICK_SECONDS = 0.2
-FIRST_AUDIO = "hls/aac.m3u8"
+PUBLISH_CHECK_SECONDS = 0.2
+DEFAULT_AUDIO_PLAYLIST = "hls/aac.m3u8"
 """The track to begin with, as `worker.encode.ladder` names it."""
-KEPT_VERSIONS = 8
+MAX_VERSIONS = 8
 """Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
 
 IMMUTABLE = "private, max-age=31536000, immutable"
@@ -62,17 +62,17 @@ class PackagerSink:
         store: Store,
         prefix: str,
         media_playlists: frozenset[str],
-        faults: Faults,
+        errors: BackgroundErrors,
         on_stored: Callable[[], None],
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._media_playlists = media_playlists
-        self._faults = faults
+        self._errors = errors
         self._on_stored = on_stored
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}
-        self._free = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
+        self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
         self._waiting: dict[str, list[bytes]] = {}
         self._published_at: dict[str, float] = {}
         self._finishing = asyncio.Event()
@@ -106,7 +106,7 @@ class PackagerSink:
         self._finishing.set()
         if self._ticker is not None:
             await self._ticker
-        self._faults.check()
+        self._errors.check()
         await self._publish(last=True)
         if self._waiting:
             raise AttemptFailed(
@@ -124,12 +124,12 @@ class PackagerSink:
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if request.method != "PUT":
             return web.Response(status=405)
-        if self._faults.any:
+        if self._errors.any:
             return web.Response(status=500)
         try:
             parse_asset_path(path)
         except BadRequest as error:
-            self._faults.report(
+            self._errors.report(
                 AttemptFailed(f"The packager wrote to a wrong path: {path}", code="packager_failed")
             )
             return web.Response(status=400, text=error.message)
@@ -139,7 +139,7 @@ class PackagerSink:
         if is_playlist(path):
             versions = self._waiting.setdefault(path, [])
             versions.append(self._for_players(path, bytes(body)))
-            del versions[:-KEPT_VERSIONS]
+            del versions[:-MAX_VERSIONS]
         else:
             await self._free.acquire()
             self._uploads[path] = asyncio.create_task(
@@ -153,7 +153,7 @@ class PackagerSink:
                 await earlier
             await self.put(path, body)
         except Exception as error:  # noqa: BLE001  # nobody awaits this task in time: it must not die in silence
-            self._faults.report(_as_fault(error))
+            self._errors.report(_as_vodbucket_error(error))
         finally:
             self._free.release()
 
@@ -162,12 +162,12 @@ class PackagerSink:
         try:
             while not self._finishing.is_set():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_SECONDS):
+                    async with asyncio.timeout(PUBLISH_CHECK_SECONDS):
                         await self._finishing.wait()
                         return
                 await self._publish()
         except Exception as error:  # noqa: BLE001  # as above
-            self._faults.report(_as_fault(error))
+            self._errors.report(_as_vodbucket_error(error))
 
     async def _publish(self, *, last: bool = False) -> None:
         """Write what is ready and due: media playlists, then the manifest, then the master."""
@@ -214,11 +214,11 @@ class PackagerSink:
         base = self._base.encode()
         relative = body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
         if path == MASTER_PLAYLIST:
-            return corrected_master(relative, FIRST_AUDIO)
+            return corrected_master(relative, DEFAULT_AUDIO_PLAYLIST)
         return corrected_manifest(relative) if path == DASH_MANIFEST else relative
 
 
-def _as_fault(error: Exception) -> VodbucketError:
+def _as_vodbucket_error(error: Exception) -> VodbucketError:
     if isinstance(error, VodbucketError):
         return error
     log.error("output_lost", exc_info=error)

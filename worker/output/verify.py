@@ -15,7 +15,7 @@ from worker.encode.ladder import EncodingPlan
 from worker.encode.packager_arguments import media_playlist, playlists_of
 from worker.output.playlists import Playlist, parse_playlist
 from worker.output.webm import cues_come_first
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.process import ProcessTimedOut, run
 from worker.sandbox.tools import Tools
 from worker.source.feeder import SourceFeeder
@@ -88,11 +88,11 @@ async def verify_webm(tools: Tools, store: Store, prefix: str, plan: EncodingPla
     Raises:
         AttemptFailed, StoreError.
     """
-    info, faults = await store.head(prefix + DOWNLOAD), Faults()
-    feeder = SourceFeeder(store, info, faults)
+    info, errors = await store.head(prefix + DOWNLOAD), BackgroundErrors()
+    feeder = SourceFeeder(store, info, errors)
     async with feeder.serving() as url:
         report = await _probe_webm(tools, url)
-    faults.check()
+    errors.check()
     codecs = [stream.codec_name for stream in report.streams]
     expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     if codecs != expected:
@@ -120,9 +120,9 @@ def _expected_seconds(media: MediaInfo, longest: float) -> float | None:
     Where the source is only guessed, they are compared with each other; where there is not even a guess, they
     could not be filled up.
     """
-    if media.duration_is_sure:
+    if media.duration_is_reliable:
         return media.duration_seconds
-    return longest if media.ends_are_known else None
+    return longest if media.all_ends_known else None
 
 
 def _edges(playlist: Playlist) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from backend.core.records import Chapter
 from worker.output.ebml import (
-    SMALLEST_VOID_BYTES,
+    MIN_VOID_BYTES,
     EbmlError,
     children,
     element,
@@ -42,7 +42,7 @@ TICK_NANOSECONDS = 1_000_000
 """Of all timestamps: what ffmpeg writes, and players expect of a WebM."""
 VIDEO_TYPE = 1
 KEYFRAME_FLAG = 0x80
-LONGEST_BEGINNING_BYTES = 1024 * 1024
+MAX_HEADER_BYTES = 1024 * 1024
 """Before the first cluster: descriptions of tracks."""
 BLOCK_HEADER_BYTES = 11
 """At most: a track number of eight bytes, a timestamp of two, and flags."""
@@ -131,7 +131,7 @@ class WebmReader:
             self._beginning += piece
             start = self._read_beginning()
             if start is None:
-                if len(self._beginning) > LONGEST_BEGINNING_BYTES:
+                if len(self._beginning) > MAX_HEADER_BYTES:
                     raise EbmlError("there is no cluster")
                 return b""
             piece = bytes(self._beginning[start:])
@@ -257,7 +257,7 @@ class WebmReader:
 
 def room_for(contents: Contents, chapters: Sequence[Chapter], cues: int) -> int:
     """Return how many bytes a head with so many cues needs, and some to spare."""
-    return _bytes_of(contents, _before_cues(contents, chapters), cues) + SMALLEST_VOID_BYTES
+    return _bytes_of(contents, _before_cues(contents, chapters), cues) + MIN_VOID_BYTES
 
 
 def head(contents: Contents, chapters: Sequence[Chapter], room: int | None = None) -> bytes:
@@ -272,7 +272,7 @@ def head(contents: Contents, chapters: Sequence[Chapter], room: int | None = Non
     if not cues:
         raise EbmlError("there is no keyframe")
     if room is not None:
-        while (spare := room - _bytes_of(contents, before, len(cues))) and spare < SMALLEST_VOID_BYTES:
+        while (spare := room - _bytes_of(contents, before, len(cues))) and spare < MIN_VOID_BYTES:
             if len(cues) == 1:
                 raise EbmlError("there is no room for the cues")
             cues = cues[::2]

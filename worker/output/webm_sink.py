@@ -7,7 +7,7 @@ ffmpeg wait; memory is bounded by the parts.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from io import FileIO
 from math import ceil
 from pathlib import Path
 
@@ -21,20 +21,21 @@ from worker.output.ebml import EbmlError
 from worker.output.sink import headers_of
 from worker.output.webm import WebmReader, head, room_for
 from worker.sandbox.guards import MAX_DURATION_SECONDS
+from worker.sandbox.process import read_pipe
 from worker.source.description import chapters_of
 from worker.source.media import MediaInfo
 
 READ_BYTES = 256 * 1024
-UNKNOWN_SECONDS = 6 * 3600.0
+UNKNOWN_DURATION_SECONDS = 6 * 3600.0
 """What room is kept for when the duration is not known: a longer video has every second cue."""
 SPARE_CUES = 16
-LARGEST_AT_LEAST_BYTES = 64 * 1024**2
+MIN_SIZE_LIMIT_BYTES = 64 * 1024**2
 SIZE_LIMIT_FACTOR = 2
 """Encoders keep their caps on average, and not to the bit."""
 
 
 class WebmSink:
-    """Stores one WebM. `longest_seconds` is how long it may become."""
+    """Stores one WebM. `max_encoded_seconds` is how long it may become."""
 
     def __init__(
         self,
@@ -43,14 +44,14 @@ class WebmSink:
         plan: EncodingPlan,
         media: MediaInfo,
         segment_seconds: float,
-        longest_seconds: float,
+        max_encoded_seconds: float,
         on_piece: Callable[[], None],
     ) -> None:
         self._store = store
         self._key = prefix + keys.DOWNLOAD
         self._media = media
-        self._max_bytes = most_bytes(plan, longest_seconds)
-        self._most_cues = expected_cues(media, segment_seconds)
+        self._max_bytes = max_webm_bytes(plan, max_encoded_seconds)
+        self._max_cues = expected_cues(media, segment_seconds)
         self._on_piece = on_piece
         self._reader = WebmReader()
         self._room = 0
@@ -65,7 +66,8 @@ class WebmSink:
             StoreError.
         """
         try:
-            async with _opened(pipe) as pieces:
+            file = FileIO(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+            async with read_pipe(file, READ_BYTES) as pieces:
                 return await store_first_part_last(
                     self._store,
                     self._key,
@@ -86,7 +88,7 @@ class WebmSink:
             clusters = self._reader.feed(piece)
             if clusters and not self._room:
                 contents, chapters = self._reader.contents(), chapters_of(self._media, MAX_DURATION_SECONDS)
-                self._room = room_for(contents, chapters, self._most_cues)
+                self._room = room_for(contents, chapters, self._max_cues)
                 yield bytes(self._room)
             if clusters:
                 yield clusters
@@ -101,26 +103,13 @@ class WebmSink:
         return head(contents, chapters, None if is_all else self._room) + part[self._room :]
 
 
-def most_bytes(plan: EncodingPlan, seconds: float) -> int:
+def max_webm_bytes(plan: EncodingPlan, seconds: float) -> int:
     """Return what a WebM of this plan never exceeds."""
     bps = (plan.webm_video.max_bps if plan.webm_video else 0) + OPUS_BPS * len(plan.audio)
-    return LARGEST_AT_LEAST_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)
+    return MIN_SIZE_LIMIT_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)
 
 
 def expected_cues(media: MediaInfo, segment_seconds: float) -> int:
     """Return how many keyframes of the picture there are to be, or clusters of sound alone."""
-    seconds = min(media.duration_seconds or UNKNOWN_SECONDS, MAX_DURATION_SECONDS)
+    seconds = min(media.duration_seconds or UNKNOWN_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return ceil(seconds / (segment_seconds if media.video else CLUSTER_SECONDS)) + SPARE_CUES
-
-
-@asynccontextmanager
-async def _opened(pipe: Path) -> AsyncIterator[asyncio.StreamReader]:
-    """Yield what is written to the named pipe; it ends when the writer closes it."""
-    reader = asyncio.StreamReader(READ_BYTES)
-    file = os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-    try:
-        yield reader
-    finally:
-        transport.close()

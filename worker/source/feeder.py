@@ -18,7 +18,7 @@ from backend.core.errors import (
 )
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.ranged_read import PATIENCE_SECONDS, read_span
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 
 log = structlog.get_logger(__name__)
@@ -37,12 +37,12 @@ class SourceFeeder:
         self,
         store: Store,
         info: ObjectInfo,
-        faults: Faults,
+        errors: BackgroundErrors,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._store = store
         self._info = info
-        self._faults = faults
+        self._errors = errors
         self._patience_seconds = patience_seconds
         self._head = bytearray()
         self.fed_bytes = 0
@@ -97,7 +97,7 @@ class SourceFeeder:
                 await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg take it for the end
             log.warning("source_failed", error=repr(error), fed_bytes=self.fed_bytes)
-            self._faults.report(_as_fault(error))
+            self._errors.report(_as_vodbucket_error(error))
             if request.transport is not None:
                 request.transport.abort()
         return answer
@@ -123,7 +123,7 @@ class SourceFeeder:
                 yield chunk
 
 
-def _as_fault(error: Exception) -> VodbucketError:
+def _as_vodbucket_error(error: Exception) -> VodbucketError:
     if isinstance(error, VodbucketError):
         return error
     return AttemptFailed(f"The source could not be read: {error!r}.", code="source_failed")

@@ -25,32 +25,32 @@ MAX_TITLE_LENGTH = 100
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 INDEXED_CONTAINERS = frozenset({"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif"})
 """Their headers say how long they are, so that less than that is a loss."""
-ONLY_THE_END = frozenset({"matroska", "flv"})
+FILE_END_ONLY_CONTAINERS = frozenset({"matroska", "flv"})
 """Their headers say where the whole file ends, not each stream."""
 LATE_START_SECONDS = 0.5
 DOLBY_VISION_WITHOUT_BASE = 5
 """The profile whose colours only a Dolby Vision decoder knows; the others hold HDR10, HLG or SDR as well."""
-NAMED_LIKE_NOTHING = frozenset({"0/0", "N/A", "unknown", "reserved", "gbr"})
+UNSPECIFIED_NAMES = frozenset({"0/0", "N/A", "unknown", "reserved", "gbr"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 _CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)")
 _DEPTH = re.compile(r"(?:p|gray|x|v)0?(9|10|12|14|16)(?:msb)?(?:le|be)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def undecodable(codec: str) -> SourceRejected:
+def unsupported_codec(codec: str) -> SourceRejected:
     return SourceRejected(
         f"The codec of this file ({codec or 'unknown'}) cannot be decoded here.", code="unsupported_codec"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class FileReport:
+class ProbeReport:
     """What the file says, and what may be asked of it besides."""
 
     media: MediaInfo
     zero: float
     """The time line's zero by the file's own clock."""
-    tail_tells_more: bool
+    needs_tail: bool
     """Where the streams end is only known after a look at the end of the file."""
     last_second: float
 
@@ -69,24 +69,24 @@ class FileReport:
             video=video,
             audio=audio,
             duration_seconds=max(known) if found else self.media.duration_seconds,
-            duration_is_sure=found and self.media.container in INDEXED_CONTAINERS,
+            duration_is_reliable=found and self.media.container in INDEXED_CONTAINERS,
         )
 
 
-def parse_report(json: bytes) -> FileReport:
+def parse_report(json: bytes) -> ProbeReport:
     """Raises: SourceRejected: no media, or more than is taken. AttemptFailed: no answer of ffprobe."""
     try:
         report = Report.model_validate_json(json)
     except ValidationError as error:
         raise AttemptFailed("ffprobe gave no readable answer", code="probe_unreadable") from error
-    picture = next((stream for stream in report.streams if stream.is_picture), None)
-    sounds = [stream for stream in report.streams if stream.is_sound][:MAX_TRACKS]
+    picture = next((stream for stream in report.streams if stream.is_video), None)
+    sounds = [stream for stream in report.streams if stream.is_audio][:MAX_TRACKS]
     if picture is None and not sounds:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
     used = [*([picture] if picture else []), *sounds]
     container = report.format.format_name.partition(",")[0]
     zero = _zero(report, used)
-    only_the_end = container in ONLY_THE_END
+    only_the_end = container in FILE_END_ONLY_CONTAINERS
     late = only_the_end and abs(zero) > LATE_START_SECONDS
     ends = {stream.index: _end(stream, report, zero, late=late) for stream in used}
     if len(used) == 1 and not late and ends[used[0].index] is None:
@@ -99,7 +99,7 @@ def parse_report(json: bytes) -> FileReport:
     media = MediaInfo(
         container=container,
         duration_seconds=duration,
-        duration_is_sure=duration is not None
+        duration_is_reliable=duration is not None
         and container in INDEXED_CONTAINERS
         and (picture is None or ends[picture.index] is not None),
         video=None if picture is None else _video_info(picture, zero, ends[picture.index]),
@@ -108,12 +108,10 @@ def parse_report(json: bytes) -> FileReport:
         chapters=_chapters(report, zero),
         recorded_at=report.format.tags.recorded_at,
     )
-    return FileReport(
+    return ProbeReport(
         media,
         zero,
-        tail_tells_more=only_the_end
-        and (late or None in ends.values())
-        and report.format.duration is not None,
+        needs_tail=only_the_end and (late or None in ends.values()) and report.format.duration is not None,
         last_second=(report.format.duration or 0) + (zero if zero > (report.format.duration or 0) else 0),
     )
 
@@ -143,7 +141,7 @@ def _end(stream: Stream, report: Report, zero: float, *, late: bool) -> float | 
 
 def _video_info(stream: Stream, zero: float, end: float | None) -> VideoInfo:
     if not stream.pix_fmt:
-        raise undecodable(stream.codec_name)
+        raise unsupported_codec(stream.codec_name)
     if any(data.dv_profile == DOLBY_VISION_WITHOUT_BASE for data in stream.side_data_list):
         raise SourceRejected(
             "The colours of this video (Dolby Vision profile 5) cannot be converted here.",
@@ -230,7 +228,7 @@ def _fraction(text: str) -> Fraction | None:
 
 
 def _named(name: str) -> str:
-    return "" if name in NAMED_LIKE_NOTHING else name
+    return "" if name in UNSPECIFIED_NAMES else name
 
 
 def _language(tag: str) -> str | None:

@@ -68,11 +68,11 @@ class Stream(Answer):
         return max(0.0, (self.start_time if self.start_time is not None else zero) - zero)
 
     @property
-    def is_sound(self) -> bool:
+    def is_audio(self) -> bool:
         return self.codec_type == "audio" and self.channels > 0
 
     @property
-    def is_picture(self) -> bool:
+    def is_video(self) -> bool:
         """A cover image of a music file is no video."""
         return self.codec_type == "video" and self.width > 0 and not self.disposition.attached_pic
 

@@ -89,7 +89,7 @@ class MediaInfo:
 
     container: str
     duration_seconds: float | None
-    duration_is_sure: bool = True
+    duration_is_reliable: bool = True
     """The file's own index says it, so that an output that is shorter has lost something. Streams that can
     begin and end anywhere (MPEG-TS, ADTS, MP3) only let it be guessed."""
     video: VideoInfo | None = None
@@ -100,12 +100,12 @@ class MediaInfo:
     recorded_at: datetime | None = None
 
     @property
-    def ends_are_known(self) -> bool:
+    def all_ends_known(self) -> bool:
         """Say whether every stream's end is known, so that all can be filled up to the last one's."""
         streams = (*((self.video,) if self.video else ()), *self.audio)
         return self.duration_seconds is not None and all(one.end_seconds is not None for one in streams)
 
-    def seconds_after(self, stream: VideoInfo | AudioInfo) -> float:
+    def seconds_left_after(self, stream: VideoInfo | AudioInfo) -> float:
         """Return for how long others go on when this stream has ended; 0 when that is not known."""
         if self.duration_seconds is None or stream.end_seconds is None:
             return 0.0

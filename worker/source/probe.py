@@ -5,10 +5,10 @@ from collections import defaultdict
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from worker.sandbox.guards import GUARDS
-from worker.sandbox.process import Completed, ProcessTimedOut, run
+from worker.sandbox.process import CompletedProcess, ProcessTimedOut, run
 from worker.sandbox.tools import Tools
-from worker.source.duration_limits import End
-from worker.source.ffprobe_parser import NOT_A_VIDEO, FileReport, parse_report, undecodable
+from worker.source.duration_limits import StreamEnd
+from worker.source.ffprobe_parser import NOT_A_VIDEO, ProbeReport, parse_report, unsupported_codec
 from worker.source.media import MediaInfo
 
 __all__ = ["NOT_A_VIDEO", "parse_probe", "probe"]
@@ -22,7 +22,7 @@ _UNREADABLE = re.compile(
     r"HTTP error|Server returned|Connection (refused|reset|timed out)|Input/output error|"
     r"Cannot allocate memory|Resource temporarily unavailable"
 )
-"""Faults between us and the file, which say nothing about the file."""
+"""BackgroundErrors between us and the file, which say nothing about the file."""
 _INDEX_MISSING = "moov atom not found"
 
 
@@ -38,7 +38,7 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
     if done.exit_code != 0:
         raise _refusal(done.stderr)
     report = parse_report(done.stdout)
-    return report.with_ends(await _ends(tools, url, report)) if report.tail_tells_more else report.media
+    return report.with_ends(await _ends(tools, url, report)) if report.needs_tail else report.media
 
 
 def parse_probe(json: bytes) -> MediaInfo:
@@ -46,7 +46,7 @@ def parse_probe(json: bytes) -> MediaInfo:
     return parse_report(json).media
 
 
-async def _ffprobe(tools: Tools, *arguments: str) -> Completed:
+async def _ffprobe(tools: Tools, *arguments: str) -> CompletedProcess:
     try:
         done = await run(
             [tools.ffprobe, "-v", "error", *GUARDS, *arguments], timeout_seconds=PROBE_TIMEOUT_SECONDS
@@ -61,7 +61,7 @@ async def _ffprobe(tools: Tools, *arguments: str) -> Completed:
 def _refusal(stderr: str) -> SourceRejected | AttemptFailed:
     """Tell a broken or foreign file from a fault that another attempt may not meet."""
     if unlisted := _UNLISTED_CODEC.search(stderr):
-        return undecodable(unlisted[1])
+        return unsupported_codec(unlisted[1])
     if _UNREADABLE.search(stderr):
         return AttemptFailed("The source could not be read.", code="probe_failed")
     if _INDEX_MISSING in stderr:
@@ -72,12 +72,12 @@ def _refusal(stderr: str) -> SourceRejected | AttemptFailed:
     return SourceRejected(NOT_A_VIDEO, code="not_a_video")
 
 
-async def _ends(tools: Tools, url: str, report: FileReport) -> dict[int, float]:
+async def _ends(tools: Tools, url: str, report: ProbeReport) -> dict[int, float]:
     """Return where the streams end that have packets near the file's end, by the file's own clock."""
     at = max(0.0, report.last_second - TAIL_SECONDS)
     shown = ("-show_entries", "packet=stream_index,pts_time,duration_time", "-of", "csv=p=0")
     done = await _ffprobe(tools, "-read_intervals", f"{at:.3f}%", *shown, url)
-    ends: defaultdict[int, End] = defaultdict(lambda: End(report.last_second))
+    ends: defaultdict[int, StreamEnd] = defaultdict(lambda: StreamEnd(report.last_second))
     for line in done.stdout.decode(errors="replace").splitlines():
         index, _, times = line.partition(",")
         pts, _, duration = times.partition(",")

@@ -11,7 +11,7 @@ from typing import Self
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from worker.encode.video_encoders import Encoders
-from worker.sandbox.exits import OUT_OF_MEMORY, REFUSED
+from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
 
 SUFFIX = "-sw"
 """Of the names of video renditions that were begun anew."""

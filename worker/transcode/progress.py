@@ -27,7 +27,7 @@ Report = Callable[[Progress], None]
 """Must be cheap: it is called several times a second."""
 
 
-class Activity:
+class ActivityClock:
     """When something last moved; the stall watchdog looks here."""
 
     def __init__(self) -> None:

@@ -37,28 +37,28 @@ from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
 from worker.output.verify import verify_outputs, verify_webm
 from worker.output.webm_sink import WebmSink
-from worker.sandbox.exits import FFMPEG_EXITS
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
+from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
 from worker.sandbox.limits import encoding_limits
-from worker.sandbox.process import Running, running
+from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
 from worker.sandbox.workspace import workspace
 from worker.source.description import chapters_of, describe_source
-from worker.source.duration_limits import longest_seconds, refuse_impossible_length, refuse_longer
+from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
 from worker.source.probe import NOT_A_VIDEO, probe
-from worker.transcode.blame import BLAMED_ON_THE_SOURCE, blame_source
+from worker.transcode.diagnosis import ENCODE_FAILURE_CODES, diagnose_source
 from worker.transcode.fallback import SUFFIX, Fallback
-from worker.transcode.progress import Activity, Progress, Report, encoded_seconds
+from worker.transcode.progress import ActivityClock, Progress, Report, encoded_seconds
 
 __all__ = ["EncodingProfile", "Progress", "Report", "Transcoded", "Transcoder"]
 
 log = structlog.get_logger(__name__)
 
 WATCHDOG_SECONDS = 1.0
-NO_ANSWER_CODES = frozenset({"stalled", "probe_timed_out"})
-FRUITLESS_BYTES = 256 * 1024**2
+PROBE_TIMEOUT_CODES = frozenset({"stalled", "probe_timed_out"})
+MAX_PROBE_BYTES = 256 * 1024**2
 """When so many did not tell what a file is, it is no film: those tell it in a few MiB, or in some dozens."""
 T = TypeVar("T")
 
@@ -176,9 +176,9 @@ class _Attempt:
         self._job = job
         self._prefix = keys.run_prefix(job.id, run)
         self._report_to = report
-        self._faults = Faults()
-        self._feeder = SourceFeeder(buckets.raw, info, self._faults, profile.patience_seconds)
-        self._activity = Activity()
+        self._errors = BackgroundErrors()
+        self._feeder = SourceFeeder(buckets.raw, info, self._errors, profile.patience_seconds)
+        self._activity = ActivityClock()
         self._finalizing = False
         self._fraction = 0.0
         self._encoded_seconds = 0.0
@@ -186,7 +186,7 @@ class _Attempt:
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
             media = await self._probe(source)
-            refuse_impossible_length(media, self._job.source_size_bytes)
+            check_claimed_duration(media, self._job.source_size_bytes)
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
             plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
@@ -194,7 +194,7 @@ class _Attempt:
                 self._buckets.video,
                 self._prefix,
                 playlists_of(plan),
-                self._faults,
+                self._errors,
                 lambda: self._stored(media, plan, sink),
             )
             async with sink.serving() as url:
@@ -213,7 +213,7 @@ class _Attempt:
         try:
             return await self._guarded(probe(self._tools, source))
         except AttemptFailed as error:
-            if error.failure_code in NO_ANSWER_CODES and self._feeder.fed_bytes >= FRUITLESS_BYTES:
+            if error.failure_code in PROBE_TIMEOUT_CODES and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
                 raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
             raise
 
@@ -227,7 +227,7 @@ class _Attempt:
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
-        longest = longest_seconds(media, self._job.source_size_bytes)
+        longest = max_encoded_seconds(media, self._job.source_size_bytes)
         webm = WebmSink(
             self._buckets.video, self._prefix, plan, media, segment, longest, self._activity.touch
         )
@@ -242,18 +242,18 @@ class _Attempt:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
-            encoded = group.create_task(_succeed(encoding, "encoder_failed", FFMPEG_EXITS))
+            encoded = group.create_task(_succeed(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
             group.create_task(_succeed(packaging, "packager_failed"))
             stored = group.create_task(webm.store(webm_pipe, encoded))
         return stored.result()
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Tell a broken file, which breaks every attempt, from a broken attempt. Raises: SourceRejected."""
-        if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.fallback is not None:
+        if error.failure_code not in ENCODE_FAILURE_CODES or self._profile.encoders.fallback is not None:
             return  # hardware is followed by software, which will tell
         tolerance = self._profile.segment_seconds / 2
         code, touch = error.failure_code, self._activity.touch
-        await self._guarded(blame_source(self._tools, source, media, tolerance, touch, for_code=code))
+        await self._guarded(diagnose_source(self._tools, source, media, tolerance, touch, for_code=code))
 
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report by what is stored: ffmpeg says nothing before the first sheet of the storyboard is full."""
@@ -266,17 +266,17 @@ class _Attempt:
         self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _follow(
-        self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
+        self, encoding: RunningProcess, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> None:
         """Turn ffmpeg's progress into ours. Raises: SourceRejected: it goes on for too long."""
-        longest = longest_seconds(media, self._job.source_size_bytes)
+        longest = max_encoded_seconds(media, self._job.source_size_bytes)
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
                 if seconds > self._encoded_seconds:
                     self._encoded_seconds = seconds
                     self._activity.touch()
-                refuse_longer(seconds, longest)
+                check_encoded_duration(seconds, longest)
                 if media.duration_seconds:
                     fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
                     self._fraction = max(self._fraction, fraction)
@@ -298,7 +298,7 @@ class _Attempt:
         await check_decoding(self._tools, video, self._prefix, verified.edges)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
-        known = media.duration_seconds if media.duration_is_sure else None
+        known = media.duration_seconds if media.duration_is_reliable else None
         duration = known or verified.duration_seconds
         return Transcoded(
             duration,
@@ -314,13 +314,13 @@ class _Attempt:
     async def _guarded(self, work: Coroutine[None, None, T]) -> T:
         """Run `work` until it ends, the feeder or the sink reports a fault, or nothing moves any more."""
         working = asyncio.ensure_future(work)
-        guards = (asyncio.create_task(self._faults.watch()), asyncio.create_task(self._watch_for_stalls()))
+        guards = (asyncio.create_task(self._errors.watch()), asyncio.create_task(self._watch_for_stalls()))
         tasks: tuple[asyncio.Future[T] | asyncio.Task[None], ...] = (working, *guards)
         self._activity.touch()
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # a fault is the cause of what broke in a process just after it
-            self._faults.check()
+            self._errors.check()
             if not working.done():
                 await guards[1]
             return await working
@@ -353,7 +353,7 @@ class _Attempt:
         )
 
 
-async def _succeed(process: Running, code: str, meanings: Mapping[int, str] | None = None) -> None:
+async def _succeed(process: RunningProcess, code: str, meanings: Mapping[int, str] | None = None) -> None:
     """Wait for the process; `meanings` are failures that have codes of their own, by exit code.
 
     Raises:

@@ -8,7 +8,7 @@ from backend.core.errors import ConfigurationError
 from tests.worker.encode.graphics_card import tools_with_card
 from tests.worker.media_lab import TOOLS
 from worker.encode import encoder_trials as encoders_module
-from worker.encode.encoder_trials import choose_encoders, explain, try_out
+from worker.encode.encoder_trials import choose_encoders, explain, run_trial
 from worker.encode.video_encoders import LIBAOM, SOFTWARE, SVT_AV1, X264, Encoders, VideoEncoder
 from worker.sandbox.tools import Tools
 
@@ -66,7 +66,7 @@ async def test_software_is_taken_when_it_is_named_whatever_there_is(tmp_path: Pa
 async def test_an_encoder_that_puts_its_keyframes_elsewhere_is_not_taken(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc", obeys_keyframes=False)
 
-    trial = await try_out(tools, H264_NVENC)
+    trial = await run_trial(tools, H264_NVENC)
 
     assert trial.failure is not None
     assert trial.failure.reason == "keyframes asked for at frames 0, 12, 24; came: 0"
@@ -91,7 +91,7 @@ async def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyte
     script.write_text("#!/bin/sh\nsleep 60\n")
     script.chmod(0o755)
 
-    trial = await try_out(Tools(script, TOOLS.ffprobe, TOOLS.packager), H264_NVENC)
+    trial = await run_trial(Tools(script, TOOLS.ffprobe, TOOLS.packager), H264_NVENC)
 
     assert trial.failure is not None
     assert trial.failure.reason == "no end after 0.2 s"
@@ -113,13 +113,13 @@ exec "{TOOLS.ffmpeg}" "$@"
 
 
 async def test_a_trial_that_is_killed_is_made_again(tmp_path: Path) -> None:
-    trial = await try_out(_ffmpeg_killed_at_first(tmp_path, times=3), X264)
+    trial = await run_trial(_ffmpeg_killed_at_first(tmp_path, times=3), X264)
 
     assert trial.failure is None
 
 
 async def test_an_encoder_whose_trials_are_always_killed_is_given_up(tmp_path: Path) -> None:
-    trial = await try_out(_ffmpeg_killed_at_first(tmp_path, times=20), X264)
+    trial = await run_trial(_ffmpeg_killed_at_first(tmp_path, times=20), X264)
 
     assert trial.failure is not None
     assert trial.failure.reason == "ffmpeg is killed every time"

@@ -104,11 +104,11 @@ def test_the_shorter_of_picture_and_sound_goes_on_to_the_end() -> None:
     assert "tpad=stop_mode=clone:stop_duration=6.000" in graph_of(short_picture)
     assert "tpad" not in graph_of(MEDIA)
     assert "apad=whole_dur=10.000" in graph_of(MEDIA)
-    guessed = replace(MEDIA, duration_is_sure=False, duration_seconds=10.5)
+    guessed = replace(MEDIA, duration_is_reliable=False, duration_seconds=10.5)
     assert "apad=pad_dur=1.500" in graph_of(guessed)
     assert "tpad" not in graph_of(guessed)
     assert "apad" not in graph_of(
-        MediaInfo("webm", None, duration_is_sure=False, video=HD, audio=MEDIA.audio)
+        MediaInfo("webm", None, duration_is_reliable=False, video=HD, audio=MEDIA.audio)
     )
 
 

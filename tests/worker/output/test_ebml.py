@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.output.ebml import (
-    SMALLEST_VOID_BYTES,
+    MIN_VOID_BYTES,
     VOID,
     EbmlError,
     Header,
@@ -53,7 +53,7 @@ def test_what_cannot_begin_an_element_is_refused(data: bytes) -> None:
         read_header(data, 0)
 
 
-@given(st.integers(SMALLEST_VOID_BYTES, 5000))
+@given(st.integers(MIN_VOID_BYTES, 5000))
 def test_a_void_fills_its_room(room: int) -> None:
     filling = void(room)
 

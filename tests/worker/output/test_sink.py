@@ -13,7 +13,7 @@ from backend.core.store.interface import PLAIN, Body, ObjectHeaders
 from tests.lab.memory_store import MemoryStore
 from worker.output.playlists import is_playlist, parse_playlist
 from worker.output.sink import PackagerSink
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 
 PREFIX = "videos/v/r/"
 PLAYLIST = "hls/aac.m3u8"
@@ -52,7 +52,7 @@ class Packager:
 
     sink: PackagerSink
     store: WatchedStore
-    faults: Faults
+    errors: BackgroundErrors
     base: str = ""
     client: aiohttp.ClientSession = field(init=False)
 
@@ -66,9 +66,9 @@ class Packager:
 
 @asynccontextmanager
 async def packager() -> AsyncIterator[Packager]:
-    store, faults = WatchedStore(), Faults()
-    sink = PackagerSink(store, PREFIX, frozenset({PLAYLIST}), faults, lambda: None)
-    packager = Packager(sink, store, faults)
+    store, errors = WatchedStore(), BackgroundErrors()
+    sink = PackagerSink(store, PREFIX, frozenset({PLAYLIST}), errors, lambda: None)
+    packager = Packager(sink, store, errors)
     async with asyncio.timeout(10), sink.serving() as packager.base, aiohttp.ClientSession() as client:
         packager.client = client
         yield packager
@@ -180,6 +180,6 @@ async def test_a_store_that_fails_is_a_fault_of_the_attempt(path: str, error: Ex
         await it.writes(PLAYLIST, playlist(1))
 
         with pytest.raises((AttemptFailed, StoreDenied)):
-            await it.faults.watch()
+            await it.background_errors.watch()
         with pytest.raises((AttemptFailed, StoreDenied)):
             await it.sink.finish()

@@ -112,7 +112,7 @@ async def test_playlists_that_are_open_short_or_incomplete_fail(
 async def test_renditions_of_a_source_without_an_index_are_compared_with_each_other(
     seconds: float, passes: bool
 ) -> None:
-    guess = replace(TEN_SECONDS, duration_seconds=4.0, duration_is_sure=False)
+    guess = replace(TEN_SECONDS, duration_seconds=4.0, duration_is_reliable=False)
     tracks = (replace(TRACKS[0], end_seconds=4.0), AudioInfo(1, "aac", 2, 48_000, end_seconds=4.0))
     second = {path.replace("aac", "aac-2"): body.replace(b"aac", b"aac-2") for path, body in WHOLE.items()}
     second["hls/aac-2.m3u8"] = second["hls/aac-2.m3u8"].replace(
@@ -133,7 +133,7 @@ async def test_renditions_of_a_source_without_an_index_are_compared_with_each_ot
 async def test_a_webm_that_is_not_as_long_as_the_renditions_fails(
     seconds: float, says: str, sure: bool
 ) -> None:
-    media = TEN_SECONDS if sure else replace(TEN_SECONDS, duration_seconds=None, duration_is_sure=False)
+    media = TEN_SECONDS if sure else replace(TEN_SECONDS, duration_seconds=None, duration_is_reliable=False)
 
     with pytest.raises(AttemptFailed, match=says):
         await _verify(WHOLE, media=media, webm_seconds=seconds)

@@ -18,8 +18,8 @@ from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import TOOLS, picture, tone
 from tests.worker.output.webm_file import SOUND, Frame, beginning, cluster, index_of
 from worker.encode.ladder import EncodingPlan, audio_streams
-from worker.output.webm_sink import LARGEST_AT_LEAST_BYTES, WebmSink
-from worker.sandbox.faults import Faults
+from worker.output.webm_sink import MIN_SIZE_LIMIT_BYTES, WebmSink
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
 from worker.source.media import AudioInfo, ChapterInfo, MediaInfo
 
@@ -28,7 +28,7 @@ KEY = PREFIX + keys.DOWNLOAD
 TRACKS = (AudioInfo(0, "aac", 2, 48_000),)
 SOUND_ALONE = EncodingPlan(video=(), fps=None, audio=audio_streams(TRACKS))
 TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS, chapters=(ChapterInfo(0, 20, "Anfang"),))
-PART = UploadPlan.for_size(LARGEST_AT_LEAST_BYTES).part_size_bytes
+PART = UploadPlan.for_size(MIN_SIZE_LIMIT_BYTES).part_size_bytes
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ async def test_who_seeks_reads_only_what_lies_there(pipe: Path, tmp_path: Path, 
 
     info = await store.head(KEY)
     assert info.size_bytes > 2 * PART
-    feeder = SourceFeeder(store, info, Faults())
+    feeder = SourceFeeder(store, info, BackgroundErrors())
     async with feeder.serving() as url:
         asked = ("-show_chapters", "-show_entries", "format=duration:chapter_tags=title")
         told = await _said(TOOLS.ffprobe, "-v", "error", *asked, "-of", "csv=p=0", url)

@@ -17,7 +17,7 @@ from tests.core.jobs.queue_lab import LEASE_SECONDS, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.encode.video_encoders import SOFTWARE
 from worker.run import job as job_module
-from worker.run.job import OUTAGES_ALLOWED, JobRunner
+from worker.run.job import MAX_OUTAGES, JobRunner
 from worker.run.loop import work
 from worker.run.poller import Poller
 from worker.transcode.fallback import Fallback
@@ -210,7 +210,7 @@ async def test_attempts_that_the_store_ends_are_not_counted_but_do_not_go_on_for
     job = await lab.add_job()
     queue = lab.worker("one")
     pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
-    for outages in range(OUTAGES_ALLOWED):
+    for outages in range(MAX_OUTAGES):
         claim = await lab.claimed(queue)
         assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
         await runner(lab, queue, pipeline)(claim, asyncio.Event())
@@ -264,7 +264,7 @@ async def test_a_worker_holds_on_to_its_lease_while_the_store_is_away(lab: Lab) 
 async def test_a_job_is_handed_back_once_the_store_is_there_again(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "HAND_BACK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(job_module, "RELEASE_RETRY_SECONDS", 0.01)
     fails = 5
 
     class Away(MemoryStore):
@@ -360,8 +360,8 @@ async def test_drain_works_through_the_queue_and_ends(lab: Lab) -> None:
 
     async with asyncio.timeout(5):
         stop = asyncio.Event()
-        lookout = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
-        await work(lookout, runner(lab, queue, pipeline), stop, concurrency=2)
+        poller = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
+        await work(poller, runner(lab, queue, pipeline), stop, concurrency=2)
 
     assert len(pipeline.runs) == len(jobs)
     assert await lab.raw_keys() == []
@@ -374,6 +374,6 @@ async def test_a_stopped_loop_claims_nothing_more(lab: Lab) -> None:
     pipeline = Pipeline(lab, lambda: TRANSCODED)
     stop = asyncio.Event()
     stop.set()
-    lookout = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
-    await work(lookout, runner(lab, queue, pipeline), stop)
+    poller = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
+    await work(poller, runner(lab, queue, pipeline), stop)
     assert pipeline.runs == []

@@ -10,7 +10,7 @@ from backend.core.jobs.leases import Claim
 from backend.core.store.interface import LIST_PAGE, Listing
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
-from worker.run import poller as lookout_module
+from worker.run import poller as poller_module
 from worker.run.loop import work
 from worker.run.poller import Poller
 
@@ -40,9 +40,9 @@ def _lookout(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bo
 
 async def test_slots_share_one_look_and_claim_every_job_once(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(20)]
-    lookout = _lookout(lab, lab.worker("one"), drain=True)
+    poller = _lookout(lab, lab.worker("one"), drain=True)
 
-    claims = await asyncio.gather(*(lookout.next_claim() for _ in range(20)))
+    claims = await asyncio.gather(*(poller.next_claim() for _ in range(20)))
 
     assert {claim.request for claim in claims if claim} == {job.request for job in jobs}
     assert isinstance(lab.raw, Listed)
@@ -52,10 +52,10 @@ async def test_slots_share_one_look_and_claim_every_job_once(lab: Lab) -> None:
 async def test_an_idle_worker_of_many_slots_looks_as_often_as_one_of_one(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(poller_module, "FIRST_PAUSE_SECONDS", 0.01)
     stop = asyncio.Event()
-    lookout = Poller(lab.worker("one"), stop, poll_seconds=0.05, lease_seconds=LEASE_SECONDS)
-    working = asyncio.create_task(work(lookout, _no_job, stop, concurrency=16))
+    poller = Poller(lab.worker("one"), stop, poll_seconds=0.05, lease_seconds=LEASE_SECONDS)
+    working = asyncio.create_task(work(poller, _no_job, stop, concurrency=16))
 
     await asyncio.sleep(0.5)
     stop.set()
@@ -67,9 +67,9 @@ async def test_an_idle_worker_of_many_slots_looks_as_often_as_one_of_one(
 
 async def test_a_worker_that_is_to_stop_does_not_sit_out_its_pause(lab: Lab) -> None:
     stop = asyncio.Event()
-    lookout = Poller(lab.worker("one"), stop, poll_seconds=60, lease_seconds=LEASE_SECONDS)
-    lookout._pause = 60.0
-    working = asyncio.create_task(work(lookout, _no_job, stop, concurrency=3))
+    poller = Poller(lab.worker("one"), stop, poll_seconds=60, lease_seconds=LEASE_SECONDS)
+    poller._pause = 60.0
+    working = asyncio.create_task(work(poller, _no_job, stop, concurrency=3))
     await asyncio.sleep(0)
 
     stop.set()
@@ -92,15 +92,15 @@ async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab:
     assert isinstance(lab.raw, Listed)
     lab.raw.looks = 0
     lab.raw.before_look = fail_first
-    lookout = Poller(
+    poller = Poller(
         queue,
         asyncio.Event(),
         poll_seconds=0.001,
         lease_seconds=LEASE_SECONDS,
         monotonic=lambda: now,
     )
-    claiming = asyncio.create_task(lookout.next_claim())
-    while lab.raw.looks < 10:  # noqa: ASYNC110  # the lookout's own time
+    claiming = asyncio.create_task(poller.next_claim())
+    while lab.raw.looks < 10:  # noqa: ASYNC110  # the poller's own time
         await asyncio.sleep(0.001)
     assert not claiming.done()
 
@@ -125,15 +125,15 @@ async def test_a_look_that_takes_long_counts_as_an_outage(lab: Lab) -> None:
     assert isinstance(lab.raw, Listed)
     lab.raw.looks = 0
     lab.raw.before_look = dawdle
-    lookout = Poller(
+    poller = Poller(
         lab.worker("rival"),
         asyncio.Event(),
         poll_seconds=0.001,
         lease_seconds=LEASE_SECONDS,
         monotonic=lambda: now,
     )
-    claiming = asyncio.create_task(lookout.next_claim())
-    while lab.raw.looks < 10:  # noqa: ASYNC110  # the lookout's own time
+    claiming = asyncio.create_task(poller.next_claim())
+    while lab.raw.looks < 10:  # noqa: ASYNC110  # the poller's own time
         await asyncio.sleep(0.001)
 
     assert not claiming.done()

@@ -20,7 +20,7 @@ RULES = SweepRules(timedelta(hours=1), timedelta(days=2))
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
-    for name in ("FIRST_LOOK_SECONDS", "LONGEST_PAUSE_SECONDS"):
+    for name in ("FIRST_CHECK_SECONDS", "MAX_PAUSE_SECONDS"):
         monkeypatch.setattr(sweeping, name, 0.001)
     return Lab()
 

@@ -23,7 +23,7 @@ from tests.media.hostile import HOSTILE
 from tests.media.hostile.broken import flipped, spliced
 from tests.media.hostile.corpus import DAMAGED, DONE, FORMATS, TOO_LARGE, UNDECODABLE, Bait, Hostile
 from tests.worker.media_lab import RUN, TOOLS, MediaLab
-from worker.sandbox.limits import MEMORY_BYTES
+from worker.sandbox.limits import MAX_MEMORY_BYTES
 from worker.transcode.transcoder import EncodingProfile
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the canary and the memory are Linux's")
@@ -129,7 +129,7 @@ async def test_a_film_altered_at_random_is_refused_or_comes_out(
     altered = chance.choice((spliced(clip, seed), flipped(clip, seed, 10 ** -chance.uniform(1.5, 4))))
 
     # not all of what chance brings about can be told from a fault of the machine
-    outcome = await outcome_of(lab, guard, altered, memory_mib=MEMORY_BYTES / 1024**2, final=False)
+    outcome = await outcome_of(lab, guard, altered, memory_mib=MAX_MEMORY_BYTES / 1024**2, final=False)
 
     assert outcome in DAMAGED | TOO_LARGE | {DONE, "video_too_long", "encoder_failed", "stalled"}
 

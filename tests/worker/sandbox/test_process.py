@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.processes import is_alive
-from worker.sandbox.limits import Limits
+from worker.sandbox.limits import ResourceLimits
 from worker.sandbox.process import ProcessTimedOut, run, running
 
 
@@ -26,6 +26,32 @@ async def test_the_environment_of_the_worker_is_not_inherited(monkeypatch: pytes
     done = await run(["/usr/bin/env"], timeout_seconds=10)
 
     assert b"hush" not in done.stdout
+
+
+async def test_environment_is_minimal_and_ignored_signals_are_restored() -> None:
+    shown = await run(["/usr/bin/env"], timeout_seconds=10)
+    piped = await run(["/bin/sh", "-c", "kill -PIPE $$"], timeout_seconds=10)
+
+    assert sorted(line.partition(b"=")[0] for line in shown.stdout.splitlines()) == [
+        b"HOME",
+        b"LC_ALL",
+        b"PATH",
+    ]
+    assert piped.exit_code == -signal.SIGPIPE
+
+
+async def test_reports_a_program_that_cannot_be_executed(tmp_path: Path) -> None:
+    not_executable, garbage = tmp_path / "plain", tmp_path / "garbage"
+    not_executable.write_text("")
+    garbage.write_bytes(b"\x7fELF of another machine")
+    garbage.chmod(0o700)
+
+    with pytest.raises(FileNotFoundError, match="no-such-program"):
+        await run(["/no-such-program"], timeout_seconds=10)
+    with pytest.raises(PermissionError, match="plain"):
+        await run([not_executable], timeout_seconds=10)
+    with pytest.raises(OSError, match=r"Exec format error: .*garbage"):
+        await run([garbage], timeout_seconds=10)
 
 
 async def test_a_process_that_takes_too_long_is_killed() -> None:
@@ -56,7 +82,7 @@ async def test_memory_is_bounded() -> None:
     script = "print(len(bytearray(300_000_000)))"
 
     exit_codes = []
-    for limits in (Limits(), Limits(memory_bytes=200_000_000)):
+    for limits in (ResourceLimits(), ResourceLimits(memory_bytes=200_000_000)):
         async with asyncio.timeout(10), running([sys.executable, "-c", script], limits=limits) as process:
             exit_codes.append(await process.wait())
 
@@ -67,7 +93,7 @@ async def test_memory_is_bounded() -> None:
 async def test_cpu_time_is_bounded() -> None:
     busy = [sys.executable, "-c", "while True: pass"]
 
-    async with asyncio.timeout(30), running(busy, limits=Limits(cpu_seconds=1)) as process:
+    async with asyncio.timeout(30), running(busy, limits=ResourceLimits(cpu_seconds=1)) as process:
         assert await process.wait() in {-signal.SIGXCPU, -signal.SIGKILL}
 
 
@@ -76,7 +102,9 @@ async def test_files_are_bounded(tmp_path: Path) -> None:
 
     async with (
         asyncio.timeout(10),
-        running([sys.executable, "-c", script], cwd=tmp_path, limits=Limits(file_bytes=4096)) as process,
+        running(
+            [sys.executable, "-c", script], cwd=tmp_path, limits=ResourceLimits(file_bytes=4096)
+        ) as process,
     ):
         assert await process.wait() != 0
 

@@ -13,7 +13,7 @@ from backend.core.errors import AttemptFailed, SourceRejected
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, tone
 from tests.worker.media_lab import picture as filmed
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.guards import DECODERS, DEMUXERS
 from worker.sandbox.process import run
 from worker.source.feeder import SourceFeeder
@@ -146,13 +146,13 @@ def test_streams_lie_on_one_time_line_from_zero() -> None:
     assert media.video is not None
     assert (media.video.start_seconds, media.video.end_seconds) == (1.5, 6.5)
     assert (media.audio[0].start_seconds, media.audio[0].end_seconds) == (0, 10)
-    assert media.seconds_after(media.video) == 3.5
-    assert media.duration_is_sure
+    assert media.seconds_left_after(media.video) == 3.5
+    assert media.duration_is_reliable
 
 
 @pytest.mark.parametrize("container", ["mpegts", "mp3", "aac", "ogg"])
 def test_the_duration_of_what_has_no_index_is_a_guess(container: str) -> None:
-    assert not parse_probe(answer(SOUND, format_name=container)).duration_is_sure
+    assert not parse_probe(answer(SOUND, format_name=container)).duration_is_reliable
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ SUBTITLE = "1\n00:00:00,000 --> 00:00:01,000\nGood morning.\n"
 async def served(path: Path) -> AsyncIterator[str]:
     store = MemoryStore()
     await store.put("source", path.read_bytes())
-    async with SourceFeeder(store, await store.head("source"), Faults()).serving() as url:
+    async with SourceFeeder(store, await store.head("source"), BackgroundErrors()).serving() as url:
         yield url
 
 

@@ -8,9 +8,9 @@ import pytest
 from backend.core.errors import SourceRejected
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
 from tests.worker.source.test_probe import served
-from worker.sandbox.exits import OUT_OF_MEMORY, REFUSED
+from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
 from worker.source.media import MediaInfo, VideoInfo
-from worker.transcode.blame import DURATION_MISMATCH, Suspect, blame, blame_source
+from worker.transcode.diagnosis import DURATION_MISMATCH, DecodedStream, check_stream, diagnose_source
 
 TOLERANCE = 0.5
 
@@ -18,9 +18,9 @@ TOLERANCE = 0.5
 async def examine(source: Path, index: int = 0, claimed_seconds: float | None = None) -> list[None]:
     """Return a mark for each sign of progress."""
     signs: list[None] = []
-    suspect = Suspect(index, "the picture", "h264", claimed_seconds)
+    stream = DecodedStream(index, "the picture", "h264", claimed_seconds)
     async with served(source) as url:
-        await blame(TOOLS, url, suspect, TOLERANCE, lambda: signs.append(None))
+        await check_stream(TOOLS, url, stream, TOLERANCE, lambda: signs.append(None))
     return signs
 
 
@@ -65,12 +65,12 @@ async def test_what_an_attempt_failed_with_tells_of_a_file_that_can_be_decoded(
     source = tmp_path / "film.ts"
     ffmpeg(*picture(seconds=1), *H264, str(source))
     video = VideoInfo(0, 320, 180, "h264", "yuv420p", Fraction(24), Fraction(24))
-    guessed = MediaInfo("mpegts", seconds, duration_is_sure=False, video=video)
+    guessed = MediaInfo("mpegts", seconds, duration_is_reliable=False, video=video)
     found = None
 
     async with served(source) as url:
         try:
-            await blame_source(TOOLS, url, guessed, TOLERANCE, lambda: None, for_code=for_code)
+            await diagnose_source(TOOLS, url, guessed, TOLERANCE, lambda: None, for_code=for_code)
         except SourceRejected as refused:
             found = refused.failure_code
 

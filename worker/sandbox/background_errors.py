@@ -8,7 +8,7 @@ import asyncio
 from backend.core.errors import VodbucketError
 
 
-class Faults:
+class BackgroundErrors:
     """The first fault of an attempt."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether the source is to blame for an attempt that failed: it is decoded once more, to nothing.
+"""Whether the source is to check_stream for an attempt that failed: it is decoded once more, to nothing.
 
 Another attempt at a file that is broken would end like the one before, after as long.
 """
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.errors import SourceRejected
-from worker.sandbox.exits import OF_THE_MACHINE, OUT_OF_MEMORY, REFUSED
+from worker.sandbox.exit_codes import KILLED_EXTERNALLY, OUT_OF_MEMORY, REFUSED
 from worker.sandbox.guards import GUARDS
-from worker.sandbox.limits import READING
+from worker.sandbox.limits import READ_ONLY
 from worker.sandbox.process import running
 from worker.sandbox.tools import Tools
-from worker.source.ffprobe_parser import undecodable
+from worker.source.ffprobe_parser import unsupported_codec
 from worker.source.media import MediaInfo
 from worker.transcode.progress import encoded_seconds
 
 DURATION_MISMATCH = "duration_mismatch"
 DAMAGED = "source_damaged"
-BLAMED_ON_THE_SOURCE = frozenset(
+ENCODE_FAILURE_CODES = frozenset(
     {
         "encoder_failed",
         REFUSED,
@@ -34,7 +34,7 @@ BLAMED_ON_THE_SOURCE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class DecodedStream:
     """A stream of the source, and how long it says that it lasts."""
 
     index: int
@@ -44,17 +44,17 @@ class Suspect:
     claimed_seconds: float | None
 
 
-def suspects_of(media: MediaInfo) -> Iterator[Suspect]:
+def decoded_streams(media: MediaInfo) -> Iterator[DecodedStream]:
     """Yield what is decoded of a source. Sound beside a picture may end when it likes: silence follows."""
-    claimed = media.duration_seconds if media.duration_is_sure else None
+    claimed = media.duration_seconds if media.duration_is_reliable else None
     if media.video is not None:
         ends = None if claimed is None else media.video.end_seconds
-        yield Suspect(media.video.index, "the picture", media.video.codec, ends)
+        yield DecodedStream(media.video.index, "the picture", media.video.codec, ends)
     for track in media.audio:
-        yield Suspect(track.index, "the sound", track.codec, None if media.video else claimed)
+        yield DecodedStream(track.index, "the sound", track.codec, None if media.video else claimed)
 
 
-async def blame_source(
+async def diagnose_source(
     tools: Tools,
     url: str,
     media: MediaInfo,
@@ -70,19 +70,19 @@ async def blame_source(
     Raises:
         SourceRejected: something cannot be decoded, or ends elsewhere than it should.
     """
-    suspects = tuple(suspects_of(media))
-    found = [await blame(tools, url, suspect, tolerance_seconds, touch) for suspect in suspects]
+    streams = tuple(decoded_streams(media))
+    found = [await check_stream(tools, url, stream, tolerance_seconds, touch) for stream in streams]
     ends = [end for end in found if end is not None]
     if len(ends) < len(found):
         return
     # what is only a guess has been padded to, too
-    believed = media.duration_is_sure or for_code == DURATION_MISMATCH
+    believed = media.duration_is_reliable or for_code == DURATION_MISMATCH
     claimed = media.duration_seconds if believed else None
     if claimed is not None and max(ends) < claimed - tolerance_seconds:
         raise _ends_elsewhere(claimed, "all that is in it", max(ends))
     if for_code == DURATION_MISMATCH and max(ends) - min(ends) > tolerance_seconds:
         # a file that does not say where its streams end, and lost a part of one
-        first = suspects[ends.index(min(ends))]
+        first = streams[ends.index(min(ends))]
         raise SourceRejected(
             f"This file is damaged or incomplete: {first.name} ends after {min(ends):.1f} s, "
             f"and the rest only after {max(ends):.1f} s.",
@@ -95,8 +95,8 @@ async def blame_source(
         raise SourceRejected("This file is damaged: it cannot be converted.", code=DAMAGED)
 
 
-async def blame(
-    tools: Tools, url: str, suspect: Suspect, tolerance_seconds: float, touch: Callable[[], None]
+async def check_stream(
+    tools: Tools, url: str, stream: DecodedStream, tolerance_seconds: float, touch: Callable[[], None]
 ) -> float | None:
     """Decode a whole stream and return its end; None: that was ended by the machine.
 
@@ -104,22 +104,22 @@ async def blame(
         SourceRejected: it cannot be decoded, or ends elsewhere than it says.
     """
     seconds: float | None = None
-    async with running(decoder_arguments(tools.ffmpeg, url, suspect.index), limits=READING) as process:
+    async with running(decoder_arguments(tools.ffmpeg, url, stream.index), limits=READ_ONLY) as process:
         async for line in process.lines():
             reached = encoded_seconds(line)
             if reached is not None and (seconds is None or reached > seconds):
                 seconds = reached
                 touch()
         exit_code = await process.wait()
-    if exit_code in OF_THE_MACHINE:
+    if exit_code in KILLED_EXTERNALLY:
         return None
     if seconds is None:
-        raise undecodable(suspect.codec)
+        raise unsupported_codec(stream.codec)
     if exit_code != 0:
-        raise SourceRejected(f"This file is damaged: {suspect.name} cannot be decoded.", code=DAMAGED)
-    claimed = suspect.claimed_seconds
+        raise SourceRejected(f"This file is damaged: {stream.name} cannot be decoded.", code=DAMAGED)
+    claimed = stream.claimed_seconds
     if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
-        raise _ends_elsewhere(claimed, suspect.name, seconds)
+        raise _ends_elsewhere(claimed, stream.name, seconds)
     return seconds
 
 
