@@ -16,7 +16,7 @@ from backend.core.uploads.one_shot import store_first_part_last
 from worker.output.sink import PackagerSink, headers_of
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
-from worker.transcode.progress import Progress, Report
+from worker.transcode.progress import Progress, ReportProgress
 from worker.transcode.transcoder import Transcoded
 
 SEGMENT_BYTES = 1024 * 1024
@@ -31,7 +31,7 @@ class LightPipeline:
         self.runs: list[str] = []
         """One for each attempt."""
 
-    async def run(self, job: Job, run: str, report: Report) -> Transcoded:
+    async def run(self, job: Job, run: str, report: ReportProgress) -> Transcoded:
         self.runs.append(run)
         info = await self._buckets.raw.head(job.source)
         if info.size_bytes != job.source_size_bytes:

@@ -41,7 +41,8 @@ from worker.run.job import (
 from worker.run.poller import SNAPSHOT_SECONDS
 from worker.run.status import StatusWriter
 from worker.transcode.fallback import Fallback
-from worker.transcode.transcoder import Progress, Transcoded
+from worker.transcode.progress import Progress
+from worker.transcode.transcoder import Transcoded
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -94,7 +95,7 @@ class Runner(JobRunner):
         assert self.process is not None
         outages = claim.lease.outages + 1
         if outages > MAX_OUTAGES:
-            await self._give_up(claim, error)
+            await self._fail(claim, error)
             return
         while not self.process.stopping:
             try:

@@ -49,7 +49,7 @@ def lab(tmp_path: Path) -> MediaLab:
 
 
 @pytest.mark.parametrize("one", [_case(one) for one in INPUTS])
-async def test_what_an_input_becomes(lab: MediaLab, tmp_path: Path, one: Input) -> None:
+async def test_input_is_transcoded_as_documented(lab: MediaLab, tmp_path: Path, one: Input) -> None:
     if one.id.startswith("film-") and not REAL_CLIPS.is_dir():
         missing("the test film is not installed: make test-heavy")
     forget(one.id)
@@ -144,14 +144,14 @@ def _check_picture(one: Input, files: dict[str, Path]) -> None:
             ), (name, frame.colour(15))
 
 
-def test_the_table_lists_every_input_that_there_is() -> None:
+def test_table_lists_every_input() -> None:
     found = [(row.id, row.what) for row in written()]
 
     assert found == [(one.id, one.what) for one in INPUTS]
     assert len(found) >= 40
 
 
-def test_the_table_says_that_sound_is_with_the_picture_and_nothing_is_lost() -> None:
+def test_table_shows_audio_in_sync_and_nothing_lost() -> None:
     for row in written():
         sync = re.fullmatch(r"([+-]\d+) ms", row.sync_error)
         assert sync is None or abs(int(sync[1])) <= SYNC_TOLERANCE_MS, row

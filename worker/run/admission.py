@@ -41,8 +41,8 @@ async def admit(
         if not only_worker or concurrency > 1:
             raise ConfigurationError(
                 f"this store does not honour create-only writes ({failure}), so two workers would take the "
-                "same job. Use another store, or set ONLY_WORKER=true and WORKER_CONCURRENCY=1 and never start a "
-                "second worker. `vodbucket doctor` has details"
+                "same job. Use another store, or set ONLY_WORKER=true and WORKER_CONCURRENCY=1 and never "
+                "start a second worker. `vodbucket doctor` has details"
             )
         log.warning("store_without_create_only_writes", measured=failure)
         return

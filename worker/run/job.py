@@ -29,7 +29,8 @@ from backend.core.jobs.leases import Claim
 from backend.core.records import Job, Outputs, StatusError
 from backend.core.store.interface import Store
 from worker.run.status import StatusWriter
-from worker.transcode.transcoder import Progress, Transcoded
+from worker.transcode.progress import Progress
+from worker.transcode.transcoder import Transcoded
 
 log = structlog.get_logger(__name__)
 

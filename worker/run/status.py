@@ -12,7 +12,7 @@ from backend.core.errors import StoreError
 from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status
 from backend.core.store.interface import Store
-from worker.transcode.transcoder import Progress
+from worker.transcode.progress import Progress
 
 log = structlog.get_logger(__name__)
 

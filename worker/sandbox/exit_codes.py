@@ -1,15 +1,15 @@
-"""What the exit codes of ffmpeg say: the low byte of its error, where it ends by itself."""
+"""What ffmpeg's exit codes mean. When it exits by itself, the code is the low byte of its error."""
 
 import errno
 import signal
 
 REFUSED = "encoder_refused"
-"""It cannot do what it is to with what it was given."""
+"""ffmpeg or its encoder rejected the input or the options."""
 OUT_OF_MEMORY = "encoder_out_of_memory"
-"""It hit its own memory limit (`worker.sandbox.limits`). If the machine runs out, the kernel kills it."""
+"""It hit its own memory limit (`worker.sandbox.limits`). When the machine runs out, the kernel kills it."""
 
 KILLED_EXTERNALLY = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
-"""Ends that neither a file nor an encoder brings about: out of memory for one, or a shutdown."""
+"""Signals that neither the file nor the encoder causes: the machine is out of memory or shuts down."""
 
 _INVALID_DATA = -int.from_bytes(b"INDA", "little")  # AVERROR_INVALIDDATA
 

@@ -1,6 +1,6 @@
-"""Whether the source is to check_stream for an attempt that failed: it is decoded once more, to nothing.
+"""Finds out whether a broken source made an attempt fail, by decoding the source once more without output.
 
-Another attempt at a file that is broken would end like the one before, after as long.
+Another attempt at a broken file would take as long and fail in the same way.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,39 +19,27 @@ from worker.transcode.progress import encoded_seconds
 
 DURATION_MISMATCH = "duration_mismatch"
 DAMAGED = "source_damaged"
-ENCODE_FAILURE_CODES = frozenset(
-    {
-        "encoder_failed",
-        REFUSED,
-        OUT_OF_MEMORY,
-        "packager_failed",
-        "outputs_incomplete",
-        "outputs_broken",
-        DURATION_MISMATCH,
-    }
-)
-"""Codes of failed attempts that a broken file may be the cause of."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedStream:
-    """A stream of the source, and how long it says that it lasts."""
+    """A stream of the source that is decoded, and the duration it claims."""
 
     index: int
     name: str
-    """For people: the picture, the sound."""
+    """For messages: the picture, the audio."""
     codec: str
     claimed_seconds: float | None
 
 
 def decoded_streams(media: MediaInfo) -> Iterator[DecodedStream]:
-    """Yield what is decoded of a source. Sound beside a picture may end when it likes: silence follows."""
+    """Yield the streams that are decoded. Audio of a video may end early: it is padded with silence."""
     claimed = media.duration_seconds if media.duration_is_reliable else None
     if media.video is not None:
         ends = None if claimed is None else media.video.end_seconds
         yield DecodedStream(media.video.index, "the picture", media.video.codec, ends)
     for track in media.audio:
-        yield DecodedStream(track.index, "the sound", track.codec, None if media.video else claimed)
+        yield DecodedStream(track.index, "the audio", track.codec, None if media.video else claimed)
 
 
 async def diagnose_source(
@@ -63,34 +51,36 @@ async def diagnose_source(
     *,
     for_code: str,
 ) -> None:
-    """Decode all that is used of the source after an attempt that failed with this code.
+    """Decode every stream in use, after an attempt that failed with `for_code`.
 
-    `touch` is called as that goes on.
+    `touch` is called as decoding advances.
 
     Raises:
-        SourceRejected: something cannot be decoded, or ends elsewhere than it should.
+        SourceRejected: a stream cannot be decoded, or does not end where it should.
     """
     streams = tuple(decoded_streams(media))
-    found = [await check_stream(tools, url, stream, tolerance_seconds, touch) for stream in streams]
-    ends = [end for end in found if end is not None]
-    if len(ends) < len(found):
+    results = [await check_stream(tools, url, stream, tolerance_seconds, touch) for stream in streams]
+    ends = [end for end in results if end is not None]
+    if len(ends) < len(results):
         return
-    # what is only a guess has been padded to, too
-    believed = media.duration_is_reliable or for_code == DURATION_MISMATCH
-    claimed = media.duration_seconds if believed else None
+    # outputs are padded to an estimated duration too
+    claim_counts = media.duration_is_reliable or for_code == DURATION_MISMATCH
+    claimed = media.duration_seconds if claim_counts else None
     if claimed is not None and max(ends) < claimed - tolerance_seconds:
-        raise _ends_elsewhere(claimed, "all that is in it", max(ends))
+        raise _wrong_end(claimed, "its last stream", max(ends))
     if for_code == DURATION_MISMATCH and max(ends) - min(ends) > tolerance_seconds:
-        # a file that does not say where its streams end, and lost a part of one
+        # the file does not say where its streams end, and one lost its end
         first = streams[ends.index(min(ends))]
         raise SourceRejected(
             f"This file is damaged or incomplete: {first.name} ends after {min(ends):.1f} s, "
-            f"and the rest only after {max(ends):.1f} s.",
+            f"but the rest after {max(ends):.1f} s.",
             code=DURATION_MISMATCH,
         )
-    # each stream alone can be decoded, but not all together be encoded
+    # each stream can be decoded on its own, but together they cannot be encoded
     if for_code == OUT_OF_MEMORY:
-        raise SourceRejected("This file is damaged: it takes more memory than any video.", code=DAMAGED)
+        raise SourceRejected(
+            "This file is damaged: decoding it takes more memory than any intact video.", code=DAMAGED
+        )
     if for_code == REFUSED:
         raise SourceRejected("This file is damaged: it cannot be converted.", code=DAMAGED)
 
@@ -98,10 +88,10 @@ async def diagnose_source(
 async def check_stream(
     tools: Tools, url: str, stream: DecodedStream, tolerance_seconds: float, touch: Callable[[], None]
 ) -> float | None:
-    """Decode a whole stream and return its end; None: that was ended by the machine.
+    """Decode a whole stream and return its end. None: the process was killed from outside.
 
     Raises:
-        SourceRejected: it cannot be decoded, or ends elsewhere than it says.
+        SourceRejected: it cannot be decoded, or does not end where it claims.
     """
     seconds: float | None = None
     async with running(decoder_arguments(tools.ffmpeg, url, stream.index), limits=READ_ONLY) as process:
@@ -119,13 +109,13 @@ async def check_stream(
         raise SourceRejected(f"This file is damaged: {stream.name} cannot be decoded.", code=DAMAGED)
     claimed = stream.claimed_seconds
     if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
-        raise _ends_elsewhere(claimed, stream.name, seconds)
+        raise _wrong_end(claimed, stream.name, seconds)
     return seconds
 
 
-def _ends_elsewhere(claimed_seconds: float, what: str, seconds: float) -> SourceRejected:
+def _wrong_end(claimed_seconds: float, what: str, seconds: float) -> SourceRejected:
     return SourceRejected(
-        f"This file is damaged or incomplete: it says that it lasts {claimed_seconds:.1f} s, "
+        f"This file is damaged or incomplete: it claims to last {claimed_seconds:.1f} s, "
         f"but {what} ends after {seconds:.1f} s.",
         code=DURATION_MISMATCH,
     )

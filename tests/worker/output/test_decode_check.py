@@ -30,11 +30,11 @@ async def check(init: bytes, segment: bytes) -> None:
     await check_decoding(TOOLS, store, PREFIX, EDGES)
 
 
-async def test_whole_segments_pass(parts: tuple[bytes, bytes]) -> None:
+async def test_intact_segments_pass(parts: tuple[bytes, bytes]) -> None:
     await check(*parts)
 
 
-async def test_a_segment_of_garbage_fails(parts: tuple[bytes, bytes]) -> None:
+async def test_garbage_segment_fails(parts: tuple[bytes, bytes]) -> None:
     init, segment = parts
     media = segment.index(b"mdat") + 4
 
@@ -44,6 +44,6 @@ async def test_a_segment_of_garbage_fails(parts: tuple[bytes, bytes]) -> None:
     assert failed.value.failure_code == "outputs_broken"
 
 
-async def test_a_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
+async def test_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
     with pytest.raises(AttemptFailed, match=r"00001\.m4s"):
         await check(parts[0], b"")

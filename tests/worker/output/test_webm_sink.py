@@ -69,9 +69,7 @@ async def _left(store: Store) -> list[str]:
 
 
 @pytest.mark.parametrize("megabytes", [1, 20])
-async def test_every_cue_of_a_webm_of_one_part_or_several_leads_to_its_cluster(
-    pipe: Path, megabytes: int
-) -> None:
+async def test_every_cue_points_to_its_cluster_in_one_part_or_several(pipe: Path, megabytes: int) -> None:
     store = Recording()
 
     size = await _stored(store, pipe, _clusters(megabytes * 4, bytes(MIB // 4)))
@@ -89,7 +87,7 @@ async def test_every_cue_of_a_webm_of_one_part_or_several_leads_to_its_cluster(
 
 
 @pytest.mark.heavy
-async def test_a_webm_of_several_parts_is_stored_on_an_s3_server(pipe: Path, buckets: S3Buckets) -> None:
+async def test_stores_a_multipart_webm_on_an_s3_server(pipe: Path, buckets: S3Buckets) -> None:
     size = await _stored(buckets.video, pipe, _clusters(80, bytes(MIB // 4)))
 
     body = (await buckets.video.get(KEY)).body
@@ -115,7 +113,7 @@ class Recording(MemoryStore):
         return await super().put_part(key, upload_id, number, body)
 
 
-async def test_a_store_that_fails_in_the_middle_ends_the_reading_and_leaves_no_upload(pipe: Path) -> None:
+async def test_store_failure_stops_reading_and_leaves_no_upload(pipe: Path) -> None:
     class Failing(MemoryStore):
         async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
             raise StoreUnavailable
@@ -129,7 +127,7 @@ async def test_a_store_that_fails_in_the_middle_ends_the_reading_and_leaves_no_u
     assert await _left(store) == []
 
 
-async def test_a_store_that_stands_still_makes_the_encoder_wait(pipe: Path) -> None:
+async def test_stalled_store_makes_the_encoder_wait(pipe: Path) -> None:
     moving = asyncio.Event()
     written = 0
 
@@ -155,7 +153,7 @@ async def test_a_store_that_stands_still_makes_the_encoder_wait(pipe: Path) -> N
     assert await storing > 60 * MIB
 
 
-async def test_an_encoder_that_fails_leaves_no_webm(pipe: Path) -> None:
+async def test_failed_encoder_leaves_no_webm(pipe: Path) -> None:
     async def failed() -> None:
         raise AttemptFailed("ffmpeg exited with 1.", code="encoder_failed")
 
@@ -180,9 +178,7 @@ async def test_an_encoder_that_fails_leaves_no_webm(pipe: Path) -> None:
     ],
     ids=["nothing", "no-cluster", "letters", "endless"],
 )
-async def test_what_is_no_whole_webm_fails_the_attempt(
-    pipe: Path, pieces: Iterator[bytes], code: str
-) -> None:
+async def test_incomplete_webm_fails_the_attempt(pipe: Path, pieces: Iterator[bytes], code: str) -> None:
     store = MemoryStore()
 
     with pytest.raises(AttemptFailed) as failed:
@@ -201,7 +197,7 @@ def streamed() -> bytes:
     return subprocess.run([*command, "pipe:1"], check=True, capture_output=True, timeout=60).stdout
 
 
-async def test_who_seeks_reads_only_what_lies_there(pipe: Path, tmp_path: Path, streamed: bytes) -> None:
+async def test_seeking_reads_only_the_target(pipe: Path, tmp_path: Path, streamed: bytes) -> None:
     made, store = tmp_path / "made.mkv", MemoryStore()
     made.write_bytes(streamed)
 

@@ -38,7 +38,7 @@ def _lookout(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bo
     return Poller(queue, asyncio.Event(), poll_seconds=poll_seconds, lease_seconds=LEASE_SECONDS, drain=drain)
 
 
-async def test_slots_share_one_look_and_claim_every_job_once(lab: Lab) -> None:
+async def test_slots_share_one_poll_and_claim_each_job_once(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(20)]
     poller = _lookout(lab, lab.worker("one"), drain=True)
 
@@ -49,7 +49,7 @@ async def test_slots_share_one_look_and_claim_every_job_once(lab: Lab) -> None:
     assert lab.raw.looks == 1
 
 
-async def test_an_idle_worker_of_many_slots_looks_as_often_as_one_of_one(
+async def test_idle_worker_polls_equally_often_with_any_number_of_slots(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poller_module, "FIRST_PAUSE_SECONDS", 0.01)
@@ -65,7 +65,7 @@ async def test_an_idle_worker_of_many_slots_looks_as_often_as_one_of_one(
     assert 2 <= lab.raw.looks <= 12  # 0, 0.01, 0.03, then every 0.05 s or later
 
 
-async def test_a_worker_that_is_to_stop_does_not_sit_out_its_pause(lab: Lab) -> None:
+async def test_stopping_worker_does_not_wait_out_its_pause(lab: Lab) -> None:
     stop = asyncio.Event()
     poller = Poller(lab.worker("one"), stop, poll_seconds=60, lease_seconds=LEASE_SECONDS)
     poller._pause = 60.0
@@ -78,7 +78,7 @@ async def test_a_worker_that_is_to_stop_does_not_sit_out_its_pause(lab: Lab) -> 
         await working
 
 
-async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab: Lab) -> None:
+async def test_silent_workers_get_time_to_renew_after_an_outage(lab: Lab) -> None:
     await lab.add_job()
     assert await lab.claim(lab.worker("cut off"))
     lab.clock.advance(LEASE_SECONDS + 1)
@@ -112,7 +112,7 @@ async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab:
     assert claim.generation == 1
 
 
-async def test_a_look_that_takes_long_counts_as_an_outage(lab: Lab) -> None:
+async def test_slow_poll_counts_as_an_outage(lab: Lab) -> None:
     await lab.add_job()
     assert await lab.claim(lab.worker("cut off"))
     lab.clock.advance(LEASE_SECONDS + 1)

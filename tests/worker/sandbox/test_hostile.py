@@ -106,14 +106,16 @@ def each(*, at_sight: bool) -> list[object]:
 
 
 @pytest.mark.parametrize("hostile", each(at_sight=True))
-async def test_what_is_no_film_is_refused(lab: MediaLab, guard: Canary, bait: Bait, hostile: Hostile) -> None:
+async def test_rejects_files_that_are_not_videos(
+    lab: MediaLab, guard: Canary, bait: Bait, hostile: Hostile
+) -> None:
     outcome = await outcome_of(lab, guard, hostile.make(bait), memory_mib=LESS_THAN_A_FRAME_MIB)
 
     assert outcome in hostile.outcomes
 
 
 @pytest.mark.parametrize("hostile", each(at_sight=False))
-async def test_what_is_broken_or_asks_for_too_much_ends_as_it_should(
+async def test_broken_and_oversized_files_end_as_expected(
     lab: MediaLab, guard: Canary, bait: Bait, hostile: Hostile
 ) -> None:
     assert await outcome_of(lab, guard, hostile.make(bait)) in hostile.outcomes
@@ -121,7 +123,7 @@ async def test_what_is_broken_or_asks_for_too_much_ends_as_it_should(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(36))
-async def test_a_film_altered_at_random_is_refused_or_comes_out(
+async def test_randomly_altered_video_is_rejected_or_transcoded(
     lab: MediaLab, guard: Canary, bait: Bait, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -135,7 +137,7 @@ async def test_a_film_altered_at_random_is_refused_or_comes_out(
 
 
 @pytest.mark.heavy
-async def test_the_words_of_a_file_are_no_lines_of_its_playlists(
+async def test_tags_of_a_file_cannot_add_lines_to_its_playlists(
     lab: MediaLab, guard: Canary, bait: Bait
 ) -> None:
     body = HOSTILE["a-film-whose-tags-are-options-of-filters"].make(bait)
@@ -184,7 +186,7 @@ TERABYTE = 10**12
         *(pytest.param(kind, marks=pytest.mark.heavy) for kind in ("noise", "a box of a terabyte", "a tag")),
     ],
 )
-async def test_a_source_without_end_is_not_read_to_its_end(lab: MediaLab, guard: Canary, kind: str) -> None:
+async def test_gives_up_on_an_endless_source(lab: MediaLab, guard: Canary, kind: str) -> None:
     beginning, pattern = {
         "zeros": (b"", bytes(65536)),
         "noise": (b"", random.Random(3).randbytes(65536)),
@@ -217,7 +219,7 @@ class DrippingStore(MemoryStore):
             await asyncio.sleep(0.25)
 
 
-async def test_a_source_that_only_drips_is_given_up(lab: MediaLab, bait: Bait) -> None:
+async def test_gives_up_on_a_source_that_trickles(lab: MediaLab, bait: Bait) -> None:
     lab.profile = EncodingProfile(stall_seconds=2)
     job = await lab.job(bait.clip("mp4"))
 

@@ -25,7 +25,7 @@ class BrokenStore(MemoryStore):
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("by the store"), KeyError("of a library")])
-async def test_an_unforeseen_failure_of_the_store_is_a_fault(error: Exception) -> None:
+async def test_reports_unexpected_store_errors(error: Exception) -> None:
     store, errors = BrokenStore(error), BackgroundErrors()
     await store.put("source", b"xyz")
     feeder = SourceFeeder(store, await store.head("source"), errors)
@@ -40,7 +40,7 @@ async def test_an_unforeseen_failure_of_the_store_is_a_fault(error: Exception) -
     assert failed.value.failure_code == "source_failed"
 
 
-async def test_the_feeder_knows_how_far_its_reader_is() -> None:
+async def test_tracks_the_position_of_its_reader() -> None:
     store = MemoryStore()
     await store.put("source", bytes(1000))
     feeder = SourceFeeder(store, await store.head("source"), BackgroundErrors())
@@ -53,7 +53,7 @@ async def test_the_feeder_knows_how_far_its_reader_is() -> None:
             assert feeder.share_fed == share
 
 
-async def test_a_reader_that_leaves_early_is_no_fault() -> None:
+async def test_reader_that_hangs_up_early_is_not_an_error() -> None:
     store, errors = MemoryStore(), BackgroundErrors()
     await store.put("source", bytes(32 * 1024 * 1024))
     feeder = SourceFeeder(store, await store.head("source"), errors)

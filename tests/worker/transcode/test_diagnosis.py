@@ -25,25 +25,25 @@ async def examine(source: Path, index: int = 0, claimed_seconds: float | None = 
 
 
 @pytest.mark.parametrize("index", [0, 1])
-async def test_a_whole_file_is_not_to_blame(tmp_path: Path, index: int) -> None:
+async def test_accepts_an_intact_file(tmp_path: Path, index: int) -> None:
     source = tmp_path / "film.mkv"
     ffmpeg(*picture(seconds=2), *tone(2), *H264, "-c:a", "flac", str(source))
 
     assert await examine(source, index, claimed_seconds=2)
 
 
-async def test_av1_is_decoded_though_ffprobe_has_no_decoder_for_it(tmp_path: Path) -> None:
+async def test_decodes_av1_though_ffprobe_cannot(tmp_path: Path) -> None:
     source = tmp_path / "film.webm"
     ffmpeg(*picture(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
 
     assert await examine(source)
 
 
-async def test_a_file_that_holds_less_than_it_says_is_to_blame(tmp_path: Path) -> None:
+async def test_rejects_a_file_shorter_than_it_claims(tmp_path: Path) -> None:
     source = tmp_path / "film.mkv"
     ffmpeg(*picture(seconds=2), *H264, str(source))
 
-    with pytest.raises(SourceRejected, match=r"lasts 3\.0 s, but the picture ends after") as refused:
+    with pytest.raises(SourceRejected, match=r"to last 3\.0 s, but the picture ends after") as refused:
         await examine(source, claimed_seconds=3)
 
     assert refused.value.failure_code == "duration_mismatch"
@@ -59,7 +59,7 @@ async def test_a_file_that_holds_less_than_it_says_is_to_blame(tmp_path: Path) -
         (DURATION_MISMATCH, 1.0, None),
     ],
 )
-async def test_what_an_attempt_failed_with_tells_of_a_file_that_can_be_decoded(
+async def test_diagnosis_of_a_decodable_file_depends_on_the_failure(
     tmp_path: Path, for_code: str, seconds: float, code: str | None
 ) -> None:
     source = tmp_path / "film.ts"
@@ -77,20 +77,20 @@ async def test_what_an_attempt_failed_with_tells_of_a_file_that_can_be_decoded(
     assert found == code
 
 
-async def test_a_file_of_zeros_is_to_blame(tmp_path: Path) -> None:
+async def test_rejects_a_file_of_zeros(tmp_path: Path) -> None:
     source = tmp_path / "film.mp4"
     ffmpeg(*picture(seconds=1), *H264, "-movflags", "+faststart", str(source))
     whole = source.read_bytes()
     frames = whole.index(b"mdat") + 4
     source.write_bytes(whole[:frames] + bytes(len(whole) - frames))
 
-    with pytest.raises(SourceRejected, match="cannot be decoded here") as refused:
+    with pytest.raises(SourceRejected, match="cannot be decoded") as refused:
         await examine(source)
 
     assert refused.value.failure_code == "unsupported_codec"
 
 
-async def test_a_file_that_is_mostly_damaged_is_to_blame(tmp_path: Path) -> None:
+async def test_rejects_a_mostly_damaged_file(tmp_path: Path) -> None:
     source = tmp_path / "film.mp4"
     ffmpeg(*picture(seconds=3), *H264, "-g", "72", "-movflags", "+faststart", str(source))
     whole = source.read_bytes()

@@ -22,7 +22,7 @@ SECONDS = 8
 """More than the card does before it hangs."""
 
 
-async def test_a_card_that_breaks_in_mid_job_is_followed_by_software_and_no_viewer_gets_segments_of_both(
+async def test_falls_back_to_software_mid_job_without_mixing_segments(
     tmp_path: Path,
 ) -> None:
     broken, work_dir, clip = tmp_path / "broken", tmp_path / "work", tmp_path / "clip.mp4"
@@ -69,7 +69,7 @@ async def paths_below(lab: MediaLab, run: str) -> set[str]:
     return {info.key.removeprefix(prefix) async for info in lab.video.list_all(prefix)}
 
 
-def test_only_failures_of_the_encode_are_tried_again_in_software() -> None:
+def test_only_encode_failures_fall_back_to_software() -> None:
     lost = AttemptFailed("The encoder made no progress for 120 s.", code="stalled")
 
     assert Fallback.after(lost, ON_CARD, "r0-0-ab") == Fallback(
