@@ -114,7 +114,7 @@ class Runner(JobRunner):
     async def _write_status(self, status: StatusWriter) -> None:
         while True:
             with suppress(StoreError):
-                await self.video.put(keys.status(status.current.id), status.current.to_json())
+                await status.write()
             await Rest(self.status_every_seconds)
 
 

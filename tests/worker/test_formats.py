@@ -1,4 +1,4 @@
-"""The matrix: what each kind of input becomes. docs/formats.md is made from what is found here."""
+"""The format matrix: what each kind of input becomes. docs/formats.md is generated from the results."""
 
 import re
 from pathlib import Path
@@ -28,13 +28,13 @@ from worker.transcode.transcoder import Transcoded
 
 SYNC_TOLERANCE_MS = 40
 DURATION_TOLERANCE_SECONDS = 0.1
-"""A frame of picture, two of AAC, and what containers round."""
+"""A video frame, two AAC frames, and the rounding of containers."""
 QUIETEST = 9_000
-"""Of 32768: the tone has half of full scale, 3 dB less where it comes from the centre alone."""
+"""Of 32768: the tone is at half of full scale, 3 dB less if only in the centre."""
 COLOUR_TOLERANCE = 8
-"""Of 255, through two lossy encoders."""
+"""Of 255, after two lossy encoders."""
 LIGHT = frozenset({"mp4-hdr10", "rotated-90"})
-"""Those that every run of the tests puts through; the others take minutes together."""
+"""Those in every test run; the others take minutes together."""
 TAGS = "bt709 tv yuv420p"
 
 
@@ -95,7 +95,7 @@ def _names(result: Transcoded) -> list[str]:
 
 
 def _sync(one: Input, *shown: tuple[Path, Path]) -> float:
-    """Return by how much the sound is after the picture where that is worst, of all that can be played."""
+    """Return the largest delay of audio after video among all playable outputs."""
     errors = []
     for picture, sound in shown:
         flashes, beeps = flashes_of(picture), beeps_of(sound)
@@ -109,7 +109,7 @@ def _sync(one: Input, *shown: tuple[Path, Path]) -> float:
 
 
 async def _duration_error(lab: MediaLab, one: Input, result: Transcoded) -> float:
-    """Return the error of the rendition that is furthest off, or of the record."""
+    """Return the largest error among the renditions and the record."""
     playlists = [
         parse_playlist(path, await lab.output(path))
         for path in (f"hls/{name}.m3u8" for name in _names(result))
@@ -132,7 +132,7 @@ def _check_picture(one: Input, files: dict[str, Path]) -> None:
         frame = next(frame for frame in frames_of(files[name]))
         if one.id.startswith("film-"):
             continue
-        # the corners: white at the top left, black at the bottom left, red at the bottom right
+        # corners: white at top left, black at bottom left, red at bottom right
         assert abs(frame.luma[0] - LUMA["white"]) < (40 if one.hdr else COLOUR_TOLERANCE), name
         assert abs(frame.luma[3] - LUMA["grey"]) < 40, name
         assert abs(frame.luma[12] - LUMA["black"]) < COLOUR_TOLERANCE, name

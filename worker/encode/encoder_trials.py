@@ -249,7 +249,7 @@ _ERROR_PATTERNS = (
     _ErrorPattern(
         "Cannot load libcuda",
         "there is no NVIDIA driver",
-        "If this machine has an NVIDIA GPU, install the driver; pass the GPU to containers (--gpus).",
+        "If you have an NVIDIA GPU, install its driver; in a container, add --gpus.",
     ),
     _ErrorPattern(
         "Cannot load libnvidia-encode",

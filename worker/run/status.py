@@ -49,10 +49,6 @@ class StatusWriter:
             Stage.TRANSCODING, now(), attempt=claim.lease.attempt
         )
 
-    @property
-    def current(self) -> Status:
-        return self._status
-
     def report(self, progress: Progress) -> None:
         """Record the latest progress of the pipeline."""
         start, share = _SHARE_OF_JOB[progress.stage]
@@ -87,12 +83,15 @@ class StatusWriter:
             await self._changed.wait()
             self._changed.clear()
             try:
-                await self._video.put(keys.status(self._claim.lease.job.id), self._status.to_json())
+                await self.write()
             except StoreError as error:
                 # Progress is only informative: if the store stays away, another write fails the job.
                 log.warning("status_not_written", request=self._claim.request, error=error.message)
                 self._changed.set()
             await asyncio.sleep(self._write_every_seconds)
+
+    async def write(self) -> None:
+        await self._video.put(keys.status(self._status.id), self._status.to_json())
 
     async def write_waiting(self, attempt: int) -> None:
         """Record that the job is queued again, with nothing to play: the next attempt starts over."""

@@ -23,11 +23,7 @@ def describe_source(media: MediaInfo, size_bytes: int) -> SourceFile:
 def chapters_of(media: MediaInfo, duration_seconds: float) -> tuple[Chapter, ...]:
     """Return the chapters that start before the video ends."""
     return tuple(
-        Chapter(
-            start_seconds=chapter.start_seconds,
-            end_seconds=min(chapter.end_seconds, duration_seconds),
-            title=chapter.title,
-        )
+        chapter.model_copy(update={"end_seconds": min(chapter.end_seconds, duration_seconds)})
         for chapter in media.chapters
         if chapter.start_seconds < duration_seconds
     )

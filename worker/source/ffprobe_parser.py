@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
+from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.source.ffprobe_schema import Report, Stream
-from worker.source.media import AudioInfo, ChapterInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
+from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 
 NOT_A_VIDEO = "This file is not a video: it has no video or audio stream."
 MAX_TRACKS = 8
@@ -218,10 +219,12 @@ def _subtitle_tracks(report: Report) -> tuple[SubtitleInfo, ...]:
     )[:MAX_TRACKS]
 
 
-def _chapters(report: Report, origin: float) -> tuple[ChapterInfo, ...]:
+def _chapters(report: Report, origin: float) -> tuple[Chapter, ...]:
     return tuple(
-        ChapterInfo(
-            max(0.0, chapter.start_time - origin), chapter.end_time - origin, _title(chapter.tags.title) or ""
+        Chapter(
+            start_seconds=max(0.0, chapter.start_time - origin),
+            end_seconds=chapter.end_time - origin,
+            title=_title(chapter.tags.title) or "",
         )
         for chapter in report.chapters[:MAX_CHAPTERS]
         if chapter.end_time > chapter.start_time and chapter.end_time > origin

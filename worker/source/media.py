@@ -9,6 +9,8 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Literal
 
+from backend.core.records import Chapter
+
 Hdr = Literal["hdr10", "hlg"]
 
 _HDR_TRANSFERS: dict[str, Hdr] = {"smpte2084": "hdr10", "arib-std-b67": "hlg"}
@@ -77,13 +79,6 @@ class SubtitleInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ChapterInfo:
-    start_seconds: float
-    end_seconds: float
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
 class MediaInfo:
     """`duration_seconds` is the end of the last stream; None if it takes reading the whole file to know."""
 
@@ -96,7 +91,7 @@ class MediaInfo:
     audio: tuple[AudioInfo, ...] = ()
     """The default track comes first."""
     subtitles: tuple[SubtitleInfo, ...] = ()
-    chapters: tuple[ChapterInfo, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
     recorded_at: datetime | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Which encoders are chosen: trials are real encodes, where need be on a stand-in for a graphics card."""
+"""Which encoders are chosen. Trials are real encodes, on a fake graphics card where one is needed."""
 
 from pathlib import Path
 
@@ -98,7 +98,7 @@ async def test_gives_up_on_a_driver_that_hangs(tmp_path: Path, monkeypatch: pyte
 
 
 def _ffmpeg_killed_at_first(tmp_path: Path, *, times: int) -> Tools:
-    """A stand-in that is killed so often, as for want of memory, before it becomes the real one."""
+    """A fake ffmpeg that is killed `times` times, as if out of memory, and then runs the real one."""
     script = tmp_path / "ffmpeg"
     script.write_text(
         f"""#!/bin/sh

@@ -1,4 +1,4 @@
-"""ffmpeg's and the packager's command lines."""
+"""The command lines of ffmpeg and the packager."""
 
 from dataclasses import replace
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""The ladder: which rungs a picture gets, at which rate."""
+"""The ladder: which rungs a video gets, and at which frame rate."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Seek previews: how many tiles there are, and where WebVTT says that they lie."""
+"""Seek previews: how many tiles there are, and where WebVTT places them."""
 
 import re
 from fractions import Fraction

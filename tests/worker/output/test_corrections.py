@@ -1,4 +1,4 @@
-"""What the packager gets wrong reaches no player."""
+"""The packager's mistakes never reach a player."""
 
 import m3u8
 import pytest

@@ -1,4 +1,4 @@
-"""Segments are decoded before the source may go: garbage of the right size is found."""
+"""Segments are decoded before the source is deleted: garbage of the right size is found."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ EDGES = (("init.mp4", "00001.m4s"),)
 
 @pytest.fixture
 def parts(tmp_path: Path) -> tuple[bytes, bytes]:
-    """An init segment and one segment behind it."""
+    """An init segment and one media segment."""
     path = tmp_path / "film.mp4"
     ffmpeg(*picture(seconds=1), *H264, "-movflags", "+frag_keyframe+delay_moov+default_base_moof", str(path))
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Elements of EBML (RFC 8794): what is written is read back, and what is cut off is waited for."""
+"""EBML elements (RFC 8794): what is written is read back; truncated input waits for more."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The poster: no dark frame while there are others, some frame of a dark film, the waveform of sound."""
+"""The poster: not a dark frame if there are others, some frame of a dark film, a waveform for audio."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What lies in the attempt's directory reaches the store, when there is something in it."""
+"""Files in the attempt's directory are stored if they have content."""
 
 from pathlib import Path
 

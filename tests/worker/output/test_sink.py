@@ -1,4 +1,4 @@
-"""The sink: in which order outputs reach the store, and what a store that misbehaves does to the attempt."""
+"""The sink: the order in which outputs reach the store, and how a failing store affects the attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ INIT = "media/aac/init.mp4"
 
 
 class WatchedStore(MemoryStore):
-    """Runs `before_put` ahead of every put, and notes which playlists came before what they name."""
+    """Runs `before_put` before each put, and records playlists stored before what they name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class WatchedStore(MemoryStore):
 
 @dataclass
 class Packager:
-    """Writes as the packager does."""
+    """Writes like the packager."""
 
     sink: PackagerSink
     store: WatchedStore
@@ -132,7 +132,7 @@ async def test_playlist_without_segments_is_not_published() -> None:
             await it.writes(path, b"x")
         await it.writes(PLAYLIST, playlist(0))
         await it.writes(other, playlist(1))
-        await it.store.held.wait()  # both had their turn
+        await it.store.held.wait()  # both were tried
         it.store.release.set()
         await it.writes(PLAYLIST, playlist(1))
         await it.sink.finish()

@@ -1,4 +1,4 @@
-"""The last look before a source may be deleted: whatever is missing, short or open fails the attempt."""
+"""The final check before a source is deleted: anything missing, short or open fails the attempt."""
 
 import re
 from contextlib import nullcontext

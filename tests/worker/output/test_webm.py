@@ -1,4 +1,4 @@
-"""What the reader finds in a stream of any shape, and that the head it leads to is right to the byte."""
+"""What the reader finds in streams of any shape, and that the head is correct to the byte."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Before it looks for jobs a worker asks whether the store honours create-only writes."""
+"""Before it looks for jobs, a worker checks that the store honours create-only writes."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ class IgnoresConditions(MemoryStore):
 
 
 class Away(MemoryStore):
-    """Cannot be asked for the first few times."""
+    """Fails the first few times."""
 
     def __init__(self, error: type[StoreError], refusals: int) -> None:
         super().__init__()

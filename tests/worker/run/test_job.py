@@ -1,4 +1,4 @@
-"""What each outcome of a job means for the queue, the status and the outputs."""
+"""What each outcome of a job does to the queue, the status and the outputs."""
 
 import asyncio
 from collections.abc import Callable
@@ -44,7 +44,7 @@ HALF = Progress(
 
 @dataclass
 class Pipeline:
-    """A stand-in for media work: writes one object, then does what the test says."""
+    """A fake pipeline: writes one object, then does what the test says."""
 
     lab: Lab
     ends: Callable[[], Transcoded] | None = None
@@ -108,7 +108,7 @@ FALLBACK = Fallback(SOFTWARE, "", "nvenc: ffmpeg exited with 1.")
 
 @dataclass
 class BeginsAnew(Pipeline):
-    """Writes into a second run as well, as after a failure of hardware."""
+    """Also writes to a second run, as after a hardware failure."""
 
     async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
         fallback = replace(FALLBACK, run=keys.fallback_run(run))

@@ -1,4 +1,4 @@
-"""When a worker looks at the queue, and whom it takes over from after an outage."""
+"""When a worker polls the queue, and which jobs it takes over after an outage."""
 
 import asyncio
 
@@ -16,15 +16,15 @@ from worker.run.poller import Poller
 
 
 class Listed(MemoryStore):
-    """Counts looks, and may fail or dawdle."""
+    """Counts polls, and may fail or be slow."""
 
-    looks = 0
-    before_look = staticmethod(lambda nth: None)
+    polls = 0
+    before_poll = staticmethod(lambda nth: None)
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
         if not prefix:
-            self.looks += 1
-            self.before_look(self.looks)
+            self.polls += 1
+            self.before_poll(self.polls)
         return await super().list_page(prefix, start_after=start_after, limit=limit)
 
 
@@ -34,19 +34,19 @@ def lab() -> Lab:
     return Lab(clock, raw=Listed(clock))
 
 
-def _lookout(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bool = False) -> Poller:
+def _poller(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bool = False) -> Poller:
     return Poller(queue, asyncio.Event(), poll_seconds=poll_seconds, lease_seconds=LEASE_SECONDS, drain=drain)
 
 
 async def test_slots_share_one_poll_and_claim_each_job_once(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(20)]
-    poller = _lookout(lab, lab.worker("one"), drain=True)
+    poller = _poller(lab, lab.worker("one"), drain=True)
 
     claims = await asyncio.gather(*(poller.next_claim() for _ in range(20)))
 
     assert {claim.request for claim in claims if claim} == {job.request for job in jobs}
     assert isinstance(lab.raw, Listed)
-    assert lab.raw.looks == 1
+    assert lab.raw.polls == 1
 
 
 async def test_idle_worker_polls_equally_often_with_any_number_of_slots(
@@ -62,7 +62,7 @@ async def test_idle_worker_polls_equally_often_with_any_number_of_slots(
     await working
 
     assert isinstance(lab.raw, Listed)
-    assert 2 <= lab.raw.looks <= 12  # 0, 0.01, 0.03, then every 0.05 s or later
+    assert 2 <= lab.raw.polls <= 12  # 0, 0.01, 0.03, then every 0.05 s or later
 
 
 async def test_stopping_worker_does_not_wait_out_its_pause(lab: Lab) -> None:
@@ -90,8 +90,8 @@ async def test_silent_workers_get_time_to_renew_after_an_outage(lab: Lab) -> Non
             raise StoreUnavailable
 
     assert isinstance(lab.raw, Listed)
-    lab.raw.looks = 0
-    lab.raw.before_look = fail_first
+    lab.raw.polls = 0
+    lab.raw.before_poll = fail_first
     poller = Poller(
         queue,
         asyncio.Event(),
@@ -100,7 +100,7 @@ async def test_silent_workers_get_time_to_renew_after_an_outage(lab: Lab) -> Non
         monotonic=lambda: now,
     )
     claiming = asyncio.create_task(poller.next_claim())
-    while lab.raw.looks < 10:  # noqa: ASYNC110  # the poller's own time
+    while lab.raw.polls < 10:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)
     assert not claiming.done()
 
@@ -118,13 +118,13 @@ async def test_slow_poll_counts_as_an_outage(lab: Lab) -> None:
     lab.clock.advance(LEASE_SECONDS + 1)
     now = 1000.0
 
-    def dawdle(nth: int) -> None:
+    def slow_down(nth: int) -> None:
         nonlocal now
         now += LEASE_SECONDS / 5 if nth == 1 else 0
 
     assert isinstance(lab.raw, Listed)
-    lab.raw.looks = 0
-    lab.raw.before_look = dawdle
+    lab.raw.polls = 0
+    lab.raw.before_poll = slow_down
     poller = Poller(
         lab.worker("rival"),
         asyncio.Event(),
@@ -133,7 +133,7 @@ async def test_slow_poll_counts_as_an_outage(lab: Lab) -> None:
         monotonic=lambda: now,
     )
     claiming = asyncio.create_task(poller.next_claim())
-    while lab.raw.looks < 10:  # noqa: ASYNC110  # the poller's own time
+    while lab.raw.polls < 10:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)
 
     assert not claiming.done()

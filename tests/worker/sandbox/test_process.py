@@ -1,4 +1,4 @@
-"""The one doorway for processes."""
+"""Starting processes: limits, output, errors, and that none is left."""
 
 import asyncio
 import signal
@@ -76,7 +76,7 @@ async def test_discarded_stdout_does_not_block_the_process() -> None:
         assert await process.wait() == 0
 
 
-# macOS has the limit, and does not enforce it.
+# macOS has the limit but does not enforce it.
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
 async def test_limits_memory() -> None:
     script = "print(len(bytearray(300_000_000)))"
@@ -127,7 +127,7 @@ async def test_process_gains_no_privileges_and_is_the_first_oom_victim() -> None
     assert done.stdout.split() == [b"NoNewPrivs:", b"1", b"800"]
 
 
-# It has to hold elsewhere too, but is seen in /proc.
+# Must hold elsewhere too, but the test looks in /proc.
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc, which is Linux's")
 async def test_kills_the_whole_process_group_at_the_end_of_the_block() -> None:
     script = "trap '' TERM; sleep 100 & echo $!; wait; wait"
@@ -141,7 +141,7 @@ async def test_kills_the_whole_process_group_at_the_end_of_the_block() -> None:
             await asyncio.sleep(0.02)
 
 
-# Elsewhere `worker.sandbox.process` asks for nothing: macOS has no such signal.
+# macOS has no parent-death signal.
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_kill_9_of_the_worker_leaves_no_process() -> None:
     script = (

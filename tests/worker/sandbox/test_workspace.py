@@ -1,4 +1,4 @@
-"""Attempt directories: gone at the end, and swept after a worker that was killed."""
+"""Attempt directories: deleted at the end, and swept after a worker was killed."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""How long a source may be, by what it says and by how much of it there is."""
+"""How long a source may be, given the duration it claims and its size."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The feeder: which failures of the store or the reader end an attempt."""
+"""The feeder: which failures of the store or the reader fail an attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from worker.source.feeder import SourceFeeder
 
 
 class BrokenStore(MemoryStore):
-    """Gives one byte, then fails in a way that the store's contract does not know."""
+    """Delivers one byte, then fails in a way that is not in the store's contract."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Reading ffprobe's answer: what is taken, how large the picture is shown, what is refused."""
+"""Reading ffprobe's output: what is accepted, the display size, what is rejected."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A film with two languages, subtitles, chapters and a place: what can be chosen, and what is kept back."""
+"""A film with two languages, subtitles, chapters and a location: what is offered, and what is removed."""
 
 import asyncio
 import json

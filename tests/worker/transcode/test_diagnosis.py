@@ -1,4 +1,4 @@
-"""Telling a broken file from an attempt that broke."""
+"""Telling a broken file from a failed attempt."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ TOLERANCE = 0.5
 
 
 async def examine(source: Path, index: int = 0, claimed_seconds: float | None = None) -> list[None]:
-    """Return a mark for each sign of progress."""
+    """Return one entry per sign of progress."""
     signs: list[None] = []
     stream = DecodedStream(index, "the picture", "h264", claimed_seconds)
     async with served(source) as url:

@@ -1,4 +1,4 @@
-"""What is reported of a job while it runs."""
+"""The progress that a running job reports."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ async def test_progress_follows_bytes_if_the_duration_is_unknown(tmp_path: Path)
     (tmp_path / "work").mkdir()
     lab, recording = MediaLab(tmp_path / "work"), tmp_path / "recording.mkv"
     ffmpeg(*picture(seconds=2), *H264, "-f", "matroska", "-live", "1", str(recording))
-    # browsers write no duration at all: a void element takes its place
+    # browsers write no duration: replace it with a void element
     without = re.sub(rb"\x44\x89\x88.{8}", b"\xec\x89" + bytes(9), recording.read_bytes(), flags=re.DOTALL)
     recording.write_bytes(without)
 

@@ -1,4 +1,4 @@
-"""The whole pipeline on short real clips: what comes out, and what is refused or repeated."""
+"""The whole pipeline on short real clips: what comes out, and what is rejected or retried."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def lab(tmp_path: Path) -> MediaLab:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds with sound, its index at the end as cameras write it."""
+    """Three seconds with audio, with the index at the end as cameras write it."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     ffmpeg(*picture(seconds=3), *tone(3), *H264, "-b:v", "3M", "-c:a", "aac", "-shortest", str(path))
     return path
@@ -237,7 +237,7 @@ async def test_disconnected_source_never_becomes_a_short_video(
 
 
 class HalfStore(CutStore):
-    """Never gives a byte of the second half."""
+    """Never delivers the second half."""
 
     def __init__(self, inner: MemoryStore, half: int, error: Exception | None) -> None:
         super().__init__(inner, half, 10**9, error)
@@ -307,7 +307,7 @@ async def test_cancellation_ends_every_process_and_deletes_the_directory(
 
 
 def children_in(directory: Path) -> list[int]:
-    """Pids of the processes that work below this directory."""
+    """Return the pids of processes whose working directory is below this one."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
