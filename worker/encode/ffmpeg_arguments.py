@@ -47,21 +47,16 @@ def encoder_arguments(
     outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
     outputs += [
         (
-            "-map",
-            f"[aac-{stream.name}]",
-            *_aac(),
-            *_language(stream, 0),
-            *_fragmented(),
-            pipe_name(stream.name),
+            *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
+            *(*_language(stream, 0), *_fragmented(), pipe_name(stream.name)),
         )
         for stream in plan.audio
     ]
     if plan.video:
         outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
+        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
     else:
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
-    if plan.video:
-        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
     outputs += [_captions(stream) for stream in plan.captions]
     return (
         str(ffmpeg),
@@ -99,14 +94,6 @@ def _video_output(
     return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
 
 
-def _aac() -> tuple[str, ...]:
-    return ("-c:a", "aac", "-b:a", str(AAC_BPS))
-
-
-def _opus() -> tuple[str, ...]:
-    return ("-c:a", "libopus", "-b:a", str(OPUS_BPS))
-
-
 def _fragmented() -> tuple[str, ...]:
     return (
         *_STRIPPED,
@@ -128,7 +115,8 @@ def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
     tags = (
         word for number, stream in enumerate(plan.audio) for word in _language(stream, number, named=True)
     )
-    return (*maps, *(_opus() if plan.audio else ()), *tags)
+    opus = ("-c:a", "libopus", "-b:a", str(OPUS_BPS)) if plan.audio else ()
+    return (*maps, *opus, *tags)
 
 
 def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:

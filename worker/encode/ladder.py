@@ -28,22 +28,9 @@ H264_PRESET_ABOVE_720P = X264_PRESETS.index("veryfast")
 AAC_BPS = 128_000
 OPUS_BPS = 96_000
 
-_STANDARD_RATES = tuple(
-    Fraction(rate)
-    for rate in (
-        "10",
-        "12",
-        "15",
-        "24000/1001",
-        "24",
-        "25",
-        "30000/1001",
-        "30",
-        "48",
-        "50",
-        "60000/1001",
-        "60",
-    )
+_STANDARD_RATES = (
+    *(Fraction(10), Fraction(12), Fraction(15), Fraction(24000, 1001), Fraction(24), Fraction(25)),
+    *(Fraction(30000, 1001), Fraction(30), Fraction(48), Fraction(50), Fraction(60000, 1001), Fraction(60)),
 )
 
 

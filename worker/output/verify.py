@@ -133,8 +133,7 @@ def _check_duration(name: str, seconds: float, expected: float | None, tolerance
     if seconds <= 0 or (expected is not None and abs(seconds - expected) > tolerance):
         actual = f"{'only ' if seconds < (expected or 0) else ''}{seconds:.1f} s"
         raise AttemptFailed(
-            f"The video lasts {expected or 0:.1f} s, but {name} lasts {actual}.",
-            code="duration_mismatch",
+            f"The video lasts {expected or 0:.1f} s, but {name} lasts {actual}.", code="duration_mismatch"
         )
 
 

@@ -159,16 +159,14 @@ class JobRunner:
             return
         pause = _retry_pause(attempt)
         log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
-        await self._release(
-            claim, status, attempt + 1, retry_after_seconds=pause, error=error.message, outage=False
-        )
+        await self._release(claim, status, attempt + 1, retry_after_seconds=pause, error=error.message)
 
     async def _retry_after_outage(
         self, claim: Claim, status: StatusWriter, error: StoreError, stop: asyncio.Event
     ) -> None:
-        """Try again without counting the attempt: the video is not to blame for the store.
+        """Release the job without counting the attempt: the store failed, not the video.
 
-        There is nothing better to do than to wait until the job can be handed back, or somebody has it.
+        Keeps trying until the store accepts the release, or another worker has the job.
         """
         outages = claim.lease.outages + 1
         if outages > MAX_OUTAGES:
@@ -178,13 +176,9 @@ class JobRunner:
         log.warning("attempt_ended_by_store", error=error.message, retry_after_seconds=pause)
         while not stop.is_set():
             try:
+                attempt, reason = claim.lease.attempt, error.message
                 await self._release(
-                    claim,
-                    status,
-                    claim.lease.attempt,
-                    retry_after_seconds=pause,
-                    error=error.message,
-                    outage=True,
+                    claim, status, attempt, retry_after_seconds=pause, error=reason, outage=True
                 )
                 return
             except StoreUnavailable as still:

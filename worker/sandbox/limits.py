@@ -40,6 +40,5 @@ READ_ONLY = ResourceLimits(file_bytes=0)
 def encoding_limits(duration_seconds: float | None) -> ResourceLimits:
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return ResourceLimits(
-        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND),
-        file_bytes=MAX_FILE_BYTES,
+        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND), file_bytes=MAX_FILE_BYTES
     )

@@ -30,10 +30,7 @@ def sweep_workspaces(work_dir: Path) -> int:
     swept = 0
     with _locked(work_dir, fcntl.LOCK_EX):
         for directory in work_dir.glob(f"{PREFIX}*"):
-            with (
-                suppress(OSError),
-                _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB),
-            ):  # in use, or not ours
+            with suppress(OSError), _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):  # in use, or not ours
                 shutil.rmtree(directory)
                 swept += 1
     return swept

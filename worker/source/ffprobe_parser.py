@@ -150,8 +150,7 @@ def _video_info(stream: Stream, origin: float, end: float | None) -> VideoInfo:
         raise unsupported_codec(stream.codec_name)
     if any(data.dv_profile == DOLBY_VISION_WITHOUT_BASE for data in stream.side_data_list):
         raise SourceRejected(
-            "This video's colours (Dolby Vision profile 5) cannot be converted.",
-            code="unsupported_colours",
+            "This video's colours (Dolby Vision profile 5) cannot be converted.", code="unsupported_colours"
         )
     aspect = _fraction(stream.sample_aspect_ratio.replace(":", "/")) or Fraction(1)
     if not 1 / MAX_SAMPLE_ASPECT <= aspect <= MAX_SAMPLE_ASPECT:

@@ -16,15 +16,7 @@ import structlog
 from backend.core import keys
 from backend.core.concurrency import run_guarded
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
-from backend.core.records import (
-    CaptionTrack,
-    Chapter,
-    Job,
-    OutputObject,
-    Rendition,
-    SourceFile,
-    Stage,
-)
+from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
@@ -139,11 +131,7 @@ class Transcoder:
         log.warning("encoder_fallback", reason=fallback.reason, run=fallback.run)
         profile = replace(self._profile, encoders=fallback.encoders, name_suffix=FALLBACK_SUFFIX)
         transcoded = await self._attempt(
-            info,
-            profile,
-            job,
-            fallback.run,
-            lambda progress: report(replace(progress, fallback=fallback)),
+            info, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
         )
         return replace(transcoded, fallback=fallback)
 
@@ -155,33 +143,28 @@ class Transcoder:
             return await attempt.run()
 
 
+@dataclass
 class _Attempt:
     """The state of one attempt."""
 
-    def __init__(
-        self,
-        buckets: Buckets,
-        tools: Tools,
-        profile: EncodingProfile,
-        directory: Path,
-        job: Job,
-        info: ObjectInfo,
-        run: str,
-        report: ReportProgress,
-    ) -> None:
-        self._buckets = buckets
-        self._tools = tools
-        self._profile = profile
-        self._directory = directory
-        self._job = job
-        self._prefix = keys.run_prefix(job.id, run)
-        self._report_to = report
+    _buckets: Buckets
+    _tools: Tools
+    _profile: EncodingProfile
+    _directory: Path
+    _job: Job
+    _info: ObjectInfo
+    _run: str
+    _report_to: ReportProgress
+    _finalizing: bool = False
+    _fraction: float = 0.0
+    _encoded_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._prefix = keys.run_prefix(self._job.id, self._run)
         self._errors = BackgroundErrors()
-        self._feeder = SourceFeeder(buckets.raw, info, self._errors, profile.patience_seconds)
         self._activity = ActivityClock()
-        self._finalizing = False
-        self._fraction = 0.0
-        self._encoded_seconds = 0.0
+        patience = self._profile.patience_seconds
+        self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience)
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
