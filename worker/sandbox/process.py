@@ -177,14 +177,13 @@ async def run(
         ProcessTimedOut: it was killed after `timeout_seconds`.
         OSError: the program cannot be executed.
     """
-    async with running(argv, limits=limits) as process:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                stdout = await process.read_all(stdout_limit_bytes)
-                exit_code = await process.wait()
-        except TimeoutError:
-            raise ProcessTimedOut(f"{process.name} took more than {timeout_seconds:g} s") from None
-        return CompletedProcess(exit_code, stdout, process.stderr_tail)
+    try:
+        async with asyncio.timeout(timeout_seconds), running(argv, limits=limits) as process:
+            stdout = await process.read_all(stdout_limit_bytes)
+            exit_code = await process.wait()
+            return CompletedProcess(exit_code, stdout, process.stderr_tail)
+    except TimeoutError:
+        raise ProcessTimedOut(f"{Path(argv[0]).name} took more than {timeout_seconds:g} s") from None
 
 
 def _minimal_environment() -> dict[str, str]:
