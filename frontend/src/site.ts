@@ -1,0 +1,27 @@
+/** The composition root: creates the shared objects and passes them to components by context. */
+
+import { createContext } from 'svelte';
+
+import { Api } from './api/client';
+import { Library } from './library/library.svelte';
+import { Router } from './router.svelte';
+import { Session } from './session/session.svelte';
+import { Uploads } from './upload/uploads.svelte';
+
+interface Site {
+  api: Api;
+  router: Router;
+  session: Session;
+  library: Library;
+  uploads: Uploads;
+}
+
+export const [siteContext, provideSite] = createContext<Site>();
+
+export function createSite(): Site {
+  const api = new Api();
+  const session = new Session(api);
+  const library = new Library(api);
+  const uploads = new Uploads(api, session.gate, () => void library.refresh());
+  return { api, router: new Router(), session, library, uploads };
+}
