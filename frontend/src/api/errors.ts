@@ -48,6 +48,7 @@ const MESSAGES: Record<string, string> = {
   invalid_language: 'This isn’t a valid language tag. Try one like en, pt-BR or zh-Hant.',
   too_many_captions: 'This video has reached its limit of caption languages. Delete some first.',
   captions_not_found: 'These captions were already deleted.',
+  invalid_id: 'This video doesn’t exist. Check the link for typos.',
   video_not_found: 'This video doesn’t exist. It may have been deleted.',
   source_gone: 'The original file is no longer stored. Upload the video again.',
   not_ready: 'This video isn’t ready to play yet.',

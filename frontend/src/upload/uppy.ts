@@ -34,7 +34,7 @@ export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: Up
     height: 360,
     theme: 'auto',
     metaFields: [{ id: 'title', name: 'Title', placeholder: 'Shown to viewers' }],
-    note: 'Any common format. Ready to watch seconds after upload.',
+    note: 'Any common format. Ready to watch within seconds.',
     proudlyDisplayPoweredByUppy: false,
     showLinkToFileUploadResult: true,
     showRemoveButtonAfterComplete: true,
