@@ -8,17 +8,9 @@ import { Router } from './router.svelte';
 import { Session } from './session/session.svelte';
 import { Uploads } from './upload/uploads.svelte';
 
-interface Site {
-  api: Api;
-  router: Router;
-  session: Session;
-  library: Library;
-  uploads: Uploads;
-}
+export const [siteContext, provideSite] = createContext<ReturnType<typeof createSite>>();
 
-export const [siteContext, provideSite] = createContext<Site>();
-
-export function createSite(): Site {
+export function createSite() {
   const api = new Api();
   const session = new Session(api);
   const library = new Library(api);

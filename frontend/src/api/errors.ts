@@ -68,7 +68,7 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof ApiError && codes.includes(error.code);
 }
 
-/** Whether what was asked for does not exist, or no longer exists. Judged by status: a response to HEAD has no code. */
+/** Whether the resource does not exist or no longer exists. Checks the status, because a HEAD response has no code. */
 export function isGone(error: unknown): boolean {
   return error instanceof ApiError && [404, 410].includes(error.status);
 }

@@ -53,7 +53,7 @@ export class VodPlayer {
     this.#extras = new Extras(this.#player, location.href);
     this.#reloads = new Reloads({
       renew: options.renew,
-      load: (playback) => this.#load(playback),
+      load: (playback) => this.load(playback),
       positionSeconds: () => this.#position(),
       onGiveUp: options.onProblem,
       network: window,
@@ -74,19 +74,14 @@ export class VodPlayer {
     this.#player.configure(playerConfiguration(codecs));
     this.#format = format;
     this.#startSeconds = startSeconds;
-    await this.#load(playback);
+    await this.load(playback);
   }
 
   /** Switch between HLS and DASH at the same position. */
   async switchTo(format: Format, playback: Playback): Promise<void> {
     if (format === this.#format) return;
     this.#format = format;
-    await this.#load(playback);
-  }
-
-  /** Load a changed playback at the same position. */
-  async reload(playback: Playback): Promise<void> {
-    await this.#load(playback);
+    await this.load(playback);
   }
 
   /** Add what a newer playback has, without interrupting the viewer. */
@@ -112,7 +107,8 @@ export class VodPlayer {
     await this.#overlay.destroy();
   }
 
-  async #load(playback: Playback): Promise<void> {
+  /** Load at the current position. */
+  async load(playback: Playback): Promise<void> {
     this.#reloads.superseded();
     const { video } = this.#options;
     const wasPlaying = !video.paused;

@@ -50,7 +50,7 @@ export class Session {
     if (!this.busy && (this.gate.closed || this.signedIn === null)) await this.#check(false);
   }
 
-  /** With `ask`, a request was rejected: show the dialog unless another tab has signed in since. */
+  /** With `ask`, a request was rejected: show the dialog unless this tab or another has signed in since. */
   async #check(ask = true): Promise<void> {
     // Without a rejected request, a failed check says nothing about the sign-in.
     const signedIn = await this.#api.signedIn().catch(() => (ask ? false : null));

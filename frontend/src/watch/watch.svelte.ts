@@ -68,10 +68,6 @@ export class Watch {
     if (this.video !== null) this.video = { ...this.video, ...change };
   }
 
-  async remove(): Promise<void> {
-    await this.#api.remove(this.id);
-  }
-
   /** Encode the video again and follow its progress. */
   async retranscode(): Promise<void> {
     const ended = this.#ended;
