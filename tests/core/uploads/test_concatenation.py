@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.core import keys
@@ -19,9 +19,9 @@ from backend.core.library.videos import delete_video
 from backend.core.store.interface import Buckets
 from backend.core.uploads import part_writer as parts
 from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.quota import UploadRules
 from backend.core.uploads.resumable import concatenation
 from backend.core.uploads.resumable.concatenation import PartialUnfinished, Span, compose, cut, id_of
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.core.uploads.upload_lab import FILM, HEAD, chunks
 from tests.lab.memory_store import MemoryStore
@@ -38,12 +38,12 @@ def buckets() -> Buckets:
 @pytest.fixture
 def uploads(buckets: Buckets) -> ResumableUploads:
     rules = UploadRules(1000, timedelta(days=1))
-    return ResumableUploads(UploadDesk(buckets, buckets, PartBuffers(10**8), rules))
+    return ResumableUploads(buckets, buckets, PartBuffers(10**8), rules)
 
 
 async def _piece(uploads: ResumableUploads, data: bytes) -> str:
     info = await uploads.create(len(data), FILM, partial=True)
-    await uploads.receive(info.id, 0, chunks(data))
+    await uploads.append(info.id, 0, chunks(data))
     return info.id
 
 
@@ -65,6 +65,7 @@ def test_all_parts_but_the_last_are_of_one_size_and_nothing_is_left_out(
 
 
 @given(sizes=sizes, copy_bytes=st.integers(1, 150))
+@settings(deadline=None)
 async def test_what_is_composed_is_the_pieces_one_behind_the_other(sizes: list[int], copy_bytes: int) -> None:
     store = MemoryStore()
     bodies = [bytes((index * 31 + byte) % 256 for byte in range(size)) for index, size in enumerate(sizes)]
@@ -168,6 +169,6 @@ async def test_a_refused_request_may_be_repeated_when_the_pieces_are_complete(
     second = (await uploads.create(len(DATA) - 80, FILM, partial=True)).id
     with pytest.raises(PartialUnfinished):
         await uploads.concatenate([first, second], FILM, header=HEADER)
-    await uploads.receive(second, 0, chunks(DATA[80:]))
+    await uploads.append(second, 0, chunks(DATA[80:]))
     done = await uploads.concatenate([first, second], FILM, header=HEADER)
     assert (await buckets.raw.get(keys.upload(done.info.id))).body == DATA

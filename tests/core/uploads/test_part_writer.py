@@ -49,9 +49,9 @@ async def test_only_parts_without_a_gap_before_them_count_as_stored() -> None:
     await asyncio.sleep(0.01)
     assert upload.stored_bytes == 0
     store.gates[1].set()
-    await upload.settle()
+    await upload.drain()
     assert upload.stored_bytes == 20
-    await upload.set_aside()
+    await upload.store_tail()
     assert (upload.stored_bytes, upload.tail) == (25, Tail(key="tail.0", size_bytes=5))
 
 
@@ -59,8 +59,8 @@ async def test_a_writer_goes_on_behind_parts_and_tail() -> None:
     store, data = MemoryStore(), bytes(range(47))
     first = writer(store)
     await first.write(data[:34])
-    await first.set_aside()
-    await first.settle()
+    await first.store_tail()
+    await first.drain()
     second = writer(store, upload_id=first.upload_id, stored_parts=first.stored_parts, tail=first.tail)
     assert second.received_bytes == second.stored_bytes == 34
     await second.write(data[34:])
@@ -93,11 +93,11 @@ async def test_a_part_that_failed_is_told_by_the_next_call_and_all_memory_comes_
     upload = writer(Failing(), buffers)
     await upload.write(bytes(30))
     with pytest.raises(StoreUnavailable):
-        await upload.settle()
+        await upload.drain()
     with pytest.raises(StoreUnavailable):
         await upload.write(b"more")
     await upload.stop()
-    assert (await asyncio.wait_for(buffers.lend(40), 1)).size_bytes == 0
+    assert (await asyncio.wait_for(buffers.acquire(40), 1)).size_bytes == 0
 
 
 async def test_a_slow_client_makes_room_for_others_and_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ async def test_the_memory_of_a_small_file_is_nobody_elses_while_it_is_sent(
         return await other.complete()
 
     async with asyncio.timeout(5):
-        sizes = await asyncio.gather(small.complete(), small.set_aside(), fill())
+        sizes = await asyncio.gather(small.complete(), small.store_tail(), fill())
 
     assert (sizes[0], sizes[2]) == (4, 8)
     assert (await store.get("k")).body == b"mine"

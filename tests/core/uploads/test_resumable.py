@@ -52,11 +52,11 @@ async def test_an_upload_goes_on_wherever_it_broke_off(cuts: list[int], piece: i
     at = 0
     for cut in sorted(set(cuts)):
         with pytest.raises(IncompleteUpload):
-            await process.uploads.receive(upload_id, at, chunks(DATA[at:cut], piece, breaks=True))
+            await process.uploads.append(upload_id, at, chunks(DATA[at:cut], piece, breaks=True))
         at = (await process.uploads.head(upload_id)).offset
         assert at == cut
     if at < len(DATA):
-        done = await process.uploads.receive(upload_id, at, chunks(DATA[at:], piece))
+        done = await process.uploads.append(upload_id, at, chunks(DATA[at:], piece))
         assert (done.offset, done.video_id) == (len(DATA), upload_id)
     await process.uploads.head(upload_id)
     await _is_finished(raw, upload_id, DATA)
@@ -76,7 +76,7 @@ async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> 
             while acknowledged < size:
                 end = min(size, acknowledged + -(-size // requests))
                 body = chunks(data[acknowledged:end])
-                acknowledged = (await mortal.uploads.receive(upload_id, acknowledged, body)).offset
+                acknowledged = (await mortal.uploads.append(upload_id, acknowledged, body)).offset
             survived = True
         except Killed:
             survived = False
@@ -85,7 +85,7 @@ async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> 
         at = (await heir.uploads.head(upload_id)).offset
         assert acknowledged <= at <= size
         if at < size:
-            assert (await heir.uploads.receive(upload_id, at, chunks(data[at:]))).offset == size
+            assert (await heir.uploads.append(upload_id, at, chunks(data[at:]))).offset == size
         await _is_finished(raw, upload_id, data)
         assert (await heir.uploads.head(upload_id)).video_id == upload_id
         if survived:
@@ -109,7 +109,7 @@ async def test_partial_uploads_may_be_put_together_by_a_process_that_is_killed_a
         ids = []
         for piece in pieces:
             ids.append(await first.create(len(piece), partial=True))
-            await first.uploads.receive(ids[-1], 0, chunks(piece))
+            await first.uploads.append(ids[-1], 0, chunks(piece))
         mortal = Process(raw, video, calls)
         try:
             await mortal.uploads.concatenate(ids, FILM, header="final;")
@@ -146,11 +146,11 @@ async def test_of_two_requests_at_once_the_second_is_locked_out(elsewhere: bool)
     other = Process(raw, video) if elsewhere else process
     upload_id = await process.create(len(DATA))
     client = _Connection()
-    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    first = asyncio.create_task(process.uploads.append(upload_id, 0, aiter(client)))
     sending = asyncio.create_task(_drip(client, DATA[:100], 0.01))
     await client.heard.wait()
     with pytest.raises(UploadLocked):
-        await other.uploads.receive(upload_id, 0, chunks(DATA))
+        await other.uploads.append(upload_id, 0, chunks(DATA))
     await sending
     client.sent.put_nowait(DATA[100:])
     client.sent.put_nowait(None)
@@ -172,14 +172,14 @@ async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(ask
     upload_id = await process.create(len(DATA))
     client = _Connection()
     client.sent.put_nowait(DATA[:70])
-    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    first = asyncio.create_task(process.uploads.append(upload_id, 0, aiter(client)))
     await client.heard.wait()
     if asking == "look":
         assert (await process.uploads.head(upload_id)).offset == 70
-        assert (await process.uploads.receive(upload_id, 70, chunks(DATA[70:]))).video_id == upload_id
+        assert (await process.uploads.append(upload_id, 70, chunks(DATA[70:]))).video_id == upload_id
     else:
         with pytest.raises(OffsetMismatch):
-            await process.uploads.receive(upload_id, 0, chunks(DATA))
+            await process.uploads.append(upload_id, 0, chunks(DATA))
         assert (await process.uploads.head(upload_id)).offset == 70
     with pytest.raises(UploadLocked):
         await first
@@ -206,10 +206,10 @@ async def test_a_client_that_waits_for_us_is_not_silent() -> None:
     raw.seconds = 5.0
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
-    first = asyncio.create_task(process.uploads.receive(upload_id, 0, chunks(DATA, len(DATA))))
+    first = asyncio.create_task(process.uploads.append(upload_id, 0, chunks(DATA, len(DATA))))
     await asyncio.sleep(3)
     with pytest.raises(UploadLocked):
-        await process.uploads.receive(upload_id, 0, chunks(DATA))
+        await process.uploads.append(upload_id, 0, chunks(DATA))
     assert (await first).video_id == upload_id
 
 
@@ -219,12 +219,12 @@ async def test_a_client_keeps_its_upload_while_the_store_takes_its_time_with_a_t
     raw.seconds = 20.0
     process, client = Process(raw, video), _Connection()
     upload_id = await process.create(len(DATA))
-    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    first = asyncio.create_task(process.uploads.append(upload_id, 0, aiter(client)))
     for byte in DATA[:11]:
         client.sent.put_nowait(bytes([byte]))
         await asyncio.sleep(4)
     with pytest.raises(UploadLocked):  # its tail is on the way for 10 s
-        await Process(raw, video).uploads.receive(upload_id, 0, chunks(DATA))
+        await Process(raw, video).uploads.append(upload_id, 0, chunks(DATA))
     client.sent.put_nowait(DATA[11:])
     client.sent.put_nowait(None)
     assert (await first).video_id == upload_id
@@ -235,7 +235,7 @@ async def test_a_slow_client_leaves_few_tails() -> None:
     raw, video = _stores()
     process, client = Process(raw, video), _Connection()
     upload_id = await process.create(len(DATA))
-    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    first = asyncio.create_task(process.uploads.append(upload_id, 0, aiter(client)))
     for byte in DATA[: 2 * PART]:
         client.sent.put_nowait(bytes([byte]))
         await asyncio.sleep(40)
@@ -244,7 +244,7 @@ async def test_a_slow_client_leaves_few_tails() -> None:
     assert (await Process(raw, video).uploads.head(upload_id)).offset >= 2 * PART - 2
     client.sent.put_nowait(None)
     assert (await first).offset == 2 * PART
-    await process.uploads.receive(upload_id, 2 * PART, chunks(DATA[2 * PART :]))
+    await process.uploads.append(upload_id, 2 * PART, chunks(DATA[2 * PART :]))
     await _is_finished(raw, upload_id, DATA)
 
 
@@ -254,7 +254,7 @@ async def test_a_heartbeat_that_arrives_late_undoes_nothing() -> None:
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     client = _Connection()
-    first = asyncio.create_task(process.uploads.receive(upload_id, 0, aiter(client)))
+    first = asyncio.create_task(process.uploads.append(upload_id, 0, aiter(client)))
     client.sent.put_nowait(DATA[:70])
     await asyncio.sleep(3)
     late = keys.upload_progress(upload_id, 0)
@@ -263,7 +263,7 @@ async def test_a_heartbeat_that_arrives_late_undoes_nothing() -> None:
     assert (await first).offset == 70
     await raw.put(late, beat)
     assert (await process.uploads.head(upload_id)).offset == 70
-    await process.uploads.receive(upload_id, 70, chunks(DATA[70:]))
+    await process.uploads.append(upload_id, 70, chunks(DATA[70:]))
     await _is_finished(raw, upload_id, DATA)
 
 
@@ -274,9 +274,9 @@ async def test_a_file_that_is_no_video_is_refused_even_if_it_breaks_off_early() 
     document = b"%PDF-1.7\n" + bytes(100)
     upload_id = await process.create(len(document))
     with pytest.raises(IncompleteUpload):
-        await process.uploads.receive(upload_id, 0, chunks(document[:10], breaks=True))
+        await process.uploads.append(upload_id, 0, chunks(document[:10], breaks=True))
     with pytest.raises(UnsupportedType):
-        await process.uploads.receive(upload_id, 10, chunks(document[10:]))
+        await process.uploads.append(upload_id, 10, chunks(document[10:]))
 
 
 @in_virtual_time
@@ -284,10 +284,10 @@ async def test_an_upload_whose_tail_is_gone_is_expired() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
-    await process.uploads.receive(upload_id, 0, chunks(DATA[: PART + 3]))
+    await process.uploads.append(upload_id, 0, chunks(DATA[: PART + 3]))
     await raw.delete_many([key for key in await _keys(raw) if "tail" in key])
     with pytest.raises(UploadExpired):
-        await process.uploads.receive(upload_id, PART + 3, chunks(DATA[PART + 3 :]))
+        await process.uploads.append(upload_id, PART + 3, chunks(DATA[PART + 3 :]))
 
 
 @in_virtual_time
@@ -295,10 +295,10 @@ async def test_nothing_is_taken_behind_the_end_of_a_finished_upload() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
-    await process.uploads.receive(upload_id, 0, chunks(DATA))
+    await process.uploads.append(upload_id, 0, chunks(DATA))
     with pytest.raises(OffsetMismatch):  # chunked: nobody knows how much there is of it
-        await process.uploads.receive(upload_id, len(DATA), chunks(b"more"), body_bytes=None)
-    again = await process.uploads.receive(upload_id, len(DATA), chunks(b""), body_bytes=0)
+        await process.uploads.append(upload_id, len(DATA), chunks(b"more"), body_bytes=None)
+    again = await process.uploads.append(upload_id, len(DATA), chunks(b""), body_bytes=0)
     assert again.video_id == upload_id
 
 
@@ -307,11 +307,11 @@ async def test_of_many_who_take_over_at_once_one_does() -> None:
     raw, video = _stores()
     upload_id = await Process(raw, video).create(len(DATA))
     with pytest.raises(Killed):
-        await Process(raw, video, 6).uploads.receive(upload_id, 0, chunks(DATA))
+        await Process(raw, video, 6).uploads.append(upload_id, 0, chunks(DATA))
     heirs = [Process(raw, video) for _ in range(5)]
     at = (await heirs[0].uploads.head(upload_id)).offset
     outcomes = await asyncio.gather(
-        *(heir.uploads.receive(upload_id, at, chunks(DATA[at:])) for heir in heirs), return_exceptions=True
+        *(heir.uploads.append(upload_id, at, chunks(DATA[at:])) for heir in heirs), return_exceptions=True
     )
     done = [one for one in outcomes if not isinstance(one, BaseException)]
     assert len(done) == 1
@@ -337,10 +337,10 @@ async def test_what_lies_behind_a_part_that_failed_is_not_counted(sent: int) -> 
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     with pytest.raises(StoreUnavailable):
-        await process.uploads.receive(upload_id, 0, chunks(DATA[:sent], sent, breaks=True))
+        await process.uploads.append(upload_id, 0, chunks(DATA[:sent], sent, breaks=True))
     assert (await process.uploads.head(upload_id)).offset == PART
     raw.refuses = False
-    assert (await process.uploads.receive(upload_id, PART, chunks(DATA[PART:]))).offset == len(DATA)
+    assert (await process.uploads.append(upload_id, PART, chunks(DATA[PART:]))).offset == len(DATA)
     await _is_finished(raw, upload_id, DATA)
 
 
@@ -349,12 +349,12 @@ async def test_an_upload_whose_parts_the_store_has_dropped_is_expired_and_never_
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
-    await process.uploads.receive(upload_id, 0, chunks(DATA[:100]))
+    await process.uploads.append(upload_id, 0, chunks(DATA[:100]))
     async for upload in raw.list_uploads(""):
         await raw.abort_upload(upload.key, upload.upload_id)
     with pytest.raises(UploadExpired):
         await process.uploads.head(upload_id)
     with pytest.raises(UploadExpired):
-        await process.uploads.receive(upload_id, 100, chunks(DATA[100:]))
+        await process.uploads.append(upload_id, 100, chunks(DATA[100:]))
     with pytest.raises(UploadExpired):
         await process.uploads.head(upload_id)

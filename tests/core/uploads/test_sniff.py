@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.errors import UnsupportedType
-from backend.core.uploads.sniff import SNIFF_BYTES, MediaCheck, foreign_type, sniffed
+from backend.core.uploads.sniff import SNIFF_BYTES, MediaCheck, checked_media, foreign_type
 
 
 def _zipped(name: str) -> bytes:
@@ -29,15 +29,15 @@ def _zipped(name: str) -> bytes:
 
 
 FOREIGN = {
-    "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10", "a picture"),
-    "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1", "a picture"),
-    "jpeg of a camera": (b"\xff\xd8\xff\xe1\0\x18Exif\0\0", "a picture"),
-    "tiff": (b"II*\0\x08\0\0\0", "a picture"),
-    "webp": (b"RIFF\x24\0\0\0WEBPVP8 ", "a picture"),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a picture"),
-    "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "a picture"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg">', "a picture"),
-    "photoshop": (b"8BPS\0\1", "a picture"),
+    "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10", "an image"),
+    "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1", "an image"),
+    "jpeg of a camera": (b"\xff\xd8\xff\xe1\0\x18Exif\0\0", "an image"),
+    "tiff": (b"II*\0\x08\0\0\0", "an image"),
+    "webp": (b"RIFF\x24\0\0\0WEBPVP8 ", "an image"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "an image"),
+    "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an image"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg">', "an image"),
+    "photoshop": (b"8BPS\0\1", "an image"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
     "rtf": (b"{\\rtf1\\ansi", "a document"),
     "old word": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "a document"),
@@ -50,7 +50,7 @@ FOREIGN = {
     "rar": (b"Rar!\x1a\x07\x01\0", "an archive"),
     "7z": (b"7z\xbc\xaf'\x1c\0\4", "an archive"),
     "html": (b"<!DOCTYPE html>\n<html>", "a web page"),
-    "xml": (b"<?xml version='1.0'?><MPD>", "a text"),
+    "xml": (b"<?xml version='1.0'?><MPD>", "a text file"),
     "hls": (b"#EXTM3U\n#EXT-X-VERSION:3\n", "a playlist"),
     "windows program": (b"MZ\x90\0\3\0\0\0", "a program"),
     "linux program": (b"\x7fELF\x02\x01\x01\0", "a program"),
@@ -146,7 +146,7 @@ def _look_at(body: bytes) -> None:
 
 
 async def _pass_on(body: bytes, size: int, passed: bytearray) -> None:
-    async for chunk in sniffed(_pieces(body, size)):
+    async for chunk in checked_media(_pieces(body, size)):
         passed += chunk
 
 

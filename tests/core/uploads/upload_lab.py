@@ -9,8 +9,8 @@ from backend.core.errors import IncompleteUpload
 from backend.core.store.interface import Buckets, Store
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description
+from backend.core.uploads.quota import UploadRules
 from backend.core.uploads.records import UploadInfo
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.lab.memory_store import MemoryStore
 
@@ -69,10 +69,8 @@ class Process:
     def __init__(self, raw: MemoryStore, video: MemoryStore, calls: int | None = None) -> None:
         self.life = Life(calls)
         buckets = Buckets(Mortal(raw, self.life), Mortal(video, self.life))
-        self.desk = UploadDesk(
-            buckets, buckets, PartBuffers(8 * PART), UploadRules(100_000, timedelta(days=7))
-        )
-        self.uploads = ResumableUploads(self.desk)
+        rules = UploadRules(100_000, timedelta(days=7))
+        self.uploads = ResumableUploads(buckets, buckets, PartBuffers(8 * PART), rules)
         self._raw = raw
 
     async def create(self, length: int | None, *, partial: bool = False) -> str:

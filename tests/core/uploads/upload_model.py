@@ -25,10 +25,10 @@ from backend.core.store.interface import Buckets, exists
 from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description
-from backend.core.uploads.records import UploadInfo
+from backend.core.uploads.quota import UploadRules
+from backend.core.uploads.records import UploadInfo, UploadState
 from backend.core.uploads.resumable import concatenation
 from backend.core.uploads.resumable.concatenation import PartialUnfinished
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules, UploadState
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.core.store.unsteady_store import NONE, Line, Trouble, UnsteadyStore
 from tests.core.uploads.upload_lab import FILM, HEAD, PART, Killed
@@ -122,10 +122,9 @@ class World:
     def _server(self) -> Server:
         line = Line()
         buckets = Buckets(UnsteadyStore(self.raw, line), UnsteadyStore(self.video, line))
-        desk = UploadDesk(
-            buckets, buckets, PartBuffers(6 * PART), UploadRules(10_000, LIFETIME), self.loop.utc_now
-        )
-        return Server(ResumableUploads(desk), line)
+        rules = UploadRules(10_000, LIFETIME)
+        uploads = ResumableUploads(buckets, buckets, PartBuffers(6 * PART), rules, self.loop.utc_now)
+        return Server(uploads, line)
 
     def run(self, what: Coroutine[object, object, T]) -> T:
         try:
@@ -183,10 +182,10 @@ class World:
         if how.checksum != "none":
             checksum = Checksum(data if how.checksum == "right" else data + b"more")
         says_length = how.says_length or offset + len(data) >= len(upload.data)
-        standing = None
+        state = None
         with self._expecting(upload, server):
             try:
-                standing = await self.servers[server].uploads.receive(
+                state = await self.servers[server].uploads.append(
                     upload.id,
                     offset,
                     self._body(upload, offset, data, how),
@@ -209,9 +208,9 @@ class World:
             else:
                 assert how.checksum != "wrong" or not data
                 assert not how.breaks or upload.finished
-                assert standing.offset == offset + len(data), (upload, offset, standing)
-                at = standing.offset
-                self._told(upload, standing, told)
+                assert state.offset == offset + len(data), (upload, offset, state)
+                at = state.offset
+                self._told(upload, state, told)
             upload.at = at if calm and self._calm else None
             return
         upload.at = upload.at if calm and self._calm else None
@@ -228,22 +227,22 @@ class World:
     async def head(self, upload: Sent, server: int) -> None:
         calm, told = self._calm, upload.told
         with self._expecting(upload, server):
-            standing = await self.servers[server].uploads.head(upload.id)
-            self._told(upload, standing, told)
+            state = await self.servers[server].uploads.head(upload.id)
+            self._told(upload, state, told)
             if calm and self._calm:
-                assert upload.at in (None, standing.offset)
-                upload.at = standing.offset
+                assert upload.at in (None, state.offset)
+                upload.at = state.offset
 
-    def _told(self, upload: Sent, standing: UploadState, told_before: int) -> None:
+    def _told(self, upload: Sent, state: UploadState, told_before: int) -> None:
         assert not upload.dropped
-        assert told_before <= standing.offset <= upload.yielded
-        assert standing.length in (None, len(upload.data))
-        upload.told = max(upload.told, standing.offset)
-        if standing.info.finished:
-            assert standing.offset == len(upload.data)
-            assert standing.video_id == (None if upload.partial else upload.id)
+        assert told_before <= state.offset <= upload.yielded
+        assert state.info.length in (None, len(upload.data))
+        upload.told = max(upload.told, state.offset)
+        if state.info.finished:
+            assert state.offset == len(upload.data)
+            assert state.video_id == (None if upload.partial else upload.id)
             upload.finished = True
-        assert not (upload.finished and not standing.info.finished)
+        assert not (upload.finished and not state.info.finished)
 
     async def concatenate_at(self, pieces: Sequence[Sent], servers: Sequence[int]) -> None:
         await asyncio.gather(*(self._concatenate(pieces, server) for server in servers))
@@ -255,10 +254,10 @@ class World:
         whole = not any(piece.dropping or piece.id in self.consumed for piece in pieces)
         try:
             with self._expecting(None, server):
-                standing = await self.servers[server].uploads.concatenate(ids, FILM, header="final;")
+                state = await self.servers[server].uploads.concatenate(ids, FILM, header="final;")
                 assert ready or not whole or not self._calm or ids in self.finals
-                assert standing.video_id is not None
-                assert self.finals.setdefault(ids, standing.video_id) == standing.video_id
+                assert state.video_id is not None
+                assert self.finals.setdefault(ids, state.video_id) == state.video_id
                 self.consumed |= set(ids)
         except PartialUnfinished:
             assert not ready
