@@ -1,4 +1,4 @@
-"""What the uploads of all people together may take."""
+"""Limits on all uploads together."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -28,7 +28,7 @@ def _uploads(buckets: Buckets, quota: Quota, lifetime: timedelta = timedelta(day
     return ResumableUploads(buckets, buckets, PartBuffers(10**8), rules)
 
 
-async def _in_one_go(buckets: Buckets, quota: Quota, data: bytes, *, declares: bool = True) -> None:
+async def _one_shot(buckets: Buckets, quota: Quota, data: bytes, *, declares: bool = True) -> None:
     await ingest(
         buckets,
         chunks(data),
@@ -39,7 +39,7 @@ async def _in_one_go(buckets: Buckets, quota: Quota, data: bytes, *, declares: b
     )
 
 
-async def test_only_so_many_uploads_may_be_open(buckets: Buckets) -> None:
+async def test_the_number_of_open_uploads_is_limited(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_open_uploads=2))
     first, second = await uploads.create(100, FILM), await uploads.create(None, FILM)
     for partial in (False, True):
@@ -53,7 +53,7 @@ async def test_only_so_many_uploads_may_be_open(buckets: Buckets) -> None:
     await uploads.create(100, FILM)
 
 
-async def test_an_open_upload_may_be_gone_on_with_when_no_other_may_begin(buckets: Buckets) -> None:
+async def test_an_open_upload_can_continue_at_the_limit(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_open_uploads=1, max_raw_bytes=100))
     upload = await uploads.create(100, FILM)
     with pytest.raises(IncompleteUpload):
@@ -61,7 +61,7 @@ async def test_an_open_upload_may_be_gone_on_with_when_no_other_may_begin(bucket
     assert (await uploads.append(upload.id, 40, chunks(DATA[40:]))).video_id == upload.id
 
 
-async def test_uploads_that_are_announced_count_as_if_they_were_there(buckets: Buckets) -> None:
+async def test_announced_uploads_count_with_their_length(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_raw_bytes=250))
     first = await uploads.create(100, FILM)
     await uploads.create(100, FILM)
@@ -76,19 +76,19 @@ async def test_uploads_that_are_announced_count_as_if_they_were_there(buckets: B
     await uploads.create(150, FILM)
 
 
-async def test_a_body_in_one_request_keeps_to_the_same_limits(buckets: Buckets) -> None:
+async def test_one_shot_uploads_obey_the_same_limits(buckets: Buckets) -> None:
     quota = Quota(max_open_uploads=1, max_raw_bytes=250)
-    await _in_one_go(buckets, quota, DATA)
+    await _one_shot(buckets, quota, DATA)
     upload = await _uploads(buckets, quota).create(100, FILM)
     with pytest.raises(TooManyUploads):
-        await _in_one_go(buckets, quota, DATA[:10])
+        await _one_shot(buckets, quota, DATA[:10])
     await _uploads(buckets, quota).terminate(upload.id)
     with pytest.raises(StorageFull):
-        await _in_one_go(buckets, quota, DATA + DATA)
-    await _in_one_go(buckets, quota, DATA, declares=False)
+        await _one_shot(buckets, quota, DATA + DATA)
+    await _one_shot(buckets, quota, DATA, declares=False)
 
 
-async def test_a_length_that_is_announced_later_counts_from_then_on(buckets: Buckets) -> None:
+async def test_a_deferred_length_counts_once_it_is_announced(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_raw_bytes=150))
     first, second = await uploads.create(None, FILM), await uploads.create(None, FILM)
     with pytest.raises(StorageFull):
@@ -101,7 +101,7 @@ async def test_a_length_that_is_announced_later_counts_from_then_on(buckets: Buc
     assert (await uploads.append(first.id, 40, chunks(DATA[40:]))).video_id == first.id
 
 
-async def test_without_limits_the_bucket_is_not_even_looked_at() -> None:
+async def test_without_limits_the_bucket_is_not_listed() -> None:
     class Unreadable(MemoryStore):
         def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
             raise AssertionError(prefix)

@@ -1,4 +1,4 @@
-"""Resumable uploads: interrupted at any byte and at any call to the store, and never two at once."""
+"""Resumable uploads: interrupted at any byte and at any call to the store, and one request at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def _is_finished(raw: MemoryStore, upload_id: str, data: bytes) -> None:
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=8), piece=st.integers(1, 40))
 @settings(deadline=None)
 @in_virtual_time
-async def test_an_upload_goes_on_wherever_it_broke_off(cuts: list[int], piece: int) -> None:
+async def test_an_upload_resumes_wherever_it_was_interrupted(cuts: list[int], piece: int) -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
@@ -65,7 +65,7 @@ async def test_an_upload_goes_on_wherever_it_broke_off(cuts: list[int], piece: i
 @pytest.mark.parametrize("size", [1, PART - 1, PART, PART + 1, 3 * PART, len(DATA)])
 @pytest.mark.parametrize("requests", [1, 2, 5])
 @in_virtual_time
-async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> None:
+async def test_an_upload_survives_a_kill_at_any_store_call(size: int, requests: int) -> None:
     data, calls = DATA[:size], 0
     while True:
         raw, video = _stores()
@@ -81,13 +81,13 @@ async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> 
         except Killed:
             survived = False
 
-        heir = Process(raw, video)
-        at = (await heir.uploads.head(upload_id)).offset
+        other = Process(raw, video)
+        at = (await other.uploads.head(upload_id)).offset
         assert acknowledged <= at <= size
         if at < size:
-            assert (await heir.uploads.append(upload_id, at, chunks(data[at:]))).offset == size
+            assert (await other.uploads.append(upload_id, at, chunks(data[at:]))).offset == size
         await _is_finished(raw, upload_id, data)
-        assert (await heir.uploads.head(upload_id)).video_id == upload_id
+        assert (await other.uploads.head(upload_id)).video_id == upload_id
         if survived:
             break
         calls += 1
@@ -95,7 +95,7 @@ async def test_a_process_may_be_killed_at_any_call(size: int, requests: int) -> 
 
 
 @in_virtual_time
-async def test_partial_uploads_may_be_put_together_by_a_process_that_is_killed_at_any_call(
+async def test_concatenation_survives_a_kill_at_any_store_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backend.core.uploads.resumable.concatenation.COPY_PART_BYTES", 40)
@@ -126,7 +126,7 @@ async def test_partial_uploads_may_be_put_together_by_a_process_that_is_killed_a
 
 
 class _Connection:
-    """A client that sends when told to."""
+    """A client that sends when the test says so."""
 
     def __init__(self) -> None:
         self.sent: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -140,7 +140,7 @@ class _Connection:
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 @in_virtual_time
-async def test_of_two_requests_at_once_the_second_is_locked_out(elsewhere: bool) -> None:
+async def test_the_second_of_two_concurrent_requests_is_locked_out(elsewhere: bool) -> None:
     raw, video = _stores()
     process = Process(raw, video)
     other = Process(raw, video) if elsewhere else process
@@ -164,9 +164,9 @@ async def _drip(client: _Connection, data: bytes, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-@pytest.mark.parametrize("asking", ["look", "receive"])
+@pytest.mark.parametrize("asking", ["head", "append"])
 @in_virtual_time
-async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(asking: str) -> None:
+async def test_a_silent_client_gives_way_without_losing_bytes(asking: str) -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
@@ -174,7 +174,7 @@ async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(ask
     client.sent.put_nowait(DATA[:70])
     first = asyncio.create_task(process.uploads.append(upload_id, 0, aiter(client)))
     await client.heard.wait()
-    if asking == "look":
+    if asking == "head":
         assert (await process.uploads.head(upload_id)).offset == 70
         assert (await process.uploads.append(upload_id, 70, chunks(DATA[70:]))).video_id == upload_id
     else:
@@ -186,7 +186,7 @@ async def test_a_silent_client_gives_way_and_nothing_of_what_it_sent_is_lost(ask
 
 
 class _Slow(MemoryStore):
-    """Takes its time with what is not a heartbeat."""
+    """Is slow with parts and tails, but not with heartbeats."""
 
     seconds = 0.0
 
@@ -201,7 +201,7 @@ class _Slow(MemoryStore):
 
 
 @in_virtual_time
-async def test_a_client_that_waits_for_us_is_not_silent() -> None:
+async def test_a_client_that_waits_for_the_server_is_not_silent() -> None:
     raw, video = _Slow(utc_now), MemoryStore(utc_now)
     raw.seconds = 5.0
     process = Process(raw, video)
@@ -214,7 +214,7 @@ async def test_a_client_that_waits_for_us_is_not_silent() -> None:
 
 
 @in_virtual_time
-async def test_a_client_keeps_its_upload_while_the_store_takes_its_time_with_a_tail() -> None:
+async def test_a_client_keeps_its_upload_while_the_store_is_slow_with_a_tail() -> None:
     raw, video = _Slow(utc_now), MemoryStore(utc_now)
     raw.seconds = 20.0
     process, client = Process(raw, video), _Connection()
@@ -223,7 +223,7 @@ async def test_a_client_keeps_its_upload_while_the_store_takes_its_time_with_a_t
     for byte in DATA[:11]:
         client.sent.put_nowait(bytes([byte]))
         await asyncio.sleep(4)
-    with pytest.raises(UploadLocked):  # its tail is on the way for 10 s
+    with pytest.raises(UploadLocked):  # the tail has been under way for 10 s
         await Process(raw, video).uploads.append(upload_id, 0, chunks(DATA))
     client.sent.put_nowait(DATA[11:])
     client.sent.put_nowait(None)
@@ -249,7 +249,7 @@ async def test_a_slow_client_leaves_few_tails() -> None:
 
 
 @in_virtual_time
-async def test_a_heartbeat_that_arrives_late_undoes_nothing() -> None:
+async def test_a_late_heartbeat_changes_nothing() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
@@ -268,7 +268,7 @@ async def test_a_heartbeat_that_arrives_late_undoes_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_file_that_is_no_video_is_refused_even_if_it_breaks_off_early() -> None:
+async def test_a_document_is_refused_even_if_its_first_bytes_come_in_two_requests() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     document = b"%PDF-1.7\n" + bytes(100)
@@ -280,7 +280,7 @@ async def test_a_file_that_is_no_video_is_refused_even_if_it_breaks_off_early() 
 
 
 @in_virtual_time
-async def test_an_upload_whose_tail_is_gone_is_expired() -> None:
+async def test_an_upload_with_a_missing_tail_is_expired() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
@@ -291,27 +291,27 @@ async def test_an_upload_whose_tail_is_gone_is_expired() -> None:
 
 
 @in_virtual_time
-async def test_nothing_is_taken_behind_the_end_of_a_finished_upload() -> None:
+async def test_bytes_after_the_end_of_a_finished_upload_are_refused() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
     await process.uploads.append(upload_id, 0, chunks(DATA))
-    with pytest.raises(OffsetMismatch):  # chunked: nobody knows how much there is of it
+    with pytest.raises(OffsetMismatch):  # chunked: its length is unknown
         await process.uploads.append(upload_id, len(DATA), chunks(b"more"), body_bytes=None)
     again = await process.uploads.append(upload_id, len(DATA), chunks(b""), body_bytes=0)
     assert again.video_id == upload_id
 
 
 @in_virtual_time
-async def test_of_many_who_take_over_at_once_one_does() -> None:
+async def test_only_one_of_many_servers_takes_over_a_dead_upload() -> None:
     raw, video = _stores()
     upload_id = await Process(raw, video).create(len(DATA))
     with pytest.raises(Killed):
         await Process(raw, video, 6).uploads.append(upload_id, 0, chunks(DATA))
-    heirs = [Process(raw, video) for _ in range(5)]
-    at = (await heirs[0].uploads.head(upload_id)).offset
+    others = [Process(raw, video) for _ in range(5)]
+    at = (await others[0].uploads.head(upload_id)).offset
     outcomes = await asyncio.gather(
-        *(heir.uploads.append(upload_id, at, chunks(DATA[at:])) for heir in heirs), return_exceptions=True
+        *(other.uploads.append(upload_id, at, chunks(DATA[at:])) for other in others), return_exceptions=True
     )
     done = [one for one in outcomes if not isinstance(one, BaseException)]
     assert len(done) == 1
@@ -320,7 +320,7 @@ async def test_of_many_who_take_over_at_once_one_does() -> None:
 
 
 class _Failing(MemoryStore):
-    """Refuses the second part for a while."""
+    """Refuses the second part until it is told otherwise."""
 
     refuses = True
 
@@ -332,7 +332,7 @@ class _Failing(MemoryStore):
 
 @pytest.mark.parametrize("sent", [len(DATA), 2 * PART + 5, 3 * PART])
 @in_virtual_time
-async def test_what_lies_behind_a_part_that_failed_is_not_counted(sent: int) -> None:
+async def test_bytes_after_a_failed_part_do_not_count(sent: int) -> None:
     raw, video = _Failing(utc_now), MemoryStore(utc_now)
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
@@ -345,7 +345,7 @@ async def test_what_lies_behind_a_part_that_failed_is_not_counted(sent: int) -> 
 
 
 @in_virtual_time
-async def test_an_upload_whose_parts_the_store_has_dropped_is_expired_and_never_complete() -> None:
+async def test_an_upload_whose_parts_are_gone_is_expired_and_never_complete() -> None:
     raw, video = _stores()
     process = Process(raw, video)
     upload_id = await process.create(len(DATA))
