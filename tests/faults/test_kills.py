@@ -18,8 +18,8 @@ KILLS = 50
 
 @row(
     "kills",
-    fault="kill -9 of API, workers, ffmpeg and packager at random moments while uploads go on; "
-    "workers frozen past their lease",
+    fault="random kill -9 of API, workers, ffmpeg and packager during uploads; workers frozen past "
+    "their lease",
     expected="every acknowledged upload ends done; after a sweep nothing else is left",
 )
 def test_fifty_kills_at_random_lose_nothing(rgw_server: StoreServer, tmp_path: Path) -> int:
