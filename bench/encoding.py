@@ -267,8 +267,8 @@ scaling, which all renditions share. Segments last 4 s, and every encode is capp
 _MEASURED = "## Measured\n"
 
 _GRID = """
-Cells are kbit/s (VMAF). The last column is the rate for a VMAF of {good}, interpolated between the CRFs; it is
-empty outside them.
+Cells are kbit/s (VMAF). The last column is the rate for a VMAF of {good}, interpolated between the CRFs; it
+is empty outside them.
 
 {sections}"""
 
