@@ -189,7 +189,7 @@ def _subclasses(error: type[VodbucketError]) -> Iterator[type[VodbucketError]]:
 
 def test_objects_document_every_field_and_stage_of_a_status() -> None:
     section = (ROOT / "docs/objects.md").read_text().partition("\n## Status\n")[2]
-    cells = re.findall(r"^\| (`.*?) \| ", section, re.M)
+    cells = re.findall(r"^- (`.*?): ", section, re.M)
     stages = section.partition("; `status`")[0]
 
     fields = re.findall(r"`(\w+)`", " ".join(cells))

@@ -60,7 +60,7 @@ async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
 @row(
     "outage-too-long",
     fault="an outage outlasts all patience (10 s against 2 s)",
-    expected="upload: 503, nothing left; job: continues later, no attempt counted",
+    expected="upload: 503, clean; job: continues later, no attempt counted",
 )
 async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     body = film(LARGE)

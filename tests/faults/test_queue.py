@@ -60,7 +60,7 @@ class Executioner:
 @row(
     "worker-killed-at-every-call",
     fault="kill -9 of a worker at its n-th store call, for every n of a job",
-    expected="a later worker does the job, once; nothing is left",
+    expected="a later worker does the job, once; clean",
 )
 async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
     executioner = Executioner(lab.proxy)
@@ -203,7 +203,7 @@ async def test_markers_that_are_none(lab: WireLab) -> int:
 @row(
     "deleted-meanwhile",
     fault="a video is deleted during its job, at three moments",
-    expected="stops within a heartbeat; nothing is left or returns",
+    expected="stops within a heartbeat; clean, and stays so",
 )
 async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:
     struck = 0

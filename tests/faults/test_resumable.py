@@ -104,7 +104,7 @@ async def _assert_stored(lab: WireLab, upload: Uploading) -> None:
 @row(
     "tus-client-drops",
     fault="40 resets and closes after random numbers of bytes",
-    expected="HEAD never goes back, or past what was sent; resumes; byte for byte",
+    expected="HEAD never goes back, or past what was sent; resumes; intact",
 )
 async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: WireLab) -> int:
     product.start_api()
@@ -129,7 +129,7 @@ async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: Wi
 @row(
     "tus-two-at-once",
     fault="two APIs get PATCHes of one upload at once; an old connection continues after a new one",
-    expected="one wins, the other gets 423 or 409; byte for byte",
+    expected="one wins, the other gets 423 or 409; intact",
 )
 async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
     product.start_api()
@@ -157,7 +157,7 @@ async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
 @row(
     "tus-api-killed",
     fault="kill -9 of an API during a PATCH; the client moves to another",
-    expected="HEAD covers everything acknowledged; byte for byte",
+    expected="HEAD covers everything acknowledged, intact",
 )
 async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireLab) -> int:
     victim = product.start_api()
@@ -179,7 +179,7 @@ async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireL
 @row(
     "tus-endless",
     fault="a chunked PATCH continues past the upload's length",
-    expected="413 there; the rest is kept and finished; byte for byte",
+    expected="413 there; the rest is kept and finished; intact",
 )
 async def test_a_body_passes_the_announced_length(product: Product, lab: WireLab) -> int:
     product.start_api()
@@ -208,7 +208,7 @@ async def _patch(client: httpx.AsyncClient, path: str, start: int, content: byte
 @row(
     "tus-part-failed",
     fault="the second part fails past all patience, later ones are stored",
-    expected="503; HEAD says the first part; resumes; byte for byte",
+    expected="503; HEAD says the first part; resumes; intact",
 )
 async def test_a_part_fails_while_its_successors_are_stored(lab: WireLab) -> int:
     body = _film(40 * MIB)
@@ -249,7 +249,7 @@ async def test_the_parts_are_dropped_behind_our_back(lab: WireLab) -> int:
 @row(
     "tus-last-steps",
     fault="completion answers 200 with an error, or its answer is lost; a bit of a part flips",
-    expected="204 with the video, once; byte for byte",
+    expected="204 with the video, once; intact",
 )
 async def test_the_last_steps_fail(lab: WireLab) -> int:
     faults: list[tuple[str, Fault]] = [

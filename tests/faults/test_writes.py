@@ -84,7 +84,7 @@ async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
 @row(
     "every-answer-lost",
     fault="every third write or deletion succeeds, its answer is lost",
-    expected="repeated or recognised; unharmed, nothing doubled or left",
+    expected="repeated or recognised; unharmed, nothing doubled, clean",
 )
 async def test_many_answers_are_lost(lab: WireLab) -> int:
     body = film(LARGE)
@@ -134,7 +134,7 @@ async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
 @row(
     "complete-answer-lost",
     fault="an upload completes, its answer is lost; repeating says NoSuchUpload",
-    expected="settled by the object's size; byte for byte",
+    expected="settled by the object's size; intact",
 )
 async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
     lost = AnswerLost()
@@ -145,7 +145,7 @@ async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
 @row(
     "delete-200-error",
     fault="deletions answer 200 with an error body",
-    expected="not taken for success; nothing is left",
+    expected="not taken for success; clean",
 )
 async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
     body = film(3 * MIB)
@@ -161,7 +161,7 @@ async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
 @row(
     "duplicated",
     fault="every write and deletion arrives twice, some 50 ms apart",
-    expected="one attempt, one result, nothing left",
+    expected="one attempt, one result, clean",
 )
 async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
     body = film(SMALL)
@@ -199,7 +199,7 @@ async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> in
 @row(
     "aborted-behind",
     fault="a lifecycle rule drops the multipart upload between parts",
-    expected="not acknowledged; nothing left; the next upload succeeds",
+    expected="not acknowledged; clean; the next upload succeeds",
 )
 async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
     body = film(LARGE)
@@ -220,7 +220,7 @@ async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
 @row(
     "flipped-in-upload",
     fault="a bit of a part flips on its way to the store",
-    expected="noticed and sent again; byte for byte",
+    expected="noticed and sent again; intact",
 )
 async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
     body = film(LARGE)
