@@ -22,8 +22,8 @@ OUTAGE_SECONDS = 60
 
 @row(
     "outage-of-60-s",
-    fault="the store is unreachable for 60 s during an upload and a job",
-    expected="both survive: acknowledged; first attempt completes",
+    fault="store unreachable for 60 s, during upload and job",
+    expected="acknowledged; first attempt completes",
 )
 async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
     first, second = film(LARGE, 1), film(LARGE, 2)
@@ -82,7 +82,7 @@ async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
 
 @row(
     "denied-for-a-while",
-    fault="403 ExpiredToken to everything for 5 s during an upload and a job",
+    fault="403 ExpiredToken to everything for 5 s, during upload and job",
     expected="retried until renewed: acknowledged; first attempt completes",
 )
 async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
@@ -105,7 +105,7 @@ async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
 
 @row(
     "store-paused",
-    fault="the store is frozen (SIGSTOP) for 8 s during an upload and a job",
+    fault="store frozen (SIGSTOP) for 8 s, during upload and job",
     expected="acknowledged; first attempt completes",
 )
 async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosGateway) -> int:
@@ -118,8 +118,8 @@ async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosG
 
 @row(
     "store-killed",
-    fault="all store processes are killed and restarted during an upload and a job",
-    expected="acknowledged; first attempt completes; earlier data is intact",
+    fault="all store processes killed and restarted, during upload and job",
+    expected="acknowledged; first attempt completes; earlier data intact",
 )
 async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: RadosGateway) -> int:
     def kill(_: Call) -> None:

@@ -59,7 +59,7 @@ class Executioner:
 
 @row(
     "worker-killed-at-every-call",
-    fault="kill -9 of a worker at its n-th store call, for every n of a job",
+    fault="kill -9 of a worker at its n-th store call, for every n",
     expected="a later worker does the job, once; clean",
 )
 async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
@@ -81,7 +81,7 @@ async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
 @row(
     "upload-killed-at-every-call",
     fault="kill -9 at the n-th store call of a two-part upload, for every n",
-    expected="acknowledged ones are published; the sweeper removes the rest",
+    expected="acknowledged ones published; the sweeper removes the rest",
 )
 async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -> int:
     executioner = Executioner(lab.proxy)
@@ -109,7 +109,7 @@ async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -
 @row(
     "killed-after-publication",
     fault="kill -9 of a worker between publication and the source's deletion",
-    expected="the next worker only finishes; nothing is encoded twice",
+    expected="the next worker only finishes; nothing encoded twice",
 )
 async def test_a_worker_is_killed_just_after_publication(lab: WireLab) -> int:
     body = film(SMALL)
@@ -151,7 +151,7 @@ async def test_sixteen_workers_rush_at_one_job(lab: WireLab) -> int:
 @row(
     "many-leases",
     fault="1,200 leases precede a job in the LIST (two pages)",
-    expected="found and done; other leases are untouched",
+    expected="found and done; other leases untouched",
 )
 async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
     leases = await _foreign_leases(lab, 1200)
@@ -173,8 +173,8 @@ async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
 
 @row(
     "odd-markers",
-    fault="an unreadable marker, one of a missing video, one of a finished job",
-    expected="none blocks others; all but the unreadable are removed",
+    fault="markers: unreadable, of a missing video, of a finished job",
+    expected="none blocks others; all but the unreadable removed",
 )
 async def test_markers_that_are_none(lab: WireLab) -> int:
     done_body, body = film(SMALL, 1), film(SMALL, 2)
@@ -202,7 +202,7 @@ async def test_markers_that_are_none(lab: WireLab) -> int:
 
 @row(
     "deleted-meanwhile",
-    fault="a video is deleted during its job, at three moments",
+    fault="video deleted during its job, at three moments",
     expected="stops within a heartbeat; clean, and stays so",
 )
 async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:

@@ -128,7 +128,7 @@ async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: Wi
 
 @row(
     "tus-two-at-once",
-    fault="two APIs get PATCHes of one upload at once; an old connection continues after a new one",
+    fault="two APIs get PATCHes of one upload; an old connection continues after a new one",
     expected="one wins, the other gets 423 or 409; intact",
 )
 async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
@@ -156,8 +156,8 @@ async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
 
 @row(
     "tus-api-killed",
-    fault="kill -9 of an API during a PATCH; the client moves to another",
-    expected="HEAD covers everything acknowledged, intact",
+    fault="kill -9 of an API during PATCH; the client moves to another",
+    expected="HEAD covers everything acknowledged; intact",
 )
 async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireLab) -> int:
     victim = product.start_api()
@@ -178,7 +178,7 @@ async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireL
 
 @row(
     "tus-endless",
-    fault="a chunked PATCH continues past the upload's length",
+    fault="chunked PATCH continues past the upload's length",
     expected="413 there; the rest is kept and finished; intact",
 )
 async def test_a_body_passes_the_announced_length(product: Product, lab: WireLab) -> int:

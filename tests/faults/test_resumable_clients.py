@@ -31,9 +31,9 @@ def _seed(options: str) -> int:
 
 @row(
     "clients-api-killed",
-    fault="random kill -9 of the API while tus-js-client, tuspy and `vodbucket upload` send a file each; "
-    "connections cut; each client stopped once",
-    expected="every upload resumes and finishes; SHA-256 matches",
+    fault="random kill -9 of the API under tus-js-client, tuspy and `vodbucket upload`; connections cut; "
+    "each client stopped once",
+    expected="all uploads resume and finish; SHA-256 matches",
 )
 def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_path: Path) -> int:
     with ordeal(rgw_server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS}")) as run:

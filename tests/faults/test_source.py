@@ -62,7 +62,7 @@ def worker(lab: WireLab, tmp_path: Path) -> MediaWorker:
 
 @row(
     "source-cut",
-    fault="the source connection is cut 20 times in one job, half by resets",
+    fault="source connection cut 20 times in one job, half by resets",
     expected="resumes at the byte; first attempt, full length",
 )
 async def test_the_source_is_cut_20_times(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
@@ -113,8 +113,8 @@ async def test_the_credentials_expire_in_the_middle_of_the_source(
 
 @row(
     "source-replaced",
-    fault="the source is replaced by its first half while read",
-    expected="the job fails with a reason and leaves the source alone",
+    fault="source replaced by its first half while read",
+    expected="fails with a reason, leaves the source alone",
 )
 async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
@@ -134,8 +134,8 @@ async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: Med
 
 @row(
     "source-gone",
-    fault="the source is deleted while read",
-    expected="the job fails with a reason; nothing short is published",
+    fault="source deleted while read",
+    expected="fails with a reason; nothing short is published",
 )
 async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
@@ -151,8 +151,8 @@ async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: Medi
 
 @row(
     "source-flipped",
-    fault="a bit of picture data flips whenever the first attempt reads it",
-    expected="full length, or failed with its source kept; never short",
+    fault="a bit of picture data flips in every read of the first attempt",
+    expected="full length, or failed with source kept; never short",
 )
 async def test_a_bit_of_the_source_is_flipped(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)

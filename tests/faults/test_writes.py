@@ -56,7 +56,7 @@ async def test_a_refusal_without_an_object(lab: WireLab) -> int:
 
 @row(
     "claim-answer-lost",
-    fault="the claim succeeds, its answer is lost",
+    fault="claim succeeds, answer lost",
     expected="the worker recognises its nonce; one attempt",
 )
 async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
@@ -65,7 +65,7 @@ async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
 
 @row(
     "publication-answer-lost",
-    fault="the result is written, its answer is lost",
+    fault="result written, answer lost",
     expected="recognised; published once; source deleted only then",
 )
 async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
@@ -74,7 +74,7 @@ async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
 
 @row(
     "marker-answer-lost",
-    fault="the marker is written, its answer is lost",
+    fault="marker written, answer lost",
     expected="acknowledged and queued once",
 )
 async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
@@ -83,7 +83,7 @@ async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
 
 @row(
     "every-answer-lost",
-    fault="every third write or deletion succeeds, its answer is lost",
+    fault="every third write or deletion succeeds, answer lost",
     expected="repeated or recognised; unharmed, nothing doubled, clean",
 )
 async def test_many_answers_are_lost(lab: WireLab) -> int:
@@ -122,8 +122,8 @@ async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int
 
 @row(
     "complete-200-error",
-    fault="completing an upload answers 200 with an error body, undone",
-    expected="not taken for success; completed on retry",
+    fault="completion answers 200 with an error body, undone",
+    expected="not taken for success; retried",
 )
 async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
     failed = Answered(200, "InternalError")
@@ -133,7 +133,7 @@ async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
 
 @row(
     "complete-answer-lost",
-    fault="an upload completes, its answer is lost; repeating says NoSuchUpload",
+    fault="upload completes, answer lost; repeating says NoSuchUpload",
     expected="settled by the object's size; intact",
 )
 async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
@@ -160,7 +160,7 @@ async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
 
 @row(
     "duplicated",
-    fault="every write and deletion arrives twice, some 50 ms apart",
+    fault="writes and deletions arrive twice, some 50 ms apart",
     expected="one attempt, one result, clean",
 )
 async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
@@ -179,7 +179,7 @@ async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
 
 @row(
     "late-duplicate",
-    fault="marker, claim and heartbeat arrive again after the job ended",
+    fault="marker, claim and heartbeat arrive again after the job's end",
     expected="the next worker cleans up; published once",
 )
 async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> int:
@@ -220,7 +220,7 @@ async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
 @row(
     "flipped-in-upload",
     fault="a bit of a part flips on its way to the store",
-    expected="noticed and sent again; intact",
+    expected="noticed, sent again; intact",
 )
 async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
     body = film(LARGE)
@@ -235,7 +235,7 @@ async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
 @row(
     "flipped-in-output",
     fault="a bit of a segment flips on its way to the store",
-    expected="noticed and written again; published as encoded",
+    expected="noticed, written again; published as encoded",
 )
 async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
     body = film(SMALL)
@@ -249,7 +249,7 @@ async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
 
 @row(
     "flipped-record",
-    fault="a bit of a marker, a lease and a LIST flips on the way back",
+    fault="bits of marker, lease and LIST flip on the way back",
     expected="read again later; one result",
 )
 async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:

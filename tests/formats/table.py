@@ -15,7 +15,7 @@ RESULTS = REPOSITORY / "test-results/formats"
 PAGE = REPOSITORY / "docs/formats.md"
 BEGIN = "<!-- The table is written by `make formats`. -->"
 END = "<!-- End of the table. -->"
-COLUMNS = ("input", "what it is", "rungs", "audio", "duration", "lag", "shown as")
+COLUMNS = ("input", "what it is", "audio", "duration", "lag", "shown as")
 NOTHING = "-"
 
 
@@ -25,7 +25,6 @@ class Found:
 
     id: str
     what: str
-    rungs: str
     tracks: str
     duration_error: str
     sync_error: str

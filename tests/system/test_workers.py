@@ -32,7 +32,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @row(
     "two-workers",
     fault="two workers share ten videos",
-    expected="each is encoded once",
+    expected="each encoded once",
 )
 def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, clip: Path) -> int:
     product.start_api()
@@ -56,7 +56,7 @@ def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, cli
 
 @row(
     "worker-killed",
-    fault="SIGKILL of a worker while it encodes",
+    fault="SIGKILL of a worker while encoding",
     expected="its encoders die too; another takes over and completes",
 )
 def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
@@ -83,7 +83,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
 
 @row(
     "worker-stopped",
-    fault="SIGTERM to a worker while it encodes",
+    fault="SIGTERM to a worker while encoding",
     expected="hands the job back within 20 s, no attempt counted; another completes it",
 )
 def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Product, long_clip: Path) -> int:
@@ -108,8 +108,8 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Produ
 
 @row(
     "worker-frozen",
-    fault="a worker is frozen past its lease and wakes after another finished",
-    expected="its late work is dropped; published outputs stay",
+    fault="worker frozen past its lease, wakes after another finished",
+    expected="late work dropped; published outputs stay",
 )
 def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
     product: Product, long_clip: Path
@@ -133,8 +133,8 @@ def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
 
 @row(
     "store-hung",
-    fault="the store freezes for 10 s while real media is encoded",
-    expected="the first attempt completes",
+    fault="store frozen for 10 s while real media is encoded",
+    expected="first attempt completes",
 )
 def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_attempt(
     product: Product, rgw_gateway: RadosGateway, long_clip: Path

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from backend.core import keys
-from backend.core.records import Rendition
 from backend.core.uploads.sniff import SNIFF_BYTES, foreign_type
 from tests.formats.inputs import INPUTS, Input
 from tests.formats.measuring import (
@@ -75,23 +74,23 @@ async def test_what_an_input_becomes(lab: MediaLab, tmp_path: Path, one: Input) 
     if one.size is not None:
         _check_picture(one, files)
         assert keys.STORYBOARD in await lab.paths()
-    video = [rendition for rendition in result.renditions if rendition.kind == "video"]
     Found(
         id=one.id,
         what=one.what,
-        rungs=" ".join(result.qualities) or "none",
         tracks=f"{one.tracks}, {one.captions} captions" if one.captions else str(one.tracks),
         duration_error=f"{error * 1000:+.0f}",
         sync_error="" if sync is None else f"{sync:+.0f}",
-        size=_shown_as(one, video[-1] if video else None),
+        size=_shown_as(one, result),
     ).keep()
 
 
-def _shown_as(one: Input, largest: Rendition | None) -> str:
-    if largest is None:
+def _shown_as(one: Input, result: Transcoded) -> str:
+    video = [rendition for rendition in result.renditions if rendition.kind == "video"]
+    if not video:
         return "audio"
     turned = f", turned {one.rotation}°" if one.rotation else ""
-    return f"{largest.width}x{largest.height}{turned}"
+    rungs = f", rungs {' '.join(result.qualities)}" if len(result.qualities) > 1 else ""
+    return f"{video[-1].width}x{video[-1].height}{turned}{rungs}"
 
 
 def _names(result: Transcoded) -> list[str]:
