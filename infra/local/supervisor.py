@@ -63,11 +63,9 @@ class Supervisor:
     async def _start_all(self) -> None:
         plan = self._plan
         if plan.embedded:
-            command = store_command(plan.embedded, self._data, plan.checkout, plan.env["PATH"])
-            await self._start(command)
-            await self._ready(
-                self._children[-1], f"{plan.embedded.url}/_ministack/health", STORE_READY_SECONDS
-            )
+            store = await self._start(store_command(plan.embedded, self._data))
+            for url in plan.embedded.health_urls:
+                await self._ready(store, url, STORE_READY_SECONDS)
         await self._make_buckets()
         api = await self._start(plan.api())
         await self._ready(api, f"{plan.url}/readyz", API_READY_SECONDS)
@@ -82,7 +80,7 @@ class Supervisor:
 
     async def _ready(self, child: Child, url: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not await answers(url):
+        while not await asyncio.to_thread(answers, url):
             if not child.running:
                 await child.wait()
                 raise CannotRun(_why_it_ended(child))

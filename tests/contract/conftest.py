@@ -11,16 +11,16 @@ from tests.lab.buckets import fresh_buckets
 from tests.lab.server import StoreServer
 
 _RGW = pytest.param("rgw_server", marks=pytest.mark.heavy)
-_SERVERS = ["moto_server", "ministack_server", _RGW]
+_SERVERS = ["moto_server", "embedded_server", _RGW]
 
 # Known to differ from S3, so that nothing is asked of them that they cannot answer: moto checks no
 # signatures, says 500 for a vanished upload and dates all uploads alike; moto and MiniStack let every
 # origin in.
 on_servers_that_check_signatures = pytest.mark.parametrize(
-    "server", ["ministack_server", _RGW], indirect=True
+    "server", ["embedded_server", _RGW], indirect=True
 )
 on_servers_that_check_origins = pytest.mark.parametrize("server", [_RGW], indirect=True)
-_not_moto = pytest.mark.parametrize("store", ["memory", "ministack_server", _RGW], indirect=True)
+_not_moto = pytest.mark.parametrize("store", ["memory", "embedded_server", _RGW], indirect=True)
 on_stores_that_know_vanished_uploads = _not_moto
 on_stores_that_date_uploads = _not_moto
 

@@ -21,7 +21,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store import Buckets
 from tests.backend.raw_http import serving
 from tests.lab.buckets import store_settings
-from tests.lab.ministack import ministack
+from tests.lab.embedded import embedded
 from tests.lab.missing import missing
 from tests.lab.server import ServerMissing
 
@@ -171,7 +171,7 @@ async def test_a_terminated_upload_leaves_nothing(served: S3Buckets) -> None:
 @pytest.mark.heavy
 async def test_an_embedded_store_that_loses_parts_in_a_restart_is_told_as_expired(tmp_path: Path) -> None:
     try:
-        with ministack(tmp_path) as server:
+        with embedded(tmp_path) as server:
             settings = store_settings(server)
             async with open_buckets(settings) as buckets:
                 await ensure_buckets(buckets)
@@ -182,7 +182,7 @@ async def test_an_embedded_store_that_loses_parts_in_a_restart_is_told_as_expire
                     await api.patch(small, 0, FILM[:MIB])
     except ServerMissing as error:
         missing(str(error))
-    with ministack(tmp_path) as again:
+    with embedded(tmp_path) as again:
         settings = settings.model_copy(update={"s3_endpoint_url": HttpUrl(again.endpoint_url)})
         async with open_buckets(settings) as buckets, api_on(buckets) as api:
             await ensure_buckets(buckets)
