@@ -1,7 +1,7 @@
 """What MiniStack, the former embedded store, kept in `data/store/objects`, and its way into the present one.
 
-It kept an object as a file `<account>/<bucket>/<key>`, and next to it, as `<key>.meta.json`, the object's key,
-content type and other headers. Nothing here deletes any of these.
+It kept an object as a file `<account>/<bucket>/<key>`, and its key, content type and other headers next to it
+as `<key>.meta.json`. Nothing here deletes any of these.
 """
 
 import json

@@ -17,7 +17,7 @@ import socket
 import sysconfig
 import urllib.request
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,17 @@ def choose_store(data: DataDirectory) -> EmbeddedStore:
         last = {}
     with ExitStack() as held:  # all at once, so that no two are the same
         ports = {name: _hold_free_port(held, last.get(name, 0)) for name in _PORTS}
+        remove_sockets({name: port for name, port in last.items() if port == ports.get(name)})
     remembered.write_text(f"{json.dumps(ports)}\n")
     return EmbeddedStore(ports, data.store_secret())
+
+
+def remove_sockets(ports: Mapping[str, int]) -> None:
+    """Remove the sockets that a store which was killed has left in /tmp; it cannot be told another place."""
+    for server in _SERVERS:
+        port = ports.get(f"{server}.port.grpc", 0)
+        with suppress(OSError):
+            Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock").unlink()
 
 
 def _hold_free_port(held: ExitStack, wanted: int) -> int:
@@ -146,7 +155,12 @@ def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
     write_private(directory / "filer.toml", '[leveldb2]\nenabled = true\ndir = "filer"\n')
     # By default a new bucket takes seven volumes at once.
     write_private(directory / "master.toml", "[master.volume_growth]\ncopy_1 = 1\n")
-    env = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": store.secret, "HOME": str(directory)}
+    env = {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": store.secret,
+        "WEED_S3_SSE_KEK_PASSPHRASE": store.secret,  # unused, but it warns when there is none
+        "HOME": str(directory),
+    }
     ports = (f"-{name}={port}" for name, port in store.ports.items())
     log = ("-logtostderr=true", "-v=-1")  # no files of its own; warnings and errors only
     argv = (str(program), *log, "server", f"-dir={directory}", *_OPTIONS, *ports)

@@ -17,7 +17,7 @@ from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
 from infra.local.former_store import former_root, import_former_store
 from infra.local.plan import Plan
-from infra.local.store import answers, store_command
+from infra.local.store import answers, remove_sockets, store_command
 
 STORE_READY_SECONDS = 60.0
 API_READY_SECONDS = 60.0
@@ -167,6 +167,8 @@ class Supervisor:
         order = {"site": 0, "worker": 1, "api": 2, "store": 3}
         for child in sorted(self._children, key=lambda child: order[child.name]):
             await child.stop()
+        if self._plan.embedded:
+            remove_sockets(self._plan.embedded.ports)
 
 
 async def _first_of(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:

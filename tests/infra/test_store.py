@@ -27,7 +27,7 @@ from backend.core.store import MIN_PART_BYTES, ObjectHeaders, PresignedGet
 from infra.local import store as embedded_store
 from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
-from infra.local.store import EmbeddedStore, answers, choose_store, store_command
+from infra.local.store import EmbeddedStore, answers, choose_store, remove_sockets, store_command
 from tests.infra.checkout import require_embedded_store
 from tests.lab.missing import missing
 
@@ -73,6 +73,7 @@ def _running(data: DataDirectory) -> Iterator[tuple[EmbeddedStore, subprocess.Po
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        remove_sockets(store.ports)
 
 
 def _status(url: str, method: str = "GET", headers: dict[str, str] | None = None) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
-from infra.local.store import ACCESS_KEY, answers, choose_store, store_command
+from infra.local.store import ACCESS_KEY, answers, choose_store, remove_sockets, store_command
 from tests.lab.server import START_SECONDS, ServerMissing, StoreServer, running
 
 
@@ -33,4 +33,7 @@ def embedded(directory: Path) -> Iterator[StoreServer]:
             while not all(answers(url) for url in store.health_urls):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            yield StoreServer("embedded", store.url, ACCESS_KEY, store.secret)
+            try:
+                yield StoreServer("embedded", store.url, ACCESS_KEY, store.secret)
+            finally:
+                remove_sockets(store.ports)
