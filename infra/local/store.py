@@ -38,10 +38,13 @@ _OPTIONS = (
     "-disableHttp",
     "-master.peers=none",
     "-master.telemetry=false",
-    "-master.volumeSizeLimitMB=1024",  # a volume is copied to reclaim its space: that must fit on the disk
-    "-master.vacuumIntervalSeconds=300",
+    # A volume is copied to reclaim the space of what was deleted from it, unless nothing else is left in it. So
+    # volumes are small, and some space is kept for copies.
+    "-master.volumeSizeLimitMB=128",
+    "-master.vacuumIntervalSeconds=60",
+    "-master.vacuumDeleteEmptyAfterSeconds=60",
     "-volume.max=100000",  # volumes grow as they are filled, so a small disk is no reason for a limit
-    "-volume.minFreeSpace=256MiB",
+    "-volume.minFreeSpace=512MiB",
     "-volume.preStopSeconds=0",
     "-filer.localSocket=filer.sock",  # by default in /tmp
     "-s3",
