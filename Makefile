@@ -34,7 +34,7 @@ run: setup  ## start vodbucket here: store, API, worker and site; Ctrl-C stops a
 dev: setup  ## like run, and the site with hot reload on port 5173
 	@exec env $(NODE_PATH) $(PY) -m infra.local run --end-with-parent --with-site
 
-import-old-store: setup  ## copy what MiniStack, the former embedded store, kept in data/ into the present one
+import-old-store: setup  ## copy what the former embedded store kept in data/ into the present one
 	@exec $(PY) -m infra.local import-old-store
 
 test: $(VENV)/.dev frontend/node_modules/.done  ## run the default tests, in under 5 minutes

@@ -48,7 +48,7 @@ def _parse_arguments(argv: list[str]) -> argparse.Namespace:
     run.set_defaults(command=_run)
     run.add_argument("--with-site", action="store_true", help="also start the site with hot reload")
     run.add_argument("--end-with-parent", action="store_true", help="stop when the parent process is killed")
-    imported = commands.add_parser("import-old-store", help="copy what MiniStack kept into the present store")
+    imported = commands.add_parser("import-old-store", help="copy what the former embedded store kept")
     imported.set_defaults(command=_import, end_with_parent=False)
     for command in (run, imported):
         command.add_argument("--data", type=Path, default=CHECKOUT / "data", help="where everything is kept")

@@ -5,7 +5,7 @@ admin-token     made once, readable by its owner only
 store/key       the embedded store's secret key, made once, readable by its owner only
 store/ports     the embedded store's last ports
 store/weed      the embedded store's objects and configuration
-store/objects   what MiniStack, the former embedded store, kept: one file per object
+store/objects   what the former embedded store kept: one file per object
 store/imported  says that `make import-old-store` has copied those
 run/<name>.pid  one file per running child process
 """

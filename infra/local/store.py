@@ -38,8 +38,8 @@ _OPTIONS = (
     "-disableHttp",
     "-master.peers=none",
     "-master.telemetry=false",
-    # A volume is copied to reclaim the space of what was deleted from it, unless nothing else is left in it. So
-    # volumes are small, and some space is kept for copies.
+    # To reclaim the space of deleted objects, their volume is copied, unless it is empty. So volumes are small,
+    # and some space is kept free for copies.
     "-master.volumeSizeLimitMB=128",
     "-master.vacuumIntervalSeconds=60",
     "-master.vacuumDeleteEmptyAfterSeconds=60",

@@ -1,4 +1,4 @@
-"""What MiniStack kept is copied into the embedded store."""
+"""What the former embedded store kept is copied into the present one."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FILM = os.urandom(33 * 1024 * 1024)
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataDirectory:
-    """A data directory as MiniStack 1.5 left it."""
+    """A data directory as release 1.5.33 of the former store leaves it."""
     data = DataDirectory(tmp_path / "data")
     with data.lock():
         _keep(data, "raw", "uploads/a.orig", FILM, content_type="video/quicktime")
