@@ -38,8 +38,8 @@ _OPTIONS = (
     "-disableHttp",
     "-master.peers=none",
     "-master.telemetry=false",
-    # To reclaim the space of deleted objects, their volume is copied, unless it is empty. So volumes are small,
-    # and some space is kept free for copies.
+    # To reclaim the space of deleted objects, their volume is copied, unless it is empty. So volumes are
+    # small, and some space is kept free for copies.
     "-master.volumeSizeLimitMB=128",
     "-master.vacuumIntervalSeconds=60",
     "-master.vacuumDeleteEmptyAfterSeconds=60",
