@@ -1,10 +1,13 @@
 """The embedded store of `make run`, exactly as it is started there."""
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infra.local import tether
 from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
 from infra.local.store import ACCESS_KEY, answers, choose_store, remove_sockets, store_command
@@ -22,7 +25,7 @@ def embedded(directory: Path) -> Iterator[StoreServer]:
         except CannotRun as error:
             raise ServerMissing(str(error)) from None
         with running(
-            command.argv,
+            (sys.executable, tether.__file__, str(os.getpid()), *command.argv),
             url=store.url,
             log=directory / "store.log",
             environment=command.env,
