@@ -9,8 +9,6 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
-STORE_VENV := .venv-ministack
-STORE_PY := $(STORE_VENV)/bin/python
 
 # Node >= 20.19 of the system, else the one that the stamp below installs into $(VENV)/bin, which comes first.
 NODE_PATH := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
@@ -23,12 +21,12 @@ TUS_CLIENTS := tests/clients/node_modules/.done
 PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup run dev test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
+.PHONY: help setup run dev import-old-store test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
 
 help:  ## print this help
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.run $(STORE_VENV)/.done $(SITE)  ## set up all that `make run` needs, without starting it
+setup: $(VENV)/.run $(SITE)  ## set up all that `make run` needs, without starting it
 
 run: setup  ## start vodbucket here: store, API, worker and site; Ctrl-C stops all (PORT=3000)
 	@exec $(PY) -m infra.local run --end-with-parent
@@ -36,11 +34,14 @@ run: setup  ## start vodbucket here: store, API, worker and site; Ctrl-C stops a
 dev: setup  ## like run, and the site with hot reload on port 5173
 	@exec env $(NODE_PATH) $(PY) -m infra.local run --end-with-parent --with-site
 
-test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the default tests, in under 5 minutes
+import-old-store: setup  ## copy what the former embedded store kept in data/ into the present one
+	@exec $(PY) -m infra.local import-old-store
+
+test: $(VENV)/.dev frontend/node_modules/.done  ## run the default tests, in under 5 minutes
 	$(PY) -m pytest -m "not heavy" $(PARALLEL)
 	$(NPM) test
 
-test-heavy: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM) $(TUS_CLIENTS)  ## run the tests that need minutes or other services
+test-heavy: $(VENV)/.dev $(SITE) $(FILM) $(TUS_CLIENTS)  ## run the tests that need minutes or other services
 	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=40 $(PARALLEL)
 
 soak: $(VENV)/.dev $(TUS_CLIENTS)  ## explore the queue's schedules and kill processes for about an hour
@@ -50,7 +51,7 @@ soak: $(VENV)/.dev $(TUS_CLIENTS)  ## explore the queue's schedules and kill pro
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20 --faults
 
-e2e: $(VENV)/.dev $(STORE_VENV)/.done $(SITE) $(FILM)  ## run the end-to-end tests: real processes and a real browser
+e2e: $(VENV)/.dev $(SITE) $(FILM)  ## run the end-to-end tests: real processes and a real browser
 	$(PY) -m pytest tests/e2e --durations=15
 
 check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, Python and site
@@ -70,7 +71,7 @@ faults: $(VENV)/.dev $(TUS_CLIENTS)  ## run the fault report's rows and write it
 formats: $(VENV)/.dev $(FILM)  ## put every kind of input through the pipeline and write the table of formats
 	$(PY) -m tests.formats $(INPUT)
 
-bench: $(VENV)/.dev $(STORE_VENV)/.done $(FILM)  ## measure uploads, the queue, and the media pipeline against others
+bench: $(VENV)/.dev $(FILM)  ## measure uploads, the queue, and the media pipeline against others
 	$(PY) -m bench
 
 encoding: $(VENV)/.dev $(FILM)  ## measure presets and CRFs by CPU and VMAF, and write docs/encoding.md
@@ -79,7 +80,7 @@ encoding: $(VENV)/.dev $(FILM)  ## measure presets and CRFs by CPU and VMAF, and
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/
 	$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build .
 
-pins: $(VENV)/.python  ## make both constraints files anew from clean environments
+pins: $(VENV)/.python  ## write constraints.txt again, from a clean environment with the newest releases
 	sh infra/pins.sh $(PY)
 
 ci:  ## run exactly what CI runs
@@ -90,7 +91,7 @@ clean:  ## remove what was built; keep data/ and the environments
 	find backend worker vodbucket infra tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments as well; data/ stays
-	rm -rf $(VENV) $(STORE_VENV) frontend/node_modules vodbucket.egg-info
+	rm -rf $(VENV) frontend/node_modules vodbucket.egg-info
 
 # --- set-up steps, each with its stamp ---
 
@@ -101,21 +102,14 @@ $(VENV)/.python: infra/find-python
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
-	@echo "Installing the API, the worker and the command line into $(VENV)"
-	@$(PIP) -c constraints.txt -e '.[api,worker,cli]'
+	@echo "Installing vodbucket and the embedded store into $(VENV)"
+	@$(PIP) -c constraints.txt -e '.[api,worker,cli,local]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "Installing vodbucket and what tests need into $(VENV)"
-	@$(PIP) -c constraints.txt -e '.[api,worker,cli,dev]'
+	@$(PIP) -c constraints.txt -e '.[api,worker,cli,local,dev]'
 	@touch $@ $(VENV)/.run
-
-# MiniStack pins botocore, so it lives in an environment of its own.
-$(STORE_VENV)/.done: $(VENV)/.python infra/local/constraints.txt
-	@echo "Installing the embedded store into $(STORE_VENV)"
-	@test -x $(STORE_PY) || $(PY) -m venv $(STORE_VENV)
-	@$(STORE_PY) -m pip --disable-pip-version-check install --quiet -c infra/local/constraints.txt ministack
-	@touch $@
 
 $(VENV)/.node: $(VENV)/.python infra/node-is-new-enough
 	@$(NODE_PATH) sh infra/node-is-new-enough || { echo "Installing Node into $(VENV)" && \

@@ -3,6 +3,8 @@
 import argparse
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -11,8 +13,10 @@ from bench.idle import bench_idle
 from bench.media import bench_media
 from bench.queue import bench_queue
 from bench.upload import bench_upload
+from tests.lab.embedded import embedded
 from tests.lab.product import product_on
 from tests.lab.rgw import rgw
+from tests.lab.server import StoreServer
 
 TABLES = ("upload", "queue", "idle", "media")
 IDLE_JOBS = 5
@@ -21,6 +25,7 @@ IDLE_JOBS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("tables", nargs="*", metavar="table", help=f"{', '.join(TABLES)}; by default all")
+    parser.add_argument("--store", action="append", choices=STORES, help="upload: by default each of these")
     parser.add_argument("--size-mib", type=int, default=2048, help="upload: size of the file")
     parser.add_argument("--rounds", type=int, default=3, help="upload, media: how often each way is measured")
     parser.add_argument("--jobs", type=int, default=10_000, help="queue: how many jobs wait")
@@ -39,11 +44,20 @@ def main() -> None:
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
     if "upload" in tables:
-        with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
-            server = gateway.server
-            logs = Path(directory)
-            with product_on(server.endpoint_url, server.access_key, server.secret_key, logs) as product:
-                bench_upload(product, arguments.size_mib, arguments.rounds)
+        for store in arguments.store or STORES:
+            with tempfile.TemporaryDirectory() as directory, STORES[store](Path(directory)) as server:
+                logs = Path(directory)
+                with product_on(server.endpoint_url, server.access_key, server.secret_key, logs) as product:
+                    bench_upload(product, store, arguments.size_mib, arguments.rounds)
+
+
+@contextmanager
+def _ceph(directory: Path) -> Iterator[StoreServer]:
+    with rgw(directory) as gateway:
+        yield gateway.server
+
+
+STORES = {"Ceph RGW": _ceph, "embedded": embedded}
 
 
 if __name__ == "__main__":

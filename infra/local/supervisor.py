@@ -15,8 +15,9 @@ from infra.local.children import Child, Command
 from infra.local.console import say
 from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
+from infra.local.former_store import former_root, import_former_store
 from infra.local.plan import Plan
-from infra.local.store import answers, store_command
+from infra.local.store import answers, remove_sockets, store_command
 
 STORE_READY_SECONDS = 60.0
 API_READY_SECONDS = 60.0
@@ -37,6 +38,36 @@ class Supervisor:
         self._data = data
         self._with_site = with_site
         self._children: list[Child] = []
+
+    async def import_former_store(self, stop: asyncio.Event) -> None:
+        """Start the embedded store alone, copy into it what the former one kept, and stop it.
+
+        Raises:
+            CannotRun: there is no embedded store, it did not come up, or it was stopped before the end.
+        """
+        if not self._plan.embedded:
+            raise CannotRun("Another store is set (S3_ENDPOINT_URL or AWS_*), so nothing was copied.")
+        copying = asyncio.create_task(self._import())
+        try:
+            await _first_of([copying], stop)
+            if stop.is_set():
+                raise CannotRun("Not all was copied; `make import-old-store` goes on where it was stopped.")
+        finally:
+            copying.cancel()
+            with suppress(asyncio.CancelledError, CannotRun):
+                await copying
+            await self._stop_all()
+
+    async def _import(self) -> None:
+        await self._start_store()
+        await self._make_buckets()
+        try:
+            async with open_buckets(self._plan.api_settings) as buckets:
+                copied, there = await import_former_store(self._data, buckets)
+        except VodbucketError as error:
+            raise CannotRun(f"The former store's objects could not be copied: {error.message}") from None
+        say(f"Copied {copied} objects; {there} were there already.")
+        say(f"Nothing needs {former_root(self._data)} any more: delete it when you like.")
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         """Start everything, call `on_ready`, and stop it all when `stop` is set.
@@ -62,18 +93,19 @@ class Supervisor:
 
     async def _start_all(self) -> None:
         plan = self._plan
-        if plan.embedded:
-            command = store_command(plan.embedded, self._data, plan.checkout, plan.env["PATH"])
-            await self._start(command)
-            await self._ready(
-                self._children[-1], f"{plan.embedded.url}/_ministack/health", STORE_READY_SECONDS
-            )
+        await self._start_store()
         await self._make_buckets()
         api = await self._start(plan.api())
         await self._ready(api, f"{plan.url}/readyz", API_READY_SECONDS)
         await self._start(plan.worker())
         if self._with_site:
             await self._start(plan.site())
+
+    async def _start_store(self) -> None:
+        if embedded := self._plan.embedded:
+            store = await self._start(store_command(embedded, self._data))
+            for url in embedded.health_urls:
+                await self._ready(store, url, STORE_READY_SECONDS)
 
     async def _start(self, command: Command) -> Child:
         child = await Child.start(command, self._data.pids)
@@ -82,7 +114,7 @@ class Supervisor:
 
     async def _ready(self, child: Child, url: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not await answers(url):
+        while not await asyncio.to_thread(answers, url):
             if not child.running:
                 await child.wait()
                 raise CannotRun(_why_it_ended(child))
@@ -135,6 +167,8 @@ class Supervisor:
         order = {"site": 0, "worker": 1, "api": 2, "store": 3}
         for child in sorted(self._children, key=lambda child: order[child.name]):
             await child.stop()
+        if self._plan.embedded:
+            remove_sockets(self._plan.embedded.ports)
 
 
 async def _first_of(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from backend.core.errors import ObjectNotFound, SourceChanged
 from backend.core.store.interface import Store
+from tests.contract.conftest import on_stores_that_list_in_the_order_of_keys
 
 EVERY_BYTE = bytes(range(256)) * 4
 ODD_KEYS = [
@@ -170,7 +171,18 @@ async def test_deleting_no_objects_is_nothing(store: Store) -> None:
 
 
 async def test_a_list_is_in_the_order_of_utf8(store: Store) -> None:
-    keys = ["a", "a/b", "a0", "B", "b", "\u00e9", "\uff5e", "\U0001f600", "a-1", "a/", "~"]
+    keys = ["a", "a0", "B", "b", "c/d", "c0", "\u00e9", "\uff5e", "\U0001f600", "a-1", "~"]
+    for key in keys:
+        await store.put(f"p/{key}", b"")
+
+    listed = [info.key.removeprefix("p/") async for info in store.list_all("p/")]
+
+    assert listed == sorted(keys, key=lambda key: key.encode())
+
+
+@on_stores_that_list_in_the_order_of_keys
+async def test_a_slash_is_like_any_other_character(store: Store) -> None:
+    keys = ["a", "a/b", "a0", "a-1", "a/", "~"]
     for key in keys:
         await store.put(f"p/{key}", b"")
 

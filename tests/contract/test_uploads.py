@@ -7,7 +7,11 @@ import pytest
 
 from backend.core.errors import ObjectNotFound, StoreError, UploadVanished
 from backend.core.store.interface import MIN_PART_BYTES, ObjectHeaders, Store, UploadedPart
-from tests.contract.conftest import on_stores_that_date_uploads, on_stores_that_know_vanished_uploads
+from tests.contract.conftest import (
+    on_stores_that_date_uploads,
+    on_stores_that_know_vanished_uploads,
+    on_stores_that_replace_parts,
+)
 
 FIRST = bytes(range(256)) * (MIN_PART_BYTES // 256)
 LAST = b"the last part may be short"
@@ -153,10 +157,19 @@ async def test_the_parts_of_an_open_upload_are_listed_in_their_order(store: Stor
     upload_id = await store.open_upload("k")
     assert await store.list_parts("k", upload_id) == []
     third = await store.put_part("k", upload_id, 3, LAST)
-    await store.put_part("k", upload_id, 1, LAST)
+    await store.put_part("k", upload_id, 1, FIRST)
     first = await store.put_part("k", upload_id, 1, FIRST)
 
     assert await store.list_parts("k", upload_id) == [first, third]
+
+
+@on_stores_that_replace_parts
+async def test_of_two_parts_with_one_number_the_later_is_listed(store: Store) -> None:
+    upload_id = await store.open_upload("k")
+    await store.put_part("k", upload_id, 1, LAST)
+    first = await store.put_part("k", upload_id, 1, FIRST)
+
+    assert await store.list_parts("k", upload_id) == [first]
 
 
 async def test_an_upload_is_completed_from_its_listed_parts(store: Store) -> None:

@@ -23,14 +23,24 @@ KILLS = 50
     expected="every acknowledged upload ends done; after a sweep, clean",
 )
 def test_fifty_kills_at_random_lose_nothing(rgw_server: StoreServer, tmp_path: Path) -> int:
-    clip = make_clip(tmp_path / "clip.mp4", seconds=2, width=160, height=90)
-    seed = random.randrange(2**32)
-    print(f"python -m tests.faults.kills --kills {KILLS} --seed {seed}")  # noqa: T201  # shown on failure
-    server = rgw_server
-    with product_on(
-        server.endpoint_url, server.access_key, server.secret_key, tmp_path, **SETTINGS
-    ) as product:
-        mayhem = Mayhem(product, clip, random.Random(seed))
-        mayhem.run(KILLS)
+    mayhem = _killing(rgw_server, tmp_path, KILLS)
     assert len(mayhem.acknowledged) >= 10
     return sum(mayhem.kills.values())
+
+
+def test_kills_at_random_lose_nothing_on_the_embedded_store(
+    embedded_server: StoreServer, tmp_path: Path
+) -> None:
+    assert _killing(embedded_server, tmp_path, KILLS // 5).acknowledged
+
+
+def _killing(server: StoreServer, directory: Path, kills: int) -> Mayhem:
+    clip = make_clip(directory / "clip.mp4", seconds=2, width=160, height=90)
+    seed = random.randrange(2**32)
+    print(f"python -m tests.faults.kills --kills {kills} --seed {seed}")  # noqa: T201  # shown on failure
+    with product_on(
+        server.endpoint_url, server.access_key, server.secret_key, directory, **SETTINGS
+    ) as product:
+        mayhem = Mayhem(product, clip, random.Random(seed))
+        mayhem.run(kills)
+    return mayhem

@@ -14,14 +14,16 @@ def _read(directory: Path, text: str) -> dict[str, str]:
 
 
 def test_lines_are_keys_and_values(tmp_path: Path) -> None:
-    text = '# comment\n\nPORT=3001\nexport HOST = 0.0.0.0\nADMIN_TOKEN="a=b # c"\nEMPTY=\nONE=\'\n'
+    text = (
+        '# comment\n\nPORT=3001\nexport HOST = 0.0.0.0\nADMIN_TOKEN="a=b # c"\nEMPTY=\nPATHS=$HOME/a#b # c\n'
+    )
 
     assert _read(tmp_path, text) == {
         "PORT": "3001",
         "HOST": "0.0.0.0",
         "ADMIN_TOKEN": "a=b # c",
         "EMPTY": "",
-        "ONE": "'",
+        "PATHS": "$HOME/a#b",
     }
 
 
@@ -29,7 +31,7 @@ def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
     assert read_dotenv(tmp_path / ".env") == {}
 
 
-@pytest.mark.parametrize("line", ["PORT", "2PORT=1", "=1", "a b=1"])
+@pytest.mark.parametrize("line", ["PORT", "2PORT=1", "=1", "a b=1", "ONE='"])
 def test_another_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
-    with pytest.raises(CannotRun, match="line 2"):
-        _read(tmp_path, f"PORT=1\n{line}\n")
+    with pytest.raises(CannotRun, match="line 4"):
+        _read(tmp_path, f"PORT=1\n\n\n{line}\n")

@@ -1,5 +1,6 @@
 """`python -m infra.local run` as a person meets it: its sentences, its link, its end."""
 
+import http.client
 import json
 import os
 import queue
@@ -12,13 +13,16 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
 from infra.local.data import DataDirectory
+from infra.local.store import remove_sockets
 from tests.infra.checkout import CHECKOUT, require_embedded_store
 from tests.lab.clips import make_clip
 from tests.lab.missing import missing
@@ -28,6 +32,8 @@ from tests.lab.server import free_port
 READY_SECONDS = 90
 STOP_SECONDS = 15
 JOB_SECONDS = 180
+PADDED_BYTES = 36 * 1024 * 1024
+TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 
 
 def _environment(**settings: str) -> dict[str, str]:
@@ -173,6 +179,8 @@ def runs(tmp_path: Path) -> Iterator[list[Run]]:
     yield started
     for run in started:
         run.end()
+        with suppress(FileNotFoundError):
+            remove_sockets(json.loads((run.data / "store" / "ports").read_text()))
 
 
 def _left_after(pids: list[int], seconds: float) -> list[int]:
@@ -216,7 +224,7 @@ def test_a_request_to_stop_ends_every_process(
 
 
 @pytest.mark.heavy
-def test_a_killed_run_leaves_no_process_and_the_next_one_has_its_videos_links_and_unfinished_job(
+def test_a_killed_run_leaves_no_process_and_the_next_one_continues_its_jobs_and_uploads(
     tmp_path: Path, runs: list[Run]
 ) -> None:
     data, soon = tmp_path / "data", {"LEASE_SECONDS": "6", "WORKER_POLL_SECONDS": "0.5"}
@@ -228,10 +236,13 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_has_its_videos_links_an
     master = f"http://127.0.0.1:{first.port}{_api(first, 'GET', f'/api/videos/{done}/playback')['hls']}"
     unfinished = _upload(first, make_clip(tmp_path / "long.mp4", seconds=20, width=640, height=360))
     _wait_for(first, unfinished, "processing")
+    interrupted = _padded(make_clip(tmp_path / "third.mp4", seconds=1).read_bytes(), PADDED_BYTES)
+    upload, connection = _begin_upload(first, interrupted)
     pids = first.pids()
 
     first.process.kill()
     first.process.wait()
+    connection.close()
 
     assert _left_after(pids, 5) == []
     second = Run.start(data, first.port, **soon)
@@ -244,6 +255,50 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_has_its_videos_links_an
     _assert_plays(master)
     # The killed worker's was the first: the job was not done when it died.
     assert _wait_for(second, unfinished, "done")["attempt"] == 2
+    offset = int(_tus(second, "HEAD", upload)["Upload-Offset"])
+    assert PADDED_BYTES // 3 <= offset < PADDED_BYTES
+    resumed = _tus(second, "PATCH", upload, interrupted[offset:], offset)
+    assert resumed["Upload-Offset"] == str(len(interrupted))
+    _wait_for(second, resumed["Video-Id"], "done")
+
+
+def _padded(clip: bytes, size_bytes: int) -> bytes:
+    """Lengthen an MP4 by a `free` box (ISO/IEC 14496-12)."""
+    free = size_bytes - len(clip)
+    return clip + free.to_bytes(4) + b"free" + bytes(free - 8)
+
+
+def _begin_upload(run: Run, body: bytes) -> tuple[str, http.client.HTTPConnection]:
+    """Upload a third, and begin a request for the rest; return the upload's path and that connection."""
+    created = _tus(run, "POST", "/api/uploads", upload_length=len(body))
+    path, third = urlsplit(created["Location"]).path, len(body) // 3
+    assert _tus(run, "PATCH", path, body[:third])["Upload-Offset"] == str(third)
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=30)
+    connection.putrequest("PATCH", path)
+    length = str(len(body) - third)
+    for name, value in {**_tus_headers(run, third), "Content-Length": length}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(body[third : 2 * third])
+    return path, connection
+
+
+def _tus_headers(run: Run, offset: int) -> dict[str, str]:
+    token = (run.data / "admin-token").read_text().strip()
+    return {"Authorization": f"Bearer {token}", **TUS, "Upload-Offset": str(offset)}
+
+
+def _tus(
+    run: Run, method: str, path: str, body: bytes = b"", offset: int = 0, upload_length: int | None = None
+) -> Message:
+    headers = _tus_headers(run, offset)
+    if upload_length is not None:
+        headers["Upload-Length"] = str(upload_length)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{run.port}{path}", data=body or None, method=method, headers=headers
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.headers
 
 
 def _upload(run: Run, clip: Path) -> str:

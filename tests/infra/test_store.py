@@ -1,27 +1,55 @@
-"""The embedded store: what is stored survives kill -9, and nobody without its key gets in."""
+"""The embedded store: what is stored survives kill -9, and nobody without its keys gets in."""
 
+import hmac
+import http.client
 import json
 import os
-import shutil
 import signal
+import socket
+import ssl
+import stat
 import subprocess
 import time
+import tomllib
 import urllib.error
 import urllib.request
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from backend.core.errors import UploadVanished
+from backend.core.errors import StoreDenied
 from backend.core.settings import StoreSettings
 from backend.core.store.interface import MIN_PART_BYTES, ObjectHeaders, PresignedGet
 from backend.core.store.s3 import ensure_buckets, open_buckets
+from infra.local import store as embedded_store
 from infra.local.data import DataDirectory
-from infra.local.store import EmbeddedStore, choose_store, store_command
-from tests.infra.checkout import CHECKOUT, require_embedded_store
+from infra.local.errors import CannotRun
+from infra.local.store import EmbeddedStore, answers, choose_store, remove_sockets, store_command
+from tests.infra.checkout import require_embedded_store
 from tests.lab.missing import missing
+
+SECRET = b"a private video"
+LISTENING = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
+
+
+OPEN_ROUTES = {"/", "/ui/index.html", "/status", "/healthz", "/cluster/status"}
+"""Their answers tell volumes and versions, no objects."""
+ROUTES = {
+    *OPEN_ROUTES,
+    *(
+        "/buckets/",
+        "/buckets/vodbucket-video/private.mp4",
+        "/vodbucket-video/private.mp4",
+        "/vodbucket-video/",
+    ),
+    *("/dir/assign", "/dir/status", "/dir/lookup?volumeId=1", "/submit", "/vol/status", "/vol/vacuum"),
+    *("/col/delete?collection=vodbucket-video", "/.tus/", "/stats/disk", "/debug/pprof/", "/metrics"),
+}
+"""What somebody who knows SeaweedFS would try."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,11 +61,11 @@ def _installed() -> None:
 def _running(data: DataDirectory) -> Iterator[tuple[EmbeddedStore, subprocess.Popen[bytes]]]:
     """Run the store while the block lasts, then end it by kill -9."""
     store = choose_store(data)
-    command = store_command(store, data, CHECKOUT, os.environ["PATH"])
+    command = store_command(store, data)
     process = subprocess.Popen(command.argv, env=dict(command.env), cwd=command.directory)
     try:
-        deadline = time.monotonic() + 30
-        while _status(f"{store.url}/_ministack/health") != 200:
+        deadline = time.monotonic() + 60
+        while not all(answers(url) for url in store.health_urls):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -45,22 +73,17 @@ def _running(data: DataDirectory) -> Iterator[tuple[EmbeddedStore, subprocess.Po
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        remove_sockets(store.ports)
 
 
-def _status(url: str, method: str = "GET") -> int:
+def _status(url: str, method: str = "GET", headers: dict[str, str] | None = None) -> int:
+    request = urllib.request.Request(url, method=method, headers=headers or {})
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
+        error.close()
         return error.code
-    except OSError:
-        return 0
-
-
-def _first_bytes(url: str) -> bytes:
-    """Read ten bytes and close the connection."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return bytes(answer.read(10))
 
 
 def _settings(store: EmbeddedStore) -> StoreSettings:
@@ -76,9 +99,7 @@ def data(tmp_path: Path) -> Iterator[DataDirectory]:
         yield directory
 
 
-async def test_objects_survive_a_kill_and_unfinished_uploads_are_known_to_be_gone(
-    data: DataDirectory,
-) -> None:
+async def test_objects_and_open_uploads_survive_a_kill(data: DataDirectory) -> None:
     part = os.urandom(MIN_PART_BYTES)
     with _running(data) as (store, _):
         async with open_buckets(_settings(store)) as buckets:
@@ -86,90 +107,218 @@ async def test_objects_survive_a_kill_and_unfinished_uploads_are_known_to_be_gon
             upload = await buckets.raw.open_upload("uploads/a.orig", ObjectHeaders("video/mp4"))
             parts = [await buckets.raw.put_part("uploads/a.orig", upload, number, part) for number in (1, 2)]
             await buckets.raw.complete_upload("uploads/a.orig", upload, parts)
-            await buckets.raw.put("queue/a", b"job")
             await buckets.raw.put("queue/b", b"job")
             await buckets.raw.delete("queue/b")
+            before = await buckets.raw.head("uploads/a.orig")
             open_upload = await buckets.raw.open_upload("uploads/b.orig")
             open_part = await buckets.raw.put_part("uploads/b.orig", open_upload, 1, part)
-            before = await buckets.raw.head("uploads/a.orig")
+            await buckets.raw.put("queue/a", b"job")
 
     with _running(data) as (again, _):
         assert again == store
         async with open_buckets(_settings(again)) as buckets:
             assert [info.key async for info in buckets.raw.list_all("")] == ["queue/a", "uploads/a.orig"]
+            assert (await buckets.raw.get("queue/a")).body == b"job"
             assert (await buckets.raw.get("uploads/a.orig")).body == part * 2
             assert await buckets.raw.head("uploads/a.orig") == before
             assert not await buckets.raw.create("queue/a", b"another")
-            with pytest.raises(UploadVanished):
-                await buckets.raw.complete_upload("uploads/b.orig", open_upload, [open_part])
+            assert await buckets.raw.list_parts("uploads/b.orig", open_upload) == [open_part]
+            await buckets.raw.complete_upload("uploads/b.orig", open_upload, [open_part])
+            assert (await buckets.raw.get("uploads/b.orig")).body == part
 
 
-async def test_nobody_gets_in_without_the_key(data: DataDirectory) -> None:
+async def test_what_is_stored_is_found_on_other_ports(data: DataDirectory) -> None:
     with _running(data) as (store, _):
         async with open_buckets(_settings(store)) as buckets:
             await ensure_buckets(buckets)
-            await buckets.video.put("poster.jpg", b"picture")
+            await buckets.raw.put("k", SECRET)
+    (data.store / "ports").unlink()
+
+    with _running(data) as (moved, _):
+        assert set(moved.ports.values()).isdisjoint(store.ports.values())
+        async with open_buckets(_settings(moved)) as buckets:
+            assert (await buckets.raw.get("k")).body == SECRET
+            await buckets.raw.put("k", b"another")
+            assert (await buckets.raw.get("k")).body == b"another"
+
+
+async def test_a_second_store_takes_other_ports(data: DataDirectory, tmp_path: Path) -> None:
+    other = DataDirectory(tmp_path / "other")
+    with _running(data) as (first, _), other.lock():
+        (other.store / "ports").write_text((data.store / "ports").read_text())
+        with _running(other) as (second, _):
+            assert set(second.ports.values()).isdisjoint(first.ports.values())
+            assert answers(f"{first.url}/healthz")
+
+
+def test_keys_are_random_and_only_their_owner_can_read_them(data: DataDirectory, tmp_path: Path) -> None:
+    other = DataDirectory(tmp_path / "other")
+    with other.lock():
+        assert choose_store(data).secret == choose_store(data).secret != choose_store(other).secret
+    store_command(choose_store(data), data)
+
+    private = [data.store / "key", *(data.store / "weed").glob("security.toml*")]
+    private += (data.store / "weed").glob("*.key")
+    assert len(private) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+    assert stat.S_IMODE((data.store / "weed").stat().st_mode) == 0o700
+
+
+async def test_unsigned_and_wrongly_signed_requests_are_refused(data: DataDirectory) -> None:
+    with _running(data) as (store, _):
+        async with open_buckets(_settings(store)) as buckets:
+            await ensure_buckets(buckets)
+            await buckets.video.put("poster.jpg", SECRET)
             signed = buckets.video.presign_get("poster.jpg", PresignedGet(expires_seconds=60))
+        url = f"{store.url}/vodbucket-video/poster.jpg"
 
-            assert _status(signed) == 200
-            assert _status(signed.replace("X-Amz-Signature=", "X-Amz-Signature=0")) == 403
-            assert _status(f"{store.url}/vodbucket-video/poster.jpg") == 403
-            assert _status(f"{store.url}/vodbucket-video/poster.jpg", "DELETE") == 403
-            for administration in ("_ministack/reset", "_ministack/config", "_localstack/state/reset"):
-                assert _status(f"{store.url}/{administration}", "POST") == 403
-            assert _status(signed) == 200
-
-
-async def test_a_reader_that_goes_away_ends_the_sending(
-    data: DataDirectory, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with _running(data) as (store, _):
-        async with open_buckets(_settings(store)) as buckets:
-            await ensure_buckets(buckets)
-            await buckets.raw.put("large", bytes(16 * MIN_PART_BYTES))
-            signed = buckets.raw.presign_get("large", PresignedGet(expires_seconds=60))
-
-        assert _first_bytes(signed) == bytes(10)
-
-        assert _status(f"{store.url}/_ministack/health") == 200
-    assert "socket.send() raised" not in capfd.readouterr().err
+        assert _status(signed) == 200
+        assert _status(signed.replace("X-Amz-Signature=", "X-Amz-Signature=0")) == 403
+        assert _status(signed.replace("poster.jpg", "poster2.jpg")) == 403
+        for method in ("GET", "HEAD", "PUT", "DELETE"):
+            assert _status(url, method) == 403
+        wrong = EmbeddedStore(store.ports, "another secret")
+        async with open_buckets(_settings(wrong)) as buckets:
+            forged = buckets.video.presign_get("poster.jpg", PresignedGet(expires_seconds=60))
+            assert _status(forged) == 403
+            with pytest.raises(StoreDenied, match="403 SignatureDoesNotMatch"):
+                await buckets.video.put("k", b"")
+        assert _status(signed) == 200
 
 
-async def test_reading_a_byte_of_a_large_object_takes_no_memory(data: DataDirectory) -> None:
-    part = bytes(16 * MIN_PART_BYTES)
+async def test_no_port_gives_an_object_away_without_keys(data: DataDirectory) -> None:
     with _running(data) as (store, process):
         async with open_buckets(_settings(store)) as buckets:
             await ensure_buckets(buckets)
-            await buckets.raw.put("large", part)
-    with _running(data) as (store, process):
-        before = _peak_bytes(process.pid)
+            await buckets.video.put("private.mp4", SECRET * 1000)
+        listening = _listening(process.pid)
+        file_ids = _file_ids(data)
+        lookups = [f"/dir/lookup?fileId={file_id}&read=yes" for file_id in file_ids]
+
+        assert {host for host, _ in listening} == {"127.0.0.1"}
+        assert {port for _, port in listening} == set(store.ports.values())
+        for name, port in store.ports.items():
+            if name.endswith(".grpc"):
+                assert _speaks_only_tls_with_our_certificate(port), name
+                continue
+            for path in (*ROUTES, *(f"/{file_id}" for file_id in file_ids), *lookups):
+                for method in ("GET", "POST", "PUT", "DELETE"):
+                    status, body = _ask(port, method, path)
+                    assert SECRET not in body, (name, method, path)
+                    assert b"Bearer" not in body, (name, method, path)
+                    assert status >= 400 or path in OPEN_ROUTES, (name, method, path, status)
+        key = tomllib.loads((data.store / "weed" / "security.toml").read_text())["jwt"]["signing"]["read"][
+            "key"
+        ]
+        with_key = [
+            _ask(store.ports["volume.port"], "GET", f"/{file_id}?jwt={_token(key, file_id)}")[1]
+            for file_id in file_ids
+        ]
+        assert any(SECRET in body for body in with_key)  # so these are the right addresses
         async with open_buckets(_settings(store)) as buckets:
-            tail = b"".join([chunk async for chunk in buckets.raw.read("large", len(part) - 10)])
-        assert tail == part[-10:]
-        assert _peak_bytes(process.pid) - before < len(part) / 4
+            assert (await buckets.video.get("private.mp4")).body == SECRET * 1000
 
 
-def _peak_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
-        missing("no /proc here")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+def _listening(pid: int) -> set[tuple[str, int]]:
+    """Return the addresses at which the process accepts TCP connections (proc(5))."""
+    if not Path("/proc/net/tcp").exists():
+        missing("no /proc/net/tcp here")
+    links = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for version, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{version}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == LISTENING and f"socket:[{rest[5]}]" in links:
+                address, port = local.split(":")
+                words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
+                found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return found
 
 
-async def test_an_object_whose_description_is_older_than_its_bytes_is_served_whole(
-    data: DataDirectory,
+def _file_ids(data: DataDirectory) -> list[str]:
+    """Return the address of everything that the volumes hold, as their files tell it."""
+    found = []
+    for index in (data.store / "weed").glob("*.idx"):
+        volume = index.stem.rpartition("_")[2]
+        body, entries = index.with_suffix(".dat").read_bytes(), index.read_bytes()
+        for at in range(0, len(entries), 16):  # needle id, offset in units of 8 bytes, size
+            needle, offset = (
+                entries[at : at + 8].hex().lstrip("0"),
+                int.from_bytes(entries[at + 8 : at + 12]) * 8,
+            )
+            found.append(f"{volume},{needle}{body[offset : offset + 4].hex()}")
+    return found
+
+
+def _token(key: str, file_id: str) -> str:
+    """Return a JWT by which the volume server lets read (HS256)."""
+    claims = {"exp": int(time.time()) + 60, "fid": file_id}
+    parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
+    signed = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    signature = urlsafe_b64encode(hmac.digest(key.encode(), signed, "sha256")).rstrip(b"=")
+    return f"{signed.decode()}.{signature.decode()}"
+
+
+def _ask(port: int, method: str, path: str) -> tuple[int, bytes]:
+    """Send a request as a page of another origin would, without following redirects."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path, headers={"Origin": "http://evil.example"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def _speaks_only_tls_with_our_certificate(port: int) -> bool:
+    """Say whether HTTP/2 without TLS, and TLS without a client certificate, are both refused."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        plain.sendall(preface)
+        try:
+            if plain.recv(100)[3:4] == b"\x04":  # an HTTP/2 SETTINGS frame
+                return False
+        except ConnectionResetError:
+            pass
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as secured,
+    ):
+        try:
+            secured.sendall(preface)
+            return secured.recv(100) == b""
+        except (ssl.SSLError, ConnectionResetError):  # with TLS 1.3 the refusal follows the handshake
+            return True
+
+
+async def test_many_buckets_take_little_room(data: DataDirectory) -> None:
+    with _running(data) as (store, _):
+        for number in range(5):  # by default it has eight volumes, and a bucket takes seven
+            names = {"s3_raw_bucket": f"raw-{number}", "s3_video_bucket": f"video-{number}"}
+            async with open_buckets(_settings(store).model_copy(update=names)) as buckets:
+                await ensure_buckets(buckets)
+                await buckets.raw.put("k", SECRET)
+                await buckets.video.put("k", SECRET)
+        used = sum(path.stat().st_blocks * 512 for path in (data.store / "weed").rglob("*") if path.is_file())
+    assert used < 16 * 1024 * 1024
+
+
+def test_without_a_wheel_one_sentence_names_the_setting(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _running(data) as (store, _):
-        async with open_buckets(_settings(store)) as buckets:
-            await ensure_buckets(buckets)
-            await buckets.video.put("status.json", b"old")
-    body = next((data.store / "objects").rglob("status.json"))
-    assert json.loads(body.with_name("status.json.meta.json").read_text())["size"] == 3
-    body.write_bytes(b"new and longer")  # what a kill between the two replacements leaves
-    shutil.copy(body, body.with_name("status.json.tmp"))
+    monkeypatch.setattr(embedded_store.sysconfig, "get_path", lambda name: "/nowhere")
 
-    with _running(data) as (store, _):
-        async with open_buckets(_settings(store)) as buckets:
-            assert (await buckets.video.get("status.json")).body == b"new and longer"
-            assert [info.key async for info in buckets.video.list_all("")] == ["status.json"]
+    with pytest.raises(CannotRun, match=r"^[^.]*S3_ENDPOINT_URL[^.]*\.$"):
+        store_command(choose_store(data), data)
+
+
+def test_ports_that_were_written_by_hand_are_replaced(data: DataDirectory) -> None:
+    (data.store / "ports").write_text("{broken")
+
+    store = choose_store(data)
+
+    assert json.loads((data.store / "ports").read_text()) == store.ports
+    assert len(set(store.ports.values())) == 8

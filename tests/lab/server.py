@@ -45,6 +45,7 @@ def running(
     log: Path,
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    stop_seconds: float = STOP_SECONDS,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server while the block lasts, from its first answer on `url`; end it by its pid."""
     with log.open("ab") as output:
@@ -63,7 +64,7 @@ def running(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(stop_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""`vodbucket doctor` as a process on three stores: moto, Ceph RGW, and one that ignores `If-None-Match`."""
+"""`vodbucket doctor` as a process: on moto, real stores, and one that ignores `If-None-Match`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +23,10 @@ def _with(rows: Rows, verdict: str) -> set[str]:
     return {name for name, row in rows.items() if row["verdict"] == verdict}
 
 
-@pytest.fixture
-def on_rgw(rgw_server: StoreServer, tmp_path: Path) -> Installation:
-    return installation_on(rgw_server, tmp_path)
+@pytest.fixture(params=["embedded_server", pytest.param("rgw_server", marks=pytest.mark.heavy)])
+def on_real(request: pytest.FixtureRequest, tmp_path: Path) -> Installation:
+    """On each store that answers as S3 does."""
+    return installation_on(request.getfixturevalue(request.param), tmp_path)
 
 
 @pytest.fixture
@@ -142,14 +143,13 @@ async def test_a_public_address_that_browsers_cannot_reach_is_found(on_moto: Ins
     assert "S3_PUBLIC_ENDPOINT_URL" in rows["presigned URL"]["advice"]
 
 
-@pytest.mark.heavy
-async def test_rgw_passes_once_its_rules_are_set(on_rgw: Installation) -> None:
-    async with on_rgw.buckets() as buckets:
+async def test_a_real_store_passes_once_its_rules_are_set(on_real: Installation) -> None:
+    async with on_real.buckets() as buckets:
         await ensure_buckets(buckets)
     origins = "https://videos.example,https://other.example"
 
-    before, bare = await on_rgw.doctor("--no-worker", CORS_ORIGINS=origins)
-    done, rows = await on_rgw.doctor("--fix", CORS_ORIGINS=origins)
+    before, bare = await on_real.doctor("--no-worker", CORS_ORIGINS=origins)
+    done, rows = await on_real.doctor("--fix", CORS_ORIGINS=origins)
 
     assert before.status == 1
     assert _with(bare, "fail") == {"CORS for https://videos.example", "CORS for https://other.example"}
@@ -160,10 +160,9 @@ async def test_rgw_passes_once_its_rules_are_set(on_rgw: Installation) -> None:
     assert rows["clean-up of the raw bucket"]["measured"] == "abandoned uploads are dropped after 8 days"
 
 
-@pytest.mark.heavy
-async def test_wrong_credentials_are_found_on_a_store_that_checks_them(on_rgw: Installation) -> None:
-    _, wrong_secret = await on_rgw.doctor("--no-worker", AWS_SECRET_ACCESS_KEY="something else")
-    _, unknown_key = await on_rgw.doctor("--no-worker", AWS_ACCESS_KEY_ID="NOBODY")
+async def test_wrong_credentials_are_found_on_a_store_that_checks_them(on_real: Installation) -> None:
+    _, wrong_secret = await on_real.doctor("--no-worker", AWS_SECRET_ACCESS_KEY="something else")
+    _, unknown_key = await on_real.doctor("--no-worker", AWS_ACCESS_KEY_ID="NOBODY")
 
     assert wrong_secret["store"]["measured"].endswith("403 SignatureDoesNotMatch")
     assert unknown_key["store"]["measured"].endswith("403 InvalidAccessKeyId")

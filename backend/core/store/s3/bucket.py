@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         CORSRuleTypeDef,
         LifecycleRuleOutputTypeDef,
         LifecycleRuleTypeDef,
+        PartTypeDef,
     )
 
 ATTEMPTS = 5
@@ -214,7 +215,7 @@ class S3Store:
         return True
 
     async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
-        parts: list[UploadedPart] = []
+        newest: dict[int, PartTypeDef] = {}
         after, truncated = 0, True
         while truncated:
             try:
@@ -225,10 +226,15 @@ class S3Store:
             except ObjectNotFound as error:
                 raise UploadVanished from error
             found = page.get("Parts", ())
-            parts += [UploadedPart(one["PartNumber"], _etag(one["ETag"]), one["Size"]) for one in found]
+            for one in found:
+                # SeaweedFS lists a part that was sent again with other bytes beside the one it replaced.
+                known = newest.get(one["PartNumber"], one)
+                newest[one["PartNumber"]] = max(known, one, key=lambda part: part["LastModified"])
             truncated = page.get("IsTruncated", False) and bool(found)
-            after = parts[-1].number if parts else 0
-        return parts
+            after = found[-1]["PartNumber"] if found else 0
+        return [
+            UploadedPart(number, _etag(one["ETag"]), one["Size"]) for number, one in sorted(newest.items())
+        ]
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         listed: list[CompletedPartTypeDef] = [

@@ -1,0 +1,90 @@
+"""How SeaweedFS, the embedded store, differs from S3, and why vodbucket works on it all the same.
+
+A test that fails here after an update tells that a difference is gone: then it goes too.
+"""
+
+import asyncio
+
+import pytest
+from botocore.exceptions import ClientError
+
+from backend.core.store.interface import MIN_PART_BYTES
+from backend.core.store.s3 import S3Buckets
+from tests.contract.conftest import on_the_embedded_store
+
+pytestmark = on_the_embedded_store
+
+OLD = b"o" * MIN_PART_BYTES
+NEW = b"n" * (MIN_PART_BYTES + 1)
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+async def test_lists_walk_directories(served: S3Buckets) -> None:
+    """S3 sorts `a-1` before `a/b`. vodbucket relies on the order of flat prefixes and of directories only."""
+    for key in ("a/b", "a-1", "a.info"):
+        await served.raw.put(key, b"")
+
+    assert [info.key async for info in served.raw.list_all("")] == ["a/b", "a-1", "a.info"]
+
+
+async def test_pages_of_a_list_show_each_key_once(served: S3Buckets) -> None:
+    keys = ["leases/a-1/1", "leases/a/1", "leases/a/2", "uploads/a.info", "uploads/a.orig", "uploads/a/0"]
+    for key in keys:
+        await served.raw.put(key, b"")
+
+    for limit in range(1, len(keys)):
+        found: list[str] = []
+        page = await served.raw.list_page("", limit=limit)
+        while page.objects:
+            found += [info.key for info in page.objects]
+            page = await served.raw.list_page("", start_after=found[-1], limit=limit)
+        assert sorted(found) == keys
+
+
+async def test_a_page_that_ends_on_an_object_skips_the_directory_of_that_name(served: S3Buckets) -> None:
+    """No key of vodbucket is the directory of another (docs/objects.md)."""
+    for key in ("a", "a/b", "c"):
+        await served.raw.put(key, b"")
+
+    page = await served.raw.list_page("", start_after="a")
+
+    assert [info.key for info in page.objects] == ["c"]
+
+
+async def test_a_part_that_is_replaced_within_the_same_second_may_still_be_listed(served: S3Buckets) -> None:
+    """The listing has both, dated to the second; `S3Store.list_parts` takes the later one.
+
+    vodbucket cuts parts at fixed offsets, so what is sent again for a number has the same bytes, and those do
+    replace the former part.
+    """
+    upload_id = await served.raw.open_upload("k")
+    await served.raw.put_part("k", upload_id, 1, OLD)
+    await asyncio.sleep(1.1)
+    later = await served.raw.put_part("k", upload_id, 1, NEW)
+
+    listed = await served.raw._s3.list_parts(Bucket=served.raw.name, Key="k", UploadId=upload_id)
+
+    assert [part["PartNumber"] for part in listed["Parts"]] == [1, 1]
+    assert await served.raw.list_parts("k", upload_id) == [later]
+
+
+async def test_an_upload_can_be_completed_with_a_replaced_part(served: S3Buckets) -> None:
+    """S3 answers InvalidPart. vodbucket completes with what it has just listed or sent."""
+    upload_id = await served.raw.open_upload("k")
+    replaced = await served.raw.put_part("k", upload_id, 1, OLD)
+    await served.raw.put_part("k", upload_id, 1, NEW)
+
+    await served.raw.complete_upload("k", upload_id, [replaced])
+
+    assert (await served.raw.get("k")).body == OLD
+
+
+async def test_if_match_on_a_missing_key_is_answered_with_412(served: S3Buckets) -> None:
+    """S3 answers 404. vodbucket sends no If-Match: it compares the ETag of what it reads."""
+    with pytest.raises(ClientError) as refused:
+        await served.raw._s3.put_object(Bucket=served.raw.name, Key="missing", Body=b"", IfMatch='"0"')
+
+    assert _status(refused.value) == 412
