@@ -54,11 +54,11 @@ def test_a_newer_schema_is_refused() -> None:
 
 
 def test_a_changed_copy_leaves_the_original() -> None:
-    public = VIDEO.but(visibility=Visibility.PUBLIC)
+    public = VIDEO.replace(visibility=Visibility.PUBLIC)
 
     assert (VIDEO.visibility, public.visibility) == (Visibility.PRIVATE, Visibility.PUBLIC)
     with pytest.raises(ValidationError):
-        VIDEO.but(size_bytes=-1)
+        VIDEO.replace(size_bytes=-1)
 
 
 def test_records_cannot_be_changed_in_place() -> None:

@@ -51,7 +51,7 @@ def test_captions_are_uploaded_shown_and_deleted_on_a_page(visit: Visit, video: 
 
     page.get_by_label("File (SRT or WebVTT)").set_input_files(no_captions)
     page.get_by_role("button", name="Upload", exact=True).click()
-    page.get_by_role("alert").filter(has_text="These are not captions").wait_for()
+    page.get_by_role("alert").filter(has_text="These are not valid captions").wait_for()
     page.get_by_label("File (SRT or WebVTT)").set_input_files(srt)
     page.get_by_role("button", name="Upload", exact=True).click()
     page.get_by_text("Captions in German are there.").wait_for()

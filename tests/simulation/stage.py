@@ -96,8 +96,8 @@ class WatchedQueue(JobQueue):
 
     stage: Stage
 
-    async def claim(self, view: QueueSnapshot, **how: bool) -> Claim | None:
-        claim = await super().claim(view, **how)
+    async def claim(self, snapshot: QueueSnapshot, **how: bool) -> Claim | None:
+        claim = await super().claim(snapshot, **how)
         if claim is not None:
             self.stage.ledger.claimed(claim)
         return claim

@@ -77,7 +77,7 @@ async def test_failed_videos_are_queued_again_and_one_that_cannot_be_stops_no_ot
     assert done.out.splitlines() == [f"queued: {video}.1" for video in videos]
     assert done.err.splitlines() == [
         f"vodbucket: {UNKNOWN}: There is no such video.",
-        "vodbucket: nonsense: This is not a video id.",
+        "vodbucket: nonsense: This is not a valid video id.",
     ]
     assert [job.options.crf for job in jobs] == [20, 20]
 

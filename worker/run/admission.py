@@ -1,12 +1,12 @@
 """Whether this worker may be one of many on this store: asked once, before it looks for jobs."""
 
 import asyncio
-import random
 from collections.abc import Coroutine
 
 import structlog
 
 from backend.core import keys
+from backend.core.backoff import Backoff
 from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import BucketMissing, ConfigurationError, StoreDenied, StoreUnavailable
 from backend.core.store.interface import Buckets
@@ -28,14 +28,16 @@ async def admit(
     Raises:
         ConfigurationError: it does not, and this is not the only worker.
     """
-    pause = pause_seconds
+    backoff = Backoff(pause_seconds, max(LONGEST_PAUSE_SECONDS, pause_seconds))
+    failures = 0
     while not stop.is_set():
         try:
             broken = await _unless_stopped(_broken_creates(buckets), stop)
         except (StoreUnavailable, StoreDenied, BucketMissing) as error:
-            log.warning("store_not_probed", error=error.message, pause_seconds=pause)
-            await sleep_unless_set(stop, pause * random.uniform(0.9, 1.1))  # noqa: S311  # load only
-            pause = min(pause * 2, max(LONGEST_PAUSE_SECONDS, pause_seconds))
+            failures += 1
+            pause = backoff.pause_seconds(failures)
+            log.warning("store_not_probed", error=error.message, pause_seconds=round(pause, 1))
+            await sleep_unless_set(stop, pause)
             continue
         if broken is None:
             return

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from backend.core.backoff import Backoff
 from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import (
     AttemptFailed,
@@ -36,7 +37,7 @@ log = structlog.get_logger(__name__)
 HEARTBEATS_PER_LEASE = 3
 HEARTBEAT_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
-LONGEST_RETRY_SECONDS = 600.0
+RETRIES = Backoff(FIRST_RETRY_SECONDS, longest_seconds=600, jitter=0)
 OUTAGES_ALLOWED = 50
 """Attempts that the store may end, in about eight hours, before it is taken for more than an outage."""
 HAND_BACK_EVERY_SECONDS = 5.0
@@ -158,7 +159,7 @@ class JobRunner:
         if attempt >= self.max_attempts:
             await self._give_up(claim, error)
             return
-        pause = _pause_after(attempt)
+        pause = RETRIES.pause_seconds(attempt)
         log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
         await self._hand_back(
             claim, board, attempt + 1, retry_after_seconds=pause, error=error.message, outage=False
@@ -175,7 +176,7 @@ class JobRunner:
         if outages > OUTAGES_ALLOWED:
             await self._give_up(claim, error)
             return
-        pause = _pause_after(outages)
+        pause = RETRIES.pause_seconds(outages)
         log.warning("attempt_ended_by_store", error=error.message, retry_after_seconds=pause)
         while not stop.is_set():
             try:
@@ -215,11 +216,6 @@ class JobRunner:
         log.warning("job_failed", code=code, error=error.message)
         with suppress(LeaseLost):
             await self.queue.bury(claim, StatusError(code=code, message=error.message))
-
-
-def _pause_after(failures: int) -> float:
-    """Seconds to wait after so many failures of a kind."""
-    return min(FIRST_RETRY_SECONDS * float(2 ** (failures - 1)), LONGEST_RETRY_SECONDS)
 
 
 async def _until_stopped(stop: asyncio.Event) -> None:

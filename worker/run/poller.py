@@ -4,12 +4,12 @@ All slots of a worker share it: an idle worker costs one LIST per pause however 
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
 import structlog
 
+from backend.core.backoff import Backoff
 from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import StoreError
 from backend.core.jobs.job_queue import JobQueue
@@ -20,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 """After a look that found nothing; doubled with each, up to the poll interval."""
-SPREAD = 0.1
-"""Pauses are up to so much longer, never shorter: workers do not poll in step, nor more often than said."""
 LONGEST_PAUSE_SECONDS = 30.0
 """Between looks while the store does not answer."""
 VIEW_SECONDS = 10.0
@@ -50,14 +48,15 @@ class Poller:
     ) -> None:
         self._queue = queue
         self._stop = stop
-        self._poll_seconds = poll_seconds
         self._lease_seconds = lease_seconds
         self._drain = drain
         self._monotonic = monotonic
         self._looking = asyncio.Lock()
         self._view: QueueSnapshot | None = None
         self._looked_at = 0.0
-        self._pause = 0.0
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, poll_seconds)
+        self._outage_backoff = Backoff(poll_seconds * 2, LONGEST_PAUSE_SECONDS)
+        self._pause, self._idle_polls = 0.0, 0
         self._held_back_until = 0.0
 
     async def next_claim(self) -> Claim | None:
@@ -71,11 +70,11 @@ class Poller:
             except StoreError as error:
                 self._view = None
                 self._store_was_away()
-                self._pause = min(self._poll_seconds * 2, LONGEST_PAUSE_SECONDS)
-                log.warning("queue_unreachable", error=error.message, pause_seconds=self._pause)
+                self._pause = self._outage_backoff.pause_seconds(1)
+                log.warning("queue_unreachable", error=error.message, pause_seconds=round(self._pause, 1))
                 continue
             if claim is not None:
-                self._pause = 0.0
+                self._pause, self._idle_polls = 0.0, 0
                 return claim
 
     async def _usable_view(self) -> QueueSnapshot | None:
@@ -94,8 +93,9 @@ class Poller:
         return not view.is_used_up and self._monotonic() - self._looked_at < VIEW_SECONDS
 
     async def _rest(self) -> None:
-        await sleep_unless_set(self._stop, self._pause * random.uniform(1, 1 + SPREAD))  # noqa: S311  # load only
-        self._pause = min(max(FIRST_PAUSE_SECONDS, self._pause * 2), self._poll_seconds)
+        await sleep_unless_set(self._stop, self._pause)
+        self._idle_polls += 1
+        self._pause = self._backoff.pause_seconds(self._idle_polls)
 
     async def _look(self) -> QueueSnapshot:
         began = self._monotonic()

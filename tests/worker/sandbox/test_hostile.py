@@ -193,7 +193,7 @@ async def test_a_source_without_end_is_not_read_to_its_end(lab: MediaLab, guard:
     }[kind]
     lab.profile = EncodingProfile(stall_seconds=15)
     raw = EndlessStore(lab.memory, beginning, pattern)
-    job = (await lab.job(b"x")).but(source_size_bytes=TERABYTE)
+    job = (await lab.job(b"x")).replace(source_size_bytes=TERABYTE)
 
     async with asyncio.timeout(SECONDS):
         with pytest.raises(SourceRejected, match=r"is (not a video|incomplete)"):

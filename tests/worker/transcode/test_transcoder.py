@@ -277,7 +277,7 @@ async def test_a_source_of_another_size_than_uploaded_is_not_touched(lab: MediaL
 
     with pytest.raises(AttemptFailed):
         await lab.transcoder().run(
-            job.but(source_size_bytes=job.source_size_bytes + 1), RUN, lab.reports.append
+            job.replace(source_size_bytes=job.source_size_bytes + 1), RUN, lab.reports.append
         )
 
 
@@ -285,7 +285,7 @@ async def test_a_source_that_is_gone_is_no_outage_of_the_store(lab: MediaLab, cl
     job = await lab.job(clip.read_bytes())
 
     with pytest.raises(AttemptFailed, match="gone"):
-        await lab.transcoder().run(job.but(source="uploads/another.orig"), RUN, lab.reports.append)
+        await lab.transcoder().run(job.replace(source="uploads/another.orig"), RUN, lab.reports.append)
 
 
 async def test_cancellation_ends_every_process_and_removes_the_directory(

@@ -131,7 +131,7 @@ class AppendRequest:
         """Note a length that is announced only now. Raises: StorageFull."""
         if length is not None and self._info.length is None:
             await self._desk.rules.quota.admit_bytes(self._desk.buckets.raw, length)
-            self._info = self._info.but(length=length)
+            self._info = self._info.replace(length=length)
             await self._desk.retrying.raw.put(keys.upload_info(self._info.id), self._info.to_json())
 
     async def _read(self, body: AsyncIterator[bytes], length: int | None) -> None:
@@ -220,7 +220,7 @@ class AppendRequest:
         latest, writer = self._lock.progress, self._writer
         if self._checksum is not None or writer.stored_bytes <= latest.offset:
             return latest
-        return latest.but(
+        return latest.replace(
             offset=writer.stored_bytes,
             upload_id=writer.upload_id,
             tail=writer.stored_tail,
@@ -254,7 +254,7 @@ class AppendRequest:
         else:
             await writer.flush()
             # From here on the upload is finished by whoever comes across it.
-            progress = self._lock.progress.but(offset=length, upload_id=writer.upload_id, tail=None)
+            progress = self._lock.progress.replace(offset=length, upload_id=writer.upload_id, tail=None)
             await self._lock.save(lambda: progress)
         await self._desk.finish(self._info, progress, length)
 

@@ -149,7 +149,7 @@ class UploadDesk:
 
     async def conclude(self, info: UploadInfo, length: int) -> UploadState:
         """Note that the upload is finished, and remove what it needed until then. May be repeated."""
-        finished = info.but(finished=True, length=length)
+        finished = info.replace(finished=True, length=length)
         await self.retrying.raw.put(keys.upload_info(info.id), finished.to_json())
         await self._clear(finished)
         log.info("upload_finished", upload=info.id, size_bytes=length, role=info.role)
@@ -168,7 +168,7 @@ class UploadDesk:
         raw = self.buckets.raw
         if not info.finished:
             # From here on it is gone for everybody, however much of it is left by a crash.
-            await raw.put(keys.upload_info(info.id), info.but(expires_at=self.now()).to_json())
+            await raw.put(keys.upload_info(info.id), info.replace(expires_at=self.now()).to_json())
         if not info.finished or info.role is Role.PARTIAL:
             await abort_uploads_below(raw, keys.upload(info.id))
             await raw.delete(keys.upload(info.id))

@@ -22,6 +22,7 @@ from backend.core import keys
 from backend.core.concurrency import run_shielded
 from backend.core.errors import ObjectNotFound, StoreError, UploadLocked
 from backend.core.records import new_nonce
+from backend.core.store.generations import group_generations
 from backend.core.store.interface import Listing, ObjectInfo, Store
 from backend.core.uploads.records import NOTHING_YET, UploadProgress
 
@@ -103,14 +104,14 @@ class UploadLocks:
                 progress = await self._read(upload_id, seen.generation)
                 adopted = seen.generation if progress.held else None
         generation = 0 if seen is None else seen.generation + 1
-        mine = progress.but(held=True, adopts=adopted, nonce=new_nonce())
+        mine = progress.replace(held=True, adopts=adopted, nonce=new_nonce())
         key = keys.upload_progress(upload_id, generation)
         if not await self._raw.create(key, mine.to_json()):
             raise UploadLocked
         if adopted is not None:
             log.info("upload_adopted", upload=upload_id, generation=generation)
             latest = await self._read(upload_id, adopted)
-            mine = latest.but(held=True, adopts=None, nonce=new_nonce())
+            mine = latest.replace(held=True, adopts=None, nonce=new_nonce())
             await self._raw.put(key, mine.to_json())
         return UploadLock(self, self._raw, upload_id, generation, mine, own)
 
@@ -165,7 +166,7 @@ class UploadLocks:
             # Its holder died before it had read what it was to adopt.
             with suppress(ObjectNotFound):
                 earlier = await self._read(upload_id, progress.adopts)
-                return earlier.but(held=progress.held)
+                return earlier.replace(held=progress.held)
         return progress
 
     def deregister(self, upload_id: str, holder: Holder) -> None:
@@ -259,7 +260,7 @@ class UploadLock:
             self.progress = latest
 
     def _next(self, progress: UploadProgress, *, held: bool) -> UploadProgress:
-        return progress.but(held=held, beat=self.progress.beat + 1, nonce=new_nonce())
+        return progress.replace(held=held, beat=self.progress.beat + 1, nonce=new_nonce())
 
     def _key(self, generation: int) -> str:
         return keys.upload_progress(self._upload_id, generation)
@@ -282,9 +283,8 @@ class UploadLock:
 
 def highest(listed: Listing) -> Seen | None:
     """Return the highest generation among what is below `keys.upload_state`."""
-    numbered = [(keys.generation_of_progress(info.key), info) for info in listed.objects]
-    found = [(generation, info) for generation, info in numbered if generation is not None]
-    if not found:
+    group = next(iter(group_generations(listed.objects, keys.parse_upload_progress).values()), None)
+    if group is None:
         return None
-    generation, info = max(found, key=lambda pair: pair[0])
+    generation, info = group[-1]
     return Seen(generation, info, (listed.store_now - info.modified).total_seconds())

@@ -651,7 +651,7 @@ export interface components {
         Rendition: {
             bitrate_bps?: number | null;
             /** @enum {string} */
-            codec: "av1" | "h264" | "aac" | "opus";
+            codec: "av1" | "h264" | "aac";
             height?: number | null;
             /** @enum {string} */
             kind: "video" | "audio";
@@ -718,7 +718,7 @@ export interface components {
          * Stage
          * @enum {string}
          */
-        Stage: "queued" | "uploading" | "downloading" | "transcoding" | "finalizing" | "complete" | "failed";
+        Stage: "queued" | "transcoding" | "finalizing" | "complete" | "failed";
         /** Status */
         Status: {
             /** @default 0 */
