@@ -10,7 +10,7 @@ JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses that double from the first to the longest, each extended at random by up to its `jitter` share."""
+    """Pauses that double from the first to the longest, each extended by a random share up to `jitter`."""
 
     first_seconds: float
     longest_seconds: float
