@@ -283,7 +283,7 @@ class S3Store:
     async def exists(self) -> bool:
         """Return whether the bucket exists. Raises: StoreDenied: it belongs to another account."""
         try:
-            with map_sdk_errors("looking for the bucket", self.name):
+            with map_sdk_errors("checking the bucket", self.name):
                 await self._s3.head_bucket(Bucket=self.name)
         except ObjectNotFound:
             return False
@@ -303,7 +303,7 @@ class S3Store:
                     )
         except StoreUnavailable:
             # Another process may have created it meanwhile, which is fine.
-            with map_sdk_errors("looking for the bucket", self.name):
+            with map_sdk_errors("checking the bucket", self.name):
                 await self._s3.head_bucket(Bucket=self.name)
 
     async def allow_origins(self, origins: Sequence[str]) -> None:
