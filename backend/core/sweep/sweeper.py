@@ -132,7 +132,8 @@ class _Sweeper:
                 await self._job(video, raw)
             elif not video.runs and video.id not in raw.queued and video.id not in raw.leased_videos:
                 # a dead letter does not count: it is only written after the outcome it describes
-                why, act = "the record of a deleted video came back", partial(self._delete_ghost, video.id)
+                why = "the record of a deleted video came back"
+                act = partial(delete_video, self._buckets, video.id)
                 await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
         await self._entries(raw)
         for video_id, info in {**raw.notes, **raw.sources}.items():
@@ -152,13 +153,13 @@ class _Sweeper:
             video = self._existing.get(keys.video_of_request(request))
             number = keys.request_number(request)
             if video is not None and any(keys.request_number(later) > number for later in video.results):
-                act = partial(_delete, self._buckets.raw, info.key)
+                act = partial(self._buckets.raw.delete, info.key)
                 why = "a later request has ended"
                 await self._act(Kind.LETTER, info.key, why, info.modified, act, info.size_bytes)
 
     async def uploads(self, raw: RawHoldings) -> None:
         for upload_id, info in raw.uploads.items():
-            act = partial(_forget, self._buckets.raw, upload_id)
+            act = partial(remove_records, self._buckets.raw, upload_id)
             why, grace = "it can no longer be resumed", self._rules.uploads_after
             since = max(id_time(upload_id), info.modified)
             await self._act(Kind.UPLOAD, keys.upload_info(upload_id), why, since, act, grace=grace)
@@ -174,7 +175,7 @@ class _Sweeper:
 
     async def _upload(self, store: Store, upload: OpenUpload, began: datetime) -> None:
         """Abort an upload. `began` also considers ids and records, as some stores date uploads wrongly."""
-        act = partial(_abort, store, upload)
+        act = partial(store.abort_upload, upload.key, upload.upload_id)
         why, grace = "it was never completed", self._rules.uploads_after
         await self._act(Kind.UPLOAD, upload.key, why, began, act, grace=grace)
 
@@ -188,7 +189,7 @@ class _Sweeper:
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):
             async for info in store.list_all(keys.DOCTOR):
-                act, why = partial(_delete, store, info.key), "a test of the store was interrupted"
+                act, why = partial(store.delete, info.key), "a test of the store was interrupted"
                 await self._act(Kind.PROBE, info.key, why, info.modified, act, info.size_bytes)
 
     async def _unfinished(self, video_id: str, modified: datetime, size_bytes: int, raw: RawHoldings) -> None:
@@ -221,8 +222,8 @@ class _Sweeper:
                 if request == current or current is None:
                     continue
                 since, why = video.results[current], "a later request has replaced it"
-            act = partial(self._delete_run, video.id, run)
             prefix = keys.run_prefix(video.id, run)
+            act = partial(self._delete_run, prefix)
             await self._act(Kind.OUTPUTS, prefix, why, since, act, written.size_bytes)
 
     async def _outcomes(self, video: VideoHoldings) -> dict[str, Outcome]:
@@ -233,11 +234,9 @@ class _Sweeper:
                 outcomes[request] = read_outcome(stored.body)
         return outcomes
 
-    async def _delete_run(self, video_id: str, run: str) -> bool:
-        prefix = keys.run_prefix(video_id, run)
+    async def _delete_run(self, prefix: str) -> None:
         await abort_uploads_below(self._buckets.video, prefix)
         await delete_below(self._buckets.video, prefix)
-        return True
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:
@@ -280,10 +279,6 @@ class _Sweeper:
         await self._buckets.video.put(keys.catalog_entry(video_id), b"")
         return True
 
-    async def _delete_ghost(self, video_id: str) -> bool:
-        await delete_video(self._buckets, video_id)
-        return True
-
     async def _settle(self, seen: SeenLease) -> bool:
         try:
             await self._queue.settle(seen)
@@ -297,16 +292,19 @@ class _Sweeper:
         key: str,
         why: str,
         since: datetime,
-        act: Callable[[], Awaitable[bool]],
+        act: Callable[[], Awaitable[bool | None]],
         size_bytes: int = 0,
         grace: timedelta | None = None,
     ) -> None:
-        """Report what is older than the grace period, and act on it unless this is a dry run."""
+        """Report what is older than the grace period, and act on it unless this is a dry run.
+
+        `act` returns False if there was nothing to do after all.
+        """
         age = self._now - since
         if age <= (self._rules.grace if grace is None else grace):
             return
         if not self._dry_run:
-            if not await act():
+            if await act() is False:
                 return
             log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
         self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))
@@ -318,24 +316,10 @@ def _touched(raw: RawHoldings, upload_id: str, since: datetime) -> datetime:
     return since if record is None else max(since, record.modified)
 
 
-async def _forget(raw: Store, upload_id: str) -> bool:
-    await remove_records(raw, upload_id)
-    return True
-
-
-async def _abort(store: Store, upload: OpenUpload) -> bool:
-    await store.abort_upload(upload.key, upload.upload_id)
-    return True
-
-
-async def _delete(store: Store, key: str) -> bool:
-    await store.delete(key)
-    return True
-
-
 async def _delete_unchanged(store: Store, listed: ObjectInfo) -> bool:
     """Delete an object unless a client has rewritten it since it was listed."""
     with suppress(ObjectNotFound):
         if (await store.head(listed.key)).modified == listed.modified:
-            return await _delete(store, listed.key)
+            await store.delete(listed.key)
+            return True
     return False
