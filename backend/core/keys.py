@@ -63,9 +63,7 @@ def resumption(fingerprint: str) -> str:
 
 def parse_upload_progress(key: str) -> tuple[str, int]:
     """Return upload and generation. Raises: BadRequest: this is not the key of an upload's progress."""
-    match = _PROGRESS.fullmatch(key)
-    if match is None:
-        raise BadRequest(f"not the key of an upload's progress: {key}")
+    match = _matched(_PROGRESS, key, "an upload's progress")
     return match["upload"], int(match["generation"])
 
 
@@ -235,26 +233,25 @@ class LeaseKey(NamedTuple):
 
 def parse_lease(key: str) -> LeaseKey:
     """Raises: BadRequest: this is not the key of a lease."""
-    match = _LEASE.fullmatch(key)
-    if match is None:
-        raise BadRequest(f"not a lease key: {key}")
+    match = _matched(_LEASE, key, "a lease")
     return LeaseKey(match["request"], int(match["generation"]))
 
 
 def parse_marker(key: str) -> str:
     """Return the request. Raises: BadRequest: this is not the key of a marker."""
-    match = _MARKER.fullmatch(key)
-    if match is None:
-        raise BadRequest(f"not a marker key: {key}")
-    return match["request"]
+    return _matched(_MARKER, key, "a marker")["request"]
 
 
 def parse_dead_letter(key: str) -> str:
     """Return the request. Raises: BadRequest: this is not the key of a dead letter."""
-    match = _DEAD_LETTER.fullmatch(key)
+    return _matched(_DEAD_LETTER, key, "a dead letter")["request"]
+
+
+def _matched(pattern: re.Pattern[str], key: str, what: str) -> re.Match[str]:
+    match = pattern.fullmatch(key)
     if match is None:
-        raise BadRequest(f"not a dead letter's key: {key}")
-    return match["request"]
+        raise BadRequest(f"not the key of {what}: {key}")
+    return match
 
 
 def parse_asset_path(path: str) -> str:

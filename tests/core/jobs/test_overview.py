@@ -1,7 +1,7 @@
 """The overview of the queue for operators."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
 
@@ -13,20 +13,10 @@ from backend.core.jobs.overview import JobEntry, JobState, list_jobs
 from backend.core.library.videos import add_video, delete_video
 from backend.core.records import Job, Stage, Status, StatusError, Video
 from backend.core.store.interface import Buckets
+from tests.core.jobs.queue_lab import Clock
 from tests.lab.memory_store import MemoryStore
 
-START = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+START = Clock.now
 
 
 @pytest.fixture
