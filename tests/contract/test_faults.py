@@ -314,7 +314,7 @@ async def test_a_list_without_the_stores_date_is_refused(lab: FaultyServer, stor
     xml = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     lab.behaviour = lambda request: Answer(body=xml, headers={"Date": ""})
 
-    with pytest.raises(StoreUnavailable, match="no date"):
+    with pytest.raises(StoreUnavailable, match="no valid Date header"):
         await store.list_page("")
 
 

@@ -111,7 +111,7 @@ async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installat
     done = await on_moto.vodbucket("retry", video)
 
     assert (done.status, done.out) == (1, "")
-    assert "there is nothing to encode from" in done.err
+    assert "is no longer stored" in done.err
 
 
 async def _a_second_of(store: Store) -> None:
