@@ -16,8 +16,7 @@ from backend.core.errors import (
     VodbucketError,
 )
 from backend.core.records import TranscodeOptions
-from backend.core.uploads.records import Role
-from backend.core.uploads.resumable.desk import UploadState
+from backend.core.uploads.records import Role, UploadState
 from backend.routes.services import FromServices, Services
 from backend.routes.uploads import CpuUsedQuery, CrfQuery
 from backend.web import tus
@@ -87,15 +86,15 @@ async def create_upload(
     tus.check_version(headers)
     concat = tus.concat(headers)
     metadata = headers.get("upload-metadata")
-    said = tus.description(tus.metadata(headers))
+    description = tus.description(tus.metadata(headers))
     options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
     if concat is not None and concat.is_final:
         if "upload-length" in headers:
             raise BadRequest("The length of a final upload is that of its parts; leave Upload-Length out.")
-        standing = await services.resumable.concatenate(
-            concat.partials, said, header=concat.header, metadata=metadata, options=options
+        state = await services.resumable.concatenate(
+            concat.partials, description, header=concat.header, metadata=metadata, options=options
         )
-        return _created(standing)
+        return _created(state)
     length = tus.announced_length(headers)
     body_bytes = declared_bytes(request)
     brings_bytes = body_bytes != 0 and "content-type" in headers
@@ -103,12 +102,12 @@ async def create_upload(
         tus.check_body_type(headers)
     checksum = tus.checksum(headers)
     info = await services.resumable.create(
-        length, said, metadata=metadata, partial=concat is not None, options=options
+        length, description, metadata=metadata, partial=concat is not None, options=options
     )
     if not brings_bytes and length != 0:
-        return _created(UploadState(info, 0, length))
+        return _created(UploadState(info, 0))
     try:
-        standing = await services.resumable.receive(
+        state = await services.resumable.append(
             info.id,
             0,
             _arriving(request, "Begin the upload anew."),
@@ -119,7 +118,7 @@ async def create_upload(
         with suppress(VodbucketError):
             await services.resumable.terminate(info.id)
         raise
-    return _created(standing)
+    return _created(state)
 
 
 @head(
@@ -133,15 +132,15 @@ async def look_at_upload(
 ) -> Response[None]:
     """Tell where an upload stands."""
     tus.check_version(request.headers)
-    standing = await services.resumable.head(tus.upload_of(upload_id))
-    info = standing.info
-    headers = _headers(standing)
+    state = await services.resumable.head(tus.upload_of(upload_id))
+    info = state.info
+    headers = _headers(state)
     if info.role is Role.FINAL and not info.finished:
         del headers["upload-offset"]
-    if standing.length is None:
+    if info.length is None:
         headers["upload-defer-length"] = "1"
     else:
-        headers["upload-length"] = str(standing.length)
+        headers["upload-length"] = str(info.length)
     if info.metadata:
         headers["upload-metadata"] = info.metadata
     if info.concat:
@@ -163,13 +162,13 @@ async def add_to_upload(
     tus.check_version(request.headers)
     tus.upload_of(upload_id)
     try:
-        standing = await _receive(request, services, upload_id)
+        state = await _receive(request, services, upload_id)
     except (UploadNotFound, StoreError):
         raise
     except VodbucketError:
         await _note_expiry(request, services, upload_id)
         raise
-    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(state))
 
 
 async def _receive(request: AnyRequest, services: Services, upload_id: str) -> UploadState:
@@ -178,7 +177,7 @@ async def _receive(request: AnyRequest, services: Services, upload_id: str) -> U
     offset = tus.number(headers, "upload-offset")
     if offset is None:
         raise BadRequest("Send Upload-Offset: where the upload stands.")
-    return await services.resumable.receive(
+    return await services.resumable.append(
         upload_id,
         offset,
         _arriving(request, "Ask where the upload stands and go on from there."),
@@ -191,7 +190,7 @@ async def _receive(request: AnyRequest, services: Services, upload_id: str) -> U
 async def _note_expiry(request: AnyRequest, services: Services, upload_id: str) -> None:
     """Every answer to a PATCH names the expiry, errors too."""
     with suppress(VodbucketError):  # the answer is about another error, which counts
-        info = await services.desk.info(upload_id)
+        info = await services.resumable.info(upload_id)
         request.scope["state"][tus.NOTED_HEADERS] = tus.expiry(info)
 
 
@@ -217,15 +216,15 @@ async def _arriving(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
         raise OffsetMismatch(f"{error.message} {advice}") from error
 
 
-def _created(standing: UploadState) -> Response[None]:
-    headers = {"location": f"{tus.PATH}/{standing.info.id}", **_headers(standing)}
+def _created(state: UploadState) -> Response[None]:
+    headers = {"location": f"{tus.PATH}/{state.info.id}", **_headers(state)}
     return Response(None, status_code=HTTPStatus.CREATED, headers=headers)
 
 
-def _headers(standing: UploadState) -> dict[str, str]:
-    headers = {"upload-offset": str(standing.offset), **tus.expiry(standing.info)}
-    if standing.video_id is not None:
-        headers["video-id"] = standing.video_id
+def _headers(state: UploadState) -> dict[str, str]:
+    headers = {"upload-offset": str(state.offset), **tus.expiry(state.info)}
+    if state.video_id is not None:
+        headers["video-id"] = state.video_id
     return headers
 
 

@@ -75,7 +75,7 @@ async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops
         f"vodbucket: {missing}: There is no such file.",
         f"vodbucket: {empty}: This file is empty.",
         f"vodbucket: {tmp_path}: This is not a file.",
-        f"vodbucket: {paper}: This file is neither a video nor sound; it looks like a PDF document.",
+        f"vodbucket: {paper}: This isn't a video or audio file; it looks like a PDF document.",
     ]
     async with open_buckets(store_settings(product.environment)) as buckets:
         for film, link in zip(films, done.out.splitlines(), strict=True):
