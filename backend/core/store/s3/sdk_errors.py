@@ -83,7 +83,7 @@ def _answered(task: str, error: ClientError) -> StoreError:
     if code in _ABSENT:
         return ObjectNotFound(f"{task}: there is no such object")
     if code == "RequestTimeTooSkewed":
-        return StoreDenied(f"{task}: this machine's clock differs too much from the store's. Synchronise it")
+        return StoreDenied(f"{task}: this machine's clock differs too much from the store's")
     if code in _PASSING:
         return StoreUnavailable(sentence)
     if code in _DENIED or status in {401, 403}:
