@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_exponential, wait_random
 
+from backend.core.backoff import Backoff
 from vodbucket.errors import ServerAway
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -28,11 +28,11 @@ class Patience:
         self, request: Callable[Asked, Coroutine[Any, Any, T]], *asked: Asked.args, **named: Asked.kwargs
     ) -> T:
         """Make a request, which may be repeated. Raises: ServerAway: it was away for longer."""
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(ServerAway),
             stop=lambda state: state.idle_for >= self.seconds,
-            wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS)
-            + wait_random(0, FIRST_PAUSE_SECONDS),
+            wait=lambda state: backoff.pause_seconds(state.attempt_number),
             before_sleep=self._tell,
             reraise=True,
         )

@@ -1,4 +1,4 @@
-"""Awaiting several tasks, sleeping until told to stop, and clean-up that survives cancellation."""
+"""Waiting for several tasks, sleeping until told to stop, and clean-up that survives cancellation."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable
@@ -32,7 +32,7 @@ async def run_shielded(work: Awaitable[None]) -> None:
     """Run `work` to completion even if this task is cancelled, any number of times, while it runs.
 
     Raises:
-        CancelledError: this task was cancelled in the meantime; `work` has still completed.
+        CancelledError: this task was cancelled meanwhile; `work` has still completed.
     """
     task = asyncio.ensure_future(work)
     cancelled = False

@@ -1,14 +1,14 @@
 """The exception tree that every part of vodbucket shares.
 
-A class's docstring is its default message, `code` is stable for machines. HTTP statuses are not decided
-here: `backend.web.problems` owns the one table that maps these classes to them.
+A class's docstring is its default message, and `code` never changes. HTTP statuses are not decided here:
+`backend.web.problems` maps these classes to them.
 """
 
 from typing import ClassVar
 
 
 class VodbucketError(Exception):
-    """Something went wrong."""
+    """Something went wrong. Try again; if that does not help, check the server's log."""
 
     code: ClassVar[str] = "internal_error"
 
@@ -22,7 +22,7 @@ class VodbucketError(Exception):
 
 
 class ConfigurationError(VodbucketError):
-    """A setting is missing or wrong."""
+    """A setting is missing or invalid."""
 
     code = "configuration_error"
 
@@ -31,7 +31,7 @@ class ConfigurationError(VodbucketError):
 
 
 class StoreError(VodbucketError):
-    """The object store refused or failed."""
+    """The object store could not complete the request."""
 
     code = "store_error"
 
@@ -49,25 +49,25 @@ class CaptionsNotFound(ObjectNotFound):
 
 
 class BucketMissing(StoreError):
-    """The bucket does not exist."""
+    """The bucket does not exist. Create it, or check its name in the settings."""
 
     code = "bucket_missing"
 
 
 class UploadVanished(StoreError):
-    """The multipart upload no longer exists: its parts are gone and must be sent again."""
+    """The multipart upload no longer exists and its parts are lost. Send the file again."""
 
     code = "upload_vanished"
 
 
 class StoreDenied(StoreError):
-    """The object store denies access: check the credentials and the bucket policy."""
+    """The object store denied access. Check the credentials and the bucket policy."""
 
     code = "store_denied"
 
 
 class StoreUnavailable(StoreError):
-    """The object store does not answer properly; try again later."""
+    """The object store is not responding properly. Try again later."""
 
     code = "store_unavailable"
 
@@ -88,31 +88,31 @@ class BadRequest(VodbucketError):
 
 
 class InvalidId(BadRequest):
-    """This is not a video id."""
+    """This is not a valid video id."""
 
     code = "invalid_id"
 
 
 class InvalidLanguage(BadRequest):
-    """This is not a language tag: send one as in BCP 47, for example en or pt-BR."""
+    """This is not a valid language tag. Use a BCP 47 tag such as en or pt-BR."""
 
     code = "invalid_language"
 
 
 class InvalidCaptions(BadRequest):
-    """These are not captions: send SubRip (SRT) or WebVTT."""
+    """These are not valid captions. Send SubRip (.srt) or WebVTT (.vtt)."""
 
     code = "invalid_captions"
 
 
 class EmptyUpload(BadRequest):
-    """The upload is empty."""
+    """The upload is empty. Send a file with content."""
 
     code = "empty_upload"
 
 
 class IncompleteUpload(BadRequest):
-    """The upload ended before all of its bytes had arrived."""
+    """The upload was cut off before all of its bytes arrived. Try again."""
 
     code = "incomplete_upload"
 
@@ -124,61 +124,61 @@ class UploadTooLarge(VodbucketError):
 
 
 class UploadNotFound(VodbucketError):
-    """There is no such upload; start a new one."""
+    """There is no such upload. Start a new one."""
 
     code = "upload_not_found"
 
 
 class UploadExpired(UploadNotFound):
-    """This upload was not finished in time, or what was stored of it is gone; start a new one."""
+    """This upload has expired, or its stored data is gone. Start a new one."""
 
     code = "upload_expired"
 
 
 class UploadLocked(VodbucketError):
-    """Another request is sending this upload; try again in a moment."""
+    """Another request is sending this upload. Try again in a moment."""
 
     code = "upload_locked"
 
 
 class OffsetMismatch(VodbucketError):
-    """The upload does not stand at this offset; ask where it stands and go on from there."""
+    """The upload is at another offset. Ask for its current offset and continue from there."""
 
     code = "offset_mismatch"
 
 
 class LengthFixed(BadRequest):
-    """The length of this upload is another, and cannot be changed."""
+    """The length of this upload is already set and cannot be changed."""
 
     code = "length_fixed"
 
 
 class ChecksumMismatch(VodbucketError):
-    """The bytes that arrived are not those that were sent: the checksums differ. Send them again."""
+    """The received bytes do not match their checksum. Send them again."""
 
     code = "checksum_mismatch"
 
 
 class FinalUpload(VodbucketError):
-    """This upload was put together from others: nothing can be added to it."""
+    """This upload was assembled from others. Nothing can be added to it."""
 
     code = "final_upload"
 
 
 class UnsupportedType(VodbucketError):
-    """This file is neither a video nor sound."""
+    """This isn't a video or audio file."""
 
     code = "unsupported_type"
 
 
 class TooManyUploads(VodbucketError):
-    """There are as many unfinished uploads as this server allows; finish or delete some first."""
+    """This server has reached its limit of unfinished uploads. Finish or delete some first."""
 
     code = "too_many_uploads"
 
 
 class StorageFull(VodbucketError):
-    """The uploads would take more space than this server allows."""
+    """This upload would exceed the server's storage limit. Delete other uploads first."""
 
     code = "storage_full"
 
@@ -190,25 +190,25 @@ class VideoNotFound(VodbucketError):
 
 
 class SourceGone(VodbucketError):
-    """The source of this video is no longer stored, so that there is nothing to encode from."""
+    """The uploaded file is no longer stored, so it cannot be encoded again. Upload it again."""
 
     code = "source_gone"
 
 
 class AlreadyQueued(VodbucketError):
-    """This video is queued or being processed already."""
+    """This video is already queued or being processed."""
 
     code = "already_queued"
 
 
 class TooManyCaptions(VodbucketError):
-    """This video has captions in as many languages as it can have; delete some first."""
+    """This video has captions in the maximum number of languages. Delete some first."""
 
     code = "too_many_captions"
 
 
 class NotReady(VodbucketError):
-    """The video cannot be played yet."""
+    """This video cannot be played yet."""
 
     code = "not_ready"
 
@@ -220,7 +220,7 @@ class Unauthorized(VodbucketError):
 
 
 class GrantRejected(VodbucketError):
-    """This playback link is invalid or has expired."""
+    """This playback link is invalid or has expired. Ask for a new one."""
 
     code = "grant_rejected"
 
@@ -229,7 +229,7 @@ class GrantRejected(VodbucketError):
 
 
 class LeaseLost(VodbucketError):
-    """Another worker has taken this job over."""
+    """Another worker has taken over this job."""
 
     code = "lease_lost"
 
@@ -244,7 +244,6 @@ class JobFailure(VodbucketError):
     """The job failed."""
 
     code = "job_failed"
-    retryable: ClassVar[bool] = True
 
     def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -252,13 +251,12 @@ class JobFailure(VodbucketError):
 
 
 class AttemptFailed(JobFailure):
-    """This attempt failed; another may succeed."""
+    """This attempt failed. Another one may succeed."""
 
     code = "attempt_failed"
 
 
 class SourceRejected(JobFailure):
-    """The file is not a video that can be processed."""
+    """This file is not a video that can be processed."""
 
     code = "unsupported_media"
-    retryable = False

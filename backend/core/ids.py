@@ -1,4 +1,4 @@
-"""Video ids: UUIDv7 strings, so that a plain LIST is in the order of creation."""
+"""Video ids: UUIDv7 strings, so that a plain LIST returns them in order of creation."""
 
 import secrets
 import time
@@ -19,10 +19,10 @@ def new_id(unix_ms: int | None = None, random_bits: int | None = None) -> str:
 
 
 def parse_id(text: str) -> str:
-    """Return `text` when it is a canonical UUIDv7 string.
+    """Return `text` if it is a canonical UUIDv7 string.
 
     Raises:
-        InvalidId: it is anything else, upper case and braces included.
+        InvalidId: it is not, for example because of upper case or braces.
     """
     try:
         value = UUID(text)
@@ -34,19 +34,19 @@ def parse_id(text: str) -> str:
 
 
 def unix_ms_of(video_id: str) -> int:
-    """Return the creation instant that the id carries, in Unix milliseconds."""
+    """Return the time of creation that the id contains, in Unix milliseconds."""
     return UUID(video_id).int >> 80
 
 
 def id_time(video_id: str) -> datetime:
-    """Return the creation instant that the id carries."""
+    """Return the time of creation that the id contains."""
     return datetime.fromtimestamp(unix_ms_of(video_id) / 1000, UTC)
 
 
 def descending(video_id: str) -> str:
-    """Return the id with every hexadecimal digit inverted: ascending order becomes newest first.
+    """Return the id with every hexadecimal digit inverted, so that ascending order is newest first.
 
-    It is its own inverse.
+    Applied twice, it returns the original id.
     """
     return video_id.translate(_INVERTED_DIGITS)
 

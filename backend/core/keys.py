@@ -1,11 +1,11 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket: `catalog/`
-and `videos/`. Both, while the store is being tested: `doctor/`.
+and `videos/`. Both buckets, while the store is being tested: `doctor/`.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from backend.core.errors import BadRequest
 from backend.core.ids import descending, parse_id
@@ -39,12 +39,12 @@ def upload_info(upload_id: str) -> str:
 
 
 def upload_done(upload_id: str) -> str:
-    """Where the record of an upload goes when it is finished."""
+    """Return the key of a finished upload's record."""
     return f"{UPLOADS}{upload_id}.done"
 
 
 def upload_state(upload_id: str) -> str:
-    """Below it is what a resumable upload needs until it is finished; ends with a slash."""
+    """Return the prefix of what a resumable upload needs until it is finished. It ends with a slash."""
     return f"{UPLOADS}{upload_id}/"
 
 
@@ -53,7 +53,7 @@ def upload_progress(upload_id: str, generation: int) -> str:
 
 
 def upload_tail(upload_id: str, generation: int = 0, number: int = 0) -> str:
-    """Bytes that are no whole part yet. Those of a resumable upload are written once each."""
+    """Return the key of bytes that do not fill a part yet. Tails of resumable uploads are never rewritten."""
     return f"{upload_state(upload_id)}tail.{generation}.{number}"
 
 
@@ -61,20 +61,20 @@ def resumption(fingerprint: str) -> str:
     return f"{RESUMPTIONS}{fingerprint}"
 
 
-def generation_of_progress(key: str) -> int | None:
-    """Return the generation, None if the key is no progress."""
-    match = _PROGRESS.fullmatch(key)
-    return int(match["generation"]) if match else None
+def parse_upload_progress(key: str) -> tuple[str, int]:
+    """Return upload and generation. Raises: BadRequest: this is not the key of an upload's progress."""
+    match = _matched(_PROGRESS, key, "an upload's progress")
+    return match["upload"], int(match["generation"])
 
 
 def generation_of_state(key: str) -> int | None:
-    """Return the generation that wrote a progress or a tail, None if the key is neither."""
+    """Return the generation that wrote a progress or a tail, or None if the key is neither."""
     match = _STATE.fullmatch(key)
     return int(match["generation"]) if match else None
 
 
 def upload_of(key: str) -> str:
-    """Return the resumable upload of a record, progress or tail. Raises: BadRequest: it is of none."""
+    """Return the resumable upload that a record, progress or tail belongs to. Raises: BadRequest: to none."""
     name, slash, _ = key.removeprefix(UPLOADS).partition("/")
     if not key.startswith(UPLOADS) or not (slash or name.endswith((".info", ".done"))):
         raise BadRequest(f"not an object of a resumable upload: {key}")
@@ -94,7 +94,7 @@ def leases_of(request: str) -> str:
 
 
 def leases_of_video(video_id: str) -> str:
-    """The common prefix of the leases of all requests of a video."""
+    """Return the common prefix of all leases of a video, whatever the request."""
     return f"{LEASES}{video_id}"
 
 
@@ -103,12 +103,12 @@ def dead_letter(request: str) -> str:
 
 
 def probe(nonce: str, name: str = "") -> str:
-    """An object that only tests what the store does; without `name` the prefix of one such test."""
+    """Return the key of an object that only tests the store; without `name`, the prefix of one such test."""
     return f"{DOCTOR}{nonce}/{name}"
 
 
 def catalog_entry(video_id: str) -> str:
-    """The library's index: an empty object whose key sorts newest first."""
+    """Return the key of a video in the library's index: an empty object; keys sort newest first."""
     return f"{CATALOG}{descending(video_id)}"
 
 
@@ -117,7 +117,7 @@ def video_of_catalog_entry(key: str) -> str:
 
 
 def video_of_raw_object(key: str) -> str:
-    """Return whose upload, marker or dead letter this is. Raises: BadRequest: it is nobody's."""
+    """Return the video of an upload, marker or dead letter. Raises: BadRequest: the key is none of these."""
     for prefix, suffix in ((UPLOADS, ".orig"), (QUEUE, ""), (FAILED, "")):
         if key.startswith(prefix) and key.endswith(suffix):
             return video_of_request(key.removeprefix(prefix).removesuffix(suffix))
@@ -125,7 +125,7 @@ def video_of_raw_object(key: str) -> str:
 
 
 def video_of_object(key: str) -> str:
-    """Return whose record or output this is. Raises: BadRequest: it is nobody's."""
+    """Return the video of a record or output. Raises: BadRequest: the key is neither."""
     if not key.startswith(VIDEOS):
         raise BadRequest(f"not an object of a video: {key}")
     return parse_id(key.removeprefix(VIDEOS).partition("/")[0])
@@ -136,16 +136,16 @@ def video_prefix(video_id: str) -> str:
 
 
 def video_record(video_id: str) -> str:
-    return f"{VIDEOS}{video_id}/video.json"
+    return f"{video_prefix(video_id)}video.json"
 
 
 def status(video_id: str) -> str:
-    return f"{VIDEOS}{video_id}/status.json"
+    return f"{video_prefix(video_id)}status.json"
 
 
 def captions_of(video_id: str) -> str:
-    """Where the captions are that people upload: outside of any run, so that all runs share them."""
-    return f"{VIDEOS}{video_id}/{CAPTIONS}"
+    """Return the prefix of a video's uploaded captions. They are outside of runs: all runs share them."""
+    return f"{video_prefix(video_id)}{CAPTIONS}"
 
 
 def captions(video_id: str, language: str) -> str:
@@ -157,11 +157,11 @@ def captions_record(video_id: str, language: str) -> str:
 
 
 def results_of(video_id: str) -> str:
-    return f"{VIDEOS}{video_id}/results/"
+    return f"{video_prefix(video_id)}results/"
 
 
 def result(video_id: str, request: str) -> str:
-    return f"{VIDEOS}{video_id}/results/{request}"
+    return f"{results_of(video_id)}{request}"
 
 
 def request_of_result(key: str) -> str:
@@ -169,38 +169,38 @@ def request_of_result(key: str) -> str:
 
 
 def run_prefix(video_id: str, run: str) -> str:
-    """Where one run writes all of its outputs; ends with a slash."""
-    return f"{VIDEOS}{video_id}/{run}/"
+    """Return the prefix of all outputs of a run. It ends with a slash."""
+    return f"{video_prefix(video_id)}{run}/"
 
 
 def run_name(request: str, generation: int, token: str) -> str:
-    """Name a run `r<n>-<generation>-<token>`, so that the runs of one request are known by their prefix.
+    """Return `r<n>-<generation>-<token>`: the runs of one request share a prefix.
 
-    The token makes it unguessable; it must hold only hexadecimal digits.
+    The token makes the name unguessable. It must consist of hexadecimal digits.
     """
     return f"r{request_number(request)}-{generation}-{token}"
 
 
 def fallback_run(run: str) -> str:
-    """Name the run in which the holder of a lease begins anew when the encoder of its first one has failed.
+    """Return the name of the run in which a worker starts over after the encoder of `run` has failed.
 
-    Tokens end otherwise, so that nothing else has this name.
+    It is unique, as no token ends with this letter.
     """
     return f"{run}{_FALLBACK}"
 
 
 def runs_of_lease(video_id: str, run: str) -> str:
-    """The common prefix of the runs of one lease: `run` and its fallback."""
-    return f"{VIDEOS}{video_id}/{run}"
+    """Return the common prefix of the runs of one lease: `run` and its fallback."""
+    return f"{video_prefix(video_id)}{run}"
 
 
 def runs_of_request(video_id: str, request: str) -> str:
-    """The common prefix of every run of this request."""
-    return f"{VIDEOS}{video_id}/r{request_number(request)}-"
+    """Return the common prefix of all runs of this request."""
+    return f"{video_prefix(video_id)}r{request_number(request)}-"
 
 
 def run_of_key(video_id: str, key: str) -> str | None:
-    """Return the run that wrote this key of the video, None for records."""
+    """Return the run that wrote this object of the video, or None for records."""
     name, slash, _ = key.removeprefix(video_prefix(video_id)).partition("/")
     return name if slash and _RUN.fullmatch(name) else None
 
@@ -211,7 +211,7 @@ def request_of_run(video_id: str, run: str) -> str:
 
 
 def request_name(video_id: str, number: int = 0) -> str:
-    """`<id>` for the upload's own request, `<id>.<n>` for later ones."""
+    """Return `<id>` for the upload's own request, `<id>.<n>` for later ones."""
     return f"{video_id}.{number}" if number else video_id
 
 
@@ -224,50 +224,44 @@ def video_of_request(request: str) -> str:
     return parse_id(request.partition(".")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseKey:
+class LeaseKey(NamedTuple):
     """A parsed `leases/<request>/<generation>`."""
 
     request: str
     generation: int
 
-    @property
-    def key(self) -> str:
-        return lease(self.request, self.generation)
-
 
 def parse_lease(key: str) -> LeaseKey:
-    """Raises: BadRequest: the key is not a lease's."""
-    match = _LEASE.fullmatch(key)
-    if match is None:
-        raise BadRequest(f"not a lease key: {key}")
+    """Raises: BadRequest: this is not the key of a lease."""
+    match = _matched(_LEASE, key, "a lease")
     return LeaseKey(match["request"], int(match["generation"]))
 
 
 def parse_marker(key: str) -> str:
-    """Return the request. Raises: BadRequest: the key is not a marker's."""
-    match = _MARKER.fullmatch(key)
-    if match is None:
-        raise BadRequest(f"not a marker key: {key}")
-    return match["request"]
+    """Return the request. Raises: BadRequest: this is not the key of a marker."""
+    return _matched(_MARKER, key, "a marker")["request"]
 
 
 def parse_dead_letter(key: str) -> str:
-    """Return the request. Raises: BadRequest: the key is not a dead letter's."""
-    match = _DEAD_LETTER.fullmatch(key)
+    """Return the request. Raises: BadRequest: this is not the key of a dead letter."""
+    return _matched(_DEAD_LETTER, key, "a dead letter")["request"]
+
+
+def _matched(pattern: re.Pattern[str], key: str, what: str) -> re.Match[str]:
+    match = pattern.fullmatch(key)
     if match is None:
-        raise BadRequest(f"not a dead letter's key: {key}")
-    return match["request"]
+        raise BadRequest(f"not the key of {what}: {key}")
+    return match
 
 
 def parse_asset_path(path: str) -> str:
-    """Return `path` when it may name an output below a run's prefix.
+    """Return `path` if it is safe to append to a run's prefix.
 
-    Only plain segments of letters, digits, `.`, `_` and `-` that do not begin with a dot: nothing that a
-    browser, a proxy or a store could normalise into another place.
+    Segments may contain letters, digits, `.`, `_` and `-`, and must not begin with a dot, so that no browser,
+    proxy or store can normalise the path into another one.
 
     Raises:
-        BadRequest: the path is anything else.
+        BadRequest: the path contains anything else, or is too long.
     """
     if len(path) > 200 or not _ASSET.fullmatch(path):
         raise BadRequest("not an asset path")
@@ -275,7 +269,7 @@ def parse_asset_path(path: str) -> str:
 
 
 def captions_path(language: str) -> str:
-    """Return the path that uploaded captions are played by; a run's own begin with their number."""
+    """Return the path that players use for uploaded captions. A run's own captions begin with a number."""
     return f"{CAPTIONS}{language}.vtt"
 
 
@@ -285,10 +279,10 @@ def captions_playlist_path(path: str) -> str:
 
 
 def playable_object(video_id: str, prefix: str, path: str) -> str:
-    """Return the key of what a player asks for: captions that were uploaded, else an output below `prefix`.
+    """Return the key for a path that a player requests: uploaded captions, or an output below `prefix`.
 
     Raises:
-        BadRequest: the path can name neither.
+        BadRequest: the path is neither.
     """
     uploaded = _UPLOADED_CAPTIONS.fullmatch(parse_asset_path(path))
     return captions(video_id, uploaded["language"]) if uploaded else prefix + path
@@ -296,7 +290,7 @@ def playable_object(video_id: str, prefix: str, path: str) -> str:
 
 _REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
-_PROGRESS = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?P<generation>0|[1-9][0-9]{{0,8}})")
+_PROGRESS = re.compile(rf"{UPLOADS}(?P<upload>[0-9a-f-]+)/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")

@@ -1,4 +1,4 @@
-"""Sets up structured logs: one event name plus fields, JSON lines unless a terminal reads them."""
+"""Sets up structured logs: an event name plus fields, as JSON lines unless stderr is a terminal."""
 
 import logging
 import sys
@@ -7,9 +7,9 @@ import structlog
 
 
 def configure_logs(*, human: bool | None = None, level: int = logging.INFO) -> None:
-    """Send structlog to stderr, from `level` up.
+    """Write logs of `level` and above to stderr.
 
-    `human` chooses console rendering, by default when stderr is a terminal.
+    `human` selects readable console output; by default it is used if stderr is a terminal.
     """
     readable = sys.stderr.isatty() if human is None else human
     render: structlog.typing.Processor = (

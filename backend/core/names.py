@@ -1,4 +1,4 @@
-"""Titles and file names as people and their clients send them, made fit to store and to show."""
+"""Cleans titles and file names that clients send, so that they are safe to store and to show."""
 
 import re
 
@@ -7,7 +7,7 @@ UNNAMED = "video"
 
 
 def clean_filename(name: str | None) -> str:
-    """Return the last component of what a client calls its file, without control characters."""
+    """Return the last component of the client's file name, without control characters."""
     last = re.split(r"[/\\]", clean_text(name))[-1]
     return last or UNNAMED
 
@@ -17,4 +17,4 @@ def clean_text(text: str | None) -> str:
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, lone surrogates, and what turns the direction of the text around it."""
+"""Control characters, lone surrogates, and characters that change the direction of the surrounding text."""

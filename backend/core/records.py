@@ -1,7 +1,7 @@
-"""The JSON records of the bucket: frozen models, each with a schema version, that return changed copies.
+"""The JSON records in the buckets: frozen models, each with a schema version.
 
-Field names and meanings are the public schema (docs/objects.md). Unknown fields are ignored, so that an
-older process can read what a newer one wrote during a rolling upgrade.
+Field names and meanings are the public schema (docs/objects.md). Unknown fields are ignored, so that old and
+new processes can run side by side during a rolling upgrade.
 """
 
 import secrets
@@ -17,22 +17,22 @@ Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; l
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
 Title = Annotated[str, Field(max_length=300)]
 MAX_LABEL_LENGTH = 100
-"""Of captions, in characters."""
+"""The longest label of a captions track, in characters."""
 
 
 def new_nonce() -> str:
-    """Make a body unlike any other, so that a create-only write can be told from a rival's."""
+    """Return a random value that makes a body unique: a writer can then tell its own body from a rival's."""
     return secrets.token_hex(16)
 
 
 class RecordUnreadable(StoreError):
-    """A record in the bucket cannot be read by this version."""
+    """This version cannot read a record in the bucket. A newer version may have written it."""
 
     code = "record_unreadable"
 
 
 class Record(BaseModel):
-    """What all records share."""
+    """A record that is stored as one object."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -43,13 +43,13 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
-        """Raises: RecordUnreadable: the body is no such record, or one of a newer schema."""
+        """Raises: RecordUnreadable: the body is not such a record, or has a newer schema."""
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:
             raise RecordUnreadable(f"not a readable {cls.__name__}: {error.errors()[0]['msg']}") from error
 
-    def but(self, **changes: object) -> Self:
+    def replace(self, **changes: object) -> Self:
         """Return a validated copy with these fields changed."""
         return type(self).model_validate({**self.model_dump(), **changes})
 
@@ -62,13 +62,13 @@ class Value(BaseModel):
 
 class Visibility(StrEnum):
     PRIVATE = "private"
-    """Only with the admin token, a session, an access code or a grant."""
+    """Playable only with the admin token, a session or a grant."""
     PUBLIC = "public"
-    """Anyone who knows the id may ask for a playback grant."""
+    """Anyone who knows the id can get a playback grant."""
 
 
 class Video(Record):
-    """`videos/<id>/video.json`: what people said about the video. Its absence means: deleted."""
+    """`videos/<id>/video.json`: the title and other details of a video. A video without it is deleted."""
 
     id: str
     title: Title
@@ -80,18 +80,18 @@ class Video(Record):
 
 
 class Tombstone(Record):
-    """`videos/<id>/video.json` while what an upload or a deletion left half-done is being removed."""
+    """`videos/<id>/video.json` while the leftovers of an unfinished upload or deletion are being removed."""
 
     removed: Literal[True]
     nonce: str = Field(default_factory=new_nonce)
 
 
 SMALLEST_VIDEO_BYTES = 150
-"""A `Video` is never smaller, a `Tombstone` always is: a LIST tells them apart."""
+"""A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
 
 
 class TranscodeOptions(Value):
-    """What may be chosen per job; None leaves the choice to the worker."""
+    """Options of one job. None leaves the choice to the worker."""
 
     crf: Crf | None = None
     cpu_used: CpuUsed | None = None
@@ -101,7 +101,7 @@ AS_THE_WORKER_CHOOSES = TranscodeOptions()
 
 
 class Job(Record):
-    """`queue/<request>`: what is to be done, immutable."""
+    """`queue/<request>`: a job, immutable."""
 
     id: str
     request: str
@@ -109,25 +109,28 @@ class Job(Record):
     source_size_bytes: int = Field(ge=0)
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
     created_at: AwareDatetime
-    trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context of the upload")
     nonce: str = Field(default_factory=new_nonce)
 
 
 class LeaseState(StrEnum):
     RUNNING = "running"
-    """The owner renews it; once it is older than the lease it may be taken over."""
+    """The owner renews it. Once it has not been renewed for the lease time, another worker may take over."""
     RELEASED = "released"
-    """Nobody runs the job; it may be taken once `retry_after_seconds` have passed on the store's clock."""
+    """Nobody runs the job. It may be taken after `retry_after_seconds` by the store's clock."""
 
 
 class Lease(Record):
-    """`leases/<request>/<generation>`: who runs the job, or until when it rests."""
+    """`leases/<request>/<generation>`: who runs the job, or how long it waits before the next attempt."""
 
     job: Job
     owner: str
     run: str
     attempt: int = Field(ge=1)
-    outages: int = Field(default=0, ge=0, description="attempts that ended with the store, not counted")
+    outages: int = Field(
+        default=0,
+        ge=0,
+        description="attempts that failed because of the store; `attempt` does not count them",
+    )
     state: LeaseState = LeaseState.RUNNING
     retry_after_seconds: float = Field(default=0, ge=0)
     last_error: str | None = None
@@ -135,7 +138,7 @@ class Lease(Record):
 
 
 class OutputObject(Value):
-    """One published object, its path relative to the run's prefix."""
+    """One published object. Its path is relative to the run's prefix."""
 
     path: str
     size_bytes: int = Field(ge=0)
@@ -146,31 +149,33 @@ class Rendition(Value):
 
     name: str = Field(description="unique within the video: av1-1080p, h264-360p, aac")
     kind: Literal["video", "audio"]
-    codec: Literal["av1", "h264", "aac", "opus"]
-    quality: str | None = Field(default=None, description="the rung's label: 1080p; None for audio")
+    codec: Literal["av1", "h264", "aac"]
+    quality: str | None = Field(default=None, description="label of the rung: 1080p; None for audio")
     width: int | None = None
     height: int | None = None
     bitrate_bps: int | None = None
-    language: str | None = Field(default=None, description="BCP 47, of audio whose language is known")
-    label: str | None = Field(default=None, description="what to call this audio track")
+    language: str | None = Field(default=None, description="BCP 47; set for audio whose language is known")
+    label: str | None = Field(default=None, description="display name of this audio track")
 
 
 class CaptionTrack(Value):
-    """Text subtitles of the source, extracted to one WebVTT file."""
+    """One text subtitle track of the source, extracted to a WebVTT file."""
 
     path: str = Field(description="relative to the run's prefix: captions/<n>-<language>.vtt")
     language: str = Field(default="und", description="BCP 47")
-    label: str | None = Field(default=None, description="what the source calls the track")
-    forced: bool = Field(default=False, description="only for what is foreign to the audio's own language")
+    label: str | None = Field(default=None, description="the track's name in the source")
+    forced: bool = Field(
+        default=False, description="translates only passages in another language than the audio's"
+    )
 
 
 class SourceVideo(Value):
-    """The picture of the source, as it is displayed."""
+    """The video track of the source, with its display dimensions."""
 
     codec: str
     width: int
     height: int
-    fps: float | None = Field(default=None, description="on average")
+    fps: float | None = Field(default=None, description="average frame rate")
     bit_depth: int = 8
     hdr: Literal["hdr10", "hlg"] | None = None
     rotation: int = 0
@@ -187,7 +192,7 @@ class SourceAudio(Value):
 
 
 class Chapter(Value):
-    """A part of the video that its author named."""
+    """One chapter of the source."""
 
     start_seconds: float = Field(ge=0)
     end_seconds: float
@@ -195,7 +200,7 @@ class Chapter(Value):
 
 
 class SourceFile(Value):
-    """What the uploaded file was. Places, names of devices and of people are left out."""
+    """Properties of the uploaded file. Locations and names of devices and people are left out."""
 
     container: str
     size_bytes: int
@@ -206,7 +211,7 @@ class SourceFile(Value):
 
 
 class Outputs(Record):
-    """`videos/<id>/results/<request>`, create-only: the run that won and every object that it published."""
+    """`videos/<id>/results/<request>`, create-only: the published run and all of its objects."""
 
     outcome: Literal["published"] = "published"
     id: str
@@ -229,18 +234,15 @@ class Outputs(Record):
 
 class Stage(StrEnum):
     QUEUED = "queued"
-    UPLOADING = "uploading"
-    DOWNLOADING = "downloading"
-    """A worker fetches a remote source."""
     TRANSCODING = "transcoding"
     FINALIZING = "finalizing"
-    """Encoded; the last outputs are uploaded and verified."""
+    """Encoding is done. The last outputs are being uploaded and verified."""
     COMPLETE = "complete"
     FAILED = "failed"
 
 
 STAGES = (Stage.QUEUED, Stage.TRANSCODING, Stage.FINALIZING, Stage.COMPLETE)
-"""What an uploaded video passes through, in order."""
+"""The stages of a video without failures, in order."""
 
 
 class StatusWord(StrEnum):
@@ -258,14 +260,14 @@ _WORD_OF_STAGE = {
 
 
 class StatusError(Value):
-    """Why a video failed: `code` for machines, `message` for the person who uploaded it."""
+    """Why a video failed: `code` for programs, `message` for the person who uploaded it."""
 
     code: str
     message: str
 
 
 class Status(Record):
-    """`videos/<id>/status.json`: how far the video is. Written by the API once, then by the lease holder."""
+    """`videos/<id>/status.json`: the progress of a video. The API writes it once, then the lease holder."""
 
     id: str
     stage: Stage
@@ -286,17 +288,17 @@ class Status(Record):
     playable: bool = False
     encoder: str | None = None
     encoder_fallback: str | None = Field(
-        default=None, description="why the job began anew with this encoder: how the first one failed"
+        default=None, description="how the first encoder failed, if the job was restarted with this one"
     )
     attempt: int = 0
     outputs: str | None = Field(default=None, description="prefix of the run to play, with its slash")
-    request: str | None = Field(default=None, description="the request that this is about")
+    request: str | None = Field(default=None, description="the request that this status belongs to")
 
     def at_stage(self, stage: Stage, now: datetime, **changes: object) -> "Status":
-        """Return the status on entering `stage` at `now`; what must agree with the stage is derived."""
+        """Return the status on entering `stage` at `now`. Fields that depend on the stage are updated."""
         unix_ms = int(now.timestamp() * 1000)
         index = STAGES.index(stage) if stage in STAGES else self.current_stage_index
-        return self.but(
+        return self.replace(
             stage=stage,
             status=_WORD_OF_STAGE.get(stage, StatusWord.PROCESSING),
             current_stage_index=index,
@@ -319,10 +321,10 @@ class Status(Record):
 
 
 class DeadLetter(Record):
-    """A job that ended without outputs, kept with its last error.
+    """A job that has failed for good, with its last error.
 
-    As `videos/<id>/results/<request>`, create-only, it decides that the request has failed; as
-    `failed/<request>` it is there for people to find.
+    As `videos/<id>/results/<request>`, create-only, it decides that the request has failed. A copy at
+    `failed/<request>` lists the job for operators.
     """
 
     outcome: Literal["failed"] = "failed"
@@ -334,7 +336,7 @@ class DeadLetter(Record):
 
 
 class Captions(Record):
-    """`videos/<id>/captions/<language>.json`: captions that somebody uploaded. Their text lies next to it."""
+    """`videos/<id>/captions/<language>.json`: uploaded captions. Their text is stored next to this record."""
 
     language: str
     label: str | None = Field(default=None, max_length=MAX_LABEL_LENGTH)
@@ -343,14 +345,14 @@ class Captions(Record):
 
 
 class Swept(Record):
-    """`sweep.json`: what the last sweep found. When it was is the object's own date."""
+    """`sweep.json`: what the last sweep found. The object's modification time is the time of the sweep."""
 
     findings: int
     size_bytes: int
 
 
 Outcome = Outputs | DeadLetter
-"""How a request ended: one create-only object says it, so that it never ends in two ways."""
+"""How a request ended. It is stored as one create-only object, so a request cannot end in two ways."""
 
 
 def read_outcome(body: bytes) -> Outcome:

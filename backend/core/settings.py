@@ -1,7 +1,7 @@
 """Settings: every environment variable that vodbucket reads, with its default and unit.
 
-Composition roots (`backend.asgi`, `worker.__main__`, infra/local) call these classes once; everything else
-is handed what it needs. A wrong value stops the start with one sentence that names the variable (`load`).
+Entry points (`backend.asgi`, `worker.__main__`, infra/local) load these classes once and pass the values on.
+A missing or invalid value stops the start with a message that names the variable (see `load`).
 """
 
 from math import ceil
@@ -26,11 +26,11 @@ class _Settings(BaseSettings):
 
 
 class StoreSettings(_Settings):
-    """Where the two buckets are. Credentials may also come from any place that the AWS SDK looks at."""
+    """The store and its two buckets. Credentials may also come from any source that the AWS SDK knows."""
 
-    s3_endpoint_url: HttpUrl | None = Field(None, description="the store; unset means AWS S3")
+    s3_endpoint_url: HttpUrl | None = Field(None, description="URL of the store; unset for AWS S3")
     s3_public_endpoint_url: HttpUrl | None = Field(
-        None, description="the store as browsers reach it, if they reach it by another address"
+        None, description="URL of the store for browsers, if it differs"
     )
     s3_raw_bucket: str = Field("vodbucket-raw", min_length=3, description="uploads, queue and leases")
     s3_video_bucket: str = Field("vodbucket-video", min_length=3, description="records and renditions")
@@ -39,12 +39,15 @@ class StoreSettings(_Settings):
     aws_secret_access_key: SecretStr | None = Field(None, description="secret access key")
     aws_session_token: SecretStr | None = Field(None, description="session token of temporary credentials")
     store_patience_seconds: float = Field(
-        75, ge=0, le=3600, description="how long uploads and jobs ride out a store that is away"
+        75,
+        ge=0,
+        le=3600,
+        description="how long uploads and jobs keep retrying while the store is unavailable",
     )
 
 
 class OriginSettings(_Settings):
-    """Which foreign pages are let in; apart, as the doctor asks for it where no API runs."""
+    """Allowed origins. A class of its own, because the doctor reads it where no API runs."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated origins whose pages may call the API"
@@ -58,22 +61,22 @@ class OriginSettings(_Settings):
 
 
 class UploadSettings(_Settings):
-    """What the API and whoever sweeps must agree on."""
+    """Settings that the API and the sweeper must share."""
 
     upload_ttl_seconds: float = Field(
-        604_800, ge=1, description="how long an unfinished upload can be resumed; then it is dropped"
+        604_800, ge=1, description="how long an unfinished upload can be resumed before it is deleted"
     )
 
     @property
     def upload_days(self) -> int:
-        """For so many whole days the store must keep the parts: a request may begin at the last moment."""
+        """How many days the store must keep parts. One is added: a request may begin at the last moment."""
         return ceil(self.upload_ttl_seconds / 86_400) + 1
 
 
 class TokenSettings(_Settings):
-    """What the API and whoever asks it for something must agree on."""
+    """Settings that the API and its clients must share."""
 
-    admin_token: SecretStr = Field(description="the secret that opens everything; at least 16 characters")
+    admin_token: SecretStr = Field(description="secret that grants full access; at least 16 characters")
 
     @field_validator("admin_token")
     @classmethod
@@ -89,74 +92,81 @@ class TokenSettings(_Settings):
 
 
 class ClientSettings(TokenSettings):
-    """What those commands need that talk to the API."""
+    """Settings of the commands that call the API."""
 
-    vodbucket_url: HttpUrl = Field(
-        HttpUrl("http://127.0.0.1:3000"), description="the server that videos are uploaded to"
-    )
+    vodbucket_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:3000"), description="URL of the server")
 
 
 class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
-    """What the API needs besides the store."""
+    """Settings of the API."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
     presign_ttl_seconds: int = Field(
-        900, ge=60, le=604_800, description="how long a presigned media URL lives"
+        900, ge=60, le=604_800, description="how long a presigned media URL is valid"
     )
-    grant_ttl_seconds: int = Field(43_200, ge=60, le=2_592_000, description="how long a playback link lives")
+    grant_ttl_seconds: int = Field(
+        43_200, ge=60, le=2_592_000, description="how long a playback link is valid"
+    )
     session_ttl_seconds: int = Field(
         2_592_000, ge=300, le=31_536_000, description="how long a browser stays signed in"
     )
     max_upload_bytes: int = Field(
-        200 * 1024**3, ge=1, le=5 * 1024**4, description="largest upload that is accepted"
+        200 * 1024**3, ge=1, le=5 * 1024**4, description="maximum size of an upload"
     )
     max_open_uploads: int | None = Field(
-        None, ge=1, description="how many resumable uploads may be unfinished at a time"
+        None, ge=1, description="maximum number of unfinished resumable uploads"
     )
     max_raw_bytes: int | None = Field(
-        None, ge=1, description="how much uploads may take in the raw bucket, unfinished ones as announced"
+        None,
+        ge=1,
+        description="maximum size of all uploads in the raw bucket, with the announced size of open ones",
     )
     upload_memory_bytes: int = Field(
-        72 * 1024**2, ge=16 * 1024**2, description="memory for parts on their way, which all uploads share"
+        72 * 1024**2, ge=16 * 1024**2, description="memory for parts in flight, shared by all uploads"
     )
-    site_dir: Path = Field(Path("frontend/dist"), description="the built site; served when it exists")
+    site_dir: Path = Field(
+        Path("frontend/dist"), description="directory of the built site; served if it exists"
+    )
 
 
 class WorkerSettings(StoreSettings, UploadSettings):
-    """What the worker needs besides the store."""
+    """Settings of the worker."""
 
     worker_poll_seconds: float = Field(
-        5, gt=0, le=60, description="longest pause between looks at an empty queue"
+        5, gt=0, le=60, description="longest pause between polls of an empty queue"
     )
-    worker_concurrency: int = Field(1, ge=1, le=64, description="jobs that one worker runs at a time")
+    worker_concurrency: int = Field(1, ge=1, le=64, description="how many jobs a worker runs at a time")
     only_worker: bool = Field(
-        False, description="this is the only worker there is: run on a store without create-only writes too"
+        False,
+        description="declares that there is no other worker, which allows stores without create-only writes",
     )
     lease_seconds: float = Field(
-        60, ge=3, le=3600, description="silence after which another worker takes a job over"
+        60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="attempts before a job is given up")
+    max_attempts: int = Field(3, ge=1, le=100, description="maximum attempts of a job")
     rendition_codecs: Annotated[tuple[Codec, ...], NoDecode] = Field(
-        ("av1", "h264"), description="comma-separated video codecs of HLS and DASH"
+        ("av1", "h264"), description="comma-separated video codecs for HLS and DASH"
     )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
     )
     video_vaapi_device: Path = Field(Path("/dev/dri/renderD128"), description="render node for vaapi and qsv")
-    keep_originals: bool = Field(False, description="keep the uploaded file after it was transcoded")
-    stall_seconds: float = Field(120, ge=5, description="an encoder without progress for so long is killed")
+    keep_originals: bool = Field(False, description="keep the uploaded file after transcoding")
+    stall_seconds: float = Field(
+        120, ge=5, description="an encoder that makes no progress for this long is killed"
+    )
     sweep_every_seconds: float = Field(
-        86_400, ge=0, description="how often all workers together look for leftovers of crashes; 0: never"
+        86_400, ge=0, description="how often one of the workers removes leftovers of crashes; 0: never"
     )
-    sweep_grace_seconds: float = Field(86_400, ge=1, description="younger leftovers are left alone")
+    sweep_grace_seconds: float = Field(86_400, ge=1, description="leftovers younger than this are kept")
     work_dir: Path | None = Field(
-        None, description="for pictures and captions; by default the system's temporary directory"
+        None, description="directory for images and captions; by default the system's temporary directory"
     )
-    ffmpeg: Path | None = Field(None, description="another ffmpeg than the one that comes with the wheel")
-    ffprobe: Path | None = Field(None, description="another ffprobe")
-    packager: Path | None = Field(None, description="another Shaka Packager")
+    ffmpeg: Path | None = Field(None, description="path of ffmpeg, instead of the bundled one")
+    ffprobe: Path | None = Field(None, description="path of ffprobe")
+    packager: Path | None = Field(None, description="path of Shaka Packager")
 
     @field_validator("rendition_codecs", mode="before")
     @classmethod
@@ -178,7 +188,7 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
     """Read the environment.
 
     Raises:
-        ConfigurationError: one sentence that names every missing or wrong variable, and no secret value.
+        ConfigurationError: names every missing or invalid variable, and contains no secret value.
     """
     try:
         return settings_class()

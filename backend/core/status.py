@@ -1,6 +1,6 @@
-"""What status.json says when a job ends, derived from the record that decided it.
+"""The final status of a video, derived from the record that decided how its job ended.
 
-Both the worker that ends a job and whoever finishes after a crash write exactly this.
+The worker that ends a job writes exactly this, and so does a process that finishes the job after a crash.
 """
 
 from backend.core import keys
@@ -28,7 +28,7 @@ def complete_status(outputs: Outputs) -> Status:
 
 
 def failed_status(letter: DeadLetter) -> Status:
-    """Return the status of a video whose job was given up."""
+    """Return the status of a video whose job has failed for good."""
     job = letter.job
     return Status.queued(job.id, job.created_at, job.request).at_stage(
         Stage.FAILED, letter.failed_at, error=letter.error, attempt=letter.attempts

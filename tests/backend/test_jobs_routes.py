@@ -107,7 +107,7 @@ async def test_a_video_that_waits_or_runs_is_not_queued_twice(
     ] * 2
 
 
-async def test_without_its_source_a_video_cannot_be_encoded_again(
+async def test_a_video_without_its_source_cannot_be_encoded_again(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)

@@ -194,7 +194,7 @@ async def test_a_job_snapshot_has_the_error_as_its_message(
     video = await upload(admin)
     queued = Status.from_json((await buckets.video.get(keys.status(video))).body)
     error = {"code": "unsupported_media", "message": "Not a video."}
-    failed = queued.but(stage=Stage.FAILED, status="error", error=error)
+    failed = queued.replace(stage=Stage.FAILED, status="error", error=error)
     await buckets.video.put(keys.status(video), failed.to_json())
     status = (await admin.get(f"/api/videos/{video}/status")).json()
     job = (await admin.get(f"/jobs/{video}")).json()

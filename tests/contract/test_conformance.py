@@ -105,9 +105,9 @@ class TellsEveryWriterNo(MemoryStore):
     ("broken", "measured"),
     [
         (IgnoresConditions, "the condition is ignored: a second write replaced the first"),
-        (DecidesLate, "8 of 8 writers of one key believe that they won"),
+        (DecidesLate, "8 of 8 writers of one key were told that they won"),
         (RefusesConditions, "creating: the store answered 501 NotImplemented"),
-        (TellsEveryWriterNo, "the first write of a fresh key was told that it came too late"),
+        (TellsEveryWriterNo, "the first write of a new key was rejected as if the key existed"),
     ],
 )
 async def test_the_quick_probe_finds_a_store_that(broken: type[MemoryStore], measured: str) -> None:

@@ -1,4 +1,4 @@
-"""Tasks started together end together; clean-up survives cancellation."""
+"""Gathered tasks end together, and shielded work survives cancellation."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ async def failure() -> None:
 
 
 class Endless:
-    """Ends only when it is cancelled, and takes its time to do so."""
+    """Ends only when it is cancelled, and not at once."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -35,20 +35,20 @@ class Endless:
             self.ended = True
 
 
-async def test_the_answers_come_in_order() -> None:
+async def test_results_come_in_order() -> None:
     assert await gather_or_cancel(value(number) for number in range(5)) == [0, 1, 2, 3, 4]
     assert await gather_pair(value("a"), value(1)) == ("a", 1)
     assert await gather_or_cancel([]) == []
 
 
-async def test_when_one_fails_the_others_have_ended() -> None:
+async def test_if_one_fails_the_others_are_cancelled() -> None:
     endless = Endless()
     with pytest.raises(ValueError, match="first"):
         await gather_pair(failure(), endless.run())
     assert endless.ended
 
 
-async def test_a_caller_who_is_cancelled_leaves_nothing_behind() -> None:
+async def test_a_cancelled_caller_leaves_no_tasks() -> None:
     endless = Endless()
     caller = asyncio.create_task(gather_or_cancel([endless.run()]))
     await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def test_a_caller_who_is_cancelled_leaves_nothing_behind() -> None:
     assert endless.ended
 
 
-async def test_work_ends_before_the_cancellation_takes_effect() -> None:
+async def test_shielded_work_ends_before_the_cancellation_takes_effect() -> None:
     begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -80,7 +80,7 @@ async def test_work_ends_before_the_cancellation_takes_effect() -> None:
     assert ended.is_set()
 
 
-async def test_what_the_work_raises_is_raised() -> None:
+async def test_errors_of_shielded_work_are_raised() -> None:
     async def work() -> None:
         raise ValueError("x")
 

@@ -1,4 +1,4 @@
-"""Video ids: their order is the order of creation."""
+"""Video ids sort by their time of creation."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ tails = st.integers(0, 2**74 - 1)
 
 
 @given(unix_ms=instants, tail=tails)
-def test_an_id_is_valid_and_carries_its_instant(unix_ms: int, tail: int) -> None:
+def test_an_id_is_valid_and_contains_its_time(unix_ms: int, tail: int) -> None:
     video_id = new_id(unix_ms, tail)
 
     assert parse_id(video_id) == video_id
@@ -22,7 +22,7 @@ def test_an_id_is_valid_and_carries_its_instant(unix_ms: int, tail: int) -> None
 
 
 @given(earlier=instants, later=instants, tail=tails, other_tail=tails)
-def test_ids_sort_by_time_and_descending_ones_the_other_way(
+def test_ids_sort_by_time_and_inverted_ids_in_reverse(
     earlier: int, later: int, tail: int, other_tail: int
 ) -> None:
     earlier, later = sorted((earlier, later))
@@ -39,12 +39,12 @@ def test_descending_is_its_own_inverse(unix_ms: int, tail: int) -> None:
     assert descending(descending(video_id)) == video_id
 
 
-def test_ids_made_at_one_instant_differ() -> None:
+def test_ids_made_at_the_same_time_differ() -> None:
     assert len({new_id(1) for _ in range(1000)}) == 1000
 
 
 @given(st.text(max_size=60))
-def test_any_other_text_is_no_id(text: str) -> None:
+def test_rejects_any_other_text(text: str) -> None:
     with pytest.raises(InvalidId):
         parse_id(text)
 
@@ -53,11 +53,11 @@ def test_any_other_text_is_no_id(text: str) -> None:
     "change",
     [str.upper, "{{{}}}".format, "urn:uuid:{}".format, " {}".format, lambda text: text.replace("-", "")],
 )
-def test_another_spelling_of_an_id_is_refused(change: Callable[[str], str]) -> None:
+def test_rejects_other_spellings_of_an_id(change: Callable[[str], str]) -> None:
     with pytest.raises(InvalidId):
         parse_id(change("0192a4f0-1c00-7abc-8def-0123456789ab"))
 
 
-def test_a_uuid_of_another_version_is_refused() -> None:
+def test_rejects_other_uuid_versions() -> None:
     with pytest.raises(InvalidId):
         parse_id("0192a4f0-1c00-4abc-8def-0123456789ab")

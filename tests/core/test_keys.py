@@ -1,4 +1,4 @@
-"""Object keys: what is built can be parsed, what is not ours is refused."""
+"""Object keys: our own can be parsed, foreign ones are rejected."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ VIDEO = new_id(1, 1)
 
 
 @given(video_id=ids, number=numbers)
-def test_a_request_tells_its_video_and_number(video_id: str, number: int) -> None:
+def test_a_request_contains_its_video_and_number(video_id: str, number: int) -> None:
     request = keys.request_name(video_id, number)
 
     assert keys.video_of_request(request) == video_id
@@ -23,16 +23,16 @@ def test_a_request_tells_its_video_and_number(video_id: str, number: int) -> Non
 
 
 @given(request=requests, generation=numbers)
-def test_lease_keys_are_parsed_as_they_were_built(request: str, generation: int) -> None:
+def test_lease_keys_round_trip(request: str, generation: int) -> None:
     parsed = keys.parse_lease(keys.lease(request, generation))
 
     assert (parsed.request, parsed.generation) == (request, generation)
-    assert parsed.key == keys.lease(request, generation)
-    assert parsed.key.startswith(keys.leases_of(request))
+    assert keys.lease(*parsed) == keys.lease(request, generation)
+    assert keys.lease(request, generation).startswith(keys.leases_of(request))
 
 
 @given(request=requests)
-def test_marker_keys_are_parsed_as_they_were_built(request: str) -> None:
+def test_marker_keys_round_trip(request: str) -> None:
     assert keys.parse_marker(keys.marker(request)) == request
 
 
@@ -43,7 +43,7 @@ def test_the_catalog_lists_the_newest_video_first(first: str, second: str) -> No
 
 
 @given(request=requests, generation=numbers, token=st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True))
-def test_the_run_of_an_output_is_found_in_its_key(request: str, generation: int, token: str) -> None:
+def test_the_key_of_an_output_contains_its_run(request: str, generation: int, token: str) -> None:
     video_id = keys.video_of_request(request)
     run = keys.run_name(request, generation, token)
 
@@ -54,12 +54,12 @@ def test_the_run_of_an_output_is_found_in_its_key(request: str, generation: int,
     assert key.startswith(keys.video_prefix(video_id))
 
 
-def test_records_belong_to_no_run() -> None:
+def test_records_do_not_belong_to_a_run() -> None:
     for key in (keys.video_record(VIDEO), keys.status(VIDEO), keys.result(VIDEO, VIDEO)):
         assert keys.run_of_key(VIDEO, key) is None
 
 
-def test_the_runs_of_one_request_are_not_those_of_another() -> None:
+def test_requests_do_not_share_the_prefix_of_their_runs() -> None:
     tenth = keys.run_prefix(VIDEO, keys.run_name(keys.request_name(VIDEO, 10), 0, "t"))
 
     assert not tenth.startswith(keys.runs_of_request(VIDEO, keys.request_name(VIDEO, 1)))
@@ -69,7 +69,7 @@ def test_the_runs_of_one_request_are_not_those_of_another() -> None:
     "key",
     ["", "queue/", f"queue/{VIDEO}/", f"queue/{VIDEO}.0", f"queue/{VIDEO}.01", f"leases/{VIDEO}", "queue/x"],
 )
-def test_what_is_no_marker_is_refused(key: str) -> None:
+def test_rejects_keys_that_are_not_markers(key: str) -> None:
     with pytest.raises(BadRequest):
         keys.parse_marker(key)
 
@@ -78,7 +78,7 @@ def test_what_is_no_marker_is_refused(key: str) -> None:
     "key",
     [f"leases/{VIDEO}", f"leases/{VIDEO}/", f"leases/{VIDEO}/00", f"leases/{VIDEO}/-1", f"queue/{VIDEO}"],
 )
-def test_what_is_no_lease_is_refused(key: str) -> None:
+def test_rejects_keys_that_are_not_leases(key: str) -> None:
     with pytest.raises(BadRequest):
         keys.parse_lease(key)
 
@@ -86,7 +86,7 @@ def test_what_is_no_lease_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     "path", [keys.MASTER_PLAYLIST, keys.DASH_MANIFEST, keys.DOWNLOAD, "av1-1080p/00001.m4s"]
 )
-def test_the_paths_of_outputs_are_accepted(path: str) -> None:
+def test_accepts_paths_of_outputs(path: str) -> None:
     assert keys.parse_asset_path(path) == path
 
 
@@ -110,7 +110,7 @@ def test_the_paths_of_outputs_are_accepted(path: str) -> None:
         "a?b",
     ],
 )
-def test_paths_that_could_become_others_are_refused(path: str) -> None:
+def test_rejects_paths_that_could_be_normalised(path: str) -> None:
     with pytest.raises(BadRequest):
         keys.parse_asset_path(path)
 
@@ -125,7 +125,7 @@ def test_an_accepted_path_stays_below_its_prefix(path: str) -> None:
     assert len(accepted) <= 200
 
 
-def test_a_player_is_led_to_uploaded_captions_and_else_to_the_run() -> None:
+def test_players_get_uploaded_captions_or_objects_of_the_run() -> None:
     run = keys.run_prefix(VIDEO, "r0-0-abc")
 
     def found(path: str) -> str:
@@ -139,12 +139,12 @@ def test_a_player_is_led_to_uploaded_captions_and_else_to_the_run() -> None:
 @pytest.mark.parametrize(
     "path", ["captions/../video.json", "captions//en.vtt", "../captions/en.vtt", "captions/.vtt"]
 )
-def test_a_player_is_led_nowhere_else(path: str) -> None:
+def test_players_cannot_leave_the_run(path: str) -> None:
     with pytest.raises(BadRequest):
         keys.playable_object(VIDEO, keys.run_prefix(VIDEO, "r0-0-abc"), path)
 
 
 @pytest.mark.parametrize("path", ["captions/en.json", "video.json", "status.json", "captions/a/en.vtt"])
-def test_a_player_finds_no_record_of_the_video(path: str) -> None:
+def test_players_cannot_read_records(path: str) -> None:
     run = keys.run_prefix(VIDEO, "r0-0-abc")
     assert keys.playable_object(VIDEO, run, path) == run + path

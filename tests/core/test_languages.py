@@ -1,4 +1,4 @@
-"""Language tags: one spelling for each language, nothing else gets through."""
+"""Language tags have one spelling for each language, and invalid tags are rejected."""
 
 import re
 
@@ -23,7 +23,7 @@ from backend.core.languages import language_name, standard_language
         ("und", "und"),
     ],
 )
-def test_a_language_has_one_spelling(tag: str, standard: str) -> None:
+def test_each_language_has_one_spelling(tag: str, standard: str) -> None:
     assert standard_language(tag) == standard
 
 
@@ -31,12 +31,12 @@ def test_a_language_has_one_spelling(tag: str, standard: str) -> None:
     "tag",
     ["", "a", "xx", "english", "en-", "en-AB", "../en", "en/../de", "en.json", "ёё", "en\n", "en-" * 30],
 )
-def test_what_is_no_language_has_none(tag: str) -> None:
+def test_rejects_invalid_language_tags(tag: str) -> None:
     assert standard_language(tag) is None
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[a-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4}", fullmatch=True)))
-def test_a_spelling_is_its_own_and_fit_for_a_key(tag: str) -> None:
+def test_standard_tags_are_stable_and_safe_in_keys(tag: str) -> None:
     standard = standard_language(tag)
     if standard is not None:
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", standard)
@@ -57,5 +57,5 @@ def test_a_spelling_is_its_own_and_fit_for_a_key(tag: str) -> None:
         ("x-ours", "X-ours"),
     ],
 )
-def test_a_language_is_named_as_its_speakers_name_it(tag: str, name: str) -> None:
+def test_languages_are_named_in_their_own_language(tag: str, name: str) -> None:
     assert language_name(tag) == name

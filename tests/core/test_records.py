@@ -1,4 +1,4 @@
-"""Records: they survive the bucket, rolling upgrades, and nothing else."""
+"""Records survive a round trip through JSON and rolling upgrades; everything else is rejected."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +27,7 @@ def _job() -> Job:
     return Job(id="v", request="v", source="uploads/v.orig", source_size_bytes=5, created_at=NOW)
 
 
-def test_a_record_comes_back_as_it_was() -> None:
+def test_a_record_survives_a_round_trip() -> None:
     lease = Lease(job=_job(), owner="w", run="r0-0-x", attempt=1)
 
     assert Video.from_json(VIDEO.to_json()) == VIDEO
@@ -41,24 +41,24 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"schema_version": 2}', b"\xff\xfe"])
-def test_what_is_no_record_says_so(body: bytes) -> None:
+def test_rejects_bodies_that_are_not_records(body: bytes) -> None:
     with pytest.raises(RecordUnreadable):
         Video.from_json(body)
 
 
-def test_a_newer_schema_is_refused() -> None:
+def test_rejects_a_newer_schema() -> None:
     newer = VIDEO.to_json().replace(b'"schema_version":1', b'"schema_version":2')
 
     with pytest.raises(RecordUnreadable, match="not a readable Video"):
         Video.from_json(newer)
 
 
-def test_a_changed_copy_leaves_the_original() -> None:
-    public = VIDEO.but(visibility=Visibility.PUBLIC)
+def test_replace_validates_and_leaves_the_original() -> None:
+    public = VIDEO.replace(visibility=Visibility.PUBLIC)
 
     assert (VIDEO.visibility, public.visibility) == (Visibility.PRIVATE, Visibility.PUBLIC)
     with pytest.raises(ValidationError):
-        VIDEO.but(size_bytes=-1)
+        VIDEO.replace(size_bytes=-1)
 
 
 def test_records_cannot_be_changed_in_place() -> None:
@@ -70,7 +70,7 @@ def test_equal_jobs_differ_by_their_nonce() -> None:
     assert _job().nonce != _job().nonce
 
 
-def test_a_status_agrees_with_its_stage() -> None:
+def test_a_status_matches_its_stage() -> None:
     queued = Status.queued("v", NOW)
     later = NOW + timedelta(seconds=90)
 
@@ -91,13 +91,13 @@ def test_a_failed_status_stays_at_the_stage_where_it_failed() -> None:
     assert (failed.status, failed.current_stage_index) == (StatusWord.ERROR, 1)
 
 
-def test_a_clock_that_went_back_gives_no_negative_time() -> None:
+def test_a_clock_that_jumped_back_gives_no_negative_time() -> None:
     status = Status.queued("v", NOW).at_stage(Stage.TRANSCODING, NOW - timedelta(seconds=5))
 
     assert status.elapsed_seconds == 0
 
 
-def test_a_list_tells_a_video_from_a_tombstone_by_its_size() -> None:
+def test_a_list_can_tell_videos_from_tombstones_by_size() -> None:
     smallest = Video(
         id=new_id(),
         title="",

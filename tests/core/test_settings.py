@@ -1,4 +1,4 @@
-"""Settings: a wrong value names its variable and gives no secret away."""
+"""Settings: errors name the variable and reveal no secret."""
 
 import pytest
 from pydantic import SecretStr
@@ -10,7 +10,7 @@ from backend.core.store.s3 import open_buckets
 TOKEN = "a-token-of-sufficient-length"
 
 
-def test_defaults_suffice_for_everything_but_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_but_the_token_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
 
     settings = load(ApiSettings)
@@ -25,7 +25,7 @@ def test_a_missing_token_is_named() -> None:
         load(ApiSettings)
 
 
-def test_an_empty_value_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", "")
     monkeypatch.setenv("S3_ENDPOINT_URL", "")
 
@@ -34,7 +34,7 @@ def test_an_empty_value_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
         load(ApiSettings)
 
 
-def test_a_short_token_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_a_short_token_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", "hunter2")
 
     with pytest.raises(ConfigurationError, match="ADMIN_TOKEN: must have at least 16 characters") as caught:
@@ -53,7 +53,9 @@ def test_a_short_token_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch)
         ("S3_RAW_BUCKET", "x"),
     ],
 )
-def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_value_is_reported_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
     monkeypatch.setenv(name, value)
 
@@ -61,7 +63,7 @@ def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name:
         load(ApiSettings)
 
 
-def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEASE_SECONDS", "0")
     monkeypatch.setenv("MAX_ATTEMPTS", "none")
 
@@ -81,7 +83,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("codecs", ["vp9", "av1,av1", ","])
-def test_wrong_codecs_are_refused(monkeypatch: pytest.MonkeyPatch, codecs: str) -> None:
+def test_rejects_invalid_codecs(monkeypatch: pytest.MonkeyPatch, codecs: str) -> None:
     monkeypatch.setenv("RENDITION_CODECS", codecs)
 
     with pytest.raises(ConfigurationError, match="RENDITION_CODECS: "):
@@ -98,7 +100,7 @@ def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> 
     assert "wJalrXUtnFEMI" not in shown
 
 
-def test_line_ends_of_secrets_and_slashes_of_origins_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strips_line_ends_of_secrets_and_slashes_of_origins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN + "\n")
     monkeypatch.setenv("CORS_ORIGINS", "https://a.example/, https://b.example")
 
@@ -108,7 +110,7 @@ def test_line_ends_of_secrets_and_slashes_of_origins_are_dropped(monkeypatch: py
     assert settings.cors_origins == ("https://a.example", "https://b.example")
 
 
-async def test_buckets_on_aws_must_have_names_of_their_own() -> None:
+async def test_default_bucket_names_are_rejected_on_aws() -> None:
     settings = StoreSettings(
         aws_access_key_id="a", aws_secret_access_key=SecretStr("b"), s3_raw_bucket="my-own"
     )

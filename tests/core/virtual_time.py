@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next thing that is waited for: hours pass in no time."""
+"""An event loop whose clock jumps to the next timer, so that hours pass instantly."""
 
 import asyncio
 import selectors
@@ -13,7 +13,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _Jump(selectors.DefaultSelector):
-    """Waits for nothing: whoever would wait is told how long it was."""
+    """Never blocks: passes each timeout to the clock instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def utc_now() -> datetime:
-    """The clock of the stores of a test in virtual time."""
+    """Return the loop's time, for stores in the test."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     return loop.utc_now()
 
 
 def in_virtual_time(test: Callable[P, Coroutine[object, object, None]]) -> Callable[P, None]:
-    """Run a test in a `VirtualTimeLoop` of its own."""
+    """Run a test in its own `VirtualTimeLoop`."""
 
     @wraps(test)
     def run(*arguments: P.args, **named: P.kwargs) -> None:

@@ -53,7 +53,7 @@ def test_captions_can_be_uploaded_shown_and_deleted_on_the_page(
 
     page.get_by_label("Captions file (SRT or WebVTT)").set_input_files(no_captions)
     page.get_by_role("button", name="Upload", exact=True).click()
-    page.get_by_role("alert").filter(has_text="These are not captions").wait_for()
+    page.get_by_role("alert").filter(has_text="These are not valid captions").wait_for()
     page.get_by_label("Captions file (SRT or WebVTT)").set_input_files(srt)
     page.get_by_role("button", name="Upload", exact=True).click()
     page.get_by_text("Added German captions.").wait_for()

@@ -1,5 +1,5 @@
 """`python -m tests.simulation`: explore many schedules, or replay one."""
-# ruff: noqa: T201  # what it prints is its answer
+# ruff: noqa: T201  # a command line tool prints
 
 import argparse
 import multiprocessing
@@ -50,11 +50,11 @@ def explore(seeds: range) -> Tally:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=10_000, help="how many (default: 10,000)")
-    parser.add_argument("--seed", type=int, help="the first, by default of the clock")
-    parser.add_argument("--jobs", type=int, default=1, help="processes to share the work among")
+    parser.add_argument("--schedules", type=int, default=10_000, help="number of schedules (default: 10,000)")
+    parser.add_argument("--seed", type=int, help="first seed (default: from the clock)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes")
     parser.add_argument("--trace", action="store_true", help="run one schedule and print each of its steps")
-    parser.add_argument("--most-failures", type=int, default=5, help="stop after so many (default: 5)")
+    parser.add_argument("--most-failures", type=int, default=5, help="stop after this many (default: 5)")
     options = parser.parse_args()
     first = time.time_ns() // 1_000_000 if options.seed is None else options.seed
     if options.trace:

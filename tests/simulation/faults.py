@@ -1,7 +1,7 @@
-"""What may befall a store call, and how often in one schedule: all drawn from the schedule's seed.
+"""Faults of store calls and their rates in one schedule, all drawn from the schedule's seed.
 
-Each schedule has a mix of its own, in which most of the kinds are missing: faults that are always there
-hide what needs one kind alone.
+Each schedule has its own mix, which leaves out most kinds of faults: some bugs appear only if a single kind
+strikes alone.
 """
 
 import random
@@ -20,7 +20,7 @@ MUTATIONS = frozenset(
     }
 )
 REPEATED = frozenset({"put", "create", "delete", "delete_many"})
-"""What a network, a proxy or an SDK may do once more."""
+"""Calls that a network, a proxy or an SDK may repeat."""
 
 
 class Fate(Enum):
@@ -29,18 +29,18 @@ class Fate(Enum):
     """The process dies before the call takes effect."""
     CRASH_AFTER = auto()
     FREEZE_BEFORE = auto()
-    """The process stands still, often beyond its lease, and the call has not yet been made."""
+    """The process freezes before the call, often for longer than its lease."""
     FREEZE_AFTER = auto()
     SLOW = auto()
-    """The call alone hangs; the rest of the process goes on."""
+    """Only the call hangs; the rest of the process continues."""
     LOST = auto()
-    """It takes effect, the caller sees an error."""
+    """The call takes effect, but the caller sees an error."""
     FAILED = auto()
-    """It does not take effect, the caller sees an error."""
+    """The call does not take effect, and the caller sees an error."""
     LATE = auto()
-    """The caller sees an error, and later it takes effect."""
+    """The caller sees an error, and the call takes effect later."""
     REPEATED = auto()
-    """It takes effect twice, the second time later."""
+    """The call takes effect twice, the second time later."""
     STOP = auto()
     """SIGTERM."""
 
@@ -56,7 +56,7 @@ class Faults:
     def __init__(
         self, rng: random.Random, lease_seconds: float, often: frozenset[Fate] = frozenset()
     ) -> None:
-        """`often` are kinds that are sure to be in the mix."""
+        """`often` names kinds that must be in the mix."""
         self._rng = rng
         self._lease_seconds = lease_seconds
         self._until: list[tuple[float, Fate]] = []

@@ -1,7 +1,7 @@
-"""What must hold after every change of the buckets (`tests.simulation.rest`: once all have come to rest).
+"""Invariants after every change of the buckets (those at rest are in `tests.simulation.rest`).
 
-`Ledger` notes what was promised to people (acknowledged, deleted) and what the workers were told, and
-compares it with what the buckets really hold. It never takes part in the protocol.
+`Ledger` records what users were promised (acknowledged, deleted) and what workers were told, and compares it
+with the contents of the buckets. It never takes part in the protocol.
 """
 
 import json
@@ -20,16 +20,16 @@ ID_LENGTH = 36
 
 @dataclass(slots=True)
 class LeaseHistory:
-    """When one lease was written, and from when on it may be taken over."""
+    """When a lease was written, and when it may be taken over."""
 
     written: int
     longest_silence: int = 0
     due: float | None = None
-    """From when on a released one may be taken."""
+    """When a released lease may be taken."""
 
 
 class Ledger:
-    """The invariants of one world. `seconds` and `step` tell the time of the simulation."""
+    """The invariants of one world. `seconds` and `step` return the simulated time."""
 
     def __init__(
         self,
@@ -45,32 +45,32 @@ class Ledger:
         self._step = step
         self.acknowledged: set[str] = set()
         self.begun: list[str] = []
-        """Every video whose upload has begun."""
+        """Every video whose upload has started."""
         self.doomed: set[str] = set()
-        """Somebody has begun to delete them: in the end they are gone."""
+        """Videos whose deletion has started: they must be gone in the end."""
         self._given_up: set[str] = set()
-        """Their upload failed and removes what there is; it may not get far."""
+        """Videos whose upload failed and tries to remove its leftovers."""
         self.checks = 0
         self._outcomes: dict[str, bytes] = {}
         self._published: dict[str, tuple[int, int]] = {}
-        """Size and number of the request of every published object."""
+        """The size of every published object, and the number of its request."""
         self._current: dict[str, int] = {}
-        """The latest request of each video that was published."""
+        """The number of the latest published request of each video."""
         self._unrecorded_since: dict[str, int] = {}
-        self._standing_since: dict[str, int] = {}
-        """Leases and outcomes that are there, each with the step that put it there."""
+        self._existing_since: dict[str, int] = {}
+        """Existing leases and outcomes, each with the step that created it."""
         self._leases: dict[str, LeaseHistory] = {}
         self._lost_publications = 0
         self._gone_markers: set[str] = set()
         self._revived: set[str] = set()
         self._gone_sources: set[str] = set()
         self.revived_sources: set[str] = set()
-        """A network brought them back behind the job's end. A sweeper never removes sources of videos."""
+        """Sources that a late call restored after the job ended. Sweepers never remove sources of videos."""
         self.revived_videos: set[str] = set()
-        """The same with records: a removed video is shown again, with whatever is left of it."""
+        """The same for records: a deleted video is shown again, with what is left of it."""
         self._holders: dict[tuple[str, int], str] = {}
 
-    # What the processes tell
+    # Reported by the processes
 
     def acknowledge(self, video_id: str) -> None:
         self.acknowledged.add(video_id)
@@ -86,26 +86,26 @@ class Ledger:
         """A worker was told that it may run the job."""
         holder = (claim.request, claim.generation)
         first = self._holders.setdefault(holder, claim.lease.run)
-        # What a network brought back, a marker or a deleted video, is worked on once more for nothing.
+        # A marker or a deleted video that a late call restored is processed again for nothing.
         revived = claim.request in self._revived or claim.lease.job.id in self.revived_videos
         if first != claim.lease.run and not revived:
             broken(f"two holders of one generation: {claim.key} is of {first} and of {claim.lease.run}")
 
     def renewed(self, claim: Claim, since_step: int) -> None:
-        """A heartbeat that began at this step ended well."""
+        """A heartbeat that started at this step succeeded."""
         job = claim.lease.job
         for key in self._world.raw.keys(keys.leases_of(claim.request)):
             later = keys.parse_lease(key).generation > claim.generation
-            if later and self._standing_since[key] < since_step:
+            if later and self._existing_since[key] < since_step:
                 broken(f"a heartbeat did not notice that {key} had taken the job over")
         ended = keys.result(job.id, job.request)
-        if self._standing_since.get(ended, since_step) < since_step:
+        if self._existing_since.get(ended, since_step) < since_step:
             broken(f"a heartbeat did not notice that {ended} is there")
         if self._unrecorded_since.get(job.id, since_step) < since_step:
             broken(f"a heartbeat did not notice that the video {job.id} was deleted")
 
     def ended(self, claim: Claim, ours: bool) -> None:
-        """A worker was told whether its outcome is the request's."""
+        """A worker was told whether its outcome became the request's."""
         self._lost_publications += not ours
         job = claim.lease.job
         body = self._outcomes.get(keys.result(job.id, job.request))
@@ -124,7 +124,7 @@ class Ledger:
             broken(f"{claim.request} was given up although it is published")
 
     def failed(self) -> list[str]:
-        """Return the videos that people see as failed."""
+        """Return the videos that users see as failed."""
         return sorted(
             {
                 video_of(key)
@@ -135,7 +135,7 @@ class Ledger:
         )
 
     def summary(self) -> dict[str, int]:
-        """Count what has happened, so that it can be seen that it does happen."""
+        """Count events, so that a test can check that they do happen."""
         existing = self.acknowledged - self.doomed
         generations = [keys.parse_lease(key).generation for key in self._leases]
         return {
@@ -149,10 +149,10 @@ class Ledger:
             "publications lost to another run": self._lost_publications,
         }
 
-    # What the buckets tell
+    # Observed in the buckets
 
     def after(self, call: Call) -> None:
-        """Check what this call may have changed."""
+        """Check everything that this call may have changed."""
         self.checks += 1
         argument = call.arguments[0]
         changed: Iterable[str] = argument if call.verb == "delete_many" else (argument,)
@@ -180,7 +180,7 @@ class Ledger:
             elif key in self._gone_sources:
                 self.revived_sources.add(key)
         elif key.startswith(keys.LEASES):
-            self._note_standing(key, exists)
+            self._note_existing(key, exists)
             if exists:
                 self._lease_written(key)
 
@@ -212,7 +212,7 @@ class Ledger:
             broken(f"{key} took over from a worker that had been silent for {silence} s at most")
 
     def _is_over(self, request: str) -> bool:
-        """Say whether there is nothing left to run: then the sweeper may take a lease over early."""
+        """Return whether nothing is left to run. Then the sweeper may take over a lease early."""
         video_id = keys.video_of_request(request)
         video = self._world.video
         return not video.holds(keys.video_record(video_id)) or video.holds(keys.result(video_id, request))
@@ -233,15 +233,15 @@ class Ledger:
             if number == self._current[video_id] and self._world.video.size(key) != size_bytes:
                 broken(f"a published output is gone or changed: {key}")
 
-    def _note_standing(self, key: str, exists: bool) -> None:
+    def _note_existing(self, key: str, exists: bool) -> None:
         if exists:
-            self._standing_since.setdefault(key, self._step())
+            self._existing_since.setdefault(key, self._step())
         else:
-            self._standing_since.pop(key, None)
+            self._existing_since.pop(key, None)
 
     def _outcome_changed(self, key: str, video_id: str) -> None:
         body = self._world.video.body(key) if self._world.video.holds(key) else None
-        self._note_standing(key, body is not None)
+        self._note_existing(key, body is not None)
         before = self._outcomes.get(key)
         if before == body or self.may_go(video_id):
             return
@@ -270,9 +270,9 @@ class Ledger:
                 broken(f"{key} was not written by {outputs.run}")
 
     def _check_video(self, video_id: str) -> None:
-        """Nothing acknowledged is lost: neither the job, nor its source, nor its record.
+        """Check that an acknowledged video has not lost its job, its source or its record.
 
-        A catalog entry may be missing until the sweeper has found that out.
+        Its catalog entry may be missing until the sweeper notices.
         """
         if video_id not in self.acknowledged or video_id in self.doomed:
             return
@@ -289,7 +289,7 @@ class Ledger:
             broken(f"the record of {video_id} is gone")
 
     def may_go(self, video_id: str) -> bool:
-        """Say whether somebody deletes it, or its failed upload does."""
+        """Return whether the video is being deleted by a user or by its failed upload."""
         return video_id in self.doomed or video_id in self._given_up
 
     def is_published(self, video_id: str) -> bool:
@@ -301,7 +301,7 @@ class Ledger:
 
 
 def output_body(run: str, path: str) -> bytes:
-    """What the simulated pipeline writes: it tells whose it is."""
+    """Return what the simulated pipeline writes. It contains the name of the run."""
     return f"{run}/{path}".encode()
 
 

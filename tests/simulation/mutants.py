@@ -1,6 +1,6 @@
-"""The protocol broken on purpose, one step at a time. Each mutant says which invariant has to catch it.
+"""Mutants: each breaks one step of the protocol on purpose and names the invariant that must catch it.
 
-They change what the product does through its own methods and the store's verbs; none is a copy of it.
+They override methods of the product and of the store. None is a copy of the product.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ class Mutant:
     name: str
     protocol: Protocol
     caught_by: str
-    """What the violated invariant says, as a regular expression."""
+    """A regular expression for the message of the violated invariant."""
 
 
 # Stores
 
 
 class Overwriting(RemoteStore):
-    """Ignores create-only for some keys, as some stores do for all."""
+    """Ignores create-only for some keys, as some stores do for all keys."""
 
     part = ""
 
@@ -58,7 +58,7 @@ class OverwritingRecords(Overwriting):
 
 
 class RetryingCreate(RemoteStore):
-    """An SDK that repeats a conditional write whose answer was lost, and believes the 412 that follows."""
+    """An SDK that retries a conditional write after a lost response, and believes the 412 that follows."""
 
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
         for _ in range(SDK_ATTEMPTS):
@@ -74,7 +74,7 @@ class RetryingCreate(RemoteStore):
 
 
 class ClaimByDelete(JobQueue):
-    """Takes the marker away before the job is anywhere else."""
+    """Deletes the marker before the job is stored anywhere else."""
 
     async def _claim_marker(self, request: str) -> Claim | None:
         try:
@@ -86,15 +86,15 @@ class ClaimByDelete(JobQueue):
         return await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
 
 
-class ClaimWithoutASecondLook(JobQueue):
-    """Does not look whether the marker is still there once it has the lease."""
+class ClaimWithoutCheck(JobQueue):
+    """Does not check that the marker still exists after creating the lease."""
 
     async def _still_waits(self, marker: str) -> bool:
         return True
 
 
 class OldLeaseDeletedFirst(JobQueue):
-    """Takes over by deleting the dead worker's lease and then creating its own."""
+    """Takes over by deleting the dead worker's lease before creating its own."""
 
     async def _take_over(self, seen: SeenLease, lease: Lease) -> Claim | None:
         await self._buckets.raw.delete_many([*seen.older, seen.info.key])
@@ -102,7 +102,7 @@ class OldLeaseDeletedFirst(JobQueue):
 
 
 class OwnClock(JobQueue):
-    """Tells the age of a lease by the worker's clock."""
+    """Computes the age of a lease by the worker's clock."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -118,18 +118,18 @@ class _OwnClockLeases(Leases):
         return await super().takeable(seen, self._now())
 
 
-# Holding and letting go
+# Holding and releasing
 
 
 class BlindHeartbeat(JobQueue):
-    """Rewrites the lease and looks at nothing."""
+    """Rewrites the lease and checks nothing."""
 
     async def renew(self, claim: Claim) -> None:
         await self._buckets.raw.put(claim.key, claim.lease.to_json())
 
 
 class RetryUnderTheMarkersKey(JobQueue):
-    """Puts a job that failed back as the marker that it was."""
+    """Stores a failed job under its old marker again."""
 
     async def release(self, claim: Claim, **how: Any) -> None:
         await self._leases.check(claim)
@@ -138,14 +138,14 @@ class RetryUnderTheMarkersKey(JobQueue):
 
 
 class RunDiscardedUnseen(JobQueue):
-    """Deletes its run after a failure without looking whether it was published after all."""
+    """Deletes its run after a failure without checking whether it was published after all."""
 
     async def discard_run(self, claim: Claim) -> None:
         await self._delete_outputs(keys.run_prefix(claim.lease.job.id, claim.lease.run))
 
 
 class DoubtForgotten(JobQueue):
-    """Deletes its run although a publication without an answer may yet take effect."""
+    """Deletes its run although a publication whose response was lost may still take effect."""
 
     @property
     def _in_doubt(self) -> set[str]:
@@ -160,7 +160,7 @@ class DoubtForgotten(JobQueue):
 
 
 class SourceDeletedFirst(JobQueue):
-    """Deletes the source when the outputs are there, and then publishes them."""
+    """Deletes the source before publishing the outputs."""
 
     async def publish(self, claim: Claim, outputs: Outputs) -> bool:
         await self._buckets.raw.delete(claim.lease.job.source)
@@ -168,7 +168,7 @@ class SourceDeletedFirst(JobQueue):
 
 
 class LeasesDeletedFirst(JobQueue):
-    """Deletes the leases as the first of a job's last steps."""
+    """Deletes the leases as the first step of finishing a job."""
 
     async def _finish(self, job: Job, *arguments: Any) -> None:
         await self._leases.delete_all(job.request)
@@ -176,7 +176,7 @@ class LeasesDeletedFirst(JobQueue):
 
 
 class FailureReplacesTheOutcome(JobQueue):
-    """Gives a job up without asking whether it has an outcome."""
+    """Marks a job as failed without checking whether it has an outcome."""
 
     async def bury(self, claim: Claim, error: StatusError) -> bool:
         await self._leases.check(claim)
@@ -227,7 +227,7 @@ MUTANTS = (
     Mutant("claim by delete", Protocol(ClaimByDelete), "the job is lost"),
     Mutant(
         "no second look at the marker",
-        Protocol(ClaimWithoutASecondLook, often=_SLOW),
+        Protocol(ClaimWithoutCheck, often=_SLOW),
         "two holders of one generation",
     ),
     Mutant("old lease deleted before the new one", Protocol(OldLeaseDeletedFirst), "the job is lost"),

@@ -1,4 +1,4 @@
-"""People who upload, delete and retry, and the sweeper. Each function is the whole life of one process."""
+"""Users who upload, delete and retry, and the sweeper. Each function is the whole life of a process."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +20,7 @@ SOURCE = b"source"
 
 
 async def upload(stage: Stage, process: Process) -> None:
-    """Upload a video as `backend.core.uploads.ingest` does. Acknowledged once it returns."""
+    """Upload a video as `backend.core.uploads.ingest` does. It is acknowledged when this returns."""
     rng, raw = stage.rng, stage.buckets.raw
     created_at = process.now()
     video_id = new_id(int(created_at.timestamp() * 1000), rng.getrandbits(74))
@@ -53,9 +53,9 @@ async def upload(stage: Stage, process: Process) -> None:
 
 
 async def delete(stage: Stage, process: Process) -> None:
-    """Delete a video that the library shows, and whatever others began to delete and did not finish.
+    """Delete a video of the library, and finish deletions that others started.
 
-    A deletion that crashed before its first step has not happened, so that somebody has to repeat it.
+    A deletion that crashed before its first step has not happened, so it must be repeated.
     """
 
     def unfinished() -> list[str]:
@@ -74,7 +74,7 @@ async def delete(stage: Stage, process: Process) -> None:
 
 
 async def retry(stage: Stage, process: Process) -> None:
-    """Ask for another try of a video that has failed."""
+    """Retry a failed video."""
     video_id = await _one_of(stage, stage.ledger.failed)
     if video_id is not None:
         with suppress(VodbucketError):
@@ -82,7 +82,7 @@ async def retry(stage: Stage, process: Process) -> None:
 
 
 async def sweep_often(stage: Stage, process: Process) -> None:
-    """Sweep again and again while there are faults."""
+    """Sweep repeatedly while there are faults."""
     queue, rules = stage.queue(process), _rules(stage)
     while not stage.scheduler.faults.over:
         await Rest(stage.rng.choice((5, 60, 300)))
@@ -91,9 +91,9 @@ async def sweep_often(stage: Stage, process: Process) -> None:
 
 
 async def sweep_once(stage: Stage, process: Process) -> None:
-    """What is left to the sweeper when all others have come to rest."""
+    """Sweep once after all other processes have come to rest."""
     rules = _rules(stage)
-    # An id tells when its upload began, by the clock of the process that made it.
+    # An id contains the start time of its upload by the clock of its process.
     await Rest(max(rules.grace, rules.uploads_after).total_seconds() + LARGEST_SKEW_SECONDS + 2)
     await sweep(stage.buckets, stage.queue(process), rules)
 
@@ -106,7 +106,7 @@ def _rules(stage: Stage) -> SweepRules:
 
 
 async def _one_of(stage: Stage, candidates: Callable[[], list[str]]) -> str | None:
-    """Wait for a video to act on; None when the schedule ends before there is one."""
+    """Wait for a video to act on. Returns None if the schedule ends first."""
     while not (found := candidates()):
         if stage.scheduler.faults.over:
             return None

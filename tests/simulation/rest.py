@@ -1,4 +1,4 @@
-"""What must hold once everything has come to rest: all videos ended or gone, and nothing else left."""
+"""Invariants once everything has come to rest: every video has ended or is gone, and nothing else is left."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.simulation.world import World
 
 
 def assert_at_rest(world: World, ledger: Ledger, *, originals_kept: bool) -> None:
-    """Every video is done, or failed with a reason, or gone; nothing else is left."""
+    """Check that every video is done, failed with a reason, or gone, and that nothing else is left."""
     expected_raw: set[str] = set()
     expected_video: set[str] = set()
     left_raw, left_video = set(world.raw.keys()), set(world.video.keys())
@@ -43,7 +43,7 @@ def assert_at_rest(world: World, ledger: Ledger, *, originals_kept: bool) -> Non
 
 
 async def _assert_shown(world: World, ledger: Ledger) -> None:
-    """The API says of every video how it ended, whatever late workers wrote into its status."""
+    """Check that the API shows how each video ended, whatever late workers wrote into its status."""
     for video_id in ledger.acknowledged - ledger.doomed:
         status = (await read_item(world.buckets, video_id)).status
         shown = {StatusWord.DONE: status.outputs, StatusWord.ERROR: status.error}.get(status.status)
@@ -52,9 +52,9 @@ async def _assert_shown(world: World, ledger: Ledger) -> None:
 
 
 def _keys_of_ended(world: World, video_id: str, originals_kept: bool) -> tuple[set[str], set[str]]:
-    """Return what belongs to a video that is done or failed, in both buckets.
+    """Return the keys of a video that is done or failed, in both buckets.
 
-    A video that was published may have a later request that failed.
+    A published video may have a later request that failed.
     """
     video = {keys.video_record(video_id), keys.catalog_entry(video_id), keys.status(video_id)}
     raw: set[str] = set()

@@ -1,4 +1,4 @@
-"""One schedule: a seed becomes a cast, a mix of faults and an order of steps; then all must come to rest."""
+"""One schedule: a seed determines the processes, the faults and the order of steps."""
 
 import logging
 import random
@@ -28,24 +28,24 @@ MOST_STEPS_TO_REST = 6000
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What is simulated: the product, or a mutant of it."""
+    """The code under simulation: the product, or a mutant of it."""
 
     queue_class: type[JobQueue] = JobQueue
     add_video: Callable[..., Awaitable[object]] = add_video
     store_class: type[RemoteStore] = RemoteStore
     often: frozenset[Fate] = frozenset()
-    """Faults that are sure to be in the mix."""
+    """Faults that must be in the mix."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one schedule did, for the statistics."""
+    """Statistics of one schedule."""
 
     steps: int
     changes: int
-    """Changes of the buckets, behind each of which the invariants were checked."""
+    """Changes of the buckets. The invariants were checked after each."""
     events: dict[str, int]
-    """How often what happened: faults by kind, and how the videos ended."""
+    """Counts of faults by kind, and of how videos ended."""
 
 
 PRODUCT = Protocol()
@@ -104,7 +104,7 @@ def _with_short_names(line: str, video_ids: list[str]) -> str:
 
 
 def _is_idle(stage: Stage, world: World) -> bool:
-    """Say, now and then, whether there is nothing left for faults to strike."""
+    """Return whether nothing is left for faults to strike. Only every `IDLE_STEPS` steps is this checked."""
     if stage.scheduler.steps % IDLE_STEPS:
         return False
     if any(process.alive and process.name.startswith("upload") for process in stage.scheduler.processes):
@@ -113,9 +113,9 @@ def _is_idle(stage: Stage, world: World) -> bool:
 
 
 def _come_to_rest(stage: Stage) -> None:
-    """Let everybody finish beside two fresh workers, then let sweepers and workers find what is left.
+    """Let all processes finish next to two new workers, then run sweepers and workers on what is left.
 
-    A sweep may queue what was never queued, and that job may then leave something to sweep.
+    A sweep may queue a job that was never queued, and that job may leave something to sweep.
     """
     rounds = ((work, work), (sweep_once,), (work,), (sweep_once,))
     for number, lives in enumerate(rounds):
@@ -125,7 +125,7 @@ def _come_to_rest(stage: Stage) -> None:
 
 
 def _cast(stage: Stage) -> list[tuple[Process, float]]:
-    """Return the processes, each with the moment at which it begins."""
+    """Return the processes, each with its start time in seconds."""
     plan, rng = stage.plan, stage.rng
     kinds = (
         (plan.workers, "worker", work, True),
@@ -145,7 +145,7 @@ def _cast(stage: Stage) -> list[tuple[Process, float]]:
 
 @contextmanager
 def quiet_logs() -> Iterator[None]:
-    """The product logs every take-over; here that is noise."""
+    """Silence the product's logs of takeovers, which are noise here."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:

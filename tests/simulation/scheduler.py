@@ -1,4 +1,4 @@
-"""Drives the product's coroutines by hand: at every step a seeded choice says whose store call goes on.
+"""Runs the product's coroutines step by step: at each step, a seeded choice selects the next store call.
 
 There is no event loop. A coroutine hands up what it waits for (a `Waiting`); this module owns time, processes
 and the order of everything, and asks `faults` what befalls each call.
@@ -17,7 +17,7 @@ from tests.simulation.faults import MUTATIONS, REPEATED, Fate, Faults
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEP_SECONDS = (0.0, 0.0, 0.1, 0.5, 1.0, 2.0)
-"""How far the clock moves with a step."""
+"""How far the clock may move in a step."""
 
 Work = Coroutine[Any, Any, Any]
 
@@ -27,11 +27,11 @@ class ProtocolBroken(BaseException):
 
 
 class DoesNotRest(ProtocolBroken):
-    """The processes go on and on."""
+    """The processes never end."""
 
 
 class Waiting:
-    """What a coroutine may await here."""
+    """Something that a coroutine may await in the simulation."""
 
     __slots__ = ()
 
@@ -41,7 +41,7 @@ class Waiting:
 
 @dataclass(slots=True, eq=False)
 class Call(Waiting):
-    """A call to the store that was sent and has not been answered."""
+    """A store call that was sent and has no response yet."""
 
     bucket: str
     verb: str
@@ -59,14 +59,14 @@ class Rest(Waiting):
 
 @dataclass(slots=True, eq=False)
 class Race(Waiting):
-    """Run these side by side; the first that ends decides, the others are cancelled with calls in flight."""
+    """Run these concurrently. The first to end decides, and the others are cancelled with calls in flight."""
 
     works: tuple[Work, ...]
 
 
 @dataclass(slots=True, eq=False)
 class Together(Waiting):
-    """Run these side by side until all have ended."""
+    """Run these concurrently until all have ended."""
 
     works: tuple[Work, ...]
 
@@ -84,7 +84,7 @@ async def time_out(seconds: float) -> None:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """What crashes, freezes and is told to stop as one."""
+    """A process, which crashes, freezes and stops as a whole."""
 
     name: str
     begin: Callable[["Process"], Work]
@@ -100,7 +100,7 @@ class Process:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One line of execution of a process."""
+    """One task of a process."""
 
     process: Process
     work: Work
@@ -111,12 +111,12 @@ class Task:
     error: BaseException | None = None
     children: list["Task"] = field(default_factory=list)
     needs_all: bool = False
-    """Whether it goes on when all children have ended, or when one has."""
+    """Whether it resumes when all children have ended, or when one has."""
 
 
 @dataclass(slots=True, eq=False)
 class Latecomer:
-    """A call that will take effect although nobody waits for it any more."""
+    """A call that will take effect although no task waits for it any more."""
 
     due: float
     call: Call
@@ -124,7 +124,7 @@ class Latecomer:
 
 
 class Scheduler:
-    """Runs processes against `perform`, which makes a call take effect and answers it."""
+    """Runs processes against `perform`, which executes a call and returns its response."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Scheduler:
         self.running: list[Task] = []
         self.processes: list[Process] = []
         self.latecomers: list[Latecomer] = []
-        self._idle: list[Task] = []  # they wait for a signal to stop
+        self._idle: list[Task] = []  # these wait for a signal to stop
 
     def clock(self) -> datetime:
         """The store's clock: whole seconds, as in the Date header."""
@@ -156,7 +156,7 @@ class Scheduler:
         self.running.append(Task(process, process.begin(process), wakes=self.now + after_seconds))
 
     def run(self, steps: int, enough: Callable[[], bool]) -> None:
-        """Take up to so many steps; fewer when every process has ended, or it is enough."""
+        """Take up to this many steps, fewer if all processes have ended or `enough` says so."""
         last = self.steps + steps
         while self.steps < last and self.step() and not enough():
             pass
@@ -169,12 +169,12 @@ class Scheduler:
                 raise DoesNotRest(f"no end after {most_steps} steps without faults")
 
     def abandon(self) -> None:
-        """Drop whatever still runs."""
+        """Drop all tasks."""
         for task in (*self.running, *self._idle):
             _close(task.work)
 
     def step(self) -> bool:
-        """Let one task go on until its next call; False when there is none."""
+        """Run one task until its next call. Returns False if there is no task."""
         now = self.now
         ready: list[Task | Latecomer] = [
             task for task in self.running if task.wakes <= now and task.process.frozen_until <= now
@@ -229,13 +229,13 @@ class Scheduler:
                 task.wakes = self.now + faults.freeze_seconds()
             case Fate.LOST:
                 self._take_effect(call, sender)
-                self._deliver(task, None, StoreUnavailable("the answer was lost"))
+                self._deliver(task, None, StoreUnavailable("the response was lost"))
             case Fate.FAILED:
                 self._deliver(task, None, StoreUnavailable("the call failed"))
             case Fate.LATE:
                 if call.verb in MUTATIONS:
                     self._send_later(call, sender)
-                self._deliver(task, None, StoreUnavailable("no answer in time"))
+                self._deliver(task, None, StoreUnavailable("no response in time"))
             case Fate.REPEATED:
                 answer, error = self._take_effect(call, sender)
                 if call.verb in REPEATED:
@@ -268,7 +268,7 @@ class Scheduler:
             wanted = task.work.throw(error) if error else task.work.send(answer)
         except StopIteration as done:
             self._end(task, done.value, None)
-        except Exception as raised:  # noqa: BLE001  # it is the parent's, or breaks the schedule
+        except Exception as raised:  # noqa: BLE001  # the parent handles it, or the schedule is broken
             self._end(task, None, raised)
         else:
             self._wait_for(task, wanted)
@@ -288,7 +288,7 @@ class Scheduler:
                 self.running.remove(task)
                 self._idle.append(task)
         else:
-            raise TypeError(f"a coroutine awaits what the simulation does not know: {wanted!r}")
+            raise TypeError(f"a coroutine awaits something unknown to the simulation: {wanted!r}")
 
     def _end(self, task: Task, answer: Any, error: Exception | None) -> None:
         self.running.remove(task)
@@ -319,7 +319,7 @@ class Scheduler:
         self.start(process, after_seconds=self.faults.restart_seconds())
 
     def _cancel(self, task: Task) -> None:
-        """Drop a task; a call that it had sent may still take effect."""
+        """Drop a task. A call that it has sent may still take effect."""
         for child in task.children:
             self._cancel(child)
         if task in self.running:
@@ -353,7 +353,7 @@ class Scheduler:
 
 
 def _close(work: Work) -> None:
-    with suppress(RuntimeError):  # a `finally` that awaits cannot do so: the process is gone
+    with suppress(RuntimeError):  # a `finally` may await, which is impossible as the process is gone
         work.close()
 
 

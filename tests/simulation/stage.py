@@ -1,4 +1,4 @@
-"""What all actors of one schedule share, and the queue that tells the ledger what it told its worker."""
+"""State shared by all processes of a schedule, and a queue that reports to the ledger."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -19,11 +19,11 @@ FAULTY_STEPS = (100, 1000, 2000)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cast and the settings of one schedule."""
+    """The processes and settings of one schedule."""
 
     workers: int
     slots: int
-    """Jobs at a time per worker."""
+    """Concurrent jobs per worker."""
     uploads: int
     deleters: int
     retriers: int
@@ -31,10 +31,10 @@ class Plan:
     steps: int
     max_attempts: int
     failure_rate: float
-    """Of the writes of a run."""
+    """The share of a run's writes that fail."""
     patience_seconds: float
     create_attempts: int
-    """Of the store's client, to settle whether a create-only write was done."""
+    """Attempts of the store's client at a create-only write."""
     keep_originals: bool
     grace_seconds: float
     uploads_after_seconds: float
@@ -62,12 +62,12 @@ class Plan:
 
 @dataclass(slots=True)
 class Stage:
-    """What all actors of one schedule share."""
+    """State shared by all processes of one schedule."""
 
     scheduler: Scheduler
     ledger: Ledger
     buckets: Buckets
-    """As a process sees them."""
+    """The buckets as processes see them."""
     plan: Plan
     queue_class: type[JobQueue]
     add_video: Callable[..., Awaitable[object]]
@@ -92,12 +92,12 @@ class Stage:
 
 
 class WatchedQueue(JobQueue):
-    """Tells the ledger what the worker was told."""
+    """Reports to the ledger what the worker was told."""
 
     stage: Stage
 
-    async def claim(self, view: QueueSnapshot, **how: bool) -> Claim | None:
-        claim = await super().claim(view, **how)
+    async def claim(self, snapshot: QueueSnapshot, **how: bool) -> Claim | None:
+        claim = await super().claim(snapshot, **how)
         if claim is not None:
             self.stage.ledger.claimed(claim)
         return claim
@@ -123,7 +123,7 @@ _WATCHED: dict[type[JobQueue], type[WatchedQueue]] = {}
 
 
 def watched(queue_class: type[JobQueue]) -> type[WatchedQueue]:
-    """Let the ledger watch a queue, be it the product's or a mutant."""
+    """Return a queue class, the product's or a mutant, that reports to the ledger."""
     if queue_class not in _WATCHED:
         _WATCHED[queue_class] = type("Watched", (WatchedQueue, queue_class), {})
     return _WATCHED[queue_class]

@@ -1,4 +1,4 @@
-"""Each way to break the protocol on purpose is caught, and by the invariant that is there for it."""
+"""Every deliberate break of the protocol is caught by the invariant that is meant to catch it."""
 
 import re
 
@@ -7,16 +7,16 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.schedule import ProtocolBroken, quiet_logs, run_schedule
 
-MOST_SCHEDULES = 3000
+MAX_SCHEDULES = 3000
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_protocol_is_caught(mutant: Mutant) -> None:
     with quiet_logs():
-        for seed in range(MOST_SCHEDULES):
+        for seed in range(MAX_SCHEDULES):
             try:
                 run_schedule(seed, mutant.protocol)
             except ProtocolBroken as broken:
                 if re.search(mutant.caught_by, str(broken)):
                     return
-    pytest.fail(f"not caught in {MOST_SCHEDULES} schedules")
+    pytest.fail(f"not caught in {MAX_SCHEDULES} schedules")

@@ -1,6 +1,6 @@
-"""No schedule of crashes, freezes, lost, late and repeated calls breaks the protocol (docs/queue.md).
+"""No schedule of crashes, freezes, and lost, late or repeated calls breaks the protocol (docs/queue.md).
 
-This is what every run of the suite can afford; `python -m tests.simulation` explores further.
+These tests explore a few hundred schedules; `python -m tests.simulation` explores more.
 """
 
 from collections import Counter
@@ -17,11 +17,11 @@ from tests.simulation.schedule import ProtocolBroken, quiet_logs, run_schedule
     max_examples=400,
     deadline=None,
     database=None,
-    # A smaller seed is no simpler schedule.
+    # Shrinking is useless: a smaller seed is not a simpler schedule.
     phases=[Phase.generate],
 )
 @given(seed=st.integers(0, 2**48))
-def test_no_schedule_loses_mixes_or_leaves_anything(seed: int) -> None:
+def test_no_schedule_loses_mixes_or_leaves_objects(seed: int) -> None:
     try:
         with quiet_logs():
             run_schedule(seed)
@@ -29,18 +29,18 @@ def test_no_schedule_loses_mixes_or_leaves_anything(seed: int) -> None:
         pytest.fail(f"{broken}; replay: python -m tests.simulation --seed {seed} --trace")
 
 
-def test_a_seed_is_one_schedule() -> None:
+def test_a_seed_determines_the_schedule() -> None:
     def trace_of(seed: int) -> list[str]:
         lines: list[str] = []
         with quiet_logs():
             run_schedule(seed, trace=lines.append)
-        return [line.partition(" -> ")[0] for line in lines]  # answers hold nonces
+        return [line.partition(" -> ")[0] for line in lines]  # responses contain nonces
 
     assert trace_of(7) == trace_of(7)
     assert trace_of(7) != trace_of(8)
 
 
-def test_schedules_reach_what_they_are_for() -> None:
+def test_schedules_cover_all_faults_and_outcomes() -> None:
     events: Counter[str] = Counter()
     with quiet_logs():
         for seed in range(150):

@@ -52,7 +52,7 @@ OUTPUTS = ("hls/master.m3u8", "media/1.m4s")
 
 @dataclass(frozen=True, slots=True)
 class Runner(JobRunner):
-    """The product's job runner; only what needs an event loop is done by the scheduler."""
+    """The product's job runner. Only what needs an event loop is replaced."""
 
     stage: Stage | None = None
     process: Process | None = None
@@ -120,9 +120,9 @@ class Runner(JobRunner):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Stands for the transcoder: reads the source, writes a run's objects, verifies them; may fail.
+    """Replaces the transcoder: reads the source, then writes and verifies a run's objects. It may fail.
 
-    Half of the failures are taken for the hardware's: the attempt begins anew in a second run.
+    Half of the failures count as hardware failures: the attempt starts over in a second run.
     """
 
     stage: Stage
@@ -167,7 +167,7 @@ class Pipeline:
 
 
 async def _ride_out(call: Callable[[], Awaitable[object]]) -> None:
-    """Repeat a call that failed, as the pipeline does for as long as it has patience."""
+    """Retry a failed call, as the pipeline does."""
     for _ in range(CALLS_RIDDEN_OUT):
         with suppress(StoreUnavailable):
             await call()
@@ -177,25 +177,25 @@ async def _ride_out(call: Callable[[], Awaitable[object]]) -> None:
 
 
 class Poller:
-    """Shares one view of the queue between the slots of a worker, as `worker.run.poller` does."""
+    """Shares one snapshot of the queue between the slots of a worker, as `worker.run.poller` does."""
 
     def __init__(self, stage: Stage, queue: JobQueue) -> None:
         self._stage = stage
         self._queue = queue
-        self._view: QueueSnapshot | None = None
-        self._looked_at = 0.0
+        self._snapshot: QueueSnapshot | None = None
+        self._polled_at = 0.0
 
     async def claim(self) -> Claim | None:
-        """Raises: NothingLeft: the faults are over, and the queue is empty."""
+        """Raises: NothingLeft: there will be no more faults, and the queue is empty."""
         scheduler = self._stage.scheduler
-        view = self._view
-        if view is None or view.is_used_up or scheduler.now - self._looked_at > SNAPSHOT_SECONDS:
-            self._view = None
-            view = await self._queue.poll()
-            self._view, self._looked_at = view, scheduler.now
-            if view.is_empty and scheduler.faults.over:
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.is_used_up or scheduler.now - self._polled_at > SNAPSHOT_SECONDS:
+            self._snapshot = None
+            snapshot = await self._queue.poll()
+            self._snapshot, self._polled_at = snapshot, scheduler.now
+            if snapshot.is_empty and scheduler.faults.over:
                 raise NothingLeft
-        return await self._queue.claim(view, silent_too=self._stage.rng.random() < 0.9)
+        return await self._queue.claim(snapshot, silent_too=self._stage.rng.random() < 0.9)
 
 
 class NothingLeft(Exception):
@@ -203,7 +203,7 @@ class NothingLeft(Exception):
 
 
 async def work(stage: Stage, process: Process) -> None:
-    """Behave as `worker.run.loop` does, until told to stop or until nothing is left."""
+    """Behave like `worker.run.loop` until asked to stop or until nothing is left."""
     queue = stage.queue(process)
     runner = Runner(
         queue,
@@ -216,16 +216,16 @@ async def work(stage: Stage, process: Process) -> None:
         stage=stage,
         process=process,
     )
-    lookout = Poller(stage, queue)
-    await Together(tuple(_slot(lookout, runner, process) for _ in range(stage.plan.slots)))
+    poller = Poller(stage, queue)
+    await Together(tuple(_slot(poller, runner, process) for _ in range(stage.plan.slots)))
 
 
-async def _slot(lookout: Poller, runner: Runner, process: Process) -> None:
+async def _slot(poller: Poller, runner: Runner, process: Process) -> None:
     stop = asyncio.Event()
     pause = FIRST_PAUSE_SECONDS
     while not process.stopping:
         try:
-            claim = await lookout.claim()
+            claim = await poller.claim()
         except NothingLeft:
             return
         except StoreError:

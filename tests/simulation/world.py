@@ -1,4 +1,4 @@
-"""The two buckets of one simulated world, and the store as its processes see it: every verb is a `Call`."""
+"""The two buckets of a simulated world, and the store as processes see it: each operation is a `Call`."""
 
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -25,7 +25,7 @@ from tests.simulation.scheduler import Call
 
 
 class Bucket(MemoryStore):
-    """A bucket that can also be looked into without a call."""
+    """A bucket whose contents can be inspected without a call."""
 
     def holds(self, key: str) -> bool:
         return key in self._objects
@@ -51,7 +51,7 @@ class Bucket(MemoryStore):
 
 
 class World:
-    """What remains when every process is dead."""
+    """Everything that survives the death of all processes."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.raw = Bucket(clock)
@@ -59,10 +59,10 @@ class World:
         self.buckets = Buckets(self.raw, self.video)
 
     def perform(self, call: Call) -> Any:
-        """Make the call take effect now. Raises what the store would answer."""
+        """Execute the call now. Raises the error that the store would return."""
         bucket = self.raw if call.bucket == "raw" else self.video
         if call.verb == "create":
-            # As on the wire: 412 says that there is an object, not whose it is.
+            # As with a real store: 412 says that an object exists, not whose it is.
             return not bucket.holds(call.arguments[0]) and _at_once(bucket.create(*call.arguments))
         if call.verb == "list_uploads":
             return _at_once(_gathered(bucket.list_uploads(*call.arguments)))
@@ -73,10 +73,10 @@ class World:
 
 
 class RemoteStore:
-    """A bucket as a process sees it. `create` settles doubts as `backend.core.store.s3` does."""
+    """A bucket as a process sees it. `create` resolves doubts as `backend.core.store.s3` does."""
 
     def __init__(self, bucket: str, create_attempts: int = 1) -> None:
-        """With few attempts a doubt often stays, which the contract allows."""
+        """With few attempts, outcomes often stay in doubt, which the contract allows."""
         self._bucket = bucket
         self._create_attempts = create_attempts
 
@@ -94,7 +94,7 @@ class RemoteStore:
                 return (await self.get(key)).body == body
             except (ObjectNotFound, StoreUnavailable):
                 continue
-        raise StoreUnavailable("it stayed doubtful")
+        raise StoreUnavailable("the outcome stayed in doubt")
 
     async def get(self, key: str) -> StoredObject:
         stored: StoredObject = await Call(self._bucket, "get", (key,))
@@ -137,10 +137,10 @@ class RemoteStore:
             yield upload
 
     def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
-        raise NotImplementedError("nobody here streams")
+        raise NotImplementedError("the simulation does not stream")
 
     def presign_get(self, key: str, how: PresignedGet) -> str:
-        raise NotImplementedError("nobody here presigns")
+        raise NotImplementedError("the simulation does not presign")
 
 
 def remote_buckets(store_class: type[RemoteStore], create_attempts: int) -> Buckets:
@@ -149,7 +149,7 @@ def remote_buckets(store_class: type[RemoteStore], create_attempts: int) -> Buck
 
 
 def _at_once(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run what only yields to an event loop that is not there."""
+    """Run a coroutine without an event loop. It may yield, but must not wait."""
     while True:
         try:
             work.send(None)

@@ -77,7 +77,7 @@ async def test_failed_videos_are_queued_again_and_one_that_cannot_be_stops_no_ot
     assert done.out.splitlines() == [f"queued: {video}.1" for video in videos]
     assert done.err.splitlines() == [
         f"vodbucket: {UNKNOWN}: There is no such video.",
-        "vodbucket: nonsense: This is not a video id.",
+        "vodbucket: nonsense: This is not a valid video id.",
     ]
     assert [job.options.crf for job in jobs] == [20, 20]
 
@@ -111,7 +111,7 @@ async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installat
     done = await on_moto.vodbucket("retry", video)
 
     assert (done.status, done.out) == (1, "")
-    assert "there is nothing to encode from" in done.err
+    assert "is no longer stored" in done.err
 
 
 async def _a_second_of(store: Store) -> None:

@@ -91,7 +91,7 @@ async def test_on_a_store_that_ignores_conditions_doctor_and_worker_say_so(on_br
     assert rows["create-only writes"]["measured"] == (
         "the condition is ignored: a second write replaced the first"
     )
-    assert rows["create-only race"]["measured"] == "16 of 16 writers of one key believe that they won"
+    assert rows["create-only race"]["measured"] == "16 of 16 writers of one key were told that they won"
     assert "ONLY_WORKER=true" in rows["create-only race"]["advice"]
     assert [refused.status, alone.status, two_jobs.status] == [2, 0, 2]
     sentence = refused.err.splitlines()[-1]

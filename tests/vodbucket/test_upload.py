@@ -190,7 +190,7 @@ async def test_it_waits_while_another_request_sends_the_same_upload(
         said = await during(uploading, witness.told.get())
 
     await _assert_arrived(buckets, await uploading, film)
-    assert said.startswith("Another request is sending this upload; try again in a moment. Trying again in ")
+    assert said.startswith("Another request is sending this upload. Try again in a moment. Trying again in ")
 
 
 @asynccontextmanager

@@ -1,11 +1,11 @@
 """Whether this worker may share the store with others. Checked once, before it looks for jobs."""
 
 import asyncio
-import random
 
 import structlog
 
 from backend.core import keys
+from backend.core.backoff import Backoff
 from backend.core.concurrency import run_unless_set, sleep_unless_set
 from backend.core.errors import BucketMissing, ConfigurationError, StoreDenied, StoreUnavailable
 from backend.core.store.interface import Buckets
@@ -26,15 +26,17 @@ async def admit(
     Raises:
         ConfigurationError: it ignores them, and this is not the only worker.
     """
-    pause = pause_seconds
+    backoff = Backoff(pause_seconds, max(MAX_PAUSE_SECONDS, pause_seconds))
+    failures = 0
     while not stop.is_set():
         try:
             # a store may hang for minutes
             failure = await run_unless_set(stop, _create_only_failure(buckets))
         except (StoreUnavailable, StoreDenied, BucketMissing) as error:
-            log.warning("store_not_probed", error=error.message, pause_seconds=pause)
-            await sleep_unless_set(stop, pause * random.uniform(0.9, 1.1))  # noqa: S311  # load only
-            pause = min(pause * 2, max(MAX_PAUSE_SECONDS, pause_seconds))
+            failures += 1
+            pause = backoff.pause_seconds(failures)
+            log.warning("store_not_probed", error=error.message, pause_seconds=round(pause, 1))
+            await sleep_unless_set(stop, pause)
             continue
         if failure is None:
             return

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from backend.core.backoff import Backoff
 from backend.core.concurrency import run_guarded, sleep_unless_set
 from backend.core.errors import (
     AttemptFailed,
@@ -37,7 +38,7 @@ log = structlog.get_logger(__name__)
 HEARTBEATS_PER_LEASE = 3
 HEARTBEAT_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
-MAX_RETRY_SECONDS = 600.0
+RETRIES = Backoff(FIRST_RETRY_SECONDS, longest_seconds=600, jitter=0)
 MAX_OUTAGES = 50
 """Attempts in a row that the store may end, over about eight hours, before the job fails."""
 RELEASE_RETRY_SECONDS = 5.0
@@ -157,7 +158,7 @@ class JobRunner:
         if attempt >= self.max_attempts:
             await self._fail(claim, error)
             return
-        pause = _retry_pause(attempt)
+        pause = RETRIES.pause_seconds(attempt)
         log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
         await self._release(claim, status, attempt + 1, retry_after_seconds=pause, error=error.message)
 
@@ -172,7 +173,7 @@ class JobRunner:
         if outages > MAX_OUTAGES:
             await self._fail(claim, error)
             return
-        pause = _retry_pause(outages)
+        pause = RETRIES.pause_seconds(outages)
         log.warning("attempt_ended_by_store", error=error.message, retry_after_seconds=pause)
         while not stop.is_set():
             try:
@@ -208,11 +209,6 @@ class JobRunner:
         log.warning("job_failed", code=code, error=error.message)
         with suppress(LeaseLost):
             await self.queue.bury(claim, StatusError(code=code, message=error.message))
-
-
-def _retry_pause(failures: int) -> float:
-    """Return the seconds to wait after this many failures in a row."""
-    return min(FIRST_RETRY_SECONDS * float(2 ** (failures - 1)), MAX_RETRY_SECONDS)
 
 
 async def _until_stopped(stop: asyncio.Event) -> None:

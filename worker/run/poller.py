@@ -4,12 +4,12 @@ All slots of a worker share one poller: an idle worker costs one LIST per pause,
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
 import structlog
 
+from backend.core.backoff import Backoff
 from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import StoreError
 from backend.core.jobs.job_queue import JobQueue
@@ -20,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 """After a poll that found nothing; it doubles each time, up to the poll interval."""
-JITTER = 0.1
-"""Pauses are up to this share longer, never shorter: workers do not poll in step, nor more often than set."""
 MAX_OUTAGE_PAUSE_SECONDS = 30.0
 """Between polls while the store does not answer."""
 SNAPSHOT_SECONDS = 10.0
@@ -50,14 +48,15 @@ class Poller:
     ) -> None:
         self._queue = queue
         self._stop = stop
-        self._poll_seconds = poll_seconds
         self._lease_seconds = lease_seconds
         self._drain = drain
         self._monotonic = monotonic
         self._polling = asyncio.Lock()
         self._snapshot: QueueSnapshot | None = None
         self._polled_at = 0.0
-        self._pause = 0.0
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, poll_seconds)
+        self._outage_backoff = Backoff(poll_seconds * 2, MAX_OUTAGE_PAUSE_SECONDS)
+        self._pause, self._idle_polls = 0.0, 0
         self._hold_off_until = 0.0
 
     async def next_claim(self) -> Claim | None:
@@ -71,11 +70,11 @@ class Poller:
             except StoreError as error:
                 self._snapshot = None
                 self._hold_off()
-                self._pause = min(self._poll_seconds * 2, MAX_OUTAGE_PAUSE_SECONDS)
-                log.warning("queue_unreachable", error=error.message, pause_seconds=self._pause)
+                self._pause = self._outage_backoff.pause_seconds(1)
+                log.warning("queue_unreachable", error=error.message, pause_seconds=round(self._pause, 1))
                 continue
             if claim is not None:
-                self._pause = 0.0
+                self._pause, self._idle_polls = 0.0, 0
                 return claim
 
     async def _usable_snapshot(self) -> QueueSnapshot | None:
@@ -94,8 +93,9 @@ class Poller:
         return not snapshot.is_used_up and self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
 
     async def _wait_to_poll(self) -> None:
-        await sleep_unless_set(self._stop, self._pause * random.uniform(1, 1 + JITTER))  # noqa: S311  # load only
-        self._pause = min(max(FIRST_PAUSE_SECONDS, self._pause * 2), self._poll_seconds)
+        await sleep_unless_set(self._stop, self._pause)
+        self._idle_polls += 1
+        self._pause = self._backoff.pause_seconds(self._idle_polls)
 
     async def _poll(self) -> QueueSnapshot:
         started = self._monotonic()

@@ -1,1 +1,1 @@
-"""The job queue: claim, renew, publish, retry, and an overview for people."""
+"""The job queue: claim, renew, publish, retry, and an overview for operators."""

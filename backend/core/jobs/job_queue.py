@@ -1,7 +1,7 @@
 """The job queue on S3: claim by deleting the marker, made safe by create-only leases and publication.
 
-docs/queue.md states the protocol and why each step stands where it does. This module owns its steps; it knows
-nothing of media. `worker.run.loop` decides when to call them.
+docs/queue.md explains the protocol and the order of its steps. This module implements the steps and knows
+nothing about media; `worker.run.loop` decides when to call them.
 """
 
 import random
@@ -37,9 +37,9 @@ from backend.core.store.prefixes import abort_uploads_below, delete_below
 log = structlog.get_logger(__name__)
 
 POLL_KEYS = 250
-"""Of a long queue, its oldest: some stores take a millisecond of work for every ten keys of a LIST."""
+"""Only the oldest markers are listed: on some stores, a LIST costs a millisecond for every ten keys."""
 SPREAD = 8
-"""Workers choose among so many of the oldest markers, and among more the more they collide."""
+"""Workers pick one of this many oldest markers at random. After collisions they pick from more."""
 
 RUN_TOKEN_BYTES = 8
 
@@ -53,9 +53,9 @@ def _run_token() -> str:
 
 
 class JobQueue:
-    """The queue as one worker uses it. Safe with any number of workers, whatever stops or stalls when.
+    """The queue as one worker uses it. Safe with any number of workers that crash or stall at any time.
 
-    `owner` names the worker in leases, for people. `rng`, `now` and `run_token` are injected by tests.
+    `owner` names the worker in leases, for operators. `rng`, `now` and `run_token` are replaced in tests.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class JobQueue:
         self._run_token = run_token
         self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
-        self._in_doubt: set[str] = set()  # runs that a write without an answer may yet publish
+        self._in_doubt: set[str] = set()  # runs that a write may still publish, as its answer was lost
 
     @property
     def lease(self) -> timedelta:
-        """The silence after which a worker's job may be taken over."""
+        """How long a worker may be silent before its job may be taken over."""
         return self._leases.lease
 
     async def poll(self) -> QueueSnapshot:
-        """List leases and the oldest waiting markers.
+        """List the leases and the oldest markers.
 
-        `leases/` and `queue/` are neighbours, so one LIST shows both, unless there are very many leases.
+        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases.
         """
         objects: list[ObjectInfo] = []
         start_after, limit = keys.LEASES, POLL_KEYS
@@ -99,54 +99,52 @@ class JobQueue:
             start_after, limit = page.objects[-1].key, LIST_PAGE
         leases = highest_generations(objects)
         due = await self._leases.takeable(leases, page.store_now)
-        goes_on = page.truncated and page.objects[-1].key.startswith(keys.QUEUE)
-        return QueueSnapshot(objects, leases, due, goes_on=goes_on)
+        truncated = page.truncated and page.objects[-1].key.startswith(keys.QUEUE)
+        return QueueSnapshot(objects, leases, due, truncated=truncated)
 
-    async def claim(self, view: QueueSnapshot, *, silent_too: bool = True) -> Claim | None:
-        """Claim a job of `view`: one whose worker went silent or that is due again, else a waiting one.
+    async def claim(self, snapshot: QueueSnapshot, *, silent_too: bool = True) -> Claim | None:
+        """Claim a job of `snapshot`: first one of a silent worker or one due for a retry, else a waiting one.
 
-        Jobs that turn out to be settled already (published, given up, video deleted) are cleaned up on the
-        way. None when the view holds nothing more to do; it may have done so from the start. Without
-        `silent_too`, jobs of silent workers are passed over.
+        Jobs that have already ended (published, failed, video deleted) are cleaned up on the way. Returns
+        None if the snapshot has no job left. Without `silent_too`, jobs of silent workers are skipped.
         """
-        while (due := view.next_due()) is not None:
+        while (due := snapshot.next_due()) is not None:
             seen, lease = due
             if lease.state is LeaseState.RUNNING and not silent_too:
                 continue
             claim = await self._take_over(seen, lease)
             if claim is not None and not await self._settle(claim):
                 return claim
-        while (request := view.next_waiting(self._rng, self._spread_in(view))) is not None:
+        while True:
+            # If more jobs wait than were listed, all of the listed ones are old enough.
+            spread = POLL_KEYS if snapshot.truncated else self._spread
+            if (request := snapshot.next_waiting(self._rng, spread)) is None:
+                return None
             try:
                 claim = await self._claim_marker(request)
             except RecordUnreadable as error:
                 log.warning("marker_unreadable", request=request, error=error.message)
                 continue
             if claim is None:
-                view.missed()
+                snapshot.missed()
                 self._spread = min(self._spread * 2, POLL_KEYS)
                 continue
-            view.hit()
+            snapshot.hit()
             self._spread = max(self._spread - 1, SPREAD)
             if not await self._settle(claim):
                 return claim
-        return None
-
-    def _spread_in(self, view: QueueSnapshot) -> int:
-        """Of more jobs than a look shows, any of those that it shows is early enough."""
-        return POLL_KEYS if view.goes_on else self._spread
 
     async def settle(self, seen: SeenLease) -> None:
-        """Clean up behind a silent worker whose request has ended or whose video is gone."""
+        """Clean up after a silent worker whose request has ended or whose video was deleted."""
         claim = await self._take_over(seen, await self._leases.read(seen))
         if claim is not None and not await self._settle(claim):
             await self.release(claim, retry_after_seconds=0)
 
     async def renew(self, claim: Claim) -> None:
-        """Heartbeat: call at least every third of the lease.
+        """Renew the lease. Call this at least every third of the lease time.
 
         Raises:
-            LeaseLost: another worker holds the job, or has published it; stop, write nothing more.
+            LeaseLost: another worker holds the job or has ended it. Stop, and write nothing more.
             VideoDeleted: stop, and call `discard_deleted`.
         """
         await self._leases.renew(claim)
@@ -154,33 +152,33 @@ class JobQueue:
         if not records.video:
             raise VideoDeleted
         if records.ended:
-            # Its publisher may have died on the spot: whoever holds the lease then finishes the job.
+            # The worker that ended it may have died right after, so the holder of the lease finishes the job.
             await self._finish(claim.lease.job)
             raise LeaseLost
 
     async def check(self, claim: Claim) -> None:
-        """Look whether the job is still ours, without renewing. Raises: LeaseLost."""
+        """Check that this worker still holds the job, without renewing the lease. Raises: LeaseLost."""
         await self._leases.check(claim)
 
     async def publish(self, claim: Claim, outputs: Outputs) -> bool:
-        """Make `outputs` the request's one outcome, if it has none yet, then finish the job.
+        """Make `outputs` the request's outcome, unless it already has one, then finish the job.
 
-        Returns whether this run won. A loser's run is deleted with the other runs of the request.
+        Returns whether this run won. If not, it is deleted with the other runs of the request.
 
         Raises:
-            StoreUnavailable: it is in doubt; nothing was deleted, another attempt will find out.
+            StoreUnavailable: the outcome is unknown. Nothing was deleted, and another attempt will find out.
         """
         return await self._end(claim, outputs)
 
     async def release(
         self, claim: Claim, *, retry_after_seconds: float, error: str | None = None, outage: bool = False
     ) -> None:
-        """Let go of a job that is to be tried again. Raises: LeaseLost.
+        """Give a job back so that it is tried again. Raises: LeaseLost.
 
-        With `error` the attempt counts; with `outage` it was the store that failed, which is counted apart.
+        With `error`, the attempt counts. With `outage`, it counts as an outage: the store failed.
         """
         failed = error is not None
-        released = claim.lease.but(
+        released = claim.lease.replace(
             state=LeaseState.RELEASED,
             attempt=claim.lease.attempt + (failed and not outage),
             outages=claim.lease.outages + (failed and outage),
@@ -190,7 +188,7 @@ class JobQueue:
         await self._leases.release(claim, released)
 
     async def bury(self, claim: Claim, error: StatusError) -> bool:
-        """Give a job up: failure is its outcome, unless it has another; outputs go, the source is kept.
+        """Make failure the request's outcome, unless it already has one. The source is kept.
 
         Returns whether the request has failed. Raises: LeaseLost.
         """
@@ -201,10 +199,10 @@ class JobQueue:
         return await self._end(claim, letter)
 
     async def clean_up_lost(self, claim: Claim) -> None:
-        """Clean up behind a lost lease: the own run, and the own lease once the job is safe without it.
+        """Delete this worker's run after it lost its lease, and the lease if the job is safe without it.
 
-        A worker that only stopped hearing from the store may still hold the highest generation. That lease is
-        all there is of the job, so it stays for a successor.
+        A worker that merely lost its connection may still hold the highest generation. Its lease is then the
+        only record of the job, so it stays for a successor.
         """
         records = await self._records(claim.lease.job)
         if not records.video:
@@ -217,9 +215,9 @@ class JobQueue:
         await self.discard_run(claim)
 
     async def discard_run(self, claim: Claim) -> None:
-        """Delete what this lease's runs wrote, unless a result names one of them, or may yet do so."""
+        """Delete what this lease's runs wrote, unless a result names one of them or may still come to."""
         if claim.lease.run in self._in_doubt:
-            return  # whoever ends the request deletes it, if it is not the one that was published
+            return  # the worker that ends the request deletes this run, unless it is the published one
         outcome = await self._outcome(claim.lease.job)
         video_id = claim.lease.job.id
         kept = keys.run_prefix(video_id, outcome.run) if isinstance(outcome, Outputs) else None
@@ -227,7 +225,7 @@ class JobQueue:
             await self._delete_outputs(keys.runs_of_lease(video_id, claim.lease.run), kept)
 
     async def discard_deleted(self, claim: Claim) -> None:
-        """Clean up after a video that was deleted while its job ran."""
+        """Clean up a job whose video was deleted while it ran."""
         await delete_video(self._buckets, claim.lease.job.id)
         await self._leases.delete_all(claim.request)
 
@@ -245,7 +243,7 @@ class JobQueue:
         claim = await self._leases.create(successor, generation)
         if claim is None:
             return None
-        # The marker goes first: while an older lease stands, nobody can claim by the marker.
+        # Delete the marker first: as long as an older lease exists, nobody can claim the job by its marker.
         await self._buckets.raw.delete(keys.marker(seen.request))
         await self._buckets.raw.delete_many([*seen.older, seen.info.key])
         log.info("lease_taken_over", request=seen.request, generation=generation, crashed=crashed)
@@ -266,7 +264,7 @@ class JobQueue:
         if claim is None:
             return None
         if not await self._still_waits(marker):
-            # It was claimed, finished and cleaned up between our LIST and our lease.
+            # The job was claimed, finished and cleaned up between our LIST and our lease.
             await self._buckets.raw.delete(claim.key)
             return None
         await self._buckets.raw.delete(marker)
@@ -276,7 +274,7 @@ class JobQueue:
         return await exists(self._buckets.raw, marker)
 
     async def _settle(self, claim: Claim) -> bool:
-        """Finish a job that has already ended one way or the other; say whether it had."""
+        """Clean up a job that has already ended or whose video was deleted. Returns whether it did."""
         job = claim.lease.job
         records = await self._records(job)
         if not records.video:
@@ -291,7 +289,7 @@ class JobQueue:
         return True
 
     async def _end(self, claim: Claim, outcome: Outcome) -> bool:
-        """Make this the request's outcome unless it has one, and finish the job; say whether it was ours."""
+        """Make this the request's outcome unless it has one, and finish the job. Returns whether it did."""
         job = claim.lease.job
         self._in_doubt.add(claim.lease.run)
         ours = await self._buckets.video.create(keys.result(job.id, job.request), outcome.to_json())
@@ -300,9 +298,9 @@ class JobQueue:
         return ours
 
     async def _finish(self, job: Job, outcome: Outcome | None = None, holder: Claim | None = None) -> None:
-        """Bring everything in line with the request's outcome. Idempotent; leases go last.
+        """Bring all objects in line with the request's outcome. Idempotent. Leases are deleted last.
 
-        `outcome` is it when the caller knows; `holder` is the claim of a worker that just ended the job.
+        `outcome` is passed if the caller knows it, `holder` by the worker that just ended the job.
 
         Raises:
             VideoDeleted: there is no outcome any more.
@@ -317,13 +315,14 @@ class JobQueue:
             run = None
             await self._finish_failed(job, outcome)
         leases = await self._leases.keys_of(job.request)
-        # The published run of a first generation without successors is the only one there ever was.
+        # If a first generation without successors published its own run, there are no other runs.
         alone = holder is not None and holder.generation == 0 and leases == [holder.key]
         if not (alone and holder is not None and run == holder.lease.run):
-            await self._delete_runs(job, keep=run)
+            kept = keys.run_prefix(job.id, run) if run else None
+            await self._delete_outputs(keys.runs_of_request(job.id, job.request), kept)
         if not (await self._records(job)).video:
             await delete_video(self._buckets, job.id)
-        # Only those that were seen: a later one's worker has yet to learn how the job ended, and to clean up.
+        # Only the listed ones: the worker of a later lease must still learn how the job ended, and clean up.
         await self._buckets.raw.delete_many(leases)
 
     async def _finish_published(self, job: Job, outputs: Outputs) -> None:
@@ -335,17 +334,13 @@ class JobQueue:
         await self._buckets.raw.put(keys.dead_letter(job.request), letter.to_json())
         await self._buckets.video.put(keys.status(job.id), failed_status(letter).to_json())
 
-    async def _delete_runs(self, job: Job, *, keep: str | None) -> None:
-        """Delete every run of this request but one, with its open multipart uploads."""
-        kept = keys.run_prefix(job.id, keep) if keep else None
-        await self._delete_outputs(keys.runs_of_request(job.id, job.request), kept)
-
     async def _delete_outputs(self, prefix: str, kept: str | None = None) -> None:
+        """Delete objects and open multipart uploads below `prefix`, except objects below `kept`."""
         await abort_uploads_below(self._buckets.video, prefix)
         await delete_below(self._buckets.video, prefix, kept)
 
     async def _records(self, job: Job) -> "_Records":
-        """One LIST tells both: `results/...` and `video.json` sort behind every run of the video."""
+        """Read both facts from one LIST: `results/` and `video.json` sort after all runs of the video."""
         page = await self._buckets.video.list_page(
             keys.video_prefix(job.id), start_after=keys.results_of(job.id)
         )

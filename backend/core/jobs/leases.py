@@ -1,7 +1,7 @@
 """Leases: who may run a job, decided by create-only writes and the store's own clock (docs/queue.md).
 
-A lease is one object per generation. Its key is created once and never by two workers; its owner rewrites it
-as a heartbeat; whoever takes over creates the next generation. The highest generation is the holder.
+A lease is one object per generation. Two workers can never create the same one. Its owner rewrites it as a
+heartbeat, and a worker that takes over creates the next generation. The highest generation is the holder.
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,16 @@ from datetime import datetime, timedelta
 import structlog
 
 from backend.core import keys
-from backend.core.errors import BadRequest, LeaseLost, ObjectNotFound
+from backend.core.errors import LeaseLost, ObjectNotFound
 from backend.core.records import Lease, LeaseState, RecordUnreadable
+from backend.core.store.generations import group_generations
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
 
-NEW_LEASE = timedelta(seconds=1)
-"""So young a lease is not looked into: most likely it was just taken. One handed back waits for so long."""
+MIN_AGE = timedelta(seconds=1)
+"""Leases younger than this are not read, as most were just taken. A released lease also waits this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +41,26 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class SeenLease:
-    """The highest generation of one request, as a LIST showed it."""
+    """The highest generation of one request's leases, as a LIST showed it."""
 
     request: str
     generation: int
     info: ObjectInfo
     older: tuple[str, ...] = ()
-    """Keys of the generations below it."""
+    """Keys of the lower generations."""
 
     def age(self, store_now: datetime) -> timedelta:
-        """How long ago it was written, both instants by the store's clock."""
+        """Return the time since it was written. Both times are by the store's clock."""
         return store_now - self.info.modified
 
 
 def highest_generations(objects: Iterable[ObjectInfo]) -> list[SeenLease]:
-    """Group listed lease objects by request, oldest request first; other objects are passed over."""
-    by_request: dict[str, list[tuple[int, ObjectInfo]]] = {}
-    for info in objects:
-        try:
-            key = keys.parse_lease(info.key)
-        except BadRequest:
-            continue
-        by_request.setdefault(key.request, []).append((key.generation, info))
-    seen = []
-    for request in sorted(by_request):
-        *older, (generation, info) = sorted(by_request[request], key=lambda pair: pair[0])
-        older_keys = tuple(keys.lease(request, lower) for lower, _ in older)
-        seen.append(SeenLease(request, generation, info, older_keys))
-    return seen
+    """Return the highest lease of each request, oldest request first. Other objects are skipped."""
+    groups = group_generations(objects, keys.parse_lease)
+    return [
+        SeenLease(request, *group[-1], tuple(info.key for _, info in group[:-1]))
+        for request, group in sorted(groups.items())
+    ]
 
 
 class Leases:
@@ -79,15 +72,15 @@ class Leases:
         self._read: dict[tuple[str, str], Lease] = {}
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
-        """Return those that may be taken over now, with what they hold: silent too long, or released and due.
+        """Return the leases that may be taken over now: silent for too long, or released and due.
 
-        A lease is read once: its heartbeats rewrite the same bytes, so that watching one costs no requests.
+        A lease is read only once, as its heartbeats rewrite the same bytes: watching it costs no requests.
         """
         current = {_version(one.info) for one in seen}
         self._read = {version: lease for version, lease in self._read.items() if version in current}
         found = []
         for one in seen:
-            if one.age(store_now) < NEW_LEASE:
+            if one.age(store_now) < MIN_AGE:
                 continue
             try:
                 lease = await self.read(one)
@@ -103,44 +96,44 @@ class Leases:
         return found
 
     async def create(self, lease: Lease, generation: int) -> Claim | None:
-        """Try to become the holder of this generation; None when somebody else is."""
+        """Try to become the holder of this generation. Returns None if another worker has it."""
         claim = Claim(lease, generation)
         return claim if await self._raw.create(claim.key, lease.to_json()) else None
 
     async def renew(self, claim: Claim) -> None:
-        """Rewrite the lease as a heartbeat, then make sure that no higher generation exists.
+        """Rewrite the lease as a heartbeat, then check that no higher generation exists.
 
         Raises:
-            LeaseLost: another worker holds the job; the own lease is deleted.
+            LeaseLost: another worker holds the job. This worker's lease has been deleted.
         """
         await self._raw.put(claim.key, claim.lease.to_json())
         await self.check(claim)
 
     async def check(self, claim: Claim) -> None:
-        """Raises: LeaseLost: a higher generation exists; the own lease is deleted."""
+        """Raises: LeaseLost: a higher generation exists. This worker's lease has been deleted."""
         page = await self._raw.list_page(keys.leases_of(claim.request))
         if any(one.generation > claim.generation for one in highest_generations(page.objects)):
             await self._raw.delete(claim.key)
             raise LeaseLost
 
     async def release(self, claim: Claim, released: Lease) -> None:
-        """Let go of the job: from now on `released` says when it may be taken. Raises: LeaseLost."""
+        """Give up the job. From now on, `released` says when it may be taken. Raises: LeaseLost."""
         await self.check(claim)
         await self._raw.put(claim.key, released.to_json())
 
     async def keys_of(self, request: str) -> list[str]:
-        """Return the keys of every generation."""
+        """Return the keys of all generations."""
         return await keys_below(self._raw, keys.leases_of(request))
 
     async def delete_all(self, request: str) -> None:
-        """Delete every generation: the very last step of a job."""
+        """Delete all generations: the very last step of a job."""
         await self._raw.delete_many(await self.keys_of(request))
 
     async def read(self, seen: SeenLease) -> Lease:
-        """Return what the lease held when it was listed.
+        """Return the lease as it was when it was listed.
 
         Raises:
-            ObjectNotFound: it is gone, or was rewritten since: then its age says nothing about what it holds.
+            ObjectNotFound: it is gone or was rewritten since, so its listed age does not match its content.
             RecordUnreadable
         """
         version = _version(seen.info)
@@ -153,5 +146,5 @@ class Leases:
 
 
 def _version(info: ObjectInfo) -> tuple[str, str]:
-    """What tells one body of a lease from another; without ETags every rewriting counts as one."""
+    """Return what identifies one body of a lease. Without ETags, each rewrite counts as a new one."""
     return info.key, info.etag or info.modified.isoformat()

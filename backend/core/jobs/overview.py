@@ -1,7 +1,7 @@
-"""All jobs as they stand now: waiting, running, resting before a retry, failed. For people; decides nothing.
+"""A read-only overview of all jobs for operators: queued, running, waiting for a retry, failed.
 
-A job moves from its marker to a lease to its end, so looking in that order misses none; one that is seen
-twice is where it was seen last.
+A job moves from its marker to a lease to its end. Listing in that order misses no job, and a job that is
+listed twice is where it was listed last.
 """
 
 import asyncio
@@ -34,42 +34,46 @@ from backend.core.store.interface import Buckets, ObjectInfo, Store
 
 class JobState(StrEnum):
     RUNNING = "running"
-    """A worker holds its lease; it may be dead, if the heartbeat is long ago."""
+    """A worker holds its lease. If the last heartbeat is old, the worker may be dead."""
     WAITING = "waiting"
-    """An attempt failed or was let go; the next one begins when it is due."""
+    """An attempt failed or was handed back. The next one begins when it is due."""
     QUEUED = "queued"
     FAILED = "failed"
-    """Given up; it may be queued again by hand."""
+    """Failed for good. It can be queued again by hand."""
     UNREADABLE = "unreadable"
-    """Its record cannot be read by this version; `error` says why."""
+    """This version cannot read its record; `error` says why."""
 
 
 class JobEntry(BaseModel):
-    """One job. What does not apply to its state is null."""
+    """One job. Fields that do not apply to its state are null."""
 
     model_config = ConfigDict(frozen=True)
 
     state: JobState
     request: str
     video_id: str
-    title: str | None = Field(default=None, description="null where the video's record is gone or unreadable")
-    queued_at: AwareDatetime | None = Field(default=None, description="by the clock of who queued it")
-    age_seconds: float | None = Field(default=None, description="how long that is ago")
-    changed_at: AwareDatetime = Field(description="queued, last heartbeat, let go, or given up")
-    unchanged_seconds: float = Field(description="how long that is ago, by the store's clock alone")
+    title: str | None = Field(default=None, description="null if the video's record is gone or unreadable")
+    queued_at: AwareDatetime | None = Field(
+        default=None, description="by the clock of the process that queued it"
+    )
+    age_seconds: float | None = Field(default=None, description="time since then")
+    changed_at: AwareDatetime = Field(description="when it was queued, last renewed, handed back or failed")
+    unchanged_seconds: float = Field(description="time since then, by the store's clock alone")
     attempt: int | None = Field(
-        default=None, description="running or next attempt; of a failed job, how many"
+        default=None, description="current or next attempt; for a failed job, the number of attempts"
     )
     owner: str | None = Field(default=None, description="the worker that holds the lease")
     generation: int | None = None
     stage: Stage | None = None
     progress: float | None = Field(default=None, ge=0, le=1)
     due_in_seconds: float | None = Field(default=None, description="0 when the next attempt may begin now")
-    error: StatusError | None = Field(default=None, description="the last attempt's, or why it is unreadable")
+    error: StatusError | None = Field(
+        default=None, description="error of the last attempt, or why the record is unreadable"
+    )
 
 
 class JobsOverview(BaseModel):
-    """Jobs by state; `counts` are of all, `jobs` holds at most so many of each kind as was asked for."""
+    """Jobs by state. `counts` covers all jobs; `jobs` contains at most `limit` of each state."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,10 +86,10 @@ async def list_jobs(
 ) -> JobsOverview:
     """Return the jobs of these states: running, waiting, queued (oldest first), failed (latest first).
 
-    `limit` is how many markers and how many dead letters are read, and how many entries of each state come
-    back. Leases are all read: only they tell running from waiting.
+    `limit` bounds how many markers and how many dead letters are read, and how many entries of each state are
+    returned. Leases are all read, as only their content tells running jobs from waiting ones.
     """
-    seen = await _look(buckets.raw)
+    seen = await _list_requests(buckets.raw)
     reader = _Reader(buckets, seen.store_now)
     entries = [
         *await reader.read_all(reader.lease, [lease.info for lease in seen.leases]),
@@ -106,7 +110,7 @@ def _of_state(entries: Sequence[JobEntry], state: JobState) -> list[JobEntry]:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What three LISTs showed. Each request is in one of them."""
+    """What three LISTs showed. Each request is in one of the fields."""
 
     markers: tuple[ObjectInfo, ...]
     leases: tuple[SeenLease, ...]
@@ -115,7 +119,7 @@ class _Seen:
     store_now: datetime
 
 
-async def _look(raw: Store) -> _Seen:
+async def _list_requests(raw: Store) -> _Seen:
     markers = [info async for info in raw.list_all(keys.QUEUE)]
     leases = highest_generations([info async for info in raw.list_all(keys.LEASES)])
     letters = [info async for info in raw.list_all(keys.FAILED)]
@@ -135,7 +139,7 @@ async def _look(raw: Store) -> _Seen:
 
 
 def _request_of(info: ObjectInfo) -> str | None:
-    """None for keys that are no job's."""
+    """Return None for keys that do not belong to a job."""
     for parse in (keys.parse_marker, keys.parse_dead_letter):
         with suppress(BadRequest):
             return parse(info.key)
@@ -143,7 +147,7 @@ def _request_of(info: ObjectInfo) -> str | None:
 
 
 class _Reader:
-    """Reads the records behind keys, a bounded number at a time. What is gone meanwhile is left out."""
+    """Reads the listed records, a bounded number at a time. Records that are gone by then are left out."""
 
     def __init__(self, buckets: Buckets, store_now: datetime) -> None:
         self._buckets = buckets
@@ -244,7 +248,7 @@ class _Reader:
             return None
 
     async def _status_of(self, job: Job) -> Status | None:
-        """None where the status is about another request, or nothing was heard of this one yet."""
+        """Return None if the status belongs to another request, or this one has not reported yet."""
         try:
             status = Status.from_json((await self._buckets.video.get(keys.status(job.id))).body)
         except (ObjectNotFound, RecordUnreadable):

@@ -1,7 +1,7 @@
-"""Trying again: a new request for a video whose source is still stored.
+"""Retries: a new request for a video whose source is still stored.
 
-A marker's key is never used twice (docs/queue.md), so each request has a number above all earlier ones. How a
-request ended stays in `videos/<id>/results/`, which is what tells the numbers that were used.
+A marker's key is never used twice (docs/queue.md), so each request gets a higher number than all earlier
+ones. The used numbers are known because the outcome of each request stays in `videos/<id>/results/`.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ async def retry_video(
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Job:
-    """Queue the video's source once more and return the job; what is published stays until that succeeds.
+    """Queue the video's source again and return the job. Published outputs stay until it succeeds.
 
     Raises:
-        VideoNotFound: there is no such video.
-        SourceGone: its source was deleted, as it is after a success unless originals are kept.
-        AlreadyQueued: a job of this video waits or runs.
+        VideoNotFound
+        SourceGone: the source was deleted, as happens after a success unless originals are kept.
+        AlreadyQueued: a job of this video is queued, waiting or running.
     """
     await read_video(buckets, video_id)
     source = await stored_source(buckets.raw, video_id)
@@ -42,7 +42,7 @@ async def retry_video(
         raise AlreadyQueued
     log.info("video_queued_again", video=video_id, request=job.request)
     await buckets.raw.delete_many(letters)
-    # A worker may be quicker: how its request ends is believed over this.
+    # A worker may be faster. The outcome of its request takes precedence over this.
     status = Status.queued(video_id, job.created_at, job.request)
     await buckets.video.put(keys.status(video_id), status.to_json())
     return job
@@ -64,7 +64,7 @@ def job_of(
     created_at: datetime,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
 ) -> Job:
-    """Return the job of the video's request of this number."""
+    """Return the job of the video's request with this number."""
     return Job(
         id=video_id,
         request=keys.request_name(video_id, number),
@@ -76,9 +76,9 @@ def job_of(
 
 
 async def next_request_number(buckets: Buckets, video_id: str) -> int:
-    """Return the lowest number above all that were used. Raises: AlreadyQueued.
+    """Return the lowest number above all used ones. Raises: AlreadyQueued.
 
-    A job moves from its marker to a lease to an outcome, so looking in that order cannot miss it.
+    A job moves from its marker to a lease to an outcome, so listing in that order cannot miss it.
     """
     for prefix in (keys.marker(video_id), keys.leases_of_video(video_id)):
         if await keys_below(buckets.raw, prefix):

@@ -1,4 +1,4 @@
-"""What one look at the queue showed, and what of it is still to be tried."""
+"""The queue as one LIST showed it, and which of its jobs nobody here has tried to claim yet."""
 
 import random
 from collections import deque
@@ -11,12 +11,12 @@ from backend.core.jobs.leases import SeenLease
 from backend.core.records import Lease
 from backend.core.store.interface import ObjectInfo
 
-MISSES_OF_A_VIEW = 2
-"""After so many markers in a row that others had claimed, a view is too old to go on with."""
+MAX_MISSES = 2
+"""After this many markers in a row that others had claimed, a snapshot is too old to be of use."""
 
 
 class QueueSnapshot:
-    """Queue and leases as one LIST showed them; claiming uses them up, by any number of claimers at once."""
+    """Markers and leases as one LIST showed them. Any number of claimers may use it up concurrently."""
 
     def __init__(
         self,
@@ -24,17 +24,17 @@ class QueueSnapshot:
         leases: Sequence[SeenLease],
         due: Sequence[tuple[SeenLease, Lease]],
         *,
-        goes_on: bool = False,
+        truncated: bool = False,
     ) -> None:
-        """`objects` is what was listed; `leases` are those among it, `due` those that may be taken over.
+        """`objects` were listed, `leases` are those among them, and `due` those that may be taken over.
 
-        `goes_on`: more jobs wait than were listed.
+        `truncated`: more jobs wait than were listed.
         """
-        self.goes_on = goes_on
+        self.truncated = truncated
         leased = {seen.request for seen in leases}
         self.leases = tuple(leases)
         self.markers = tuple(request for request in _markers(objects) if request not in leased)
-        """Requests that wait, oldest first."""
+        """Waiting requests, oldest first."""
         self._due = deque(due)
         self._waiting = list(self.markers)
         self._misses = 0
@@ -57,12 +57,13 @@ class QueueSnapshot:
         return self._waiting.pop(rng.randrange(min(spread, len(self._waiting))))
 
     def missed(self) -> None:
-        """Note that somebody else had claimed a marker of this view."""
+        """Note that another worker had already claimed a marker of this snapshot."""
         self._misses += 1
-        if self._misses >= MISSES_OF_A_VIEW:
+        if self._misses >= MAX_MISSES:
             self._waiting.clear()
 
     def hit(self) -> None:
+        """Note that a marker of this snapshot was still there."""
         self._misses = 0
 
 

@@ -1,7 +1,7 @@
-"""Captions that people upload for a video: kept outside of its runs, so that encoding it again keeps them.
+"""Uploaded captions of a video. They are stored outside of its runs, so that encoding it again keeps them.
 
-They are two objects, text and record, and exist while the record does: the text is there before it, and is
-deleted first, so that a deletion that was cut off can be seen and repeated.
+Captions are two objects, a text and a record, and exist as long as the record does. The text is written first
+and deleted first, so that an interrupted deletion can be detected and repeated.
 """
 
 from datetime import datetime
@@ -19,7 +19,7 @@ from backend.core.store.prefixes import keys_below
 log = structlog.get_logger(__name__)
 
 MAX_LANGUAGES = 50
-"""Of one video: each is a record to read whenever somebody begins to watch."""
+"""The limit for one video. Whenever somebody starts watching, each record is read."""
 
 _TEXT = ObjectHeaders("text/vtt; charset=utf-8", cache_control="no-cache")
 
@@ -27,13 +27,13 @@ _TEXT = ObjectHeaders("text/vtt; charset=utf-8", cache_control="no-cache")
 async def store_captions(
     buckets: Buckets, video_id: str, language: str, text: bytes, *, label: str | None, now: datetime
 ) -> Captions:
-    """Store WebVTT for the video, replacing what there is in this language.
+    """Store WebVTT for the video, replacing existing captions in this language.
 
-    `language` is a canonical tag (`backend.core.languages`).
+    `language` must be a canonical tag (`backend.core.languages`).
 
     Raises:
         VideoNotFound: there is no such video, or it was deleted meanwhile.
-        TooManyCaptions: this would be one language too many.
+        TooManyCaptions: the video already has `MAX_LANGUAGES` languages.
     """
     await read_video(buckets, video_id)
     record_key, text_key = keys.captions_record(video_id, language), keys.captions(video_id, language)
@@ -44,7 +44,7 @@ async def store_captions(
     await buckets.video.put(text_key, text, _TEXT)
     await buckets.video.put(record_key, captions.to_json())
     try:
-        # A deletion begins with the video's record: one that began later than this finds the captions.
+        # A deletion starts with the video's record. If it starts after this read, it finds the captions.
         await read_video(buckets, video_id)
     except VideoNotFound:
         await buckets.video.delete_many([text_key, record_key])
@@ -53,7 +53,7 @@ async def store_captions(
 
 
 async def list_captions(buckets: Buckets, video_id: str) -> tuple[Captions, ...]:
-    """Return the captions of a video by language; none for a video that does not exist."""
+    """Return the captions of a video, sorted by language. A video that does not exist has none."""
 
     async def read(key: str) -> Captions | None:
         try:
@@ -61,7 +61,7 @@ async def list_captions(buckets: Buckets, video_id: str) -> tuple[Captions, ...]
         except ObjectNotFound:
             return None
         except RecordUnreadable as error:
-            # Captions of a newer version must not keep the video from playing.
+            # Captions written by a newer version must not prevent playback.
             log.warning("record_unreadable", key=key, error=error.message)
             return None
 

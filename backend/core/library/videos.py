@@ -1,7 +1,7 @@
-"""The library: what adding, finding, changing and deleting a video means in objects.
+"""The library: adds, finds, changes and deletes videos.
 
-A video exists while `videos/<id>/video.json` does. Every verb may be repeated after a crash at any point;
-the order of the writes is what makes that safe, so it is part of the contract.
+A video exists as long as `videos/<id>/video.json` does. Every function here may be repeated after a crash at
+any point. The order of its writes makes that safe, so it is part of the contract.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ CONCURRENT_READS = 32
 
 
 class LibraryItem(BaseModel):
-    """A video together with where it stands now."""
+    """A video with its current status."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,7 +49,7 @@ class LibraryItem(BaseModel):
 
 
 class VideoEdit(BaseModel):
-    """What may be changed; None leaves a field as it is."""
+    """Changes to a video. None leaves a field as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,24 +69,24 @@ class VideoEdit(BaseModel):
 class LibraryPage:
     items: tuple[LibraryItem, ...]
     next_cursor: str | None
-    """The id to continue after, None on the last page."""
+    """The id to continue after, or None on the last page."""
 
 
 async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
-    """Enter a video whose source is stored. Once this returns, nothing that stops loses it.
+    """Add a video whose source is stored, and queue its job. Once this returns, no crash loses the video.
 
-    The catalog entry comes first, so that no crash leaves a record that no page shows; the marker comes
-    last, so that no worker meets a job without its records. The record is create-only and the source is
-    looked for behind it: a sweeper that takes a stalled upload for an abandoned one decides by the same key
-    (`remove_unfinished`), and the loser knows.
+    The catalog entry is written first, so that a crash never leaves a record that the library does not list.
+    The marker is written last, so that a worker never finds a job without its records. The record is
+    create-only, and the source is checked after it: a sweeper that takes a stalled upload for an abandoned
+    one creates the same key (`remove_unfinished`), so that only one of them proceeds.
 
     Raises:
-        StoreError: it may be there in part; `delete_video` removes what there is.
+        StoreError: the video may have been added in part. `delete_video` removes it.
     """
     status = Status.queued(video.id, video.created_at, job.request)
     await buckets.video.put(keys.catalog_entry(video.id), b"")
     if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
-        raise StoreUnavailable("The upload was taken for an abandoned one and removed.")
+        raise StoreUnavailable("The upload stalled and was removed as abandoned. Upload the file again.")
     await buckets.video.put(keys.status(video.id), status.to_json())
     await _check_source(buckets.raw, job)
     await buckets.raw.create(keys.marker(job.request), job.to_json())
@@ -100,15 +100,15 @@ async def _check_source(raw: Store, job: Job) -> None:
         size_bytes = None
     if size_bytes != job.source_size_bytes:
         raise StoreUnavailable(
-            f"The store holds {size_bytes} of {job.source_size_bytes} bytes of the upload."
+            f"The store has {size_bytes or 0} of the upload's {job.source_size_bytes} bytes."
         )
 
 
 async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None) -> LibraryPage:
     """Return up to `limit` (1 to 1000) videos, newest first, after the id `cursor`.
 
-    Entries without a record are of videos that are being deleted or were never finished: a page may hold
-    fewer than `limit`, but it is empty only at the end.
+    Entries without a record are skipped: their videos are being deleted, or were never finished. A page may
+    therefore contain fewer than `limit` videos, but only the last one can be empty.
     """
     start_after = keys.catalog_entry(cursor) if cursor else ""
     reads = asyncio.Semaphore(CONCURRENT_READS)
@@ -120,7 +120,7 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
             except VideoNotFound:
                 return None
             except RecordUnreadable as error:
-                # One record of a newer version must not hide all the others.
+                # A record written by a newer version must not hide all the others.
                 log.warning("record_unreadable", video=video_id, error=error.message)
                 return None
 
@@ -141,17 +141,17 @@ async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
     )
     if written is not None and written.stage is Stage.COMPLETE:
         return LibraryItem(video=video, status=written)
-    # A stalled worker may have written over the final status: how the request ended is what counts.
+    # A stalled worker may have overwritten the final status. The outcome of the request counts.
     outcome = await latest_outcome(buckets, video_id)
     if isinstance(outcome, Outputs):
         return LibraryItem(video=video, status=complete_status(outcome))
-    if outcome is not None and not _is_about_later(written, outcome):
+    if outcome is not None and not _is_later(written, outcome):
         return LibraryItem(video=video, status=failed_status(outcome))
     return LibraryItem(video=video, status=written or Status.queued(video_id, video.created_at))
 
 
-def _is_about_later(written: Status | None, failure: DeadLetter) -> bool:
-    """Say whether the status is about a request that was made after this one had failed."""
+def _is_later(written: Status | None, failure: DeadLetter) -> bool:
+    """Return whether the status belongs to a later request than the failure."""
     if written is None or written.request is None:
         return False
     return keys.request_number(written.request) > keys.request_number(failure.job.request)
@@ -180,13 +180,13 @@ def _is_tombstone(body: bytes) -> bool:
 
 
 async def published_outputs(buckets: Buckets, video_id: str) -> Outputs | None:
-    """Return what the latest request that succeeded has published, None if nothing is."""
+    """Return the outputs of the latest successful request, or None if nothing is published."""
     outcome = await latest_outcome(buckets, video_id)
     return outcome if isinstance(outcome, Outputs) else None
 
 
 async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
-    """Return the outputs of the latest request that succeeded, else the failure of the latest request."""
+    """Return the outputs of the latest successful request, else the failure of the latest request."""
     ended = await keys_below(buckets.video, keys.results_of(video_id))
     requests = [keys.request_of_result(key) for key in ended]
     failure: DeadLetter | None = None
@@ -204,29 +204,29 @@ async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
     """Change title or visibility and return the new record. Raises: VideoNotFound."""
     video = await read_video(buckets, video_id)
-    changed = video.but(**edit.model_dump(exclude_none=True))
+    changed = video.replace(**edit.model_dump(exclude_none=True))
     if changed != video:
         await buckets.video.put(keys.video_record(video_id), changed.to_json())
         if not await exists(buckets.video, keys.catalog_entry(video_id)):
-            # A deletion ended between our read and our write, which brought the record back.
+            # The video was deleted between our read and our write, which brought its record back.
             await delete_video(buckets, video_id)
             raise VideoNotFound
     return changed
 
 
 async def video_remains(buckets: Buckets, video_id: str) -> bool:
-    """Say whether there is anything for `delete_video` to delete."""
+    """Return whether there is anything for `delete_video` to delete."""
     return await exists(buckets.video, keys.video_record(video_id)) or await exists(
         buckets.video, keys.catalog_entry(video_id)
     )
 
 
 async def delete_video(buckets: Buckets, video_id: str) -> None:
-    """Delete a video and all that belongs to it but the leases, which are their worker's.
+    """Delete a video and everything that belongs to it except its leases, which its worker deletes.
 
-    The record goes first: from then on the video is gone for everybody, and a worker that still encodes it
-    finds out at its next heartbeat. The catalog entry goes last, so that an interrupted deletion can be seen
-    and repeated.
+    The record is deleted first: from then on the video is gone for everybody, and a worker that is still
+    encoding it notices at its next heartbeat. The catalog entry is deleted last, so that an interrupted
+    deletion can be detected and repeated.
     """
     await buckets.video.delete(keys.video_record(video_id))
     await _delete_belongings(buckets, video_id)
@@ -234,11 +234,11 @@ async def delete_video(buckets: Buckets, video_id: str) -> None:
 
 
 async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
-    """Remove what an upload or a deletion that will never be finished has left; say whether it was done.
+    """Remove the leftovers of an upload or a deletion that will never finish. Returns whether it did.
 
-    It is not when there is a record after all. A tombstone, created where the record would be, keeps a
-    stalled upload from being entered meanwhile; it goes after the source, which the upload looks for last
-    (`add_video`).
+    It does not if the video has a record after all. A tombstone in place of the record prevents a stalled
+    upload from adding the video meanwhile. The tombstone is deleted after the source, because the upload
+    checks the source last (`add_video`).
     """
     record = keys.video_record(video_id)
     if not await buckets.video.create(record, Tombstone(removed=True).to_json()):
@@ -255,8 +255,8 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
 
 
 async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None = None) -> None:
-    """Delete all but the catalog entry, the leases and the object `keep`."""
-    # Requests are named `<id>` and `<id>.<n>`, so the first one's key is the prefix of all.
+    """Delete everything except the catalog entry, the leases and the object `keep`."""
+    # Requests are named `<id>` and `<id>.<n>`, so the key of the first one is a prefix of all.
     await delete_below(buckets.raw, keys.marker(video_id))
     await buckets.raw.delete_many(
         [keys.upload(video_id), keys.upload_info(video_id), keys.upload_done(video_id)]

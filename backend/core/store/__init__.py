@@ -1,1 +1,1 @@
-"""An S3-compatible store: the interface, retries, ranged reads and conformance probes."""
+"""An S3-compatible store: its interface, retries, ranged reads and conformance probes."""

@@ -1,7 +1,8 @@
-"""The store interface: one bucket, the dozen verbs that vodbucket needs, and what each obliges.
+"""The store interface: the operations on a bucket that vodbucket needs, and what each must guarantee.
 
 Implementations: `backend.core.store.s3` (any S3-compatible store) and, for tests, `tests.lab.memory_store`.
-Both pass tests/contract. Every verb may raise `StoreUnavailable` and `StoreDenied` besides what it names.
+Both pass tests/contract. Besides the errors it names, every operation may raise `StoreUnavailable` and
+`StoreDenied`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -12,17 +13,17 @@ from typing import Protocol
 from backend.core.errors import ObjectNotFound
 
 MIN_PART_BYTES = 5 * 1024 * 1024
-"""The smallest part that S3 takes, but for the last one."""
+"""The smallest part that S3 accepts, except for the last one."""
 MAX_PARTS = 10_000
 LIST_PAGE = 1000
 
 Body = bytes | bytearray | memoryview
-"""What is sent is sent from where it lies: it must not change before the verb returns."""
+"""Bodies are sent without being copied, so they must not change before the operation returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What HEAD tells. `etag` is as the store gives it, unquoted; it may be empty."""
+    """What HEAD returns. `etag` is the store's, without quotes; it may be empty."""
 
     key: str
     size_bytes: int
@@ -43,12 +44,12 @@ class Listing:
     objects: tuple[ObjectInfo, ...]
     truncated: bool
     store_now: datetime
-    """The store's own clock when it answered (the Date header); whole seconds on most stores."""
+    """The time of the response by the store's clock (the Date header), on most stores in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenUpload:
-    """A multipart upload that was neither completed nor aborted."""
+    """A multipart upload that is neither completed nor aborted."""
 
     key: str
     upload_id: str
@@ -64,7 +65,7 @@ class UploadedPart:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHeaders:
-    """Headers that are stored with an object and come back with every GET."""
+    """Headers that are stored with an object and returned by every GET."""
 
     content_type: str = "application/octet-stream"
     cache_control: str | None = None
@@ -76,35 +77,35 @@ PLAIN = ObjectHeaders()
 
 @dataclass(frozen=True, slots=True)
 class PresignedGet:
-    """How a presigned GET is to answer; None leaves the stored header as it is."""
+    """How a presigned GET responds. None leaves the stored header as it is."""
 
     expires_seconds: int
     content_disposition: str | None = None
     signed_at: datetime | None = None
-    """The instant to sign for, by default now. A rounded instant makes equal requests give equal URLs."""
+    """The time to sign for, by default now. With a rounded time, equal requests get equal URLs."""
 
 
 class Store(Protocol):
-    """One bucket. Reads see every finished write (strong consistency), LIST included."""
+    """One bucket. Reads and LISTs see every finished write (strong consistency)."""
 
     async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
-        """Write an object, replacing any. Atomic: readers see the old or the new body, whole."""
+        """Write or replace an object. Atomic: readers see either the whole old body or the whole new one."""
         ...
 
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
-        """Write an object only if the key is free (`If-None-Match: *`); say whether this body is there now.
+        """Write an object only if the key is free (`If-None-Match: *`). Returns whether this body was stored.
 
-        Of any number of concurrent calls with different bodies exactly one answers True. The body must
-        hold a fresh nonce: after a doubtful answer the object is read back and compared, so that a lost
-        answer is never taken for a rival's success, nor a conflict (409) for "taken".
+        Of any number of concurrent calls with different bodies, exactly one returns True. The body must
+        contain a fresh nonce: if the outcome is in doubt, the object is read back and compared. A lost
+        response is therefore never taken for a rival's success, and a conflict (409) never for "taken".
 
         Raises:
-            StoreUnavailable: it stayed doubtful. The object may or may not be there.
+            StoreUnavailable: the outcome stayed in doubt. The object may or may not exist.
         """
         ...
 
     async def get(self, key: str) -> StoredObject:
-        """Read a small object whole. Raises: ObjectNotFound."""
+        """Read a whole small object. Raises: ObjectNotFound."""
         ...
 
     async def head(self, key: str) -> ObjectInfo:
@@ -112,45 +113,45 @@ class Store(Protocol):
         ...
 
     def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
-        """Stream the object's bytes from `offset` to its end, in chunks of the store's choosing.
+        """Stream the object's bytes from `offset` to its end, in chunks of any size.
 
-        One attempt: a broken connection raises after any number of chunks, it never ends the iteration
-        early. With `etag`, refuse an object that was replaced.
+        This is a single attempt: a broken connection raises after any number of chunks, and never ends the
+        iteration early.
 
         Raises:
-            ObjectNotFound: there is no such object.
-            SourceChanged: its ETag is not `etag`.
+            ObjectNotFound
+            SourceChanged: `etag` was given, and the object has another ETag.
         """
         ...
 
     async def delete(self, key: str) -> None:
-        """Delete an object; a missing one is no error."""
+        """Delete an object. It is not an error if there is none."""
         ...
 
     async def delete_many(self, keys: Sequence[str]) -> None:
-        """Delete any number of objects, in no order. Raises: StoreError: some could not be deleted."""
+        """Delete any number of objects, in any order. Raises: StoreError: some could not be deleted."""
         ...
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
-        """List up to `limit` (1 to 1000) objects under `prefix` whose keys sort after `start_after`."""
+        """List up to `limit` (1 to 1000) objects below `prefix` whose keys sort after `start_after`."""
         ...
 
     def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """List every object under `prefix`, page by page."""
+        """List all objects below `prefix`, page by page."""
         ...
 
     async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
-        """Begin a multipart upload and return its upload id."""
+        """Start a multipart upload and return its upload id."""
         ...
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
-        """Send part `number` (1 to 10,000), replacing a part of that number. Raises: UploadVanished."""
+        """Upload part `number` (1 to 10,000), replacing an earlier one. Raises: UploadVanished."""
         ...
 
     async def copy_part(
         self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
     ) -> UploadedPart:
-        """Make part `number` from `size_bytes` of the object `source`, within the store.
+        """Copy `size_bytes` of the object `source` into part `number`, within the store.
 
         Raises:
             UploadVanished
@@ -159,36 +160,36 @@ class Store(Protocol):
         ...
 
     async def is_open(self, key: str, upload_id: str) -> bool:
-        """Say whether the multipart upload is there: neither completed nor dropped."""
+        """Return whether the multipart upload exists: it is neither completed nor aborted."""
         ...
 
     async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
-        """Return the parts that an open upload has, ascending. Raises: UploadVanished."""
+        """Return the parts of an open upload in ascending order. Raises: UploadVanished."""
         ...
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
-        """Turn the parts, ascending, into the object.
+        """Assemble the parts, in ascending order, into the object.
 
-        A doubtful answer (lost, 5xx, 200 with an error body, `NoSuchUpload` on a repetition) is settled by
-        HEAD: success means that the object is there with the parts' total size.
+        If the outcome is in doubt (lost response, 5xx, 200 with an error body, `NoSuchUpload` on a retry), a
+        HEAD decides: the upload succeeded if the object exists and has the parts' total size.
 
         Raises:
-            UploadVanished: the upload is gone and so is the object.
+            UploadVanished: neither the upload nor the object exists.
         """
         ...
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop a multipart upload and its parts; one that is already gone is no error."""
+        """Abort a multipart upload and delete its parts. It is not an error if there is none."""
         ...
 
     def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
-        """List the open multipart uploads under `prefix`."""
+        """List the open multipart uploads below `prefix`."""
         ...
 
     def presign_get(self, key: str, how: PresignedGet) -> str:
-        """Return a URL that reads this object without credentials until it expires; no I/O.
+        """Return a URL that reads this object without credentials until it expires. No I/O.
 
-        It names the endpoint that browsers use (`S3_PUBLIC_ENDPOINT_URL`), if there is one.
+        It uses the endpoint for browsers (`S3_PUBLIC_ENDPOINT_URL`), if there is one.
         """
         ...
 
@@ -202,7 +203,7 @@ async def exists(store: Store, key: str) -> bool:
 
 
 async def list_all(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:
-    """List every object under `prefix`, page by page: `Store.list_all` for those that have pages."""
+    """List all objects below `prefix`. Stores implement `Store.list_all` with it."""
     start_after, truncated = "", True
     while truncated:
         page = await store.list_page(prefix, start_after=start_after)

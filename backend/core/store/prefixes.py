@@ -1,4 +1,4 @@
-"""What is done to everything below a prefix of a bucket."""
+"""Operations on everything below a prefix of a bucket."""
 
 from backend.core.store.interface import Store
 
@@ -8,12 +8,12 @@ async def keys_below(store: Store, prefix: str) -> list[str]:
 
 
 async def delete_below(store: Store, prefix: str, keep: str | None = None) -> None:
-    """Delete the objects below `prefix`, but for those below `keep`."""
+    """Delete the objects below `prefix`, except those below `keep`."""
     doomed = await keys_below(store, prefix)
     await store.delete_many([key for key in doomed if keep is None or not key.startswith(keep)])
 
 
 async def abort_uploads_below(store: Store, prefix: str) -> None:
-    """Drop the open multipart uploads below `prefix`."""
+    """Abort the open multipart uploads below `prefix`."""
     async for upload in store.list_uploads(prefix):
         await store.abort_upload(upload.key, upload.upload_id)

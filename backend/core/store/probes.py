@@ -1,7 +1,7 @@
-"""Probes of what vodbucket relies on in a store, on fresh objects that are removed afterwards.
+"""Probes: test what vodbucket needs from a store, on new objects that are deleted afterwards.
 
-Stores accept conditions and ignore them; only trying tells. `check_creates` is quick and is what a worker
-runs at start; `check_store` is all that can be tried through the store's interface, for `vodbucket doctor`.
+Some stores accept conditions and ignore them, so only a test shows whether they work. `check_creates` is a
+quick test that workers run when they start. `check_store` tests everything, for `vodbucket doctor`.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ START_WRITERS = 8
 RACE_WRITERS = 16
 RACE_ROUNDS = 5
 REPETITIONS = 5
-"""How often reads and LISTs follow a write: a store that lags does not lag each time."""
+"""How many times a write is read back. A store that lags does not lag every time."""
 CLEAN_UP_SECONDS = 5.0
 ONE_CLOCK_SECONDS = 5.0
-"""Tolerated between `Last-Modified` and `Date`, both of which are whole seconds."""
+"""The tolerance between `Last-Modified` and `Date`, which are both in whole seconds."""
 CLOCK_WARN_SECONDS = 5.0
 CLOCK_FAIL_SECONDS = 300.0
 UPLOAD_DATE_SECONDS = 300.0
@@ -34,21 +34,21 @@ UPLOAD_DATE_SECONDS = 300.0
 class Verdict(StrEnum):
     OK = "ok"
     INFO = "info"
-    """Good to know; neither outcome is wrong."""
+    """Information only; no outcome is wrong."""
     WARN = "warn"
-    """Works, with the drawback that the advice names."""
+    """It works, with the drawback that the advice describes."""
     FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of a report: what was found, and what to do about it."""
+    """One row of a report: what was measured, and what to do about it."""
 
     name: str
     verdict: Verdict
     measured: str
     advice: str = ""
-    """One line; empty where there is nothing to do."""
+    """One line; empty if there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Finding:
 
 
 Key = Callable[[str], str]
-"""Names an object of this probe; the empty name is the prefix of all of them."""
+"""Turns a name into a key of this probe. The empty name gives the prefix of all its keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`run` may raise any StoreError, which is a failure as well."""
+    """One test. If `run` raises a StoreError, that counts as a failure."""
 
     name: str
     advice: str
@@ -76,7 +76,7 @@ def _utc_now() -> datetime:
 
 @asynccontextmanager
 async def scratch(store: Store) -> AsyncIterator[Key]:
-    """Hand out keys that nobody else uses; what is stored under them is deleted at the end."""
+    """Provide keys that nobody else uses. Their objects are deleted at the end."""
     nonce = secrets.token_hex(8)
     handed_out: set[str] = set()
 
@@ -86,7 +86,7 @@ async def scratch(store: Store) -> AsyncIterator[Key]:
         return keys.probe(nonce, name)
 
     async def remove() -> None:
-        # Where this fails, so has a check; and the sweeper comes by later.
+        # If this fails, a check has failed too. The sweeper deletes the rest later.
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(CLEAN_UP_SECONDS):
                 await store.delete_many(sorted(handed_out))
@@ -98,10 +98,10 @@ async def scratch(store: Store) -> AsyncIterator[Key]:
 
 
 async def check_creates(store: Store) -> Check:
-    """Find out in about 20 requests whether of several writers of one key exactly one wins.
+    """Test with about 20 requests whether exactly one of several writers of a key wins.
 
     Raises:
-        StoreUnavailable, StoreDenied, BucketMissing: the store could not be asked, which is no verdict.
+        StoreUnavailable, StoreDenied, BucketMissing: the test could not be run, so there is no verdict.
     """
     async with scratch(store) as key:
         try:
@@ -116,7 +116,7 @@ async def check_creates(store: Store) -> Check:
 
 
 async def check_store(store: Store, *, now: Callable[[], datetime] = _utc_now) -> AsyncIterator[Check]:
-    """Run every probe, one after the other; a probe that the store refuses is a failed check."""
+    """Run all probes one after another. If the store rejects a probe's request, that check fails."""
 
     async def our_clock(store: Store, _: Key) -> Finding:
         return await _our_clock(store, now)
@@ -143,10 +143,10 @@ async def _create_twice(store: Store, key: Key) -> Finding:
     first = await store.create(key("twice"), _nonce())
     second = await store.create(key("twice"), _nonce())
     if not first:
-        return Finding(Verdict.FAIL, "the first write of a fresh key was told that it came too late")
+        return Finding(Verdict.FAIL, "the first write of a new key was rejected as if the key existed")
     if second:
         return Finding(Verdict.FAIL, "the condition is ignored: a second write replaced the first")
-    return Finding(Verdict.OK, "the second write of a key is refused")
+    return Finding(Verdict.OK, "a second write of a key is rejected")
 
 
 async def _races(store: Store, key: Key) -> Finding:
@@ -154,7 +154,7 @@ async def _races(store: Store, key: Key) -> Finding:
         finding = await _race(store, key(f"race-{number}"), RACE_WRITERS)
         if finding.verdict is not Verdict.OK:
             return finding
-    return Finding(Verdict.OK, f"{RACE_ROUNDS} rounds of {RACE_WRITERS} writers: one winner in each")
+    return Finding(Verdict.OK, f"{RACE_ROUNDS} rounds of {RACE_WRITERS} writers: one winner each")
 
 
 async def _race(store: Store, key: str, writers: int) -> Finding:
@@ -165,10 +165,12 @@ async def _race(store: Store, key: str, writers: int) -> Finding:
             raise answer
     winners = [body for body, won in zip(bodies, answers, strict=True) if won]
     if len(winners) != 1:
-        return Finding(Verdict.FAIL, f"{len(winners)} of {writers} writers of one key believe that they won")
+        return Finding(
+            Verdict.FAIL, f"{len(winners)} of {writers} writers of one key were told that they won"
+        )
     if (await store.get(key)).body != winners[0]:
-        return Finding(Verdict.FAIL, "another body is stored than the winner's")
-    return Finding(Verdict.OK, f"of {writers} writers of one key one won")
+        return Finding(Verdict.FAIL, "the stored body is not the winner's")
+    return Finding(Verdict.OK, f"one of {writers} writers of a key won")
 
 
 async def _read_after_write(store: Store, key: Key) -> Finding:
@@ -176,8 +178,8 @@ async def _read_after_write(store: Store, key: Key) -> Finding:
         written = _nonce()
         await store.put(key(str(number)), written)
         if (await store.get(key(str(number)))).body != written:
-            return Finding(Verdict.FAIL, "a read after a write gave another body")
-    return Finding(Verdict.OK, f"{REPETITIONS} of {REPETITIONS} reads saw the write before them")
+            return Finding(Verdict.FAIL, "a read after a write returned another body")
+    return Finding(Verdict.OK, f"{REPETITIONS} of {REPETITIONS} reads saw the preceding write")
 
 
 async def _list_after_write(store: Store, key: Key) -> Finding:
@@ -185,8 +187,8 @@ async def _list_after_write(store: Store, key: Key) -> Finding:
         await store.put(key(str(number)), b"")
         listed = {info.key for info in (await store.list_page(key(""))).objects}
         if key(str(number)) not in listed:
-            return Finding(Verdict.FAIL, "a LIST after a write did not show it")
-    return Finding(Verdict.OK, f"{REPETITIONS} of {REPETITIONS} LISTs saw the write before them")
+            return Finding(Verdict.FAIL, _LIST_LAGS)
+    return Finding(Verdict.OK, f"{REPETITIONS} of {REPETITIONS} LISTs saw the preceding write")
 
 
 async def _list_pages(store: Store, key: Key) -> Finding:
@@ -195,8 +197,8 @@ async def _list_pages(store: Store, key: Key) -> Finding:
         await store.put(name, b"")
     page = await store.list_page(key(""), start_after=names[0], limit=1)
     if ([info.key for info in page.objects], page.truncated) != (names[1:2], True):
-        return Finding(Verdict.FAIL, "a LIST of one key after another one gave something else")
-    return Finding(Verdict.OK, "a LIST begins after any key and is cut at any length")
+        return Finding(Verdict.FAIL, "a LIST of one key after a given key returned something else")
+    return Finding(Verdict.OK, "a LIST can start after any key and be limited to any length")
 
 
 async def _overwrite(store: Store, key: Key) -> Finding:
@@ -205,7 +207,7 @@ async def _overwrite(store: Store, key: Key) -> Finding:
         await store.put(key("k"), written)
         found, info = await store.get(key("k")), await store.head(key("k"))
         if found.body != written or info.size_bytes != len(written):
-            return Finding(Verdict.FAIL, "a read after an overwrite gave the former body")
+            return Finding(Verdict.FAIL, "a read after an overwrite returned the old body")
     return Finding(Verdict.OK, f"{REPETITIONS} of {REPETITIONS} reads saw the latest body")
 
 
@@ -214,13 +216,13 @@ async def _delete(store: Store, key: Key) -> Finding:
     await store.delete(key("k"))
     try:
         await store.head(key("k"))
-        return Finding(Verdict.FAIL, "a deleted object is still there")
+        return Finding(Verdict.FAIL, "a deleted object still exists")
     except ObjectNotFound:
         pass
     if (await store.list_page(key(""))).objects:
         return Finding(Verdict.FAIL, "a LIST still shows a deleted object")
     await store.delete(key("k"))
-    return Finding(Verdict.OK, "gone at once, and deleting again is no error")
+    return Finding(Verdict.OK, "deleted at once, and deleting again is not an error")
 
 
 async def _ranged_read(store: Store, key: Key) -> Finding:
@@ -228,56 +230,47 @@ async def _ranged_read(store: Store, key: Key) -> Finding:
     await store.put(key("k"), body)
     tail = b"".join([chunk async for chunk in store.read(key("k"), 1000)])
     if tail != body[1000:]:
-        return Finding(Verdict.FAIL, "a read from the middle of an object gave other bytes")
-    return Finding(Verdict.OK, "a read begins at any byte")
+        return Finding(Verdict.FAIL, "a read from the middle of an object returned the wrong bytes")
+    return Finding(Verdict.OK, "a read can start at any byte")
 
 
 async def _multipart(store: Store, key: Key) -> Finding:
     name = key("k")
-    upload_id = await store.open_upload(name)
-    try:
+    async with _open_upload(store, name) as upload_id:
         parts = [
             await store.put_part(name, upload_id, 1, bytes(MIN_PART_BYTES)),
             await store.put_part(name, upload_id, 2, b"the end"),
         ]
         await store.complete_upload(name, upload_id, parts)
-    except BaseException:  # a cancelled check leaves no open upload either
-        await run_shielded(_drop(store, name, upload_id))
-        raise
-    tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])
-    if (await store.head(name)).size_bytes != MIN_PART_BYTES + len(b"the end") or tail != b"the end":
-        return Finding(Verdict.FAIL, "the object is not what its parts were")
+        tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])
+        size_bytes = (await store.head(name)).size_bytes
+    if size_bytes != MIN_PART_BYTES + len(b"the end") or tail != b"the end":
+        return Finding(Verdict.FAIL, "the object differs from its parts")
     return Finding(Verdict.OK, "two parts became one object")
 
 
 async def _aborted_upload(store: Store, key: Key) -> Finding:
     name = key("k")
-    upload_id = await store.open_upload(name)
-    try:
+    async with _open_upload(store, name) as upload_id:
         await store.put_part(name, upload_id, 1, b"never to be seen")
-    finally:
-        await run_shielded(_drop(store, name, upload_id))
     if [upload async for upload in store.list_uploads(key(""))]:
-        return Finding(Verdict.FAIL, "an upload that was dropped is still listed")
+        return Finding(Verdict.FAIL, "an aborted upload is still listed")
     if (await store.list_page(key(""))).objects:
-        return Finding(Verdict.FAIL, "an upload that was dropped left an object")
-    return Finding(Verdict.OK, "nothing is left of it")
+        return Finding(Verdict.FAIL, "an aborted upload left an object")
+    return Finding(Verdict.OK, "it leaves nothing")
 
 
 async def _open_uploads(store: Store, key: Key) -> Finding:
     name = key("k")
-    upload_id = await store.open_upload(name)
-    try:
+    async with _open_upload(store, name) as upload_id:
         listed = [upload async for upload in store.list_uploads(key(""))]
         store_now = (await store.list_page(key(""))).store_now
-    finally:
-        await run_shielded(_drop(store, name, upload_id))
     if [(upload.key, upload.upload_id) for upload in listed] != [(name, upload_id)]:
-        return Finding(Verdict.FAIL, "an upload that is under way is not listed")
+        return Finding(Verdict.FAIL, "an open upload is not listed")
     initiated = listed[0].initiated
     if abs((store_now - initiated).total_seconds()) > UPLOAD_DATE_SECONDS:
-        return Finding(Verdict.FAIL, f"an upload that began just now is dated {initiated:%Y-%m-%d %H:%M}")
-    return Finding(Verdict.OK, "listed, with the time at which they began")
+        return Finding(Verdict.FAIL, f"an upload that just started is dated {initiated:%Y-%m-%d %H:%M}")
+    return Finding(Verdict.OK, "listed with their start time")
 
 
 async def _one_clock(store: Store, key: Key) -> Finding:
@@ -286,7 +279,7 @@ async def _one_clock(store: Store, key: Key) -> Finding:
     page = await store.list_page(key(""))
     elapsed = time.monotonic() - written
     if not page.objects:
-        return Finding(Verdict.FAIL, "a LIST after a write did not show it")
+        return Finding(Verdict.FAIL, _LIST_LAGS)
     apart = (page.store_now - page.objects[0].modified).total_seconds()
     within = -ONE_CLOCK_SECONDS <= apart <= ONE_CLOCK_SECONDS + elapsed
     return Finding(
@@ -305,22 +298,35 @@ async def _our_clock(store: Store, now: Callable[[], datetime]) -> Finding:
     return Finding(verdict, f"{abs(apart):.1f} s {'behind' if apart > 0 else 'ahead of'} the store's")
 
 
-async def _drop(store: Store, key: str, upload_id: str) -> None:
-    with suppress(StoreError):
-        await store.abort_upload(key, upload_id)
+@asynccontextmanager
+async def _open_upload(store: Store, key: str) -> AsyncIterator[str]:
+    """Open a multipart upload for the block, and abort it at the end even if the check is cancelled."""
+    upload_id = await store.open_upload(key)
+
+    async def abort() -> None:
+        with suppress(StoreError):
+            await store.abort_upload(key, upload_id)
+
+    try:
+        yield upload_id
+    finally:
+        await run_shielded(abort())
 
 
 def _nonce() -> bytes:
     return secrets.token_hex(16).encode()
 
 
+_LIST_LAGS = "a LIST after a write did not show it"
 _CREATES_ADVICE = (
     "Use a store that honours `If-None-Match: *` (AWS S3, Cloudflare R2, MinIO, Ceph), "
-    "or never run more than one worker, with ONLY_WORKER=true."
+    "or run a single worker with ONLY_WORKER=true."
 )
-_CONSISTENCY_ADVICE = "Use a strongly consistent store: nothing between it and vodbucket may cache."
-_MULTIPART_ADVICE = "Uploads are sent in parts: use a store with S3 multipart uploads."
-OUR_CLOCK_ADVICE = "Set this machine's clock by NTP: stores refuse requests signed 15 minutes off."
+_CONSISTENCY_ADVICE = "Use a strongly consistent store, with no cache between it and vodbucket."
+_MULTIPART_ADVICE = "Use a store with S3 multipart uploads: files are uploaded in parts."
+OUR_CLOCK_ADVICE = (
+    "Synchronise this machine's clock with NTP: stores reject requests that are 15 minutes off."
+)
 
 CREATES = Probe("create-only writes", _CREATES_ADVICE, _create_twice)
 PROBES = (
@@ -328,21 +334,21 @@ PROBES = (
     Probe("create-only race", _CREATES_ADVICE, _races),
     Probe("read after write", _CONSISTENCY_ADVICE, _read_after_write),
     Probe("list after write", _CONSISTENCY_ADVICE, _list_after_write),
-    Probe("list in pages", "Use a store with ListObjectsV2: StartAfter and MaxKeys.", _list_pages),
+    Probe("list in pages", "Use a store that supports StartAfter and MaxKeys in ListObjectsV2.", _list_pages),
     Probe("overwrite", _CONSISTENCY_ADVICE, _overwrite),
     Probe("delete", _CONSISTENCY_ADVICE, _delete),
-    Probe("ranged read", "Players seek by ranges: use a store that honours the Range header.", _ranged_read),
+    Probe("ranged read", "Use a store that honours the Range header: players need it to seek.", _ranged_read),
     Probe("multipart upload", _MULTIPART_ADVICE, _multipart),
     Probe("aborted upload", _MULTIPART_ADVICE, _aborted_upload),
     Probe(
         "open uploads",
-        "The sweeper would drop uploads that are under way: set SWEEP_EVERY_SECONDS=0 on this store.",
+        "The sweeper would abort running uploads: set SWEEP_EVERY_SECONDS=0 with this store.",
         _open_uploads,
     ),
     Probe(
         "the store's clock",
-        "Leases expire by these two times: set the clocks of the store's nodes by NTP.",
+        "Leases depend on both times: synchronise the clocks of the store's nodes with NTP.",
         _one_clock,
     ),
 )
-"""Each is safe to run while the product works."""
+"""All of them are safe to run in production."""

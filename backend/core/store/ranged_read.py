@@ -1,16 +1,15 @@
-"""Reading an object to its end, over as many connections as that takes."""
+"""Reads a range of an object over as many connections as needed."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 
 import structlog
 
+from backend.core.backoff import Backoff
 from backend.core.errors import ObjectNotFound, SourceChanged, StoreDenied, StoreError, StoreUnavailable
 from backend.core.store.interface import Store
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 2.0
-"""Between attempts that brought no byte; any byte starts them anew."""
+BACKOFF = Backoff(first_seconds=0.1, longest_seconds=2)
 PATIENCE_SECONDS = 75.0
 CHUNK_TIMEOUT_SECONDS = 30.0
 
@@ -26,12 +25,12 @@ async def read_span(
     etag: str | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncGenerator[bytes, None]:
-    """Yield exactly the bytes from `start` to before `end`; what breaks off is resumed at the byte.
+    """Yield the bytes from `start` up to but not including `end`. A broken read resumes at the next byte.
 
     Raises:
         ObjectNotFound, StoreDenied
-        SourceChanged: it is another than that of `etag`.
-        StoreUnavailable: the store has given no byte for `patience_seconds`.
+        SourceChanged: the object no longer has this `etag`.
+        StoreUnavailable: no byte has arrived for `patience_seconds`.
     """
     clock = asyncio.get_running_loop().time
     position, fruitless, last_byte = start, 0, clock()
@@ -61,6 +60,8 @@ async def read_span(
         now = clock()
         fruitless, last_byte = (0, now) if position > before else (fruitless + 1, last_byte)
         if now - last_byte >= patience_seconds:
-            raise StoreUnavailable(f"reading {key}: it broke off at byte {position} of {end}") from cause
+            raise StoreUnavailable(
+                f"reading {key}: the connection broke off at byte {position} of {end}"
+            ) from cause
         log.info("reading_resumed", key=key, offset=position, error=str(cause) if cause else "ended early")
-        await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**fruitless, LONGEST_PAUSE_SECONDS))
+        await asyncio.sleep(BACKOFF.pause_seconds(fruitless + 1))

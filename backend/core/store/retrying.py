@@ -1,7 +1,7 @@
-"""A store that rides out outages: what fails because the store is away is repeated until it is back.
+"""A store that survives outages: operations that fail because the store is unavailable are retried.
 
-For work that would be lost with the failure: uploads under way, and everything that the worker does. Requests
-of people are better answered soon, so they use the store as it is.
+It is for work that a failure would lose: running uploads, and everything that a worker does. Other API
+requests should fail fast, so they use the plain store.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
-from tenacity.wait import wait_exponential, wait_random
 
+from backend.core.backoff import Backoff
 from backend.core.errors import StoreUnavailable
 from backend.core.store.interface import (
     LIST_PAGE,
@@ -30,21 +30,21 @@ from backend.core.store.interface import (
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 2.0
-"""Short, so that heartbeats go on as soon as the store is back, before anybody calls a lease silent."""
+"""Short, so that heartbeats resume as soon as the store is back, before leases count as silent."""
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
 def with_retries(buckets: Buckets, seconds: float) -> Buckets:
-    """Return the same buckets, whose verbs go on trying for `seconds`."""
+    """Return the same buckets with operations that are retried for `seconds`."""
     return Buckets(RetryingStore(buckets.raw, seconds), RetryingStore(buckets.video, seconds))
 
 
 class RetryingStore:
-    """Repeats what raised `StoreUnavailable`, with growing pauses, while less than `seconds` have passed.
+    """Retries operations that raise `StoreUnavailable`, with growing pauses, for up to `seconds`.
 
-    Every verb of `Store` may be repeated. `read` is passed on as it is: its reader resumes where it broke.
+    Every operation of `Store` may be repeated. `read` is not retried: `read_span` resumes it where it broke.
     """
 
     def __init__(self, store: Store, seconds: float) -> None:
@@ -116,14 +116,14 @@ class RetryingStore:
         return self._store.presign_get(key, how)
 
     async def _try(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
+        async def attempt() -> T:  # tenacity awaits only functions that it recognises as coroutine functions
             return await call()
 
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
             stop=stop_after_delay(self._seconds),
-            wait=wait_exponential(FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS)
-            + wait_random(0, FIRST_PAUSE_SECONDS),
+            wait=lambda state: backoff.pause_seconds(state.attempt_number),
             before_sleep=lambda state: _log_pause(what, state),
             reraise=True,
         )

@@ -1,1 +1,1 @@
-"""The sweeper: find and remove what crashes left behind."""
+"""The sweeper: finds and removes leftovers of crashes."""

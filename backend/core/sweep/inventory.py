@@ -1,4 +1,4 @@
-"""What the two buckets hold, sorted by video: the sweeper's view, from LISTs alone."""
+"""Groups the contents of both buckets by video, from LISTs alone, for the sweeper."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -14,7 +14,7 @@ from backend.core.store.interface import ObjectInfo, Store
 
 @dataclass(slots=True)
 class RunHoldings:
-    """What one run has written."""
+    """The objects of one run."""
 
     newest: datetime
     size_bytes: int = 0
@@ -22,13 +22,13 @@ class RunHoldings:
 
 @dataclass(slots=True)
 class VideoHoldings:
-    """What the video bucket holds of one video, but for its catalog entry."""
+    """The objects of one video in the video bucket, except its catalog entry."""
 
     id: str
     newest: datetime
     record: ObjectInfo | None = None
     results: dict[str, datetime] = field(default_factory=dict)
-    """Requests that have ended, and when."""
+    """When each request ended."""
     runs: dict[str, RunHoldings] = field(default_factory=dict)
     size_bytes: int = 0
 
@@ -52,16 +52,16 @@ class VideoHoldings:
 
 @dataclass(slots=True)
 class RawHoldings:
-    """What the raw bucket holds."""
+    """The objects in the raw bucket."""
 
     sources: dict[str, ObjectInfo] = field(default_factory=dict)
     """By video."""
     notes: dict[str, ObjectInfo] = field(default_factory=dict)
-    """The youngest marker or dead letter of each video."""
+    """The newest marker or dead letter of each video."""
     queued: set[str] = field(default_factory=set)
     """Videos with a marker."""
     uploads: dict[str, ObjectInfo] = field(default_factory=dict)
-    """The youngest object of each resumable upload, but for the source."""
+    """The newest object of each resumable upload, except its source."""
     letters: dict[str, ObjectInfo] = field(default_factory=dict)
     """Dead letters by request."""
     leases: list[SeenLease] = field(default_factory=list)
@@ -80,8 +80,8 @@ async def list_raw(raw: Store) -> RawHoldings:
             continue
         with suppress(BadRequest):
             upload_id = keys.upload_of(info.key)
-            youngest = holdings.uploads.get(upload_id, info)
-            holdings.uploads[upload_id] = max(youngest, info, key=lambda one: one.modified)
+            newest = holdings.uploads.get(upload_id, info)
+            holdings.uploads[upload_id] = max(newest, info, key=lambda one: one.modified)
             continue
         try:
             video_id = keys.video_of_raw_object(info.key)
@@ -101,7 +101,7 @@ async def list_raw(raw: Store) -> RawHoldings:
 
 
 async def list_videos_held(video: Store) -> AsyncIterator[VideoHoldings]:
-    """Yield one video after the other: keys are sorted, so that only one is held at a time."""
+    """Yield one video after another. Keys are sorted, so only one video is in memory at a time."""
     current: VideoHoldings | None = None
     async for info in video.list_all(keys.VIDEOS):
         try:

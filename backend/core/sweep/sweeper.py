@@ -1,8 +1,8 @@
-"""The sweeper: removes what crashes left behind, and queues what they kept from being queued.
+"""The sweeper: removes leftovers of crashes, and queues jobs that a crash prevented from being queued.
 
-It touches nothing younger than a grace period, by the store's clock alone, and decides by the same
-create-only writes as everybody else, so that it may run at any time, any number of times, next to anything.
-`Kind` lists what it puts in order. It never removes the source of a video that exists.
+It leaves everything alone that is younger than a grace period by the store's clock. It uses the same
+create-only writes as all other processes, so it may run at any time and in any number of processes. `Kind`
+lists what it handles. It never removes the source of a video that exists.
 """
 
 from collections.abc import Awaitable, Callable
@@ -32,33 +32,33 @@ log = structlog.get_logger(__name__)
 
 class Kind(StrEnum):
     UPLOAD = "upload"
-    """A multipart upload that was neither completed nor aborted, or records of a resumable one: dropped."""
+    """A multipart upload that was never completed, or records of a resumable upload: removed."""
     VIDEO = "video"
-    """What an unfinished upload or deletion has left: removed."""
+    """Leftovers of an unfinished upload or deletion: removed."""
     OUTPUTS = "outputs"
-    """A run of a request that has ended with another, or with one that was replaced since: removed."""
+    """A run that was not published, or that a later request has replaced: removed."""
     LEASE = "lease"
-    """A lease of a request that has ended: the job's last steps are taken, the lease is removed."""
+    """A lease of a request that has ended: the job is finished and the lease removed."""
     LETTER = "letter"
-    """A dead letter of a request that a later one has followed: removed."""
+    """A dead letter that a later request has made obsolete: removed."""
     JOB = "job"
-    """A video that is stored and entered, but not queued: it is queued."""
+    """A video that was stored and added, but not queued: queued."""
     ENTRY = "entry"
-    """A video that the library's index has lost: it is entered again."""
+    """A video that is missing from the library's index: added to it again."""
     PROBE = "probe"
-    """An object of a test of the store (`backend.core.store.probes`) that was cut off: removed."""
+    """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRules:
     grace: timedelta = timedelta(days=1)
-    """What is younger is left alone."""
+    """Younger objects are left alone."""
     uploads_after: timedelta = timedelta(days=7)
-    """The same for uploads and their sources: stores date an object by the beginning of its upload."""
+    """The same for uploads and sources. Some stores date an object by the start of its upload."""
 
     @classmethod
     def of(cls, grace_seconds: float, upload_ttl_seconds: float) -> "SweepRules":
-        """Uploads that cannot be resumed end by no time to live; they have the grace period at least."""
+        """Return the rules. Uploads that cannot be resumed have no time to live: `grace` is the minimum."""
         return cls(
             grace=timedelta(seconds=grace_seconds),
             uploads_after=timedelta(seconds=max(grace_seconds, upload_ttl_seconds)),
@@ -69,7 +69,7 @@ class SweepRules:
 class Finding:
     kind: Kind
     key: str
-    """The object, or the prefix of the objects."""
+    """The object, the prefix of several, or the video's id."""
     why: str
     age_seconds: float
     size_bytes: int
@@ -78,19 +78,19 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class SweepReport:
     findings: tuple[Finding, ...]
-    """What was put in order; with a dry run, what would be."""
+    """What was handled, or in a dry run, what would be."""
     dry_run: bool
 
 
 async def sweep(
     buckets: Buckets, queue: JobQueue, rules: SweepRules, *, dry_run: bool = False
 ) -> SweepReport:
-    """Go through both buckets once: one LIST for each 1,000 objects, and little else.
+    """Go through both buckets once. This takes one LIST for every 1,000 objects, and few other requests.
 
-    `queue` finishes jobs that have ended; it knows whether originals are kept.
+    `queue` finishes jobs that have ended, and knows whether originals are kept.
 
     Raises:
-        StoreError: what was done stays done; the rest waits for the next time.
+        StoreError: what was done stays done, and the next sweep does the rest.
     """
     now = (await buckets.raw.list_page(keys.LAST_SWEEP, limit=1)).store_now
     sweeper = _Sweeper(buckets, queue, rules, now, dry_run=dry_run)
@@ -105,7 +105,7 @@ async def sweep(
 
 
 class _Sweeper:
-    """One sweep. LISTs only point at things: what may have changed since is looked at once more."""
+    """One sweep. LISTs only suggest what to do: whatever may have changed since is checked again."""
 
     def __init__(
         self, buckets: Buckets, queue: JobQueue, rules: SweepRules, now: datetime, *, dry_run: bool
@@ -131,8 +131,9 @@ class _Sweeper:
             if video.id in raw.sources:
                 await self._job(video, raw)
             elif not video.runs and video.id not in raw.queued and video.id not in raw.leased_videos:
-                # a dead letter is no sign of life: it follows the outcome that it tells of
-                why, act = "a deleted video's record came back", partial(self._delete_ghost, video.id)
+                # a dead letter does not count: it is only written after the outcome it describes
+                why = "the record of a deleted video came back"
+                act = partial(delete_video, self._buckets, video.id)
                 await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
         await self._entries(raw)
         for video_id, info in {**raw.notes, **raw.sources}.items():
@@ -152,13 +153,13 @@ class _Sweeper:
             video = self._existing.get(keys.video_of_request(request))
             number = keys.request_number(request)
             if video is not None and any(keys.request_number(later) > number for later in video.results):
-                act = partial(_delete, self._buckets.raw, info.key)
-                why = "a later request has ended since"
+                act = partial(self._buckets.raw.delete, info.key)
+                why = "a later request has ended"
                 await self._act(Kind.LETTER, info.key, why, info.modified, act, info.size_bytes)
 
     async def uploads(self, raw: RawHoldings) -> None:
         for upload_id, info in raw.uploads.items():
-            act = partial(_forget, self._buckets.raw, upload_id)
+            act = partial(remove_records, self._buckets.raw, upload_id)
             why, grace = "it can no longer be resumed", self._rules.uploads_after
             since = max(id_time(upload_id), info.modified)
             await self._act(Kind.UPLOAD, keys.upload_info(upload_id), why, since, act, grace=grace)
@@ -173,43 +174,41 @@ class _Sweeper:
                     await self._upload(self._buckets.video, upload, upload.initiated)
 
     async def _upload(self, store: Store, upload: OpenUpload, began: datetime) -> None:
-        """Not every store dates uploads rightly: ids and leases tell as well that one is under way."""
-        act = partial(_abort, store, upload)
-        why, grace = "nobody has completed it", self._rules.uploads_after
+        """Abort an upload. `began` also considers ids and records, as some stores date uploads wrongly."""
+        act = partial(store.abort_upload, upload.key, upload.upload_id)
+        why, grace = "it was never completed", self._rules.uploads_after
         await self._act(Kind.UPLOAD, upload.key, why, began, act, grace=grace)
 
     async def resumptions(self) -> None:
         raw = self._buckets.raw
         async for info in raw.list_all(keys.RESUMPTIONS):
-            act, why = partial(_delete_unchanged, raw, info), "the upload that it leads to has expired"
+            act, why = partial(_delete_unchanged, raw, info), "its upload has expired"
             grace = self._rules.uploads_after
             await self._act(Kind.UPLOAD, info.key, why, info.modified, act, info.size_bytes, grace)
 
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):
             async for info in store.list_all(keys.DOCTOR):
-                act, why = partial(_delete, store, info.key), "a test of the store was cut off"
+                act, why = partial(store.delete, info.key), "a test of the store was interrupted"
                 await self._act(Kind.PROBE, info.key, why, info.modified, act, info.size_bytes)
 
     async def _unfinished(self, video_id: str, modified: datetime, size_bytes: int, raw: RawHoldings) -> None:
         if video_id in self._unfinished_seen or video_id in raw.leased_videos:
-            return  # a lease's worker finds out and cleans up
+            return  # the worker that holds the lease notices and cleans up
         self._unfinished_seen.add(video_id)
         grace, source = self._rules.grace, raw.sources.get(video_id)
         if source is not None:
-            grace, modified = (
-                self._rules.uploads_after,
-                _touched(raw, video_id, max(modified, source.modified)),
-            )
+            grace = self._rules.uploads_after
+            modified = _touched(raw, video_id, max(modified, source.modified))
             size_bytes = max(size_bytes, source.size_bytes)
-        why = "its upload or its deletion was never finished"
+        why = "its upload or deletion was never finished"
         act = partial(remove_unfinished, self._buckets, video_id)
         await self._act(Kind.VIDEO, video_id, why, modified, act, size_bytes, grace)
 
     async def _runs(self, video: VideoHoldings, raw: RawHoldings) -> None:
-        """Of a request that has not ended, a run may yet be published, however old it is."""
+        """Remove unpublished runs. Until their request has ended, runs are kept: one may be published."""
         if len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes:
-            return  # it is the published one; only a failure leaves a dead letter
+            return  # the only run is the published one: otherwise there would be a dead letter
         outcomes = await self._outcomes(video)
         published = {request: one for request, one in outcomes.items() if isinstance(one, Outputs)}
         current = max(published, key=keys.request_number, default=None)
@@ -223,8 +222,8 @@ class _Sweeper:
                 if request == current or current is None:
                     continue
                 since, why = video.results[current], "a later request has replaced it"
-            act = partial(self._delete_run, video.id, run)
             prefix = keys.run_prefix(video.id, run)
+            act = partial(self._delete_run, prefix)
             await self._act(Kind.OUTPUTS, prefix, why, since, act, written.size_bytes)
 
     async def _outcomes(self, video: VideoHoldings) -> dict[str, Outcome]:
@@ -235,16 +234,14 @@ class _Sweeper:
                 outcomes[request] = read_outcome(stored.body)
         return outcomes
 
-    async def _delete_run(self, video_id: str, run: str) -> bool:
-        prefix = keys.run_prefix(video_id, run)
+    async def _delete_run(self, prefix: str) -> None:
         await abort_uploads_below(self._buckets.video, prefix)
         await delete_below(self._buckets.video, prefix)
-        return True
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:
             return
-        marker, why = keys.marker(video.id), "its upload was cut off just before it was queued"
+        marker, why = keys.marker(video.id), "its upload was interrupted just before it was queued"
         await self._act(Kind.JOB, marker, why, video.newest, partial(self._queue_job, video.id))
 
     async def _queue_job(self, video_id: str) -> bool:
@@ -255,7 +252,7 @@ class _Sweeper:
         except (AlreadyQueued, VideoNotFound, SourceGone):
             return False
         if number:
-            return False  # it has ended meanwhile
+            return False  # its job has ended meanwhile
         job = job_of(source, video_id, number, created_at=video.created_at)
         return await self._buckets.raw.create(keys.marker(job.request), job.to_json())
 
@@ -271,7 +268,7 @@ class _Sweeper:
                 await self._unfinished(video_id, info.modified, info.size_bytes, raw)
         for video in lost.values():
             if video.results or video.runs or video.id in raw.sources:
-                why, act = "no page shows this video", partial(self._enter, video.id)
+                why, act = "the library does not list this video", partial(self._enter, video.id)
                 await self._act(Kind.ENTRY, keys.catalog_entry(video.id), why, video.newest, act)
 
     async def _enter(self, video_id: str) -> bool:
@@ -280,10 +277,6 @@ class _Sweeper:
         except VideoNotFound:
             return False
         await self._buckets.video.put(keys.catalog_entry(video_id), b"")
-        return True
-
-    async def _delete_ghost(self, video_id: str) -> bool:
-        await delete_video(self._buckets, video_id)
         return True
 
     async def _settle(self, seen: SeenLease) -> bool:
@@ -299,45 +292,34 @@ class _Sweeper:
         key: str,
         why: str,
         since: datetime,
-        act: Callable[[], Awaitable[bool]],
+        act: Callable[[], Awaitable[bool | None]],
         size_bytes: int = 0,
         grace: timedelta | None = None,
     ) -> None:
-        """Note what is older than the grace period, and do something about it unless this is a dry run."""
+        """Report what is older than the grace period, and act on it unless this is a dry run.
+
+        `act` returns False if there was nothing to do after all.
+        """
         age = self._now - since
         if age <= (self._rules.grace if grace is None else grace):
             return
         if not self._dry_run:
-            if not await act():
+            if await act() is False:
                 return
             log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
         self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))
 
 
 def _touched(raw: RawHoldings, upload_id: str, since: datetime) -> datetime:
-    """Return when a resumable upload was last heard of, if that is later than `since`."""
+    """Return when a resumable upload was last active, or `since` if that is later."""
     record = raw.uploads.get(upload_id)
     return since if record is None else max(since, record.modified)
 
 
-async def _forget(raw: Store, upload_id: str) -> bool:
-    await remove_records(raw, upload_id)
-    return True
-
-
-async def _abort(store: Store, upload: OpenUpload) -> bool:
-    await store.abort_upload(upload.key, upload.upload_id)
-    return True
-
-
-async def _delete(store: Store, key: str) -> bool:
-    await store.delete(key)
-    return True
-
-
 async def _delete_unchanged(store: Store, listed: ObjectInfo) -> bool:
-    """A client may have written it anew since it was listed."""
+    """Delete an object unless a client has rewritten it since it was listed."""
     with suppress(ObjectNotFound):
         if (await store.head(listed.key)).modified == listed.modified:
-            return await _delete(store, listed.key)
+            await store.delete(listed.key)
+            return True
     return False

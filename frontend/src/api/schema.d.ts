@@ -500,11 +500,11 @@ export interface components {
         /** CaptionTrack */
         CaptionTrack: {
             /**
-             * @description only for what is foreign to the audio's own language
+             * @description translates only passages in another language than the audio's
              * @default false
              */
             forced: boolean;
-            /** @description what the source calls the track */
+            /** @description the track's name in the source */
             label?: string | null;
             /**
              * @description BCP 47
@@ -533,9 +533,9 @@ export interface components {
         };
         /** JobEntry */
         JobEntry: {
-            /** @description how long that is ago */
+            /** @description time since then */
             age_seconds?: number | null;
-            /** @description running or next attempt; of a failed job, how many */
+            /** @description current or next attempt; for a failed job, the number of attempts */
             attempt?: number | null;
             /**
              * Format: date-time
@@ -544,20 +544,20 @@ export interface components {
             changed_at: string;
             /** @description 0 when the next attempt may begin now */
             due_in_seconds?: number | null;
-            /** @description the last attempt's, or why it is unreadable */
+            /** @description error of the last attempt, or why the record is unreadable */
             error?: components["schemas"]["StatusError"] | null;
             generation?: number | null;
             /** @description the worker that holds the lease */
             owner?: string | null;
             progress?: number | null;
-            /** @description by the clock of who queued it */
+            /** @description by the clock of the process that queued it */
             queued_at?: string | null;
             request: string;
             stage?: components["schemas"]["Stage"] | null;
             state: components["schemas"]["JobState"];
-            /** @description null where the video's record is gone or unreadable */
+            /** @description null if the video's record is gone or unreadable */
             title?: string | null;
-            /** @description how long that is ago, by the store's clock alone */
+            /** @description time since then, by the store's clock alone */
             unchanged_seconds: number;
             video_id: string;
         };
@@ -573,7 +573,7 @@ export interface components {
             /** @default 0 */
             elapsed_seconds: number;
             encoder?: string | null;
-            /** @description why the job began anew with this encoder: how the first one failed */
+            /** @description how the first encoder failed, if the job was restarted with this one */
             encoder_fallback?: string | null;
             error?: string | null;
             estimated_remaining_seconds?: number | null;
@@ -592,7 +592,7 @@ export interface components {
             qualities: string[];
             /** @default [] */
             renditions: components["schemas"]["Rendition"][];
-            /** @description the request that this is about */
+            /** @description the request that this status belongs to */
             request?: string | null;
             /**
              * @default 1
@@ -651,17 +651,17 @@ export interface components {
         Rendition: {
             bitrate_bps?: number | null;
             /** @enum {string} */
-            codec: "av1" | "h264" | "aac" | "opus";
+            codec: "av1" | "h264" | "aac";
             height?: number | null;
             /** @enum {string} */
             kind: "video" | "audio";
-            /** @description what to call this audio track */
+            /** @description display name of this audio track */
             label?: string | null;
-            /** @description BCP 47, of audio whose language is known */
+            /** @description BCP 47; set for audio whose language is known */
             language?: string | null;
             /** @description unique within the video: av1-1080p, h264-360p, aac */
             name: string;
-            /** @description the rung's label: 1080p; None for audio */
+            /** @description label of the rung: 1080p; None for audio */
             quality?: string | null;
             width?: number | null;
         };
@@ -703,7 +703,7 @@ export interface components {
             /** @default 8 */
             bit_depth: number;
             codec: string;
-            /** @description on average */
+            /** @description average frame rate */
             fps?: number | null;
             /** @enum {null|string} */
             hdr?: "hdr10" | "hlg" | null;
@@ -718,7 +718,7 @@ export interface components {
          * Stage
          * @enum {string}
          */
-        Stage: "queued" | "uploading" | "downloading" | "transcoding" | "finalizing" | "complete" | "failed";
+        Stage: "queued" | "transcoding" | "finalizing" | "complete" | "failed";
         /** Status */
         Status: {
             /** @default 0 */
@@ -731,7 +731,7 @@ export interface components {
             /** @default 0 */
             elapsed_seconds: number;
             encoder?: string | null;
-            /** @description why the job began anew with this encoder: how the first one failed */
+            /** @description how the first encoder failed, if the job was restarted with this one */
             encoder_fallback?: string | null;
             error?: components["schemas"]["StatusError"] | null;
             estimated_remaining_seconds?: number | null;
@@ -750,7 +750,7 @@ export interface components {
             qualities: string[];
             /** @default [] */
             renditions: components["schemas"]["Rendition"][];
-            /** @description the request that this is about */
+            /** @description the request that this status belongs to */
             request?: string | null;
             /**
              * @default 1

@@ -1,4 +1,4 @@
-"""What the queue's tests share: buckets in memory on a clock of their own, a job, a worker's whole turn."""
+"""Fixtures of the queue's tests: in-memory buckets with a manual clock, jobs, and a worker's whole turn."""
 
 import random
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ LEASE_SECONDS = 60
 
 @dataclass
 class Clock:
-    """A clock that only the test moves."""
+    """A clock that only the test advances."""
 
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,12 +32,12 @@ class Clock:
 
 
 class WorkerCrashed(BaseException):
-    """Stands for kill -9: no handler of the product may catch it."""
+    """Simulates kill -9: no handler of the product may catch it."""
 
 
 @dataclass
 class Fault:
-    """Breaks the n-th call that passes, in a way of the test's choosing."""
+    """Makes the n-th call fail with an error of the test's choice."""
 
     at_call: int
     raises: Callable[[], BaseException]
@@ -58,7 +58,7 @@ class Fault:
 
 
 class FaultyStore:
-    """A store whose awaited verbs pass through a `Fault`."""
+    """A store whose calls all go through a `Fault`."""
 
     def __init__(self, inner: MemoryStore, fault: Fault) -> None:
         self._inner = inner
@@ -99,7 +99,7 @@ class Lab:
         raw: MemoryStore | None = None,
         video: MemoryStore | None = None,
     ) -> None:
-        """Stores of a test's own run on the clock that it hands in with them."""
+        """Custom stores must use the given clock."""
         self.clock = clock or Clock()
         self.raw = raw or MemoryStore(self.clock)
         self.video = video or MemoryStore(self.clock)
@@ -119,11 +119,11 @@ class Lab:
         )
 
     def faulty(self, fault: Fault) -> Buckets:
-        """Both buckets through one fault."""
+        """Return both buckets with a shared fault."""
         return Buckets(_faulty(self.raw, fault), _faulty(self.video, fault))
 
     async def add_job(self) -> Job:
-        """Leave in the buckets what an acknowledged upload leaves."""
+        """Store everything that an acknowledged upload leaves in the buckets."""
         video_id = new_id()
         job = Job(
             id=video_id,
@@ -141,7 +141,7 @@ class Lab:
         return job
 
     async def write_outputs(self, claim: Claim, video: Store | None = None) -> Outputs:
-        """Do what the pipeline does: write a run's objects, and say which they are."""
+        """Write a run's objects as the pipeline does, and return their record."""
         job = claim.lease.job
         prefix = keys.run_prefix(job.id, claim.lease.run)
         store = video or self.video
@@ -168,13 +168,13 @@ class Lab:
         return await queue.claim(await queue.poll())
 
     async def claimed(self, queue: JobQueue) -> Claim:
-        """Claim a job where there must be one."""
+        """Claim a job, which must exist."""
         claim = await self.claim(queue)
         assert claim is not None
         return claim
 
     async def turn(self, queue: JobQueue, video: Store | None = None) -> Claim | None:
-        """Let a worker take one job, if there is one, from claim to publication."""
+        """Let a worker process one job, if there is one, from claim to publication."""
         claim = await self.claim(queue)
         if claim is not None:
             outputs = await self.write_outputs(claim, video)
@@ -195,7 +195,7 @@ class Lab:
         return Status.from_json((await self.video.get(keys.status(job.id))).body)
 
     async def assert_published_and_clean(self, job: Job) -> None:
-        """One result, whose objects are all there; and nothing that should be gone."""
+        """Check that there is one result with all its objects, and nothing that should be gone."""
         outputs = await self.result(job)
         prefix = keys.run_prefix(job.id, outputs.run)
         assert await self.raw_keys() == []
@@ -213,7 +213,7 @@ class Lab:
 
 
 def _faulty(store: MemoryStore, fault: Fault) -> Store:
-    return cast(Store, FaultyStore(store, fault))  # it has most verbs by __getattr__
+    return cast(Store, FaultyStore(store, fault))  # most methods come from __getattr__
 
 
 def crash() -> BaseException:
@@ -221,4 +221,4 @@ def crash() -> BaseException:
 
 
 def lost_answer() -> BaseException:
-    return StoreUnavailable("the answer was lost")
+    return StoreUnavailable("the response was lost")

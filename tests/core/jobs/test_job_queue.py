@@ -23,14 +23,14 @@ def lab() -> Lab:
     return Lab()
 
 
-async def test_one_job_seen_by_sixteen_workers_is_claimed_once(lab: Lab) -> None:
+async def test_sixteen_workers_claim_one_job_once(lab: Lab) -> None:
     for _ in range(20):
         await lab.add_job()
         claims = await asyncio.gather(*(lab.claim(lab.worker(f"w{n}")) for n in range(16)))
         assert sum(claim is not None for claim in claims) == 1
 
 
-async def test_ten_jobs_and_two_workers_encode_each_job_once(lab: Lab) -> None:
+async def test_two_workers_encode_each_of_ten_jobs_once(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(10)]
     runs: list[str] = []
 
@@ -45,7 +45,7 @@ async def test_ten_jobs_and_two_workers_encode_each_job_once(lab: Lab) -> None:
     assert await lab.raw_keys() == []
 
 
-async def test_a_claim_moves_the_job_from_its_marker_into_a_lease(lab: Lab) -> None:
+async def test_claiming_moves_the_job_from_its_marker_to_a_lease(lab: Lab) -> None:
     job = await lab.add_job()
 
     claim = await lab.claimed(lab.worker("one"))
@@ -54,13 +54,13 @@ async def test_a_claim_moves_the_job_from_its_marker_into_a_lease(lab: Lab) -> N
     assert await lab.raw_keys() == [keys.lease(job.request, 0), keys.upload(job.id)]
 
 
-async def test_a_published_job_leaves_its_outputs_and_nothing_else(lab: Lab) -> None:
+async def test_a_published_job_leaves_only_its_outputs(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one"))
     await lab.assert_published_and_clean(job)
 
 
-async def test_the_source_stays_when_originals_are_kept(lab: Lab) -> None:
+async def test_keeps_the_source_if_originals_are_kept(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one", keep_originals=True))
     assert await lab.raw_keys() == [keys.upload(job.id)]
@@ -76,7 +76,7 @@ async def test_a_renewed_lease_is_not_taken_over(lab: Lab) -> None:
         assert await lab.claim(rival) is None
 
 
-async def test_a_silent_workers_job_is_taken_over_once_the_lease_has_run_out(lab: Lab) -> None:
+async def test_a_silent_workers_job_is_taken_over_after_the_lease_expires(lab: Lab) -> None:
     job = await lab.add_job()
     assert await lab.claim(lab.worker("silent"))
     rival = lab.worker("rival")
@@ -90,7 +90,7 @@ async def test_a_silent_workers_job_is_taken_over_once_the_lease_has_run_out(lab
     assert await lab.raw_keys() == [keys.lease(job.request, 1), keys.upload(job.id)]
 
 
-async def test_sixteen_workers_that_see_a_dead_lease_elect_one_successor(lab: Lab) -> None:
+async def test_one_of_sixteen_workers_takes_over_a_dead_lease(lab: Lab) -> None:
     await lab.add_job()
     assert await lab.claim(lab.worker("silent"))
     lab.clock.advance(LEASE_SECONDS + 1)
@@ -98,7 +98,7 @@ async def test_sixteen_workers_that_see_a_dead_lease_elect_one_successor(lab: La
     assert sum(claim is not None for claim in claims) == 1
 
 
-async def test_a_worker_that_wakes_up_late_learns_that_it_lost_and_leaves_no_trace(lab: Lab) -> None:
+async def test_a_worker_that_wakes_up_late_notices_that_it_lost_and_cleans_up(lab: Lab) -> None:
     job = await lab.add_job()
     sleeper = lab.worker("sleeper")
     claim = await lab.claimed(sleeper)
@@ -114,7 +114,7 @@ async def test_a_worker_that_wakes_up_late_learns_that_it_lost_and_leaves_no_tra
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
-async def test_a_worker_that_wakes_up_after_the_publication_learns_it_too(lab: Lab) -> None:
+async def test_a_worker_that_wakes_up_after_publication_notices_that_it_lost(lab: Lab) -> None:
     job = await lab.add_job()
     sleeper = lab.worker("sleeper")
     claim = await lab.claimed(sleeper)
@@ -127,7 +127,7 @@ async def test_a_worker_that_wakes_up_after_the_publication_learns_it_too(lab: L
     await lab.assert_published_and_clean(job)
 
 
-async def test_of_two_runs_that_finish_the_first_is_published_and_the_other_deleted(lab: Lab) -> None:
+async def test_the_first_finished_run_is_published_and_the_second_deleted(lab: Lab) -> None:
     job = await lab.add_job()
     sleeper, rival = lab.worker("sleeper"), lab.worker("rival")
     late = await lab.claimed(sleeper)
@@ -142,7 +142,7 @@ async def test_of_two_runs_that_finish_the_first_is_published_and_the_other_dele
     await lab.assert_published_and_clean(job)
 
 
-async def test_a_released_job_waits_for_its_time_and_counts_the_attempt(lab: Lab) -> None:
+async def test_a_released_job_waits_until_it_is_due_and_counts_the_attempt(lab: Lab) -> None:
     await lab.add_job()
     queue = lab.worker("one")
     claim = await lab.claimed(queue)
@@ -156,7 +156,7 @@ async def test_a_released_job_waits_for_its_time_and_counts_the_attempt(lab: Lab
     assert (again.lease.attempt, again.lease.last_error) == (2, "The encoder crashed.")
 
 
-async def test_a_worker_that_is_asked_to_stop_gives_the_job_back_without_an_attempt(lab: Lab) -> None:
+async def test_a_stopping_worker_hands_the_job_back_without_counting_the_attempt(lab: Lab) -> None:
     await lab.add_job()
     queue = lab.worker("one")
     claim = await lab.claimed(queue)
@@ -168,7 +168,7 @@ async def test_a_worker_that_is_asked_to_stop_gives_the_job_back_without_an_atte
     assert again.lease.attempt == 1
 
 
-async def test_a_job_that_is_given_up_keeps_its_source_and_says_why(lab: Lab) -> None:
+async def test_a_failed_job_keeps_its_source_and_its_error(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     claim = await lab.claimed(queue)
@@ -185,7 +185,7 @@ async def test_a_job_that_is_given_up_keeps_its_source_and_says_why(lab: Lab) ->
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
-async def test_a_running_job_learns_at_its_heartbeat_that_the_video_was_deleted(lab: Lab) -> None:
+async def test_a_heartbeat_notices_that_the_video_was_deleted(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     claim = await lab.claimed(queue)
@@ -200,7 +200,7 @@ async def test_a_running_job_learns_at_its_heartbeat_that_the_video_was_deleted(
     assert await lab.video_keys() == []
 
 
-async def test_the_job_of_a_deleted_video_is_cleaned_up_by_whoever_finds_it(lab: Lab) -> None:
+async def test_any_worker_cleans_up_the_job_of_a_deleted_video(lab: Lab) -> None:
     job = await lab.add_job()
     claim = await lab.claimed(lab.worker("dies"))
     await lab.write_outputs(claim)
@@ -213,7 +213,7 @@ async def test_the_job_of_a_deleted_video_is_cleaned_up_by_whoever_finds_it(lab:
     assert await lab.video_keys() == []
 
 
-async def test_a_tombstone_is_no_video(lab: Lab) -> None:
+async def test_a_tombstone_does_not_count_as_a_video(lab: Lab) -> None:
     job = await lab.add_job()
     assert await lab.claim(lab.worker("dies"))
     await lab.video.put(keys.video_record(job.id), Tombstone(removed=True).to_json())
@@ -224,7 +224,7 @@ async def test_a_tombstone_is_no_video(lab: Lab) -> None:
     assert await lab.raw_keys() == []
 
 
-async def test_a_worker_that_only_lost_touch_leaves_the_lease_for_a_successor(lab: Lab) -> None:
+async def test_a_worker_that_lost_its_connection_leaves_the_lease_for_a_successor(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     claim = await lab.claimed(queue)
@@ -236,21 +236,21 @@ async def test_a_worker_that_only_lost_touch_leaves_the_lease_for_a_successor(la
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
-async def test_a_worker_that_brought_its_old_lease_back_removes_it_again(lab: Lab) -> None:
+async def test_a_worker_removes_a_lease_that_its_late_heartbeat_restored(lab: Lab) -> None:
     job = await lab.add_job()
     sleeper = lab.worker("sleeper")
     claim = await lab.claimed(sleeper)
     lab.clock.advance(LEASE_SECONDS + 1)
     await lab.turn(lab.worker("rival"))
-    await lab.raw.put(claim.key, claim.lease.to_json())  # a heartbeat that was on its way
+    await lab.raw.put(claim.key, claim.lease.to_json())  # a late heartbeat
 
     await sleeper.clean_up_lost(claim)
 
     await lab.assert_published_and_clean(job)
 
 
-async def test_outputs_of_a_publication_that_stays_in_doubt_are_kept() -> None:
-    """The write may be on its way for longer than its worker waits for the answer."""
+async def test_outputs_of_a_publication_in_doubt_are_kept() -> None:
+    """A write may arrive later than its worker waits for the response."""
     clock = Clock()
     doubtful = InDoubt(clock)
     lab = Lab(clock, video=doubtful)
@@ -271,7 +271,7 @@ async def test_outputs_of_a_publication_that_stays_in_doubt_are_kept() -> None:
 
 
 class InDoubt(MemoryStore):
-    """A video bucket whose first publication arrives late, long after its writer has given up."""
+    """A video bucket whose first publication arrives long after its writer has given up."""
 
     on_its_way: tuple[str, bytes] | None = None
 
@@ -286,7 +286,7 @@ class InDoubt(MemoryStore):
         assert await super().create(*self.on_its_way)
 
 
-async def test_a_lease_that_was_rewritten_since_the_look_is_not_taken_over(lab: Lab) -> None:
+async def test_a_lease_that_was_rewritten_since_the_list_is_not_taken_over(lab: Lab) -> None:
     await lab.add_job()
     holder, rival = lab.worker("holder"), lab.worker("rival")
     claim = await lab.claimed(holder)
@@ -300,8 +300,8 @@ async def test_a_lease_that_was_rewritten_since_the_look_is_not_taken_over(lab: 
     assert await lab.claim(rival) is None
 
 
-class DeletedAfterALook:
-    """A video bucket where somebody deletes the video just after it was looked at."""
+class DeletedAfterList:
+    """A video bucket whose video is deleted right after a LIST."""
 
     def __init__(self, lab: Lab, job: Job) -> None:
         self._lab = lab
@@ -316,14 +316,14 @@ class DeletedAfterALook:
         return page
 
 
-async def test_a_video_deleted_while_its_job_is_being_settled_is_cleaned_up(lab: Lab) -> None:
+async def test_a_video_deleted_while_its_job_is_cleaned_up_leaves_nothing(lab: Lab) -> None:
     job = await lab.add_job()
     dead = lab.worker("dead")
     claim = await lab.claimed(dead)
     outputs = await lab.write_outputs(claim)
     await lab.video.create(keys.result(job.id, job.request), outputs.to_json())
     lab.clock.advance(LEASE_SECONDS + 1)
-    video = cast(Store, DeletedAfterALook(lab, job))  # it has the other verbs by __getattr__
+    video = cast(Store, DeletedAfterList(lab, job))  # the other methods come from __getattr__
     finder = JobQueue(Buckets(lab.raw, video), owner="finder", lease_seconds=LEASE_SECONDS, now=lab.clock)
 
     assert await lab.claim(finder) is None
@@ -332,8 +332,8 @@ async def test_a_video_deleted_while_its_job_is_being_settled_is_cleaned_up(lab:
     assert await lab.video_keys() == []
 
 
-async def _rest_of_the_fleet(lab: Lab) -> None:
-    """Other workers find whatever there is to do until nothing is left."""
+async def _let_others_finish(lab: Lab) -> None:
+    """Let other workers do whatever is left."""
     for name in ("second", "third"):
         lab.clock.advance(LEASE_SECONDS + 1)
         while await lab.turn(lab.worker(name)):
@@ -343,7 +343,7 @@ async def _rest_of_the_fleet(lab: Lab) -> None:
 async def _strike_every_call(
     raises: Callable[[], BaseException], *, after_the_call: bool, after_a_dead_worker: bool = False
 ) -> None:
-    """Let a worker's whole turn fail at its first call to the store, then at its second, to its last."""
+    """Fail a worker's whole turn at each of its store calls, from the first to the last."""
     at_call, struck = 0, True
     while struck:
         at_call += 1
@@ -356,28 +356,28 @@ async def _strike_every_call(
         try:
             await lab.turn(lab.worker("struck", fault=fault), lab.faulty(fault).video)
         except (WorkerCrashed, StoreError):
-            await _rest_of_the_fleet(lab)
+            await _let_others_finish(lab)
         struck = fault.struck
         await lab.assert_published_and_clean(job)
     assert at_call > 12
 
 
 @pytest.mark.parametrize("after_the_call", [False, True], ids=["before", "after"])
-async def test_a_worker_killed_at_any_call_to_the_store_loses_and_leaves_nothing(
+async def test_a_worker_killed_at_any_store_call_loses_nothing_and_leaves_nothing(
     after_the_call: bool,
 ) -> None:
     await _strike_every_call(crash, after_the_call=after_the_call)
 
 
-async def test_a_worker_killed_while_it_takes_over_at_any_call_loses_and_leaves_nothing() -> None:
+async def test_a_worker_killed_at_any_call_of_a_takeover_loses_nothing_and_leaves_nothing() -> None:
     await _strike_every_call(crash, after_the_call=True, after_a_dead_worker=True)
 
 
-async def test_an_answer_lost_at_any_call_to_the_store_loses_and_leaves_nothing() -> None:
+async def test_a_response_lost_at_any_store_call_loses_nothing_and_leaves_nothing() -> None:
     await _strike_every_call(lost_answer, after_the_call=True)
 
 
-async def test_a_job_that_nobody_survives_comes_back_with_its_attempts_counted(lab: Lab) -> None:
+async def test_attempts_of_a_job_that_kills_every_worker_are_counted(lab: Lab) -> None:
     await lab.add_job()
     attempts = []
     for number in range(5):
@@ -387,7 +387,7 @@ async def test_a_job_that_nobody_survives_comes_back_with_its_attempts_counted(l
     assert attempts == [1, 2, 3, 4, 5]
 
 
-async def test_a_marker_left_over_from_a_crash_is_no_second_job(lab: Lab) -> None:
+async def test_a_marker_left_by_a_crash_does_not_run_the_job_again(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.raw.create(keys.lease(job.request, 0), b"")
     marker = (await lab.raw.get(keys.marker(job.request))).body
@@ -400,7 +400,7 @@ async def test_a_marker_left_over_from_a_crash_is_no_second_job(lab: Lab) -> Non
     assert await lab.raw_keys() == []
 
 
-async def test_markers_that_cannot_be_read_keep_nobody_from_the_others(lab: Lab) -> None:
+async def test_unreadable_markers_do_not_block_other_jobs(lab: Lab) -> None:
     for _ in range(20):
         await lab.raw.put(keys.marker(new_id()), b'{"schema_version": 2}')
     job = await lab.add_job()
@@ -410,12 +410,12 @@ async def test_markers_that_cannot_be_read_keep_nobody_from_the_others(lab: Lab)
     assert claim.lease.job == job
 
 
-async def test_a_look_sees_queue_and_leases_behind_a_thousand_uploads(lab: Lab) -> None:
+async def test_polling_finds_queue_and_leases_among_a_thousand_uploads(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(3)]
     for number in range(1100):
         await lab.raw.put(f"uploads/{number:05}", b"")
     queue: JobQueue = lab.worker("one")
     claim = await lab.claimed(queue)
-    view = await queue.poll()
-    assert [lease.request for lease in view.leases] == [claim.request]
-    assert len(view.markers) == len(jobs) - 1
+    snapshot = await queue.poll()
+    assert [lease.request for lease in snapshot.leases] == [claim.request]
+    assert len(snapshot.markers) == len(jobs) - 1

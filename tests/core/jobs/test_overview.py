@@ -1,7 +1,7 @@
-"""What people see of the queue."""
+"""The overview of the queue for operators."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
 
@@ -13,20 +13,10 @@ from backend.core.jobs.overview import JobEntry, JobState, list_jobs
 from backend.core.library.videos import add_video, delete_video
 from backend.core.records import Job, Stage, Status, StatusError, Video
 from backend.core.store.interface import Buckets
+from tests.core.jobs.queue_lab import Clock
 from tests.lab.memory_store import MemoryStore
 
-START = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+START = Clock.now
 
 
 @pytest.fixture
@@ -71,7 +61,7 @@ async def _only_job(buckets: Buckets) -> JobEntry:
     return entry
 
 
-async def test_a_queued_job_tells_since_when_it_waits(buckets: Buckets, clock: Clock) -> None:
+async def test_a_queued_job_shows_how_long_it_has_been_waiting(buckets: Buckets, clock: Clock) -> None:
     video = await _add(buckets, clock)
     clock.advance(90)
 
@@ -82,7 +72,7 @@ async def test_a_queued_job_tells_since_when_it_waits(buckets: Buckets, clock: C
     assert (entry.changed_at, entry.unchanged_seconds) == (START, 90)
 
 
-async def test_a_running_job_tells_its_worker_heartbeat_and_progress(
+async def test_a_running_job_shows_its_worker_heartbeat_and_progress(
     buckets: Buckets, clock: Clock, queue: JobQueue
 ) -> None:
     video = await _add(buckets, clock)
@@ -100,7 +90,7 @@ async def test_a_running_job_tells_its_worker_heartbeat_and_progress(
     assert (entry.age_seconds, entry.unchanged_seconds) == (57, 7)
 
 
-async def test_the_status_of_an_earlier_request_is_not_taken_for_this_ones(
+async def test_the_status_of_another_request_is_not_shown(
     buckets: Buckets, clock: Clock, queue: JobQueue
 ) -> None:
     video = await _add(buckets, clock)
@@ -113,7 +103,7 @@ async def test_the_status_of_an_earlier_request_is_not_taken_for_this_ones(
     assert (entry.state, entry.stage, entry.progress) == (JobState.RUNNING, None, None)
 
 
-async def test_a_job_between_two_attempts_tells_when_it_is_due_and_what_went_wrong(
+async def test_a_waiting_job_shows_when_it_is_due_and_its_last_error(
     buckets: Buckets, clock: Clock, queue: JobQueue
 ) -> None:
     await _add(buckets, clock)
@@ -129,7 +119,9 @@ async def test_a_job_between_two_attempts_tells_when_it_is_due_and_what_went_wro
     assert overdue.due_in_seconds == 0
 
 
-async def test_a_failed_job_tells_why_and_when(buckets: Buckets, clock: Clock, queue: JobQueue) -> None:
+async def test_a_failed_job_shows_its_error_and_when_it_failed(
+    buckets: Buckets, clock: Clock, queue: JobQueue
+) -> None:
     await _add(buckets, clock)
     clock.advance(40)
     error = StatusError(code="unsupported_media", message="This is not a video.")
@@ -142,7 +134,7 @@ async def test_a_failed_job_tells_why_and_when(buckets: Buckets, clock: Clock, q
     assert (entry.age_seconds, entry.unchanged_seconds) == (3640, 3600)
 
 
-async def test_a_job_that_is_being_claimed_is_listed_once(
+async def test_a_job_is_listed_once_while_it_is_claimed(
     buckets: Buckets, clock: Clock, queue: JobQueue
 ) -> None:
     video = await _add(buckets, clock)
@@ -153,9 +145,7 @@ async def test_a_job_that_is_being_claimed_is_listed_once(
     assert (await _only_job(buckets)).state is JobState.RUNNING
 
 
-async def test_a_job_that_is_being_given_up_is_listed_once(
-    buckets: Buckets, clock: Clock, queue: JobQueue
-) -> None:
+async def test_a_job_is_listed_once_while_it_fails(buckets: Buckets, clock: Clock, queue: JobQueue) -> None:
     await _add(buckets, clock)
     claim = await _claim(queue)
     lease = (await buckets.raw.get(claim.key)).body
@@ -165,9 +155,7 @@ async def test_a_job_that_is_being_given_up_is_listed_once(
     assert (await _only_job(buckets)).state is JobState.FAILED
 
 
-async def test_records_that_cannot_be_read_are_shown_as_such_and_hide_no_other(
-    buckets: Buckets, clock: Clock
-) -> None:
+async def test_unreadable_records_are_shown_and_do_not_hide_others(buckets: Buckets, clock: Clock) -> None:
     marker, lease, letter = (new_id() for _ in range(3))
     await buckets.raw.put(keys.marker(marker), b"{}")
     await buckets.raw.put(keys.lease(lease, 3), b"not JSON")
@@ -199,7 +187,7 @@ async def test_a_job_whose_video_was_deleted_has_no_title(
     assert (entry.video_id, entry.title, entry.progress) == (video, None, None)
 
 
-async def test_queued_jobs_come_oldest_first_and_failed_ones_latest_first(
+async def test_queued_jobs_are_sorted_oldest_first_and_failed_ones_latest_first(
     buckets: Buckets, clock: Clock, queue: JobQueue
 ) -> None:
     for title in ("first", "second"):
@@ -215,7 +203,9 @@ async def test_queued_jobs_come_oldest_first_and_failed_ones_latest_first(
     assert [entry.title for entry in overview.jobs] == ["third", "fourth", "second", "first"]
 
 
-async def test_a_limit_is_for_each_state_and_counts_are_of_all(buckets: Buckets, clock: Clock) -> None:
+async def test_the_limit_applies_to_each_state_and_counts_cover_all_jobs(
+    buckets: Buckets, clock: Clock
+) -> None:
     for _ in range(5):
         await _add(buckets, clock)
         clock.advance(1)

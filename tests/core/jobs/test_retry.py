@@ -1,4 +1,4 @@
-"""Queueing a video once more."""
+"""Queueing a video again."""
 
 import pytest
 
@@ -26,7 +26,7 @@ async def _failed(lab: Lab) -> Job:
     return job
 
 
-async def test_a_failed_video_is_queued_under_a_new_request_and_can_succeed(lab: Lab) -> None:
+async def test_failed_video_is_queued_under_a_new_request_and_can_succeed(lab: Lab) -> None:
     first = await _failed(lab)
 
     again = await retry_video(lab.buckets, first.id, options=TranscodeOptions(crf=30), now=lab.clock)
@@ -40,7 +40,7 @@ async def test_a_failed_video_is_queued_under_a_new_request_and_can_succeed(lab:
     assert await lab.raw_keys() == []
 
 
-async def test_what_is_known_of_an_old_failure_does_not_hide_the_new_attempt(lab: Lab) -> None:
+async def test_an_old_failure_does_not_hide_the_new_attempt(lab: Lab) -> None:
     job = await _failed(lab)
     assert (await read_item(lab.buckets, job.id)).status.error == REASON
     await retry_video(lab.buckets, job.id, now=lab.clock)
@@ -57,7 +57,7 @@ async def test_what_is_known_of_an_old_failure_does_not_hide_the_new_attempt(lab
     assert third.request == f"{job.id}.2"
 
 
-async def test_a_job_that_waits_runs_or_rests_is_not_queued_twice(lab: Lab) -> None:
+async def test_queued_running_and_waiting_jobs_are_not_queued_twice(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     with pytest.raises(AlreadyQueued):
@@ -71,7 +71,7 @@ async def test_a_job_that_waits_runs_or_rests_is_not_queued_twice(lab: Lab) -> N
         await retry_video(lab.buckets, job.id)
 
 
-async def test_without_its_source_a_video_cannot_be_encoded_again(lab: Lab) -> None:
+async def test_a_video_without_its_source_cannot_be_encoded_again(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one"))
 
@@ -79,7 +79,7 @@ async def test_without_its_source_a_video_cannot_be_encoded_again(lab: Lab) -> N
         await retry_video(lab.buckets, job.id)
 
 
-async def test_a_video_whose_original_was_kept_can_be_encoded_again_and_plays_meanwhile(lab: Lab) -> None:
+async def test_a_video_with_its_original_can_be_encoded_again_and_plays_meanwhile(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one", keep_originals=True))
     first = (await read_item(lab.buckets, job.id)).status

@@ -1,4 +1,4 @@
-"""Uploaded captions when something happens in between: a deletion of the video, a crash, a newer version."""
+"""Uploaded captions despite deletions, crashes and newer versions."""
 
 from datetime import UTC, datetime
 
@@ -43,7 +43,7 @@ async def languages(buckets: Buckets) -> list[str]:
 
 
 class DeletedMeanwhile(MemoryStore):
-    """Its video is deleted whenever captions' text has just been written."""
+    """Deletes the video right after the text of captions was written."""
 
     buckets: Buckets
 
@@ -54,7 +54,7 @@ class DeletedMeanwhile(MemoryStore):
 
 
 class Failing(MemoryStore):
-    """Fails at one call about an object."""
+    """Fails one call for one object."""
 
     fails_at: tuple[str, str] | None = None
 
@@ -72,7 +72,7 @@ class Failing(MemoryStore):
         await super().delete(key)
 
 
-async def test_captions_of_one_language_replace_each_other() -> None:
+async def test_new_captions_replace_those_in_the_same_language() -> None:
     buckets = await with_video()
     await store(buckets, text=b"WEBVTT first")
     await store(buckets, text=b"WEBVTT second")
@@ -81,7 +81,7 @@ async def test_captions_of_one_language_replace_each_other() -> None:
     assert (await buckets.video.get(keys.captions(VIDEO, "en"))).body == b"WEBVTT second"
 
 
-async def test_a_video_has_captions_in_a_bounded_number_of_languages() -> None:
+async def test_a_video_has_a_limited_number_of_caption_languages() -> None:
     buckets = await with_video()
     tags = [f"x-{number:02d}" for number in range(MAX_LANGUAGES)]
     for tag in tags:
@@ -89,18 +89,18 @@ async def test_a_video_has_captions_in_a_bounded_number_of_languages() -> None:
 
     with pytest.raises(TooManyCaptions):
         await store(buckets, "en")
-    await store(buckets, tags[0])  # replacing is no addition
+    await store(buckets, tags[0])  # replacing does not count
     assert await languages(buckets) == tags
 
 
-async def test_there_are_no_captions_without_a_video() -> None:
+async def test_captions_need_a_video() -> None:
     buckets = Buckets(raw=MemoryStore(), video=MemoryStore())
     with pytest.raises(VideoNotFound):
         await store(buckets)
     assert await everything(buckets) == []
 
 
-async def test_captions_of_a_video_that_is_deleted_meanwhile_do_not_stay() -> None:
+async def test_captions_of_a_video_that_is_deleted_meanwhile_are_removed() -> None:
     deleted_meanwhile = DeletedMeanwhile()
     buckets = deleted_meanwhile.buckets = await with_video(deleted_meanwhile)
 
@@ -109,7 +109,7 @@ async def test_captions_of_a_video_that_is_deleted_meanwhile_do_not_stay() -> No
     assert await everything(buckets) == []
 
 
-async def test_a_deleted_video_takes_its_captions_along() -> None:
+async def test_deleting_a_video_deletes_its_captions() -> None:
     buckets = await with_video()
     await store(buckets)
     await delete_video(buckets, VIDEO)
@@ -117,7 +117,7 @@ async def test_a_deleted_video_takes_its_captions_along() -> None:
     assert await everything(buckets) == []
 
 
-async def test_what_a_cut_off_deletion_has_left_of_captions_is_swept() -> None:
+async def test_captions_left_by_an_interrupted_deletion_are_swept() -> None:
     buckets = await with_video()
     await store(buckets)
     await buckets.video.delete(keys.video_record(VIDEO))
@@ -126,7 +126,7 @@ async def test_what_a_cut_off_deletion_has_left_of_captions_is_swept() -> None:
     assert await everything(buckets) == []
 
 
-async def test_an_upload_that_was_cut_off_can_be_repeated() -> None:
+async def test_an_interrupted_upload_of_captions_can_be_repeated() -> None:
     failing = Failing()
     buckets = await with_video(failing)
     failing.fails_at = "put", keys.captions_record(VIDEO, "en")
@@ -138,7 +138,7 @@ async def test_an_upload_that_was_cut_off_can_be_repeated() -> None:
     assert await languages(buckets) == ["en"]
 
 
-async def test_a_deletion_that_was_cut_off_can_be_repeated() -> None:
+async def test_an_interrupted_deletion_of_captions_can_be_repeated() -> None:
     failing = Failing()
     buckets = await with_video(failing)
     await store(buckets)
@@ -152,7 +152,7 @@ async def test_a_deletion_that_was_cut_off_can_be_repeated() -> None:
         await delete_captions(buckets, VIDEO, "en")
 
 
-async def test_captions_of_a_newer_version_do_not_hide_the_others() -> None:
+async def test_captions_written_by_a_newer_version_do_not_hide_others() -> None:
     buckets = await with_video()
     await store(buckets, "de")
     await store(buckets, "en")

@@ -1,4 +1,4 @@
-"""The library's verbs when the process dies at any call to the store."""
+"""The library when the process dies at any store call."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 class Fuse:
-    """Counts writes over both buckets and fails every one from the n-th on, as after a crash."""
+    """Counts writes to both buckets and fails all from the n-th on, as if the process had crashed."""
 
     def __init__(self, writes_left: int) -> None:
         self.writes_left = writes_left
@@ -69,7 +69,7 @@ def _video() -> tuple[Video, Job]:
 
 
 async def _crash_at(write: int, buckets: Buckets, verb: Callable[[], Awaitable[object]]) -> bool:
-    """Run the verb with a crash at this write; say whether it got so far."""
+    """Run the function with a crash at this write. Returns whether it crashed."""
     fuse = Fuse(write)
     for store in (buckets.raw, buckets.video):
         assert isinstance(store, Fused)
@@ -88,7 +88,7 @@ async def _keys(buckets: Buckets) -> list[str]:
     return [info.key for store in stores async for info in store.list_all("")]
 
 
-async def test_a_crash_while_adding_never_leaves_what_no_page_shows_or_no_delete_removes() -> None:
+async def test_whatever_a_crash_while_adding_leaves_is_listed_and_can_be_deleted() -> None:
     for write in range(100):
         buckets = Buckets(raw=Fused(), video=Fused())
         video, job = _video()
@@ -106,7 +106,7 @@ async def test_a_crash_while_adding_never_leaves_what_no_page_shows_or_no_delete
     pytest.fail("adding never ended")
 
 
-async def test_a_crash_while_deleting_is_seen_and_can_be_repeated() -> None:
+async def test_an_interrupted_deletion_is_detected_and_can_be_repeated() -> None:
     for write in range(100):
         buckets = Buckets(raw=Fused(), video=Fused())
         video, job = _video()
@@ -128,14 +128,14 @@ async def test_a_crash_while_deleting_is_seen_and_can_be_repeated() -> None:
     pytest.fail("deleting never ended")
 
 
-async def test_a_store_that_fails_in_the_middle_of_an_upload_leaves_nothing_once_it_is_back() -> None:
+async def test_an_upload_that_failed_with_the_store_leaves_nothing() -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"x"
 
     class Once(Fused):
         async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
             await super().create(key, body, headers)
-            raise StoreUnavailable  # the answer is lost: the marker is there
+            raise StoreUnavailable  # the response is lost, but the marker was written
 
     buckets = Buckets(raw=Once(), video=Fused())
     with pytest.raises(StoreUnavailable):
@@ -166,12 +166,12 @@ async def test_deleting_one_video_leaves_the_others() -> None:
         (None, "video"),
     ],
 )
-def test_file_names_are_reduced_to_a_plain_name(said: str | None, kept: str) -> None:
+def test_file_names_are_reduced_to_their_last_component(said: str | None, kept: str) -> None:
     assert clean_filename(said) == kept
 
 
 class DeletedBeforeTheWrite(MemoryStore):
-    """A video bucket where somebody deletes the video between a reader's look and their write."""
+    """A video bucket whose video is deleted between a read and the write that follows."""
 
     deletion: Callable[[], Awaitable[None]] | None = None
 
@@ -182,7 +182,7 @@ class DeletedBeforeTheWrite(MemoryStore):
         await super().put(key, body, headers)
 
 
-async def test_an_edit_does_not_bring_a_deleted_video_back() -> None:
+async def test_an_edit_does_not_restore_a_deleted_video() -> None:
     store = DeletedBeforeTheWrite()
     buckets = Buckets(MemoryStore(), store)
     video, job = _video()

@@ -1,4 +1,4 @@
-"""Presigned URLs: the same as the SDK's, and made of what signs now."""
+"""Presigned URLs match the SDK's and use the current credentials."""
 
 from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
@@ -32,7 +32,7 @@ ENDPOINTS = [
 
 
 class SdkPresigner:
-    """botocore's own signature, for a fixed time."""
+    """botocore's own presigner, at a fixed time."""
 
     def __init__(self, endpoint: str, style: str, credentials: Credentials) -> None:
         session = botocore.session.Session()
@@ -63,7 +63,7 @@ SDK = {
 @pytest.mark.parametrize("credentials", [STATIC, TEMPORARY])
 @pytest.mark.parametrize(("endpoint", "bucket_url"), [(endpoint, url) for endpoint, _, url in ENDPOINTS])
 @given(key=keys, disposition=dispositions, expires_seconds=st.integers(1, MAX_EXPIRES_SECONDS))
-def test_the_signature_is_the_sdks(
+def test_signatures_match_the_sdks(
     endpoint: str,
     bucket_url: str,
     credentials: Credentials,
@@ -80,7 +80,7 @@ def test_the_signature_is_the_sdks(
     assert urlsplit(ours).path == urlsplit(theirs).path
 
 
-def test_the_signature_is_the_one_that_the_specification_works_out() -> None:
+def test_the_signature_matches_the_specifications_example() -> None:
     # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     example = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
     presigner = Presigner("https://examplebucket.s3.amazonaws.com", "us-east-1", lambda: example)
@@ -92,7 +92,7 @@ def test_the_signature_is_the_one_that_the_specification_works_out() -> None:
     assert url.endswith(f"&X-Amz-Signature={expected}")
 
 
-def test_equal_instants_give_equal_urls() -> None:
+def test_equal_times_give_equal_urls() -> None:
     presigner = Presigner("https://s3.example/films", "us-east-1", lambda: STATIC)
     how = PresignedGet(900, signed_at=NOON)
     same_second = PresignedGet(900, signed_at=NOON + timedelta(microseconds=999_999))
@@ -101,7 +101,7 @@ def test_equal_instants_give_equal_urls() -> None:
     assert presigner.get_url("k", how) != presigner.get_url("k2", how)
 
 
-def test_an_instant_of_another_zone_is_signed_as_utc() -> None:
+def test_times_in_other_zones_are_signed_as_utc() -> None:
     presigner = Presigner("https://s3.example/films", "us-east-1", lambda: STATIC)
     elsewhere = NOON.astimezone(datetime.fromisoformat("2026-01-01T00:00:00+13:00").tzinfo)
 
@@ -110,7 +110,7 @@ def test_an_instant_of_another_zone_is_signed_as_utc() -> None:
     )
 
 
-def test_a_new_day_and_renewed_credentials_are_signed_with() -> None:
+def test_signs_with_the_current_day_and_credentials() -> None:
     current = [STATIC]
     presigner = Presigner("https://s3.example/films", "us-east-1", lambda: current[0])
     how = PresignedGet(900, signed_at=NOON)
@@ -124,7 +124,7 @@ def test_a_new_day_and_renewed_credentials_are_signed_with() -> None:
     assert "X-Amz-Security-Token=token%2Fwith%2Bodd%3Dcharacters%3D%3D" in presigner.get_url("k", how)
 
 
-def test_a_url_lives_a_week_at_most() -> None:
+def test_a_url_is_valid_for_a_week_at_most() -> None:
     presigner = Presigner("https://s3.example/films", "us-east-1", lambda: STATIC)
 
     assert "X-Amz-Expires=604800&" in presigner.get_url("k", PresignedGet(10_000_000))

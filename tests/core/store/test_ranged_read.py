@@ -1,4 +1,4 @@
-"""Reading on where a connection broke, for as long as there is hope."""
+"""Broken reads resume until the store has been silent for too long."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ DATA = bytes(range(200))
 
 
 class _Breaking(MemoryStore):
-    """Gives `gives` bytes a connection, then breaks it."""
+    """Breaks each connection after `gives` bytes."""
 
     def __init__(self, gives: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ async def _read(store: MemoryStore, start: int, end: int, etag: str | None = Non
 
 
 @in_virtual_time
-async def test_what_breaks_off_is_resumed_at_the_byte() -> None:
+async def test_a_broken_read_resumes_at_the_next_byte() -> None:
     store = _Breaking(gives=30)
     await store.put("k", DATA)
     assert await _read(store, 10, 170) == DATA[10:170]
@@ -41,7 +41,7 @@ async def test_what_breaks_off_is_resumed_at_the_byte() -> None:
 
 
 @in_virtual_time
-async def test_a_store_that_gives_no_byte_is_given_up() -> None:
+async def test_gives_up_on_a_store_that_sends_nothing() -> None:
     store = _Breaking(gives=0)
     await store.put("k", DATA)
     with pytest.raises(StoreUnavailable, match="broke off at byte 3 of 9"):
@@ -50,7 +50,7 @@ async def test_a_store_that_gives_no_byte_is_given_up() -> None:
 
 
 @in_virtual_time
-async def test_an_object_that_is_another_or_gone_is_not_read_on() -> None:
+async def test_a_replaced_or_deleted_object_is_not_read() -> None:
     store = MemoryStore()
     await store.put("k", DATA)
     assert await _read(store, 0, 200) == DATA

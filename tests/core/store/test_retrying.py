@@ -1,9 +1,9 @@
-"""A store that rides out outages."""
+"""Store operations are retried during outages."""
 
 import pytest
 
 from backend.core.errors import ObjectNotFound, StoreDenied, StoreError, StoreUnavailable
-from backend.core.store import retrying as patience
+from backend.core.store import retrying
 from backend.core.store.interface import PLAIN, Body, ObjectHeaders
 from backend.core.store.retrying import RetryingStore
 from tests.lab.memory_store import MemoryStore
@@ -26,11 +26,11 @@ class Away(MemoryStore):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(patience, "LONGEST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 0.002)
 
 
-async def test_what_fails_while_the_store_is_away_succeeds_once_it_is_back() -> None:
+async def test_retries_until_the_store_is_back() -> None:
     away = Away(*[StoreUnavailable()] * 20)
 
     await RetryingStore(away, 60).put("k", b"x")
@@ -38,7 +38,7 @@ async def test_what_fails_while_the_store_is_away_succeeds_once_it_is_back() -> 
     assert (await away.get("k")).body == b"x"
 
 
-async def test_patience_ends_with_the_stores_own_error() -> None:
+async def test_raises_the_stores_error_when_time_is_up() -> None:
     away = Away(*[StoreUnavailable("it is away")] * 1_000_000)
 
     with pytest.raises(StoreUnavailable, match="it is away"):
@@ -47,7 +47,7 @@ async def test_patience_ends_with_the_stores_own_error() -> None:
     assert 2 < away.calls < 60
 
 
-async def test_a_refusal_is_no_outage() -> None:
+async def test_does_not_retry_refusals() -> None:
     away = Away(StoreDenied())
 
     with pytest.raises(StoreDenied):

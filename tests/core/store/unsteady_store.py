@@ -1,6 +1,6 @@
-"""A store as one process sees it: calls fail, are slow, or are the last that the process makes.
+"""A store as one process sees it: calls may fail, be slow, or be the last ones before the process dies.
 
-What a process has sent arrives, even if the process is cancelled or killed meanwhile, and perhaps long after.
+A call that was sent still takes effect, perhaps much later, even if the process is cancelled or killed.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from tests.core.uploads.upload_lab import Killed
 
 
 class Trouble(Enum):
-    """What becomes of one call."""
+    """What happens to one call."""
 
     LOST = "it does not arrive"
-    ANSWER_LOST = "it arrives, its answer does not"
+    ANSWER_LOST = "it arrives, but its response is lost"
     SLOW = "it arrives after a while"
-    VERY_SLOW = "it arrives when its lease has long run out"
-    LATE = "it is given up for lost, and arrives soon after"
-    VERY_LATE = "it is given up for lost, and arrives when its lease has long run out"
+    VERY_SLOW = "it arrives long after its lease expired"
+    LATE = "it fails, and arrives soon after"
+    VERY_LATE = "it fails, and arrives long after its lease expired"
     KILLED = "the process is killed before it"
-    KILLED_BEHIND = "the process is killed while it is on its way"
+    KILLED_BEHIND = "the process is killed after sending it"
 
 
 DELAY_SECONDS = {Trouble.SLOW: 3.0, Trouble.VERY_SLOW: 25.0, Trouble.LATE: 1.0, Trouble.VERY_LATE: 25.0}
@@ -35,14 +35,14 @@ NONE: Mapping[int, Trouble] = MappingProxyType({})
 
 @dataclass
 class Line:
-    """A process's connection to its stores."""
+    """The connection of a process to its stores."""
 
     dead: bool = False
     calls: int = 0
     troubles: dict[int, Trouble] = field(default_factory=dict)
 
     def expect(self, troubles: Mapping[int, Trouble]) -> None:
-        """Meet these troubles, by how many calls are made until then."""
+        """Schedule troubles, each by the number of calls before it."""
         self.troubles = {self.calls + after: trouble for after, trouble in troubles.items()}
 
     def next_trouble(self) -> Trouble | None:
@@ -60,7 +60,7 @@ class Line:
 
 
 class UnsteadyStore:
-    """A store at the end of a `Line`."""
+    """A store behind a `Line`."""
 
     def __init__(self, store: Store, line: Line) -> None:
         self._store = store
@@ -105,6 +105,6 @@ class UnsteadyStore:
 
 
 def _heard(sent: "asyncio.Future[object]") -> None:
-    """Its error is nobody's who has gone."""
+    """Retrieve the error of a call that nobody waits for any more, so that asyncio does not warn."""
     if not sent.cancelled():
         sent.exception()

@@ -1,4 +1,4 @@
-"""The sweeper and resumable uploads: what nobody can go on with any more is removed, all else left alone."""
+"""The sweeper removes resumable uploads that can no longer be resumed, and keeps all others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -54,14 +54,12 @@ async def _broken_off(lab: Lab, uploads: ResumableUploads) -> str:
     info = await uploads.create(len(DATA), FILM)
     with pytest.raises(IncompleteUpload):
         await uploads.append(info.id, 0, chunks(DATA[:50], breaks=True))
-    # As of a file with whole parts.
+    # As for a file with whole parts.
     await lab.raw.open_upload(keys.upload(info.id))
     return info.id
 
 
-async def test_an_upload_that_expired_is_removed_with_all_its_parts(
-    lab: Lab, uploads: ResumableUploads
-) -> None:
+async def test_an_expired_upload_is_removed_with_its_parts(lab: Lab, uploads: ResumableUploads) -> None:
     upload_id = await _broken_off(lab, uploads)
     lab.clock.advance(2 * DAY - 60)
     assert (await _sweep(lab)).findings == ()
@@ -76,9 +74,7 @@ async def test_an_upload_that_expired_is_removed_with_all_its_parts(
         await uploads.head(upload_id)
 
 
-async def test_an_upload_under_way_is_left_alone_however_long_ago_it_began(
-    lab: Lab, uploads: ResumableUploads
-) -> None:
+async def test_an_active_upload_is_kept_however_old_it_is(lab: Lab, uploads: ResumableUploads) -> None:
     upload_id = await _broken_off(lab, uploads)
     lab.clock.advance(2 * DAY - 60)
     with pytest.raises(IncompleteUpload):
@@ -91,7 +87,7 @@ async def test_an_upload_under_way_is_left_alone_however_long_ago_it_began(
     assert await _everything(lab) == before
 
 
-async def test_a_request_that_lasts_beyond_the_expiry_arrives(lab: Lab, uploads: ResumableUploads) -> None:
+async def test_a_request_that_outlasts_the_expiry_succeeds(lab: Lab, uploads: ResumableUploads) -> None:
     info = await uploads.create(len(DATA), FILM)
     begun, swept = asyncio.Event(), asyncio.Event()
 
@@ -112,10 +108,10 @@ async def test_a_request_that_lasts_beyond_the_expiry_arrives(lab: Lab, uploads:
     assert (await lab.raw.get(keys.upload(info.id))).body == DATA
 
 
-async def test_an_upload_that_took_long_is_not_removed_before_its_video_is_entered(
+async def test_a_long_upload_is_not_removed_before_its_video_is_added(
     lab: Lab, uploads: ResumableUploads
 ) -> None:
-    """Stores date an object by the beginning of its upload."""
+    """Some stores date an object by the start of its upload."""
     upload_id = await _broken_off(lab, uploads)
     await lab.raw.put(keys.upload(upload_id), DATA)
     lab.clock.advance(2 * DAY - 60)
@@ -126,7 +122,9 @@ async def test_an_upload_that_took_long_is_not_removed_before_its_video_is_enter
     assert (await _sweep(lab)).findings == ()
 
 
-async def test_a_piece_that_is_never_put_together_goes(lab: Lab, uploads: ResumableUploads) -> None:
+async def test_a_partial_upload_that_is_never_concatenated_is_removed(
+    lab: Lab, uploads: ResumableUploads
+) -> None:
     await _sent(uploads, DATA, partial=True)
     lab.clock.advance(2 * DAY - 60)
     assert (await _sweep(lab)).findings == ()
@@ -137,9 +135,7 @@ async def test_a_piece_that_is_never_put_together_goes(lab: Lab, uploads: Resuma
     assert await _everything(lab) == []
 
 
-async def test_pieces_that_became_a_video_leave_nothing_but_the_video(
-    lab: Lab, uploads: ResumableUploads
-) -> None:
+async def test_concatenated_uploads_leave_only_the_video(lab: Lab, uploads: ResumableUploads) -> None:
     pieces = [await _sent(uploads, DATA[:60], partial=True), await _sent(uploads, DATA[60:], partial=True)]
     final = (await uploads.concatenate(pieces, FILM, header="final;")).video_id
     assert final is not None
@@ -151,7 +147,7 @@ async def test_pieces_that_became_a_video_leave_nothing_but_the_video(
     assert (await read_item(lab.buckets, final)).video.size_bytes == len(DATA)
 
 
-async def test_what_a_dead_request_wrote_behind_the_end_of_an_upload_goes(
+async def test_late_writes_of_a_dead_request_to_a_finished_upload_are_removed(
     lab: Lab, uploads: ResumableUploads
 ) -> None:
     upload_id = await _sent(uploads, DATA)
@@ -166,7 +162,7 @@ async def test_what_a_dead_request_wrote_behind_the_end_of_an_upload_goes(
     assert await lab.raw_keys() == [keys.marker(upload_id), keys.upload(upload_id)]
 
 
-async def test_notes_on_how_to_go_on_last_as_long_as_uploads(lab: Lab) -> None:
+async def test_resumptions_last_as_long_as_uploads(lab: Lab) -> None:
     resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
     await resumptions.write(fingerprint, b"{}")
     lab.clock.advance(2 * DAY - 60)
@@ -180,7 +176,7 @@ async def test_notes_on_how_to_go_on_last_as_long_as_uploads(lab: Lab) -> None:
         await resumptions.read(fingerprint)
 
 
-async def test_a_note_that_is_written_anew_in_the_middle_of_a_sweep_stays(
+async def test_a_resumption_that_is_rewritten_during_a_sweep_is_kept(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
@@ -211,7 +207,7 @@ async def test_a_deleted_videos_upload_is_not_found(lab: Lab, uploads: Resumable
     assert await _everything(lab) == []
 
 
-async def test_a_short_time_to_live_ends_no_upload_that_cannot_be_resumed(lab: Lab) -> None:
+async def test_a_short_time_to_live_does_not_end_uploads_that_cannot_be_resumed(lab: Lab) -> None:
     await lab.raw.open_upload(keys.upload(new_id(int(lab.clock().timestamp() * 1000))))
     lab.clock.advance(7200)
 
@@ -220,5 +216,5 @@ async def test_a_short_time_to_live_ends_no_upload_that_cannot_be_resumed(lab: L
     assert report.findings == ()
 
 
-def test_a_long_time_to_live_is_kept() -> None:
+def test_a_long_time_to_live_applies() -> None:
     assert SweepRules.of(DAY, 7 * DAY) == SweepRules(timedelta(days=1), timedelta(days=7))

@@ -1,4 +1,4 @@
-"""The sweeper: what it puts in order, and what it must never touch."""
+"""The sweeper: what it removes or repairs, and what it must never touch."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ async def _everything(lab: Lab) -> list[str]:
     return [*await lab.raw_keys(), *await lab.video_keys(), *uploads]
 
 
-async def test_a_library_in_order_is_left_alone(lab: Lab) -> None:
+async def test_an_intact_library_is_left_alone(lab: Lab) -> None:
     done, failed, running, resting = [await lab.add_job() for _ in range(4)]
     await lab.turn(lab.worker("one", keep_originals=True))
     queue = lab.worker("two")
@@ -68,7 +68,7 @@ def _id_now(lab: Lab) -> str:
     return new_id(int(lab.clock().timestamp() * 1000))
 
 
-async def test_uploads_that_nobody_completes_are_dropped_once_they_are_old(lab: Lab) -> None:
+async def test_old_incomplete_uploads_are_aborted(lab: Lab) -> None:
     await lab.raw.open_upload(keys.upload(_id_now(lab)))
     await lab.video.open_upload(keys.run_prefix(_id_now(lab), "r0-0-a") + keys.DOWNLOAD)
     lab.clock.advance(DAY)
@@ -81,7 +81,7 @@ async def test_uploads_that_nobody_completes_are_dropped_once_they_are_old(lab: 
     assert len(await _everything(lab)) == 1
 
 
-async def test_a_store_that_misdates_uploads_does_not_get_those_under_way_dropped(lab: Lab) -> None:
+async def test_running_uploads_are_kept_on_a_store_that_misdates_them(lab: Lab) -> None:
     lab.clock.advance(-1000 * DAY)
     job = await lab.add_job()
     claim = await lab.claimed(lab.worker("one"))
@@ -95,7 +95,7 @@ async def test_a_store_that_misdates_uploads_does_not_get_those_under_way_droppe
     assert _found(await _sweep(lab)) == []
 
 
-async def test_a_source_that_was_never_entered_goes_only_when_no_upload_lasts_so_long(lab: Lab) -> None:
+async def test_a_source_without_a_video_is_kept_for_the_lifetime_of_uploads(lab: Lab) -> None:
     video_id = new_id()
     await lab.raw.put(keys.upload(video_id), b"abc")
     lab.clock.advance(DAY)
@@ -108,7 +108,7 @@ async def test_a_source_that_was_never_entered_goes_only_when_no_upload_lasts_so
 
 
 async def _strike_add(lab: Lab, at_call: int, after: bool) -> tuple[str, bool]:
-    """Let an upload's last steps die at one call; return the video and whether it died."""
+    """Kill an upload's last steps at one call. Returns the video and whether the upload died."""
     video_id = new_id()
     video = Video(id=video_id, title="t", filename="f", size_bytes=3, created_at=lab.clock())
     job = Job(
@@ -128,7 +128,7 @@ async def _strike_add(lab: Lab, at_call: int, after: bool) -> tuple[str, bool]:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_an_upload_cut_off_at_any_step_is_either_removed_or_queued(after: bool) -> None:
+async def test_an_upload_interrupted_at_any_step_is_removed_or_queued(after: bool) -> None:
     for at_call in range(1, 20):
         lab = Lab()
         video_id, died = await _strike_add(lab, at_call, after)
@@ -150,7 +150,7 @@ async def test_an_upload_cut_off_at_any_step_is_either_removed_or_queued(after: 
 
 
 class Gate(Fault):
-    """Holds the n-th call until it is opened."""
+    """Blocks the n-th call until it is opened."""
 
     def __init__(self, at_call: int) -> None:
         super().__init__(at_call, crash, after_the_call=False)
@@ -172,7 +172,7 @@ class Gate(Fault):
 
 
 class Countdown(Fault):
-    """Does something at the n-th call, and lets the others have a turn."""
+    """Calls a function at the n-th call, then lets other tasks run."""
 
     def __init__(self, at_call: int, act: Callable[[], None]) -> None:
         super().__init__(at_call, crash, after_the_call=False)
@@ -186,8 +186,8 @@ class Countdown(Fault):
                 await asyncio.sleep(0)
 
 
-async def test_a_stalled_upload_and_the_sweeper_never_both_have_their_way() -> None:
-    """Whatever the order of their calls: acknowledged and whole, or refused and gone."""
+async def test_a_stalled_upload_and_the_sweeper_never_both_succeed() -> None:
+    """In any order of calls, the upload is either acknowledged and complete, or refused and gone."""
     outcomes = set()
     for stalls_at in range(1, 8):
         for goes_on_at in range(1, 25):
@@ -224,7 +224,7 @@ async def test_a_stalled_upload_and_the_sweeper_never_both_have_their_way() -> N
     assert outcomes == {True, False}
 
 
-async def test_a_deletion_that_was_cut_off_is_finished(lab: Lab) -> None:
+async def test_an_interrupted_deletion_is_finished(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one", keep_originals=True))
     with pytest.raises(WorkerCrashed):
@@ -236,7 +236,7 @@ async def test_a_deletion_that_was_cut_off_is_finished(lab: Lab) -> None:
     assert await _everything(lab) == []
 
 
-async def test_a_sweeper_that_died_over_a_tombstone_is_followed_by_another(lab: Lab) -> None:
+async def test_a_tombstone_of_a_dead_sweeper_is_removed(lab: Lab) -> None:
     video_id = new_id()
     await lab.video.put(keys.catalog_entry(video_id), b"")
     await lab.video.put(keys.video_record(video_id), Tombstone(removed=True).to_json())
@@ -249,14 +249,14 @@ async def test_a_sweeper_that_died_over_a_tombstone_is_followed_by_another(lab: 
     assert await _everything(lab) == []
 
 
-async def test_outputs_of_a_run_that_did_not_win_are_removed(lab: Lab) -> None:
+async def test_outputs_of_a_losing_run_are_removed(lab: Lab) -> None:
     job = await lab.add_job()
     loser = lab.worker("loser")
     late = await lab.claimed(loser)
     lab.clock.advance(LEASE_SECONDS + 1)
     won = await lab.turn(lab.worker("winner"))
     assert won is not None
-    await lab.write_outputs(late)  # and dies before it learns
+    await lab.write_outputs(late)  # and dies before it notices
     lab.clock.advance(2 * HOUR)
 
     report = await _sweep(lab)
@@ -266,7 +266,7 @@ async def test_outputs_of_a_run_that_did_not_win_are_removed(lab: Lab) -> None:
     await lab.assert_published_and_clean(job)
 
 
-async def test_outputs_of_a_job_that_has_not_ended_stay_however_old_they_are(lab: Lab) -> None:
+async def test_outputs_of_an_unfinished_job_are_kept_however_old_they_are(lab: Lab) -> None:
     await lab.add_job()
     for name in ("first", "second"):
         claim = await lab.claimed(lab.worker(name))
@@ -279,7 +279,7 @@ async def test_outputs_of_a_job_that_has_not_ended_stay_however_old_they_are(lab
     assert await _everything(lab) == before
 
 
-async def test_outputs_that_a_later_request_has_replaced_are_removed_after_a_while(lab: Lab) -> None:
+async def test_replaced_outputs_are_removed_after_the_grace_period(lab: Lab) -> None:
     job = await lab.add_job()
     first = await lab.turn(lab.worker("one", keep_originals=True))
     lab.clock.advance(DAY)
@@ -296,7 +296,7 @@ async def test_outputs_that_a_later_request_has_replaced_are_removed_after_a_whi
     assert not any(first.lease.run in key for key in await lab.video_keys())
 
 
-async def test_leases_of_requests_that_have_ended_are_cleaned_up_without_a_worker(lab: Lab) -> None:
+async def test_leases_of_ended_requests_are_cleaned_up_without_a_worker(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("dies")
     claim = await lab.claimed(queue)
@@ -309,7 +309,7 @@ async def test_leases_of_requests_that_have_ended_are_cleaned_up_without_a_worke
     await lab.assert_published_and_clean(job)
 
 
-async def test_a_worker_that_is_not_silent_for_a_whole_lease_is_left_alone_however_short_the_grace(
+async def test_a_live_lease_is_kept_however_short_the_grace_period(
     lab: Lab,
 ) -> None:
     job = await lab.add_job()
@@ -324,7 +324,7 @@ async def test_a_worker_that_is_not_silent_for_a_whole_lease_is_left_alone_howev
     assert await lab.raw_keys() == [claim.key]
 
 
-async def test_a_lease_of_a_job_that_goes_on_is_left_to_workers(lab: Lab) -> None:
+async def test_the_lease_of_an_unfinished_job_is_left_to_workers(lab: Lab) -> None:
     await lab.add_job()
     claim = await lab.claimed(lab.worker("dies"))
     lab.clock.advance(30 * DAY)
@@ -334,7 +334,7 @@ async def test_a_lease_of_a_job_that_goes_on_is_left_to_workers(lab: Lab) -> Non
     assert claim.key in await lab.raw_keys()
 
 
-async def test_a_video_that_the_index_has_lost_is_entered_again(lab: Lab) -> None:
+async def test_a_video_missing_from_the_index_is_added_again(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one"))
     await lab.video.delete(keys.catalog_entry(job.id))
@@ -346,7 +346,7 @@ async def test_a_video_that_the_index_has_lost_is_entered_again(lab: Lab) -> Non
 
 
 @pytest.mark.parametrize("with_its_letter", [False, True])
-async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab, with_its_letter: bool) -> None:
+async def test_a_restored_record_of_a_deleted_video_is_removed(lab: Lab, with_its_letter: bool) -> None:
     job = await lab.add_job()
     record = (await lab.video.get(keys.video_record(job.id))).body
     await delete_video(lab.buckets, job.id)
@@ -360,7 +360,7 @@ async def test_a_deleted_videos_record_that_came_back_goes(lab: Lab, with_its_le
     assert await _everything(lab) == []
 
 
-async def test_a_record_from_which_nothing_can_come_goes_with_its_entry(lab: Lab) -> None:
+async def test_a_record_without_source_and_job_is_removed_with_its_entry(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.raw.delete(job.source)
     await lab.raw.delete(keys.marker(job.request))
@@ -371,14 +371,14 @@ async def test_a_record_from_which_nothing_can_come_goes_with_its_entry(lab: Lab
     assert await _everything(lab) == []
 
 
-async def test_a_dead_letter_that_a_later_request_has_followed_goes(lab: Lab) -> None:
+async def test_an_obsolete_dead_letter_is_removed(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     claim = await lab.claimed(queue)
     await queue.bury(claim, StatusError(code="c", message="m"))
     letter = await lab.raw.get(keys.dead_letter(job.request))
     await retry_video(lab.buckets, job.id, now=lab.clock)
-    await lab.raw.put(keys.dead_letter(job.request), letter.body)  # it was on its way
+    await lab.raw.put(keys.dead_letter(job.request), letter.body)  # a late write
     await lab.turn(lab.worker("two"))
     lab.clock.advance(2 * HOUR)
 
@@ -387,7 +387,7 @@ async def test_a_dead_letter_that_a_later_request_has_followed_goes(lab: Lab) ->
     assert await lab.raw_keys() == []
 
 
-async def test_what_a_test_of_the_store_has_left_is_removed(lab: Lab) -> None:
+async def test_leftovers_of_store_tests_are_removed(lab: Lab) -> None:
     left = keys.probe("0123", "race")
     await lab.raw.put(left, b"x")
     await lab.video.put(left, b"x")
@@ -399,7 +399,7 @@ async def test_what_a_test_of_the_store_has_left_is_removed(lab: Lab) -> None:
     assert await _everything(lab) == []
 
 
-async def test_a_dry_run_tells_the_same_and_changes_nothing(lab: Lab) -> None:
+async def test_a_dry_run_reports_the_same_and_changes_nothing(lab: Lab) -> None:
     await lab.raw.put(keys.upload(new_id()), b"abc")
     await lab.raw.open_upload(keys.upload(_id_now(lab)))
     await lab.video.put(keys.catalog_entry(new_id()), b"")
@@ -415,7 +415,7 @@ async def test_a_dry_run_tells_the_same_and_changes_nothing(lab: Lab) -> None:
     assert await _everything(lab) == []
 
 
-async def test_objects_that_are_not_ours_are_left_alone(lab: Lab) -> None:
+async def test_foreign_objects_are_left_alone(lab: Lab) -> None:
     strange = [
         "uploads/notes.txt",
         "queue/later",

@@ -76,7 +76,7 @@ class Process:
     async def create(self, length: int | None, *, partial: bool = False) -> str:
         """Create an upload with parts of `PART` bytes."""
         info = await self.uploads.create(length, Description() if partial else FILM, partial=partial)
-        small = UploadInfo.from_json(info.to_json()).but(part_size_bytes=PART)
+        small = UploadInfo.from_json(info.to_json()).replace(part_size_bytes=PART)
         await self._raw.put(keys.upload_info(info.id), small.to_json())
         return info.id
 

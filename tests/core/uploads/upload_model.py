@@ -155,7 +155,7 @@ class World:
         uploads = self.servers[server].uploads
         length = len(data) if says_length else None
         info = await uploads.create(length, Description() if partial else FILM, partial=partial)
-        small = UploadInfo.from_json(info.to_json()).but(part_size_bytes=PART)
+        small = UploadInfo.from_json(info.to_json()).replace(part_size_bytes=PART)
         await self.raw.put(keys.upload_info(info.id), small.to_json())
         self.known[info.id] = Sent(info.id, data, partial, says_length)
         return self.known[info.id]

@@ -195,7 +195,7 @@ async def test_gives_up_on_an_endless_source(lab: MediaLab, guard: Canary, kind:
     }[kind]
     lab.profile = EncodingProfile(stall_seconds=15)
     raw = EndlessStore(lab.memory, beginning, pattern)
-    job = (await lab.job(b"x")).but(source_size_bytes=TERABYTE)
+    job = (await lab.job(b"x")).replace(source_size_bytes=TERABYTE)
 
     async with asyncio.timeout(SECONDS):
         with pytest.raises(SourceRejected, match=r"is (not a video|incomplete)"):

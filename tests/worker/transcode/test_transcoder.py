@@ -275,7 +275,7 @@ async def test_source_of_the_wrong_size_is_not_processed(lab: MediaLab, clip: Pa
 
     with pytest.raises(AttemptFailed):
         await lab.transcoder().run(
-            job.but(source_size_bytes=job.source_size_bytes + 1), RUN, lab.reports.append
+            job.replace(source_size_bytes=job.source_size_bytes + 1), RUN, lab.reports.append
         )
 
 
@@ -283,7 +283,7 @@ async def test_missing_source_is_not_a_store_outage(lab: MediaLab, clip: Path) -
     job = await lab.job(clip.read_bytes())
 
     with pytest.raises(AttemptFailed, match="no longer exists"):
-        await lab.transcoder().run(job.but(source="uploads/another.orig"), RUN, lab.reports.append)
+        await lab.transcoder().run(job.replace(source="uploads/another.orig"), RUN, lab.reports.append)
 
 
 async def test_cancellation_ends_every_process_and_deletes_the_directory(

@@ -1,7 +1,7 @@
-"""Buckets on any S3-compatible store. The only package that knows the SDK (aiobotocore) and its errors.
+"""Buckets on any S3-compatible store. Only this package knows the SDK (aiobotocore) and its errors.
 
-`open_buckets` is the way in; `ensure_buckets` and `configure_cors` prepare a new store. What each verb
-obliges is said in `backend.core.store.interface`.
+`open_buckets` opens them; `ensure_buckets` and `configure_cors` prepare a new store. The guarantees of each
+operation are stated in `backend.core.store.interface`.
 """
 
 from backend.core.store.s3.bucket import S3Store

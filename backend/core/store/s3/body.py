@@ -1,4 +1,4 @@
-"""How bodies are sent: from where they lie, without copying them and without holding the event loop."""
+"""Sends request bodies without copying them and without blocking the event loop."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 SEND_CHUNK_BYTES = 256 * 1024
 
 
-def send_from_where_it_lies(client: "S3Client") -> None:
-    """Teach a client to send bodies in pieces, and unteach it what the SDK does with them.
+def send_without_copying(client: "S3Client") -> None:
+    """Make a client send bodies in pieces, and turn off how the SDK prepares them.
 
-    It wraps them in file objects, which copies bytearrays and adds `Expect: 100-continue`: a round trip for
-    each part, and a hang without end when a proxy does not answer it, as aiohttp waits without a time limit.
+    The SDK wraps bodies in file objects, which copies bytearrays and adds `Expect: 100-continue`. That costs
+    a round trip for each part, and hangs forever if a proxy ignores it: aiohttp waits without a time limit.
     """
     for operation in ("PutObject", "UploadPart"):
         client.meta.events.unregister(
@@ -33,12 +33,12 @@ def _send_in_pieces(request: AWSPreparedRequest, **_: object) -> None:
 
 
 def as_sent(body: Body) -> bytes:
-    """The SDK's types know fewer bytes-like things than the SDK takes."""
+    """Return the body typed as the SDK's type stubs require; the SDK itself accepts any bytes-like object."""
     return cast(bytes, body)
 
 
 class _Pieces:
-    """A large body, as an asynchronous iterable: what aiohttp sends as it comes."""
+    """A large body as an asynchronous iterable, which aiohttp sends piece by piece."""
 
     def __init__(self, body: Body) -> None:
         self._view = memoryview(body)
@@ -48,4 +48,4 @@ class _Pieces:
             yield self._view[start : start + SEND_CHUNK_BYTES]
 
     def seek(self, _offset: int) -> None:
-        """The SDK rewinds before it sends again; each iteration begins at the start."""
+        """Do nothing. The SDK rewinds before it retries, but each iteration begins at the start anyway."""

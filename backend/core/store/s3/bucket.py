@@ -1,7 +1,6 @@
-"""`S3Store`: the verbs of `backend.core.store.interface` in the SDK's terms."""
+"""`S3Store`: implements `backend.core.store.interface` with the SDK."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,12 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypedDict
 
-from backend.core.errors import (
-    ObjectNotFound,
-    SourceChanged,
-    StoreUnavailable,
-    UploadVanished,
-)
+from backend.core.backoff import Backoff
+from backend.core.errors import ObjectNotFound, SourceChanged, StoreUnavailable, UploadVanished
 from backend.core.store.interface import (
     LIST_PAGE,
     PLAIN,
@@ -44,23 +39,24 @@ if TYPE_CHECKING:
     )
 
 ATTEMPTS = 5
-"""Of what the SDK must not repeat by itself."""
-BACKOFF_SECONDS = 0.1
+"""For operations that the SDK must not retry by itself."""
+BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1, jitter=1)
+"""With much jitter, as rival writers that collided should not collide again."""
 DELETE_BATCH = 1000
-"""DeleteObjects takes no more."""
+"""The maximum for DeleteObjects."""
 READ_CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Two ways to the same store."""
+    """Two clients of the same store."""
 
     retrying: "S3Client"
-    """For everything that may be repeated blindly."""
+    """For everything that may be repeated without a check."""
     once: "S3Client"
-    """For what needs a look at the store before it is repeated."""
+    """For operations whose outcome must be checked before they are repeated."""
     read_seconds: float
-    """How long one read of a streamed answer may take."""
+    """How long one read of a streamed response may take."""
 
 
 class S3Store:
@@ -73,7 +69,7 @@ class S3Store:
         presigner: Presigner,
         location: "BucketLocationConstraintType | None",
     ) -> None:
-        """`location` is where AWS is to put a new bucket; None where stores do not ask."""
+        """`location` is the region in which AWS creates a new bucket; None if the store needs none."""
         self.name = name
         self._s3 = clients.retrying
         self._s3_once = clients.once
@@ -88,7 +84,7 @@ class S3Store:
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
         doubt: StoreUnavailable | None = None
         for attempt in range(ATTEMPTS):
-            await _back_off(attempt)
+            await asyncio.sleep(BACKOFF.pause_seconds(attempt))
             try:
                 with map_sdk_errors("creating", key):
                     await self._s3_once.put_object(
@@ -97,10 +93,10 @@ class S3Store:
                 return True
             except StoreUnavailable as error:
                 doubt = error
-            # Taken, or written by us with the answer lost, or nobody won (409): only the object can tell.
+            # The key is taken, or our write succeeded but its response was lost, or nobody won (409).
             with suppress(ObjectNotFound, StoreUnavailable):
                 return (await self.get(key)).body == body
-        raise StoreUnavailable(f"creating {key}: it stayed doubtful whether it was written") from doubt
+        raise StoreUnavailable(f"creating {key}: it is not known whether it was written") from doubt
 
     async def get(self, key: str) -> StoredObject:
         with map_sdk_errors("reading", key):
@@ -108,7 +104,7 @@ class S3Store:
             async with answer["Body"] as stream, asyncio.timeout(self._read_seconds):
                 body = await stream.read()
         if len(body) != answer.get("ContentLength"):
-            raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
+            raise StoreUnavailable(f"reading {key}: the store's response was cut short")
         return StoredObject(
             body, ObjectInfo(key, len(body), answer["LastModified"], _etag(answer.get("ETag")))
         )
@@ -123,18 +119,18 @@ class S3Store:
             with map_sdk_errors("reading", key):
                 ranged = await self._s3.get_object(Bucket=self.name, Key=key, Range=f"bytes={offset}-")
         except RangeBeyondEnd:
-            # An empty object has no range at all; a shorter one may be another than was asked for.
+            # An empty object has no ranges. An object that is too short may be another one than requested.
             info = await self.head(key)
             _check_etag(key, etag, info.etag)
             if offset < info.size_bytes:
-                raise StoreUnavailable(f"reading {key}: the store refuses a range that exists") from None
+                raise StoreUnavailable(f"reading {key}: the store rejected a valid range") from None
             return
         async with ranged["Body"] as stream:
-            # Stores differ in how they read If-Match (quoted or not); all of them tell the ETag.
+            # Stores disagree on quotes in If-Match, but all of them return the ETag.
             _check_etag(key, etag, _etag(ranged.get("ETag")))
             if not ranged.get("ContentRange", "" if offset else "bytes 0-").startswith(f"bytes {offset}-"):
-                raise StoreUnavailable(f"reading {key}: the store ignores ranges")
-            # Without a length an end could not be told from a cut; chunked answers come from proxies only.
+                raise StoreUnavailable(f"reading {key}: the store ignored the requested range")
+            # Without a length, an end cannot be told from a break. Only proxies send chunked responses.
             remaining = ranged.get("ContentLength", -1)
             while True:
                 with map_sdk_errors("reading", key):
@@ -145,7 +141,7 @@ class S3Store:
                 remaining -= len(chunk)
                 yield chunk
         if remaining:
-            raise StoreUnavailable(f"reading {key}: the store's answer was cut short")
+            raise StoreUnavailable(f"reading {key}: the store's response was cut short")
 
     async def delete(self, key: str) -> None:
         with map_sdk_errors("deleting", key), suppress(ObjectNotFound):
@@ -161,7 +157,7 @@ class S3Store:
                 answer = await self._s3.delete_objects(
                     Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
-            # The batch answers 200 whatever happened to each; one at a time tells the reason, or succeeds.
+            # The response is 200 even if some deletions failed. A single deletion works or gives the reason.
             for failed in answer.get("Errors", ()):
                 await self.delete(failed["Key"])
 
@@ -208,7 +204,7 @@ class S3Store:
 
     async def is_open(self, key: str, upload_id: str) -> bool:
         try:
-            with map_sdk_errors("looking for the upload", key):
+            with map_sdk_errors("checking the upload", key):
                 await self._s3.list_parts(Bucket=self.name, Key=key, UploadId=upload_id, MaxParts=1)
         except (ObjectNotFound, UploadVanished):
             return False
@@ -242,7 +238,7 @@ class S3Store:
         ]
         doubt: StoreUnavailable | None = None
         for attempt in range(ATTEMPTS):
-            await _back_off(attempt)
+            await asyncio.sleep(BACKOFF.pause_seconds(attempt))
             try:
                 with map_sdk_errors("completing the upload", key):
                     await self._s3_once.complete_multipart_upload(
@@ -258,10 +254,12 @@ class S3Store:
             with suppress(StoreUnavailable):
                 if await self._has_size(key, parts):
                     return
-                # Ceph RGW 16 answers 500 here when the upload is gone.
+                # Ceph RGW 16 returns 500 if the upload is gone.
                 if not await self.is_open(key, upload_id):
                     raise UploadVanished from doubt
-        raise StoreUnavailable(f"completing the upload {key}: it stayed doubtful") from doubt
+        raise StoreUnavailable(
+            f"completing the upload {key}: it is not known whether it succeeded"
+        ) from doubt
 
     async def _has_size(self, key: str, parts: Sequence[UploadedPart]) -> bool:
         try:
@@ -270,7 +268,7 @@ class S3Store:
             return False
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        with suppress(UploadVanished), map_sdk_errors("dropping the upload", key):
+        with suppress(UploadVanished), map_sdk_errors("aborting the upload", key):
             await self._s3.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
 
     async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
@@ -289,16 +287,16 @@ class S3Store:
         return self._presigner.get_url(key, how)
 
     async def exists(self) -> bool:
-        """Say whether there is such a bucket. Raises: StoreDenied: it belongs to somebody else."""
+        """Return whether the bucket exists. Raises: StoreDenied: it belongs to another account."""
         try:
-            with map_sdk_errors("looking for the bucket", self.name):
+            with map_sdk_errors("checking the bucket", self.name):
                 await self._s3.head_bucket(Bucket=self.name)
         except ObjectNotFound:
             return False
         return True
 
     async def ensure_exists(self) -> None:
-        """Create the bucket if there is none. Raises: StoreDenied: it belongs to somebody else."""
+        """Create the bucket if it does not exist. Raises: StoreDenied: it belongs to another account."""
         if await self.exists():
             return
         try:
@@ -310,12 +308,12 @@ class S3Store:
                         Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": self._location}
                     )
         except StoreUnavailable:
-            # Another process created it in between, which is as good.
-            with map_sdk_errors("looking for the bucket", self.name):
+            # Another process may have created it meanwhile, which is fine.
+            with map_sdk_errors("checking the bucket", self.name):
                 await self._s3.head_bucket(Bucket=self.name)
 
     async def allow_origins(self, origins: Sequence[str]) -> None:
-        """Set the bucket's CORS rules: GET and HEAD, ranges included, for pages of these origins."""
+        """Set the bucket's CORS rules: allow GET and HEAD, including ranges, to pages of these origins."""
         rule: CORSRuleTypeDef = {
             "AllowedMethods": ["GET", "HEAD"],
             "AllowedOrigins": list(origins),
@@ -323,11 +321,11 @@ class S3Store:
             "ExposeHeaders": ["Accept-Ranges", "Content-Length", "Content-Range", "ETag"],
             "MaxAgeSeconds": 3600,
         }
-        with map_sdk_errors("setting CORS of", self.name):
+        with map_sdk_errors("setting the CORS rules of", self.name):
             await self._s3.put_bucket_cors(Bucket=self.name, CORSConfiguration={"CORSRules": [rule]})
 
     async def days_until_uploads_are_aborted(self) -> int | None:
-        """Return after how many days the store itself drops any incomplete upload, None if it never does."""
+        """Return after how many days the store itself aborts incomplete uploads, or None if it never does."""
         days = [
             rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
             for rule in await self._lifecycle_rules()
@@ -336,7 +334,7 @@ class S3Store:
         return min(days, default=None)
 
     async def abort_uploads_after(self, days: int) -> None:
-        """Let the store itself drop uploads that stay incomplete for so long; other rules stay."""
+        """Make the store itself abort uploads that are incomplete for this long. Other rules are kept."""
         ours: LifecycleRuleTypeDef = {
             "ID": "vodbucket-abort-incomplete-uploads",
             "Status": "Enabled",
@@ -344,13 +342,13 @@ class S3Store:
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
         }
         others = [rule for rule in await self._lifecycle_rules() if rule.get("ID") != ours["ID"]]
-        with map_sdk_errors("setting lifecycle rules of", self.name):
+        with map_sdk_errors("setting the lifecycle rules of", self.name):
             await self._s3.put_bucket_lifecycle_configuration(
                 Bucket=self.name, LifecycleConfiguration={"Rules": [*others, ours]}
             )
 
     async def _lifecycle_rules(self) -> "list[LifecycleRuleOutputTypeDef]":
-        with suppress(ObjectNotFound), map_sdk_errors("reading lifecycle rules of", self.name):
+        with suppress(ObjectNotFound), map_sdk_errors("reading the lifecycle rules of", self.name):
             answer = await self._s3.get_bucket_lifecycle_configuration(Bucket=self.name)
             return answer.get("Rules", [])
         return []
@@ -371,12 +369,6 @@ def _stored(headers: ObjectHeaders) -> _StoredHeaders:
     return stored
 
 
-async def _back_off(attempt: int) -> None:
-    if attempt:
-        longest = BACKOFF_SECONDS * 2**attempt
-        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311  # jitter only
-
-
 def _info(key: str, size_bytes: int, modified: datetime, etag: str | None) -> ObjectInfo:
     return ObjectInfo(key, size_bytes, modified.astimezone(UTC), _etag(etag))
 
@@ -394,9 +386,9 @@ def _store_clock(date: str | None) -> datetime:
     try:
         return parsedate_to_datetime(date or "")
     except ValueError as error:
-        raise StoreUnavailable("the store's answer tells no date") from error
+        raise StoreUnavailable("the store's response has no valid Date header") from error
 
 
 def _is_for_all(rule: "LifecycleRuleOutputTypeDef") -> bool:
-    """Only a rule without a filter, or with one that lets everything through, is for all objects."""
+    """Return whether a lifecycle rule applies to all objects: it has no filter, or an empty one."""
     return not rule.get("Prefix") and not any((rule.get("Filter") or {}).values())

@@ -1,7 +1,7 @@
-"""Sign GET URLs in the query (AWS Signature Version 4): pure computing, no SDK, no I/O.
+"""Presigns GET URLs (AWS Signature Version 4 in the query string) without the SDK and without I/O.
 
-A page that plays one video asks for a URL per segment, so signing has to be cheap: everything that does not
-change from one URL to the next is computed once, the signing key once a day.
+Players need a URL per segment, so signing must be cheap: whatever does not change between URLs is computed
+once, and the signing key once a day.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 """
@@ -16,14 +16,14 @@ from urllib.parse import quote, urlsplit
 from backend.core.store.interface import PresignedGet
 
 MAX_EXPIRES_SECONDS = 604_800
-"""A week: what Signature Version 4 allows."""
+"""A week: the maximum in Signature Version 4."""
 
 _UNRESERVED = "-._~"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What signs. `session_token` belongs to temporary credentials: their URLs die with the session."""
+    """Credentials for signing. With a `session_token`, URLs expire with the session at the latest."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -32,7 +32,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class _SigningKey:
-    """A derived key with what it is good for: one day of one set of credentials."""
+    """A derived key. It is valid for one day and one set of credentials."""
 
     credentials: Credentials
     date: str
@@ -42,10 +42,10 @@ class _SigningKey:
 
 
 class Presigner:
-    """Signs GETs of one bucket.
+    """Signs GET URLs of one bucket.
 
-    `bucket_url` is what keys are appended to, without its last slash: `https://host/bucket` (path style) or
-    `https://bucket.host` (virtual-host style). `credentials` is asked each time, as temporary ones change.
+    `bucket_url` has no trailing slash: `https://host/bucket` (path style) or `https://bucket.host`
+    (virtual-host style). `credentials` is called each time, as temporary credentials change.
     """
 
     def __init__(self, bucket_url: str, region: str, credentials: Callable[[], Credentials]) -> None:
@@ -58,14 +58,14 @@ class Presigner:
         self._signing_key: _SigningKey | None = None
 
     def get_url(self, key: str, how: PresignedGet) -> str:
-        """Return a URL that reads `key` for `how.expires_seconds` from `how.signed_at` on."""
+        """Return a URL that reads `key`. It is valid for `how.expires_seconds` from `how.signed_at`."""
         signed_at = datetime.now(UTC) if how.signed_at is None else how.signed_at.astimezone(UTC)
         expires = min(how.expires_seconds, MAX_EXPIRES_SECONDS)
         date = f"{signed_at.year:04}{signed_at.month:02}{signed_at.day:02}"
         timestamp = f"{date}T{signed_at.hour:02}{signed_at.minute:02}{signed_at.second:02}Z"
         signing = self._key_for(date)
         path = f"{self._path}/{quote(key, safe=_UNRESERVED + '/')}"
-        # The canonical query is sorted by name; building the URL in that order makes them one string.
+        # The canonical query is sorted by name. As the URL has the same order, one string serves for both.
         query = (
             f"X-Amz-Algorithm=AWS4-HMAC-SHA256&{signing.credential_query}&X-Amz-Date={timestamp}"
             f"&X-Amz-Expires={expires}{signing.token_query}&X-Amz-SignedHeaders=host"
@@ -100,6 +100,6 @@ class Presigner:
 
 
 def _host_header(scheme: str, netloc: str) -> str:
-    """Return what clients send as Host: they leave out the scheme's own port."""
+    """Return the Host header that clients send: without the scheme's default port."""
     default = {"http": ":80", "https": ":443"}[scheme]
     return netloc.removesuffix(default)

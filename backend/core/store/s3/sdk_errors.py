@@ -1,4 +1,4 @@
-"""The one doorway through which the SDK's errors become `backend.core.errors`; each keeps its cause."""
+"""Translates the SDK's errors into `backend.core.errors`, each with its cause. The only module that does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +18,11 @@ from backend.core.errors import (
 
 
 class Conflict(StoreUnavailable):
-    """412 or 409: the condition does not hold, or could not be decided."""
+    """412 or 409: the condition failed, or the store could not evaluate it."""
 
 
 class RangeBeyondEnd(StoreError):
-    """416: the object ends before the range begins."""
+    """416: the object ends before the range starts."""
 
 
 _ABSENT = {
@@ -38,14 +38,14 @@ _DENIED = {
     "InvalidToken",
     "BucketAlreadyExists",
 }
-# Answers that look final by their status but are not: the same request may succeed next time.
+# These errors look final by their status, but the same request may succeed next time.
 _PASSING = {
     "RequestTimeout",
     "BadDigest",
     "IncompleteBody",
     "RequestTimeoutException",
     "XAmzContentSHA256Mismatch",
-    # Temporary credentials are renewed meanwhile.
+    # The SDK renews temporary credentials.
     "ExpiredToken",
     "ExpiredTokenException",
     "TokenRefreshRequired",
@@ -55,9 +55,9 @@ _PASSING = {
 
 @contextmanager
 def map_sdk_errors(doing: str, what: str = "") -> Iterator[None]:
-    """Raise our errors for the SDK's, saying what was being done.
+    """Raise our errors in place of the SDK's, with a message that says what was being done.
 
-    Neither URLs nor the store's own text enter a message: both may hold signatures.
+    Messages contain neither URLs nor the store's own text, as both may contain signatures.
     """
     task = f"{doing} {what}".rstrip()
     try:
@@ -68,7 +68,7 @@ def map_sdk_errors(doing: str, what: str = "") -> Iterator[None]:
         raise StoreDenied(f"{task}: no usable credentials ({type(error).__name__})") from error
     except (BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError, OSError) as error:
         raise StoreUnavailable(
-            f"{task}: the store does not answer properly ({type(error).__name__})"
+            f"{task}: the store is not responding properly ({type(error).__name__})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The SDK's HTTP session, for which every answer has its time: none is waited for without end."""
+"""The SDK's HTTP session, with a time limit for every response."""
 
 import asyncio
 from typing import Any
@@ -7,19 +7,19 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ReadTimeoutError
 
 SLOWEST_BYTES_PER_SECOND = 32 * 1024
-"""A store that takes bodies more slowly is as good as away."""
+"""A store that accepts bodies more slowly counts as unavailable."""
 FIRST_ERROR_STATUS = 300
 
 
 class PunctualSession(AIOHTTPSession):
-    """Ends every request that has not been answered in time, by the time-outs of the SDK's configuration.
+    """Ends every request that is not answered in time, based on the timeouts in the SDK's configuration.
 
-    Those count the silence between two bytes, and aiohttp forgets them when an answer's chunked framing is
-    broken after its head was read: it closes the connection and leaves the reader of the body waiting for
-    ever (seen with 3.14). Streamed bodies are read after `send`: who reads them limits the time of each read.
+    Those limit the silence between two bytes. aiohttp ignores them if the chunked framing of a response
+    breaks after its headers: it closes the connection and leaves the reader of the body waiting forever (seen
+    with 3.14). Streamed bodies are read after `send`, so their readers must limit the time of each read.
     """
 
-    # The published types know neither what the SDK passes nor what it gets: hence Any.
+    # Any, because the published types cover neither the arguments nor the return value.
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -30,7 +30,9 @@ class PunctualSession(AIOHTTPSession):
             async with asyncio.timeout(self._seconds_for(request)):
                 response: Any = await super().send(request)
                 if response.status_code >= FIRST_ERROR_STATUS:
-                    await response.content  # the SDK reads errors at once, streamed or not
+                    await (
+                        response.content
+                    )  # the SDK reads error bodies immediately, even for streamed requests
                 return response
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error

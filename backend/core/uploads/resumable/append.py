@@ -136,7 +136,7 @@ class AppendRequest:
         """Record a length that was deferred until now. Raises: StorageFull."""
         if length is not None and self._info.length is None:
             await self._rules.quota.admit_bytes(self._buckets.raw, length)
-            self._info = self._info.but(length=length)
+            self._info = self._info.replace(length=length)
             await self._buckets.raw.put(keys.upload_info(self._info.id), self._info.to_json())
 
     async def _read(self, body: AsyncIterator[bytes]) -> None:
@@ -225,7 +225,7 @@ class AppendRequest:
         latest, writer = self._lock.progress, self._writer
         if self._checksum is not None or writer.stored_bytes <= latest.offset:
             return latest
-        return latest.but(offset=writer.stored_bytes, upload_id=writer.upload_id, tail=writer.stored_tail)
+        return latest.replace(offset=writer.stored_bytes, upload_id=writer.upload_id, tail=writer.stored_tail)
 
     async def _store_and_release(self) -> None:
         """Store all bytes that arrived, then release the lock."""
@@ -255,7 +255,7 @@ class AppendRequest:
         else:
             await writer.flush()
             # Once this is recorded, any request can finish the upload if this process dies.
-            progress = self._lock.progress.but(
+            progress = self._lock.progress.replace(
                 offset=self._info.length, upload_id=writer.upload_id, tail=None
             )
             await self._lock.save(lambda: progress)

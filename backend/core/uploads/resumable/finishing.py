@@ -36,7 +36,7 @@ async def mark_finished(buckets: Buckets, info: UploadInfo) -> UploadState:
 
     No heartbeat may be running any more: it would write what this removes.
     """
-    finished = info.but(finished=True)
+    finished = info.replace(finished=True)
     await buckets.raw.put(keys.upload_info(info.id), finished.to_json())
     await clear(buckets.raw, finished)
     log.info("upload_finished", upload=info.id, size_bytes=info.length, role=info.role)
@@ -56,7 +56,7 @@ async def remove(raw: Store, info: UploadInfo, now: datetime) -> None:
     """Remove everything stored for an upload except its video."""
     if not info.finished:
         # From here on every request finds it expired, even if a crash leaves some of it behind.
-        await raw.put(keys.upload_info(info.id), info.but(expires_at=now).to_json())
+        await raw.put(keys.upload_info(info.id), info.replace(expires_at=now).to_json())
     if not info.finished or info.role is Role.PARTIAL:
         await abort_uploads_below(raw, keys.upload(info.id))
         await raw.delete(keys.upload(info.id))

@@ -24,6 +24,7 @@ from backend.core import keys
 from backend.core.concurrency import run_shielded
 from backend.core.errors import ObjectNotFound, StoreError, UploadLocked
 from backend.core.records import new_nonce
+from backend.core.store.generations import group_generations
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.uploads.records import NOTHING_YET, UploadProgress
 
@@ -108,14 +109,14 @@ class UploadLocks:
                 progress = await self._read(upload_id, highest.number)
                 adopted = highest.number if progress.held else None
         generation = 0 if highest is None else highest.number + 1
-        mine = progress.but(held=True, adopts=adopted, nonce=new_nonce())
+        mine = progress.replace(held=True, adopts=adopted, nonce=new_nonce())
         key = keys.upload_progress(upload_id, generation)
         if not await self._raw.create(key, mine.to_json()):
             raise UploadLocked
         if adopted is not None:
             log.info("upload_adopted", upload=upload_id, generation=generation)
             latest = await self._read(upload_id, adopted)
-            mine = latest.but(held=True, adopts=None, nonce=new_nonce())
+            mine = latest.replace(held=True, adopts=None, nonce=new_nonce())
             await self._raw.put(key, mine.to_json())
         return UploadLock(self, self._raw, upload_id, generation, mine, own)
 
@@ -158,11 +159,10 @@ class UploadLocks:
     async def highest(self, upload_id: str) -> Generation | None:
         """Return the highest generation of the upload's progress; None while there is none."""
         listed = await self._raw.list_page(keys.upload_state(upload_id))
-        found = [(keys.generation_of_progress(info.key), info) for info in listed.objects]
-        numbered = [(number, info) for number, info in found if number is not None]
-        if not numbered:
+        generations = group_generations(listed.objects, keys.parse_upload_progress).get(upload_id)
+        if generations is None:
             return None
-        number, info = max(numbered, key=lambda pair: pair[0])
+        number, info = generations[-1]
         return Generation(number, info, (listed.store_now - info.modified).total_seconds())
 
     async def _read(self, upload_id: str, generation: int) -> UploadProgress:
@@ -172,7 +172,7 @@ class UploadLocks:
             # Its holder died before it had read the progress it was adopting.
             with suppress(ObjectNotFound):
                 earlier = await self._read(upload_id, progress.adopts)
-                return earlier.but(held=progress.held)
+                return earlier.replace(held=progress.held)
         return progress
 
 
@@ -260,7 +260,7 @@ class UploadLock:
             self.progress = latest
 
     def _next(self, progress: UploadProgress, *, held: bool) -> UploadProgress:
-        return progress.but(held=held, beat=self.progress.beat + 1, nonce=new_nonce())
+        return progress.replace(held=held, beat=self.progress.beat + 1, nonce=new_nonce())
 
     def _key(self, generation: int) -> str:
         return keys.upload_progress(self._upload_id, generation)
