@@ -1,7 +1,7 @@
 """The exception tree that every part of vodbucket shares.
 
 A class's docstring is its default message, `code` is stable for machines. HTTP statuses are not decided
-here: `backend.web.problems` owns the one table that maps these classes to them.
+here: `backend.web.error_responses` owns the one table that maps these classes to them.
 """
 
 from typing import ClassVar

@@ -9,7 +9,7 @@ from backend.core import keys
 from backend.core.ids import new_id
 from backend.core.records import CaptionTrack
 from backend.core.store.interface import Buckets
-from backend.web.caption_files import MAX_CAPTIONS_BYTES
+from backend.web.caption_conversion import MAX_CAPTIONS_BYTES
 from tests.backend.conftest import begin_run, publish, stored_keys, upload
 
 SRT = b"1\n00:00:01,000 --> 00:00:02,500\nHello\n"

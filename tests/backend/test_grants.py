@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.ids import new_id
-from backend.playback.grants import Grants, Sessions
+from backend.playback.grants import Grants
+from backend.web.auth import Sessions
 
 SECRET = "a-secret-for-tests"
 VIDEO = new_id(1_800_000_000_000)

@@ -15,7 +15,7 @@ from backend.core.errors import IncompleteUpload
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import MIB
-from backend.web.bodies import received
+from backend.web.bodies import stream_body
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Server, serving
 from tests.backend.test_play import published
@@ -133,7 +133,7 @@ async def test_a_client_that_falls_silent_is_given_up() -> None:
     scope = cast(HTTPScope, {"type": "http", "headers": []})
     request: Request[object, object, State] = Request(scope, receive=cast(Receive, silence))
     with pytest.raises(IncompleteUpload, match="No data"):
-        await anext(received(request, idle_seconds=0.01))
+        await anext(stream_body(request, idle_seconds=0.01))
 
 
 async def test_no_spelling_of_a_path_leaves_the_run(

@@ -124,7 +124,7 @@ async def test_of_a_client_that_vanishes_is_kept_what_has_arrived(
 async def test_of_a_client_that_stalls_all_is_kept_that_it_has_sent(
     server: Server, client: Connection, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.routes.tus.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("backend.routes.resumable_uploads.IDLE_SECONDS", 0.2)
     url = await _create(client)
     stalling = await server.connect()
     await _begin(stalling, url, 0, f"Content-Length: {len(FILM)}")

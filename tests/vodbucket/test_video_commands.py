@@ -20,7 +20,7 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status, StatusError
 from backend.core.store.s3 import open_buckets
-from backend.routes.tus import IDLE_SECONDS
+from backend.routes.resumable_uploads import IDLE_SECONDS
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, stop
 from tests.lab.relay import Relay

@@ -1,4 +1,4 @@
-"""Resumable uploads as the tus protocol 1.0.0 has them (`backend.web.tus`)."""
+"""Resumable uploads by the tus protocol 1.0.0. `backend.web.tus_headers` parses its headers."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -20,15 +20,15 @@ from backend.core.uploads.records import Role
 from backend.core.uploads.resumable.desk import UploadState
 from backend.routes.services import FromServices, Services
 from backend.routes.uploads import CpuUsedQuery, CrfQuery
-from backend.web import tus
+from backend.web import tus_headers as tus
 from backend.web.auth import PUBLIC
-from backend.web.bodies import declared_bytes, received
-from backend.web.problems import CHECKSUM_MISMATCH, AnyRequest, documented
+from backend.web.bodies import AnyRequest, content_length, stream_body
+from backend.web.error_responses import CHECKSUM_MISMATCH, documented
 
 IDLE_SECONDS = 30.0
-"""A client that sends nothing for so long has lost its connection; it comes back and goes on."""
+"""A client that sends nothing for this long has lost its connection; it will reconnect and resume."""
 
-_DROP_ERRORS = (
+_TERMINATE_ERRORS = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.NOT_FOUND,
@@ -36,16 +36,16 @@ _DROP_ERRORS = (
     HTTPStatus.LOCKED,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-_LOOK_ERRORS = (*_DROP_ERRORS, HTTPStatus.GONE)
+_HEAD_ERRORS = (*_TERMINATE_ERRORS, HTTPStatus.GONE)
 _BODY_ERRORS = (
-    *_LOOK_ERRORS,
+    *_HEAD_ERRORS,
     HTTPStatus.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     CHECKSUM_MISMATCH,
 )
 _EMPTY = MediaType.TEXT
-"""Of answers without a body: as JSON they would be `null`."""
+"""For responses without a body: JSON would send `null`."""
 
 
 @route(
@@ -56,7 +56,7 @@ _EMPTY = MediaType.TEXT
     tags=["uploads"],
 )
 async def describe_uploads(services: FromServices) -> Response[None]:
-    """Tell what this server's tus protocol can do."""
+    """Get the tus version, extensions and limits that this server supports."""
     return Response(
         None,
         status_code=HTTPStatus.NO_CONTENT,
@@ -65,9 +65,9 @@ async def describe_uploads(services: FromServices) -> Response[None]:
             "tus-extension": ",".join(tus.EXTENSIONS),
             "tus-max-size": str(services.settings.max_upload_bytes),
             "tus-checksum-algorithm": ",".join(tus.CHECKSUM_ALGORITHMS),
-            # Whatever page asks: it learns nothing of anybody.
+            # Any page may read this: it contains nothing private.
             "access-control-allow-origin": "*",
-            "access-control-expose-headers": ", ".join(tus.ANSWER_HEADERS),
+            "access-control-expose-headers": ", ".join(tus.RESPONSE_HEADERS),
         },
     )
 
@@ -82,66 +82,68 @@ async def describe_uploads(services: FromServices) -> Response[None]:
 async def create_upload(
     request: AnyRequest, services: FromServices, crf: CrfQuery = None, cpu_used: CpuUsedQuery = None
 ) -> Response[None]:
-    """Announce an upload, with its first bytes or without; or put one together from partial ones."""
+    """Create an upload, optionally with its first bytes, or concatenate partial uploads."""
     headers = request.headers
     tus.check_version(headers)
     concat = tus.concat(headers)
     metadata = headers.get("upload-metadata")
-    said = tus.description(tus.metadata(headers))
+    description = tus.description(tus.metadata(headers))
     options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
     if concat is not None and concat.is_final:
         if "upload-length" in headers:
-            raise BadRequest("The length of a final upload is that of its parts; leave Upload-Length out.")
-        standing = await services.resumable.concatenate(
-            concat.partials, said, header=concat.header, metadata=metadata, options=options
+            raise BadRequest(
+                "Do not send Upload-Length for a final upload. Its length is the sum of its parts."
+            )
+        state = await services.resumable.concatenate(
+            concat.partials, description, header=concat.header, metadata=metadata, options=options
         )
-        return _created(standing)
-    length = tus.announced_length(headers)
-    body_bytes = declared_bytes(request)
-    brings_bytes = body_bytes != 0 and "content-type" in headers
-    if brings_bytes:
+        return _created(state)
+    length = tus.upload_length(headers)
+    body_bytes = content_length(request)
+    has_bytes = body_bytes != 0 and "content-type" in headers
+    if has_bytes:
         tus.check_body_type(headers)
     checksum = tus.checksum(headers)
     info = await services.resumable.create(
-        length, said, metadata=metadata, partial=concat is not None, options=options
+        length, description, metadata=metadata, partial=concat is not None, options=options
     )
-    if not brings_bytes and length != 0:
+    if not has_bytes and length != 0:
         return _created(UploadState(info, 0, length))
     try:
-        standing = await services.resumable.receive(
+        state = await services.resumable.receive(
             info.id,
             0,
-            _arriving(request, "Begin the upload anew."),
+            _stream(request, "Start the upload again."),
             body_bytes=body_bytes,
             checksum=checksum,
         )
-    except VodbucketError:  # nobody has learnt its address
+    except VodbucketError:  # the client never learned its URL, so it cannot be resumed
         with suppress(VodbucketError):
             await services.resumable.terminate(info.id)
         raise
-    return _created(standing)
+    return _created(state)
 
 
 @head(
     tus.PATH + "/{upload_id:str}",
     media_type=_EMPTY,
-    responses=documented(*_LOOK_ERRORS),
+    responses=documented(*_HEAD_ERRORS),
     tags=["uploads"],
 )
-async def look_at_upload(
+async def get_upload_offset(
     request: AnyRequest, services: FromServices, upload_id: FromPath[str]
 ) -> Response[None]:
-    """Tell where an upload stands."""
+    """Get the offset of an upload."""
     tus.check_version(request.headers)
-    standing = await services.resumable.head(tus.upload_of(upload_id))
-    info = standing.info
-    headers = _headers(standing)
+    state = await services.resumable.head(tus.parse_upload_id(upload_id))
+    info = state.info
+    headers = _headers(state)
     if info.role is Role.FINAL and not info.finished:
         del headers["upload-offset"]
-    if standing.length is None:
+    if state.length is None:
         headers["upload-defer-length"] = "1"
     else:
-        headers["upload-length"] = str(standing.length)
+        headers["upload-length"] = str(state.length)
     if info.metadata:
         headers["upload-metadata"] = info.metadata
     if info.concat:
@@ -156,20 +158,20 @@ async def look_at_upload(
     responses=documented(*_BODY_ERRORS, HTTPStatus.FORBIDDEN, HTTPStatus.INSUFFICIENT_STORAGE),
     tags=["uploads"],
 )
-async def add_to_upload(
+async def append_to_upload(
     request: AnyRequest, services: FromServices, upload_id: FromPath[str]
 ) -> Response[None]:
-    """Add the body to an upload, at the offset where it stands."""
+    """Append the body to an upload at its current offset."""
     tus.check_version(request.headers)
-    tus.upload_of(upload_id)
+    tus.parse_upload_id(upload_id)
     try:
-        standing = await _receive(request, services, upload_id)
+        state = await _receive(request, services, upload_id)
     except (UploadNotFound, StoreError):
         raise
     except VodbucketError:
-        await _note_expiry(request, services, upload_id)
+        await _add_expiry(request, services, upload_id)
         raise
-    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(standing))
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(state))
 
 
 async def _receive(request: AnyRequest, services: Services, upload_id: str) -> UploadState:
@@ -177,56 +179,57 @@ async def _receive(request: AnyRequest, services: Services, upload_id: str) -> U
     tus.check_body_type(headers)
     offset = tus.number(headers, "upload-offset")
     if offset is None:
-        raise BadRequest("Send Upload-Offset: where the upload stands.")
+        raise BadRequest("Send Upload-Offset with the current offset of the upload.")
     return await services.resumable.receive(
         upload_id,
         offset,
-        _arriving(request, "Ask where the upload stands and go on from there."),
-        body_bytes=declared_bytes(request),
+        _stream(request, "Send HEAD to get the offset, and resume from there."),
+        body_bytes=content_length(request),
         length=tus.number(headers, "upload-length"),
         checksum=tus.checksum(headers),
     )
 
 
-async def _note_expiry(request: AnyRequest, services: Services, upload_id: str) -> None:
-    """Every answer to a PATCH names the expiry, errors too."""
-    with suppress(VodbucketError):  # the answer is about another error, which counts
+async def _add_expiry(request: AnyRequest, services: Services, upload_id: str) -> None:
+    """Send Upload-Expires in error responses too: every response to a PATCH has it."""
+    with suppress(VodbucketError):  # the response reports the first error
         info = await services.desk.info(upload_id)
-        request.scope["state"][tus.NOTED_HEADERS] = tus.expiry(info)
+        request.scope["state"][tus.PENDING_HEADERS] = tus.expiry(info)
 
 
-@delete(tus.PATH + "/{upload_id:str}", responses=documented(*_DROP_ERRORS), tags=["uploads"])
+@delete(tus.PATH + "/{upload_id:str}", responses=documented(*_TERMINATE_ERRORS), tags=["uploads"])
 async def terminate_upload(
     request: AnyRequest, services: FromServices, upload_id: FromPath[str]
 ) -> Response[None]:
-    """Drop an upload. A video that came of it stays."""
+    """Delete an upload. If it has already become a video, the video stays."""
     tus.check_version(request.headers)
-    await services.resumable.terminate(tus.upload_of(upload_id))
+    await services.resumable.terminate(tus.parse_upload_id(upload_id))
     return Response(None, status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _arriving(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives. Raises: OffsetMismatch: the client was silent for too long, or is gone.
+async def _stream(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives. Raises: OffsetMismatch: the client stalled or disconnected.
 
-    A machine that has slept hears of it when it wakes up, and clients give up after any other 4xx.
+    A machine that was asleep reads this response when it wakes up. Clients give up after any other 4xx, but
+    resume after this one.
     """
     try:
-        async for chunk in received(request, IDLE_SECONDS):
+        async for chunk in stream_body(request, IDLE_SECONDS):
             yield chunk
     except IncompleteUpload as error:
         raise OffsetMismatch(f"{error.message} {advice}") from error
 
 
-def _created(standing: UploadState) -> Response[None]:
-    headers = {"location": f"{tus.PATH}/{standing.info.id}", **_headers(standing)}
+def _created(state: UploadState) -> Response[None]:
+    headers = {"location": f"{tus.PATH}/{state.info.id}", **_headers(state)}
     return Response(None, status_code=HTTPStatus.CREATED, headers=headers)
 
 
-def _headers(standing: UploadState) -> dict[str, str]:
-    headers = {"upload-offset": str(standing.offset), **tus.expiry(standing.info)}
-    if standing.video_id is not None:
-        headers["video-id"] = standing.video_id
+def _headers(state: UploadState) -> dict[str, str]:
+    headers = {"upload-offset": str(state.offset), **tus.expiry(state.info)}
+    if state.video_id is not None:
+        headers["video-id"] = state.video_id
     return headers
 
 
-HANDLERS = (describe_uploads, create_upload, look_at_upload, add_to_upload, terminate_upload)
+HANDLERS = (describe_uploads, create_upload, get_upload_offset, append_to_upload, terminate_upload)

@@ -1,7 +1,7 @@
-"""The tus protocol 1.0.0 (https://tus.io/protocols/resumable-upload): its headers, read and written.
+"""Parses and writes the headers of the tus protocol 1.0.0 (https://tus.io/protocols/resumable-upload).
 
-Pure: what a request's headers say, and the headers of answers. The verbs behind them are
-`backend.core.uploads.resumable.service`'s.
+Pure functions. `backend.routes.resumable_uploads` has the routes, and
+`backend.core.uploads.resumable.service` does the work.
 """
 
 import base64
@@ -42,8 +42,8 @@ REQUEST_HEADERS = (
     "upload-checksum",
     "x-http-method-override",
 )
-"""What pages of other origins may send."""
-ANSWER_HEADERS = (
+"""Request headers that pages of other origins may send."""
+RESPONSE_HEADERS = (
     "Tus-Resumable",
     "Tus-Version",
     "Tus-Extension",
@@ -57,9 +57,9 @@ ANSWER_HEADERS = (
     "Upload-Expires",
     "Video-Id",
 )
-"""What they may read."""
-NOTED_HEADERS = "tus_headers"
-"""Where in the state of a request's scope a route notes headers that errors are to have, too."""
+"""Response headers that they may read."""
+PENDING_HEADERS = "tus_headers"
+"""Key in the state of the request's scope: headers that a route wants in error responses too."""
 MAX_PARTIALS = 100
 MAX_METADATA_BYTES = 8192
 
@@ -67,19 +67,19 @@ Headers = Mapping[str, str]
 
 
 class UnsupportedVersion(VodbucketError):
-    """This server speaks version 1.0.0 of the tus protocol; send the header `Tus-Resumable: 1.0.0`."""
+    """This server supports tus 1.0.0. Send the header `Tus-Resumable: 1.0.0`."""
 
     code = "unsupported_tus_version"
 
 
 class WrongBodyType(VodbucketError):
-    """The body must be of the type application/offset+octet-stream."""
+    """Content-Type must be application/offset+octet-stream."""
 
     code = "wrong_body_type"
 
 
-def upload_of(path_segment: str) -> str:
-    """Return the id of the upload at an address. Raises: UploadNotFound: there can be none."""
+def parse_upload_id(path_segment: str) -> str:
+    """Return the upload id in a URL. Raises: UploadNotFound: it is malformed, so no upload can have it."""
     try:
         return parse_id(path_segment)
     except InvalidId:
@@ -99,7 +99,7 @@ def check_body_type(headers: Headers) -> None:
 
 
 def number(headers: Headers, name: str) -> int | None:
-    """Return a header that is a non-negative integer, None when it is not there. Raises: BadRequest."""
+    """Return the value of a header with a non-negative integer, or None. Raises: BadRequest."""
     text = headers.get(name)
     if text is None:
         return None
@@ -108,18 +108,18 @@ def number(headers: Headers, name: str) -> int | None:
     return int(text)
 
 
-def announced_length(headers: Headers) -> int | None:
-    """Return Upload-Length, None when it is deferred. Raises: BadRequest: neither is said, or both."""
+def upload_length(headers: Headers) -> int | None:
+    """Return Upload-Length, or None if it is deferred. Raises: BadRequest: both or neither was sent."""
     length, deferred = number(headers, "upload-length"), headers.get("upload-defer-length")
     if deferred not in (None, "1"):
-        raise BadRequest("Upload-Defer-Length can only be 1.")
+        raise BadRequest("Upload-Defer-Length must be 1.")
     if (length is None) == (deferred is None):
         raise BadRequest("Send either Upload-Length or Upload-Defer-Length: 1.")
     return length
 
 
 def metadata(headers: Headers) -> dict[str, str]:
-    """Return Upload-Metadata as texts; bytes that are none are replaced. Raises: BadRequest."""
+    """Return Upload-Metadata as text; invalid UTF-8 is replaced. Raises: BadRequest."""
     header = headers.get("upload-metadata", "")
     if len(header) > MAX_METADATA_BYTES:
         raise BadRequest(f"Upload-Metadata is longer than {MAX_METADATA_BYTES} bytes.")
@@ -127,30 +127,30 @@ def metadata(headers: Headers) -> dict[str, str]:
     for pair in filter(None, (piece.strip() for piece in header.split(","))):
         key, _, value = pair.partition(" ")
         if key in found:
-            raise BadRequest(f"Upload-Metadata has {key} twice.")
+            raise BadRequest(f"Upload-Metadata contains {key} twice.")
         try:
             found[key] = base64.b64decode(value, validate=True).decode(errors="replace")
         except (binascii.Error, ValueError):
-            raise BadRequest(f"The value of {key} in Upload-Metadata is not Base64.") from None
+            raise BadRequest(f"The value of {key} in Upload-Metadata is not valid Base64.") from None
     return found
 
 
-def description(said: Mapping[str, str]) -> Description:
-    """Return what metadata says about the video, by the names that clients use."""
+def description(values: Mapping[str, str]) -> Description:
+    """Return the description of the video in parsed metadata, by the keys that tus clients use."""
     return Description(
-        filename=said.get("filename") or said.get("name"),
-        title=said.get("title"),
-        content_type=said.get("filetype") or said.get("type"),
+        filename=values.get("filename") or values.get("name"),
+        title=values.get("title"),
+        content_type=values.get("filetype") or values.get("type"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """Upload-Concat: a piece of a file, or the pieces that a file is to be put together from."""
+    """Upload-Concat: this upload is part of a file (partial), or joins partial uploads into one (final)."""
 
     header: str
     partials: tuple[str, ...] = ()
-    """Ids of uploads; none for a piece."""
+    """Ids of the uploads to join; empty for a partial upload."""
 
     @property
     def is_final(self) -> bool:
@@ -166,42 +166,44 @@ def concat(headers: Headers) -> Concat | None:
         return Concat(header)
     kind, _, urls = header.partition(";")
     if kind != "final" or not urls.strip():
-        raise BadRequest("Upload-Concat must be `partial`, or `final;` with the URLs of partial uploads.")
-    partials = tuple(_partial_of(url) for url in urls.split())
+        raise BadRequest(
+            "Upload-Concat must be `partial`, or `final;` followed by the URLs of partial uploads."
+        )
+    partials = tuple(_partial_id(url) for url in urls.split())
     if len(partials) > MAX_PARTIALS:
-        raise BadRequest(f"An upload can be put together from up to {MAX_PARTIALS} others.")
+        raise BadRequest(f"A final upload can have at most {MAX_PARTIALS} partial uploads.")
     return Concat(header, partials)
 
 
-def _partial_of(url: str) -> str:
+def _partial_id(url: str) -> str:
     try:
         prefix, _, upload_id = urlsplit(url).path.rstrip("/").rpartition("/")
         if prefix.endswith(PATH):
             return parse_id(upload_id)
     except (ValueError, InvalidId):
         pass
-    raise BadRequest(f"{url[:200]} is not the URL of an upload here.")
+    raise BadRequest(f"{url[:200]} is not the URL of an upload on this server.")
 
 
-class SentChecksum(Checksum):
-    """Upload-Checksum: the algorithm and the digest that the body must have."""
+class ExpectedChecksum(Checksum):
+    """Upload-Checksum: the algorithm and the digest that the body must match."""
 
     def __init__(self, header: str) -> None:
-        """Raises: BadRequest: there is no such algorithm here, or no digest."""
+        """Raises: BadRequest: the algorithm is not supported, or the digest is not Base64."""
         algorithm, _, digest = header.strip().partition(" ")
         if algorithm not in CHECKSUM_ALGORITHMS:
-            raise BadRequest(f"Upload-Checksum can be of {', '.join(CHECKSUM_ALGORITHMS)}.")
+            raise BadRequest(f"Upload-Checksum supports these algorithms: {', '.join(CHECKSUM_ALGORITHMS)}.")
         try:
-            self._wanted = base64.b64decode(digest, validate=True)
+            self._expected = base64.b64decode(digest, validate=True)
         except (binascii.Error, ValueError):
-            raise BadRequest("The digest in Upload-Checksum is not Base64.") from None
+            raise BadRequest("The digest in Upload-Checksum is not valid Base64.") from None
         self._hash = _Crc32() if algorithm == "crc32" else hashlib.new(algorithm, usedforsecurity=False)
 
     def update(self, data: bytes) -> None:
         self._hash.update(data)
 
     def matches(self) -> bool:
-        return self._hash.digest() == self._wanted
+        return self._hash.digest() == self._expected
 
 
 @dataclass(slots=True)
@@ -217,12 +219,12 @@ class _Crc32:
         return self.value.to_bytes(4, "big")
 
 
-def checksum(headers: Headers) -> SentChecksum | None:
+def checksum(headers: Headers) -> ExpectedChecksum | None:
     """Raises: BadRequest."""
     header = headers.get("upload-checksum")
-    return None if header is None else SentChecksum(header)
+    return None if header is None else ExpectedChecksum(header)
 
 
 def expiry(info: UploadInfo) -> dict[str, str]:
-    """Return Upload-Expires (RFC 9110 section 5.6.7) of an upload that is not finished."""
+    """Return Upload-Expires (an RFC 9110 date) for an unfinished upload; nothing for a finished one."""
     return {} if info.finished else {"upload-expires": format_datetime(info.expires_at, usegmt=True)}

@@ -1,6 +1,7 @@
-"""The playback path. The grant in it is the whole authorization, so that every relative URI carries it on.
+"""Playback: /play/<grant>/<path> serves manifests and redirects to media.
 
-Manifests are served here; media is answered with a redirect to a URL of the bucket that lives for minutes.
+The grant in the path is the only authorization, so relative URIs in a manifest carry it too. Media requests
+are redirected to presigned URLs of the bucket that are valid for minutes. `playback_links` issues the grants.
 """
 
 from http import HTTPStatus
@@ -22,13 +23,14 @@ from backend.playback.index import (
 )
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
-from backend.web.problems import AnyRequest, documented
+from backend.web.bodies import AnyRequest
+from backend.web.error_responses import documented
 
 PUBLISHED_MANIFEST_CACHE = "private, max-age=60"
-"""Short, as a re-encode replaces what the same URL names."""
+"""Short, because encoding a video again changes what the same URL returns."""
 REVALIDATED_CACHE = "private, no-cache"
-"""For what grows, and for what people change and want to see changed."""
-# A grant is a capability: whoever has the link may play it, from any page.
+"""For playlists that grow, and for manifests that change when captions do."""
+# A grant is a capability: anyone who has the link may play the video, on any page.
 _CORS = {
     "access-control-allow-origin": "*",
     "access-control-expose-headers": "Content-Length, Content-Range, ETag",
@@ -49,7 +51,7 @@ async def play(
     path: FromPath[str],
     download: FromQuery[bool] = False,
 ) -> Response[bytes | None]:
-    """Get a manifest, or a redirect to media."""
+    """Get a manifest, or a redirect to a media file."""
     granted = services.grants.read(grant)
     if granted is None:
         raise GrantRejected
@@ -61,14 +63,14 @@ async def play(
         key = playable.key_of(literal)
         if request.method == HttpMethod.HEAD:
             cache_control = PUBLISHED_MANIFEST_CACHE if playable.is_published else REVALIDATED_CACHE
-            return _described(await services.buckets.video.head(key), cache_control)
+            return _head_response(await services.buckets.video.head(key), cache_control)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
-        raise ObjectNotFound("There is nothing to play at this address.") from None
+        raise ObjectNotFound("Nothing to play was found at this address.") from None
     return _redirect(services, playable, key, attachment=download)
 
 
 def _literal_path(request: AnyRequest, grant: str) -> str:
-    """Return the path as it was sent; routing has decoded it and merged its slashes."""
+    """Return the path as the client sent it: routing decodes it and merges slashes."""
     raw: bytes = request.scope.get("raw_path") or b""
     prefix = f"/play/{grant}/"
     literal = raw.decode("ascii", "replace")
@@ -82,8 +84,8 @@ async def _manifest(
 ) -> Response[bytes | None]:
     manifest = await read_manifest(services.buckets, playable, path)
     etag = f'"{manifest.etag}"'
-    is_settled = playable.is_published and not changes_with_captions(path)
-    cache_control = PUBLISHED_MANIFEST_CACHE if is_settled else REVALIDATED_CACHE
+    is_final = playable.is_published and not changes_with_captions(path)
+    cache_control = PUBLISHED_MANIFEST_CACHE if is_final else REVALIDATED_CACHE
     headers = {**_CORS, "cache-control": cache_control, "etag": etag}
     if _matches(request.headers.get("if-none-match"), etag):
         return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -94,15 +96,15 @@ async def _manifest(
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:
-    """Compare weakly (RFC 9110 section 13.1.2)."""
+    """Compare entity tags weakly (RFC 9110 section 13.1.2)."""
     if not if_none_match or etag == '""':
         return False
     candidates = [candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")]
     return etag in candidates or "*" in candidates
 
 
-def _described(info: ObjectInfo, cache_control: str) -> Response[bytes | None]:
-    """Answer HEAD ourselves: the bucket refuses it on a URL that was signed for GET."""
+def _head_response(info: ObjectInfo, cache_control: str) -> Response[bytes | None]:
+    """Answer HEAD here: the bucket rejects HEAD on a URL that is presigned for GET."""
     headers = {
         **_CORS,
         "accept-ranges": "bytes",
@@ -131,7 +133,7 @@ def _redirect(
 
 
 def _attachment(title: str, key: str) -> str:
-    """Return a Content-Disposition (RFC 6266): a plain ASCII name, and the title itself in UTF-8."""
+    """Return a Content-Disposition (RFC 6266) with an ASCII filename, and the full title in UTF-8."""
     suffix = key.rpartition(".")[2]
     stem = "".join("_" if char in _UNSAFE or not char.isprintable() else char for char in title).strip(" .")
     name = f"{stem or 'video'}.{suffix}"

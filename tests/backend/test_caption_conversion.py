@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from backend.core.errors import EmptyUpload, InvalidCaptions
-from backend.web.caption_files import MAX_CAPTIONS_BYTES, to_webvtt
+from backend.web.caption_conversion import MAX_CAPTIONS_BYTES, to_webvtt
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\n"
 VTT = "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\n"

@@ -1,6 +1,6 @@
-"""Turns what people upload as captions into WebVTT: SubRip (SRT) is converted, WebVTT is brought into form.
+"""Converts uploaded captions to WebVTT: SubRip (SRT) is translated, WebVTT is normalized.
 
-Reading is lenient, as players are: a cue that cannot be read is left out. Refused is what has no cue at all.
+Parsing is lenient, as in players: unreadable cues are dropped. A file without any readable cue is rejected.
 """
 
 import re
@@ -17,17 +17,17 @@ MAX_CAPTIONS_BYTES = 2 * 1024 * 1024
 _SIGNATURE = re.compile(r"WEBVTT(?=[ \t\r\n]|$)")
 _SRT_TIMING = re.compile(r"\d+:\d+:\d+[,.]\d+\s*-->")
 _POSITION = re.compile(r"\{\\an?(\d{1,2})\}")
-"""SubStation's position tag, which SRT files have taken over: 7, 8 and 9 are at the top."""
+"""SubStation's position tag, also used in SRT files: 7, 8 and 9 mean the top."""
 _FOREIGN_TAG = re.compile(r"</?(?:font|s)\b[^<>]*>", re.IGNORECASE)
 _NO_TAG = re.compile(r"<(?!/?[biu]>)")
 
 
 def to_webvtt(body: bytes) -> bytes:
-    """Return the captions as WebVTT in UTF-8. Takes seconds for the largest files, so call it in a thread.
+    """Return the captions as WebVTT in UTF-8. The largest files take seconds, so call it in a thread.
 
     Raises:
-        EmptyUpload: there is nothing.
-        InvalidCaptions: it is neither SRT nor WebVTT, or without any cue.
+        EmptyUpload: the body is blank.
+        InvalidCaptions: it is neither SRT nor WebVTT, or has no cue.
     """
     text = _decoded(body)
     if not text.strip():
@@ -35,8 +35,8 @@ def to_webvtt(body: bytes) -> bytes:
     try:
         captions = WebVTT.from_string(text) if _SIGNATURE.match(text) else _from_srt(text)
         if not captions.captions:
-            raise InvalidCaptions("There are no captions in this file, or none with readable times.")
-        # Such as X-TIMESTAMP-MAP, which would shift the captions against our own segments.
+            raise InvalidCaptions("This file has no captions, or none with readable times.")
+        # X-TIMESTAMP-MAP, for example, would shift the captions relative to our own segments.
         captions.metadata = []
         return captions.content.encode()
     except (MalformedFileError, MalformedCaptionError, ValueError) as error:
@@ -48,7 +48,7 @@ def _decoded(body: bytes) -> str:
     try:
         text = body.decode(encoding)
     except UnicodeDecodeError:
-        raise InvalidCaptions("The file is not UTF-8 text; save it with that encoding.") from None
+        raise InvalidCaptions("This file is not UTF-8 text. Save it as UTF-8 and try again.") from None
     if "\0" in text:
         raise InvalidCaptions
     return text
@@ -62,13 +62,13 @@ def _from_srt(text: str) -> WebVTT:
         lines = _numbered(lines)
     captions = WebVTT.from_buffer(lines, format="srt")
     for caption in captions.captions:
-        _adopt(caption)
+        _convert_cue(caption)
     captions.captions = [caption for caption in captions.captions if caption.lines]
     return captions
 
 
 def _numbered(lines: list[str]) -> list[str]:
-    """Give every cue of a file without numbers its number, which the parser insists on."""
+    """Number the cues of a file that has no numbers: the parser requires them."""
     numbered = []
     for line in lines:
         if _SRT_TIMING.match(line.strip()):
@@ -77,8 +77,8 @@ def _numbered(lines: list[str]) -> list[str]:
     return numbered
 
 
-def _adopt(caption: Caption) -> None:
-    """Rewrite the text of an SRT cue, which knows no escapes, as that of a WebVTT cue."""
+def _convert_cue(caption: Caption) -> None:
+    """Rewrite the text of an SRT cue, which has no escapes, for WebVTT."""
     text = caption.raw_text
     for position in _POSITION.findall(text):
         if position in ("7", "8", "9"):

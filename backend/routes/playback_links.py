@@ -1,4 +1,4 @@
-"""Asking for playback: who may watch, and the links that they get."""
+"""Playback links: checks who may watch, and issues a grant. `media` serves what the links point to."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from backend.core.records import Chapter, Stage, Status, Visibility
 from backend.playback.tracks import Source, tracks_of
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
-from backend.web.problems import AnyRequest, documented
+from backend.web.bodies import AnyRequest
+from backend.web.error_responses import documented
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
@@ -28,7 +29,7 @@ _ERRORS = documented(
 
 
 class PlayableCaptions(BaseModel):
-    """WebVTT that a player can show."""
+    """A WebVTT caption track for a player."""
 
     language: str
     label: str
@@ -38,7 +39,7 @@ class PlayableCaptions(BaseModel):
 
 
 class Playback(BaseModel):
-    """Links for players, each good on its own until `expires_at`; what is not there yet is null."""
+    """Links for players. Each works without credentials until `expires_at`; null means not available yet."""
 
     hls: str
     dash: str
@@ -52,7 +53,7 @@ class Playback(BaseModel):
 
 @get("/api/videos/{video_id:str}/playback", opt=PUBLIC, responses=_ERRORS, tags=["playback"])
 async def get_playback(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Playback:
-    """Get playback links: as admin, or as anybody when the video is public."""
+    """Get playback links. Public videos need no authentication."""
     await _authorize(request, services, parse_id(video_id))
     status = (await read_item(services.buckets, video_id)).status
     if not status.playable:
@@ -87,14 +88,14 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
 
 @get("/videos/{video_id:str}", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
 async def watch_webm(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Redirect:
-    """Redirect to the WebM."""
-    return await _into_play(request, services, video_id, keys.DOWNLOAD)
+    """Redirect to the WebM file."""
+    return await _redirect_to_media(request, services, video_id, keys.DOWNLOAD)
 
 
 @get("/videos/{video_id:str}/download", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
 async def download_webm(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Redirect:
-    """Redirect to the WebM as a file to save."""
-    return await _into_play(request, services, video_id, keys.DOWNLOAD, "?download=1")
+    """Redirect to the WebM file as a download."""
+    return await _redirect_to_media(request, services, video_id, keys.DOWNLOAD, "?download=1")
 
 
 @get(
@@ -107,8 +108,8 @@ async def download_webm(request: AnyRequest, services: FromServices, video_id: F
 async def hls_asset(
     request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
 ) -> Redirect:
-    """Redirect to a playlist or segment of HLS."""
-    return await _into_play(request, services, video_id, f"hls{asset}")
+    """Redirect to an HLS playlist or segment."""
+    return await _redirect_to_media(request, services, video_id, f"hls{asset}")
 
 
 @get(
@@ -121,12 +122,12 @@ async def hls_asset(
 async def dash_asset(
     request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
 ) -> Redirect:
-    """Redirect to the manifest or a segment of DASH."""
-    return await _into_play(request, services, video_id, f"dash{asset}")
+    """Redirect to the DASH manifest or a segment."""
+    return await _redirect_to_media(request, services, video_id, f"dash{asset}")
 
 
 async def _authorize(request: AnyRequest, services: Services, video_id: str) -> None:
-    """Raises: Unauthorized: also for a video that does not exist, so that nobody can probe for ids."""
+    """Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids."""
     if services.authenticator.is_authenticated(request):
         return
     with suppress(VideoNotFound):
@@ -137,7 +138,7 @@ async def _authorize(request: AnyRequest, services: Services, video_id: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Extras:
-    """What not every video has, or not from the start."""
+    """What some videos do not have, or only have later."""
 
     paths: frozenset[str] = frozenset()
     chapters: tuple[Chapter, ...] = ()
@@ -156,7 +157,7 @@ async def _extras(services: Services, status: Status) -> _Extras:
     return _Extras(frozenset({keys.POSTER}))
 
 
-async def _into_play(
+async def _redirect_to_media(
     request: AnyRequest, services: Services, video_id: str, path: str, query: str = ""
 ) -> Redirect:
     await _authorize(request, services, parse_id(video_id))
@@ -166,7 +167,7 @@ async def _into_play(
         raise ObjectNotFound from None
     playable = await services.playback.resolve(video_id)
     if path == keys.DOWNLOAD and not playable.is_published:
-        raise NotReady("The WebM is made last: it is not there yet.")
+        raise NotReady("The WebM file is not ready yet. It is made last.")
     token, _ = services.grants.issue(video_id)
     return Redirect(
         f"/play/{token}/{asset}{query}",

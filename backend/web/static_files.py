@@ -1,4 +1,4 @@
-"""The built site: files of one directory, read once, compressed once, and the headers that fence them in."""
+"""The built site as static files: each is read and compressed once, and served with strict headers."""
 
 import gzip
 import hashlib
@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 INDEX = "index.html"
 HASHED = "assets/"
-"""Vite puts a content hash into every file name below this folder."""
+"""Vite puts a content hash into every file name in this folder."""
 
-HINT = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>vodbucket</title>
+NOT_BUILT = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>vodbucket</title>
 <h1>vodbucket</h1><p>The API is running, but the site is not built.
 Run <code>make build</code>, or use the API: <a href="/schema/openapi.json">its description</a>.</p></html>
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class StaticFile:
     body: bytes
     content_type: str
     etag: str
@@ -27,47 +27,50 @@ class Page:
 
 
 class Site:
-    """Files below `directory` as they are at the first request for each.
+    """The files below `directory`. A file is read again when it has changed.
 
-    `media_url` is any URL of the bucket: pages may load media from its origin, and nothing else from
-    anywhere but here.
+    `media_url` is any URL of the bucket. Pages may load media from its origin; everything else must come
+    from this server.
     """
 
     def __init__(self, directory: Path, media_url: str) -> None:
         self._directory = directory.resolve()
         media = urlsplit(media_url)
-        self.content_security_policy = _policy(f"{media.scheme}://{media.netloc}")
-        self._pages: dict[Path, tuple[int, Page]] = {}
+        self.content_security_policy = _content_security_policy(f"{media.scheme}://{media.netloc}")
+        self._files: dict[Path, tuple[int, StaticFile]] = {}
 
-    def find(self, path: str) -> Page | None:
-        """Return the file at `path` (no leading slash), the index for addresses that the site routes itself.
+    def find(self, path: str) -> StaticFile | None:
+        """Return the file at `path` (no leading slash), or the index if the site routes the address itself.
 
-        None for a file that is not there. Blocks on the disk.
+        Return None if there is no such file. Blocks on disk.
         """
-        page = self._load(path)
-        if page is None and "." not in path.rpartition("/")[2]:
-            return self._load(INDEX) or _page(HINT, INDEX)
-        return page
+        found = self._load(path)
+        if found is None and "." not in path.rpartition("/")[2]:
+            return self._load(INDEX) or _static_file(NOT_BUILT, INDEX)
+        return found
 
-    def _load(self, path: str) -> Page | None:
+    def _load(self, path: str) -> StaticFile | None:
         try:
             file = (self._directory / path).resolve()
             if not file.is_relative_to(self._directory) or not file.is_file():
                 return None
             modified = file.stat().st_mtime_ns
-            known = self._pages.get(file)
-            if known is None or known[0] != modified:
-                known = modified, _page(file.read_bytes(), file.relative_to(self._directory).as_posix())
-                self._pages[file] = known
+            cached = self._files.get(file)
+            if cached is None or cached[0] != modified:
+                cached = (
+                    modified,
+                    _static_file(file.read_bytes(), file.relative_to(self._directory).as_posix()),
+                )
+                self._files[file] = cached
         except (OSError, ValueError):
             return None
-        return known[1]
+        return cached[1]
 
 
-def _page(body: bytes, path: str) -> Page:
+def _static_file(body: bytes, path: str) -> StaticFile:
     content_type = guess_type(path)[0] or "application/octet-stream"
     gzipped = gzip.compress(body, mtime=0) if _is_text(content_type) else None
-    return Page(
+    return StaticFile(
         body,
         f"{content_type}; charset=utf-8" if content_type.startswith("text/") else content_type,
         f'"{hashlib.sha256(body).hexdigest()[:32]}"',
@@ -80,7 +83,7 @@ def _is_text(content_type: str) -> bool:
     return content_type.startswith("text/") or content_type.endswith(("json", "javascript", "+xml"))
 
 
-def _policy(media_origin: str) -> str:
+def _content_security_policy(media_origin: str) -> str:
     """Shaka Player needs blob: for Media Source, inline styles for its controls, and data: for its icons."""
     return "; ".join(
         (

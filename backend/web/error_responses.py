@@ -1,7 +1,7 @@
-"""The one error body, `{"error": "<sentence>", "code": "<stable_code>"}`, for every producer of errors.
+"""Error responses: every error has the body `{"error": "<sentence>", "code": "<stable_code>"}`.
 
-Owns the table from error classes to HTTP statuses. Crashes are logged with an id that the answer repeats;
-nothing else of them leaves the server.
+Owns the table that maps error classes to HTTP statuses. A crash is logged under an id. The response contains
+that id and no other detail.
 """
 
 import secrets
@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
-from litestar import Request, Response
-from litestar.datastructures import State
+from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 from pydantic import BaseModel
 
 from backend.core import errors
-from backend.web import tus
+from backend.web import tus_headers
 from backend.web.auth import ForeignOrigin
+from backend.web.bodies import AnyRequest
 
 log = structlog.get_logger(__name__)
 
 CHECKSUM_MISMATCH = 460
-"""A status of the tus protocol's own."""
+"""A status that the tus protocol defines."""
 
 STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
@@ -43,8 +43,8 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.ChecksumMismatch: CHECKSUM_MISMATCH,
     errors.FinalUpload: HTTPStatus.FORBIDDEN,
     errors.UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    tus.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    tus.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
+    tus_headers.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    tus_headers.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
     errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -52,7 +52,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
     errors.StoreError: HTTPStatus.BAD_GATEWAY,
 }
-"""The nearest ancestor counts; classes without one are crashes."""
+"""The nearest ancestor in this table counts. Errors without one are treated as crashes."""
 
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: "not_found",
@@ -62,25 +62,22 @@ _CODE_OF_STATUS = {
     HTTPStatus.FORBIDDEN: "forbidden",
 }
 _SENTENCE_OF_STATUS = {
-    HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method.",
+    HTTPStatus.NOT_FOUND: "Nothing was found at this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not support this method.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request body is too large.",
 }
 RETRY_AFTER_SECONDS = 5
 
 
-class Problem(BaseModel):
-    """The body of every error."""
+class ErrorBody(BaseModel):
+    """The body of every error response."""
 
     error: str
     code: str
 
 
-AnyRequest = Request[object, object, State]
-
-
-def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[Problem]:
-    """Answer an error of our own tree."""
+def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[ErrorBody]:
+    """Respond to an error of our own hierarchy."""
     for ancestor in type(error).__mro__:
         if status := STATUS_OF.get(ancestor):
             break
@@ -92,41 +89,41 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[P
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
     if status is HTTPStatus.PRECONDITION_FAILED:
-        headers["tus-version"] = tus.VERSION
+        headers["tus-version"] = tus_headers.VERSION
     if isinstance(error, errors.StoreError) and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("store_failed", code=error.code, error=error.message, cause=repr(error.__cause__))
-    return _answer(status, error.message, error.code, headers)
+    return _respond(status, error.message, error.code, headers)
 
 
-def from_framework(request: AnyRequest, error: HTTPException) -> Response[Problem]:
-    """Answer what routing, parsing and validation raise."""
+def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
+    """Respond to errors that Litestar raises in routing, parsing and validation."""
     status = HTTPStatus(error.status_code)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return from_crash(request, error)
     if isinstance(error, ValidationException):
-        return _answer(status, _sentence_of(error), "invalid_request", {})
+        return _respond(status, _validation_sentence(error), "invalid_request", {})
     sentence = _SENTENCE_OF_STATUS.get(status) or error.detail or status.phrase
-    return _answer(status, sentence, _CODE_OF_STATUS.get(status, "bad_request"), error.headers or {})
+    return _respond(status, sentence, _CODE_OF_STATUS.get(status, "bad_request"), error.headers or {})
 
 
-def from_crash(request: AnyRequest, error: Exception) -> Response[Problem]:
-    """Answer anything unforeseen: the last resort."""
+def from_crash(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
+    """Respond to any other exception. This is the last resort."""
     crash = secrets.token_hex(6)
     log.error("crash", crash=crash, method=request.method, exc_info=error)
-    sentence = f"Something went wrong on the server; its log has the details under {crash}."
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, errors.VodbucketError.code, {})
+    sentence = f"Internal server error. The server's log has the details under {crash}."
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, errors.VodbucketError.code, {})
 
 
-def _sentence_of(error: ValidationException) -> str:
+def _validation_sentence(error: ValidationException) -> str:
     extra = error.extra if isinstance(error.extra, list) else []
     items = [item for item in extra if isinstance(item, dict)]
     details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items)
-    return details or "The request is not valid."
+    return details or "The request is invalid."
 
 
-def _answer(status: int, sentence: str, code: str, headers: Mapping[str, str]) -> Response[Problem]:
+def _respond(status: int, sentence: str, code: str, headers: Mapping[str, str]) -> Response[ErrorBody]:
     return Response(
-        Problem(error=sentence, code=code),
+        ErrorBody(error=sentence, code=code),
         status_code=status,
         media_type="application/json",
         headers={"cache-control": "no-store", "x-content-type-options": "nosniff", **headers},
@@ -134,9 +131,9 @@ def _answer(status: int, sentence: str, code: str, headers: Mapping[str, str]) -
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe these error answers for OpenAPI."""
+    """Describe error responses with these statuses for OpenAPI."""
     return {
-        int(status): ResponseSpec(Problem, generate_examples=False, description=_phrase_of(status))
+        int(status): ResponseSpec(ErrorBody, generate_examples=False, description=_phrase_of(status))
         for status in statuses
     }
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from backend.web.site_files import Site
+from backend.web.static_files import Site
 
 
 @pytest.fixture
