@@ -25,7 +25,7 @@ from backend.routes import (
     resumable_uploads,
     resumptions,
     session,
-    site,
+    static_site,
     uploads,
     videos,
 )
@@ -51,7 +51,7 @@ _ROUTES = (
     playback_links,
     media,
     session,
-    site,
+    static_site,
 )
 
 

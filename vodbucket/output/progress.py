@@ -1,4 +1,4 @@
-"""Progress bars on stderr: how far uploads are, and encodings. Without a terminal only news are printed."""
+"""Progress bars on stderr for uploads and encoding. Without a terminal, only messages are printed."""
 
 from typing import Self
 
@@ -16,12 +16,12 @@ from rich.progress import (
 from rich.text import Text
 
 from backend.core.records import Status
-from vodbucket.files import LocalFile
-from vodbucket.tables import duration, size
+from vodbucket.client.local_file import LocalFile
+from vodbucket.output.tables import duration, size
 
 
 class _Bar:
-    """Shown while the `with` block lasts."""
+    """A progress bar, shown inside its `with` block."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         console = Console(stderr=True, highlight=False)
@@ -34,12 +34,13 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def tell(self, sentence: str) -> None:
+    def print(self, sentence: str) -> None:
+        """Print a message above the bar."""
         self._progress.console.print(escape(sentence), soft_wrap=True)
 
 
 class UploadBar(_Bar):
-    """One file's way to the server: bytes, speed, time left."""
+    """The upload of one file: bytes, speed, time left."""
 
     def __init__(self, file: LocalFile) -> None:
         super().__init__(
@@ -51,15 +52,15 @@ class UploadBar(_Bar):
         )
         self._task = self._progress.add_task(escape(file.name), total=file.size_bytes)
 
-    def begin(self, at: int) -> None:
-        self._progress.reset(self._task, completed=at)
+    def set_offset(self, offset: int) -> None:
+        self._progress.reset(self._task, completed=offset)
 
-    def add(self, size_bytes: int) -> None:
+    def advance(self, size_bytes: int) -> None:
         self._progress.advance(self._task, size_bytes)
 
 
 class EncodingBar(_Bar):
-    """One video's way through the encoder."""
+    """The encoding of one video: progress, stage, time left."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -80,7 +81,7 @@ class EncodingBar(_Bar):
 
 
 class _SpeedColumn(ProgressColumn):
-    """In the same units as the sizes; rich's own counts in powers of ten."""
+    """Speed in the same binary units as the sizes; rich's own column uses powers of ten."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -1,4 +1,4 @@
-"""Going on while the server is away: the same request again, with growing pauses, and somebody is told."""
+"""Retries requests with growing pauses while the server is unavailable, and reports each retry."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -7,38 +7,38 @@ from typing import Any, ParamSpec, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_exponential, wait_random
 
-from vodbucket.errors import ServerAway
+from vodbucket.client.errors import ServerUnavailable
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 
 T = TypeVar("T")
-Asked = ParamSpec("Asked")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a server may be away at a time, and who hears of it."""
+    """How long to keep retrying at a time, and where to report it."""
 
     seconds: float
-    """Of pauses: what a request itself takes may have been spent on sending."""
-    tell: Callable[[str], None]
+    """Only pauses count: a request itself may have spent its time sending."""
+    report: Callable[[str], None]
 
     async def attempt(
-        self, request: Callable[Asked, Coroutine[Any, Any, T]], *asked: Asked.args, **named: Asked.kwargs
+        self, request: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Make a request, which may be repeated. Raises: ServerAway: it was away for longer."""
+        """Make a request that is safe to repeat. Raises: ServerUnavailable: for too long."""
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type(ServerAway),
+            retry=retry_if_exception_type(ServerUnavailable),
             stop=lambda state: state.idle_for >= self.seconds,
             wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS)
             + wait_random(0, FIRST_PAUSE_SECONDS),
-            before_sleep=self._tell,
+            before_sleep=self._report_retry,
             reraise=True,
         )
-        return await attempts(request, *asked, **named)
+        return await attempts(request, *args, **kwargs)
 
-    def _tell(self, state: RetryCallState) -> None:
+    def _report_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0
-        self.tell(f"{error} Trying again in {pause:.0f} s.")
+        self.report(f"{error} Retrying in {pause:.0f} s.")

@@ -1,4 +1,4 @@
-"""Tables for people: videos, jobs, what a sweep found, checks, encoders. JSON is printed by the commands."""
+"""Tables of videos, jobs, sweep findings, checks and encoders. The commands print JSON themselves."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from backend.core.jobs.overview import JobEntry, JobsOverview, JobState
 from backend.core.records import Status, StatusWord
 from backend.core.store.probes import Check, Verdict
 from backend.core.sweep.sweeper import SweepReport
-from vodbucket.answers import ListedVideo
-from vodbucket.encoders import EncoderTable, Result
+from vodbucket.client.responses import VideoWithStatus
+from vodbucket.doctor.encoders import EncoderTable, Result
 
 PLAIN_WIDTH = 120
-"""Columns where no terminal says how many it has."""
+"""Width in columns when the output is not a terminal."""
 
 _STYLE = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 _RESULT_STYLE = {Result.CHOSEN: "bold green", Result.WORKS: "green", Result.FAILS: "yellow"}
@@ -23,7 +23,7 @@ _VIDEO_STYLE = {StatusWord.ERROR: "bold red", StatusWord.PROCESSING: "green"}
 _STATE_STYLE = {JobState.FAILED: "bold red", JobState.UNREADABLE: "bold red", JobState.RUNNING: "green"}
 
 
-def show_videos(videos: Sequence[ListedVideo]) -> None:
+def show_videos(videos: Sequence[VideoWithStatus]) -> None:
     console, table = _console(), _table("id", "state", "size", "uploaded", "title")
     for video in videos:
         uploaded = video.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
@@ -31,14 +31,14 @@ def show_videos(videos: Sequence[ListedVideo]) -> None:
         table.add_row(
             video.id, _state(video.status), size(video.size_bytes), uploaded, escape(video.title), style=style
         )
-    console.print(table if videos else "no videos")
+    console.print(table if videos else "No videos.")
 
 
-def show_video(video: ListedVideo, link: str) -> None:
-    """Print a line for each thing that is known."""
+def show_video(video: VideoWithStatus, link: str) -> None:
+    """Print one line for each known fact."""
     status = video.status
     left = status.estimated_remaining_seconds
-    said = {
+    facts = {
         "title": video.title,
         "state": _state(status) + (f", {duration(left)} left" if left else ""),
         "error": status.error.message if status.error else "",
@@ -47,7 +47,7 @@ def show_video(video: ListedVideo, link: str) -> None:
         "watch": link if status.playable else "",
     }
     console = _console()
-    for name, value in said.items():
+    for name, value in facts.items():
         if value:
             console.print(f"{name:<9}  {escape(value)}", soft_wrap=True)
 
@@ -63,13 +63,15 @@ def show_sweep(report: SweepReport) -> None:
     console = _console()
     if report.findings:
         console.print(_sweep_table(report))
-    size_bytes = sum(finding.size_bytes for finding in report.findings)
-    done = "would be put in order" if report.dry_run else "put in order"
-    console.print(f"{len(report.findings)} {done}, {size(size_bytes)}")
+        size_bytes = sum(finding.size_bytes for finding in report.findings)
+        verb = "would be cleaned up" if report.dry_run else "cleaned up"
+        console.print(f"{len(report.findings)} {verb}, {size(size_bytes)}")
+    else:
+        console.print("Nothing to clean up.")
 
 
 def show_checks(checks: Sequence[Check]) -> None:
-    """Print the table, then one line for each check that did not pass."""
+    """Print the table, then a line of advice for each check that did not pass."""
     console = _console()
     console.print(_checks_table(checks))
     for check in checks:
@@ -79,8 +81,8 @@ def show_checks(checks: Sequence[Check]) -> None:
 
 
 def show_encoders(encoders: EncoderTable) -> None:
-    """Print every trial; under the reason for which one failed stands what to do about it."""
-    console, table = _console(), _table("codec", "encoder", "result", "trial", "why not")
+    """Print every trial. A failed one shows the reason, and below it what to do about it."""
+    console, table = _console(), _table("codec", "encoder", "result", "time", "reason")
     for row in encoders.rows:
         why = escape("\n".join(filter(None, (row.reason, row.advice))))
         style = _RESULT_STYLE[row.result]
@@ -106,7 +108,7 @@ def _jobs_table(overview: JobsOverview) -> Table:
 
 
 def _sweep_table(report: SweepReport) -> Table:
-    table = _table("kind", "age", "size", "what")
+    table = _table("kind", "age", "size", "item")
     for found in report.findings:
         what = escape(f"{found.key}\n{found.why}")
         table.add_row(found.kind, duration(found.age_seconds), size(found.size_bytes), what)
@@ -114,7 +116,7 @@ def _sweep_table(report: SweepReport) -> Table:
 
 
 def _table(*headings: str) -> Table:
-    """Only the last column may be broken over several lines."""
+    """Only the last column may wrap."""
     table = Table(box=SIMPLE_HEAD)
     for heading in headings:
         table.add_column(heading, no_wrap=heading != headings[-1], overflow="fold")
@@ -131,7 +133,7 @@ def _checks_table(checks: Sequence[Check]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: `3 d 4 h`, `12 min`, `7 s`."""
+    """Format with at most two units: `3 d 4 h`, `12 min`, `7 s`."""
     days, rest = divmod(int(seconds), 86_400)
     hours, rest = divmod(rest, 3600)
     minutes, left = divmod(rest, 60)
@@ -149,12 +151,12 @@ def size(size_bytes: float) -> str:
 
 
 def _state(status: Status) -> str:
-    under_way = status.status is StatusWord.PROCESSING
-    return f"{status.stage} {status.progress:.0%}" if under_way else str(status.stage)
+    in_progress = status.status is StatusWord.PROCESSING
+    return f"{status.stage} {status.progress:.0%}" if in_progress else str(status.stage)
 
 
 def _counts(overview: JobsOverview) -> str:
-    return ", ".join(f"{count} {state}" for state, count in overview.counts.items() if count) or "no jobs"
+    return ", ".join(f"{count} {state}" for state, count in overview.counts.items() if count) or "No jobs."
 
 
 def _detail(job: JobEntry) -> str:
@@ -170,6 +172,6 @@ def _detail(job: JobEntry) -> str:
             return f"{attempt} {when}: {error}" if error else f"{attempt} {when}"
         case JobState.FAILED if job.error:
             when = f"{duration(job.unchanged_seconds)} ago"
-            return f"given up after {attempt}, {when}; {job.error.code}: {error}"
+            return f"gave up after {attempt}, {when}; {job.error.code}: {error}"
         case _:
             return error

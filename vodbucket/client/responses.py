@@ -1,31 +1,31 @@
-"""What a vodbucket server's API answers, as far as the command line reads it."""
+"""Bodies of the API's responses, as far as the command line reads them."""
 
 from pydantic import BaseModel
 
 from backend.core.records import Status, Video
 
 
-class ListedVideo(Video):
+class VideoWithStatus(Video):
     """A video's record with its status."""
 
     status: Status
 
 
 class VideoPage(BaseModel):
-    videos: list[ListedVideo]
+    videos: list[VideoWithStatus]
     next_cursor: str | None
 
 
-class Note(BaseModel):
-    """Where the upload of a file is: one address, or those of its pieces, in their order."""
+class Resumption(BaseModel):
+    """Where the upload of a file is: one URL, or the URLs of its parallel parts in order."""
 
     upload_url: str | None = None
     parallel_upload_urls: list[str] | None = None
     size_bytes: int | None = None
 
 
-class Problem(BaseModel):
-    """The body of every error."""
+class ErrorBody(BaseModel):
+    """The body of every error response."""
 
     error: str
     code: str

@@ -1,4 +1,4 @@
-"""The doctor names the operations that a store denies."""
+"""The doctor lists the operations that a store denies."""
 
 import pytest
 
@@ -42,14 +42,14 @@ class DeniesDeleting(MemoryStore):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, MemoryStore) else None,
 )
-async def test_what_is_denied_is_named(store: MemoryStore, denied: str) -> None:
+async def test_lists_denied_operations(store: MemoryStore, denied: str) -> None:
     check = await check_permissions(store, "raw")
 
-    assert (check.name, check.verdict) == ("rights on the raw bucket", Verdict.FAIL)
+    assert (check.name, check.verdict) == ("permissions, raw bucket", Verdict.FAIL)
     assert check.measured == f"denied: {denied}"
 
 
-async def test_with_all_rights_nothing_is_left_behind() -> None:
+async def test_leaves_nothing_behind_with_all_permissions() -> None:
     store = MemoryStore()
 
     check = await check_permissions(store, "video")

@@ -1,6 +1,5 @@
-"""`vodbucket encoders`: tries every video encoder as a worker does at its start, and says which it takes."""
+"""Tries every video encoder as a worker does at its start, and finds the one it would use."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,14 +8,14 @@ from backend.core.settings import WorkerSettings
 
 class Result(StrEnum):
     CHOSEN = "chosen"
-    """A worker with these settings encodes with it."""
+    """A worker with these settings uses it."""
     WORKS = "works"
     FAILS = "fails"
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
-    """How one trial ended; `reason` and `advice` say why an encoder fails and what to do about it."""
+    """The result of one trial. If it failed, `reason` says why and `advice` what to do about it."""
 
     codec: str
     encoder: str
@@ -28,15 +27,15 @@ class EncoderRow:
 
 @dataclass(frozen=True, slots=True)
 class EncoderTable:
-    """Every encoder that we know. `missing` are codecs that a worker needs and has no encoder for."""
+    """All known encoders. `missing` are codecs that a worker needs but has no encoder for."""
 
     rows: tuple[EncoderRow, ...]
     missing: tuple[str, ...]
 
 
 async def try_encoders(settings: WorkerSettings) -> EncoderTable:
-    """Raises: ConfigurationError: there is no ffmpeg to try them with."""
-    # only here: a machine without workers need not have their parts
+    """Raises: ConfigurationError: there is no ffmpeg."""
+    # Imported here because a machine without a worker may lack the worker's dependencies.
     from worker.encode.encoder_trials import codecs_needed, eligible, try_out
     from worker.encode.video_encoders import CODECS, candidates
     from worker.sandbox.tools import find_tools
@@ -46,7 +45,7 @@ async def try_encoders(settings: WorkerSettings) -> EncoderTable:
     rows, missing = [], []
     for codec in CODECS:
         allowed = eligible(settings.video_server_encoder, codec, renditions, node) if codec in needed else ()
-        # one after the other: a card that is busy with one trial may refuse another
+        # One at a time: a GPU that is busy with one trial may reject another.
         trials = [await try_out(tools, encoder) for encoder in candidates(codec, node)]
         working = {trial.encoder for trial in trials if trial.failure is None}
         chosen = next((encoder for encoder in allowed if encoder in working), None)
@@ -63,12 +62,3 @@ async def try_encoders(settings: WorkerSettings) -> EncoderTable:
                 row = EncoderRow(codec, encoder.name, result, trial.seconds)
             rows.append(row)
     return EncoderTable(tuple(rows), tuple(missing))
-
-
-def complaints(table: EncoderTable, settings: WorkerSettings) -> Sequence[str]:
-    """Return a sentence for each codec without an encoder."""
-    return [
-        f"no encoder for {codec} works here with VIDEO_SERVER_ENCODER={settings.video_server_encoder} "
-        f"and RENDITION_CODECS={','.join(settings.rendition_codecs)}"
-        for codec in table.missing
-    ]

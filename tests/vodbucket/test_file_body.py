@@ -1,31 +1,31 @@
-"""A file as the body of a request."""
+"""A file as a request body."""
 
 import random
 from pathlib import Path
 
 import pytest
 
-from vodbucket.body import READ_BYTES, FileBody
-from vodbucket.errors import FileRejected
+from vodbucket.client.errors import FileRejected
+from vodbucket.client.file_body import READ_BYTES, FileBody
 
 SLOWEST_BYTES = 128 * 1024
-"""What a connection has to take within a minute, not to be thought dead."""
+"""The slowest connection that is not considered lost sends this much in a minute."""
 
 
-async def test_a_body_is_the_rest_of_the_file_in_pieces_that_a_slow_connection_can_take(
+async def test_body_is_the_rest_of_the_file_in_small_chunks(
     tmp_path: Path,
 ) -> None:
     content = random.randbytes(2 * READ_BYTES + 100_001)
     (path := tmp_path / "film.mp4").write_bytes(content)
     sent: list[int] = []
-    body, chunks, moves = FileBody(path, 7, len(content) - 7, sent.append), list[bytes](), 0
+    body, chunks, calls = FileBody(path, 7, len(content) - 7, sent.append), list[bytes](), 0
 
-    def moved() -> None:
-        nonlocal moves
-        moves += 1
+    def on_sent() -> None:
+        nonlocal calls
+        calls += 1
 
-    async for chunk in body.chunks(moved):
-        assert moves == len(chunks), "each piece is told of before the next one"
+    async for chunk in body.chunks(on_sent):
+        assert calls == len(chunks), "called for each chunk before the next one"
         chunks.append(chunk)
 
     assert b"".join(chunks) == content[7:]
@@ -33,7 +33,7 @@ async def test_a_body_is_the_rest_of_the_file_in_pieces_that_a_slow_connection_c
     assert sent == [len(chunk) for chunk in chunks]
 
 
-async def test_a_file_that_has_become_shorter_ends_the_body(tmp_path: Path) -> None:
+async def test_truncated_file_raises_an_error(tmp_path: Path) -> None:
     (path := tmp_path / "film.mp4").write_bytes(b"short")
     body = FileBody(path, 0, 6, lambda _: None)
 
