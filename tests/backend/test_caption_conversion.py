@@ -1,4 +1,4 @@
-"""Uploaded captions become WebVTT that every player reads alike, or are refused with a reason."""
+"""Uploaded captions are converted to WebVTT that all players read alike, or rejected with a reason."""
 
 import time
 from contextlib import suppress
@@ -22,11 +22,11 @@ VTT = "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\n"
         ("an\n\n\nempty line", "an\nempty line"),
     ],
 )
-def test_srt_text_becomes_cue_text(srt: str, vtt: str) -> None:
+def test_converts_srt_text(srt: str, vtt: str) -> None:
     assert to_webvtt((SRT + srt).encode()).decode() == f"{VTT}{vtt}\n"
 
 
-def test_a_cue_at_the_top_stays_there() -> None:
+def test_keeps_cues_at_the_top() -> None:
     at_the_top = to_webvtt((SRT + r"{\an8}Above").encode()).decode()
 
     assert "00:00:02.500 line:0\nAbove\n" in at_the_top
@@ -46,7 +46,7 @@ def test_a_cue_at_the_top_stays_there() -> None:
     ],
     ids=["srt", "bom", "utf-16", "windows lines", "no numbers", "vtt", "mac lines", "a broken cue"],
 )
-def test_what_editors_write_is_read(body: bytes) -> None:
+def test_reads_files_from_common_editors(body: bytes) -> None:
     assert to_webvtt(body).decode() == f"{VTT}Grüße\n"
 
 
@@ -58,14 +58,14 @@ def test_webvtt_keeps_its_styles_regions_notes_and_settings() -> None:
     assert to_webvtt(written.encode()).decode() == written
 
 
-def test_webvtt_loses_the_time_map_of_another_stream() -> None:
+def test_removes_the_timestamp_map_of_another_stream() -> None:
     written = VTT.replace("WEBVTT\n", "WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:900000,LOCAL:00:00:00.000\n")
 
     assert to_webvtt(f"{written}Hello".encode()).decode() == f"{VTT}Hello\n"
 
 
 @pytest.mark.parametrize("body", [b"", b" \n\n", b"\xef\xbb\xbf"])
-def test_nothing_is_refused(body: bytes) -> None:
+def test_rejects_blank_files(body: bytes) -> None:
     with pytest.raises(EmptyUpload):
         to_webvtt(body)
 
@@ -99,7 +99,7 @@ def test_nothing_is_refused(body: bytes) -> None:
         "half",
     ],
 )
-def test_what_is_no_captions_is_refused(body: bytes) -> None:
+def test_rejects_files_that_are_not_captions(body: bytes) -> None:
     with pytest.raises(InvalidCaptions):
         to_webvtt(body)
 
@@ -108,7 +108,7 @@ def test_what_is_no_captions_is_refused(body: bytes) -> None:
     "piece", ["<", "\n", "{\\an", "<font ", "-->", "1\n", "&", "NOTE\n\n", "00:00.000 --> 00:01.000\n"]
 )
 @pytest.mark.parametrize("begin", [SRT, VTT])
-def test_the_time_to_read_a_file_is_proportional_to_its_size(begin: str, piece: str) -> None:
+def test_conversion_time_is_proportional_to_file_size(begin: str, piece: str) -> None:
     def seconds(size: int) -> float:
         body = (begin + piece * (size // len(piece))).encode()
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""Every producer of errors answers with the same body."""
+"""All errors have the same response body."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.backend.conftest import BEARER, MAX_UPLOAD_BYTES, upload
 from tests.lab.memory_store import MemoryStore
 
 
-def _assert_problem(answer: httpx.Response, status: int, code: str) -> str:
+def _assert_error(answer: httpx.Response, status: int, code: str) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
@@ -27,18 +27,18 @@ def _assert_problem(answer: httpx.Response, status: int, code: str) -> str:
 
 
 async def test_routing(admin: httpx.AsyncClient) -> None:
-    _assert_problem(await admin.get("/api/nothing"), 404, "not_found")
+    _assert_error(await admin.get("/api/nothing"), 404, "not_found")
     answer = await admin.put("/api/videos")
-    _assert_problem(answer, 405, "method_not_allowed")
+    _assert_error(answer, 405, "method_not_allowed")
     assert "GET" in answer.headers["allow"]
 
 
 async def test_authentication(anyone: httpx.AsyncClient) -> None:
-    _assert_problem(await anyone.get("/api/videos"), 401, "unauthorized")
-    _assert_problem(await anyone.get("/play/forged/hls/master.m3u8"), 403, "grant_rejected")
+    _assert_error(await anyone.get("/api/videos"), 401, "unauthorized")
+    _assert_error(await anyone.get("/play/forged/hls/master.m3u8"), 403, "grant_rejected")
 
 
-async def test_validation_names_what_is_wrong(admin: httpx.AsyncClient) -> None:
+async def test_validation_errors_name_the_field(admin: httpx.AsyncClient) -> None:
     video = await upload(admin)
     bad = [
         await admin.get("/api/videos", params={"limit": 0}),
@@ -49,7 +49,7 @@ async def test_validation_names_what_is_wrong(admin: httpx.AsyncClient) -> None:
     ]
     named = ["limit", "limit", "visibility", "owner", "title"]
     for answer, field in zip(bad, named, strict=True):
-        assert field in _assert_problem(answer, 400, "invalid_request")
+        assert field in _assert_error(answer, 400, "invalid_request")
 
 
 async def test_malformed_bodies(admin: httpx.AsyncClient) -> None:
@@ -57,9 +57,9 @@ async def test_malformed_bodies(admin: httpx.AsyncClient) -> None:
     broken = await admin.patch(
         f"/api/videos/{video}", content=b"{", headers={"content-type": "application/json"}
     )
-    _assert_problem(broken, 400, "bad_request")
+    _assert_error(broken, 400, "bad_request")
     large = await admin.patch(f"/api/videos/{video}", json={"title": "x" * 70_000})
-    _assert_problem(large, 413, "body_too_large")
+    _assert_error(large, 413, "body_too_large")
 
 
 async def test_domain_errors(admin: httpx.AsyncClient) -> None:
@@ -74,19 +74,19 @@ async def test_domain_errors(admin: httpx.AsyncClient) -> None:
         answer = await admin.request(
             method, f"/api/videos/{unknown}{path}", json={} if method == "PATCH" else None
         )
-        _assert_problem(answer, 404, "video_not_found")
-    _assert_problem(await admin.get("/api/videos/not-an-id"), 400, "invalid_id")
-    _assert_problem(await admin.get("/api/videos?cursor=x"), 400, "invalid_id")
+        _assert_error(answer, 404, "video_not_found")
+    _assert_error(await admin.get("/api/videos/not-an-id"), 400, "invalid_id")
+    _assert_error(await admin.get("/api/videos?cursor=x"), 400, "invalid_id")
     video = await upload(admin)
-    _assert_problem(await admin.get(f"/api/videos/{video}/playback"), 409, "not_ready")
+    _assert_error(await admin.get(f"/api/videos/{video}/playback"), 409, "not_ready")
 
 
 async def test_uploads(admin: httpx.AsyncClient) -> None:
-    _assert_problem(await admin.post("/api/videos"), 400, "empty_upload")
+    _assert_error(await admin.post("/api/videos"), 400, "empty_upload")
     large = await admin.post("/api/videos", content=b"x" * (MAX_UPLOAD_BYTES + 1))
-    _assert_problem(large, 413, "upload_too_large")
-    _assert_problem(await admin.post("/api/upload", content=b"x"), 400, "bad_request")
-    _assert_problem(await admin.post("/api/upload", files={"other": b"x"}), 400, "missing_file")
+    _assert_error(large, 413, "upload_too_large")
+    _assert_error(await admin.post("/api/upload", content=b"x"), 400, "bad_request")
+    _assert_error(await admin.post("/api/upload", files={"other": b"x"}), 400, "missing_file")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_uploads(admin: httpx.AsyncClient) -> None:
         ("DELETE", "/api/uploads/{upload_id}"),
     ],
 )
-def test_refusals_of_uploads_are_documented_as_they_are_described(method: str, path: str) -> None:
+def test_docs_list_the_same_upload_errors_as_openapi(method: str, path: str) -> None:
     documentation = (Path(__file__).resolve().parents[2] / "docs/api.md").read_text()
     section = documentation.partition(f"### `{method} {path}`\n")[2].partition("\n### ")[0]
     responses = json.loads(describe())["paths"][path][method.lower()]["responses"]
@@ -123,10 +123,10 @@ class TestWithAStoreThatIsDown:
     def buckets(self) -> Buckets:
         return Buckets(raw=MemoryStore(), video=_Broken(StoreUnavailable("the store at 10.0.0.1 is silent")))
 
-    async def test_it_says_when_to_try_again(self, anyone: httpx.AsyncClient) -> None:
+    async def test_responds_503_with_retry_after(self, anyone: httpx.AsyncClient) -> None:
         for path in ("/readyz", "/api/videos"):
             answer = await anyone.get(path, headers=BEARER)
-            _assert_problem(answer, 503, "store_unavailable")
+            _assert_error(answer, 503, "store_unavailable")
             assert int(answer.headers["retry-after"]) > 0
         assert (await anyone.get("/healthz")).text == "ok"
 
@@ -136,9 +136,9 @@ class TestWithADefect:
     def buckets(self) -> Buckets:
         return Buckets(raw=MemoryStore(), video=_Broken(KeyError("a secret detail")))
 
-    async def test_nothing_of_it_leaks_but_an_id_that_the_log_has(self, admin: httpx.AsyncClient) -> None:
+    async def test_crash_response_contains_only_the_log_id(self, admin: httpx.AsyncClient) -> None:
         with structlog.testing.capture_logs() as logs:
-            sentence = _assert_problem(await admin.get("/api/videos"), 500, "internal_error")
+            sentence = _assert_error(await admin.get("/api/videos"), 500, "internal_error")
         assert "secret detail" not in sentence
         crash = next(event for event in logs if event["event"] == "crash")
         assert crash["crash"] in sentence

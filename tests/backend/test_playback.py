@@ -1,4 +1,4 @@
-"""Playback links and what they open: the granted video's current run, and nothing else."""
+"""Playback links open the granted video's current run, and nothing else."""
 
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,7 @@ async def published(admin: httpx.AsyncClient, buckets: Buckets, **query: str) ->
     return video, prefix, links["hls"].removesuffix("/hls/master.m3u8")
 
 
-async def test_links_of_a_published_video(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video, _, root = await published(admin, buckets)
     links = (await admin.get(f"/api/videos/{video}/playback")).json()
     assert links.pop("expires_at").startswith("2027-")
@@ -37,7 +37,7 @@ async def test_links_of_a_published_video(admin: httpx.AsyncClient, buckets: Buc
     }
 
 
-async def test_a_video_in_progress_has_links_only_to_what_is_there(
+async def test_video_in_progress_has_links_only_to_existing_files(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -49,7 +49,7 @@ async def test_a_video_in_progress_has_links_only_to_what_is_there(
     assert manifest.headers["cache-control"] == "private, no-cache"
 
 
-async def test_anyone_may_ask_for_a_public_video(
+async def test_public_video_needs_no_authentication(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video, _, _ = await published(admin, buckets)
@@ -58,7 +58,7 @@ async def test_anyone_may_ask_for_a_public_video(
     assert (await anyone.get(f"/videos/{video}/hls/master.m3u8")).status_code == 307
 
 
-async def test_guests_get_the_chapters_but_not_what_the_file_was(
+async def test_guests_get_chapters_but_no_source_facts(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin, filename="the uploader's own name.mov")
@@ -83,7 +83,7 @@ async def test_guests_get_the_chapters_but_not_what_the_file_was(
         ("dash/manifest.mpd", b"<MPD/>", "application/dash+xml"),
     ],
 )
-async def test_manifests_are_served_here_and_validated_by_etag(
+async def test_manifests_are_served_with_etags(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, path: str, body: bytes, kind: str
 ) -> None:
     _, _, root = await published(admin, buckets)
@@ -99,7 +99,7 @@ async def test_manifests_are_served_here_and_validated_by_etag(
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(body)), b"")
 
 
-async def test_media_is_redirected_to_the_bucket_for_less_time_than_the_url_lives(
+async def test_redirect_is_cached_for_less_than_the_url_is_valid(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     _, prefix, root = await published(admin, buckets)
@@ -111,7 +111,7 @@ async def test_media_is_redirected_to_the_bucket_for_less_time_than_the_url_live
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-async def test_head_of_media_is_answered_here(
+async def test_head_of_media_is_not_redirected(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     _, _, root = await published(admin, buckets)
@@ -123,7 +123,7 @@ async def test_head_of_media_is_answered_here(
     assert (await anyone.head(f"{root}/missing.webm")).status_code == 404
 
 
-async def test_old_paths_lead_into_the_playback_path(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_stable_paths_redirect_to_the_playback_path(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video, _, root = await published(admin, buckets)
     wanted = {
         "": f"{root}/download.webm",
@@ -136,7 +136,7 @@ async def test_old_paths_lead_into_the_playback_path(admin: httpx.AsyncClient, b
         assert (answer.status_code, answer.headers["location"]) == (307, location)
 
 
-async def test_another_grants_clock_runs_out(
+async def test_expired_grant_is_rejected(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, clock: Clock
 ) -> None:
     _, _, root = await published(admin, buckets)
@@ -145,7 +145,7 @@ async def test_another_grants_clock_runs_out(
     assert (answer.status_code, answer.json()["code"]) == (403, "grant_rejected")
 
 
-async def test_a_changed_grant_is_rejected(
+async def test_altered_grant_is_rejected(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     _, _, root = await published(admin, buckets)
@@ -155,7 +155,7 @@ async def test_a_changed_grant_is_rejected(
         assert (await anyone.get(f"{changed}/hls/master.m3u8")).status_code == 403
 
 
-async def test_a_download_is_named_after_the_title(
+async def test_download_is_named_after_the_title(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str | None] = []
@@ -177,7 +177,7 @@ async def test_a_download_is_named_after_the_title(
     assert unquote(disposition.partition("filename*=UTF-8''")[2]) == "Größe _1__2X_ y.webm"
 
 
-async def test_a_deleted_video_stops_playing(
+async def test_deleted_video_stops_playing(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video, _, root = await published(admin, buckets)
@@ -194,7 +194,7 @@ class _Ticks:
         return self.now
 
 
-async def test_another_process_notices_a_deletion_within_seconds(
+async def test_other_processes_notice_a_deletion_within_seconds(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     ticks = _Ticks()
@@ -209,7 +209,7 @@ async def test_another_process_notices_a_deletion_within_seconds(
         await index.resolve(video)
 
 
-async def test_a_video_in_progress_moves_to_its_result_within_seconds(
+async def test_playback_switches_to_the_result_within_seconds(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     ticks = _Ticks()
@@ -223,7 +223,7 @@ async def test_a_video_in_progress_moves_to_its_result_within_seconds(
     assert (await index.resolve(video)).prefix == second
 
 
-async def test_a_prefix_of_another_video_in_a_status_is_not_believed(
+async def test_status_with_another_videos_prefix_is_not_trusted(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video, other = await upload(admin), await upload(admin)

@@ -1,4 +1,4 @@
-"""The site beside the API."""
+"""The built site, served by the API."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def built(site_dir: Path) -> Path:
 
 
 @pytest.mark.usefixtures("built")
-async def test_index_is_served_for_its_own_addresses(anyone: httpx.AsyncClient) -> None:
+async def test_index_is_served_for_site_addresses(anyone: httpx.AsyncClient) -> None:
     for path in ("/", "/watch/01a1fc1e-4080-7de7-b002-86fdab5d11a8", "/library"):
         answer = await anyone.get(path)
         assert answer.status_code == 200
@@ -34,7 +34,7 @@ async def test_index_is_served_for_its_own_addresses(anyone: httpx.AsyncClient) 
 
 
 @pytest.mark.usefixtures("built")
-async def test_odd_paths_to_a_page_change_nothing_for_others(app: Litestar) -> None:
+async def test_odd_paths_do_not_affect_other_requests(app: Litestar) -> None:
     site: Site = app.state.services.site
     odd = [site.find("assets/../index.html"), site.find("index.html/.")]
     page = site.find("index.html")
@@ -44,7 +44,7 @@ async def test_odd_paths_to_a_page_change_nothing_for_others(app: Litestar) -> N
 
 
 @pytest.mark.usefixtures("built")
-async def test_hashed_assets_are_compressed_and_kept_for_ever(anyone: httpx.AsyncClient) -> None:
+async def test_hashed_assets_are_compressed_and_cached_forever(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.get("/assets/app-1a2b.js", headers={"accept-encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     assert "immutable" in answer.headers["cache-control"]
@@ -63,7 +63,7 @@ async def test_hashed_assets_are_compressed_and_kept_for_ever(anyone: httpx.Asyn
         "/a%00.js",
     ],
 )
-async def test_missing_files_and_files_elsewhere_are_404(anyone: httpx.AsyncClient, path: str) -> None:
+async def test_missing_and_outside_files_are_404(anyone: httpx.AsyncClient, path: str) -> None:
     url = httpx.URL("http://vod.example/").copy_with(raw_path=path.encode())
     answer = await anyone.get(url)
     assert answer.status_code == 404
@@ -71,14 +71,14 @@ async def test_missing_files_and_files_elsewhere_are_404(anyone: httpx.AsyncClie
 
 
 @pytest.mark.usefixtures("built")
-async def test_unknown_addresses_of_the_api_are_never_the_site(anyone: httpx.AsyncClient) -> None:
+async def test_unknown_api_addresses_are_404(anyone: httpx.AsyncClient) -> None:
     for path in ("/api/unknown", "/play/x", "/jobs", "/videos"):
         answer = await anyone.get(path)
         assert answer.status_code in (403, 404)
         assert set(answer.json()) == {"error", "code"}
 
 
-async def test_an_unbuilt_site_says_so(anyone: httpx.AsyncClient) -> None:
+async def test_missing_build_is_explained(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.get("/")
     assert answer.status_code == 200
     assert "not built" in answer.text

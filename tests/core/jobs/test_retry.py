@@ -71,7 +71,7 @@ async def test_a_job_that_waits_runs_or_rests_is_not_queued_twice(lab: Lab) -> N
         await retry_video(lab.buckets, job.id)
 
 
-async def test_without_its_source_a_video_cannot_be_encoded_again(lab: Lab) -> None:
+async def test_encoding_again_needs_the_source(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one"))
 
