@@ -2,13 +2,13 @@ import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
 
-// The API that `npm run dev` talks to; `make run` starts one on this port.
+// The API for `npm run dev`. `make run` starts one on this port.
 const API = process.env.API_URL ?? 'http://127.0.0.1:3000';
 
-/** Shaka's style sheet names a web font on a foreign host; the page must load nothing from elsewhere. */
-function withoutForeignFonts(): Plugin {
+/** Removes the third-party web font from Shaka's style sheet: the page must load nothing from other hosts. */
+function withoutRemoteFonts(): Plugin {
   return {
-    name: 'without-foreign-fonts',
+    name: 'without-remote-fonts',
     enforce: 'pre',
     transform(code, id) {
       if (!id.includes('shaka-player') || !id.split('?')[0]?.endsWith('.css')) return null;
@@ -18,8 +18,8 @@ function withoutForeignFonts(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [withoutForeignFonts(), svelte()],
-  // Vitest would otherwise take Svelte's server build, where runes do not react.
+  plugins: [withoutRemoteFonts(), svelte()],
+  // Otherwise Vitest uses Svelte's server build, where runes are not reactive.
   ...(process.env.VITEST ? { resolve: { conditions: ['browser'] } } : {}),
   server: {
     host: '127.0.0.1',
@@ -27,16 +27,16 @@ export default defineConfig({
   },
   build: {
     target: 'es2022',
-    // A data: URL would need an exception in the content security policy.
+    // data: URLs would need an exception in the content security policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    // Shaka with its UI is one minified module of 0.9 MB, loaded by the watch page alone.
+    // Shaka with its UI is one minified module of 0.9 MB. Only the watch page loads it.
     chunkSizeWarningLimit: 1000,
   },
   test: {
     environment: 'node',
     include: ['tests/**/*.test.ts'],
-    // What browsers get of tus-js-client; that for Node takes no Blob.
+    // The browser build of tus-js-client, because the Node build does not accept a Blob.
     alias: { 'tus-js-client': 'tus-js-client/lib.esm/browser/index.js' },
     server: { deps: { inline: [/@uppy/, /tus-js-client/] } },
   },

@@ -16,8 +16,7 @@ from backend.core.errors import (
     VodbucketError,
 )
 from backend.core.records import TranscodeOptions
-from backend.core.uploads.records import Role
-from backend.core.uploads.resumable.desk import UploadState
+from backend.core.uploads.records import Role, UploadState
 from backend.routes.services import FromServices, Services
 from backend.routes.uploads import CpuUsedQuery, CrfQuery
 from backend.web import tus_headers as tus
@@ -108,9 +107,9 @@ async def create_upload(
         length, description, metadata=metadata, partial=concat is not None, options=options
     )
     if not has_bytes and length != 0:
-        return _created(UploadState(info, 0, length))
+        return _created(UploadState(info, 0))
     try:
-        state = await services.resumable.receive(
+        state = await services.resumable.append(
             info.id,
             0,
             _stream(request, "Start the upload again."),
@@ -140,10 +139,10 @@ async def get_upload_offset(
     headers = _headers(state)
     if info.role is Role.FINAL and not info.finished:
         del headers["upload-offset"]
-    if state.length is None:
+    if info.length is None:
         headers["upload-defer-length"] = "1"
     else:
-        headers["upload-length"] = str(state.length)
+        headers["upload-length"] = str(info.length)
     if info.metadata:
         headers["upload-metadata"] = info.metadata
     if info.concat:
@@ -165,7 +164,7 @@ async def append_to_upload(
     tus.check_version(request.headers)
     tus.parse_upload_id(upload_id)
     try:
-        state = await _receive(request, services, upload_id)
+        state = await _append(request, services, upload_id)
     except (UploadNotFound, StoreError):
         raise
     except VodbucketError:
@@ -174,13 +173,13 @@ async def append_to_upload(
     return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(state))
 
 
-async def _receive(request: AnyRequest, services: Services, upload_id: str) -> UploadState:
+async def _append(request: AnyRequest, services: Services, upload_id: str) -> UploadState:
     headers = request.headers
     tus.check_body_type(headers)
     offset = tus.number(headers, "upload-offset")
     if offset is None:
         raise BadRequest("Send Upload-Offset with the current offset of the upload.")
-    return await services.resumable.receive(
+    return await services.resumable.append(
         upload_id,
         offset,
         _stream(request, "Send HEAD to get the offset, and resume from there."),
@@ -193,7 +192,7 @@ async def _receive(request: AnyRequest, services: Services, upload_id: str) -> U
 async def _add_expiry(request: AnyRequest, services: Services, upload_id: str) -> None:
     """Send Upload-Expires in error responses too: every response to a PATCH has it."""
     with suppress(VodbucketError):  # the response reports the first error
-        info = await services.desk.info(upload_id)
+        info = await services.resumable.info(upload_id)
         request.scope["state"][tus.PENDING_HEADERS] = tus.expiry(info)
 
 

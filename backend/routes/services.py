@@ -11,8 +11,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
 from backend.core.uploads.buffers import PartBuffers
-from backend.core.uploads.quota import Quota
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
+from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
@@ -30,7 +29,6 @@ class Services:
     buffers: PartBuffers
     """Memory shared by all uploads."""
     quota: Quota
-    desk: UploadDesk
     resumable: ResumableUploads
     resumptions: Resumptions
     authenticator: Authenticator
@@ -49,7 +47,6 @@ class Services:
         buffers = PartBuffers(settings.upload_memory_bytes)
         quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
-        desk = UploadDesk(buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC))
         sessions = Sessions(secret, settings.session_ttl_seconds, clock)
         return cls(
             settings=settings,
@@ -57,8 +54,9 @@ class Services:
             retrying_buckets=retrying,
             buffers=buffers,
             quota=quota,
-            desk=desk,
-            resumable=ResumableUploads(desk),
+            resumable=ResumableUploads(
+                buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
+            ),
             resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(secret, sessions, settings.cors_origins),
             sessions=sessions,

@@ -3,17 +3,17 @@ import type { AddressInfo } from 'node:net';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { Api } from '../src/lib/api/client';
-import { sentence } from '../src/lib/api/errors';
-import { CaptionsEditor } from '../src/lib/captions.svelte';
-import { languageChoices, languageName, languageOfFile } from '../src/lib/languages';
-import { Watch } from '../src/lib/watch.svelte';
+import { Api } from '../src/api/client';
+import { messageFor } from '../src/api/errors';
+import { CaptionsEditor } from '../src/watch/captions.svelte';
+import { languageChoices, languageName, languageFromFilename } from '../src/watch/languages';
+import { Watch } from '../src/watch/watch.svelte';
 import { status } from './status';
 
 const ENGLISH = { language: 'en', label: 'English', forced: false, source: 'upload' as const };
 const SRT = new File(['1\n00:00:01,000 --> 00:00:02,000\nHello\n'], 'film.en.srt');
 
-describe('the captions of a video', () => {
+describe('captions', () => {
   let server: Server;
   let answers: Record<string, { status: number; body?: unknown }>;
   let asked: { request: string; type: string | undefined; body: string }[];
@@ -51,7 +51,7 @@ describe('the captions of a video', () => {
     expect(changes).toBe(0);
   });
 
-  it('are uploaded with language and label, and listed anew', async () => {
+  it('are uploaded with language and label, then listed again', async () => {
     answers['POST /captions/pt-BR?label=Para+todos'] = { status: 201, body: ENGLISH };
     expect(await editor.upload(SRT, ' pt-BR ', ' Para todos ')).toBe(true);
     expect(asked[0]).toMatchObject({ type: 'application/octet-stream', body: await SRT.text() });
@@ -59,28 +59,28 @@ describe('the captions of a video', () => {
     expect([editor.busy, editor.problem, changes]).toEqual([false, null, 1]);
   });
 
-  it('are named by the server when nobody names them', async () => {
+  it('are named by the server if no label is given', async () => {
     answers['POST /captions/en'] = { status: 201, body: ENGLISH };
     expect(await editor.upload(SRT, 'en', ' ')).toBe(true);
   });
 
-  it('are refused with the reason that the server gives', async () => {
+  it('are rejected with the reason that the server gives', async () => {
     answers['POST /captions/en'] = { status: 400, body: { error: 'No UTF-8.', code: 'invalid_captions' } };
     expect(await editor.upload(SRT, 'en', '')).toBe(false);
-    expect(sentence(editor.problem)).toBe('No UTF-8.');
+    expect(messageFor(editor.problem)).toBe('No UTF-8.');
     expect([editor.busy, changes]).toEqual([false, 0]);
   });
 
-  it('are not even sent when they are too large', async () => {
+  it('are not sent if they are too large', async () => {
     const film = new File([new Uint8Array(2 * 1024 * 1024 + 1)], 'film.mp4');
     expect(await editor.upload(film, 'en', '')).toBe(false);
-    expect(sentence(editor.problem)).toContain('2 MiB');
+    expect(messageFor(editor.problem)).toContain('2 MiB');
     expect(asked).toEqual([]);
   });
 
   it.each([
     ['deleted', { status: 204 }],
-    ['deleted when somebody was quicker', { status: 404, body: { error: 'Gone.', code: 'captions_not_found' } }],
+    ['considered deleted when they are already gone', { status: 404, body: { error: 'Gone.', code: 'captions_not_found' } }],
   ])('are %s', async (_, answer) => {
     answers['DELETE /captions/en'] = answer;
     answers['GET /captions'] = { status: 200, body: { captions: [] } };
@@ -89,7 +89,7 @@ describe('the captions of a video', () => {
     expect(changes).toBe(1);
   });
 
-  it('stay when the server cannot delete them', async () => {
+  it('stay listed when the server cannot delete them', async () => {
     await editor.load();
     answers['DELETE /captions/en'] = { status: 503, body: { error: 'Away.', code: 'store_unavailable' } };
     expect(await editor.remove(ENGLISH)).toBe(false);
@@ -98,9 +98,9 @@ describe('the captions of a video', () => {
   });
 
   it.each([
-    ['reach the player of a finished video', 'done' as const, 1],
-    ['leave the player of a growing video alone', 'processing' as const, 0],
-  ])('%s', async (_, word, edition) => {
+    ['reload the player of a finished video', 'done' as const, 1],
+    ['do not reload the player of a growing video', 'processing' as const, 0],
+  ])('%s', async (_, word, revision) => {
     const now = status({ playable: true, status: word });
     answers['GET '] = { status: 200, body: { title: 'T', status: now } };
     answers['GET /status'] = { status: 200, body: now };
@@ -110,13 +110,13 @@ describe('the captions of a video', () => {
     await expect.poll(() => watch.playback).not.toBeNull();
 
     await watch.captionsChanged();
-    expect(watch.edition).toBe(edition);
+    expect(watch.revision).toBe(revision);
     stop();
   });
 });
 
 describe('a language', () => {
-  it('is offered by name, the viewer\'s own first', () => {
+  it('is listed by name, after the viewer\'s own', () => {
     const [first, second, third, ...others] = languageChoices(['pt-BR', 'de-AT']);
     expect([first, second, third].map((one) => one?.tag)).toEqual(['pt-BR', 'pt', 'de']);
     expect(first?.name).toBe('Brazilian Portuguese');
@@ -129,7 +129,7 @@ describe('a language', () => {
     ['zh-Hant', 'Traditional Chinese'],
     ['', ''],
     ['no tag', 'no tag'],
-  ])('%s is called %s', (tag, name) => {
+  ])('%s is named %s', (tag, name) => {
     expect(languageName(tag)).toBe(name);
   });
 
@@ -140,6 +140,6 @@ describe('a language', () => {
     ['film', null],
     ['film.1080p.srt', null],
   ])('of %s is %s', (name, tag) => {
-    expect(languageOfFile(name)).toBe(tag);
+    expect(languageFromFilename(name)).toBe(tag);
   });
 });

@@ -1,9 +1,9 @@
 import type shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import type { Playback } from '../src/lib/api/types';
-import { chaptersAsWebvtt } from '../src/lib/player/chapters';
-import { Extras } from '../src/lib/player/extras';
+import type { Playback } from '../src/api/types';
+import { chaptersAsWebvtt } from '../src/player/chapters';
+import { Extras } from '../src/player/extras';
 
 const GERMAN = { url: '/play/g/de.vtt', language: 'de', label: 'Deutsch', forced: false, source: 'upload' as const };
 const FORCED = { url: '/play/g/1.vtt', language: 'en-GB', label: 'Signs', forced: true, source: 'video' as const };
@@ -18,7 +18,7 @@ const ENCODING: Playback = {
 };
 const READY: Playback = { ...ENCODING, webm: '/play/g/webm', storyboard: '/play/g/board.vtt', captions: [GERMAN] };
 
-/** What Shaka Player keeps of what is added to it. */
+/** Records what is added to Shaka Player. */
 class Player {
   growing = false;
   loadMode = 2;
@@ -74,10 +74,10 @@ describe('captions, chapters and previews', () => {
     await settled();
   }
 
-  /** All that is under way has ended: nothing here waits for more than a promise. */
+  /** Resolves once everything has settled: nothing here waits for more than promises. */
   const settled = () => new Promise((resolve) => setTimeout(resolve));
 
-  it('are added to a video that is ready', async () => {
+  it('are added to a finished video', async () => {
     await load({ ...READY, chapters: CHAPTERS });
     expect(player.labels).toEqual(['Deutsch']);
     expect(player.texts[0]).toMatchObject({ originalTextId: 'https://vod.example/play/g/de.vtt', active: false });
@@ -90,37 +90,37 @@ describe('captions, chapters and previews', () => {
   it.each([
     ['the playlists end first', ['ends', 'is ready']],
     ['the video is ready first', ['is ready', 'ends']],
-  ])('come to who watches while it is encoded, when %s', async (_, order) => {
+  ])('are added during playback once encoding is done, when %s', async (_, order) => {
     player.growing = true;
     await load(ENCODING);
     for (const step of order) {
       expect(player.labels).toEqual([]);
       if (step === 'ends') {
         player.growing = false;
-        extras.settle();
-      } else extras.offer(READY);
+        extras.addWhenReady();
+      } else extras.update(READY);
       await settled();
     }
     expect(player.labels).toEqual(['Deutsch']);
     expect(player.previews).toHaveLength(1);
   });
 
-  it('are added once, however often the player hears of them', async () => {
+  it('are added only once', async () => {
     await load(READY);
-    extras.offer({ ...READY });
-    extras.settle();
+    extras.update({ ...READY });
+    extras.addWhenReady();
     await settled();
     expect(player.labels).toEqual(['Deutsch']);
     expect(player.previews).toHaveLength(1);
   });
 
-  it('are left to the browser where it plays HLS by itself', async () => {
+  it('are left to a browser that plays HLS natively', async () => {
     player.loadMode = 3;
     await load(READY);
     expect([player.labels, player.previews]).toEqual([[], []]);
   });
 
-  it('stay as the viewer has chosen when the video is loaded again', async () => {
+  it('keep the viewer\'s choice across a reload', async () => {
     await load({ ...READY, captions: [GERMAN, FORCED] });
     expect(player.shown).toBe('Signs');
     player.selectTextTrack(player.texts[0]);
@@ -134,11 +134,11 @@ describe('captions, chapters and previews', () => {
   });
 
   it.each([
-    ['those of the language that is heard', 'fr', 'Panneaux'],
-    ['those of another region of it', 'en-US', 'Signs'],
-    ['the first where the language is not known', 'und', 'Signs'],
-    ['none where there are none of the language', 'ja', null],
-  ])('that are forced are shown at first: %s', async (_, audio, shown) => {
+    ['those in the audio language', 'fr', 'Panneaux'],
+    ['those in another regional variant', 'en-US', 'Signs'],
+    ['the first if the audio language is unknown', 'und', 'Signs'],
+    ['none if there are none in the audio language', 'ja', null],
+  ])('that are forced are shown by default: %s', async (_, audio, shown) => {
     player.audio = audio;
     await load({ ...READY, captions: [GERMAN, FORCED, FRENCH_FORCED] });
     expect(player.shown).toBe(shown);
@@ -146,7 +146,7 @@ describe('captions, chapters and previews', () => {
 });
 
 describe('chapters as WebVTT', () => {
-  it('have a cue each, with a name', () => {
+  it('have one cue each, with a title', () => {
     expect(chaptersAsWebvtt(CHAPTERS)).toBe(
       'WEBVTT\n\n00:00:00.000 --> 00:01:01.500\nSalt &amp; &lt;pepper&gt;\n\n' +
         '00:01:01.500 --> 01:02:03.063\nChapter 2\n\n',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { formatBytes, formatClock, formatLeft, formatPercent, parseTime, titleOf } from '../src/lib/format';
+import { formatBytes, formatClock, formatRemaining, formatPercent, parseTime, titleFromFilename } from '../src/ui/format';
 
 describe('sizes', () => {
   it.each([
@@ -12,7 +12,7 @@ describe('sizes', () => {
     [999_600, '1.00 MB'],
     [9_996_000, '10.0 MB'],
     [200 * 1024 ** 3, '215 GB'],
-  ])('%i bytes are %s', (bytes, text) => {
+  ])('formats %i bytes as %s', (bytes, text) => {
     expect(formatBytes(bytes)).toBe(text);
   });
 });
@@ -24,7 +24,7 @@ describe('times', () => {
     [245, '4:05'],
     [3723, '1:02:03'],
     [-1, '0:00'],
-  ])('position %d is %s', (seconds, text) => {
+  ])('formats position %d as %s', (seconds, text) => {
     expect(formatClock(seconds)).toBe(text);
   });
 
@@ -34,8 +34,8 @@ describe('times', () => {
     [59.6, '1 min left'],
     [3570, '1 h left'],
     [4800, '1 h 20 min left'],
-  ])('%d remaining seconds are %s', (seconds, text) => {
-    expect(formatLeft(seconds)).toBe(text);
+  ])('formats %d remaining seconds as %s', (seconds, text) => {
+    expect(formatRemaining(seconds)).toBe(text);
   });
 
   it.each([
@@ -50,15 +50,15 @@ describe('times', () => {
     ['soon', null],
     ['-5', null],
     [null, null],
-  ])('the time %s of a link is %s', (text, seconds) => {
+  ])('parses the time %s in a link as %s', (text, seconds) => {
     expect(parseTime(text)).toBe(seconds);
   });
 });
 
-it('a percentage is 100 only when everything is done', () => {
+it('shows 100% only when everything is done', () => {
   expect([0, 0.999, 1].map(formatPercent)).toEqual(['0%', '99%', '100%']);
 });
 
-it('a title is the file name without its extension', () => {
-  expect(['my_trip.final.mp4', '.hidden', 'plain'].map(titleOf)).toEqual(['my trip.final', '.hidden', 'plain']);
+it('makes a title from the file name without its extension', () => {
+  expect(['my_trip.final.mp4', '.hidden', 'plain'].map(titleFromFilename)).toEqual(['my trip.final', '.hidden', 'plain']);
 });

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 
-import type { Api } from '../src/lib/api/client';
-import type { Video, VideoPage } from '../src/lib/api/types';
-import { Library } from '../src/lib/library.svelte';
+import type { Api } from '../src/api/client';
+import type { Video, VideoPage } from '../src/api/types';
+import { Library } from '../src/library/library.svelte';
 
-/** An API whose answers come when the test says so. */
+/** An API whose responses the test releases. */
 class SlowApi {
   readonly asked: { resolve(page: VideoPage): void; reject(error: unknown): void }[] = [];
 
@@ -23,7 +23,7 @@ function opened(): [Library, SlowApi] {
 }
 
 describe('the library', () => {
-  it('loads again although a load is under way, and shows the answer to the last', async () => {
+  it('can refresh during a load, and shows the response to the last one', async () => {
     const [library, api] = opened();
     const first = library.refresh();
     const second = library.refresh();
@@ -36,7 +36,7 @@ describe('the library', () => {
     expect(library.loading).toBe(false);
   });
 
-  it('drops what arrives after it was told to forget', async () => {
+  it('ignores a response that arrives after forget', async () => {
     const [library, api] = opened();
     const loading = library.refresh();
     library.forget();
@@ -47,7 +47,7 @@ describe('the library', () => {
     expect(library.loaded).toBe(false);
   });
 
-  it('does not take the failure of an earlier load for that of the last', async () => {
+  it('ignores the failure of an earlier load', async () => {
     const [library, api] = opened();
     const first = library.refresh();
     const second = library.refresh();

@@ -3,10 +3,10 @@ import type { AddressInfo } from 'node:net';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { Api } from '../src/lib/api/client';
-import { preferredCodecs } from '../src/lib/player/codecs';
-import { Recovery } from '../src/lib/player/recovery';
-import { Watch } from '../src/lib/watch.svelte';
+import { Api } from '../src/api/client';
+import { preferredCodecs } from '../src/player/codecs';
+import { BackOff } from '../src/player/reloads';
+import { Watch } from '../src/watch/watch.svelte';
 import { status } from './status';
 
 describe('the codec', () => {
@@ -16,28 +16,28 @@ describe('the codec', () => {
   it.each([
     ['AV1 where it decodes smoothly', capabilities(true, true), 'av01'],
     ['H.264 where AV1 would stutter', capabilities(true, false), 'avc1'],
-    ['H.264 where there is no AV1', capabilities(false, false), 'avc1'],
+    ['H.264 where AV1 is not supported', capabilities(false, false), 'avc1'],
     ['H.264 where the browser cannot tell', undefined, 'avc1'],
   ])('is %s', async (_, given, first) => {
     expect((await preferredCodecs(given))[0]).toBe(first);
   });
 });
 
-describe('recovery', () => {
-  it('waits longer each time and gives up while the position stays', () => {
-    const recovery = new Recovery();
-    const waits = Array.from({ length: 9 }, () => recovery.next(7));
+describe('the back-off', () => {
+  it('waits longer each time, and gives up if the position does not change', () => {
+    const backOff = new BackOff();
+    const waits = Array.from({ length: 9 }, () => backOff.next(7));
     expect(waits).toEqual([500, 1000, 2000, 4000, 8000, 10000, 10000, 10000, null]);
   });
 
-  it('begins anew once playback has gone on', () => {
-    const recovery = new Recovery();
-    for (let failure = 0; failure < 8; failure += 1) recovery.next(7);
-    expect(recovery.next(12)).toBe(500);
+  it('starts over once playback has advanced', () => {
+    const backOff = new BackOff();
+    for (let failure = 0; failure < 8; failure += 1) backOff.next(7);
+    expect(backOff.next(12)).toBe(500);
   });
 });
 
-describe('a watched video', () => {
+describe('the watch page state', () => {
   let server: Server;
   let answers: Record<string, { status: number; body: unknown } | 'no answer'>;
   let asked: string[];
@@ -73,7 +73,7 @@ describe('a watched video', () => {
   const notReady = { status: 409, body: { error: 'Not yet.', code: 'not_ready' } };
   const refused = { status: 401, body: { error: 'Sign in.', code: 'unauthorized' } };
 
-  it('becomes playable while it is encoded, and gets its download at the end', async () => {
+  it('becomes playable during encoding, and gets its download at the end', async () => {
     const encoding = status({ playable: false });
     answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
     const watch = new Watch(api, 'v');
@@ -95,18 +95,18 @@ describe('a watched video', () => {
     expect(watch.video?.source).toEqual(source);
   });
 
-  it('plays for a guest when it is public', async () => {
+  it('plays a public video for a guest', async () => {
     answers = { '/': refused, '/playback': playback(null) };
-    let sentToSignIn = 0;
-    api.onUnauthorized(() => (sentToSignIn += 1));
+    let askedToSignIn = 0;
+    api.onUnauthorized(() => (askedToSignIn += 1));
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await vi.waitFor(() => expect(watch.playback).not.toBeNull());
     expect(watch.guest).toBe(true);
-    expect(sentToSignIn).toBe(0);
+    expect(askedToSignIn).toBe(0);
   });
 
-  it('is followed for a guest who watches early, until everything is there', async () => {
+  it('polls for a guest who watches during encoding, until it is done', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     answers = { '/': refused, '/playback': playback(null) };
     const watch = new Watch(api, 'v');
@@ -129,7 +129,7 @@ describe('a watched video', () => {
     expect([watch.trouble, watch.problem]).toEqual([null, null]);
   });
 
-  it('waits for a guest while a public video is prepared', async () => {
+  it('waits while a public video is prepared for a guest', async () => {
     answers = { '/': refused, '/playback': notReady };
     const watch = new Watch(api, 'v');
     stop = watch.start();
@@ -137,20 +137,20 @@ describe('a watched video', () => {
     expect(watch.problem).toBeNull();
   });
 
-  it('asks a guest to sign in when it is private', async () => {
+  it('asks a guest to sign in to a private video', async () => {
     answers = { '/': refused, '/playback': refused };
-    let sentToSignIn = 0;
-    api.onUnauthorized(() => (sentToSignIn += 1));
+    let askedToSignIn = 0;
+    api.onUnauthorized(() => (askedToSignIn += 1));
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'unauthorized' }));
-    expect(sentToSignIn).toBe(1);
+    expect(askedToSignIn).toBe(1);
   });
 
   it.each([
     ['is queued again', { status: 202, body: status({ status: 'queued', stage: 'queued' }) }],
-    ['has been queued by somebody else', { status: 409, body: { error: 'Queued.', code: 'already_queued' } }],
-  ])('is followed once more when it has failed and %s', async (_, answer) => {
+    ['was already queued', { status: 409, body: { error: 'Queued.', code: 'already_queued' } }],
+  ])('follows a failed video again once it %s', async (_, answer) => {
     const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
     answers = { '/': { status: 200, body: { title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
     const watch = new Watch(api, 'v');
@@ -160,14 +160,14 @@ describe('a watched video', () => {
 
     answers['/transcodes'] = answer;
     answers['/status'] = { status: 200, body: status({ status: 'queued', stage: 'queued' }) };
-    await watch.transcodeAgain();
+    await watch.retranscode();
 
     await vi.waitFor(() => expect(watch.status?.status).toBe('queued'));
     answers['/status'] = { status: 200, body: status({ progress: 0.5 }) };
     await vi.waitFor(() => expect(watch.status?.progress).toBe(0.5), 4_000);
   });
 
-  it('stays failed when its source is gone', async () => {
+  it('stays failed if the original is gone', async () => {
     const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
     answers = {
       '/': { status: 200, body: { title: 'T', status: failed } },
@@ -178,20 +178,20 @@ describe('a watched video', () => {
     stop = watch.start();
     await vi.waitFor(() => expect(asked).toContain('/status'));
 
-    await expect(watch.transcodeAgain()).rejects.toMatchObject({ code: 'source_gone' });
+    await expect(watch.retranscode()).rejects.toMatchObject({ code: 'source_gone' });
     expect(watch.status?.status).toBe('error');
   });
 
-  it('says that there is no such video', async () => {
+  it('reports a missing video', async () => {
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'video_not_found' }));
   });
 
   it.each([
-    ['the server is in trouble', { status: 503, body: { error: 'Away.', code: 'store_unavailable' } }],
-    ['nobody answers', 'no answer' as const],
-  ])('opens a little later when at first %s', async (_, failure) => {
+    ['the server fails', { status: 503, body: { error: 'Away.', code: 'store_unavailable' } }],
+    ['there is no response', 'no answer' as const],
+  ])('opens the video later if at first %s', async (_, failure) => {
     answers = { '/': failure };
     const watch = new Watch(api, 'v');
     stop = watch.start();
@@ -205,7 +205,7 @@ describe('a watched video', () => {
     await vi.waitFor(() => expect(asked).toContain('/status'));
   });
 
-  it('keeps asking for a guest while the server is in trouble', async () => {
+  it('keeps retrying for a guest while the server fails', async () => {
     answers = { '/': refused, '/playback': 'no answer' };
     const watch = new Watch(api, 'v');
     stop = watch.start();

@@ -1,21 +1,21 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { ApiError } from '../src/lib/api/errors';
-import type { Playback } from '../src/lib/api/types';
-import { afterLoadError, afterPlayError } from '../src/lib/player/failures';
-import { Reloads } from '../src/lib/player/reloads';
+import { ApiError } from '../src/api/errors';
+import type { Playback } from '../src/api/types';
+import { onLoadError, onPlayError } from '../src/player/failures';
+import { Reloads } from '../src/player/reloads';
 
 const GRANT = { hls: '/play/g/hls', dash: '/play/g/dash' } as Playback;
-const NO_NETWORK = new ApiError('network', 0, 'no answer');
+const NO_NETWORK = new ApiError('network', 0, 'no response');
 const RESTARTING = new ApiError('unexpected_answer', 502, 'HTTP 502');
 const NOT_READY = new ApiError('not_ready', 409, 'Not yet.');
-const BROKEN = new Error('the playback broke');
+const BROKEN = new Error('playback failed');
 
-describe('a broken playback', () => {
+describe('a failed playback', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  /** A reloader whose grants come as answered, in order, the last answer for ever. */
+  /** A reloader whose renewals get these answers in order, then the last one forever. */
   function reloader(...answers: (Playback | Error)[]) {
     const network = new EventTarget();
     const seen = { renewals: 0, loaded: [] as Playback[], givenUp: [] as unknown[] };
@@ -35,23 +35,23 @@ describe('a broken playback', () => {
   }
 
   it.each([
-    ['the network is gone for a moment', NO_NETWORK],
+    ['the network is down for a moment', NO_NETWORK],
     ['the server restarts', RESTARTING],
-  ])('is loaded again although %s', async (_, failure) => {
+  ])('is reloaded when %s', async (_, failure) => {
     const { reloads, seen } = reloader(failure, failure, failure, GRANT);
     reloads.failed(BROKEN);
     await vi.advanceTimersByTimeAsync(7_500);
     expect(seen).toEqual({ renewals: 4, loaded: [GRANT], givenUp: [] });
   });
 
-  it('is left to the viewer once the network is gone for too long', async () => {
+  it('is left to the viewer after too long without a network', async () => {
     const { reloads, seen } = reloader(NO_NETWORK);
     reloads.failed(BROKEN);
     await vi.advanceTimersByTimeAsync(600_000);
     expect(seen).toEqual({ renewals: 8, loaded: [], givenUp: [NO_NETWORK] });
   });
 
-  it('waits slowly and without limit for the next attempt of the encoder', async () => {
+  it('waits without limit, and slowly, for a restarted encoding', async () => {
     const { reloads, seen } = reloader(...Array.from({ length: 100 }, () => NOT_READY), GRANT);
     reloads.failed(BROKEN);
     await vi.advanceTimersByTimeAsync(60_000);
@@ -60,7 +60,7 @@ describe('a broken playback', () => {
     expect(seen).toMatchObject({ loaded: [GRANT], givenUp: [] });
   });
 
-  it('is left to the viewer at once when the grant is refused', async () => {
+  it('is left to the viewer at once when the grant is rejected', async () => {
     const refused = new ApiError('unauthorized', 401, 'Sign in.');
     const { reloads, seen, goOnline } = reloader(refused);
     reloads.failed(BROKEN);
@@ -70,7 +70,7 @@ describe('a broken playback', () => {
     expect(seen).toEqual({ renewals: 1, loaded: [], givenUp: [refused] });
   });
 
-  it('is loaded at once when the network is back, while it waits', async () => {
+  it('is reloaded at once when the network is back', async () => {
     const { reloads, seen, goOnline } = reloader(NO_NETWORK, NO_NETWORK, NO_NETWORK, NO_NETWORK, GRANT);
     reloads.failed(BROKEN);
     await vi.advanceTimersByTimeAsync(7_600);
@@ -81,7 +81,7 @@ describe('a broken playback', () => {
     expect(seen.renewals).toBe(5);
   });
 
-  it('is loaded when the network is back, even after it was given up', async () => {
+  it('is reloaded when the network is back, even after giving up', async () => {
     const { reloads, seen, goOnline } = reloader(...Array.from({ length: 8 }, () => NO_NETWORK), GRANT);
     reloads.failed(BROKEN);
     await vi.advanceTimersByTimeAsync(600_000);
@@ -91,14 +91,14 @@ describe('a broken playback', () => {
     expect(seen.loaded).toEqual([GRANT]);
   });
 
-  it('does not disturb one that plays when the network comes and goes', async () => {
+  it('leaves a working playback alone when the network comes back', async () => {
     const { seen, goOnline } = reloader(GRANT);
     goOnline();
     await vi.advanceTimersByTimeAsync(60_000);
     expect(seen.renewals).toBe(0);
   });
 
-  it('is not loaded a second time after the viewer has changed the format', async () => {
+  it('is not reloaded after the viewer has switched the format', async () => {
     const { reloads, seen, goOnline } = reloader(GRANT);
     reloads.failed(BROKEN);
     reloads.superseded();
@@ -107,7 +107,7 @@ describe('a broken playback', () => {
     expect(seen.renewals).toBe(0);
   });
 
-  it('is let alone after the page has gone', async () => {
+  it('is left alone after the page is closed', async () => {
     const { reloads, seen, goOnline } = reloader(NO_NETWORK);
     reloads.failed(BROKEN);
     reloads.stop();
@@ -118,7 +118,7 @@ describe('a broken playback', () => {
   });
 });
 
-describe('an error of the player', () => {
+describe('a player error', () => {
   const shakaError = (severity: number, code: number, data: unknown[] = []) => ({ severity, category: 1, code, data });
   const [recoverable, critical] = [1, 2];
 
@@ -128,8 +128,8 @@ describe('an error of the player', () => {
     ['a critical error', shakaError(critical, 3016), 'reload', 'reload'],
     ['an expired grant', shakaError(recoverable, 1001, ['/play/g/hls', 403]), 'reload', 'reload'],
     ['a recoverable error', shakaError(recoverable, 1002), 'none', 'report'],
-    ['an error that is not of Shaka', new TypeError('undefined'), 'none', 'report'],
-  ])('%s has its consequence while playing and after a load', (_, error, playing, loading) => {
-    expect([afterPlayError(error), afterLoadError(error)]).toEqual([playing, loading]);
+    ['an error that is not from Shaka', new TypeError('undefined'), 'none', 'report'],
+  ])('%s is handled during playback and after a load', (_, error, playing, loading) => {
+    expect([onPlayError(error), onLoadError(error)]).toEqual([playing, loading]);
   });
 });

@@ -1,99 +1,99 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 
-import { ApiError } from '../src/lib/api/errors';
-import type { Status } from '../src/lib/api/types';
-import { StatusPoller } from '../src/lib/poller.svelte';
+import { ApiError } from '../src/api/errors';
+import type { Status } from '../src/api/types';
+import { StatusPoller } from '../src/watch/poller.svelte';
 import { status } from './status';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** Answers in order, the last one for ever; remembers when it was asked. */
+/** Gives these answers in order, then the last one forever, and records when it was polled. */
 function source(...answers: (Status | Error)[]) {
-  const askedAtMs: number[] = [];
+  const polledAtMs: number[] = [];
   const begun = Date.now();
   const load = async () => {
-    askedAtMs.push(Date.now() - begun);
-    const answer = answers[Math.min(askedAtMs.length, answers.length) - 1]!;
+    polledAtMs.push(Date.now() - begun);
+    const answer = answers[Math.min(polledAtMs.length, answers.length) - 1]!;
     if (answer instanceof Error) throw answer;
     return answer;
   };
-  return { load, askedAtMs };
+  return { load, polledAtMs };
 }
 
-it('asks every second while something moves', async () => {
-  const { load, askedAtMs } = source(...[0.1, 0.2, 0.3, 0.4].map((progress) => status({ progress })));
+it('polls every second while the status changes', async () => {
+  const { load, polledAtMs } = source(...[0.1, 0.2, 0.3, 0.4].map((progress) => status({ progress })));
   new StatusPoller(load).start();
   await vi.advanceTimersByTimeAsync(3_100);
-  expect(askedAtMs).toEqual([0, 1000, 2000, 3000]);
+  expect(polledAtMs).toEqual([0, 1000, 2000, 3000]);
 });
 
-it('slows down to two seconds while nothing moves', async () => {
-  const { load, askedAtMs } = source(status());
+it('slows down to two seconds while nothing changes', async () => {
+  const { load, polledAtMs } = source(status());
   new StatusPoller(load).start();
   await vi.advanceTimersByTimeAsync(8_600);
-  expect(askedAtMs).toEqual([0, 1000, 2500, 4500, 6500, 8500]);
+  expect(polledAtMs).toEqual([0, 1000, 2500, 4500, 6500, 8500]);
 });
 
 it.each(['done', 'error'] as const)('stops at %s', async (word) => {
-  const { load, askedAtMs } = source(status(), status({ status: word, stage: 'complete' }));
+  const { load, polledAtMs } = source(status(), status({ status: word, stage: 'complete' }));
   const poller = new StatusPoller(load);
   poller.start();
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(askedAtMs).toHaveLength(2);
-  expect(poller.finished).toBe(true);
+  expect(polledAtMs).toHaveLength(2);
+  expect(poller.status?.status).toBe(word);
 });
 
-it('keeps the last status and backs off while the server is away, and recovers', async () => {
+it('keeps the last status and backs off while the server is down, then recovers', async () => {
   const gone = new ApiError('network', 0, 'gone');
-  const { load, askedAtMs } = source(status({ progress: 0.5 }), gone, gone, gone, gone, status({ progress: 0.6 }));
+  const { load, polledAtMs } = source(status({ progress: 0.5 }), gone, gone, gone, gone, status({ progress: 0.6 }));
   const poller = new StatusPoller(load);
   poller.start();
   await vi.advanceTimersByTimeAsync(1_500);
   expect(poller.status?.progress).toBe(0.5);
   expect(poller.error).toBe(gone);
   await vi.advanceTimersByTimeAsync(28_600);
-  expect(askedAtMs).toEqual([0, 1000, 3000, 7000, 15000, 30000]);
+  expect(polledAtMs).toEqual([0, 1000, 3000, 7000, 15000, 30000]);
   expect(poller.status?.progress).toBe(0.6);
   expect(poller.error).toBeNull();
 });
 
-it('gives up on a deleted video', async () => {
-  const { load, askedAtMs } = source(new ApiError('video_not_found', 404, 'no'));
+it('stops for a deleted video', async () => {
+  const { load, polledAtMs } = source(new ApiError('video_not_found', 404, 'no'));
   new StatusPoller(load).start();
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(askedAtMs).toHaveLength(1);
+  expect(polledAtMs).toHaveLength(1);
 });
 
-it('is silent after its undo, an answer under way included', async () => {
-  const { load, askedAtMs } = source(status());
+it('ignores a pending response after its undo', async () => {
+  const { load, polledAtMs } = source(status());
   const poller = new StatusPoller(load);
   const stop = poller.start();
   stop();
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(askedAtMs).toHaveLength(1);
+  expect(polledAtMs).toHaveLength(1);
   expect(poller.status).toBeNull();
 });
 
-it('asks in one loop alone after a stop and a start around an answer under way', async () => {
-  const { load, askedAtMs } = source(status());
+it('runs one loop only after a restart during a pending request', async () => {
+  const { load, polledAtMs } = source(status());
   const poller = new StatusPoller(load);
   poller.start()();
   const stop = poller.start();
   await vi.advanceTimersByTimeAsync(2_600);
-  expect(askedAtMs).toEqual([0, 0, 1000, 2500]);
+  expect(polledAtMs).toEqual([0, 0, 1000, 2500]);
   stop();
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(askedAtMs).toHaveLength(4);
+  expect(polledAtMs).toHaveLength(4);
 });
 
-it('goes on after the undo of an earlier start is called late', async () => {
-  const { load, askedAtMs } = source(status());
+it('keeps polling when the undo of an earlier start is called late', async () => {
+  const { load, polledAtMs } = source(status());
   const poller = new StatusPoller(load);
   const stopFirst = poller.start();
   poller.start();
   await vi.advanceTimersByTimeAsync(500);
   stopFirst();
   await vi.advanceTimersByTimeAsync(2_100);
-  expect(askedAtMs).toEqual([0, 0, 1000, 2500]);
+  expect(polledAtMs).toEqual([0, 0, 1000, 2500]);
 });

@@ -1,10 +1,10 @@
 import { expect, it } from 'vitest';
 
-import { routeOf } from '../src/lib/router.svelte';
-import { tokenOf } from '../src/lib/session.svelte';
+import { routeOf } from '../src/router.svelte';
+import { tokenFromHash } from '../src/session/session.svelte';
 
 it.each([
-  ['/', { page: 'upload' }],
+  ['/', { page: 'home' }],
   ['/watch/abc', { page: 'watch', id: 'abc' }],
   ['/watch/abc/', { page: 'watch', id: 'abc' }],
   ['/watch/a%20b', { page: 'watch', id: 'a b' }],
@@ -12,7 +12,7 @@ it.each([
   ['/watch/a/b', { page: 'not-found' }],
   ['/watch/%E0%A4%A', { page: 'not-found' }],
   ['/elsewhere', { page: 'not-found' }],
-])('%s leads to its page', (path, route) => {
+])('%s opens its page', (path, route) => {
   expect(routeOf(path)).toEqual(route);
 });
 
@@ -22,6 +22,6 @@ it.each([
   ['#token=', null],
   ['#other', null],
   ['', null],
-])('the fragment %s carries the token %s', (hash, token) => {
-  expect(tokenOf(hash)).toBe(token);
+])('the fragment %s holds the token %s', (hash, token) => {
+  expect(tokenFromHash(hash)).toBe(token);
 });

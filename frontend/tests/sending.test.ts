@@ -1,14 +1,14 @@
 import type { HttpRequest, HttpResponse, HttpStack } from 'tus-js-client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { Api } from '../src/lib/api/client';
-import { ApiError } from '../src/lib/api/errors';
-import type { Resumption, VideoChange, VideoDetails } from '../src/lib/api/types';
-import { SignInGate } from '../src/lib/upload/gate';
-import { LiveRequests } from '../src/lib/upload/http';
-import { Patience } from '../src/lib/upload/patience';
-import { goOnWithRestored } from '../src/lib/upload/restoring';
-import { createSender, type Sender } from '../src/lib/upload/sending';
+import { Api } from '../src/api/client';
+import { ApiError } from '../src/api/errors';
+import type { Resumption, VideoChange, VideoDetails } from '../src/api/types';
+import { SignInGate } from '../src/session/gate';
+import { LiveRequests } from '../src/upload/http';
+import { RetryPolicy } from '../src/upload/retrying';
+import { resumeRestored } from '../src/upload/restoring';
+import { createSender, type Sender } from '../src/upload/sending';
 
 const ORIGIN = 'https://vod.example';
 const FILM = '0123456789';
@@ -19,12 +19,12 @@ interface StoredUpload {
   offset: number;
 }
 
-/** What a tus server keeps, answering at once unless a test answers in its place. */
+/** A tus server that answers at once, unless the test overrides its answer. */
 class Server implements HttpStack {
   readonly uploads = new Map<string, StoredUpload>();
   readonly log: string[] = [];
-  /** Asked first: a status, 'break' for no answer, 'hang' for none at all, undefined for what a server does. */
-  inPlace: (request: ServerRequest) => number | 'break' | 'hang' | undefined = () => undefined;
+  /** Called first. A status; 'break': the connection fails; 'hang': no response ever; undefined: the normal answer. */
+  override: (request: ServerRequest) => number | 'break' | 'hang' | undefined = () => undefined;
 
   getName = () => 'Server';
   createRequest = (method: string, url: string) => new ServerRequest(method, url, this);
@@ -64,18 +64,18 @@ class ServerRequest implements HttpRequest {
   setHeader = (name: string, value: string) => void this.#headers.set(name, value);
   getHeader = (name: string) => this.#headers.get(name);
   setProgressHandler = () => undefined;
-  /** As much of an XMLHttpRequest as @uppy/tus and the page look at. */
+  /** The part of XMLHttpRequest that @uppy/tus and the site use. */
   getUnderlyingObject = () => ({ getResponseHeader: (name: string) => this.#answer[name] ?? null });
 
   async send(body: Blob | null): Promise<HttpResponse> {
     const concat = this.getHeader('Upload-Concat')?.split(';')[0] ?? '';
     this.server.log.push(`${this.method} ${concat}`.trim());
-    const inPlace = this.server.inPlace(this);
-    if (inPlace === 'hang') return new Promise(() => undefined);
-    // As an XMLHttpRequest: what it rejects with is an event, and a file that cannot be read looks like a broken line.
+    const override = this.server.override(this);
+    if (override === 'hang') return new Promise(() => undefined);
+    // Like XMLHttpRequest, this rejects with an event, and an unreadable file looks like a network failure.
     const unreadable = body instanceof Film && !body.readable;
-    if (inPlace === 'break' || unreadable) throw new Event('error');
-    const [status, headers] = typeof inPlace === 'number' ? [inPlace, {}] : this.server.answer(this, body);
+    if (override === 'break' || unreadable) throw new Event('error');
+    const [status, headers] = typeof override === 'number' ? [override, {}] : this.server.answer(this, body);
     this.#answer = headers;
     return { getStatus: () => status, getHeader: (name) => headers[name], getBody: () => '', getUnderlyingObject: this.getUnderlyingObject };
   }
@@ -86,7 +86,7 @@ class ServerRequest implements HttpRequest {
   }
 }
 
-/** A file of any size without bytes, which may become unreadable. */
+/** A file of any size that holds no data and may become unreadable. */
 class Film extends Blob {
   readable = true;
 
@@ -105,7 +105,7 @@ class Film extends Blob {
   }
 
   override arrayBuffer(): Promise<ArrayBuffer> {
-    if (!this.readable) return Promise.reject(new DOMException('It was changed.', 'NotReadableError'));
+    if (!this.readable) return Promise.reject(new DOMException('The file changed.', 'NotReadableError'));
     return Promise.resolve(new TextEncoder().encode(FILM).buffer);
   }
 }
@@ -134,7 +134,7 @@ class Notes extends Api {
   override async hasUpload(path: string) {
     return this.server.uploads.has(ORIGIN + path);
   }
-  override async dropUpload(path: string) {
+  override async discardUpload(path: string) {
     this.server.uploads.delete(ORIGIN + path);
   }
   override async change(_: string, change: VideoChange) {
@@ -156,12 +156,12 @@ beforeEach(() => {
   Object.values(report).forEach((one) => one.mockReset());
   server = new Server();
   notes = new Notes(server);
-  const patience = new Patience(
+  const retryPolicy = new RetryPolicy(
     new SignInGate(() => undefined),
     () => Promise.resolve(),
     () => Promise.resolve(),
   );
-  uppy = createSender({ api: notes, patience, report, httpStack: server, origin: ORIGIN });
+  uppy = createSender({ api: notes, retryPolicy, report, httpStack: server, origin: ORIGIN });
 });
 
 afterEach(() => {
@@ -178,9 +178,9 @@ const failures = () => uppy.getFiles().map((file) => file.error);
 const times = (line: string) => server.log.filter((other) => other === line).length;
 
 describe('a file in parts', () => {
-  it.each(['break', 503] as const)('is put together after a pause although the first attempt fails (%s)', async (failure) => {
+  it.each(['break', 503] as const)('is joined after a pause even if the first attempt fails (%s)', async (failure) => {
     const id = add(new Film(LARGE));
-    server.inPlace = (request) => (request.getMethod() === 'PATCH' ? 'hang' : undefined);
+    server.override = (request) => (request.getMethod() === 'PATCH' ? 'hang' : undefined);
     void uppy.upload();
     await pass();
     expect(times('PATCH partial')).toBe(4);
@@ -188,7 +188,7 @@ describe('a file in parts', () => {
     await pass();
 
     let attempts = 0;
-    server.inPlace = (request) =>
+    server.override = (request) =>
       request.getHeader('Upload-Concat')?.startsWith('final') && (attempts += 1) === 1 ? failure : undefined;
     uppy.pauseResume(id);
     await pass();
@@ -197,21 +197,21 @@ describe('a file in parts', () => {
     expect(report.onUploaded).toHaveBeenCalledOnce();
   });
 
-  it('says so when a part is refused after all were resumed', async () => {
+  it('reports a part that is rejected after a pause', async () => {
     add(new Film(LARGE));
-    server.inPlace = (request) => (request.getMethod() === 'PATCH' ? 'hang' : undefined);
+    server.override = (request) => (request.getMethod() === 'PATCH' ? 'hang' : undefined);
     void uppy.upload();
     await pass();
     uppy.pauseAll();
-    server.inPlace = (request) => (request.getMethod() === 'PATCH' ? 413 : undefined);
+    server.override = (request) => (request.getMethod() === 'PATCH' ? 413 : undefined);
     uppy.resumeAll();
     await pass();
-    expect(failures()).toEqual(['This file is larger than the server accepts.']);
+    expect(failures()).toEqual(['This file is larger than the server allows.']);
   });
 
-  it.each([404, 410])('is sent anew, and noted anew, when its parts cannot be put together any more (%i)', async (status) => {
+  it.each([404, 410])('is sent and noted again when its parts can no longer be joined (%i)', async (status) => {
     let refused: string[] = [];
-    server.inPlace = (request) => {
+    server.override = (request) => {
       if (!request.getHeader('Upload-Concat')?.startsWith('final') || refused.length > 0) return undefined;
       refused = [...server.uploads.keys()];
       server.uploads.clear();
@@ -229,10 +229,10 @@ describe('a file in parts', () => {
   });
 });
 
-it.each(['uploaded', 'removed', 'refused'])('no request of a file is kept once it is %s', async (outcome) => {
+it.each(['uploaded', 'removed', 'refused'])('keeps no requests of a file once it is %s', async (outcome) => {
   const end = vi.spyOn(LiveRequests.prototype, 'end');
   const answers = { uploaded: undefined, removed: 'hang', refused: 413 } as const;
-  server.inPlace = (request) => (request.method === 'PATCH' ? answers[outcome as keyof typeof answers] : undefined);
+  server.override = (request) => (request.method === 'PATCH' ? answers[outcome as keyof typeof answers] : undefined);
   const id = add(new Film(10));
   void uppy.upload();
   await pass();
@@ -243,10 +243,10 @@ it.each(['uploaded', 'removed', 'refused'])('no request of a file is kept once i
 describe('a file that was changed or moved', () => {
   const sentence = 'This file was changed or moved. Choose it again.';
 
-  it('is no broken connection', async () => {
+  it('is not reported as a network failure', async () => {
     const film = new Film(10);
     add(film);
-    server.inPlace = (request) => {
+    server.override = (request) => {
       if (request.getMethod() === 'PATCH') film.readable = false;
       return undefined;
     };
@@ -256,7 +256,7 @@ describe('a file that was changed or moved', () => {
     expect(times('PATCH')).toBe(1);
   });
 
-  it.each([10, 11])('is refused before anything is sent, and may be chosen again (with %i bytes)', async (bytes) => {
+  it.each([10, 11])('is rejected before anything is sent, and can be chosen again (with %i bytes)', async (bytes) => {
     const film = new Film(10);
     film.readable = false;
     add(film);
@@ -275,7 +275,7 @@ describe('a file that was changed or moved', () => {
   });
 });
 
-it('an upload whose note cannot be read is not begun from zero', async () => {
+it('does not start an upload over when its note cannot be read', async () => {
   notes.noteProblem = new ApiError('forbidden', 403, 'No.');
   add(new Film(10));
   void uppy.upload();
@@ -284,13 +284,13 @@ it('an upload whose note cannot be read is not begun from zero', async () => {
   expect(server.log).toEqual([]);
 });
 
-describe('the title of an upload that was begun elsewhere', () => {
+describe('the title of an upload started in another browser', () => {
   beforeEach(() => {
-    server.uploads.set(`${ORIGIN}/api/uploads/begun`, { length: 10, offset: 5 });
-    notes.note = { upload_url: '/api/uploads/begun', parallel_upload_urls: null, size_bytes: 10 };
+    server.uploads.set(`${ORIGIN}/api/uploads/started`, { length: 10, offset: 5 });
+    notes.note = { upload_url: '/api/uploads/started', parallel_upload_urls: null, size_bytes: 10 };
   });
 
-  it('is the one that is given here', async () => {
+  it('is replaced by one given here', async () => {
     uppy.setFileMeta(add(new Film(10)), { title: 'Given here' });
     void uppy.upload();
     await pass();
@@ -298,7 +298,7 @@ describe('the title of an upload that was begun elsewhere', () => {
     expect(report.onUploaded).toHaveBeenCalledWith({ id: 'video', title: 'Given here' });
   });
 
-  it('stays when none is given here', async () => {
+  it('stays if none is given here', async () => {
     add(new Film(10));
     void uppy.upload();
     await pass();
@@ -307,8 +307,8 @@ describe('the title of an upload that was begun elsewhere', () => {
   });
 });
 
-it('is told apart whether all is paused or some is sent', async () => {
-  server.inPlace = () => 'hang';
+it('reports a pause only once every file is paused', async () => {
+  server.override = () => 'hang';
   const [first, second] = [add(new Film(10)), add(new Film(11), 'other.mp4')];
   void uppy.upload();
   await pass();
@@ -327,20 +327,20 @@ describe('after a reload', () => {
     uppy.on('preprocess-progress', (file) => void started.push(file?.name ?? ''));
   });
 
-  /** Restore files as GoldenRetriever does: one that was refused, one under way, one only chosen, and perhaps a paused one. */
-  function restore({ underWay = true, isPaused = false } = {}): void {
-    const names = ['refused.mp4', 'sent.mp4', 'chosen.mp4', ...(isPaused ? ['paused.mp4'] : [])];
+  /** Restore files as GoldenRetriever does: one failed, one in progress, one only chosen, and optionally one paused. */
+  function restore({ inProgress = true, isPaused = false } = {}): void {
+    const names = ['rejected.mp4', 'sent.mp4', 'chosen.mp4', ...(isPaused ? ['paused.mp4'] : [])];
     const ids = names.map((name) => add(new Film(10), name));
-    const [refused, , chosen] = ids as [string, string, string];
-    uppy.setFileState(refused, { error: 'No.', progress: { ...uppy.getFile(refused).progress, uploadStarted: 1 } as never });
+    const [rejected, , chosen] = ids as [string, string, string];
+    uppy.setFileState(rejected, { error: 'No.', progress: { ...uppy.getFile(rejected).progress, uploadStarted: 1 } as never });
     if (isPaused) uppy.setFileState(ids[3]!, { isPaused });
     const fileIDs = ids.filter((id) => id !== chosen);
-    const currentUploads = underWay ? { upload: { fileIDs, step: 0, result: {} } } : {};
+    const currentUploads = inProgress ? { upload: { fileIDs, step: 0, result: {} } } : {};
     uppy.setState({ currentUploads, recoveredState: { files: {}, currentUploads: {} } as never });
-    goOnWithRestored(uppy);
+    resumeRestored(uppy);
   }
 
-  it('goes on with what was under way, and with nothing else', async () => {
+  it('resumes only what was in progress', async () => {
     restore();
     await pass();
     expect(started).toEqual(['sent.mp4']);
@@ -349,7 +349,7 @@ describe('after a reload', () => {
     expect(uppy.getState().recoveredState).toBeNull();
   });
 
-  it.each([{ underWay: false }, { isPaused: true }])('waits for the button otherwise (%o)', async (state) => {
+  it.each([{ inProgress: false }, { isPaused: true }])('waits for the button otherwise (%o)', async (state) => {
     restore(state);
     await pass();
     expect(started).toEqual([]);

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import { Api } from '../src/lib/api/client';
-import { ApiError } from '../src/lib/api/errors';
-import { Session } from '../src/lib/session.svelte';
+import { Api } from '../src/api/client';
+import { ApiError } from '../src/api/errors';
+import { Session } from '../src/session/session.svelte';
 
 const settle = () => new Promise((resolve) => setTimeout(resolve));
 
@@ -25,19 +25,19 @@ describe('the sign-in', () => {
     session = new Session(door);
   });
 
-  it('is not called expired while the server cannot be reached, and is looked for again', async () => {
+  it('stays unknown while the server is unreachable, and is checked again', async () => {
     door.answer = unreachable;
     await session.open(null);
     expect([session.signedIn, session.asking]).toEqual([null, false]);
-    await session.look();
+    await session.recheck();
     expect([session.signedIn, session.asking]).toEqual([null, false]);
 
     door.answer = true;
-    await session.look();
+    await session.recheck();
     expect([session.signedIn, session.asking]).toEqual([true, false]);
   });
 
-  it.each([false, unreachable])('is asked for when a request was refused (%s)', async (answer) => {
+  it.each([false, unreachable])('is requested after a 401 (%s)', async (answer) => {
     await session.open(null);
     door.answer = answer;
     session.gate.close();
@@ -45,18 +45,18 @@ describe('the sign-in', () => {
     expect([session.signedIn, session.asking]).toEqual([false, true]);
   });
 
-  it('is not asked for any more once it was made elsewhere, and what is shown is loaded again', async () => {
+  it('is no longer requested after a sign-in in another tab, which reloads the page content', async () => {
     door.answer = false;
     session.gate.close();
     await settle();
     expect(session.asking).toBe(true);
 
     door.answer = unreachable;
-    await session.look();
+    await session.recheck();
     expect([session.asking, session.gate.closed]).toEqual([true, true]);
 
     door.answer = true;
-    await session.look();
+    await session.recheck();
     expect([session.asking, session.gate.closed, session.epoch]).toEqual([false, false, 1]);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import type { SourceFile } from '../src/lib/api/types';
-import { factsOf } from '../src/lib/source';
+import type { SourceFile } from '../src/api/types';
+import { sourceFacts } from '../src/watch/source';
 
 const PHONE: SourceFile = {
   container: 'mov',
@@ -16,21 +16,21 @@ const PHONE: SourceFile = {
   recorded_at: null,
 };
 
-describe('the facts about a file', () => {
-  it('are in the words of people', () => {
-    expect(factsOf(PHONE).map(({ name, value }) => `${name}: ${value}`)).toEqual([
+describe('the description of a file', () => {
+  it('uses plain words', () => {
+    expect(sourceFacts(PHONE).map(({ name, value }) => `${name}: ${value}`)).toEqual([
       'Format: MP4 or QuickTime',
-      'Picture: H.265, 2160 × 3840, 29.97 frames/s, 10 bit, HLG',
-      'Sound: AAC stereo (German); PCM 5.1 (Comments); NEWCODEC 3 channels',
-      'Length: 1:02',
+      'Video: H.265, 2160 × 3840, 29.97 fps, 10-bit, HLG',
+      'Audio: AAC stereo (German); PCM 5.1 (Comments); NEWCODEC 3 channels',
+      'Duration: 1:02',
       'Size: 123 MB',
     ]);
   });
 
-  it('are only those that are known', () => {
+  it('leaves out what is unknown', () => {
     const sound = { ...PHONE, container: 'wav', video: null, audio: [], duration_seconds: null };
-    expect(factsOf(sound).map(({ name }) => name)).toEqual(['Format', 'Size']);
-    const dated = factsOf({ ...sound, recorded_at: '2024-05-06T07:08:00Z' }).at(-1);
+    expect(sourceFacts(sound).map(({ name }) => name)).toEqual(['Format', 'Size']);
+    const dated = sourceFacts({ ...sound, recorded_at: '2024-05-06T07:08:00Z' }).at(-1);
     expect(dated).toMatchObject({ name: 'Recorded', value: expect.stringContaining('2024') });
   });
 });

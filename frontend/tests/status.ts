@@ -1,4 +1,4 @@
-import type { Status } from '../src/lib/api/types';
+import type { Status } from '../src/api/types';
 
 /** A status as the API sends it, with these fields changed. */
 export function status(changes: Partial<Status> = {}): Status {

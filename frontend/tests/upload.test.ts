@@ -1,30 +1,30 @@
 import type { DetailedError, HttpRequest, HttpResponse, HttpStack, PreviousUpload } from 'tus-js-client';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { Api } from '../src/lib/api/client';
-import { ApiError } from '../src/lib/api/errors';
-import type { Resumption } from '../src/lib/api/types';
-import { isWorthRetrying, problemOf } from '../src/lib/upload/failures';
-import { fingerprint } from '../src/lib/upload/fingerprint';
-import { SignInGate } from '../src/lib/upload/gate';
-import { LiveRequests, PatientHttpStack } from '../src/lib/upload/http';
-import { Patience } from '../src/lib/upload/patience';
-import { Resumptions } from '../src/lib/upload/resumptions';
-import { SpeedMeter } from '../src/lib/upload/speed';
+import { Api } from '../src/api/client';
+import { ApiError } from '../src/api/errors';
+import type { Resumption } from '../src/api/types';
+import { SignInGate } from '../src/session/gate';
+import { isRetryable, toApiError } from '../src/upload/failures';
+import { fingerprint } from '../src/upload/file';
+import { LiveRequests, ResilientHttpStack } from '../src/upload/http';
+import { RetryPolicy } from '../src/upload/retrying';
+import { Resumptions } from '../src/upload/resumptions';
+import { SpeedMeter } from '../src/upload/speed';
 
 const settle = () => new Promise((resolve) => setTimeout(resolve));
-const atOnce = () => Promise.resolve();
+const immediately = () => Promise.resolve();
 const sha256 = async (bytes: Uint8Array<ArrayBuffer>) =>
   Buffer.from(await crypto.subtle.digest('SHA-256', bytes)).toString('hex');
 
-describe('the fingerprint of a file', () => {
+describe('fingerprint', () => {
   const MIB = 1024 * 1024;
 
-  it('is of all of a small file, and of its size', async () => {
+  it('covers the whole of a small file, and its size', async () => {
     expect(await fingerprint(new Blob(['abc']))).toBe(await sha256(new TextEncoder().encode('vodbucket-1\n3\nabc')));
   });
 
-  it.each([2 * MIB, 2 * MIB + 1, 5 * MIB])('is of the first and the last MiB of %i bytes', async (size) => {
+  it.each([2 * MIB, 2 * MIB + 1, 5 * MIB])('covers the first and last MiB of %i bytes', async (size) => {
     const bytes = Uint8Array.from({ length: size }, (_, index) => (index * 31 + (index >> 13)) % 251);
     const head = new TextEncoder().encode(`vodbucket-1\n${size}\n`);
     const hashed = Buffer.concat([head, bytes.subarray(0, MIB), bytes.subarray(size - MIB)]);
@@ -32,8 +32,8 @@ describe('the fingerprint of a file', () => {
   });
 });
 
-describe('the gate', () => {
-  it('asks once, holds everybody back until the sign-in, and can close again', async () => {
+describe('the sign-in gate', () => {
+  it('asks once, holds all requests until the sign-in, and can close again', async () => {
     const ask = vi.fn();
     const gate = new SignInGate(ask);
     await gate.through();
@@ -53,19 +53,19 @@ describe('the gate', () => {
   });
 });
 
-describe('patience', () => {
-  it('attempts again what passes by itself, and after a sign-in, but not what is final', async () => {
+describe('the retry policy', () => {
+  it('retries temporary failures, and after a sign-in', async () => {
     const gate: SignInGate = new SignInGate(() => setTimeout(() => gate.open()));
-    const patience = new Patience(gate, atOnce, atOnce);
+    const retryPolicy = new RetryPolicy(gate, immediately, immediately);
     const answers = [
       new ApiError('network', 0, ''),
       new ApiError('store_unavailable', 503, ''),
       new ApiError('unauthorized', 401, ''),
       new ApiError('upload_locked', 423, ''),
       new ApiError('unexpected_answer', 429, ''),
-      new ApiError('unexpected_answer', 200, 'the sign-in page of a Wi-Fi'),
+      new ApiError('unexpected_answer', 200, 'a Wi-Fi login page'),
     ];
-    await expect(patience.until(() => (answers.length > 0 ? Promise.reject(answers.shift()) : Promise.resolve(7)))).resolves.toBe(7);
+    await expect(retryPolicy.retry(() => (answers.length > 0 ? Promise.reject(answers.shift()) : Promise.resolve(7)))).resolves.toBe(7);
   });
 
   it.each([
@@ -73,13 +73,13 @@ describe('patience', () => {
     [404, 'upload_not_found'],
     [410, 'upload_expired'],
     [0, 'file_unreadable'],
-  ])('attempts no more after %i %s', async (status, code) => {
-    const patience = new Patience(new SignInGate(() => undefined), atOnce, atOnce);
+  ])('does not retry after %i %s', async (status, code) => {
+    const retryPolicy = new RetryPolicy(new SignInGate(() => undefined), immediately, immediately);
     const final = new ApiError(code, status, '');
-    await expect(patience.until(() => Promise.reject(final))).rejects.toBe(final);
+    await expect(retryPolicy.retry(() => Promise.reject(final))).rejects.toBe(final);
   });
 
-  it.each(['the browser', 'the clock'])('listens no longer than it waits for %s to say that the network is there', async (who) => {
+  it.each(['the browser', 'a timeout'])('stops listening for the network once %s ends the wait', async (who) => {
     vi.useFakeTimers();
     const window = new EventTarget();
     const removed = vi.fn();
@@ -90,14 +90,14 @@ describe('patience', () => {
     vi.stubGlobal('window', window);
     vi.stubGlobal('navigator', { onLine: false });
     try {
-      const patience = new Patience(new SignInGate(() => undefined));
-      patience.broke();
-      const chance = patience.chance();
+      const retryPolicy = new RetryPolicy(new SignInGate(() => undefined));
+      retryPolicy.unanswered();
+      const ready = retryPolicy.ready();
       await vi.advanceTimersByTimeAsync(0);
       expect(removed).not.toHaveBeenCalled();
       if (who === 'the browser') window.dispatchEvent(new Event('online'));
       else await vi.advanceTimersByTimeAsync(30_000);
-      await chance;
+      await ready;
       expect(removed).toHaveBeenCalledOnce();
     } finally {
       vi.unstubAllGlobals();
@@ -106,18 +106,18 @@ describe('patience', () => {
   });
 });
 
-it('the network is waited for after a failure alone: a browser may say that it is offline when it is not', async () => {
-  const online = vi.fn(atOnce);
-  const patience = new Patience(new SignInGate(() => undefined), online, atOnce);
-  await patience.until(() => Promise.resolve());
+it('waits for the network only after a failure, because browsers may wrongly report being offline', async () => {
+  const online = vi.fn(immediately);
+  const retryPolicy = new RetryPolicy(new SignInGate(() => undefined), online, immediately);
+  await retryPolicy.retry(() => Promise.resolve());
   expect(online).not.toHaveBeenCalled();
 
   const failures = [new ApiError('network', 0, ''), new ApiError('store_unavailable', 503, '')];
-  await patience.until(() => (failures.length > 0 ? Promise.reject(failures.shift()) : Promise.resolve()));
+  await retryPolicy.retry(() => (failures.length > 0 ? Promise.reject(failures.shift()) : Promise.resolve()));
   expect(online).toHaveBeenCalledOnce();
 });
 
-/** A wire on which the test answers. */
+/** An HTTP stack whose requests the test answers. */
 class Wire implements HttpStack {
   readonly sent: WireRequest[] = [];
 
@@ -168,10 +168,10 @@ class WireRequest implements HttpRequest {
   }
 }
 
-describe('a request of an upload', () => {
+describe('an upload request', () => {
   let wire: Wire;
   let gate: SignInGate;
-  let stack: PatientHttpStack;
+  let stack: ResilientHttpStack;
   let sentBytes: number;
   let outcome: unknown;
 
@@ -180,8 +180,7 @@ describe('a request of an upload', () => {
     gate = new SignInGate(() => undefined);
     sentBytes = 0;
     outcome = 'none';
-    const traffic = { onSent: (bytes: number) => (sentBytes += bytes) };
-    stack = new PatientHttpStack(wire, new Patience(gate, atOnce, atOnce), traffic);
+    stack = new ResilientHttpStack(wire, new RetryPolicy(gate, immediately, immediately), (bytes) => (sentBytes += bytes));
   });
 
   function send(method: string, body: Blob | null = null, headers: Record<string, string> = {}): HttpRequest {
@@ -195,7 +194,7 @@ describe('a request of an upload', () => {
     return request;
   }
 
-  it.each(['HEAD', 'PATCH', 'POST'])('waits for the sign-in once one was refused (%s)', async (method) => {
+  it.each(['HEAD', 'PATCH', 'POST'])('waits for the sign-in after a 401 (%s)', async (method) => {
     send(method);
     await settle();
     wire.sent[0]!.answer(401);
@@ -213,7 +212,7 @@ describe('a request of an upload', () => {
     expect(outcome).toBe(204);
   });
 
-  it('does not take a bad answer to HEAD for the loss of the upload, only 404 and 410', async () => {
+  it('passes on only 404, 410 and 423 as failed responses to HEAD', async () => {
     for (const status of [200, 404, 410, 423]) {
       send('HEAD');
       await settle();
@@ -230,7 +229,7 @@ describe('a request of an upload', () => {
     }
   });
 
-  it('is never sent when it was aborted while it waited', async () => {
+  it('is never sent if it was aborted while waiting', async () => {
     gate.close();
     const request = send('PATCH', new Blob(['abc']));
     await request.abort();
@@ -239,7 +238,7 @@ describe('a request of an upload', () => {
     expect([wire.sent.length, outcome]).toEqual([0, 'none']);
   });
 
-  it('counts what has left the browser', async () => {
+  it('counts the bytes sent', async () => {
     send('PATCH', new Blob(['abcdef']));
     await settle();
     wire.sent[0]!.progress(2);
@@ -247,7 +246,7 @@ describe('a request of an upload', () => {
     expect(sentBytes).toBe(6);
   });
 
-  it('is given up when nothing moves for two minutes, or when no answer comes for fifteen', async () => {
+  it('is aborted after two minutes without progress, or fifteen without a response', async () => {
     vi.useFakeTimers();
     try {
       send('PATCH', new Blob(['abcdef']));
@@ -277,7 +276,7 @@ describe('a request of an upload', () => {
     ['POST', {}, 120_000],
     ['POST', { 'Upload-Concat': 'partial' }, 120_000],
     ['POST', { 'Upload-Concat': 'final;/1 /2' }, 900_000],
-  ] as const)('without a body is given up in time (%s, %o)', async (method, headers, afterMs) => {
+  ] as const)('without a body is aborted after its timeout (%s, %o)', async (method, headers, afterMs) => {
     vi.useFakeTimers();
     try {
       send(method, null, headers);
@@ -290,7 +289,7 @@ describe('a request of an upload', () => {
     }
   });
 
-  it('is ended with its file, when another part of it was refused', () => {
+  it('is aborted when its file has failed', () => {
     let wanted = true;
     const requests = new LiveRequests(() => wanted);
     const [first, second, late] = ['/1', '/2', '/1'].map((url) => wire.createRequest('PATCH', url) as WireRequest);
@@ -304,7 +303,7 @@ describe('a request of an upload', () => {
     expect([first, second, late].map((request) => requests.fileOf(request!))).toEqual([undefined, undefined, undefined]);
   });
 
-  it('that drops an upload is not ended with its file', () => {
+  it('that deletes an upload is not aborted with its file', () => {
     const requests = new LiveRequests(() => false);
     const drop = wire.createRequest('DELETE', '/1') as WireRequest;
     requests.begin('file', drop);
@@ -319,14 +318,14 @@ describe('a failure', () => {
     });
   const coded = (status: number, code: string) => answered(status, JSON.stringify({ error: 'No.', code }));
 
-  it('without an answer is the connection, and is repeated', () => {
-    const problem = problemOf(Object.assign(new Error('x') as DetailedError, { originalResponse: null }));
+  it('without a response is a network failure, and is retried', () => {
+    const problem = toApiError(Object.assign(new Error('x') as DetailedError, { originalResponse: null }));
     expect(problem.code).toBe('network');
-    expect(isWorthRetrying(problem)).toBe(true);
+    expect(isRetryable(problem)).toBe(true);
   });
 
-  it.each([200, 401, 404, 409, 410, 423, 429, 460, 500, 502, 503, 504])('with %i is repeated', (status) => {
-    expect(isWorthRetrying(problemOf(answered(status)))).toBe(true);
+  it.each([200, 401, 404, 409, 410, 423, 429, 460, 500, 502, 503, 504])('with %i is retried', (status) => {
+    expect(isRetryable(toApiError(answered(status)))).toBe(true);
   });
 
   it.each([
@@ -336,11 +335,11 @@ describe('a failure', () => {
     [429, 'too_many_uploads'],
     [507, 'storage_full'],
   ])('with %i %s is final', (status, code) => {
-    expect(isWorthRetrying(problemOf(coded(status, code)))).toBe(false);
+    expect(isRetryable(toApiError(coded(status, code)))).toBe(false);
   });
 });
 
-/** The notes of a server, of which some calls fail first. */
+/** A server's notes, where the first calls may fail. */
 class Notes extends Api {
   readonly notes = new Map<string, Resumption>();
   readonly calls: string[] = [];
@@ -373,12 +372,12 @@ class Notes extends Api {
     return !this.gone.has(path);
   }
 
-  override async dropUpload(path: string) {
+  override async discardUpload(path: string) {
     await this.#called(`drop ${path}`);
   }
 }
 
-describe('the notes on how to go on', () => {
+describe('resumptions', () => {
   const file = new Blob(['film']);
   const upload = (urls: Partial<PreviousUpload>): PreviousUpload => ({
     size: 4,
@@ -391,19 +390,19 @@ describe('the notes on how to go on', () => {
   });
   let notes: Notes;
   const browser = (origin = 'https://vod.example') =>
-    new Resumptions(notes, new Patience(new SignInGate(() => undefined), atOnce, atOnce), origin);
+    new Resumptions(notes, new RetryPolicy(new SignInGate(() => undefined), immediately, immediately), origin);
 
   beforeEach(() => {
     notes = new Notes();
   });
 
-  it('are found by another browser with the same file, by whatever name the server has there', async () => {
+  it('are found by another browser, under another host name of the server', async () => {
     const here = browser();
-    expect(await here.learn('a', file)).toBeNull();
+    expect(await here.lookUp('a', file)).toBeNull();
     await here.addUpload('a', upload({ uploadUrl: 'https://vod.example/api/uploads/1' }));
 
     const there = browser('http://10.0.0.2:3000');
-    await there.learn('b', new Blob(['film']));
+    await there.lookUp('b', new Blob(['film']));
     const found = await there.findUploadsByFingerprint('b');
     expect(found.map((previous) => [previous.uploadUrl, previous.urlStorageKey])).toEqual([
       ['http://10.0.0.2:3000/api/uploads/1', 'b'],
@@ -411,20 +410,20 @@ describe('the notes on how to go on', () => {
     expect(await there.findUploadsByFingerprint('c')).toEqual([]);
   });
 
-  it('name the parts in their order, unless one of them is gone', async () => {
+  it('list the parts in order, unless one of them is gone', async () => {
     const urls = [1, 2, 3].map((part) => `https://vod.example/api/uploads/${part}`);
     const here = browser();
-    await here.learn('a', file);
+    await here.lookUp('a', file);
     await here.addUpload('a', upload({ parallelUploadUrls: urls }));
-    expect((await browser().learn('b', file))?.parallelUploadUrls).toEqual(urls);
+    expect((await browser().lookUp('b', file))?.parallelUploadUrls).toEqual(urls);
 
     notes.gone.add('/api/uploads/2');
-    expect(await browser().learn('b', file)).toBeNull();
+    expect(await browser().lookUp('b', file)).toBeNull();
   });
 
-  it('are written in their order, however the network is', async () => {
+  it('are written in order despite network failures', async () => {
     const here = browser();
-    await here.learn('a', file);
+    await here.lookUp('a', file);
     notes.calls.length = 0;
     notes.failures = [new ApiError('network', 0, ''), new ApiError('store_unavailable', 503, '')];
     const first = here.addUpload('a', upload({ uploadUrl: 'https://vod.example/api/uploads/1' }));
@@ -434,27 +433,27 @@ describe('the notes on how to go on', () => {
     expect(notes.notes.size).toBe(0);
   });
 
-  it('do not stop an upload when they cannot be written', async () => {
+  it('do not stop an upload when writing them fails', async () => {
     const here = browser();
-    await here.learn('a', file);
+    await here.lookUp('a', file);
     notes.failures = [new ApiError('note_too_large', 400, '')];
     await expect(here.addUpload('a', upload({ uploadUrl: 'https://vod.example/api/uploads/1' }))).resolves.toBe('a');
   });
 
-  it('go with the parts when the file is not to be uploaded', async () => {
+  it('are deleted with the parts when the file is cancelled', async () => {
     const here = browser();
-    await here.learn('a', file);
+    await here.lookUp('a', file);
     await here.addUpload('a', upload({ parallelUploadUrls: ['https://vod.example/api/uploads/1', 'https://vod.example/api/uploads/2'] }));
     notes.calls.length = 0;
-    await here.drop('a');
+    await here.discard('a');
     expect(notes.calls).toEqual(['delete', 'drop /api/uploads/1', 'drop /api/uploads/2']);
-    await here.drop('a');
+    await here.discard('a');
     expect(notes.calls).toHaveLength(3);
   });
 });
 
-describe('the speed', () => {
-  it('is unknown at first, then the rate of the last seconds alone', () => {
+describe('the speed meter', () => {
+  it('knows nothing at first, then averages the last seconds', () => {
     const meter = new SpeedMeter();
     meter.record(0, 0);
     meter.record(100, 500);
@@ -465,7 +464,7 @@ describe('the speed', () => {
   });
 });
 
-it('an error page of a proxy still becomes an error with a code', () => {
+it('a proxy error page becomes an error with a code', () => {
   expect(ApiError.from(413, '<html>')).toMatchObject({ code: 'upload_too_large', status: 413 });
   expect(ApiError.from(502, '<html>')).toMatchObject({ code: 'unexpected_answer', status: 502 });
   expect(ApiError.from(400, '{"error":"Empty.","code":"empty_upload"}')).toMatchObject({

@@ -1,6 +1,6 @@
-"""The tus protocol 1.0.0, sentence by sentence: a test's docstring is what the protocol demands of a server.
+"""The tus protocol 1.0.0, sentence by sentence: each docstring quotes what the protocol requires of a server.
 
-https://tus.io/protocols/resumable-upload (2016-03-25): the core protocol and the extensions that are claimed.
+https://tus.io/protocols/resumable-upload (2016-03-25): the core protocol and the extensions we announce.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class TestHeaders:
         answer = await admin.post(UPLOADS, headers={**V, "upload-length": length})
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
-    async def test_every_answer_names_the_version(self, admin: httpx.AsyncClient) -> None:
+    async def test_every_response_names_the_version(self, admin: httpx.AsyncClient) -> None:
         """The `Tus-Resumable` header MUST be included in every request and response except for `OPTIONS`."""
         url = await create(admin)
         answers = [
@@ -95,7 +95,7 @@ class TestHeaders:
         assert {answer.headers.get("tus-resumable") for answer in answers} == {"1.0.0"}
 
     @pytest.mark.parametrize("version", [None, "0.2.2", "1.0.1", "2.0.0"])
-    async def test_another_version_is_refused_and_does_nothing(
+    async def test_another_version_is_refused_without_effect(
         self, admin: httpx.AsyncClient, buckets: Buckets, version: str | None
     ) -> None:
         """If the version [...] is not supported by the Server, it MUST respond with the
@@ -133,13 +133,13 @@ class TestHeaders:
         assert await offset_of(admin, url) == 9
 
     @pytest.mark.parametrize("actual", ["POST", "PATCH"])
-    async def test_whatever_is_sent_can_be_a_head_or_a_delete(
+    async def test_any_method_can_be_overridden_to_head_or_delete(
         self, admin: httpx.AsyncClient, actual: str
     ) -> None:
         """The actual method of the request MUST be ignored."""
         url = await create(admin)
-        looked = await admin.request(actual, url, headers={**BYTES, "x-http-method-override": "HEAD"})
-        assert (looked.status_code, looked.headers["upload-offset"], looked.content) == (200, "0", b"")
+        headed = await admin.request(actual, url, headers={**BYTES, "x-http-method-override": "HEAD"})
+        assert (headed.status_code, headed.headers["upload-offset"], headed.content) == (200, "0", b"")
         gone = await admin.request(
             actual, url, headers={**BYTES, "upload-offset": "0", "x-http-method-override": "DELETE"}
         )
@@ -157,13 +157,13 @@ class TestHeaders:
         assert (answer.status_code, answer.headers["tus-resumable"]) == (405, "1.0.0")
         assert await stored_keys(buckets) == []
 
-    async def test_a_get_can_be_a_creation(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_get_can_be_overridden_to_a_creation(self, admin: httpx.AsyncClient) -> None:
         """The actual method of the request MUST be ignored."""
         said = {**V, "upload-length": "5", "x-http-method-override": "POST"}
         assert (await admin.get(UPLOADS, headers=said)).status_code == 201
 
     @pytest.mark.parametrize("method", [None, "POST", "GET", "MAKE"])
-    async def test_an_upload_takes_no_other_method(
+    async def test_an_upload_url_accepts_no_other_method(
         self, admin: httpx.AsyncClient, method: str | None
     ) -> None:
         url = await create(admin)
@@ -173,7 +173,7 @@ class TestHeaders:
 
 
 class TestHead:
-    async def test_the_offset_is_always_told(self, admin: httpx.AsyncClient) -> None:
+    async def test_the_offset_is_always_reported(self, admin: httpx.AsyncClient) -> None:
         """The Server MUST always include the `Upload-Offset` header in the response for a `HEAD` request,
         even if the offset is `0`, or the upload is already considered completed."""
         url = await create(admin)
@@ -183,7 +183,7 @@ class TestHead:
         await patch(admin, url, 5, DATA[5:])
         assert await offset_of(admin, url) == len(DATA)
 
-    async def test_a_known_length_is_told(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_known_length_is_reported(self, admin: httpx.AsyncClient) -> None:
         """If the size of the upload is known, the Server MUST include the `Upload-Length` header."""
         url = await create(admin)
         assert (await admin.head(url, headers=V)).headers["upload-length"] == str(len(DATA))
@@ -195,7 +195,7 @@ class TestHead:
         assert answer.status_code == 404
         assert "upload-offset" not in answer.headers
 
-    async def test_no_cache_keeps_the_answer(self, admin: httpx.AsyncClient) -> None:
+    async def test_responses_are_not_cached(self, admin: httpx.AsyncClient) -> None:
         """The Server MUST prevent the client and/or proxies from caching the response by adding the
         `Cache-Control: no-store` header to the response."""
         url = await create(admin)
@@ -224,7 +224,7 @@ class TestPatch:
         assert await offset_of(admin, url) == 0
 
     @pytest.mark.parametrize("offset", [0, 4, 6, 10_000])
-    async def test_another_offset_is_a_conflict(self, admin: httpx.AsyncClient, offset: int) -> None:
+    async def test_a_wrong_offset_is_a_conflict(self, admin: httpx.AsyncClient, offset: int) -> None:
         """If the offsets do not match, the Server MUST respond with the `409 Conflict` status without
         modifying the upload resource."""
         url = await create(admin)
@@ -233,7 +233,7 @@ class TestPatch:
         assert (answer.status_code, answer.json()["code"]) == (409, "offset_mismatch")
         assert await offset_of(admin, url) == 5
 
-    async def test_an_offset_is_needed(self, admin: httpx.AsyncClient) -> None:
+    async def test_an_offset_is_required(self, admin: httpx.AsyncClient) -> None:
         """The `Upload-Offset` header's value MUST be equal to the current offset of the resource."""
         url = await create(admin)
         assert (await admin.patch(url, headers=BYTES, content=DATA)).status_code == 400
@@ -253,13 +253,13 @@ class TestPatch:
         answer = await patch(admin, f"{UPLOADS}/01890000-0000-7000-8000-000000000000", 0, DATA)
         assert (answer.status_code, answer.json()["code"]) == (404, "upload_not_found")
 
-    async def test_more_than_announced_is_refused_unread(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_body_longer_than_announced_is_refused_unread(self, admin: httpx.AsyncClient) -> None:
         url = await create(admin, 5)
         answer = await patch(admin, url, 0, DATA)
         assert (answer.status_code, answer.json()["code"]) == (413, "upload_too_large")
         assert await offset_of(admin, url) == 0
 
-    async def test_repeating_the_last_request_of_a_finished_upload_conflicts_and_head_tells_why(
+    async def test_repeating_the_last_request_conflicts_and_an_empty_one_names_the_video(
         self, admin: httpx.AsyncClient
     ) -> None:
         url = await create(admin)
@@ -271,7 +271,7 @@ class TestPatch:
 
 class TestOptions:
     @pytest.mark.parametrize("version", [{}, {"tus-resumable": "0.0.1"}])
-    async def test_versions_and_limits_are_told(
+    async def test_versions_and_limits_are_announced(
         self, anyone: httpx.AsyncClient, version: dict[str, str]
     ) -> None:
         """A successful response [...] MUST contain the `Tus-Version` header. [...] the Server MUST ignore the
@@ -281,7 +281,7 @@ class TestOptions:
         assert answer.headers["tus-version"] == "1.0.0"
         assert answer.headers["tus-max-size"] == str(MAX_UPLOAD_BYTES)
 
-    async def test_extensions_are_told(self, anyone: httpx.AsyncClient) -> None:
+    async def test_extensions_are_announced(self, anyone: httpx.AsyncClient) -> None:
         """The `Tus-Extension` response header MUST be a comma-separated list of the extensions supported."""
         answer = await anyone.options(UPLOADS)
         assert set(answer.headers["tus-extension"].split(",")) == {
@@ -294,7 +294,7 @@ class TestOptions:
             "concatenation",
         }
 
-    async def test_checksum_algorithms_are_told(self, anyone: httpx.AsyncClient) -> None:
+    async def test_checksum_algorithms_are_announced(self, anyone: httpx.AsyncClient) -> None:
         """The `Tus-Checksum-Algorithm` header MUST be included in the response to an `OPTIONS` request."""
         answer = await anyone.options(UPLOADS)
         assert answer.headers["tus-checksum-algorithm"].split(",") == ["sha1", "sha256", "crc32"]
@@ -302,7 +302,7 @@ class TestOptions:
 
 @pytest.mark.parametrize("cors_origins", [(), ("https://friend.example",), ("*",)])
 class TestOptionsOfAPage:
-    """Browsers send `Origin` along with OPTIONS, to their own server as well."""
+    """Browsers send `Origin` with OPTIONS, even to their own server."""
 
     ORIGINS = ("http://vod.example", "https://friend.example", "https://other.example")
 
@@ -310,7 +310,7 @@ class TestOptionsOfAPage:
     def settings(self, settings: ApiSettings, cors_origins: tuple[str, ...]) -> ApiSettings:
         return settings.model_copy(update={"cors_origins": cors_origins})
 
-    async def test_versions_and_limits_are_told(self, anyone: httpx.AsyncClient) -> None:
+    async def test_versions_and_limits_are_announced(self, anyone: httpx.AsyncClient) -> None:
         """A successful response [...] MUST contain the `Tus-Version` header."""
         for origin in self.ORIGINS:
             for url in (UPLOADS, f"{UPLOADS}/01890000-0000-7000-8000-000000000000"):
@@ -321,7 +321,7 @@ class TestOptionsOfAPage:
                 assert answer.headers["access-control-allow-origin"] == "*"
                 assert "Tus-Max-Size" in answer.headers["access-control-expose-headers"]
 
-    async def test_a_preflight_is_answered_by_the_list_of_origins(
+    async def test_a_preflight_follows_the_list_of_origins(
         self, anyone: httpx.AsyncClient, cors_origins: tuple[str, ...]
     ) -> None:
         asked = {
@@ -356,7 +356,7 @@ class TestCreation:
             {"upload-defer-length": "yes"},
         ],
     )
-    async def test_a_length_or_its_deferral_is_needed(
+    async def test_a_length_or_its_deferral_is_required(
         self, admin: httpx.AsyncClient, said: dict[str, str]
     ) -> None:
         """The request MUST include one of the following headers: a) `Upload-Length` [...] b) `Upload-Defer-
@@ -364,9 +364,7 @@ class TestCreation:
         should return a `400 Bad Request` status."""
         assert (await admin.post(UPLOADS, headers={**V, **said})).status_code == 400
 
-    async def test_a_deferred_length_is_told_as_such_until_it_is_known(
-        self, admin: httpx.AsyncClient
-    ) -> None:
+    async def test_a_deferred_length_is_reported_until_it_is_known(self, admin: httpx.AsyncClient) -> None:
         """As long as the length of the upload is not known, the Server MUST set `Upload-Defer-Length: 1` in
         all responses to `HEAD` requests. [...] If the length of an upload is not deferred, this header
         MUST be omitted."""
@@ -378,7 +376,7 @@ class TestCreation:
         known = (await admin.head(url, headers=V)).headers
         assert (known.get("upload-defer-length"), known["upload-length"]) == (None, str(len(DATA)))
 
-    async def test_a_length_once_set_stays(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_length_cannot_be_changed(self, admin: httpx.AsyncClient) -> None:
         """Once set the length MUST NOT be changed."""
         url = await create(admin, None)
         await patch(admin, url, 0, DATA[:9], upload_length=str(len(DATA)))
@@ -388,7 +386,7 @@ class TestCreation:
         assert (await patch(admin, fixed, 0, DATA[:9], upload_length="21")).status_code == 400
         assert await offset_of(admin, fixed) == 0
 
-    async def test_a_deferred_upload_ends_when_its_length_is_reached(
+    async def test_a_deferred_upload_finishes_when_its_length_is_reached(
         self, admin: httpx.AsyncClient, buckets: Buckets
     ) -> None:
         """If the length was deferred [...], the Client MUST set the `Upload-Length` header in the next
@@ -400,16 +398,16 @@ class TestCreation:
         assert (ended.status_code, ended.headers["video-id"]) == (204, video_id)
         assert (await buckets.raw.get(keys.upload(video_id))).body == DATA
 
-    async def test_a_length_below_what_has_arrived_is_refused(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_length_below_the_offset_is_refused(self, admin: httpx.AsyncClient) -> None:
         url = await create(admin, None)
         await patch(admin, url, 0, DATA[:9])
         assert (await patch(admin, url, 9, upload_length="8")).status_code == 400
 
-    async def test_an_empty_file_is_no_video(self, admin: httpx.AsyncClient) -> None:
+    async def test_an_empty_file_is_refused(self, admin: httpx.AsyncClient) -> None:
         """The `Upload-Length` header MAY be set to 0 [...]. Such an upload is immediately complete after its
         creation.
 
-        A deliberate deviation: there is nothing to encode, and no reason to let a client wait for that.
+        One deliberate deviation: an empty file cannot be encoded, so the client is told at once.
         """
         answer = await admin.post(UPLOADS, headers={**V, "upload-length": "0"})
         assert (answer.status_code, answer.json()["code"]) == (400, "empty_upload")
@@ -421,14 +419,14 @@ class TestCreation:
             "empty,title " + base64.b64encode("Ünï — 映画".encode()).decode(),
         ],
     )
-    async def test_metadata_comes_back_as_it_was_sent(self, admin: httpx.AsyncClient, metadata: str) -> None:
+    async def test_metadata_is_returned_unchanged(self, admin: httpx.AsyncClient, metadata: str) -> None:
         """If an upload contains additional metadata, responses to `HEAD` requests MUST include the
         `Upload-Metadata` header and its value as specified by the Client during the creation."""
         url = await create(admin, upload_metadata=metadata)
         assert (await admin.head(url, headers=V)).headers["upload-metadata"] == metadata
 
     @pytest.mark.parametrize("metadata", ["filename !!!", "a YQ==,a Yg==", "filename YQ", "x " + "A" * 9000])
-    async def test_broken_metadata_is_refused(self, admin: httpx.AsyncClient, metadata: str) -> None:
+    async def test_malformed_metadata_is_refused(self, admin: httpx.AsyncClient, metadata: str) -> None:
         """The key and value MUST be separated by a space. [...] the value MUST be Base64 encoded. All keys
         MUST be unique."""
         answer = await admin.post(UPLOADS, headers={**V, "upload-length": "5", "upload-metadata": metadata})
@@ -446,7 +444,7 @@ class TestCreation:
         assert (video["content_type"], video["size_bytes"]) == ("video/quicktime", len(DATA))
 
     @pytest.mark.parametrize("length", [MAX_UPLOAD_BYTES + 1, 10**18])
-    async def test_too_large_a_length_is_refused(self, admin: httpx.AsyncClient, length: int) -> None:
+    async def test_a_length_over_the_maximum_is_refused(self, admin: httpx.AsyncClient, length: int) -> None:
         """If the length of the upload exceeds the maximum, [...] the Server MUST respond with the
         `413 Request Entity Too Large` status."""
         answer = await admin.post(UPLOADS, headers={**V, "upload-length": str(length)})
@@ -461,7 +459,7 @@ class TestCreation:
 
 class TestCreationWithUpload:
     @pytest.mark.parametrize("size", [1, 500, len(DATA)])
-    async def test_the_first_bytes_may_come_along(self, admin: httpx.AsyncClient, size: int) -> None:
+    async def test_a_creation_can_include_the_first_bytes(self, admin: httpx.AsyncClient, size: int) -> None:
         """The Server [...] MUST include the `Upload-Offset` header in the response and MUST set its value to
         the offset of the upload after applying the accepted bytes."""
         answer = await admin.post(
@@ -472,7 +470,7 @@ class TestCreationWithUpload:
         assert await offset_of(admin, url) == size
         assert ("video-id" in answer.headers) == (size == len(DATA))
 
-    async def test_they_have_their_content_type(self, admin: httpx.AsyncClient) -> None:
+    async def test_the_first_bytes_need_their_content_type(self, admin: httpx.AsyncClient) -> None:
         """The Client MUST include the `Content-Type: application/offset+octet-stream` header."""
         answer = await admin.post(
             UPLOADS, headers={**V, "upload-length": "5", "content-type": "text/plain"}, content=b"hello"
@@ -481,7 +479,7 @@ class TestCreationWithUpload:
 
 
 class TestExpiration:
-    async def test_the_expiry_is_told(self, admin: httpx.AsyncClient, clock: Clock) -> None:
+    async def test_the_expiry_is_announced(self, admin: httpx.AsyncClient, clock: Clock) -> None:
         """This header MUST be included in every `PATCH` response if the upload is going to expire. If the
         expiration is known at the creation, the `Upload-Expires` header MUST be included in the response
         to the initial `POST` request. The value of the `Upload-Expires` header MUST be in RFC 9110
@@ -489,13 +487,13 @@ class TestExpiration:
         created = await admin.post(UPLOADS, headers={**V, "upload-length": "100"})
         url = urljoin(str(created.url), created.headers["location"])
         patched = await patch(admin, url, 0, DATA[:5])
-        looked = await admin.head(url, headers=V)
-        told = {answer.headers["upload-expires"] for answer in (created, patched, looked)}
+        headed = await admin.head(url, headers=V)
+        told = {answer.headers["upload-expires"] for answer in (created, patched, headed)}
         assert len(told) == 1
         left = parsedate_to_datetime(told.pop()).timestamp() - clock.unix
         assert left == timedelta(days=7).total_seconds()
 
-    async def test_a_refusal_tells_it_too(self, admin: httpx.AsyncClient) -> None:
+    async def test_refusals_announce_the_expiry_too(self, admin: httpx.AsyncClient) -> None:
         """This header MUST be included in every `PATCH` response if the upload is going to expire."""
         url = await create(admin)
         told = (await admin.head(url, headers=V)).headers["upload-expires"]
@@ -530,9 +528,7 @@ class TestExpiration:
         assert (await other).status_code == 204
         return refused
 
-    async def test_a_refusal_by_an_upload_that_does_not_expire_tells_none(
-        self, admin: httpx.AsyncClient
-    ) -> None:
+    async def test_refusals_by_a_finished_upload_announce_no_expiry(self, admin: httpx.AsyncClient) -> None:
         url = await create(admin)
         await patch(admin, url, 0, DATA)
         answer = await patch(admin, url, 5, DATA)
@@ -557,7 +553,7 @@ class TestExpiration:
 
 class TestChecksum:
     @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "crc32"])
-    async def test_a_matching_checksum_is_taken(self, admin: httpx.AsyncClient, algorithm: str) -> None:
+    async def test_a_matching_checksum_is_accepted(self, admin: httpx.AsyncClient, algorithm: str) -> None:
         """The Server MUST support at least the SHA1 checksum algorithm identified by `sha1`. [...]
         `204 No Content` if the checksums match and the processing of the data succeeded."""
         url = await create(admin)
@@ -589,7 +585,7 @@ class TestChecksum:
         assert await offset_of(admin, url) == 0
 
     @pytest.mark.parametrize(("checksum", "status"), [("sha1 !", 400), ("sha1", 460), ("sha1 AAAA", 460)])
-    async def test_what_is_no_digest_matches_nothing(
+    async def test_a_malformed_digest_never_matches(
         self, admin: httpx.AsyncClient, checksum: str, status: int
     ) -> None:
         """The header MUST consist of the name of the used checksum algorithm and the Base64 encoded checksum
@@ -599,7 +595,7 @@ class TestChecksum:
         assert answer.status_code == status
         assert await offset_of(admin, url) == 0
 
-    async def test_names_are_lower_case(self, anyone: httpx.AsyncClient) -> None:
+    async def test_algorithm_names_are_lower_case(self, anyone: httpx.AsyncClient) -> None:
         """The names of the checksum algorithms MUST only consist of ASCII characters with the modification
         that uppercase characters are excluded."""
         names = (await anyone.options(UPLOADS)).headers["tus-checksum-algorithm"]
@@ -609,7 +605,7 @@ class TestChecksum:
 
 class TestTermination:
     @pytest.mark.parametrize("sent", [0, 10])
-    async def test_a_terminated_upload_is_gone_with_all_it_took(
+    async def test_a_terminated_upload_leaves_nothing_behind(
         self, admin: httpx.AsyncClient, buckets: Buckets, sent: int
     ) -> None:
         """When receiving a `DELETE` request for an existing upload the Server SHOULD free associated
@@ -625,7 +621,7 @@ class TestTermination:
         assert (await admin.delete(url, headers=V)).status_code == 404
         assert await stored_keys(buckets) == []
 
-    async def test_a_video_that_came_of_it_stays(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_finished_uploads_video_survives_termination(self, admin: httpx.AsyncClient) -> None:
         url = await create(admin)
         await patch(admin, url, 0, DATA)
         assert (await admin.delete(url, headers=V)).status_code == 204
@@ -647,7 +643,7 @@ class TestConcatenation:
         return await admin.post(UPLOADS, headers={**V, **concat, **_dashed(headers)})
 
     @pytest.mark.parametrize("relative", [False, True])
-    async def test_partial_uploads_become_one_in_their_order(
+    async def test_partial_uploads_are_concatenated_in_order(
         self, admin: httpx.AsyncClient, buckets: Buckets, relative: bool
     ) -> None:
         """The partial uploads MUST be concatenated as per the order specified in the list. [...] The length
@@ -659,10 +655,10 @@ class TestConcatenation:
         assert answer.status_code == 201, answer.text
         video_id = answer.headers["video-id"]
         assert (await buckets.raw.get(keys.upload(video_id))).body == DATA
-        looked = await admin.head(urljoin(str(answer.url), answer.headers["location"]), headers=V)
-        assert looked.headers["upload-length"] == looked.headers["upload-offset"] == str(len(DATA))
+        headed = await admin.head(urljoin(str(answer.url), answer.headers["location"]), headers=V)
+        assert headed.headers["upload-length"] == headed.headers["upload-offset"] == str(len(DATA))
 
-    async def test_the_concat_header_comes_back(self, admin: httpx.AsyncClient) -> None:
+    async def test_the_concat_header_is_returned(self, admin: httpx.AsyncClient) -> None:
         """Response to `HEAD` request against partial or final upload MUST include the `Upload-Concat` header
         and its value as received in the upload creation request. [...] a partial upload MUST contain the
         `Upload-Offset` header."""
@@ -673,7 +669,7 @@ class TestConcatenation:
         final = (await admin.head(answer.headers["location"], headers=V)).headers
         assert final["upload-concat"] == f"final;{' '.join(urls)}"
 
-    async def test_partial_uploads_are_no_videos(self, admin: httpx.AsyncClient) -> None:
+    async def test_partial_uploads_are_not_videos(self, admin: httpx.AsyncClient) -> None:
         """The Server SHOULD NOT process these partial uploads until they are concatenated."""
         await self._partials(admin, DATA)
         assert (await admin.get("/api/videos")).json()["videos"] == []
@@ -683,7 +679,7 @@ class TestConcatenation:
         urls = await self._partials(admin, DATA)
         assert (await self._final(admin, urls, upload_length=str(len(DATA)))).status_code == 400
 
-    async def test_nothing_is_added_to_a_final_upload(
+    async def test_a_final_upload_cannot_be_appended_to(
         self, admin: httpx.AsyncClient, buckets: Buckets
     ) -> None:
         """The Server MUST respond with the `403 Forbidden` status to `PATCH` requests against a final upload
@@ -695,7 +691,7 @@ class TestConcatenation:
         assert (answer.status_code, answer.json()["code"]) == (403, "final_upload")
         assert await stored_keys(buckets) == before
 
-    async def test_metadata_of_partial_uploads_is_not_taken_over(self, admin: httpx.AsyncClient) -> None:
+    async def test_metadata_of_partial_uploads_is_not_transferred(self, admin: httpx.AsyncClient) -> None:
         """When creating a new final upload the partial uploads' metadata SHALL NOT be transferred to the new
         final upload."""
         urls = await self._partials(admin, DATA)
@@ -705,7 +701,7 @@ class TestConcatenation:
         headers = (await admin.head(final.headers["location"], headers=V)).headers
         assert headers["upload-metadata"] == "filename Zi5tcDQ="
 
-    async def test_a_repeated_request_gives_the_same_upload(self, admin: httpx.AsyncClient) -> None:
+    async def test_a_repeated_concatenation_returns_the_same_upload(self, admin: httpx.AsyncClient) -> None:
         urls = await self._partials(admin, DATA[:300], DATA[300:])
         first, second = await self._final(admin, urls), await self._final(admin, urls)
         assert (second.status_code, second.headers["location"]) == (201, first.headers["location"])
@@ -724,7 +720,7 @@ class TestConcatenation:
             (f"final;{UPLOADS}/abcd", f"{UPLOADS}/abcd is not the URL of an upload on this server."),
         ],
     )
-    async def test_another_concat_header_is_refused(
+    async def test_a_malformed_concat_header_is_refused(
         self, admin: httpx.AsyncClient, concat: str, sentence: str
     ) -> None:
         """The value MUST be `final` followed by a semicolon and a space-separated list of the partial upload
@@ -733,7 +729,7 @@ class TestConcatenation:
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
         assert answer.json()["error"].startswith(sentence)
 
-    async def test_unfinished_and_whole_uploads_cannot_be_put_together(
+    async def test_unfinished_and_whole_uploads_cannot_be_concatenated(
         self, admin: httpx.AsyncClient
     ) -> None:
         """`concatenation-unfinished` is not announced."""
@@ -747,7 +743,7 @@ class TestConcatenation:
         assert missing.status_code == 404
 
 
-async def test_strangers_are_refused_before_anything_else(anyone: httpx.AsyncClient) -> None:
+async def test_every_method_needs_a_sign_in(anyone: httpx.AsyncClient) -> None:
     url = f"{UPLOADS}/01890000-0000-7000-8000-000000000000"
     answers = [
         await anyone.post(UPLOADS, headers={**V, "upload-length": "5"}),
@@ -759,7 +755,7 @@ async def test_strangers_are_refused_before_anything_else(anyone: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("upload_id", ["abcd", "..%2fqueue", "01890000-0000-4000-8000-000000000000"])
-async def test_what_is_no_upload_id_is_of_no_upload(admin: httpx.AsyncClient, upload_id: str) -> None:
+async def test_a_malformed_upload_id_is_not_found(admin: httpx.AsyncClient, upload_id: str) -> None:
     url = f"{UPLOADS}/{upload_id}"
     answers = [
         await admin.head(url, headers=V),
@@ -770,7 +766,7 @@ async def test_what_is_no_upload_id_is_of_no_upload(admin: httpx.AsyncClient, up
 
 
 @pytest.mark.parametrize("head", [b"%PDF-1.7\n", b"PK\x03\x04" + bytes(60), b"#EXTM3U\n#EXT-X-VERSION:3\n"])
-async def test_what_is_no_media_is_refused_by_its_first_bytes(admin: httpx.AsyncClient, head: bytes) -> None:
+async def test_obvious_non_media_is_refused_by_its_first_bytes(admin: httpx.AsyncClient, head: bytes) -> None:
     url = await create(admin, 100_000)
     answer = await patch(admin, url, 0, head + bytes(50_000))
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_type")

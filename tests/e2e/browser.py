@@ -1,4 +1,4 @@
-"""What the end-to-end tests do in a browser, in the words of a viewer."""
+"""What the end-to-end tests do and observe in a browser."""
 
 import shutil
 import time
@@ -19,10 +19,10 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A camera and a screen that the browser makes up, and gives without asking.
+    # A fake camera and screen, available without a permission prompt.
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
-    # The product under a name that is not this machine's: a page from there is not secure.
+    # Another host name for the product, under which its pages are not a secure context.
     "--host-resolver-rules=MAP vodbucket.test 127.0.0.1",
 )
 PATIENCE_SECONDS = 30.0
@@ -30,7 +30,7 @@ RESULTS = REPOSITORY / "test-results"
 
 
 def chromium() -> str:
-    """Return the path of the browser; without one, its tests are skipped, or fail in CI."""
+    """Return the path of the browser. Without one, tests are skipped, or fail in CI."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         missing("no Chromium on the PATH")
@@ -38,7 +38,7 @@ def chromium() -> str:
 
 
 class Visit:
-    """One page of the site, and what went wrong on it that nobody would see."""
+    """One page of the site. Collects script errors and requests to other hosts."""
 
     def __init__(self, page: Page, product: Product) -> None:
         self.page = page
@@ -55,19 +55,19 @@ class Visit:
         self.page.goto(self.product.url + path)
 
     def sign_in(self) -> None:
-        """Follow the link that `make run` prints."""
+        """Open the link that `make run` prints."""
         self.open(f"/#token={ADMIN_TOKEN}")
         self.page.get_by_role("button", name="Sign out").wait_for()
 
     def until(self, holds: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait in the browser's own time. The page's policy forbids `wait_for_function`, which needs eval."""
+        """Poll until `holds`. The page's content security policy forbids `wait_for_function`'s eval."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, self.page.inner_text("body")
             self.page.wait_for_timeout(50)
 
     def position(self) -> float:
-        """The player's position in seconds, -1 while there is none."""
+        """The player's position in seconds, or -1 if there is no player."""
         seconds: float = self.page.evaluate("() => document.querySelector('video')?.currentTime ?? -1")
         return seconds
 
@@ -85,13 +85,13 @@ class Visit:
         self.page.evaluate("seconds => { document.querySelector('video').currentTime = seconds }", seconds)
 
     def until_playing(self, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait for the first frames, and until the position has advanced by a second from there."""
+        """Wait for the first frames, then until the position has advanced by a second."""
         self.until(lambda: self.position() > 0 and self.decoded_frames() > 0, seconds)
         begin = self.position()
         self.until(lambda: self.position() > begin + 1, seconds)
 
     def _note_message(self, message: ConsoleMessage) -> None:
-        # Chromium logs every 4xx; those are the API's answers, which the tests look at themselves.
+        # Chromium logs every 4xx. Those are API responses, which the tests check themselves.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.script_errors.append(message.text)
 

@@ -42,7 +42,7 @@ def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def clip() -> Path:
-    """Half a minute of real film in 1080p."""
+    """A 30-second 1080p film."""
     film = big_buck_bunny()
     if not film.is_file():
         missing("no film: make e2e installs it")
@@ -51,14 +51,14 @@ def clip() -> Path:
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
-    """The URL of somebody else's site, which plays our videos."""
+    """The URL of a third-party site that plays our videos."""
     with foreign_site() as url:
         yield url
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyViewing:
-    """A viewer who came while the video was being encoded, and watches on."""
+    """A viewer who started watching during encoding and is still watching."""
 
     video_id: str
     viewer: Viewer
@@ -67,7 +67,7 @@ class EarlyViewing:
 
 @pytest.fixture(scope="session")
 def early(product: Product, site: str, browser: Browser, clip: Path) -> Iterator[EarlyViewing]:
-    """The film as it is being encoded, watched with hls.js from its first segments on."""
+    """The film, watched with hls.js from its first segments on while it is being encoded."""
     video_id = product.upload(clip, title="Big Buck Bunny")
     context = browser.new_context()
     with product.client() as client:
@@ -82,7 +82,7 @@ def early(product: Product, site: str, browser: Browser, clip: Path) -> Iterator
 
 @pytest.fixture(scope="session")
 def video(product: Product, early: EarlyViewing) -> str:
-    """The film, ready in 360p, 720p and 1080p."""
+    """The encoded film, in 360p, 720p and 1080p."""
     product.wait_for(early.video_id, status="done", seconds=300)
     return early.video_id
 
@@ -96,7 +96,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def visit(product: Product, context: BrowserContext) -> Iterator[Visit]:
-    """A browser that is not signed in. At the end nothing may have gone wrong unseen."""
+    """A browser that is not signed in. Fails at the end on script errors or requests to other hosts."""
     yield from _visit(context.new_page(), product)
 
 

@@ -1,4 +1,4 @@
-"""Captions: uploaded on the watch page, shown by the site's player, and found in the manifests by others."""
+"""Captions: uploaded on the watch page, shown by the site's player and by other players."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ SHOWN = """() => [...video.textTracks]
 
 @pytest.fixture
 def captioned(product: Product, video: str) -> Iterator[str]:
-    """The film with captions in French, for the time of a test."""
+    """The film with French captions during one test."""
     srt = f"1\n{WHOLE_FILM}\nUn lapin & des oiseaux\n"
     with product.client() as client:
         at = f"/api/videos/{video}/captions/fr"
@@ -39,7 +39,9 @@ def captioned(product: Product, video: str) -> Iterator[str]:
         client.delete(at)
 
 
-def test_captions_are_uploaded_shown_and_deleted_on_a_page(visit: Visit, video: str, tmp_path: Path) -> None:
+def test_captions_can_be_uploaded_shown_and_deleted_on_the_page(
+    visit: Visit, video: str, tmp_path: Path
+) -> None:
     srt = tmp_path / "film.de.srt"
     srt.write_text(f"1\n{WHOLE_FILM}\nEin Hase & <i>Vögel</i>\n")
     no_captions = tmp_path / "notes.srt"
@@ -49,12 +51,12 @@ def test_captions_are_uploaded_shown_and_deleted_on_a_page(visit: Visit, video: 
     visit.open(f"/watch/{video}")
     visit.until_playing()
 
-    page.get_by_label("File (SRT or WebVTT)").set_input_files(no_captions)
+    page.get_by_label("Captions file (SRT or WebVTT)").set_input_files(no_captions)
     page.get_by_role("button", name="Upload", exact=True).click()
     page.get_by_role("alert").filter(has_text="These are not captions").wait_for()
-    page.get_by_label("File (SRT or WebVTT)").set_input_files(srt)
+    page.get_by_label("Captions file (SRT or WebVTT)").set_input_files(srt)
     page.get_by_role("button", name="Upload", exact=True).click()
-    page.get_by_text("Captions in German are there.").wait_for()
+    page.get_by_text("Added German captions.").wait_for()
 
     page.mouse.move(600, 300)
     page.locator(".shaka-controls-button-panel .shaka-caption-button").click()
@@ -64,8 +66,8 @@ def test_captions_are_uploaded_shown_and_deleted_on_a_page(visit: Visit, video: 
     RESULTS.mkdir(exist_ok=True)
     page.screenshot(path=RESULTS / "captions.png")
 
-    page.get_by_role("button", name="Delete the captions: Deutsch").click()
-    page.get_by_text("“Deutsch” is deleted.").wait_for()
+    page.get_by_role("button", name="Delete captions: Deutsch").click()
+    page.get_by_text("Deleted “Deutsch”.").wait_for()
     shown.wait_for(state="detached")
     visit.until(lambda: page.locator(".shaka-caption-button:visible").count() == 0)
 
@@ -92,7 +94,7 @@ def test_the_storyboard_is_shown_while_seeking(visit: Visit, video: str) -> None
     page = visit.page
     visit.open(f"/watch/{video}")
     visit.until_playing()
-    # The preview comes with the pointer: one that rests there since before there were any gets none.
+    # The preview appears when the pointer moves, so the previews must be loaded before it does.
     visit.until(lambda: page.evaluate(PREVIEWS))
 
     bar = page.locator(".shaka-seek-bar-container").bounding_box()

@@ -1,4 +1,4 @@
-"""The watch page in Chromium: while a video is encoded, afterwards, by HLS and DASH, for guests."""
+"""The watch page in Chromium: during encoding and after it, over HLS and DASH, and for guests."""
 
 import re
 import time
@@ -15,12 +15,10 @@ from tests.lab.product import ADMIN_TOKEN
 pytestmark = pytest.mark.heavy
 
 DROPPED_FRAMES_BAN_SECONDS = 30
-"""So long Shaka Player takes a rung away of which the browser dropped frames, as on a busy machine."""
+"""How long Shaka Player bans a rung after the browser dropped frames of it, as on a busy machine."""
 
 
-def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finished_and_on_through_the_end(
-    visit: Visit, clip: Path
-) -> None:
+def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(visit: Visit, clip: Path) -> None:
     visit.sign_in()
     page = visit.page
     uploads: list[float] = []
@@ -37,7 +35,7 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
     )
     uploader = Uploader(visit)
     uploader.choose(clip)
-    page.get_by_role("button", name=f"Change the title of {clip.name}").click()
+    page.get_by_role("button", name=f"Edit the title of {clip.name}").click()
     page.get_by_label("Title", exact=True).fill("Seen early")
     page.get_by_role("button", name="Save", exact=True).click()
     uploader.start()
@@ -61,15 +59,15 @@ def test_a_video_uploaded_through_the_page_plays_before_its_encoding_has_finishe
     )
     visit.until(lambda: visit.position() > 29, 60)
     visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
-    # Nothing interrupts the viewer, but for one reload where a switch of quality met the playlists' end,
-    # which Shaka takes for the end.
+    # At most one reload interrupts the viewer: if a quality switch coincides with the end of the playlists,
+    # Shaka takes that for the end of the video.
     assert len(loads) <= 2, (loads, first_frame)
     assert page.get_by_role("region", name="Encoding progress").count() == 0
     assert page.get_by_role("heading", name="Seen early").is_visible()
 
 
 @pytest.mark.parametrize(("query", "manifest"), [("", "master.m3u8"), ("?format=dash", "manifest.mpd")])
-def test_a_ready_video_plays(visit: Visit, video: str, query: str, manifest: str) -> None:
+def test_a_finished_video_plays(visit: Visit, video: str, query: str, manifest: str) -> None:
     manifests: list[str] = []
     visit.page.on("request", lambda request: manifests.append(request.url.rpartition("/")[2]))
     visit.sign_in()
@@ -78,7 +76,7 @@ def test_a_ready_video_plays(visit: Visit, video: str, query: str, manifest: str
     visit.until_playing()
 
     assert manifest in manifests
-    assert visit.page.get_by_text("The playback stopped").count() == 0
+    assert visit.page.get_by_text("Playback stopped").count() == 0
 
 
 def test_switching_to_dash_keeps_the_position(visit: Visit, video: str) -> None:
@@ -94,7 +92,7 @@ def test_switching_to_dash_keeps_the_position(visit: Visit, video: str) -> None:
     assert visit.position() < 20
 
 
-def test_a_link_with_a_time_begins_there(visit: Visit, video: str) -> None:
+def test_a_link_with_a_time_starts_there(visit: Visit, video: str) -> None:
     visit.sign_in()
     visit.open(f"/watch/{video}?t=0m15s")
 
@@ -122,24 +120,24 @@ def test_the_quality_picker_shows_the_rungs_and_switches_between_them(visit: Vis
         visit.until(lambda height=height: visit.height() == height)
 
 
-def test_a_refused_grant_is_renewed_and_playback_goes_on_where_it_was(visit: Visit, video: str) -> None:
+def test_a_rejected_grant_is_renewed_and_playback_continues(visit: Visit, video: str) -> None:
     events: list[str] = []
 
-    def refuse_until_playback_is_asked_for_again(route: Route) -> None:
+    def reject_until_playback_is_renewed(route: Route) -> None:
         number = re.search(r"(\d+)\.m4s$", route.request.url)
         if number and int(number[1]) > 2 and events[-1:] != ["renewed"]:
-            events.append("refused")
+            events.append("rejected")
             route.fulfill(status=403, json={"error": "Expired.", "code": "grant_rejected"})
         else:
             route.continue_()
 
     def note_renewal(route: Route) -> None:
-        if "refused" in events:
+        if "rejected" in events:
             events.append("renewed")
         route.continue_()
 
     visit.sign_in()
-    visit.page.route("**/play/**", refuse_until_playback_is_asked_for_again)
+    visit.page.route("**/play/**", reject_until_playback_is_renewed)
     visit.page.route("**/playback", note_renewal)
     visit.open(f"/watch/{video}")
     visit.until_playing()
@@ -149,10 +147,10 @@ def test_a_refused_grant_is_renewed_and_playback_goes_on_where_it_was(visit: Vis
 
     assert before < 8
     assert events[-1] == "renewed"
-    assert visit.page.get_by_text("The playback stopped").count() == 0
+    assert visit.page.get_by_text("Playback stopped").count() == 0
 
 
-def test_a_private_video_asks_a_guest_to_sign_in_and_then_plays(visit: Visit, video: str) -> None:
+def test_a_private_video_plays_after_a_guest_signs_in(visit: Visit, video: str) -> None:
     visit.open(f"/watch/{video}")
     visit.page.get_by_label("Admin token").fill(ADMIN_TOKEN)
     assert visit.page.locator("video").count() == 0

@@ -1,4 +1,4 @@
-"""Every rung in every codec, decoded by the players that others use: Shaka Player, hls.js and dash.js."""
+"""Every rung in every codec, decoded by common players: Shaka Player, hls.js and dash.js."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def playback(product: Product, video: str) -> dict[str, str]:
 
 @pytest.fixture
 def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
-    """Those that a test opens; at the end none may have had a problem."""
+    """The viewers that a test opens. Fails at the end if any had a problem."""
     opened: list[Viewer] = []
     yield opened
     assert [problem for viewer in opened for problem in viewer.problems()] == []
@@ -34,7 +34,7 @@ def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
 @pytest.mark.parametrize(
     ("player", "manifest"), [("shaka", "hls"), ("shaka", "dash"), ("hlsjs", "hls"), ("dashjs", "dash")]
 )
-def test_every_rung_is_offered_chosen_and_decoded(
+def test_every_rung_can_be_chosen_and_decoded(
     product: Product,
     site: str,
     playback: dict[str, str],
@@ -61,7 +61,7 @@ def test_every_rung_is_offered_chosen_and_decoded(
     assert viewer.decoded_sound_bytes() > 0
 
 
-def test_who_watches_with_hls_js_from_the_first_segments_on_sees_all_of_it_without_a_break(
+def test_hls_js_plays_from_the_first_segments_to_the_end_without_a_break(
     early: EarlyViewing,
 ) -> None:
     viewer = early.viewer

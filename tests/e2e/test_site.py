@@ -1,4 +1,4 @@
-"""Signing in, uploading, editing and deleting through the page; what a phone shows."""
+"""Signing in, uploading, editing and deleting on the page, and the layout on a phone."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.lab.product import ADMIN_TOKEN
 pytestmark = pytest.mark.heavy
 
 
-def test_the_link_with_the_token_signs_in_and_leaves_no_trace_in_the_address(visit: Visit) -> None:
+def test_the_sign_in_link_signs_in_and_removes_the_token_from_the_address(visit: Visit) -> None:
     visit.sign_in()
 
     assert visit.page.url == f"{visit.product.url}/"
@@ -20,12 +20,12 @@ def test_the_link_with_the_token_signs_in_and_leaves_no_trace_in_the_address(vis
     visit.page.get_by_role("button", name="Sign out").wait_for()
 
 
-def test_a_wrong_token_is_refused_and_signing_out_asks_again(visit: Visit) -> None:
+def test_a_wrong_token_is_rejected_and_signing_out_asks_for_it_again(visit: Visit) -> None:
     page = visit.page
     visit.open("/")
     page.get_by_label("Admin token").fill("wrong-token-0123456789")
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
-    page.get_by_text("This is not the admin token.").wait_for()
+    page.get_by_text("That isn’t the admin token.").wait_for()
 
     page.get_by_label("Admin token").fill(ADMIN_TOKEN)
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
@@ -35,9 +35,7 @@ def test_a_wrong_token_is_refused_and_signing_out_asks_again(visit: Visit) -> No
     assert page.locator(".grid li").count() == 0
 
 
-def test_what_turns_out_to_be_no_video_ends_with_a_reason_that_a_person_understands(
-    visit: Visit, tmp_path: Path
-) -> None:
+def test_a_file_that_is_not_a_video_fails_with_a_clear_reason(visit: Visit, tmp_path: Path) -> None:
     visit.sign_in()
     page = visit.page
     uploader = Uploader(visit)
@@ -46,19 +44,19 @@ def test_what_turns_out_to_be_no_video_ends_with_a_reason_that_a_person_understa
     uploader.start()
     page.get_by_role("link", name="Watch", exact=True).click()
 
-    alert = page.get_by_role("alert").filter(has_text="This video could not be processed.")
+    alert = page.get_by_role("alert").filter(has_text="This video couldn’t be processed.")
     alert.wait_for(timeout=120_000)
     assert len(alert.get_by_role("paragraph").inner_text()) > 20
     assert page.locator("video").count() == 0
 
 
-def test_a_video_that_failed_can_be_tried_again(visit: Visit, tmp_path: Path) -> None:
+def test_a_failed_video_can_be_retried(visit: Visit, tmp_path: Path) -> None:
     video = visit.product.upload(film_like(tmp_path / "noise.mp4", MIB))
     visit.product.wait_for(video, status="error", seconds=120)
     visit.sign_in()
     page = visit.page
     visit.open(f"/watch/{video}")
-    alert = page.get_by_role("alert").filter(has_text="This video could not be processed.")
+    alert = page.get_by_role("alert").filter(has_text="This video couldn’t be processed.")
     alert.wait_for()
     RESULTS.mkdir(exist_ok=True)
     page.screenshot(path=RESULTS / "failed.png")
@@ -74,7 +72,7 @@ def test_a_video_that_failed_can_be_tried_again(visit: Visit, tmp_path: Path) ->
     assert status["request"] == f"{video}.1"
 
 
-def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> None:
+def test_the_page_rejects_an_empty_file(visit: Visit, tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
     visit.sign_in()
@@ -84,7 +82,7 @@ def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> N
     visit.page.get_by_role("alert").filter(has_text="This file is empty").wait_for()
 
 
-def test_a_video_is_renamed_made_public_and_deleted(visit: Visit, clip: Path) -> None:
+def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, clip: Path) -> None:
     video = visit.product.upload(clip, title="Draft")
     visit.sign_in()
     page = visit.page
@@ -101,20 +99,20 @@ def test_a_video_is_renamed_made_public_and_deleted(visit: Visit, clip: Path) ->
         assert (record["title"], record["visibility"]) == ("Final", "public")
 
         page.get_by_role("button", name="Delete", exact=True).click()
-        page.get_by_role("button", name="Delete for good").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         page.get_by_role("heading", name="Your videos").wait_for()
         assert client.get(f"/api/videos/{video}").status_code == 404
     visit.open(f"/watch/{video}")
-    page.get_by_text("There is no such video.").wait_for()
+    page.get_by_text("This video doesn’t exist.").wait_for()
 
 
-def test_an_unknown_address_says_so(visit: Visit) -> None:
+def test_an_unknown_address_shows_page_not_found(visit: Visit) -> None:
     visit.open("/nowhere")
 
-    visit.page.get_by_role("heading", name="There is no page here").wait_for()
+    visit.page.get_by_role("heading", name="Page not found").wait_for()
 
 
-def test_on_a_phone_everything_fits_and_plays(phone: Visit, video: str) -> None:
+def test_pages_fit_a_phone_and_play(phone: Visit, video: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     phone.sign_in()
     for name, path in {"home": "/", "watch": f"/watch/{video}", "missing": "/nowhere"}.items():
@@ -122,7 +120,7 @@ def test_on_a_phone_everything_fits_and_plays(phone: Visit, video: str) -> None:
         phone.page.locator("h1").first.wait_for(state="attached")
         if name == "home":
             card = phone.page.locator(f".grid a[href='/watch/{video}']")
-            card.scroll_into_view_if_needed()  # pictures are asked for when they come into view
+            card.scroll_into_view_if_needed()  # pictures load when they come into view
             card.locator("img").wait_for()
         if name == "watch":
             phone.until_playing()

@@ -1,4 +1,4 @@
-"""Uploads through the page: whatever happens, they go on where they stopped, and every byte is right."""
+"""Uploads on the page: they resume after any interruption, and every byte is right."""
 
 import random
 from collections.abc import Iterator
@@ -41,13 +41,13 @@ def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -
 
 @contextmanager
 def _site_on(store: StoreServer, logs: Path) -> Iterator[Product]:
-    """Yield a product without a worker, so that what was uploaded stays as it came."""
+    """Yield a product without a worker, so that sources stay as uploaded."""
     if not (SITE / "index.html").is_file():
         missing("the site is not built: make build")
     with product_on(
         store.endpoint_url, store.access_key, store.secret_key, logs, SITE_DIR=str(SITE)
     ) as running:
-        # As `make run` sets it. Pages behind a line have another origin, and are as good by their own host.
+        # As `make run` sets it. A page reached through a relay has another origin, but must work too.
         running.environment["CORS_ORIGINS"] = f"http://127.0.0.1:{running.port}"
         running.start_api()
         yield running
@@ -67,7 +67,7 @@ def uploader(product: Product, line: Relay, context: BrowserContext) -> Iterator
 
 @contextmanager
 def _signed_in(product: Product, line: Relay, context: BrowserContext) -> Iterator[Uploader]:
-    """Yield the page of somebody who is signed in, behind that line."""
+    """Yield a signed-in page that is reached through that relay."""
     uploader = Uploader(Visit(context.new_page(), replace(product, port=line.port)))
     uploader.visit.sign_in()
     yield uploader
@@ -76,16 +76,14 @@ def _signed_in(product: Product, line: Relay, context: BrowserContext) -> Iterat
 
 
 def _send_slowly(uploader: Uploader, line: Relay, film: Path, *, until_percent: float) -> None:
-    """Begin an upload that takes a while."""
+    """Start a slow upload and wait until it has come this far."""
     line.bytes_per_second = SLOW
     uploader.choose(film)
     uploader.start()
     uploader.until_percent(until_percent)
 
 
-def test_a_reload_in_mid_upload_goes_on_where_it_stopped(
-    uploader: Uploader, line: Relay, tmp_path: Path
-) -> None:
+def test_an_upload_resumes_after_a_reload(uploader: Uploader, line: Relay, tmp_path: Path) -> None:
     film = film_like(tmp_path / "reloaded.mp4", SIZE)
     _send_slowly(uploader, line, film, until_percent=50)
 
@@ -95,12 +93,12 @@ def test_a_reload_in_mid_upload_goes_on_where_it_stopped(
     uploader.visit.until(lambda: uploader.resumed_at)
     line.bytes_per_second = None
     video_id = uploader.watch_link()
-    assert uploader.begun == 1
+    assert uploader.created == 1
     assert uploader.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_a_browser_that_was_closed_goes_on_when_it_is_opened_again(
+def test_an_upload_resumes_after_the_browser_is_closed_and_reopened(
     browser: Browser, product: Product, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "closed.mp4", SIZE)
@@ -117,18 +115,18 @@ def test_a_browser_that_was_closed_goes_on_when_it_is_opened_again(
         line.bytes_per_second = None
         video_id = again.watch_link()
 
-    assert again.begun == 0
+    assert again.created == 0
     assert again.resumed_at[0] > SIZE // 4
     assert stored_sha256(product, video_id) == sha256(film)
 
 
 def _browser_of(profile: Path, browser: Browser) -> BrowserContext:
-    """Start a browser of its own, which keeps on disk what it remembers."""
+    """Start a separate browser with its profile on disk."""
     kind = browser.browser_type
     return kind.launch_persistent_context(profile, executable_path=chromium(), args=list(FLAGS))
 
 
-def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
+def test_an_upload_resumes_once_a_file_the_browser_lost_is_chosen_again(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "forgotten.mp4", SIZE)
@@ -142,29 +140,27 @@ def test_a_file_that_the_browser_could_not_keep_is_asked_for_again_and_goes_on(
     line.bytes_per_second = None
 
     video_id = uploader.watch_link()
-    assert uploader.begun == 1
+    assert uploader.created == 1
     assert uploader.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_a_reload_starts_nothing_by_itself_when_nothing_was_under_way(
-    uploader: Uploader, tmp_path: Path
-) -> None:
+def test_a_reload_starts_nothing_if_nothing_was_uploading(uploader: Uploader, tmp_path: Path) -> None:
     page = uploader.page
-    refused, chosen = (film_like(tmp_path / name, 3 * MIB) for name in ("refused.mp4", "chosen.mp4"))
-    with refused.open("r+b") as file:
+    rejected, chosen = (film_like(tmp_path / name, 3 * MIB) for name in ("rejected.mp4", "chosen.mp4"))
+    with rejected.open("r+b") as file:
         file.write(b"%PDF-1.7\n")
-    uploader.choose(refused)
+    uploader.choose(rejected)
     uploader.start()
-    page.get_by_role("alert").filter(has_text="This is neither a video nor sound.").wait_for()
+    page.get_by_role("alert").filter(has_text="This isn’t a video or audio file.").wait_for()
     page.get_by_role("button", name="Add more files").click()
     uploader.choose(chosen)
     uploader.until_remembered(2)
 
     page.reload()
 
-    page.get_by_text("Your files are still here. Press the button to go on.").wait_for()
-    assert uploader.begun == 1
+    page.get_by_text("Your files are still here. Press the button to continue.").wait_for()
+    assert uploader.created == 1
 
 
 def test_an_upload_waits_while_the_browser_is_offline(
@@ -175,7 +171,7 @@ def test_an_upload_waits_while_the_browser_is_offline(
 
     context.set_offline(True)
     line.break_down()
-    uploader.page.get_by_role("alert").filter(has_text="You are offline.").wait_for()
+    uploader.page.get_by_role("alert").filter(has_text="You’re offline.").wait_for()
     uploader.page.wait_for_timeout(OFFLINE_MS)
     assert uploader.resumed_at == []
     line.mend()
@@ -183,12 +179,12 @@ def test_an_upload_waits_while_the_browser_is_offline(
     line.bytes_per_second = None
 
     video_id = uploader.watch_link()
-    assert uploader.begun == 1
+    assert uploader.created == 1
     assert uploader.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_another_browser_with_the_same_file_goes_on(
+def test_another_browser_resumes_the_upload_of_the_same_file(
     uploader: Uploader, line: Relay, browser: Browser, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "moved.mp4", SIZE)
@@ -205,7 +201,7 @@ def test_another_browser_with_the_same_file_goes_on(
     video_id = other.watch_link()
     elsewhere.close()
 
-    assert other.begun == 0
+    assert other.created == 0
     assert other.resumed_at[0] > SIZE // 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(renamed)
     with uploader.visit.product.client() as client:
@@ -213,24 +209,24 @@ def test_another_browser_with_the_same_file_goes_on(
 
 
 @pytest.mark.parametrize("pieces", [1, 4])
-def test_a_file_begun_elsewhere_goes_on_here_and_one_whose_video_was_deleted_begins_anew(
+def test_an_upload_started_elsewhere_resumes_and_one_whose_video_was_deleted_starts_over(
     uploader: Uploader, product: Product, tmp_path: Path, pieces: int
 ) -> None:
-    film = film_like(tmp_path / f"begun_in_{pieces}.mp4", SIZE)
+    film = film_like(tmp_path / f"started_in_{pieces}.mp4", SIZE)
     note = f"/api/resumptions/{fingerprint(film, SIZE)}"
     with product.client() as client:
-        begun = _begin_half(client, film.read_bytes(), pieces)
-        noted = {"upload_url": begun[0]} if pieces == 1 else {"parallel_upload_urls": begun}
+        started = _send_half(client, film.read_bytes(), pieces)
+        noted = {"upload_url": started[0]} if pieces == 1 else {"parallel_upload_urls": started}
         client.put(note, json=noted)
 
         uploader.choose(film)
         uploader.start()
         first = uploader.watch_link()
-        assert (uploader.begun, uploader.resumed_at) == (0, [SIZE // pieces // 2] * pieces)
+        assert (uploader.created, uploader.resumed_at) == (0, [SIZE // pieces // 2] * pieces)
         assert stored_sha256(product, first) == sha256(film)
         uploader.visit.until(lambda: client.get(note).status_code == 404)
 
-        # The answer to the last request was lost, say, so that the note is still there.
+        # As if the response to the last request was lost, so the note remains.
         client.put(note, json=noted)
         client.delete(f"/api/videos/{first}")
         uploader.page.reload()
@@ -238,11 +234,11 @@ def test_a_file_begun_elsewhere_goes_on_here_and_one_whose_video_was_deleted_beg
         uploader.start()
         assert stored_sha256(product, uploader.watch_link()) == sha256(film)
         uploader.visit.until(lambda: client.get(note).status_code == 404)
-    assert uploader.begun == pieces
+    assert uploader.created == pieces
 
 
-def _begin_half(client: httpx.Client, film: bytes, pieces: int) -> list[str]:
-    """Send the first half of each piece. Return the pieces' addresses."""
+def _send_half(client: httpx.Client, film: bytes, pieces: int) -> list[str]:
+    """Send the first half of each part. Return the parts' URLs."""
     size = len(film) // pieces
     partial = {"Upload-Concat": "partial"} if pieces > 1 else {}
     addresses = []
@@ -254,14 +250,14 @@ def _begin_half(client: httpx.Client, film: bytes, pieces: int) -> list[str]:
     return addresses
 
 
-def test_a_file_that_is_changed_in_mid_upload_is_asked_for_again(
+def test_a_file_that_changes_during_upload_must_be_chosen_again(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "edited.mp4", SIZE)
     _send_slowly(uploader, line, film, until_percent=20)
 
     line.break_down()
-    uploader.page.get_by_text("The connection is interrupted.").wait_for()
+    uploader.page.get_by_text("Connection lost.").wait_for()
     with film.open("ab") as file:
         file.write(b"edited")
     line.mend()
@@ -274,7 +270,7 @@ def test_a_file_that_is_changed_in_mid_upload_is_asked_for_again(
     assert stored_sha256(uploader.visit.product, uploader.watch_link()) == sha256(film)
 
 
-def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload(
+def test_a_large_file_is_sent_in_parallel_parts_that_survive_pauses_and_a_reload(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "large.mp4", PARALLEL_SIZE)
@@ -296,17 +292,17 @@ def test_a_large_file_goes_up_in_parts_at_once_which_survive_pauses_and_a_reload
 
     video_id = uploader.watch_link(120)
 
-    assert uploader.begun == 4
+    assert uploader.created == 4
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_an_upload_survives_an_api_that_is_killed_again_and_again(
+def test_an_upload_survives_repeated_kills_of_the_api(
     uploader: Uploader, line: Relay, product: Product, tmp_path: Path
 ) -> None:
     _upload_while_the_api_is_killed(uploader, line, product, tmp_path)
 
 
-def test_an_upload_survives_that_while_the_store_fails_as_well(
+def test_an_upload_survives_kills_of_the_api_while_the_store_fails(
     rgw_server: StoreServer, context: BrowserContext, tmp_path: Path
 ) -> None:
     with (
@@ -344,11 +340,11 @@ def _upload_while_the_api_is_killed(
     line.bytes_per_second = None
 
     video_id = uploader.watch_link(180)
-    assert uploader.begun == 4
+    assert uploader.created == 4
     assert stored_sha256(product, video_id) == sha256(film)
 
 
-def test_a_cancelled_upload_in_parts_leaves_nothing_behind(
+def test_cancelling_an_upload_in_parts_deletes_everything(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "cancelled.mp4", PARALLEL_SIZE)
@@ -373,7 +369,7 @@ def test_a_cancelled_upload_in_parts_leaves_nothing_behind(
         uploader.visit.until(lambda: all(client.head(url, headers=TUS).status_code == 404 for url in made))
 
 
-def test_an_expired_sign_in_is_asked_for_and_the_upload_goes_on(
+def test_an_upload_resumes_after_the_session_expired(
     uploader: Uploader, line: Relay, context: BrowserContext, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "expired.mp4", SIZE)
@@ -381,22 +377,22 @@ def test_an_expired_sign_in_is_asked_for_and_the_upload_goes_on(
     _send_slowly(uploader, line, film, until_percent=50)
     context.clear_cookies()
     line.break_down()
-    page.get_by_text("The connection is interrupted.").wait_for()
+    page.get_by_text("Connection lost.").wait_for()
     line.mend()
     line.bytes_per_second = None
 
     page.get_by_role("dialog").get_by_role("button", name="Not now").click()
-    page.get_by_text("Your sign-in has expired.").wait_for()
+    page.get_by_text("Your session has expired.").wait_for()
     page.get_by_role("main").get_by_role("button", name="Sign in").first.click()
     page.get_by_label("Admin token").fill(ADMIN_TOKEN)
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
 
     video_id = uploader.watch_link()
-    assert uploader.begun == 1
+    assert uploader.created == 1
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_what_is_no_video_is_refused_at_once_with_a_reason(
+def test_a_file_that_is_not_a_video_is_rejected_at_once(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     scan = film_like(tmp_path / "scan.mp4", SIZE)
@@ -405,13 +401,13 @@ def test_what_is_no_video_is_refused_at_once_with_a_reason(
     uploader.choose(scan)
     uploader.start()
 
-    uploader.page.get_by_role("alert").filter(has_text="This is neither a video nor sound.").wait_for()
+    uploader.page.get_by_role("alert").filter(has_text="This isn’t a video or audio file.").wait_for()
     RESULTS.mkdir(exist_ok=True)
-    uploader.page.screenshot(path=RESULTS / "upload-refused.png")
+    uploader.page.screenshot(path=RESULTS / "upload-rejected.png")
     assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
+def test_a_file_that_is_too_large_is_rejected_before_it_is_sent(
     product: Product, context: BrowserContext, tmp_path: Path
 ) -> None:
     uploader = Uploader(Visit(context.new_page(), product))
@@ -423,12 +419,12 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
 
     uploader.choose(film)
 
-    refusal = uploader.page.get_by_role("alert").filter(has_text="the most that the server accepts")
+    refusal = uploader.page.get_by_role("alert").filter(has_text="The server accepts files up to")
     refusal.wait_for()
-    assert uploader.begun == 0
+    assert uploader.created == 0
 
 
-def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_are_shown(
+def test_several_titled_files_upload_one_by_one_while_other_pages_are_open(
     uploader: Uploader, line: Relay, tmp_path: Path
 ) -> None:
     page = uploader.page
@@ -449,7 +445,7 @@ def test_several_files_with_titles_go_up_one_after_the_other_while_other_pages_a
 
 
 @pytest.mark.parametrize(
-    ("source", "start"), [("Camera", "Start recording"), ("Screen", "Start recording the screen")]
+    ("source", "start"), [("Camera", "Start recording"), ("Screen", "Start screen recording")]
 )
 def test_a_recording_is_uploaded(uploader: Uploader, source: str, start: str) -> None:
     page = uploader.page
@@ -466,12 +462,12 @@ def test_a_recording_is_uploaded(uploader: Uploader, source: str, start: str) ->
 
     with uploader.visit.product.client() as client:
         video = client.get(f"/api/videos/{video_id}").json()
-    assert video["title"].startswith("Recording of ")
+    assert video["title"].startswith("Recording from ")
     assert video["content_type"].startswith("video/")
     assert video["size_bytes"] > 1000
 
 
-def test_a_page_that_is_not_secure_uploads_and_offers_no_recording(
+def test_an_insecure_page_uploads_but_offers_no_recording(
     product: Product, context: BrowserContext, tmp_path: Path
 ) -> None:
     film = film_like(tmp_path / "plain.mp4", 3 * MIB)
@@ -491,7 +487,7 @@ def test_a_page_that_is_not_secure_uploads_and_offers_no_recording(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", ["desktop", "phone"])
-def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
+def test_the_panel_fits_the_screen_in_every_state(
     product: Product, line: Relay, browser: Browser, tmp_path: Path, scheme: str, device: str
 ) -> None:
     RESULTS.mkdir(exist_ok=True)
@@ -504,26 +500,26 @@ def test_the_panel_fits_the_screen_empty_waiting_under_way_and_done(
     uploader.visit.sign_in()
     page = uploader.page
 
-    def look(state: str) -> None:
+    def shoot(state: str) -> None:
         page.screenshot(path=RESULTS / f"upload-{device}-{scheme}-{state}.png")
         assert page.evaluate("() => document.documentElement.scrollWidth") == size["width"]
 
     page.get_by_text("Drop videos here").wait_for()
-    look("empty")
+    shoot("empty")
     uploader.choose(*files)
     page.get_by_role("button", name="Upload 2 files", exact=True).wait_for()
-    look("waiting")
-    page.get_by_role("button", name="Change the title of concert.mkv").click()
+    shoot("waiting")
+    page.get_by_role("button", name="Edit the title of concert.mkv").click()
     page.get_by_label("Title", exact=True).wait_for()
-    look("title")
+    shoot("title")
     page.get_by_role("button", name="Save", exact=True).click()
     line.bytes_per_second = 2 * MIB
     uploader.start(2)
     uploader.until_percent(40)
-    look("under-way")
+    shoot("under-way")
     line.bytes_per_second = None
     expect(page.get_by_role("link", name="Watch", exact=True)).to_have_count(2, timeout=60_000)
-    look("done")
+    shoot("done")
     context.close()
     assert uploader.visit.script_errors == []
     assert uploader.visit.foreign_requests == []

@@ -1,4 +1,4 @@
-"""What the watch page tells of a film beside its picture: chapters, what the file was, forced captions."""
+"""Chapters, forced captions and the details of the original on the watch page."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ title=The <harbour>
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """Ten seconds with two chapters, and captions that are forced in the language of its sound."""
+    """Ten seconds with two chapters, and forced captions in the audio language."""
     chapters, signs, film = tmp_path / "chapters.txt", tmp_path / "signs.srt", tmp_path / "film.mkv"
     chapters.write_text(CHAPTERS)
     signs.write_text("1\n00:00:00,000 --> 00:00:10,000\nTo the ships\n")
@@ -40,20 +40,18 @@ def film(tmp_path: Path) -> Path:
     return film
 
 
-def test_chapters_seek_forced_captions_show_and_the_page_says_what_the_original_was(
-    visit: Visit, film: Path
-) -> None:
+def test_chapters_seek_forced_captions_show_and_the_original_is_described(visit: Visit, film: Path) -> None:
     video = visit.product.upload(film, title="Harbour")
     visit.sign_in()
     page = visit.page
-    # From before the end of the encoding on: all of it comes without a reload of the page.
+    # Opened during encoding. Everything appears without reloading the page.
     visit.open(f"/watch/{video}")
 
     page.get_by_role("button", name="The <harbour>").click(timeout=120_000)
     visit.until(lambda: 6 <= visit.position() < 9.5)
     page.locator(".shaka-text-container").get_by_text("To the ships").wait_for()
     original = page.get_by_role("region", name="Original")
-    assert "H.264, 320 × 180, 24 frames/s" in original.inner_text()
+    assert "H.264, 320 × 180, 24 fps" in original.inner_text()
     page.mouse.move(600, 300)
     page.locator(".shaka-overflow-menu-button").click()
     page.locator(".shaka-overflow-menu .shaka-chapter-button").click()

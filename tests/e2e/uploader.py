@@ -1,4 +1,4 @@
-"""What the end-to-end tests do with the upload panel, and what they see of requests and stored files."""
+"""Drives the upload panel, and observes its requests and the stored files."""
 
 import hashlib
 import random
@@ -36,7 +36,7 @@ REMEMBERED = """() => new Promise((resolve, reject) => {
 
 
 def film_like(path: Path, size_bytes: int) -> Path:
-    """Write bytes that are no video and cannot be told from one by their beginning."""
+    """Write bytes that are not a video but pass the check of a file's beginning."""
     noise = random.Random(path.name)
     with path.open("wb") as file:
         for begin in range(0, size_bytes, MIB):
@@ -50,7 +50,7 @@ def sha256(path: Path) -> str:
 
 
 def stored_sha256(product: Product, video_id: str) -> str:
-    """Hash the source of a video as the store has it."""
+    """Hash a video's source as stored."""
     environment = product.environment
     client = boto3.client(
         "s3",
@@ -73,10 +73,10 @@ class Uploader:
         self.visit = visit
         self.page = visit.page
         self.warnings: list[str] = []
-        self.begun = 0
-        """Uploads that were announced, parts of files among them."""
+        self.created = 0
+        """Uploads created, counting each part of a file."""
         self.resumed_at: list[int] = []
-        """Offsets of PATCH requests that were not the first of their upload."""
+        """Offsets of PATCH requests that resumed an upload."""
         self.page.on("request", self._note_request)
         self.page.on("dialog", self._accept)
 
@@ -88,20 +88,20 @@ class Uploader:
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def give_title(self, file: Path, title: str) -> None:
-        self.page.get_by_role("button", name=f"Change the title of {file.name}").click()
+        self.page.get_by_role("button", name=f"Edit the title of {file.name}").click()
         self.page.get_by_label("Title", exact=True).fill(title)
         self.page.get_by_role("button", name="Save", exact=True).click()
 
     def until_remembered(self, files: int) -> None:
-        """Wait until the browser has noted what is in the panel, which it does twice a second."""
+        """Wait until the browser has saved the files in the panel, which it does twice a second."""
         self.visit.until(lambda: self.page.evaluate(REMEMBERED) == files)
 
     def forget_files(self) -> None:
-        """Empty the browser's memory of files, as it does by itself when space is short."""
+        """Delete the files that the browser saved, as it does itself when space is short."""
         self.page.evaluate(FORGET_FILES)
 
     def percent(self) -> float:
-        """How far the panel says it is, 0 when nothing is under way."""
+        """The progress that the panel shows, or 0 if nothing is uploading."""
         bar = self.page.locator(".uppy-StatusBar-progress")
         return float(bar.get_attribute("aria-valuenow") or 0) if bar.count() else 0.0
 
@@ -109,14 +109,14 @@ class Uploader:
         self.visit.until(lambda: self.percent() >= percent)
 
     def watch_link(self, seconds: float = 60) -> str:
-        """Wait for the video's link, and return the video's id."""
+        """Wait for the video's link and return the video's id."""
         link = self.page.get_by_role("link", name="Watch", exact=True)
         link.wait_for(timeout=seconds * 1000)
         return (link.get_attribute("href") or "").rpartition("/")[2]
 
     def _note_request(self, request: Request) -> None:
         if request.method == "POST" and request.url.endswith("/api/uploads"):
-            self.begun += request.headers.get("upload-concat", "") in ("", "partial")
+            self.created += request.headers.get("upload-concat", "") in ("", "partial")
         offset = int(request.headers.get("upload-offset", "0"))
         if request.method == "PATCH" and offset > 0:
             self.resumed_at.append(offset)

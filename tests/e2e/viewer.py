@@ -1,4 +1,4 @@
-"""A viewer on somebody else's site: Shaka Player, hls.js or dash.js as they come, from another origin."""
+"""A viewer on a third-party site: unmodified Shaka Player, hls.js or dash.js on another origin."""
 
 import threading
 import time
@@ -13,13 +13,13 @@ from tests.e2e.browser import PATIENCE_SECONDS
 from tests.lab.product import REPOSITORY
 
 PLAYERS = {
-    # the very file that the site bundles
+    # the package that the site bundles
     "shaka": REPOSITORY / "frontend/node_modules/shaka-player/dist/shaka-player.compiled.js",
     "hlsjs": REPOSITORY / "tests/media/node_modules/hls.js/dist/hls.min.js",
     "dashjs": REPOSITORY / "tests/media/node_modules/dashjs/dist/modern/umd/dash.all.min.js",
 }
 CODEC_NAMES = {"av1": "av01", "h264": "avc1"}
-"""How RFC 6381 strings begin."""
+"""The prefixes of RFC 6381 codec strings."""
 
 VERBS = Path(__file__).parent / "players"
 
@@ -34,7 +34,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 
 
 class _ForeignSite(BaseHTTPRequestHandler):
-    """`/<player>/` and its two scripts."""
+    """Serves `/<player>/` and its two scripts."""
 
     def do_GET(self) -> None:
         player, _, name = self.path.lstrip("/").partition("/")
@@ -56,7 +56,7 @@ def _file(player: str, name: str) -> bytes:
 
 @contextmanager
 def foreign_site() -> Iterator[str]:
-    """Yield the URL of a site on loopback that has a page for each player."""
+    """Yield the URL of a loopback site with one page per player."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _ForeignSite) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -68,7 +68,7 @@ def foreign_site() -> Iterator[str]:
 
 
 class Viewer:
-    """One page with one player; what it loads is noted as `av1-720p`, `aac` and so on."""
+    """One page with one player. Records the renditions it loads, as `av1-720p`, `aac` and so on."""
 
     def __init__(self, context: BrowserContext, site: str, player: str) -> None:
         self.page = context.new_page()
@@ -80,12 +80,12 @@ class Viewer:
         self.page.goto(f"{site}/{player}/")
 
     def open(self, url: str, codec: str = "") -> None:
-        """Begin to play; with `codec`, in this one alone."""
+        """Start playing, with `codec` only in that codec."""
         prefix = CODEC_NAMES.get(codec, "")
         self.page.evaluate("([url, codec]) => viewer.open(url, codec)", [url, prefix])
 
     def heights(self, codec: str) -> list[int]:
-        """What the player offers in this codec."""
+        """The heights that the player offers in this codec."""
         found: list[int] = self.page.evaluate("codec => viewer.heights(codec)", CODEC_NAMES[codec])
         return found
 
@@ -114,7 +114,7 @@ class Viewer:
         return found
 
     def played(self) -> list[list[float]]:
-        """The stretches that were played, each with its begin and end in seconds; a jump begins another."""
+        """The ranges played, each with start and end in seconds. A jump starts a new range."""
         found: list[list[float]] = self.page.evaluate(
             "() => Array.from({ length: video.played.length },"
             " (_, i) => [video.played.start(i), video.played.end(i)])"
@@ -122,7 +122,7 @@ class Viewer:
         return found
 
     def problems(self) -> list[str]:
-        """What the player gave up for, and errors in its code."""
+        """Fatal player errors and script errors."""
         found: list[str] = self.page.evaluate("() => problems")
         return [*found, *self.script_errors]
 
@@ -133,7 +133,7 @@ class Viewer:
             self.page.wait_for_timeout(50)
 
     def until_it_advances(self, seconds: float) -> None:
-        """Wait until it has played on for so long from where it is."""
+        """Wait until it has played this long from the current position."""
         begin, frames = self.position(), self.decoded_frames()
         self.until(lambda: self.position() >= begin + seconds and self.decoded_frames() > frames)
 

@@ -11,7 +11,7 @@ from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import delete_video
 from backend.core.records import Job, Video
 from backend.core.sweep.sweeper import SweepRules, sweep
-from backend.core.uploads.ingest import DISCARD_SECONDS
+from backend.core.uploads.one_shot import CLEAN_UP_SECONDS
 from tests.simulation.scheduler import Process, Race, Rest, time_out
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Stage
 
@@ -47,7 +47,7 @@ async def upload(stage: Stage, process: Process) -> None:
     except StoreError:
         stage.ledger.give_up(video_id)
         with suppress(StoreError, TimeoutError):
-            await Race((delete_video(stage.buckets, video_id), time_out(DISCARD_SECONDS)))
+            await Race((delete_video(stage.buckets, video_id), time_out(CLEAN_UP_SECONDS)))
         return
     stage.ledger.acknowledge(video_id)
 

@@ -16,8 +16,8 @@ from backend.core import keys
 from backend.core.settings import ClientSettings
 from backend.core.store.s3 import S3Buckets, open_buckets
 from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.quota import UploadRules
 from backend.core.uploads.resumable import locks as upload_locks
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, Product, stop
@@ -204,10 +204,10 @@ async def _held_elsewhere(
     The API itself would release the upload to any other request as soon as its client stalls.
     """
     # So that the API sees at its first check that the holder is alive.
-    monkeypatch.setattr(upload_locks, "BEAT_SECONDS", upload_locks.LOOK_SECONDS / 4)
+    monkeypatch.setattr(upload_locks, "HEARTBEAT_SECONDS", upload_locks.POLL_SECONDS / 4)
     at = await _wait_until_released(buckets, upload_id)
     rules = UploadRules(FILM_BYTES, timedelta(days=1))
-    elsewhere = ResumableUploads(UploadDesk(buckets, buckets, PartBuffers(16 * MIB), rules))
+    elsewhere = ResumableUploads(buckets, buckets, PartBuffers(16 * MIB), rules)
     holding = asyncio.Event()
 
     async def nothing_yet() -> AsyncIterator[bytes]:
@@ -215,7 +215,7 @@ async def _held_elsewhere(
         await asyncio.Event().wait()
         yield b""
 
-    receiving = asyncio.create_task(elsewhere.receive(upload_id, at, nothing_yet()))
+    receiving = asyncio.create_task(elsewhere.append(upload_id, at, nothing_yet()))
     await during(receiving, holding.wait())
     try:
         yield

@@ -75,7 +75,7 @@ async def test_upload_prints_only_links_and_continues_after_a_bad_file(
         f"vodbucket: {missing}: No such file.",
         f"vodbucket: {empty}: The file is empty.",
         f"vodbucket: {tmp_path}: Not a regular file.",
-        f"vodbucket: {paper}: This file is neither a video nor sound; it looks like a PDF document.",
+        f"vodbucket: {paper}: This isn't a video or audio file; it looks like a PDF document.",
     ]
     async with open_buckets(store_settings(product.environment)) as buckets:
         for film, link in zip(films, done.out.splitlines(), strict=True):

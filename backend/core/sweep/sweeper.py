@@ -25,7 +25,7 @@ from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcom
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import abort_uploads_below, delete_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
-from backend.core.uploads.resumable.desk import remove_records
+from backend.core.uploads.resumable.finishing import remove_records
 
 log = structlog.get_logger(__name__)
 

@@ -1,8 +1,8 @@
-"""The memory that all uploads of a process share: buffers for parts, lent first come, first served.
+"""The memory that all uploads of a process share: a pool of buffers for parts, first come, first served.
 
-However many uploads there are and however slow their clients, no more than the pool's bytes are held.
-Whoever finds the pool empty waits, so that clients are held back by their own connections. A buffer that a
-slow client has not filled for a while is asked back when others wait, and they go first the next time.
+However many uploads there are, and however slow their clients, the pool never exceeds its size. An upload
+that finds it empty waits, and stops reading from its client meanwhile. When others wait, a buffer that a slow
+client has not filled for a while is reclaimed, and faster clients go before that client the next time.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 MIB = 1024 * 1024
 SLOW_TURN_SECONDS = 10.0
-"""For so long a slow client lets those go first that come after it."""
+"""For how long a slow client lets others go first when it waits for memory."""
 SLOW_SECONDS = 2.0
-"""A part that takes longer to arrive is put aside when other uploads wait for memory."""
+"""A buffer that takes longer than this to fill is reclaimed when other uploads wait for memory."""
 
 
 class Buffer:
-    """A part on its way: filled from its start, then sent from where it lies."""
+    """The bytes of one part: filled from the start, then sent without a copy."""
 
     def __init__(self, memory: bytearray, give_back: Callable[["Buffer"], None]) -> None:
         self.memory = memory
@@ -48,23 +48,23 @@ class Buffer:
 class _Waiter:
     weight: int
     goes_before: float
-    """By the event loop's clock: when it came, or later where others may go first."""
+    """By the event loop's clock: when it came; later for a slow client."""
     turn: asyncio.Future[None]
 
 
 class PartBuffers:
-    """A pool of `total_bytes`. One buffer that is larger than all of it is lent while no other is."""
+    """A pool of `total_bytes`. A buffer larger than the whole pool is handed out while no other is in use."""
 
     def __init__(self, total_bytes: int) -> None:
         self._total = self._free = total_bytes
         self._waiting: list[_Waiter] = []
         self._spare: list[bytearray] = []
-        self._filling: dict[Buffer, tuple[float, Callable[[], None]]] = {}
+        self._reclaimable: dict[Buffer, tuple[float, Callable[[], None]]] = {}
 
-    async def lend(self, size_bytes: int, *, slow: bool = False) -> Buffer:
-        """Return an empty buffer of `size_bytes`, when there is memory for it.
+    async def acquire(self, size_bytes: int, *, slow: bool = False) -> Buffer:
+        """Wait until there is memory for a buffer of `size_bytes`, and return it empty.
 
-        Whoever was `slow` lately lets others go first, but not for ever.
+        A `slow` client lets others go first, but only for `SLOW_TURN_SECONDS`.
         """
         weight = min(size_bytes, self._total)
         if self._waiting or self._free < weight:
@@ -73,13 +73,13 @@ class PartBuffers:
             self._free -= weight
         return Buffer(self._memory(size_bytes), self._take_back)
 
-    def ask_back(self, buffer: Buffer, when_asked: Callable[[], None]) -> None:
-        """Call `when_asked` as soon as the buffer has been filling for too long and others wait."""
-        self._filling[buffer] = (asyncio.get_running_loop().time(), when_asked)
+    def allow_reclaim(self, buffer: Buffer, reclaim: Callable[[], None]) -> None:
+        """Call `reclaim` once the buffer has been filling for too long and other uploads wait for memory."""
+        self._reclaimable[buffer] = (asyncio.get_running_loop().time(), reclaim)
 
-    def keep(self, buffer: Buffer) -> None:
-        """The buffer is full or under way: it comes back by itself."""
-        self._filling.pop(buffer, None)
+    def pin(self, buffer: Buffer) -> None:
+        """Stop reclaiming the buffer: it is being sent, and is released after that."""
+        self._reclaimable.pop(buffer, None)
 
     async def _wait(self, weight: int, *, slow: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ class PartBuffers:
             while not waiter.turn.done():
                 await asyncio.wait([waiter.turn], timeout=SLOW_SECONDS)
                 if not waiter.turn.done():
-                    self._ask_slow_ones()
+                    self._reclaim_slow_ones()
         except asyncio.CancelledError:
             if waiter.turn.done():
                 self._free += weight
@@ -99,15 +99,15 @@ class PartBuffers:
             self._admit()
             raise
 
-    def _ask_slow_ones(self) -> None:
+    def _reclaim_slow_ones(self) -> None:
         now = asyncio.get_running_loop().time()
-        for buffer, (since, when_asked) in list(self._filling.items()):
+        for buffer, (since, reclaim) in list(self._reclaimable.items()):
             if now - since >= SLOW_SECONDS:
-                del self._filling[buffer]
-                when_asked()
+                del self._reclaimable[buffer]
+                reclaim()
 
     def _take_back(self, buffer: Buffer) -> None:
-        self._filling.pop(buffer, None)
+        self._reclaimable.pop(buffer, None)
         size_bytes = len(buffer.memory)
         if size_bytes <= self._total:
             self._spare.append(buffer.memory)
@@ -121,7 +121,7 @@ class PartBuffers:
             waiter.turn.set_result(None)
 
     def _memory(self, size_bytes: int) -> bytearray:
-        """Reuse memory of this size; spare memory of other sizes makes room."""
+        """Reuse spare memory of this size. Otherwise spare memory of other sizes is freed to make room."""
         for index, spare in enumerate(self._spare):
             if len(spare) == size_bytes:
                 return self._spare.pop(index)

@@ -1,6 +1,5 @@
-"""From received bytes to a queued video: the one verb behind every way to upload."""
+"""From received bytes to a queued video: what every way to upload has in common."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from backend.core.errors import (
     AlreadyQueued,
     EmptyUpload,
     IncompleteUpload,
-    StoreError,
     UnsupportedType,
     UploadTooLarge,
     VideoNotFound,
@@ -28,26 +26,23 @@ from backend.core.names import clean_filename, clean_text
 from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import PartBuffers
-from backend.core.uploads.one_shot import store_source
+from backend.core.uploads.one_shot import clean_up, store_source
 from backend.core.uploads.quota import NO_QUOTA, Quota
-from backend.core.uploads.sniff import sniffed
-
-DISCARD_SECONDS = 10.0
-"""The uploader waits for the answer; what cannot be removed in time is the sweeper's."""
+from backend.core.uploads.sniff import checked_media
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the uploader says about the video; any of it may be missing or odd."""
+    """What the uploader says about the video. Any field may be missing or nonsense."""
 
     filename: str | None = None
     title: str | None = None
     content_type: str | None = None
 
     def video(self, video_id: str, size_bytes: int, created_at: datetime) -> Video:
-        """Return the record of a video of which this is said."""
+        """Return the record of a video with this description."""
         filename = clean_filename(self.filename)
         return Video(
             id=video_id,
@@ -72,16 +67,16 @@ async def ingest(
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Video:
-    """Store the bytes and queue the video. Only what this returns may be acknowledged.
+    """Store the bytes and queue the video. Only a video that this returned may be acknowledged.
 
-    On any error, a cancelled request included, whatever was written is removed again. `describe` is called
-    when the body has ended, as a form may name the title behind the file. `announced_bytes` is what the quota
-    is asked for where the size is known but roughly.
+    On any error, including a cancelled request, everything written is removed. `describe` is called when the
+    body has ended, because a form may send the title after the file. `announced_bytes` is the size to check
+    against the quota when the exact size is unknown.
 
     Raises:
         EmptyUpload, IncompleteUpload, UploadTooLarge: see `store_source`.
         TooManyUploads, StorageFull: see `Quota`.
-        UnsupportedType: it begins like no video.
+        UnsupportedType: the first bytes are surely not those of a video or audio file.
     """
     await quota.admit(buckets.raw, declared_bytes if announced_bytes is None else announced_bytes)
     created_at = now()
@@ -91,7 +86,7 @@ async def ingest(
         size_bytes = await store_source(
             buckets.raw,
             key,
-            sniffed(body),
+            checked_media(body),
             declared_bytes=declared_bytes,
             max_bytes=max_bytes,
             buffers=buffers,
@@ -100,9 +95,9 @@ async def ingest(
         video = describe().video(video_id, size_bytes, created_at)
         await add_video(buckets, video, _job(video, options))
     except (EmptyUpload, IncompleteUpload, UploadTooLarge, UnsupportedType):
-        raise  # refused before anything was kept
-    except BaseException:  # also a client that has gone cancels this
-        await run_shielded(_discard(buckets, video_id))
+        raise  # nothing was stored
+    except BaseException:  # including the cancellation when a client disconnects
+        await run_shielded(clean_up(delete_video(buckets, video_id), "upload_not_discarded", id=video_id))
         raise
     log.info("video_added", id=video_id, size_bytes=size_bytes)
     return video
@@ -111,7 +106,7 @@ async def ingest(
 async def enter_video(
     buckets: Buckets, video: Video, options: TranscodeOptions = AS_THE_WORKER_CHOOSES
 ) -> None:
-    """Enter a video whose source is stored, and queue it; to be repeated until it has succeeded once."""
+    """Add a video whose source is stored, and queue it. Callers repeat this until it has succeeded once."""
     job = _job(video, options)
     try:
         await read_video(buckets, video.id)
@@ -134,17 +129,9 @@ def _job(video: Video, options: TranscodeOptions) -> Job:
     )
 
 
-def _media_type(said: str | None, filename: str) -> str:
-    """Believe a media type that is one; curl, for one, calls every body a form."""
-    kind = clean_text(said).lower()
+def _media_type(claimed: str | None, filename: str) -> str:
+    """Use the claimed type only if it is video or audio: curl, for example, calls every body a form."""
+    kind = clean_text(claimed).lower()
     if kind.startswith(("video/", "audio/")):
         return kind
     return guess_type(filename)[0] or "application/octet-stream"
-
-
-async def _discard(buckets: Buckets, video_id: str) -> None:
-    try:
-        async with asyncio.timeout(DISCARD_SECONDS):
-            await delete_video(buckets, video_id)
-    except (StoreError, TimeoutError) as error:
-        log.warning("upload_not_discarded", id=video_id, error=str(error))

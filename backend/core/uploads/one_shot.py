@@ -1,11 +1,11 @@
-"""Store a body of any size that comes in one go: a source, or a file that is being made.
+"""Store a body of any size that arrives as one stream: a source, or the output of an encoder.
 
 Owns size limits and the clean-up after an interrupted upload. The caller decides where the bytes come from:
 a raw body, a form, an encoder. Uploads that span several requests are in `backend.core.uploads.resumable`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
@@ -17,7 +17,8 @@ from backend.core.uploads.part_writer import BYTES_IN_FLIGHT, PartWriter, Upload
 
 log = structlog.get_logger(__name__)
 
-ABORT_SECONDS = 10.0
+CLEAN_UP_SECONDS = 10.0
+"""The uploader is waiting for the answer, so the sweeper removes whatever takes longer than this."""
 
 
 async def store_source(
@@ -30,13 +31,13 @@ async def store_source(
     buffers: PartBuffers | None = None,
     tail_key: str | None = None,
 ) -> int:
-    """Store `body` under `key` and return its size in bytes; on any error nothing is left behind.
+    """Store `body` under `key` and return its size in bytes. On any error nothing is left behind.
 
-    A body below one part is one PUT. `buffers` is the memory that it shares with other uploads; when that is
-    short, what a slow client has sent is put aside under `tail_key`.
+    A body smaller than one part is one PUT. `buffers` is the memory shared with other uploads; when it is
+    short, a slow client's bytes are stored under `tail_key` meanwhile.
 
     Raises:
-        EmptyUpload: there was no byte.
+        EmptyUpload: the body had no bytes.
         IncompleteUpload: fewer or more bytes than `declared_bytes`.
         UploadTooLarge: more than `max_bytes`, declared or received.
     """
@@ -44,17 +45,17 @@ async def store_source(
         raise UploadTooLarge
     plan = UploadPlan.for_size(max_bytes if declared_bytes is None else declared_bytes)
     name_tail = None if tail_key is None else lambda: tail_key
-    writer = PartWriter(store, key, plan, buffers or _own(), tail_key=name_tail)
+    writer = PartWriter(store, key, plan, buffers or PartBuffers(BYTES_IN_FLIGHT), tail_key=name_tail)
     try:
-        async for chunk in checked(body, declared_bytes, max_bytes):
+        async for chunk in _checked(body, declared_bytes, max_bytes):
             await writer.write(chunk)
         return await writer.complete()
-    except BaseException:  # a client that has gone cancels this, too
+    except BaseException:  # including the cancellation when a client disconnects
         await run_shielded(_abort(store, key, writer))
         raise
     finally:
-        if tail_key is not None and writer.has_put_aside:
-            await run_shielded(_remove(store, tail_key))
+        if tail_key is not None and writer.stored_a_tail:
+            await run_shielded(clean_up(store.delete(tail_key), "tail_not_removed", key=tail_key))
 
 
 async def store_first_part_last(
@@ -67,15 +68,15 @@ async def store_first_part_last(
     buffers: PartBuffers | None = None,
     headers: ObjectHeaders = PLAIN,
 ) -> int:
-    """Store a `body` whose beginning is known only at its end, and return its size in bytes.
+    """Store a `body` whose first bytes are only known at its end, and return its size in bytes.
 
-    The first part is held back in memory. When the body has ended, what `finish_first` makes of it is sent:
-    of the same size, or of any size when it is all of the body. Otherwise as `store_source`, and with its
-    errors.
+    The first part is held back in memory. When the body has ended, `finish_first` turns it into the bytes to
+    send: of the same size, or of any size if the body has only this part. Otherwise this works like
+    `store_source`, with the same errors.
     """
     plan = UploadPlan.for_size(max_bytes)
     first = bytearray()
-    chunks = checked(body, None, max_bytes)
+    chunks = _checked(body, None, max_bytes)
     rest = b""
     async for chunk in chunks:
         missing = plan.part_size_bytes - len(first)
@@ -87,9 +88,9 @@ async def store_first_part_last(
         whole = finish_first(bytes(first))
         await store.put(key, whole, headers)
         return len(whole)
-    writer = PartWriter(store, key, plan, buffers or _own(), headers=headers)
+    writer = PartWriter(store, key, plan, buffers or PartBuffers(BYTES_IN_FLIGHT), headers=headers)
     try:
-        await writer.begin_behind_first()
+        await writer.skip_first_part()
         await writer.write(rest)
         async for chunk in chunks:
             await writer.write(chunk)
@@ -100,10 +101,10 @@ async def store_first_part_last(
         raise
 
 
-async def checked(
+async def _checked(
     body: AsyncIterator[bytes], declared_bytes: int | None, max_bytes: int
 ) -> AsyncIterator[bytes]:
-    """Pass the body on while it is what was declared. Raises: as `store_source`."""
+    """Yield the body as long as its size is within the limits. Raises: as `store_source`."""
     received = 0
     async for chunk in body:
         received += len(chunk)
@@ -116,25 +117,18 @@ async def checked(
         raise EmptyUpload
 
 
-def _own() -> PartBuffers:
-    return PartBuffers(BYTES_IN_FLIGHT)
-
-
 async def _abort(store: Store, key: str, writer: PartWriter) -> None:
-    """Stop what is being sent, then drop the upload; a part that lands later would keep it alive."""
+    """Stop sending, then abort the upload: a part that arrives later would keep it alive."""
     await writer.stop()
-    if writer.upload_id is None:
-        return
-    try:
-        async with asyncio.timeout(ABORT_SECONDS):
-            await store.abort_upload(key, writer.upload_id)
-    except (StoreError, TimeoutError) as error:
-        log.warning("upload_abort_failed", key=key, upload_id=writer.upload_id, error=str(error))
+    if writer.upload_id is not None:
+        abort = store.abort_upload(key, writer.upload_id)
+        await clean_up(abort, "upload_abort_failed", key=key, upload_id=writer.upload_id)
 
 
-async def _remove(store: Store, key: str) -> None:
+async def clean_up(work: Awaitable[None], failed: str, **fields: str) -> None:
+    """Await `work` for a limited time; log the event `failed` if it does not succeed."""
     try:
-        async with asyncio.timeout(ABORT_SECONDS):
-            await store.delete(key)
+        async with asyncio.timeout(CLEAN_UP_SECONDS):
+            await work
     except (StoreError, TimeoutError) as error:
-        log.warning("tail_not_removed", key=key, error=str(error))
+        log.warning(failed, **fields, error=str(error))

@@ -1,6 +1,6 @@
-"""A stream on its way into a multipart upload: cut into parts of one size, several of them sent at a time.
+"""Writes a stream into a multipart upload: cut into parts of one size, several of them in flight.
 
-Owns part sizes, parts in flight, and the record of what is stored. Its callers, `one_shot` and
+Owns part sizes, parts in flight, and the account of what is stored. Its callers, `one_shot` and
 `resumable.append`, decide where the bytes come from and what happens to an interrupted upload.
 """
 
@@ -16,22 +16,22 @@ from backend.core.uploads.records import Tail
 
 SMALLEST_PART_BYTES = 8 * MIB
 PLANNED_PARTS = 9000
-"""Parts that a size is planned for: below the 10,000 that S3 allows."""
+"""The number of parts to plan for: below the 10,000 that S3 allows."""
 PARTS_IN_FLIGHT = 4
 BYTES_IN_FLIGHT = 40 * MIB
-"""Very large uploads have large parts; fewer of them are sent at a time, but never fewer than one."""
+"""Very large uploads have large parts, so fewer of them are in flight, but always at least one."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """How an upload is cut: every part has `part_size_bytes` but the last (R2 wants them equal)."""
+    """How to cut an upload: all parts but the last have `part_size_bytes` (R2 requires equal sizes)."""
 
     part_size_bytes: int
     parts_in_flight: int
 
     @classmethod
     def for_size(cls, size_bytes: int) -> "UploadPlan":
-        """Plan for up to `size_bytes`, at least 8 MiB a part, in whole MiB."""
+        """Plan for up to `size_bytes`: parts of at least 8 MiB, in whole MiB."""
         needed = -(-size_bytes // PLANNED_PARTS)
         return cls.of_parts(max(SMALLEST_PART_BYTES, -(-needed // MIB) * MIB))
 
@@ -41,9 +41,9 @@ class UploadPlan:
 
 
 class PartWriter:
-    """One upload under way. It may begin behind parts, and a tail, that are stored already.
+    """One upload in progress. It can start after parts, and a tail, that are already stored.
 
-    For one task at a time; only `set_aside` may be called beside it. What a part's sending raised is raised
+    For one task at a time; only `store_tail` may be called concurrently. An error in sending a part is raised
     by the next call.
     """
 
@@ -60,39 +60,39 @@ class PartWriter:
         tail: Tail | None = None,
         tail_key: Callable[[], str] | None = None,
     ) -> None:
-        """`tail_key` names an object for a tail that is put aside; without it none is."""
+        """`tail_key` returns the key for a new tail object; without it, no tail is ever stored."""
         self._store = store
         self._key = key
         self._plan = plan
         self._buffers = buffers
         self._headers = headers
         self.upload_id = upload_id
-        """None until the first part is whole: what is smaller is a plain object."""
+        """None until the first part is full: a smaller file is a plain object."""
         self.stored_parts = stored_parts
-        """How many parts are stored, from the first one on without a gap."""
+        """How many parts are stored, counted from the first one up to the first gap."""
         self.tail = tail
         self._tail_key = tail_key
-        self.has_put_aside = False
+        self.stored_a_tail = False
         self._begun_parts = stored_parts
         self._last_is_short_by = 0
         self._buffer: Buffer | None = None
-        self._places = asyncio.Semaphore(plan.parts_in_flight)
+        self._slots = asyncio.Semaphore(plan.parts_in_flight)
         self._sending: set[asyncio.Task[None]] = set()
         self._stored: dict[int, UploadedPart] = {}
         self._failure: BaseException | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._slow = False
-        """Whether its client takes its time: until it fills a part without having to make room."""
-        self._setting_aside: asyncio.Task[None] | None = None
+        """Whether its client is slow: until it fills a part without having to give the buffer back."""
+        self._reclaiming: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
-        """Say whether it waits for memory or for the store just now."""
-        return self._turn.locked()
+        """Say whether it is waiting for memory or for the store."""
+        return self._lock.locked()
 
     @property
     def received_bytes(self) -> int:
-        """How many bytes there are, from the start of the object."""
+        """How many bytes have arrived, counted from the start of the object."""
         if self._buffer is not None:
             rest = self._buffer.size_bytes
         else:
@@ -109,12 +109,12 @@ class PartWriter:
 
     @property
     def stored_tail(self) -> Tail | None:
-        """The tail, if no part before it is missing."""
+        """The tail, if all parts before it are stored."""
         return self.tail if self.stored_parts == self._begun_parts else None
 
     async def write(self, chunk: Body) -> None:
-        """Take the next bytes; wait for memory, and for a place among the parts in flight."""
-        async with self._turn:
+        """Take the next bytes. Waits for memory, and for a slot among the parts in flight."""
+        async with self._lock:
             rest = memoryview(chunk)
             while rest:
                 self._check()
@@ -123,30 +123,40 @@ class PartWriter:
                 if buffer.full:
                     await self._send_part(buffer)
 
-    async def set_aside(self) -> None:
-        """Store the bytes that are no whole part yet as a tail, and let go of their memory."""
-        async with self._turn:
-            await self._set_aside()
+    async def store_tail(self) -> None:
+        """Store the bytes after the last whole part as a tail, and release their memory."""
+        async with self._lock:
+            buffer = self._buffer
+            if buffer is None or self._tail_key is None:
+                return
+            self._buffers.pin(buffer)
+            tail = self.tail
+            if tail is None or tail.size_bytes < buffer.size_bytes:
+                tail = Tail(key=self._tail_key(), size_bytes=buffer.size_bytes)
+                self.stored_a_tail = True
+                await self._store.put(tail.key, buffer.content)
+                self.tail = tail
+            self._release_buffer()
 
-    async def settle(self) -> None:
-        """Wait until all parts are stored. Raises: what the first failure was."""
+    async def drain(self) -> None:
+        """Wait until all parts are stored. Raises: the first failure."""
         while self._sending:
             await asyncio.wait(self._sending)
         self._check()
 
     async def flush(self) -> None:
-        """Send the last part, which may be shorter; nothing may be written behind it.
+        """Send the last part, which may be shorter. Nothing may be written after it.
 
-        What is all together no whole part stays here: it becomes a plain object.
+        A file smaller than one part stays in memory: `put_whole` stores it.
         """
-        async with self._turn:
+        async with self._lock:
             self._check()
-            if self.upload_id is not None and (buffer := await self._rest()) is not None:
+            if self.upload_id is not None and (buffer := await self._load_rest()) is not None:
                 await self._send_part(buffer)
-        await self.settle()
+        await self.drain()
 
     async def complete(self) -> int:
-        """Make the object of all that was written, by this writer alone, and return its size in bytes."""
+        """Complete the object, all of whose parts this writer sent, and return its size in bytes."""
         await self.flush()
         if self.upload_id is None:
             return await self.put_whole()
@@ -156,89 +166,76 @@ class PartWriter:
         return sum(part.size_bytes for part in parts)
 
     async def put_whole(self) -> int:
-        """Make a plain object of what is no whole part, and return its size in bytes."""
-        async with self._turn:
+        """Store a file smaller than one part as a plain object, and return its size in bytes."""
+        async with self._lock:
             self._check()
-            buffer = await self._rest()
+            buffer = await self._load_rest()
             if buffer is not None:
-                self._buffers.keep(buffer)  # nobody may have its memory while it is sent
+                self._buffers.pin(buffer)  # its memory must not be reused while it is being sent
             content = buffer.content if buffer is not None else b""
             await self._store.put(self._key, content, self._headers)
             size_bytes = len(content)
-            self._drop_buffer()
+            self._release_buffer()
             return size_bytes
 
     async def stop(self) -> None:
-        """Stop what is being sent and let go of all memory. What is stored stays."""
-        tasks = [*self._sending, *([self._setting_aside] if self._setting_aside else [])]
+        """Cancel parts in flight and release all memory. Stored parts stay."""
+        tasks = [*self._sending, *([self._reclaiming] if self._reclaiming else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._drop_buffer()
+        self._release_buffer()
 
     async def put_first_part(self, content: bytes) -> None:
-        """Send part 1 at last, which was left out (`begin_behind_first`)."""
+        """Send part 1, which `skip_first_part` left out."""
         self._stored[1] = await self._store.put_part(self._key, await self._open(), 1, content)
 
-    async def begin_behind_first(self) -> None:
-        """Leave part 1 out until `put_first_part`."""
+    async def skip_first_part(self) -> None:
+        """Start with part 2. `put_first_part` sends part 1 at the end."""
         self._begun_parts = 1
         await self._open()
 
     async def _begin_part(self) -> Buffer:
-        buffer = await self._buffers.lend(self._plan.part_size_bytes, slow=self._slow)
+        buffer = await self._buffers.acquire(self._plan.part_size_bytes, slow=self._slow)
         try:
             if self.tail is not None:
                 await self._read_tail(self.tail, buffer)
-        except BaseException:  # whoever is cancelled here must not keep the memory
+        except BaseException:  # cancellation must not leak the memory
             buffer.release()
             raise
         self._buffer = buffer
         if self._tail_key is not None:
-            self._buffers.ask_back(buffer, self._give_way)
+            self._buffers.allow_reclaim(buffer, self._reclaim)
         return buffer
 
     async def _read_tail(self, tail: Tail, buffer: Buffer) -> None:
-        """Read it in small pieces: memory that is not lent is not counted."""
+        """Read it in small chunks, because only the pool's memory is counted."""
         try:
             async for chunk in read_span(self._store, tail.key, 0, tail.size_bytes):
                 buffer.fill(memoryview(chunk))
         except ObjectNotFound:
             raise UploadVanished from None
 
-    async def _rest(self) -> Buffer | None:
-        """Return what is no whole part yet, in memory again."""
+    async def _load_rest(self) -> Buffer | None:
+        """Return the bytes after the last whole part, read back into memory if they are a stored tail."""
         return await self._begin_part() if self._buffer is None and self.tail is not None else self._buffer
 
-    def _give_way(self) -> None:
-        """Others wait for memory, and this client is slow."""
+    def _reclaim(self) -> None:
+        """Give the buffer back: this client is slow, and others wait for memory."""
         self._slow = True
-        self._setting_aside = asyncio.create_task(self._set_aside_soon())
+        self._reclaiming = asyncio.create_task(self._store_tail_soon())
 
-    async def _set_aside_soon(self) -> None:
+    async def _store_tail_soon(self) -> None:
         try:
-            await self.set_aside()
+            await self.store_tail()
         except Exception as error:  # noqa: BLE001  # the next call raises it
             self._failure = self._failure or error
 
-    async def _set_aside(self) -> None:
-        buffer = self._buffer
-        if buffer is None or self._tail_key is None:
-            return
-        self._buffers.keep(buffer)
-        tail = self.tail
-        if tail is None or tail.size_bytes < buffer.size_bytes:
-            tail = Tail(key=self._tail_key(), size_bytes=buffer.size_bytes)
-            self.has_put_aside = True
-            await self._store.put(tail.key, buffer.content)
-            self.tail = tail
-        self._drop_buffer()
-
     async def _send_part(self, buffer: Buffer) -> None:
-        self._buffers.keep(buffer)
+        self._buffers.pin(buffer)
         self._slow = self._slow and self.tail is not None
         upload_id = await self._open()
-        await self._places.acquire()
+        await self._slots.acquire()
         self._begun_parts += 1
         self._last_is_short_by = self._plan.part_size_bytes - buffer.size_bytes
         self._buffer = None
@@ -257,7 +254,7 @@ class PartWriter:
             part = await self._store.put_part(self._key, upload_id, number, buffer.content)
         finally:
             buffer.release()
-            self._places.release()
+            self._slots.release()
         self._stored[number] = part
         while self.stored_parts + 1 in self._stored:
             self.stored_parts += 1
@@ -267,7 +264,7 @@ class PartWriter:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
 
-    def _drop_buffer(self) -> None:
+    def _release_buffer(self) -> None:
         if self._buffer is not None:
             self._buffer.release()
             self._buffer = None
@@ -278,7 +275,7 @@ class PartWriter:
 
 
 def check_parts(parts: Sequence[UploadedPart], part_size_bytes: int) -> None:
-    """Raises: UploadVanished: a part is missing, or not as large as it must be."""
+    """Raises: UploadVanished: a part is missing or has the wrong size."""
     whole = all(part.size_bytes == part_size_bytes for part in parts[:-1])
     if not whole or [part.number for part in parts] != list(range(1, len(parts) + 1)):
         raise UploadVanished

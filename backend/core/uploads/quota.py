@@ -1,7 +1,8 @@
-"""How much the uploads of all people together may take: looked up in the bucket, before a byte is moved."""
+"""Limits on uploads. What all uploads together use is counted in the bucket before any byte is read."""
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
@@ -9,21 +10,22 @@ from backend.core.errors import ObjectNotFound, StorageFull, TooManyUploads
 from backend.core.store.interface import Store
 from backend.core.uploads.records import UploadInfo
 
-LOOKS_AT_ONCE = 16
+READS_IN_FLIGHT = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """None means no limit. Uploads that are announced at the same instant may together exceed one.
+    """Limits on all uploads together; None means no limit.
 
-    What comes in a single request, a raw body or a form, is counted from when it is stored.
+    A resumable upload counts once its length is announced, a raw body or a form once it is stored. Uploads
+    that begin at the same instant may together exceed a limit.
     """
 
     max_open_uploads: int | None = None
     max_raw_bytes: int | None = None
 
     async def admit(self, raw: Store, size_bytes: int | None) -> None:
-        """Raises: TooManyUploads, StorageFull: one more upload, of this size if it is known, is too much."""
+        """Raises: TooManyUploads, StorageFull: there is no room for another upload of this size, if known."""
         if self.max_open_uploads is None and self.max_raw_bytes is None:
             return
         usage = await _usage(raw)
@@ -32,21 +34,21 @@ class Quota:
         await self._admit_bytes(raw, usage, size_bytes or 0)
 
     async def admit_bytes(self, raw: Store, size_bytes: int) -> None:
-        """Raises: StorageFull: an open upload, whose size is told only now, is too much."""
+        """Raises: StorageFull: there is no room for an open upload whose size is only known now."""
         if self.max_raw_bytes is not None:
             await self._admit_bytes(raw, await _usage(raw), size_bytes)
 
     async def _admit_bytes(self, raw: Store, usage: "_Usage", size_bytes: int) -> None:
         if self.max_raw_bytes is None:
             return
-        places = asyncio.Semaphore(LOOKS_AT_ONCE)
+        slots = asyncio.Semaphore(READS_IN_FLIGHT)
 
-        async def announced(key: str) -> int:
-            async with places:
-                return await _announced(raw, key)
+        async def length_of(key: str) -> int:
+            async with slots:
+                return await _length_of(raw, key)
 
-        known = await gather_or_cancel(announced(key) for key in usage.open_keys)
-        if usage.stored_bytes + sum(known) + size_bytes > self.max_raw_bytes:
+        lengths = await gather_or_cancel(length_of(key) for key in usage.open_keys)
+        if usage.stored_bytes + sum(lengths) + size_bytes > self.max_raw_bytes:
             raise StorageFull
 
 
@@ -54,10 +56,20 @@ NO_QUOTA = Quota()
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRules:
+    """Limits on each resumable upload, and the quota that they share."""
+
+    max_bytes: int
+    lifetime: timedelta
+    """How long after its creation an unfinished upload can be resumed."""
+    quota: Quota = NO_QUOTA
+
+
+@dataclass(frozen=True, slots=True)
 class _Usage:
     stored_bytes: int
     open_keys: tuple[str, ...]
-    """The records of uploads that are not finished."""
+    """The records of unfinished uploads."""
 
 
 async def _usage(raw: Store) -> _Usage:
@@ -70,8 +82,8 @@ async def _usage(raw: Store) -> _Usage:
     return _Usage(stored_bytes, tuple(open_keys))
 
 
-async def _announced(raw: Store, key: str) -> int:
+async def _length_of(raw: Store, key: str) -> int:
     try:
         return UploadInfo.from_json((await raw.get(key)).body).length or 0
     except ObjectNotFound:
-        return 0  # finished meanwhile
+        return 0  # finished since it was listed

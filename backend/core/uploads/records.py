@@ -1,5 +1,6 @@
-"""The records of a resumable upload: what was announced, and how far it is (docs/objects.md)."""
+"""The records of a resumable upload: what its client announced, and how far it is (docs/objects.md)."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,15 +11,15 @@ from backend.core.records import AS_THE_WORKER_CHOOSES, Record, TranscodeOptions
 
 class Role(StrEnum):
     WHOLE = "whole"
-    """A file of its own."""
+    """A complete file: it becomes a video."""
     PARTIAL = "partial"
-    """A piece that a final upload is put together from; no video of its own."""
+    """A piece of a file: it becomes part of a final upload, never a video of its own."""
     FINAL = "final"
-    """Put together from partial ones."""
+    """Concatenated from partial uploads."""
 
 
 class UploadInfo(Record):
-    """`uploads/<id>.info`: what its client announced. The video that comes of it has the same id."""
+    """`uploads/<id>.info`: what the client announced. The upload's video gets the same id."""
 
     id: str
     role: Role = Role.WHOLE
@@ -39,26 +40,42 @@ class UploadInfo(Record):
 
 
 class Tail(Value):
-    """The last bytes received, fewer than a part, as an object of their own until the part is whole."""
+    """The bytes after the last whole part, stored as an object of their own until the part is complete."""
 
     key: str
     size_bytes: int = Field(ge=1)
 
 
 class UploadProgress(Record):
-    """`uploads/<id>/<generation>`: how far the upload is, and whether a request holds it.
+    """`uploads/<id>/<generation>`: how far the upload is, and whether a request holds its lock.
 
-    The highest generation counts. It is created by whoever takes the upload, rewritten as a heartbeat, and
-    says at last that the upload rests.
+    The highest generation counts. The request that takes the lock creates it and rewrites it as a heartbeat.
     """
 
     held: bool
-    offset: int = Field(default=0, ge=0, description="bytes that the store holds for sure")
+    offset: int = Field(default=0, ge=0, description="bytes that the store holds for certain")
     upload_id: str | None = Field(None, description="of the multipart upload, once there is one")
     tail: Tail | None = None
-    adopts: int | None = Field(None, ge=0, description="a lower generation, whose progress counts")
+    adopts: int | None = Field(None, ge=0, description="a lower generation whose progress counts")
     beat: int = 0
     nonce: str = Field(default_factory=new_nonce)
 
 
 NOTHING_YET = UploadProgress(held=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadState:
+    """What a client is told about its upload."""
+
+    info: UploadInfo
+    offset: int
+
+    @classmethod
+    def of_finished(cls, info: UploadInfo) -> "UploadState":
+        return cls(info, info.length or 0)
+
+    @property
+    def video_id(self) -> str | None:
+        """The upload's video, once there is one."""
+        return self.info.id if self.info.finished and self.info.role is not Role.PARTIAL else None

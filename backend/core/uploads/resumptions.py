@@ -1,7 +1,7 @@
-"""Where clients note how to go on with a file, so that another browser or machine with the same file can.
+"""Notes that let another browser or machine with the same file resume its upload.
 
-A note is the client's own: what it needs to find the upload of a file again, under the file's fingerprint.
-Nothing of the upload itself depends on it.
+A client stores where it uploads a file under the file's fingerprint. The server does not interpret the note,
+and no upload depends on it.
 """
 
 import re
@@ -16,19 +16,19 @@ _JSON = ObjectHeaders(content_type="application/json")
 
 
 class ResumptionNotFound(ObjectNotFound):
-    """Nobody has noted how to go on with this file."""
+    """There is no upload to resume for this file."""
 
     code = "resumption_not_found"
 
 
 class NoteTooLarge(BadRequest):
-    """A note can have up to 16 KiB."""
+    """A note can be at most 16 KiB."""
 
     code = "note_too_large"
 
 
 class Resumptions:
-    """The notes of the raw bucket, by fingerprint: 64 hexadecimal digits that depend on the file alone."""
+    """The notes in the raw bucket, by fingerprint: 64 hexadecimal digits that depend only on the file."""
 
     def __init__(self, raw: Store) -> None:
         self._raw = raw
@@ -52,5 +52,5 @@ class Resumptions:
 
 def _key(fingerprint: str) -> str:
     if not _FINGERPRINT.fullmatch(fingerprint):
-        raise BadRequest("A fingerprint has 64 hexadecimal digits.")
+        raise BadRequest("A fingerprint is 64 lowercase hexadecimal digits.")
     return keys.resumption(fingerprint)

@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes: obvious mistakes are told before the rest of them is moved.
+"""Recognizes obvious non-videos by their first bytes, before the rest is uploaded.
 
-Only a first look. Whatever passes is probed in the worker, which alone decides what is a video.
+This only catches mistakes. The worker probes every file that passes, and it alone decides what is a video.
 """
 
 from collections.abc import AsyncIterator
@@ -11,27 +11,27 @@ from backend.core.errors import UnsupportedType
 
 SNIFF_BYTES = 4096
 CONFIDENCE = 0.3
-"""The library's own measure, a tenth for each byte: below it, it guesses by one or two."""
+"""Of the library, a tenth for each byte that matched. Below this it guesses from one or two bytes."""
 SURE = 0.8
 BEGINNING_BYTES = 16
-"""What has to be found further in is found in the middle of sound and pictures, too."""
+"""Signatures further in are not used: they also occur by chance within audio and video."""
 _MEDIA = ("video/", "audio/", "image/gif", "application/ogg", "application/mxf", "application/x-matroska")
-_PICTURE, _TEXT, _PROGRAM = "a picture", "a text", "a program"
+_IMAGE, _TEXT, _PROGRAM = "an image", "a text file", "a program"
 _DOCUMENT, _ARCHIVE = "a document", "an archive"
 _SURELY_NOT = {
     "application/vnd.apple.mpegurl": "a playlist",
     "audio/x-mpegurl": "a playlist",
-    "image/webp": _PICTURE,
-    "image/heif": _PICTURE,
-    "image/avif": _PICTURE,
+    "image/webp": _IMAGE,
+    "image/heif": _IMAGE,
+    "image/avif": _IMAGE,
 }
-"""Refused although what is around them, RIFF or MP4, may be a film as well."""
+"""Refused even though their containers, RIFF and MP4, can also hold video."""
 _NOT = {
-    "image/png": _PICTURE,
-    "image/jpeg": _PICTURE,
-    "image/tiff": _PICTURE,
-    "image/svg": _PICTURE,
-    "image/vnd.adobe": _PICTURE,
+    "image/png": _IMAGE,
+    "image/jpeg": _IMAGE,
+    "image/tiff": _IMAGE,
+    "image/svg": _IMAGE,
+    "image/vnd.adobe": _IMAGE,
     "text/html": "a web page",
     "application/xml": _TEXT,
     "application/pdf": "a PDF document",
@@ -49,11 +49,11 @@ _NOT = {
     "application/x-iso9660-appimage": _PROGRAM,
     "application/vnd.microsoft.portable-executable": _PROGRAM,
 }
-"""By the beginning of the media type. The library knows a thousand more, by as little as three bytes."""
+"""By the start of the media type. The library knows a thousand more, some from as few as three bytes."""
 
 
 class MediaCheck:
-    """Looks at the beginning of a file as it comes in."""
+    """Checks the first bytes of a file as it arrives."""
 
     def __init__(self) -> None:
         self._head: bytearray | None = bytearray()
@@ -67,16 +67,16 @@ class MediaCheck:
             self.end()
 
     def end(self) -> None:
-        """There is no more to look at. Raises: UnsupportedType."""
+        """Check what has arrived: there is no more. Raises: UnsupportedType."""
         if self._head is None:
             return
         head, self._head = bytes(self._head), None
         if (what := foreign_type(head)) is not None:
-            raise UnsupportedType(f"This file is neither a video nor sound; it looks like {what}.")
+            raise UnsupportedType(f"This isn't a video or audio file; it looks like {what}.")
 
 
-async def sniffed(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Pass a whole body on while it may be a video. Raises: UnsupportedType."""
+async def checked_media(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the body as long as it may be a video. Raises: UnsupportedType."""
     check = MediaCheck()
     async for chunk in body:
         check.feed(chunk)
@@ -85,7 +85,7 @@ async def sniffed(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def foreign_type(head: bytes) -> str | None:
-    """Return in words what begins so when that is surely neither video nor sound, else None."""
+    """Say what kind of file starts like this; None if it may be video or audio."""
     try:
         found = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
@@ -96,7 +96,7 @@ def foreign_type(head: bytes) -> str | None:
         if one.mime_type and one.confidence >= CONFIDENCE and one.offset < BEGINNING_BYTES
     }
     for kind, words in _SURELY_NOT.items():
-        if kinds.get(kind, 0) >= (SURE if words == _PICTURE else CONFIDENCE):
+        if kinds.get(kind, 0) >= (SURE if words == _IMAGE else CONFIDENCE):
             return words
     if any(kind.startswith(_MEDIA) for kind in kinds):
         return None

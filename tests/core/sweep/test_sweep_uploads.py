@@ -13,7 +13,7 @@ from backend.core.library.videos import delete_video, read_item
 from backend.core.store.interface import ObjectInfo
 from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
 from backend.core.uploads.buffers import PartBuffers
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
+from backend.core.uploads.quota import UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import ResumptionNotFound, Resumptions
 from tests.core.jobs.queue_lab import Lab
@@ -32,7 +32,7 @@ def lab() -> Lab:
 @pytest.fixture
 def uploads(lab: Lab) -> ResumableUploads:
     rules = UploadRules(10_000, LIFETIME)
-    return ResumableUploads(UploadDesk(lab.buckets, lab.buckets, PartBuffers(10**8), rules, lab.clock))
+    return ResumableUploads(lab.buckets, lab.buckets, PartBuffers(10**8), rules, lab.clock)
 
 
 async def _sweep(lab: Lab) -> SweepReport:
@@ -46,14 +46,14 @@ async def _everything(lab: Lab) -> list[str]:
 
 async def _sent(uploads: ResumableUploads, data: bytes, *, partial: bool = False) -> str:
     info = await uploads.create(len(data), FILM, partial=partial)
-    await uploads.receive(info.id, 0, chunks(data))
+    await uploads.append(info.id, 0, chunks(data))
     return info.id
 
 
 async def _broken_off(lab: Lab, uploads: ResumableUploads) -> str:
     info = await uploads.create(len(DATA), FILM)
     with pytest.raises(IncompleteUpload):
-        await uploads.receive(info.id, 0, chunks(DATA[:50], breaks=True))
+        await uploads.append(info.id, 0, chunks(DATA[:50], breaks=True))
     # As of a file with whole parts.
     await lab.raw.open_upload(keys.upload(info.id))
     return info.id
@@ -82,7 +82,7 @@ async def test_an_upload_under_way_is_left_alone_however_long_ago_it_began(
     upload_id = await _broken_off(lab, uploads)
     lab.clock.advance(2 * DAY - 60)
     with pytest.raises(IncompleteUpload):
-        await uploads.receive(upload_id, 50, chunks(DATA[50:60], breaks=True))
+        await uploads.append(upload_id, 50, chunks(DATA[50:60], breaks=True))
     before = await _everything(lab)
     lab.clock.advance(DAY)
 
@@ -102,7 +102,7 @@ async def test_a_request_that_lasts_beyond_the_expiry_arrives(lab: Lab, uploads:
         yield DATA[50:]
 
     lab.clock.advance(2 * DAY - 60)
-    receiving = asyncio.create_task(uploads.receive(info.id, 0, slow()))
+    receiving = asyncio.create_task(uploads.append(info.id, 0, slow()))
     await begun.wait()
     lab.clock.advance(DAY)
     await _sweep(lab)
@@ -120,7 +120,7 @@ async def test_an_upload_that_took_long_is_not_removed_before_its_video_is_enter
     await lab.raw.put(keys.upload(upload_id), DATA)
     lab.clock.advance(2 * DAY - 60)
     with pytest.raises(IncompleteUpload):
-        await uploads.receive(upload_id, 50, chunks(DATA[50:60], breaks=True))
+        await uploads.append(upload_id, 50, chunks(DATA[50:60], breaks=True))
     lab.clock.advance(DAY)
 
     assert (await _sweep(lab)).findings == ()

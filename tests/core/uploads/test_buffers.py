@@ -1,4 +1,4 @@
-"""The memory that uploads share: bounded, first come first served, and never stuck with a slow client."""
+"""The memory that uploads share: bounded, first come first served, and never held up by a slow client."""
 
 import asyncio
 
@@ -14,44 +14,44 @@ def buffers() -> PartBuffers:
 
 
 async def _waits(buffers: PartBuffers, size: int) -> asyncio.Task[module.Buffer]:
-    waiting = asyncio.create_task(buffers.lend(size))
+    waiting = asyncio.create_task(buffers.acquire(size))
     await asyncio.sleep(0)
     assert not waiting.done()
     return waiting
 
 
-async def test_a_buffer_is_filled_up_to_its_size(buffers: PartBuffers) -> None:
-    buffer = await buffers.lend(10)
+async def test_a_buffer_takes_no_more_than_its_size(buffers: PartBuffers) -> None:
+    buffer = await buffers.acquire(10)
     assert buffer.fill(memoryview(b"123456")) == 6
     assert buffer.fill(memoryview(b"789012")) == 4
     assert buffer.full
     assert bytes(buffer.content) == b"1234567890"
 
 
-async def test_whoever_finds_no_memory_waits_for_its_turn(buffers: PartBuffers) -> None:
-    first, second = await buffers.lend(60), await buffers.lend(40)
+async def test_uploads_wait_their_turn_when_memory_is_short(buffers: PartBuffers) -> None:
+    first, second = await buffers.acquire(60), await buffers.acquire(40)
     large, small = await _waits(buffers, 80), await _waits(buffers, 10)
     second.release()
     await asyncio.sleep(0)
-    assert not small.done(), "it would be served before one that waits for longer"
+    assert not small.done(), "it overtook one that has waited longer"
     first.release()
     assert (await large).size_bytes == 0
     assert (await small).size_bytes == 0
 
 
-async def test_whoever_was_slow_lets_others_go_first(
+async def test_slow_clients_let_others_go_first_but_not_forever(
     buffers: PartBuffers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = await buffers.lend(100)
-    slow = asyncio.create_task(buffers.lend(60, slow=True))
+    held = await buffers.acquire(100)
+    slow = asyncio.create_task(buffers.acquire(60, slow=True))
     await asyncio.sleep(0)
     quick = await _waits(buffers, 60)
     held.release()
     (await quick).release()
     (await slow).release()
     monkeypatch.setattr(module, "SLOW_TURN_SECONDS", 0.0)
-    held = await buffers.lend(100)
-    slow = asyncio.create_task(buffers.lend(60, slow=True))
+    held = await buffers.acquire(100)
+    slow = asyncio.create_task(buffers.acquire(60, slow=True))
     await asyncio.sleep(0.01)
     late = await _waits(buffers, 60)
     held.release()
@@ -59,59 +59,59 @@ async def test_whoever_was_slow_lets_others_go_first(
     (await late).release()
 
 
-async def test_memory_that_was_used_comes_back_empty(buffers: PartBuffers) -> None:
-    used = await buffers.lend(100)
+async def test_reused_memory_starts_empty(buffers: PartBuffers) -> None:
+    used = await buffers.acquire(100)
     used.fill(memoryview(b"x" * 100))
     used.release()
-    again = await buffers.lend(100)
+    again = await buffers.acquire(100)
     assert (again.size_bytes, again.memory) == (0, used.memory)
 
 
-async def test_one_that_is_larger_than_the_pool_is_lent_alone(buffers: PartBuffers) -> None:
-    small = await buffers.lend(1)
+async def test_a_buffer_larger_than_the_pool_is_handed_out_alone(buffers: PartBuffers) -> None:
+    small = await buffers.acquire(1)
     huge = await _waits(buffers, 1000)
     small.release()
-    lent = await huge
+    acquired = await huge
     other = await _waits(buffers, 1)
-    lent.release()
+    acquired.release()
     assert (await other).size_bytes == 0
 
 
-async def test_whoever_stops_waiting_leaves_its_place_to_others(buffers: PartBuffers) -> None:
-    held = await buffers.lend(50)
+async def test_a_cancelled_waiter_makes_room_for_the_next(buffers: PartBuffers) -> None:
+    held = await buffers.acquire(50)
     large, small = await _waits(buffers, 80), await _waits(buffers, 50)
     large.cancel()
     assert (await small).size_bytes == 0
     held.release()
-    assert (await buffers.lend(50)).size_bytes == 0
+    assert (await buffers.acquire(50)).size_bytes == 0
 
 
-async def test_one_that_stops_waiting_as_its_turn_comes_takes_nothing_along(buffers: PartBuffers) -> None:
-    held = await buffers.lend(100)
+async def test_cancelling_a_waiter_whose_turn_has_come_leaks_no_memory(buffers: PartBuffers) -> None:
+    held = await buffers.acquire(100)
     late = await _waits(buffers, 100)
     held.release()
     late.cancel()
     with pytest.raises(asyncio.CancelledError):
         await late
-    assert (await asyncio.wait_for(buffers.lend(100), 1)).size_bytes == 0
+    assert (await asyncio.wait_for(buffers.acquire(100), 1)).size_bytes == 0
 
 
-async def test_a_slow_one_is_asked_back_only_when_others_wait(
+async def test_a_slow_buffer_is_reclaimed_only_when_others_wait(
     buffers: PartBuffers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLOW_SECONDS", 0.05)
-    slow, quick = await buffers.lend(50), await buffers.lend(50)
-    asked: list[str] = []
-    buffers.ask_back(slow, lambda: (asked.append("slow"), slow.release()))
-    buffers.ask_back(quick, lambda: asked.append("quick"))
-    buffers.keep(quick)
+    slow, quick = await buffers.acquire(50), await buffers.acquire(50)
+    reclaimed: list[str] = []
+    buffers.allow_reclaim(slow, lambda: (reclaimed.append("slow"), slow.release()))
+    buffers.allow_reclaim(quick, lambda: reclaimed.append("quick"))
+    buffers.pin(quick)
     await asyncio.sleep(0.1)
-    assert asked == []
-    assert (await asyncio.wait_for(buffers.lend(50), 5)).size_bytes == 0
-    assert asked == ["slow"]
+    assert reclaimed == []
+    assert (await asyncio.wait_for(buffers.acquire(50), 5)).size_bytes == 0
+    assert reclaimed == ["slow"]
 
 
-async def test_spare_memory_of_another_size_makes_room(buffers: PartBuffers) -> None:
+async def test_spare_memory_of_other_sizes_is_freed(buffers: PartBuffers) -> None:
     for size in (10, 20, 30, 40, 50, 60, 70, 80, 90, 100):
-        (await buffers.lend(size)).release()
+        (await buffers.acquire(size)).release()
         assert sum(map(len, buffers._spare)) <= 100

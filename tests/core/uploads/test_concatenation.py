@@ -1,10 +1,10 @@
-"""Putting uploads together: how the parts are cut, what becomes of the pieces, and what is refused."""
+"""Concatenation: how parts are cut, what happens to the pieces, and what is refused."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.core import keys
@@ -19,9 +19,9 @@ from backend.core.library.videos import delete_video
 from backend.core.store.interface import Buckets
 from backend.core.uploads import part_writer as parts
 from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.quota import UploadRules
 from backend.core.uploads.resumable import concatenation
 from backend.core.uploads.resumable.concatenation import PartialUnfinished, Span, compose, cut, id_of
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.core.uploads.upload_lab import FILM, HEAD, chunks
 from tests.lab.memory_store import MemoryStore
@@ -38,12 +38,12 @@ def buckets() -> Buckets:
 @pytest.fixture
 def uploads(buckets: Buckets) -> ResumableUploads:
     rules = UploadRules(1000, timedelta(days=1))
-    return ResumableUploads(UploadDesk(buckets, buckets, PartBuffers(10**8), rules))
+    return ResumableUploads(buckets, buckets, PartBuffers(10**8), rules)
 
 
 async def _piece(uploads: ResumableUploads, data: bytes) -> str:
     info = await uploads.create(len(data), FILM, partial=True)
-    await uploads.receive(info.id, 0, chunks(data))
+    await uploads.append(info.id, 0, chunks(data))
     return info.id
 
 
@@ -51,9 +51,7 @@ sizes = st.lists(st.integers(1, 100), min_size=1, max_size=8)
 
 
 @given(sizes=sizes, part_size=st.integers(1, 120))
-def test_all_parts_but_the_last_are_of_one_size_and_nothing_is_left_out(
-    sizes: list[int], part_size: int
-) -> None:
+def test_all_parts_but_the_last_have_one_size_and_no_byte_is_lost(sizes: list[int], part_size: int) -> None:
     spans = [Span(str(index), 0, size) for index, size in enumerate(sizes)]
     found = cut(spans, part_size)
     lengths = [sum(piece.size_bytes for piece in part) for part in found]
@@ -65,7 +63,8 @@ def test_all_parts_but_the_last_are_of_one_size_and_nothing_is_left_out(
 
 
 @given(sizes=sizes, copy_bytes=st.integers(1, 150))
-async def test_what_is_composed_is_the_pieces_one_behind_the_other(sizes: list[int], copy_bytes: int) -> None:
+@settings(deadline=None)
+async def test_the_composed_object_is_the_pieces_in_order(sizes: list[int], copy_bytes: int) -> None:
     store = MemoryStore()
     bodies = [bytes((index * 31 + byte) % 256 for byte in range(size)) for index, size in enumerate(sizes)]
     for index, body in enumerate(bodies):
@@ -80,7 +79,7 @@ async def test_what_is_composed_is_the_pieces_one_behind_the_other(sizes: list[i
     assert [one async for one in store.list_uploads("")] == []
 
 
-async def test_what_cannot_be_composed_leaves_no_parts() -> None:
+async def test_a_failed_composition_leaves_no_parts() -> None:
     store = MemoryStore()
     await store.put("piece", b"x")
     with pytest.raises(UploadNotFound):
@@ -88,7 +87,7 @@ async def test_what_cannot_be_composed_leaves_no_parts() -> None:
     assert [one async for one in store.list_uploads("")] == []
 
 
-async def test_bytes_across_a_seam_are_read_on_where_the_connection_broke() -> None:
+async def test_reading_across_a_seam_resumes_where_the_connection_broke() -> None:
     class Breaking(MemoryStore):
         async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
             async for chunk in super().read(key, offset, etag=etag):
@@ -102,7 +101,7 @@ async def test_bytes_across_a_seam_are_read_on_where_the_connection_broke() -> N
     assert (await store.get("whole")).body == DATA
 
 
-async def test_the_same_pieces_in_another_order_are_another_video(uploads: ResumableUploads) -> None:
+async def test_the_same_pieces_in_another_order_make_another_video(uploads: ResumableUploads) -> None:
     one, other = await _piece(uploads, DATA), await _piece(uploads, DATA)
     assert id_of([one, other]) == id_of([one, other])
     assert len({id_of([one, other]), id_of([other, one]), id_of([one]), id_of([one, one])}) == 4
@@ -116,7 +115,7 @@ async def test_empty_pieces_add_nothing(uploads: ResumableUploads, buckets: Buck
         await uploads.concatenate(pieces[:1], FILM, header=HEADER)
 
 
-async def test_the_bytes_of_the_pieces_go_and_their_records_stay(
+async def test_the_pieces_bytes_are_deleted_and_their_records_stay(
     uploads: ResumableUploads, buckets: Buckets
 ) -> None:
     pieces = [await _piece(uploads, DATA[:80]), await _piece(uploads, DATA[80:])]
@@ -129,7 +128,7 @@ async def test_the_bytes_of_the_pieces_go_and_their_records_stay(
     }
 
 
-async def test_pieces_of_a_deleted_video_do_not_bring_it_back(
+async def test_pieces_of_a_deleted_video_do_not_restore_it(
     uploads: ResumableUploads, buckets: Buckets
 ) -> None:
     pieces = [await _piece(uploads, DATA[:80]), await _piece(uploads, DATA[80:])]
@@ -137,15 +136,13 @@ async def test_pieces_of_a_deleted_video_do_not_bring_it_back(
     await delete_video(buckets, done.info.id)
     with pytest.raises(UploadNotFound):
         await uploads.concatenate(pieces, FILM, header=HEADER)
-    for piece in pieces:  # their client asks, and sends them anew
+    for piece in pieces:  # so that their client sends them again
         with pytest.raises(UploadNotFound):
             await uploads.head(piece)
     assert [info.key async for info in buckets.raw.list_all("")] == []
 
 
-async def test_pieces_that_are_too_large_together_are_refused(
-    uploads: ResumableUploads, buckets: Buckets
-) -> None:
+async def test_pieces_whose_sum_is_too_large_are_refused(uploads: ResumableUploads, buckets: Buckets) -> None:
     pieces = [await _piece(uploads, HEAD + bytes(600)), await _piece(uploads, bytes(600))]
     before = [info.key async for info in buckets.raw.list_all("")]
     with pytest.raises(UploadTooLarge):
@@ -153,7 +150,7 @@ async def test_pieces_that_are_too_large_together_are_refused(
     assert [info.key async for info in buckets.raw.list_all("")] == before
 
 
-async def test_what_begins_like_no_video_is_refused_when_it_is_put_together(
+async def test_a_document_in_pieces_is_refused_on_concatenation(
     uploads: ResumableUploads,
 ) -> None:
     pieces = [await _piece(uploads, b"%PDF-1.7\n"), await _piece(uploads, DATA)]
@@ -161,13 +158,13 @@ async def test_what_begins_like_no_video_is_refused_when_it_is_put_together(
         await uploads.concatenate(pieces, FILM, header=HEADER)
 
 
-async def test_a_refused_request_may_be_repeated_when_the_pieces_are_complete(
+async def test_a_refused_request_succeeds_once_the_pieces_are_complete(
     uploads: ResumableUploads, buckets: Buckets
 ) -> None:
     first = await _piece(uploads, DATA[:80])
     second = (await uploads.create(len(DATA) - 80, FILM, partial=True)).id
     with pytest.raises(PartialUnfinished):
         await uploads.concatenate([first, second], FILM, header=HEADER)
-    await uploads.receive(second, 0, chunks(DATA[80:]))
+    await uploads.append(second, 0, chunks(DATA[80:]))
     done = await uploads.concatenate([first, second], FILM, header=HEADER)
     assert (await buckets.raw.get(keys.upload(done.info.id))).body == DATA

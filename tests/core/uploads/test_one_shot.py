@@ -1,4 +1,4 @@
-"""Streaming a source into the bucket: part sizes, limits, and nothing left behind."""
+"""Streaming a source into the bucket: part sizes, limits, and clean-up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -18,7 +18,7 @@ PART = UploadPlan.for_size(1).part_size_bytes
 
 
 @given(st.integers(0, 5 * 1024**4))
-def test_any_size_up_to_five_tebibytes_fits_into_the_allowed_parts(size: int) -> None:
+def test_any_size_up_to_5_tebibytes_fits_into_the_allowed_parts(size: int) -> None:
     plan = UploadPlan.for_size(size)
     assert -(-size // plan.part_size_bytes) < MAX_PARTS
     assert MIN_PART_BYTES <= plan.part_size_bytes <= 5 * 1024**3
@@ -32,27 +32,27 @@ async def _pieces(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 
 class Recording(MemoryStore):
-    """Remembers the sizes of parts and how many were under way at once."""
+    """Records the sizes of parts and how many were in flight at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sizes: dict[int, int] = {}
-        self.puts = self.under_way = self.most_under_way = 0
+        self.puts = self.in_flight = self.most_in_flight = 0
 
     async def put_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
         self.sizes[number] = len(body)
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0.001)
             return await super().put_part(key, upload_id, number, body)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
 @pytest.mark.parametrize("size", [1, PART - 1, PART, PART + 1, 5 * PART + 5])
 @pytest.mark.parametrize("piece", [PART // 3 + 1, 3 * PART])
-async def test_what_is_stored_is_what_came(size: int, piece: int) -> None:
+async def test_the_stored_object_is_the_body(size: int, piece: int) -> None:
     store, body = Recording(), bytes(range(251)) * (size // 251 + 1)
     body = body[:size]
     pieces = [body[at : at + piece] for at in range(0, size, piece)]
@@ -62,13 +62,13 @@ async def test_what_is_stored_is_what_came(size: int, piece: int) -> None:
     sizes = [store.sizes[number] for number in sorted(store.sizes)]
     assert all(part == PART for part in sizes[:-1])
     assert sum(sizes) == (size if size >= PART else 0)
-    assert store.most_under_way <= 4
+    assert store.most_in_flight <= 4
 
 
-async def test_several_parts_are_under_way_at_once() -> None:
+async def test_several_parts_are_in_flight_at_once() -> None:
     store = Recording()
     await store_source(store, "k", _pieces([b"x" * PART] * 6), declared_bytes=None, max_bytes=10**9)
-    assert store.most_under_way == 4
+    assert store.most_in_flight == 4
 
 
 async def _left(store: MemoryStore) -> list[str]:
@@ -90,7 +90,7 @@ async def _left(store: MemoryStore) -> list[str]:
         ([b"x" * PART] * 3, None, 3 * PART - 1, UploadTooLarge),
     ],
 )
-async def test_a_refused_upload_leaves_nothing(
+async def test_a_refused_upload_leaves_nothing_behind(
     pieces: Sequence[bytes], declared: int | None, limit: int, error: type[Exception]
 ) -> None:
     store = MemoryStore()
@@ -99,7 +99,7 @@ async def test_a_refused_upload_leaves_nothing(
     assert await _left(store) == []
 
 
-async def test_too_large_a_length_is_refused_before_anything_is_read() -> None:
+async def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
     async def body() -> AsyncIterator[bytes]:
         pytest.fail("it was read")
         yield b""
@@ -108,7 +108,7 @@ async def test_too_large_a_length_is_refused_before_anything_is_read() -> None:
         await store_source(MemoryStore(), "k", body(), declared_bytes=11, max_bytes=10)
 
 
-async def test_a_part_that_fails_ends_the_upload_and_the_reading() -> None:
+async def test_a_failed_part_ends_the_upload_and_stops_reading() -> None:
     class Failing(MemoryStore):
         async def put_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
             if number == 2:

@@ -1,4 +1,4 @@
-"""A stream cut into parts: what counts as stored, tails, and slow clients among others."""
+"""A stream cut into parts: which bytes count as stored, tails, and slow clients among fast ones."""
 
 import asyncio
 from typing import Any
@@ -29,7 +29,7 @@ def writer(store: MemoryStore, buffers: PartBuffers | None = None, **begin: Any)
 
 
 class Held(MemoryStore):
-    """Parts arrive when they are let in."""
+    """Stores a part once its gate is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,18 +49,18 @@ async def test_only_parts_without_a_gap_before_them_count_as_stored() -> None:
     await asyncio.sleep(0.01)
     assert upload.stored_bytes == 0
     store.gates[1].set()
-    await upload.settle()
+    await upload.drain()
     assert upload.stored_bytes == 20
-    await upload.set_aside()
+    await upload.store_tail()
     assert (upload.stored_bytes, upload.tail) == (25, Tail(key="tail.0", size_bytes=5))
 
 
-async def test_a_writer_goes_on_behind_parts_and_tail() -> None:
+async def test_a_writer_continues_after_stored_parts_and_tail() -> None:
     store, data = MemoryStore(), bytes(range(47))
     first = writer(store)
     await first.write(data[:34])
-    await first.set_aside()
-    await first.settle()
+    await first.store_tail()
+    await first.drain()
     second = writer(store, upload_id=first.upload_id, stored_parts=first.stored_parts, tail=first.tail)
     assert second.received_bytes == second.stored_bytes == 34
     await second.write(data[34:])
@@ -70,13 +70,13 @@ async def test_a_writer_goes_on_behind_parts_and_tail() -> None:
     assert (await store.get("k")).body == data
 
 
-async def test_a_tail_that_is_gone_is_not_gone_on_without() -> None:
+async def test_a_writer_does_not_continue_without_its_tail() -> None:
     upload = writer(MemoryStore(), tail=Tail(key="tail.x", size_bytes=4))
     with pytest.raises(UploadVanished):
         await upload.write(b"5")
 
 
-async def test_an_object_with_a_gap_is_not_completed() -> None:
+async def test_an_object_with_a_missing_part_is_not_completed() -> None:
     store = MemoryStore()
     upload = writer(store, upload_id=await store.open_upload("k"), stored_parts=2)
     await upload.write(b"x")
@@ -84,7 +84,7 @@ async def test_an_object_with_a_gap_is_not_completed() -> None:
         await upload.complete()
 
 
-async def test_a_part_that_failed_is_told_by_the_next_call_and_all_memory_comes_back() -> None:
+async def test_a_failed_part_is_raised_by_the_next_call_and_frees_all_memory() -> None:
     class Failing(MemoryStore):
         async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
             raise StoreUnavailable
@@ -93,14 +93,16 @@ async def test_a_part_that_failed_is_told_by_the_next_call_and_all_memory_comes_
     upload = writer(Failing(), buffers)
     await upload.write(bytes(30))
     with pytest.raises(StoreUnavailable):
-        await upload.settle()
+        await upload.drain()
     with pytest.raises(StoreUnavailable):
         await upload.write(b"more")
     await upload.stop()
-    assert (await asyncio.wait_for(buffers.lend(40), 1)).size_bytes == 0
+    assert (await asyncio.wait_for(buffers.acquire(40), 1)).size_bytes == 0
 
 
-async def test_a_slow_client_makes_room_for_others_and_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_client_makes_room_for_others_and_continues_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(buffers_module, "SLOW_SECONDS", 0.02)
     store, buffers = MemoryStore(), PartBuffers(10)
     slow, data = writer(store, buffers), bytes(range(30))
@@ -116,20 +118,20 @@ async def test_a_slow_client_makes_room_for_others_and_goes_on_later(monkeypatch
     assert (await store.get("k")).body == data
 
 
-async def test_the_memory_of_a_small_file_is_nobody_elses_while_it_is_sent(
+async def test_the_memory_of_a_small_file_is_not_reused_while_it_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(buffers_module, "SLOW_SECONDS", 0.02)
 
-    class Hesitant(MemoryStore):
-        """Takes an object at the second attempt, as its SDK or `RetryingStore` make it."""
+    class Slow(MemoryStore):
+        """Is slow to store the object, as if the SDK or `RetryingStore` had to try twice."""
 
         async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
             if key == "k":
                 await asyncio.sleep(0.2)
             await super().put(key, body, headers)
 
-    store, buffers = Hesitant(), PartBuffers(10)
+    store, buffers = Slow(), PartBuffers(10)
     small = writer(store, buffers)
     await small.write(b"mine")
     other = PartWriter(store, "other", PLAN, buffers)
@@ -139,7 +141,7 @@ async def test_the_memory_of_a_small_file_is_nobody_elses_while_it_is_sent(
         return await other.complete()
 
     async with asyncio.timeout(5):
-        sizes = await asyncio.gather(small.complete(), small.set_aside(), fill())
+        sizes = await asyncio.gather(small.complete(), small.store_tail(), fill())
 
     assert (sizes[0], sizes[2]) == (4, 8)
     assert (await store.get("k")).body == b"mine"

@@ -1,4 +1,4 @@
-"""What the uploads of all people together may take."""
+"""Limits on all uploads together."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,8 +10,7 @@ from backend.core.errors import IncompleteUpload, StorageFull, TooManyUploads, U
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description, ingest
-from backend.core.uploads.quota import Quota
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
+from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.core.uploads.upload_lab import FILM, HEAD, chunks
 from tests.lab.memory_store import MemoryStore
@@ -26,10 +25,10 @@ def buckets() -> Buckets:
 
 def _uploads(buckets: Buckets, quota: Quota, lifetime: timedelta = timedelta(days=1)) -> ResumableUploads:
     rules = UploadRules(10_000, lifetime, quota)
-    return ResumableUploads(UploadDesk(buckets, buckets, PartBuffers(10**8), rules))
+    return ResumableUploads(buckets, buckets, PartBuffers(10**8), rules)
 
 
-async def _in_one_go(buckets: Buckets, quota: Quota, data: bytes, *, declares: bool = True) -> None:
+async def _one_shot(buckets: Buckets, quota: Quota, data: bytes, *, declares: bool = True) -> None:
     await ingest(
         buckets,
         chunks(data),
@@ -40,7 +39,7 @@ async def _in_one_go(buckets: Buckets, quota: Quota, data: bytes, *, declares: b
     )
 
 
-async def test_only_so_many_uploads_may_be_open(buckets: Buckets) -> None:
+async def test_the_number_of_open_uploads_is_limited(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_open_uploads=2))
     first, second = await uploads.create(100, FILM), await uploads.create(None, FILM)
     for partial in (False, True):
@@ -50,19 +49,19 @@ async def test_only_so_many_uploads_may_be_open(buckets: Buckets) -> None:
     await uploads.create(100, FILM)
     with pytest.raises(TooManyUploads):
         await uploads.create(100, FILM)
-    await uploads.receive(first.id, 0, chunks(DATA))
+    await uploads.append(first.id, 0, chunks(DATA))
     await uploads.create(100, FILM)
 
 
-async def test_an_open_upload_may_be_gone_on_with_when_no_other_may_begin(buckets: Buckets) -> None:
+async def test_an_open_upload_can_continue_at_the_limit(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_open_uploads=1, max_raw_bytes=100))
     upload = await uploads.create(100, FILM)
     with pytest.raises(IncompleteUpload):
-        await uploads.receive(upload.id, 0, chunks(DATA[:40], breaks=True))
-    assert (await uploads.receive(upload.id, 40, chunks(DATA[40:]))).video_id == upload.id
+        await uploads.append(upload.id, 0, chunks(DATA[:40], breaks=True))
+    assert (await uploads.append(upload.id, 40, chunks(DATA[40:]))).video_id == upload.id
 
 
-async def test_uploads_that_are_announced_count_as_if_they_were_there(buckets: Buckets) -> None:
+async def test_announced_uploads_count_with_their_length(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_raw_bytes=250))
     first = await uploads.create(100, FILM)
     await uploads.create(100, FILM)
@@ -70,39 +69,39 @@ async def test_uploads_that_are_announced_count_as_if_they_were_there(buckets: B
         await uploads.create(51, FILM)
     last = await uploads.create(50, FILM)
     await uploads.terminate(last.id)
-    await uploads.receive(first.id, 0, chunks(DATA))
+    await uploads.append(first.id, 0, chunks(DATA))
     with pytest.raises(StorageFull):
         await uploads.create(51, FILM)
     await buckets.raw.delete(keys.upload(first.id))
     await uploads.create(150, FILM)
 
 
-async def test_a_body_in_one_request_keeps_to_the_same_limits(buckets: Buckets) -> None:
+async def test_one_shot_uploads_obey_the_same_limits(buckets: Buckets) -> None:
     quota = Quota(max_open_uploads=1, max_raw_bytes=250)
-    await _in_one_go(buckets, quota, DATA)
+    await _one_shot(buckets, quota, DATA)
     upload = await _uploads(buckets, quota).create(100, FILM)
     with pytest.raises(TooManyUploads):
-        await _in_one_go(buckets, quota, DATA[:10])
+        await _one_shot(buckets, quota, DATA[:10])
     await _uploads(buckets, quota).terminate(upload.id)
     with pytest.raises(StorageFull):
-        await _in_one_go(buckets, quota, DATA + DATA)
-    await _in_one_go(buckets, quota, DATA, declares=False)
+        await _one_shot(buckets, quota, DATA + DATA)
+    await _one_shot(buckets, quota, DATA, declares=False)
 
 
-async def test_a_length_that_is_announced_later_counts_from_then_on(buckets: Buckets) -> None:
+async def test_a_deferred_length_counts_once_it_is_announced(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_raw_bytes=150))
     first, second = await uploads.create(None, FILM), await uploads.create(None, FILM)
     with pytest.raises(StorageFull):
-        await uploads.receive(first.id, 0, chunks(DATA), length=151)
-    await uploads.receive(first.id, 0, chunks(DATA[:40]), length=100)
+        await uploads.append(first.id, 0, chunks(DATA), length=151)
+    await uploads.append(first.id, 0, chunks(DATA[:40]), length=100)
     with pytest.raises(StorageFull):
         await uploads.create(51, FILM)
     with pytest.raises(StorageFull):
-        await uploads.receive(second.id, 0, chunks(DATA[:51]), length=51)
-    assert (await uploads.receive(first.id, 40, chunks(DATA[40:]))).video_id == first.id
+        await uploads.append(second.id, 0, chunks(DATA[:51]), length=51)
+    assert (await uploads.append(first.id, 40, chunks(DATA[40:]))).video_id == first.id
 
 
-async def test_without_limits_the_bucket_is_not_even_looked_at() -> None:
+async def test_without_limits_the_bucket_is_not_listed() -> None:
     class Unreadable(MemoryStore):
         def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
             raise AssertionError(prefix)

@@ -1,4 +1,4 @@
-"""Resumable uploads in any order of requests and troubles (`tests.core.uploads.upload_machine`)."""
+"""Resumable uploads under random requests and faults (`tests.core.uploads.upload_machine`)."""
 
 import pytest
 
@@ -8,5 +8,5 @@ from tests.core.uploads.upload_machine import explore
 @pytest.mark.parametrize(
     ("examples", "steps"), [(20, 20), pytest.param(250, 40, marks=pytest.mark.heavy)], ids=["some", "many"]
 )
-def test_no_order_of_requests_and_troubles_loses_what_was_told(examples: int, steps: int) -> None:
+def test_no_order_of_requests_and_faults_loses_acknowledged_bytes(examples: int, steps: int) -> None:
     explore(examples, steps)

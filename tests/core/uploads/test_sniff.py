@@ -1,6 +1,6 @@
-"""The first look at a file: what is surely no video is told at once, what might be one is not refused.
+"""The check of a file's first bytes: obvious non-videos are refused, and anything that may be a video passes.
 
-That no input of the format matrix is refused is seen where those are made (tests/worker/test_formats.py).
+tests/worker/test_formats.py shows that no file of the format matrix is refused.
 """
 
 import bz2
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.errors import UnsupportedType
-from backend.core.uploads.sniff import SNIFF_BYTES, MediaCheck, foreign_type, sniffed
+from backend.core.uploads.sniff import SNIFF_BYTES, MediaCheck, checked_media, foreign_type
 
 
 def _zipped(name: str) -> bytes:
@@ -29,15 +29,15 @@ def _zipped(name: str) -> bytes:
 
 
 FOREIGN = {
-    "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10", "a picture"),
-    "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1", "a picture"),
-    "jpeg of a camera": (b"\xff\xd8\xff\xe1\0\x18Exif\0\0", "a picture"),
-    "tiff": (b"II*\0\x08\0\0\0", "a picture"),
-    "webp": (b"RIFF\x24\0\0\0WEBPVP8 ", "a picture"),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a picture"),
-    "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "a picture"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg">', "a picture"),
-    "photoshop": (b"8BPS\0\1", "a picture"),
+    "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10", "an image"),
+    "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1", "an image"),
+    "jpeg of a camera": (b"\xff\xd8\xff\xe1\0\x18Exif\0\0", "an image"),
+    "tiff": (b"II*\0\x08\0\0\0", "an image"),
+    "webp": (b"RIFF\x24\0\0\0WEBPVP8 ", "an image"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "an image"),
+    "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an image"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg">', "an image"),
+    "photoshop": (b"8BPS\0\1", "an image"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
     "rtf": (b"{\\rtf1\\ansi", "a document"),
     "old word": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "a document"),
@@ -50,7 +50,7 @@ FOREIGN = {
     "rar": (b"Rar!\x1a\x07\x01\0", "an archive"),
     "7z": (b"7z\xbc\xaf'\x1c\0\4", "an archive"),
     "html": (b"<!DOCTYPE html>\n<html>", "a web page"),
-    "xml": (b"<?xml version='1.0'?><MPD>", "a text"),
+    "xml": (b"<?xml version='1.0'?><MPD>", "a text file"),
     "hls": (b"#EXTM3U\n#EXT-X-VERSION:3\n", "a playlist"),
     "windows program": (b"MZ\x90\0\3\0\0\0", "a program"),
     "linux program": (b"\x7fELF\x02\x01\x01\0", "a program"),
@@ -82,29 +82,29 @@ MEDIA = {
     "mp3": b"\xff\xfb\x90\0",
     "mp3 with a tag": b"ID3\x04\0\0\0\0\0\x23TSSE",
     "adts": b"\xff\xf1\x50\x80",
-    "nothing to be seen": b"\0",
+    "a zero byte": b"\0",
     "words": b"a video",
 }
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("more", [0, 10_000])
-def test_obvious_mistakes_are_named(kind: str, more: int) -> None:
+def test_obvious_mistakes_are_refused_by_name(kind: str, more: int) -> None:
     beginning, words = FOREIGN[kind]
     with pytest.raises(UnsupportedType, match=f"looks like {words}\\."):
-        _look_at(beginning + bytes(more))
+        _check(beginning + bytes(more))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere programs begin otherwise")
-def test_a_real_program_is_named() -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have other formats")
+def test_a_real_program_is_recognized() -> None:
     with Path(sys.executable).open("rb") as program:
         assert foreign_type(program.read(SNIFF_BYTES)) == "a program"
 
 
 @pytest.mark.parametrize("kind", MEDIA)
 @pytest.mark.parametrize("more", [0, 10_000])
-def test_what_may_be_video_or_sound_passes(kind: str, more: int) -> None:
-    _look_at(MEDIA[kind] + bytes(more))
+def test_possible_video_and_audio_passes(kind: str, more: int) -> None:
+    _check(MEDIA[kind] + bytes(more))
 
 
 @given(seed=st.integers(0, 2**64), size=st.integers(0, SNIFF_BYTES))
@@ -113,40 +113,40 @@ def test_random_bytes_are_never_refused(seed: int, size: int) -> None:
 
 
 @given(head=st.binary(max_size=100))
-def test_any_bytes_are_looked_at_without_harm(head: bytes) -> None:
+def test_any_bytes_can_be_checked(head: bytes) -> None:
     assert foreign_type(head) is None or foreign_type(head) in {words for _, words in FOREIGN.values()}
 
 
 @given(seed=st.integers(0, 2**64), kind=st.sampled_from(sorted(MEDIA)))
-def test_what_follows_the_beginning_of_a_film_does_not_matter(seed: int, kind: str) -> None:
+def test_the_bytes_after_a_media_header_do_not_matter(seed: int, kind: str) -> None:
     assert foreign_type(MEDIA[kind] + random.Random(seed).randbytes(SNIFF_BYTES)) is None
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 20_000])
-async def test_pieces_of_any_size_are_refused_with_the_first_4_kib(size: int) -> None:
+async def test_a_document_is_refused_within_4_kib_in_chunks_of_any_size(size: int) -> None:
     body = FOREIGN["pdf"][0] + bytes(20_000)
     passed = bytearray()
     with pytest.raises(UnsupportedType):
-        await _pass_on(body, size, passed)
+        await _collect(body, size, passed)
     assert len(passed) < SNIFF_BYTES
 
 
 @pytest.mark.parametrize("size", [1, 4096, 20_000])
-async def test_a_film_passes_unaltered(size: int) -> None:
+async def test_a_video_passes_unchanged(size: int) -> None:
     body = MEDIA["mp4"] + bytes(20_000)
     passed = bytearray()
-    await _pass_on(body, size, passed)
+    await _collect(body, size, passed)
     assert passed == body
 
 
-def _look_at(body: bytes) -> None:
+def _check(body: bytes) -> None:
     check = MediaCheck()
     check.feed(body)
     check.end()
 
 
-async def _pass_on(body: bytes, size: int, passed: bytearray) -> None:
-    async for chunk in sniffed(_pieces(body, size)):
+async def _collect(body: bytes, size: int, passed: bytearray) -> None:
+    async for chunk in checked_media(_pieces(body, size)):
         passed += chunk
 
 

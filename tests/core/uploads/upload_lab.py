@@ -1,4 +1,4 @@
-"""Resumable uploads on stores in memory, with processes that are killed at any call to the store."""
+"""Resumable uploads on in-memory stores, with processes that are killed at any call to the store."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -9,23 +9,23 @@ from backend.core.errors import IncompleteUpload
 from backend.core.store.interface import Buckets, Store
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description
+from backend.core.uploads.quota import UploadRules
 from backend.core.uploads.records import UploadInfo
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.lab.memory_store import MemoryStore
 
 PART = 16
-"""Bytes: stores in memory take parts of any size."""
+"""Bytes. The in-memory store takes parts of any size."""
 HEAD = b"\x00\x00\x00\x18ftypisom"
 FILM = Description("film.mp4")
 
 
 class Killed(BaseException):
-    """The process is no more: nothing catches this, and what would clean up cannot reach the store either."""
+    """The process is dead. Nothing catches this, and clean-up code cannot reach the store either."""
 
 
 class Mortal:
-    """A store as a process sees it that is killed after `calls` of its calls have been made."""
+    """The store as seen by a process that is killed after a number of calls."""
 
     def __init__(self, store: Store, life: "Life") -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Mortal:
 
 
 class Life:
-    """How many calls a process may make. Of the last one it does not hear the answer."""
+    """How many calls a process may make. It never sees the answer to the last one."""
 
     def __init__(self, calls: int | None = None) -> None:
         self.calls = calls
@@ -64,19 +64,17 @@ class Life:
 
 
 class Process:
-    """One API process over the buckets that all share."""
+    """One API process on the shared buckets."""
 
     def __init__(self, raw: MemoryStore, video: MemoryStore, calls: int | None = None) -> None:
         self.life = Life(calls)
         buckets = Buckets(Mortal(raw, self.life), Mortal(video, self.life))
-        self.desk = UploadDesk(
-            buckets, buckets, PartBuffers(8 * PART), UploadRules(100_000, timedelta(days=7))
-        )
-        self.uploads = ResumableUploads(self.desk)
+        rules = UploadRules(100_000, timedelta(days=7))
+        self.uploads = ResumableUploads(buckets, buckets, PartBuffers(8 * PART), rules)
         self._raw = raw
 
     async def create(self, length: int | None, *, partial: bool = False) -> str:
-        """Announce an upload that is cut into parts of `PART` bytes."""
+        """Create an upload with parts of `PART` bytes."""
         info = await self.uploads.create(length, Description() if partial else FILM, partial=partial)
         small = UploadInfo.from_json(info.to_json()).but(part_size_bytes=PART)
         await self._raw.put(keys.upload_info(info.id), small.to_json())
@@ -84,7 +82,7 @@ class Process:
 
 
 async def chunks(data: bytes, size: int = 7, *, breaks: bool = False) -> AsyncIterator[bytes]:
-    """Yield the data in pieces; then the connection breaks, perhaps."""
+    """Yield the data in chunks, then break the connection if `breaks`."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
     if breaks:

@@ -1,7 +1,7 @@
-"""Resumable uploads in any order of requests, at any server, over stores that fail, are slow or late.
+"""Random requests for resumable uploads, at any server, on stores that fail or are slow.
 
-The model is what clients know: bytes that were sent, and offsets that were told. Time is virtual, so leases
-run out and requests meet each other in the middle, with the constants of the product.
+The model is what clients know: the bytes they sent, and the offsets they were told. Time is virtual, so locks
+expire and requests overlap with the constants of the product.
 """
 
 import argparse
@@ -119,7 +119,7 @@ class Uploading(RuleBasedStateMachine):
 
 
 def explore(examples: int, steps: int) -> None:
-    """Run so many orders of up to so many requests."""
+    """Run `examples` random sequences of up to `steps` requests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(concatenation, "COPY_PART_BYTES", 40)
         patch.setattr(parts, "SMALLEST_PART_BYTES", PART)
@@ -130,7 +130,7 @@ def explore(examples: int, steps: int) -> None:
                 max_examples=examples,
                 stateful_step_count=steps,
                 deadline=None,
-                # a step is a request, or several, with all their calls to the store
+                # a step is one or more requests, with all their calls to the store
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             ),
         )

@@ -1,4 +1,4 @@
-"""What a client knows of its resumable uploads, and servers over stores that fail, are slow or late."""
+"""A model of what clients know about their uploads, and servers on stores that fail or are slow."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ from backend.core.store.interface import Buckets, exists
 from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description
-from backend.core.uploads.records import UploadInfo
+from backend.core.uploads.quota import UploadRules
+from backend.core.uploads.records import UploadInfo, UploadState
 from backend.core.uploads.resumable import concatenation
 from backend.core.uploads.resumable.concatenation import PartialUnfinished
-from backend.core.uploads.resumable.desk import UploadDesk, UploadRules, UploadState
 from backend.core.uploads.resumable.service import ResumableUploads
 from tests.core.store.unsteady_store import NONE, Line, Trouble, UnsteadyStore
 from tests.core.uploads.upload_lab import FILM, HEAD, PART, Killed
@@ -40,26 +40,26 @@ T = TypeVar("T")
 SERVERS = 3
 LIFETIME = timedelta(days=7)
 SETTLED_SECONDS = 120.0
-"""Whatever was on its way has arrived by then, and every lease of the dead has run out."""
+"""By then every request under way has arrived, and every lock of a dead server has expired."""
 
 
 @dataclass
 class Sent:
-    """What became of an upload, as far as its client can know."""
+    """An upload, as far as its client can know."""
 
     id: str
     data: bytes
     partial: bool
     said_length: bool
     yielded: int = 0
-    """As many of the right bytes have been handed to some server."""
+    """How many of the right bytes were sent to any server."""
     told: int = 0
-    """The highest offset that any server has told."""
+    """The highest offset that any server reported."""
     at: int | None = 0
-    """Where it must be, None while that depends on when a connection broke."""
+    """The offset it must have; None while that depends on when a connection broke."""
     finished: bool = False
     dropping: bool = False
-    """Its end was asked for."""
+    """Its termination was requested."""
     dropped: bool = False
 
     @property
@@ -88,7 +88,7 @@ class Server:
 
 @dataclass
 class Checksum:
-    """A checksum that was sent along: of these bytes."""
+    """The checksum that a client sends: of these bytes."""
 
     of: bytes
     seen: bytearray = field(default_factory=bytearray)
@@ -101,7 +101,7 @@ class Checksum:
 
 
 class World:
-    """Clients, servers, two buckets, and the model of what must be in them."""
+    """Clients, servers, two buckets, and a model of what they must contain."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
@@ -112,7 +112,7 @@ class World:
         self.known: dict[str, Sent] = {}
         self.buckets = Buckets(self.raw, self.video)
         self.wanted: dict[tuple[str, ...], list[Sent]] = {}
-        """Final uploads that were asked for, by their pieces."""
+        """Final uploads that were requested, by their pieces."""
         self.finals: dict[tuple[str, ...], str] = {}
         self.consumed: set[str] = set()
         self.servers = [self._server() for _ in range(SERVERS)]
@@ -122,14 +122,13 @@ class World:
     def _server(self) -> Server:
         line = Line()
         buckets = Buckets(UnsteadyStore(self.raw, line), UnsteadyStore(self.video, line))
-        desk = UploadDesk(
-            buckets, buckets, PartBuffers(6 * PART), UploadRules(10_000, LIFETIME), self.loop.utc_now
-        )
-        return Server(ResumableUploads(desk), line)
+        rules = UploadRules(10_000, LIFETIME)
+        uploads = ResumableUploads(buckets, buckets, PartBuffers(6 * PART), rules, self.loop.utc_now)
+        return Server(uploads, line)
 
-    def run(self, what: Coroutine[object, object, T]) -> T:
+    def run(self, work: Coroutine[object, object, T]) -> T:
         try:
-            return self.runner.run(what)
+            return self.runner.run(work)
         finally:
             for index, server in enumerate(self.servers):
                 server.line.expect(NONE)
@@ -138,7 +137,7 @@ class World:
 
     @property
     def _calm(self) -> bool:
-        """Nothing else is going on, so that one request decides where an upload is."""
+        """Nothing else is under way, so one request determines the offset."""
         return self.loop.time() >= self.unsettled_until
 
     def unsettle(self) -> None:
@@ -183,10 +182,10 @@ class World:
         if how.checksum != "none":
             checksum = Checksum(data if how.checksum == "right" else data + b"more")
         says_length = how.says_length or offset + len(data) >= len(upload.data)
-        standing = None
+        state = None
         with self._expecting(upload, server):
             try:
-                standing = await self.servers[server].uploads.receive(
+                state = await self.servers[server].uploads.append(
                     upload.id,
                     offset,
                     self._body(upload, offset, data, how),
@@ -209,9 +208,9 @@ class World:
             else:
                 assert how.checksum != "wrong" or not data
                 assert not how.breaks or upload.finished
-                assert standing.offset == offset + len(data), (upload, offset, standing)
-                at = standing.offset
-                self._told(upload, standing, told)
+                assert state.offset == offset + len(data), (upload, offset, state)
+                at = state.offset
+                self._told(upload, state, told)
             upload.at = at if calm and self._calm else None
             return
         upload.at = upload.at if calm and self._calm else None
@@ -228,22 +227,22 @@ class World:
     async def head(self, upload: Sent, server: int) -> None:
         calm, told = self._calm, upload.told
         with self._expecting(upload, server):
-            standing = await self.servers[server].uploads.head(upload.id)
-            self._told(upload, standing, told)
+            state = await self.servers[server].uploads.head(upload.id)
+            self._told(upload, state, told)
             if calm and self._calm:
-                assert upload.at in (None, standing.offset)
-                upload.at = standing.offset
+                assert upload.at in (None, state.offset)
+                upload.at = state.offset
 
-    def _told(self, upload: Sent, standing: UploadState, told_before: int) -> None:
+    def _told(self, upload: Sent, state: UploadState, told_before: int) -> None:
         assert not upload.dropped
-        assert told_before <= standing.offset <= upload.yielded
-        assert standing.length in (None, len(upload.data))
-        upload.told = max(upload.told, standing.offset)
-        if standing.info.finished:
-            assert standing.offset == len(upload.data)
-            assert standing.video_id == (None if upload.partial else upload.id)
+        assert told_before <= state.offset <= upload.yielded
+        assert state.info.length in (None, len(upload.data))
+        upload.told = max(upload.told, state.offset)
+        if state.info.finished:
+            assert state.offset == len(upload.data)
+            assert state.video_id == (None if upload.partial else upload.id)
             upload.finished = True
-        assert not (upload.finished and not standing.info.finished)
+        assert not (upload.finished and not state.info.finished)
 
     async def concatenate_at(self, pieces: Sequence[Sent], servers: Sequence[int]) -> None:
         await asyncio.gather(*(self._concatenate(pieces, server) for server in servers))
@@ -255,10 +254,10 @@ class World:
         whole = not any(piece.dropping or piece.id in self.consumed for piece in pieces)
         try:
             with self._expecting(None, server):
-                standing = await self.servers[server].uploads.concatenate(ids, FILM, header="final;")
+                state = await self.servers[server].uploads.concatenate(ids, FILM, header="final;")
                 assert ready or not whole or not self._calm or ids in self.finals
-                assert standing.video_id is not None
-                assert self.finals.setdefault(ids, standing.video_id) == standing.video_id
+                assert state.video_id is not None
+                assert self.finals.setdefault(ids, state.video_id) == state.video_id
                 self.consumed |= set(ids)
         except PartialUnfinished:
             assert not ready
@@ -273,7 +272,7 @@ class World:
 
     @contextmanager
     def _expecting(self, upload: Sent | None, server: int) -> Iterator[None]:
-        """Let a request fail for reasons that there are."""
+        """Accept the failures that have a reason."""
         line = self.servers[server].line
         calm = self._calm
         try:
@@ -318,7 +317,7 @@ class World:
         await self._compare_swept()
 
     async def _compare(self) -> None:
-        """Compare what there is with the model."""
+        """Compare the buckets with the model."""
         for upload in self.known.values():
             if upload.dropping or upload.id in self.consumed:
                 continue
@@ -334,7 +333,7 @@ class World:
         assert videos - known - set(self.finals.values()) <= self._unheard_finals()
 
     def _unheard_finals(self) -> set[str]:
-        """Those that somebody has asked for, and never heard of."""
+        """Those that were requested without anybody seeing the answer."""
         return {concatenation.id_of(ids) for ids in self.wanted if ids not in self.finals}
 
     async def _compare_swept(self) -> None:
@@ -344,6 +343,6 @@ class World:
         assert [one.key async for one in self.raw.list_uploads("")] == []
 
     def close(self) -> None:
-        """Compare all that is there in the end with the model."""
+        """Let everything settle, then compare the buckets with the model."""
         with self.runner:
             self.run(self.settle())

@@ -1,4 +1,4 @@
-// dash.js by the verbs that tests/e2e/viewer.py knows.
+// dash.js, driven by tests/e2e/viewer.py.
 const player = dashjs.MediaPlayer().create();
 
 window.viewer = {

@@ -1,4 +1,4 @@
-// hls.js by the verbs that tests/e2e/viewer.py knows.
+// hls.js, driven by tests/e2e/viewer.py.
 const hls = new Hls({ capLevelToPlayerSize: true });
 
 window.viewer = {

@@ -1,4 +1,4 @@
-// Shaka Player by the verbs that tests/e2e/viewer.py knows.
+// Shaka Player, driven by tests/e2e/viewer.py.
 const player = new shaka.Player();
 const tracks = () => player.getVariantTracks();
 

@@ -1,1 +1,1 @@
-"""Resumable uploads: the records, locks and steps behind the tus protocol."""
+"""Resumable uploads: the records, locks and steps that the tus protocol needs."""

@@ -1,4 +1,4 @@
-"""One request that brings bytes of a resumable upload."""
+"""One request that appends bytes to a resumable upload."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,23 +23,26 @@ from backend.core.errors import (
     UploadVanished,
     VodbucketError,
 )
+from backend.core.store.interface import Buckets
+from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.part_writer import PartWriter, UploadPlan
-from backend.core.uploads.records import Role, Tail, UploadInfo, UploadProgress
-from backend.core.uploads.resumable.desk import UploadDesk, UploadState
+from backend.core.uploads.quota import UploadRules
+from backend.core.uploads.records import Role, Tail, UploadInfo, UploadProgress, UploadState
+from backend.core.uploads.resumable import finishing
 from backend.core.uploads.resumable.locks import UploadLock
 from backend.core.uploads.sniff import SNIFF_BYTES, MediaCheck
 
 log = structlog.get_logger(__name__)
 
 SLOW_SAVE_SECONDS = 30.0
-"""So much time passes at most until a slow client's bytes are stored, whole part or not."""
-SLOW_LOOK_SECONDS = 2.0
+"""A slow client's bytes are stored after this time even if they do not fill a part."""
+SLOW_POLL_SECONDS = 2.0
 SPARE_TAILS = 3
-"""A heartbeat that arrives late names one of the latest."""
+"""The newest tails are kept, because a heartbeat that arrives late may name one of them."""
 
 
 class Checksum(Protocol):
-    """A checksum that a client has sent along with bytes."""
+    """The checksum that a client sent with its bytes."""
 
     def update(self, data: bytes) -> None: ...
 
@@ -47,32 +50,35 @@ class Checksum(Protocol):
 
 
 class AppendRequest:
-    """One request that adds bytes to an upload which it holds."""
+    """One request that appends bytes to an upload whose lock it holds."""
 
     def __init__(
         self,
-        desk: UploadDesk,
+        buckets: Buckets,
+        buffers: PartBuffers,
+        rules: UploadRules,
         info: UploadInfo,
         lock: UploadLock,
         length: int | None,
         checksum: Checksum | None,
     ) -> None:
-        self._desk = desk
+        self._buckets = buckets
+        self._rules = rules
         self._info = info
         self._lock = lock
         self._begin = lock.progress
         self._new_length = length
         self._checksum = checksum
-        self._named_tails = 0
+        self._tails_named = 0
         self._tails: list[str] = []
-        """Those that this has named and not forgotten."""
+        """Keys of tails that this request named and has not deleted."""
         tail = self._begin.tail
         tail_bytes = tail.size_bytes if tail else 0
         self._writer = PartWriter(
-            desk.retrying.raw,
+            buckets.raw,
             keys.upload(info.id),
             UploadPlan.of_parts(info.part_size_bytes),
-            desk.buffers,
+            buffers,
             upload_id=self._begin.upload_id,
             stored_parts=(self._begin.offset - tail_bytes) // info.part_size_bytes,
             tail=tail,
@@ -81,7 +87,7 @@ class AppendRequest:
         self._clock = asyncio.get_running_loop().time
         self._stored_at, self._stored_bytes = self._clock(), self._writer.stored_bytes
         sniffs = info.role is Role.WHOLE and self._begin.offset < SNIFF_BYTES
-        self._check = MediaCheck() if sniffs else None
+        self._media_check = MediaCheck() if sniffs else None
 
     async def run(self, offset: int, body: AsyncIterator[bytes], body_bytes: int | None) -> UploadState:
         try:
@@ -89,56 +95,55 @@ class AppendRequest:
         except VodbucketError:
             await self._lock.release(self._begin)
             raise
-        arrived: int | None = None
+        finished = False
         try:
-            async with self._lock.beating(self._progress, self._stop_reading), self._storing_slow_bytes():
-                await self._note_length(length)
-                await self._read(body, length)
-                if length is not None and self._writer.received_bytes == length:
-                    await self._finish(length)
-                    arrived = length
+            async with self._lock.heartbeat(self._progress, self._stop_reading), self._storing_slow_bytes():
+                await self._record_length(length)
+                await self._read(body)
+                if self._writer.received_bytes == length:
+                    await self._finish()
+                    finished = True
         except (ChecksumMismatch, UnsupportedType):
-            await run_shielded(self._give_up())
+            await run_shielded(self._roll_back())
             raise
-        except BaseException:  # a client that has gone, a server that stops: what has arrived is kept
-            await run_shielded(self._keep())
+        except BaseException:  # including a lost client and a server that stops: the bytes so far are kept
+            await run_shielded(self._store_and_release())
             raise
-        if arrived is not None:
-            return await self._desk.conclude(self._info, arrived)
-        await self._keep()
-        return UploadState(self._info, self._lock.progress.offset, length)
+        if finished:
+            return await finishing.mark_finished(self._buckets, self._info)
+        await self._store_and_release()
+        return UploadState(self._info, self._lock.progress.offset)
 
     def _admit(self, offset: int, body_bytes: int | None) -> int | None:
-        """Refuse early what cannot be added; return the upload's length."""
-        known, rules = self._info.length, self._desk.rules
+        """Refuse what cannot be appended before reading any of it. Return the upload's length."""
+        known, max_bytes = self._info.length, self._rules.max_bytes
         if self._new_length is not None and known not in (None, self._new_length):
             raise LengthFixed
         length = known if known is not None else self._new_length
         if offset != self._begin.offset:
             raise OffsetMismatch
-        if length is not None and length > rules.max_bytes:
+        if length is not None and length > max_bytes:
             raise UploadTooLarge
         if length is not None and length < offset:
-            raise LengthFixed("The upload is longer than this length already.")
+            raise LengthFixed("The upload is already longer than this length.")
         if length == 0 and self._info.role is Role.WHOLE:
             raise EmptyUpload
-        limit = rules.max_bytes if length is None else length
-        if body_bytes is not None and offset + body_bytes > limit:
-            raise UploadTooLarge("The request is longer than what is left of the upload.")
+        if body_bytes is not None and offset + body_bytes > (max_bytes if length is None else length):
+            raise UploadTooLarge("The request is longer than the rest of the upload.")
         return length
 
-    async def _note_length(self, length: int | None) -> None:
-        """Note a length that is announced only now. Raises: StorageFull."""
+    async def _record_length(self, length: int | None) -> None:
+        """Record a length that was deferred until now. Raises: StorageFull."""
         if length is not None and self._info.length is None:
-            await self._desk.rules.quota.admit_bytes(self._desk.buckets.raw, length)
+            await self._rules.quota.admit_bytes(self._buckets.raw, length)
             self._info = self._info.but(length=length)
-            await self._desk.retrying.raw.put(keys.upload_info(self._info.id), self._info.to_json())
+            await self._buckets.raw.put(keys.upload_info(self._info.id), self._info.to_json())
 
-    async def _read(self, body: AsyncIterator[bytes], length: int | None) -> None:
-        limit = self._desk.rules.max_bytes if length is None else length
+    async def _read(self, body: AsyncIterator[bytes]) -> None:
+        limit = self._rules.max_bytes if self._info.length is None else self._info.length
         holder = self._lock.holder
-        if self._check is not None and self._begin.tail is not None:
-            await self._look_back(self._check, self._begin.tail)
+        if self._media_check is not None and self._begin.tail is not None:
+            await self._check_tail(self._media_check, self._begin.tail)
         try:
             async with asyncio.timeout(None) as reading:
 
@@ -149,11 +154,11 @@ class AppendRequest:
                 holder.heard_at = self._clock()
                 holder.stop_reading = stop_reading
                 async for chunk in body:
-                    holder.heard_at = inf  # from here on it is we who keep the client waiting
+                    holder.heard_at = inf  # the client is not silent: it waits for us
                     if self._writer.received_bytes + len(chunk) > limit:
-                        raise UploadTooLarge("The request is longer than what is left of the upload.")
-                    if self._check is not None:
-                        self._check.feed(chunk)
+                        raise UploadTooLarge("The request is longer than the rest of the upload.")
+                    if self._media_check is not None:
+                        self._media_check.feed(chunk)
                     if self._checksum is not None:
                         self._checksum.update(chunk)
                     await self._writer.write(chunk)
@@ -161,26 +166,26 @@ class AppendRequest:
         except TimeoutError:
             if not reading.expired():
                 raise
-            raise UploadLocked("Another request has gone on with this upload.") from None
+            raise UploadLocked("Another request has taken over this upload.") from None
         finally:
             holder.stop_reading = None
         if self._checksum is not None:
             if not self._checksum.matches():
                 raise ChecksumMismatch
             self._checksum = None
-        if self._check is not None:
-            self._check.end()
+        if self._media_check is not None:
+            self._media_check.end()
 
-    async def _look_back(self, check: MediaCheck, tail: Tail) -> None:
-        """Begin with what has arrived before: the connection broke within the first bytes."""
+    async def _check_tail(self, check: MediaCheck, tail: Tail) -> None:
+        """Feed the check the bytes of earlier requests: the connection broke within the first few."""
         try:
-            check.feed((await self._desk.retrying.raw.get(tail.key)).body)
+            check.feed((await self._buckets.raw.get(tail.key)).body)
         except ObjectNotFound:
             raise UploadVanished from None
 
     @asynccontextmanager
     async def _storing_slow_bytes(self) -> AsyncIterator[None]:
-        """Store what a slow client has sent for a while. With a checksum that counts at its end alone."""
+        """Store a slow client's bytes from time to time. With a checksum they only count at the end."""
         if self._checksum is not None:
             yield
             return
@@ -193,22 +198,22 @@ class AppendRequest:
 
     async def _store_slow_bytes(self) -> None:
         while True:
-            await asyncio.sleep(SLOW_LOOK_SECONDS)
+            await asyncio.sleep(SLOW_POLL_SECONDS)
             now = self._clock()
             if self._writer.stored_bytes > self._stored_bytes:
                 self._stored_at, self._stored_bytes = now, self._writer.stored_bytes
             elif now - self._stored_at >= SLOW_SAVE_SECONDS and not self._writer.busy:
                 self._stored_at = now
                 try:
-                    await self._writer.set_aside()
-                    await self._forget_spare_tails()
-                except StoreError as error:  # it may be back the next time
+                    await self._writer.store_tail()
+                    await self._delete_spare_tails()
+                except StoreError as error:  # the next attempt may succeed
                     log.warning("upload_bytes_not_stored", upload=self._info.id, error=error.message)
 
-    async def _forget_spare_tails(self) -> None:
-        written = self._lock.progress.tail
-        spare = [key for key in self._tails[:-SPARE_TAILS] if written is None or key != written.key]
-        await self._desk.buckets.raw.delete_many(spare)
+    async def _delete_spare_tails(self) -> None:
+        recorded = self._lock.progress.tail
+        spare = [key for key in self._tails[:-SPARE_TAILS] if recorded is None or key != recorded.key]
+        await self._buckets.raw.delete_many(spare)
         self._tails = [key for key in self._tails if key not in spare]
 
     def _stop_reading(self) -> None:
@@ -216,50 +221,48 @@ class AppendRequest:
             self._lock.holder.stop_reading()
 
     def _progress(self) -> UploadProgress:
-        """What is safe to go on from, should this process die now."""
+        """Return what another server can continue from if this process dies now."""
         latest, writer = self._lock.progress, self._writer
         if self._checksum is not None or writer.stored_bytes <= latest.offset:
             return latest
-        return latest.but(
-            offset=writer.stored_bytes,
-            upload_id=writer.upload_id,
-            tail=writer.stored_tail,
-        )
+        return latest.but(offset=writer.stored_bytes, upload_id=writer.upload_id, tail=writer.stored_tail)
 
-    async def _keep(self) -> None:
-        """Store all that has arrived, and let go of the upload."""
+    async def _store_and_release(self) -> None:
+        """Store all bytes that arrived, then release the lock."""
         try:
             if self._checksum is None:
-                await self._writer.set_aside()
-            await self._writer.settle()
+                await self._writer.store_tail()
+            await self._writer.drain()
         finally:
             await self._writer.stop()
             await self._lock.release(self._progress())
 
-    async def _give_up(self) -> None:
-        """Let go of the upload as it was before this request."""
+    async def _roll_back(self) -> None:
+        """Release the lock with the progress from before this request."""
         try:
-            # A part with wrong bytes that is still under way could arrive behind the right one.
+            # A part with wrong bytes that is still being sent could overwrite the right one later.
             with suppress(StoreError):
-                await self._writer.settle()
+                await self._writer.drain()
         finally:
             await self._writer.stop()
             await self._lock.release(self._lock.progress)
 
-    async def _finish(self, length: int) -> None:
+    async def _finish(self) -> None:
         writer = self._writer
         if writer.upload_id is None:
             await writer.put_whole()
             progress = self._lock.progress
         else:
             await writer.flush()
-            # From here on the upload is finished by whoever comes across it.
-            progress = self._lock.progress.but(offset=length, upload_id=writer.upload_id, tail=None)
+            # Once this is recorded, any request can finish the upload if this process dies.
+            progress = self._lock.progress.but(
+                offset=self._info.length, upload_id=writer.upload_id, tail=None
+            )
             await self._lock.save(lambda: progress)
-        await self._desk.finish(self._info, progress, length)
+        await finishing.complete(self._buckets, self._info, progress)
 
     def _name_tail(self) -> str:
-        self._named_tails += 1
-        key = keys.upload_tail(self._info.id, self._lock.generation, self._named_tails)
+        self._tails_named += 1
+        key = keys.upload_tail(self._info.id, self._lock.generation, self._tails_named)
         self._tails.append(key)
         return key

@@ -1,12 +1,14 @@
-"""Who may add to an upload: one request at a time, whichever server it has reached.
+"""Locks on resumable uploads: one request at a time appends to an upload, whichever server it reaches.
 
-An upload is taken by a create-only write of the next generation of its progress, which its holder rewrites as
-a heartbeat. The highest generation counts. Whoever stops holding it creates the next one, which says so and
-is never rewritten: a heartbeat that arrives late undoes nothing. A holder that is silent for `LEASE_SECONDS`,
-by the store's clock, is dead. What a dead one wrote last is adopted: its progress is read once more after the
-new generation exists, because until then others may have been told of it.
+A request takes the lock by a create-only write of the next generation of the upload's progress, and rewrites
+that object as a heartbeat. The highest generation counts. To release the lock, the holder creates one more
+generation, which says so and is never rewritten: a heartbeat that arrives late changes nothing.
 
-A holder within this process gives way as soon as somebody else wants the upload, if its client is silent:
+A holder that is silent for `DEAD_SECONDS`, by the store's clock, is dead. The next holder adopts its
+progress, and reads it again after its own generation exists, because until then clients may have been told a
+newer offset.
+
+A holder within this process gives way as soon as another request wants the upload, if its client is silent:
 after a change of networks the old connection looks alive for a long time.
 """
 
@@ -22,87 +24,90 @@ from backend.core import keys
 from backend.core.concurrency import run_shielded
 from backend.core.errors import ObjectNotFound, StoreError, UploadLocked
 from backend.core.records import new_nonce
-from backend.core.store.interface import Listing, ObjectInfo, Store
+from backend.core.store.interface import ObjectInfo, Store
 from backend.core.uploads.records import NOTHING_YET, UploadProgress
 
-BEAT_SECONDS = 2.0
-LEASE_SECONDS = 8.0
-BEATS_TO_A_LOOK = 4
-"""Among so many, one looks whether somebody else holds the upload; what decides that is the last write."""
-LOOK_SECONDS = 1.0
-"""How often a holder elsewhere is looked at, to tell a living one from a dead one."""
+HEARTBEAT_SECONDS = 2.0
+DEAD_SECONDS = 8.0
+HEARTBEATS_PER_CHECK = 4
+"""Every fourth heartbeat checks whether another request holds the lock. The last write is always checked."""
+POLL_SECONDS = 1.0
+"""How often a holder elsewhere is polled, to tell a living one from a dead one."""
 SILENT_SECONDS = 2.0
-"""A client that sends nothing for so long while another request wants the upload has lost its connection."""
+"""A client that is silent for this long while another request wants the upload has lost its connection."""
 GIVE_WAY_SECONDS = 20.0
-"""How long a holder in this process may take to store what it has."""
+"""How long a holder in this process may take to store the bytes it has."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Generation:
     """The highest generation of an upload's progress, as a LIST showed it."""
 
-    generation: int
+    number: int
     info: ObjectInfo
     age_seconds: float
 
 
 @dataclass(slots=True)
 class Holder:
-    """A request of this process that holds an upload."""
+    """A request of this process that holds an upload's lock."""
 
     heard_at: float
-    """When its client was heard last, by the event loop's clock."""
+    """When its client last sent something, by the event loop's clock."""
     stop_reading: Callable[[], None] | None = None
-    """Ends the reading of its client; None while there is nothing to be read."""
+    """Stops reading from its client; None while nothing is being read."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class UploadLocks:
-    """The uploads of the raw bucket, as one process sees them."""
+    """The locks of the raw bucket, as one process sees them."""
 
     def __init__(self, raw: Store) -> None:
         self._raw = raw
         self._here: dict[str, Holder] = {}
 
     async def stat(self, upload_id: str) -> UploadProgress:
-        """Return how far the upload is; a silent holder in this process has to store what it has first."""
+        """Return how far the upload is. A holder here with a silent client stores its bytes first."""
         await self._settle_here(upload_id)
-        while (seen := await self._highest(upload_id)) is not None:
-            with suppress(ObjectNotFound):  # whoever has taken the upload since removes what went before
-                progress = await self._read(upload_id, seen.generation)
-                if not progress.held or await self._is_highest(upload_id, seen.generation):
-                    return progress  # one that rests is never rewritten
+        while (highest := await self.highest(upload_id)) is not None:
+            with suppress(ObjectNotFound):  # the next holder has deleted the generation since
+                progress = await self._read(upload_id, highest.number)
+                if not progress.held:
+                    return progress  # a released generation is never rewritten
+                # A dead holder may have written it after another one took over.
+                latest = await self.highest(upload_id)
+                if latest is not None and latest.number == highest.number:
+                    return progress
         return NOTHING_YET
 
-    async def take(self, upload_id: str) -> "UploadLock":
-        """Become the upload's holder. Raises: UploadLocked: somebody else is."""
-        holder = self._here.get(upload_id)
-        if holder is not None and not await self._settle_here(upload_id):
-            raise UploadLocked
-        if upload_id in self._here:
+    @asynccontextmanager
+    async def take(self, upload_id: str) -> AsyncIterator["UploadLock"]:
+        """Take the upload's lock. The block must release or discard it. Raises: UploadLocked."""
+        if not await self._settle_here(upload_id) or upload_id in self._here:
             raise UploadLocked
         own = self._here[upload_id] = Holder(asyncio.get_running_loop().time())
         try:
-            return await self._take(upload_id, own)
-        except ObjectNotFound:  # somebody has gone on with it, or finished it, in between
-            self.deregister(upload_id, own)
-            raise UploadLocked from None
-        except BaseException:  # whoever is cancelled here holds nothing
-            self.deregister(upload_id, own)
-            raise
+            try:
+                lock = await self._take(upload_id, own)
+            except ObjectNotFound:  # another request has continued or finished the upload meanwhile
+                raise UploadLocked from None
+            yield lock
+        finally:
+            del self._here[upload_id]
+            own.gone.set()
 
     async def _take(self, upload_id: str, own: Holder) -> "UploadLock":
-        seen = await self._highest(upload_id)
+        highest = await self.highest(upload_id)
         progress, adopted = NOTHING_YET, None
-        if seen is not None:
-            progress = await self._read(upload_id, seen.generation)
+        if highest is not None:
+            progress = await self._read(upload_id, highest.number)
             if progress.held:
-                seen = await self._wait_until_dead(upload_id, seen)
-                progress = await self._read(upload_id, seen.generation)
-                adopted = seen.generation if progress.held else None
-        generation = 0 if seen is None else seen.generation + 1
+                highest = await self._wait_until_dead(upload_id, highest)
+                progress = await self._read(upload_id, highest.number)
+                adopted = highest.number if progress.held else None
+        generation = 0 if highest is None else highest.number + 1
         mine = progress.but(held=True, adopts=adopted, nonce=new_nonce())
         key = keys.upload_progress(upload_id, generation)
         if not await self._raw.create(key, mine.to_json()):
@@ -114,22 +119,26 @@ class UploadLocks:
             await self._raw.put(key, mine.to_json())
         return UploadLock(self, self._raw, upload_id, generation, mine, own)
 
-    async def _wait_until_dead(self, upload_id: str, seen: Seen) -> Seen:
-        """Return what there is once the holder elsewhere is gone or dead. Raises: UploadLocked: it lives."""
-        while seen.age_seconds <= LEASE_SECONDS:
-            await asyncio.sleep(LOOK_SECONDS)
-            now = await self._highest(upload_id)
+    async def _wait_until_dead(self, upload_id: str, seen: Generation) -> Generation:
+        """Return the highest generation once its holder elsewhere is gone or dead.
+
+        Raises:
+            UploadLocked: the holder is alive.
+        """
+        while seen.age_seconds <= DEAD_SECONDS:
+            await asyncio.sleep(POLL_SECONDS)
+            now = await self.highest(upload_id)
             if now is None:
                 raise UploadLocked
             if now.info != seen.info:
-                if (await self._read(upload_id, now.generation)).held:
+                if (await self._read(upload_id, now.number)).held:
                     raise UploadLocked
                 return now
             seen = now
         return seen
 
     async def _settle_here(self, upload_id: str) -> bool:
-        """Wait for a holder in this process to let go; say whether it did: not while its client sends."""
+        """Wait for a holder in this process to release the lock. False if its client is still sending."""
         holder = self._here.get(upload_id)
         if holder is None:
             return True
@@ -146,37 +155,29 @@ class UploadLocks:
                     await holder.gone.wait()
         return holder.gone.is_set()
 
-    async def listed(self, upload_id: str) -> Listing:
-        """List what an unfinished upload needs: a handful of objects."""
-        return await self._raw.list_page(keys.upload_state(upload_id))
-
-    async def _highest(self, upload_id: str) -> Seen | None:
-        return highest(await self.listed(upload_id))
-
-    async def _is_highest(self, upload_id: str, generation: int) -> bool:
-        """Say whether what was read before was not what a dead holder has written too late."""
-        seen = await self._highest(upload_id)
-        return seen is not None and seen.generation == generation
+    async def highest(self, upload_id: str) -> Generation | None:
+        """Return the highest generation of the upload's progress; None while there is none."""
+        listed = await self._raw.list_page(keys.upload_state(upload_id))
+        found = [(keys.generation_of_progress(info.key), info) for info in listed.objects]
+        numbered = [(number, info) for number, info in found if number is not None]
+        if not numbered:
+            return None
+        number, info = max(numbered, key=lambda pair: pair[0])
+        return Generation(number, info, (listed.store_now - info.modified).total_seconds())
 
     async def _read(self, upload_id: str, generation: int) -> UploadProgress:
         body = (await self._raw.get(keys.upload_progress(upload_id, generation))).body
         progress = UploadProgress.from_json(body)
         if progress.adopts is not None:
-            # Its holder died before it had read what it was to adopt.
+            # Its holder died before it had read the progress it was adopting.
             with suppress(ObjectNotFound):
                 earlier = await self._read(upload_id, progress.adopts)
                 return earlier.but(held=progress.held)
         return progress
 
-    def deregister(self, upload_id: str, holder: Holder) -> None:
-        """A holder of this process holds the upload no more."""
-        if self._here.get(upload_id) is holder:
-            del self._here[upload_id]
-        holder.gone.set()
-
 
 class UploadLock:
-    """The right to add to an upload, until `rest`."""
+    """The right to append to an upload, until `release` or `discard`."""
 
     def __init__(
         self,
@@ -192,38 +193,42 @@ class UploadLock:
         self._upload_id = upload_id
         self.generation = generation
         self.progress = progress
-        """As it was written last."""
+        """As it was last written."""
         self.holder = holder
         self._writing = asyncio.Lock()
 
     async def save(self, progress: Callable[[], UploadProgress]) -> None:
-        """Write the progress down. Raises: UploadLocked: somebody else holds the upload by now."""
+        """Write the progress. Raises: UploadLocked: another request holds the lock by now."""
         await self._write(progress)
-        seen = highest(await self._locks.listed(self._upload_id))
-        if seen is None or seen.generation > self.generation:
+        highest = await self._locks.highest(self._upload_id)
+        if highest is None or highest.number > self.generation:
             raise UploadLocked
 
     async def release(self, progress: UploadProgress) -> None:
-        """Let go of the upload. Only what this has written may be told a client. Raises: UploadLocked."""
+        """Release the lock. A client may only be told what this has written.
+
+        Raises:
+            UploadLocked: another request holds the lock by now.
+        """
         last = self._next(progress, held=False)
         if not await self._raw.create(self._key(self.generation + 1), last.to_json()):
             raise UploadLocked
         self.progress = last
-        await self._forget()
+        await self._delete_older()
 
     async def discard(self) -> None:
-        """Let go of an upload that is no more, and leave nothing there."""
+        """Release the lock of an upload that no longer exists, and leave nothing behind."""
         await self._raw.delete(self._key(self.generation))
 
     @asynccontextmanager
-    async def beating(
+    async def heartbeat(
         self,
         progress: Callable[[], UploadProgress] | None = None,
         when_lost: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[None]:
-        """Renew the lease with what `progress` returns, by default the same as before.
+        """Keep the lock while the block runs, by writing what `progress` returns (default: no change).
 
-        `when_lost` is called if somebody else has the lease.
+        `when_lost` is called if another request has taken the lock.
         """
         beats = asyncio.create_task(self._beat(progress or (lambda: self.progress), when_lost))
         try:
@@ -232,25 +237,21 @@ class UploadLock:
             await run_shielded(self._end(beats))
 
     async def _end(self, beats: asyncio.Task[None]) -> None:
-        async with self._writing:  # what is on its way must not arrive behind what is written next
+        async with self._writing:  # a write under way must not arrive after the next one
             beats.cancel()
         await asyncio.gather(beats, return_exceptions=True)
 
     async def _beat(self, progress: Callable[[], UploadProgress], when_lost: Callable[[], None]) -> None:
         for beat in count(1):
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await (self._write(progress) if beat % BEATS_TO_A_LOOK else self.save(progress))
+                await (self._write(progress) if beat % HEARTBEATS_PER_CHECK else self.save(progress))
             except UploadLocked:
                 log.warning("upload_taken_away", upload=self._upload_id)
                 when_lost()
                 return
-            except StoreError as error:  # it may be back at the next beat
+            except StoreError as error:  # the next heartbeat may succeed
                 log.warning("upload_beat_failed", upload=self._upload_id, error=error.message)
-
-    def deregister(self) -> None:
-        """Whatever became of it: this process holds the upload no more."""
-        self._locks.deregister(self._upload_id, self.holder)
 
     async def _write(self, progress: Callable[[], UploadProgress]) -> None:
         async with self._writing:
@@ -264,11 +265,11 @@ class UploadLock:
     def _key(self, generation: int) -> str:
         return keys.upload_progress(self._upload_id, generation)
 
-    async def _forget(self) -> None:
-        """Remove what this and earlier generations have left, and tails that are no longer needed."""
+    async def _delete_older(self) -> None:
+        """Delete this and earlier generations, and the tails that are no longer needed."""
         needed = self.progress.tail.key if self.progress.tail else None
         try:
-            listed = await self._locks.listed(self._upload_id)
+            listed = await self._raw.list_page(keys.upload_state(self._upload_id))
             await self._raw.delete_many(
                 [
                     info.key
@@ -278,13 +279,3 @@ class UploadLock:
             )
         except StoreError as error:
             log.warning("upload_leftovers", upload=self._upload_id, error=error.message)
-
-
-def highest(listed: Listing) -> Seen | None:
-    """Return the highest generation among what is below `keys.upload_state`."""
-    numbered = [(keys.generation_of_progress(info.key), info) for info in listed.objects]
-    found = [(generation, info) for generation, info in numbered if generation is not None]
-    if not found:
-        return None
-    generation, info = max(found, key=lambda pair: pair[0])
-    return Seen(generation, info, (listed.store_now - info.modified).total_seconds())

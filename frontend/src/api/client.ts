@@ -1,0 +1,189 @@
+/** The API calls that the site makes. Every failure is an ApiError. */
+
+import { ApiError, hasCode, isGone } from './errors';
+import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
+
+/** For requests without a file. A slower response is not coming. */
+const RESPONSE_TIMEOUT_MS = 120_000;
+
+export class Api {
+  readonly #origin: string;
+  readonly #unauthorizedListeners = new Set<() => void>();
+
+  /** `origin` is empty in the browser, because the API serves the page. */
+  constructor(origin = '') {
+    this.#origin = origin;
+  }
+
+  /** Call `listener` on every 401; returns its own undo. */
+  onUnauthorized(listener: () => void): () => void {
+    this.#unauthorizedListeners.add(listener);
+    return () => this.#unauthorizedListeners.delete(listener);
+  }
+
+  /** Notify the listeners of a 401 that a quiet request received. */
+  reportUnauthorized(): void {
+    for (const listener of this.#unauthorizedListeners) listener();
+  }
+
+  async signIn(token: string): Promise<void> {
+    await this.#request('POST', '/api/session', { body: { token }, quiet: true });
+  }
+
+  async signOut(): Promise<void> {
+    await this.#request('DELETE', '/api/session', { quiet: true });
+  }
+
+  async signedIn(): Promise<boolean> {
+    try {
+      await this.#request('GET', '/api/session', { quiet: true });
+      return true;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) return false;
+      throw error;
+    }
+  }
+
+  videos(cursor: string | null, limit: number): Promise<VideoPage> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (cursor !== null) query.set('cursor', cursor);
+    return this.#json('GET', `/api/videos?${query}`);
+  }
+
+  /** With `quiet`, a 401 is left to the caller and does not ask the viewer to sign in. */
+  video(id: string, quiet = false): Promise<VideoDetails> {
+    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}`, { quiet });
+  }
+
+  status(id: string): Promise<Status> {
+    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/status`);
+  }
+
+  playback(id: string, quiet = false): Promise<Playback> {
+    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/playback`, { quiet });
+  }
+
+  async change(id: string, change: VideoChange): Promise<void> {
+    await this.#request('PATCH', `/api/videos/${encodeURIComponent(id)}`, { body: change });
+  }
+
+  async remove(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
+  }
+
+  /** Queue the video again, from its source. */
+  async retranscode(id: string): Promise<void> {
+    await this.#request('POST', `/api/videos/${encodeURIComponent(id)}/transcodes`);
+  }
+
+  async captions(id: string): Promise<Captions[]> {
+    const response = await this.#json<{ captions: Captions[] }>('GET', `/api/videos/${encodeURIComponent(id)}/captions`);
+    return response.captions;
+  }
+
+  /** Upload SRT or WebVTT. With an empty label the server chooses the name. */
+  uploadCaptions(id: string, language: string, label: string, file: Blob): Promise<Captions> {
+    const query = label === '' ? '' : `?${new URLSearchParams({ label })}`;
+    return this.#json('POST', `${captionsPath(id, language)}${query}`, { file });
+  }
+
+  async deleteCaptions(id: string, language: string): Promise<void> {
+    await this.#request('DELETE', captionsPath(id, language));
+  }
+
+  /** How to resume a file, or null if it was never started. Like everything below, this leaves a 401 to the caller. */
+  async resumption(fingerprint: string): Promise<Resumption | null> {
+    try {
+      return await this.#json('GET', resumptionPath(fingerprint), { quiet: true });
+    } catch (error) {
+      if (hasCode(error, 'resumption_not_found')) return null;
+      throw error;
+    }
+  }
+
+  async noteResumption(fingerprint: string, note: Resumption): Promise<void> {
+    await this.#request('PUT', resumptionPath(fingerprint), { body: note, quiet: true });
+  }
+
+  async forgetResumption(fingerprint: string): Promise<void> {
+    await this.#request('DELETE', resumptionPath(fingerprint), { quiet: true });
+  }
+
+  /** The largest file that the server accepts, or null if it does not say. */
+  async maxUploadBytes(): Promise<number | null> {
+    const response = await this.#request('OPTIONS', '/api/uploads', { headers: TUS, quiet: true });
+    const bytes = response.headers.get('tus-max-size');
+    return bytes === null ? null : Number(bytes);
+  }
+
+  /** Whether an upload can be resumed, or has become a video that still exists. */
+  async hasUpload(path: string): Promise<boolean> {
+    try {
+      const response = await this.#request('HEAD', path, { headers: TUS, quiet: true });
+      const videoId = response.headers.get('video-id');
+      if (videoId !== null) await this.video(videoId, true);
+      return true;
+    } catch (error) {
+      if (isGone(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Delete an upload, if it still exists. */
+  async discardUpload(path: string): Promise<void> {
+    try {
+      await this.#request('DELETE', path, { headers: TUS, quiet: true });
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  }
+
+  async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
+    const response = await this.#request(method, path, options);
+    try {
+      return (await response.json()) as T;
+    } catch {
+      throw new ApiError('unexpected_answer', response.status, 'not JSON');
+    }
+  }
+
+  async #request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
+    const init: RequestInit = { method, cache: 'no-store', headers: options.headers ?? {} };
+    if (options.body !== undefined) {
+      init.body = JSON.stringify(options.body);
+      init.headers = { 'content-type': 'application/json' };
+    } else if (options.file !== undefined) {
+      init.body = options.file;
+      init.headers = { 'content-type': 'application/octet-stream' };
+    }
+    if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
+    let response: Response;
+    try {
+      response = await fetch(this.#origin + path, init);
+    } catch {
+      throw new ApiError('network', 0, 'no response');
+    }
+    if (response.ok) return response;
+    if (response.status === 401 && options.quiet !== true) this.reportUnauthorized();
+    throw ApiError.from(response.status, await response.text().catch(() => ''));
+  }
+}
+
+/** Every tus request must name the protocol version. */
+const TUS = { 'tus-resumable': '1.0.0' };
+
+function resumptionPath(fingerprint: string): string {
+  return `/api/resumptions/${encodeURIComponent(fingerprint)}`;
+}
+
+function captionsPath(id: string, language: string): string {
+  return `/api/videos/${encodeURIComponent(id)}/captions/${encodeURIComponent(language)}`;
+}
+
+interface RequestOptions {
+  /** Sent as JSON. */
+  body?: unknown;
+  file?: Blob;
+  headers?: Record<string, string>;
+  quiet?: boolean;
+}

@@ -1,0 +1,79 @@
+/** API errors by their stable code, and the message shown for each. */
+
+export class ApiError extends Error {
+  constructor(
+    readonly code: string,
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+    this.name = 'ApiError';
+  }
+
+  /** Build an error from a response, which may come from a proxy in between. */
+  static from(status: number, body: string): ApiError {
+    try {
+      const parsed: unknown = JSON.parse(body);
+      if (isProblem(parsed)) return new ApiError(parsed.code, status, parsed.error);
+    } catch {
+      // Not JSON, so a proxy's error page. Only the status is of use.
+    }
+    return new ApiError(status === 413 ? 'upload_too_large' : 'unexpected_answer', status, `HTTP ${status}`);
+  }
+}
+
+function isProblem(value: unknown): value is { error: string; code: string } {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'error' in value &&
+    typeof value.error === 'string' &&
+    'code' in value &&
+    typeof value.code === 'string'
+  );
+}
+
+const MESSAGES: Record<string, string> = {
+  // The site's own codes, for failures that the API does not report.
+  network: 'Couldn’t reach the server. Check your connection and try again.',
+  unexpected_answer: 'The server sent an unexpected response. Try again in a moment.',
+  upload_too_large: 'This file is larger than the server allows.',
+  file_unreadable: 'This file was changed or moved. Choose it again.',
+  unsupported_type: 'This isn’t a video or audio file.',
+  too_many_uploads: 'Too many uploads are unfinished. Finish or cancel some, then try again.',
+  storage_full: 'Storage is full. Delete some videos, or ask your administrator for more space.',
+  partial_unfinished: 'Part of this file wasn’t uploaded. Try again.',
+  unauthorized: 'Sign in to continue.',
+  captions_too_large: 'This file is too large. Captions can be up to 2 MiB.',
+  invalid_language: 'This isn’t a valid language tag. Try one like en, pt-BR or zh-Hant.',
+  too_many_captions: 'This video has reached its limit of caption languages. Delete some first.',
+  captions_not_found: 'These captions were already deleted.',
+  invalid_id: 'This video doesn’t exist. Check the link for typos.',
+  video_not_found: 'This video doesn’t exist. It may have been deleted.',
+  source_gone: 'The original file is no longer stored. Upload the video again.',
+  not_ready: 'This video isn’t ready to play yet.',
+  grant_rejected: 'This playback link has expired.',
+  store_unavailable: 'Storage isn’t responding right now. Try again shortly.',
+  store_error: 'Storage rejected the request. Try again, or contact your administrator.',
+  store_denied: 'Storage denied access. Ask your administrator to check the credentials.',
+};
+
+/** The message to show: the site's own if it knows the code, otherwise the API's. */
+export function messageFor(error: unknown): string {
+  if (!(error instanceof ApiError)) return 'Something went wrong. Reload the page and try again.';
+  return MESSAGES[error.code] ?? error.message;
+}
+
+export function hasCode(error: unknown, ...codes: string[]): boolean {
+  return error instanceof ApiError && codes.includes(error.code);
+}
+
+/** Whether the resource does not exist or no longer exists. Checks the status, because a HEAD response has no code. */
+export function isGone(error: unknown): boolean {
+  return error instanceof ApiError && [404, 410].includes(error.status);
+}
+
+/** Whether the same request may succeed a little later: there was no response, or the server failed. */
+export function isTransient(error: unknown): boolean {
+  return error instanceof ApiError && (error.code === 'network' || error.status >= 500);
+}

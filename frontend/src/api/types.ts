@@ -1,0 +1,22 @@
+/** The site's names for the types generated from the API (`npm run types`). */
+
+import type { components } from './schema';
+
+type Schemas = components['schemas'];
+
+/** OpenAPI marks fields with a default as optional, but the API always sends them. */
+type Sent<T> = { [K in keyof T]-?: Exclude<T[K], undefined> };
+
+export type Status = Sent<Schemas['Status']>;
+export type Video = Sent<Omit<Schemas['VideoItem'], 'status'>> & { status: Status };
+export type VideoDetails = Video & { source: SourceFile | null; chapters: Chapter[] };
+export type SourceFile = Sent<Omit<Schemas['SourceFile'], 'video' | 'audio'>> & {
+  video: Sent<Schemas['SourceVideo']> | null;
+  audio: Sent<Schemas['SourceAudio']>[];
+};
+export type Chapter = Schemas['Chapter'];
+export type VideoPage = { videos: Video[]; next_cursor: string | null };
+export type VideoChange = { title?: string; visibility?: Schemas['Visibility'] };
+export type Playback = Schemas['Playback'];
+export type Captions = Schemas['CaptionsItem'];
+export type Resumption = Sent<Schemas['Resumption']>;

@@ -1,0 +1,181 @@
+/**
+ * Shaka Player with its UI on one video element.
+ *
+ * Imported on demand, so that only the watch page loads Shaka. A growing HLS playlist plays from the beginning and ends
+ * when encoding does. Only an error or a premature end makes the player reload, with a fresh grant and at the same
+ * position.
+ */
+
+import shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
+import 'shaka-player/dist/controls.css';
+
+import type { Playback } from '../api/types';
+import { preferredCodecs } from './codecs';
+import { Extras } from './extras';
+import { onLoadError, onPlayError } from './failures';
+import { Reloads } from './reloads';
+import { registerGrowingTime } from './time';
+
+/** Half a segment. A smaller difference is rounding. */
+const CUT_OFF_SECONDS = 2;
+
+export type Format = 'hls' | 'dash';
+
+interface PlayerOptions {
+  video: HTMLVideoElement;
+  container: HTMLElement;
+  /** Get a fresh grant when one has expired. */
+  renew: () => Promise<Playback>;
+  /** The full length, if known, while the playlist grows. */
+  durationSeconds: () => number | null;
+  /** Called with an error that the player could not recover from, and with null when it plays again. */
+  onProblem: (error: unknown) => void;
+}
+
+export class VodPlayer {
+  readonly #options: PlayerOptions;
+  readonly #player: shaka.Player;
+  readonly #overlay: shaka.ui.Overlay;
+  readonly #extras: Extras;
+  readonly #reloads: Reloads;
+  #format: Format = 'hls';
+  #startSeconds: number | null = null;
+  #growing = false;
+  #destroyed = false;
+
+  constructor(options: PlayerOptions) {
+    shaka.polyfill.installAll();
+    registerGrowingTime(options.durationSeconds);
+    this.#options = options;
+    this.#player = new shaka.Player();
+    this.#overlay = new shaka.ui.Overlay(this.#player, options.container, options.video);
+    this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
+    this.#extras = new Extras(this.#player, location.href);
+    this.#reloads = new Reloads({
+      renew: options.renew,
+      load: (playback) => this.load(playback),
+      positionSeconds: () => this.#position(),
+      onGiveUp: options.onProblem,
+      network: window,
+    });
+    this.#player.addEventListener('error', (event) => {
+      const error = (event as unknown as { detail: unknown }).detail;
+      if (onPlayError(error) === 'reload') this.#reloads.failed(error);
+    });
+    this.#player.addEventListener('manifestupdated', () => this.#extras.addWhenReady());
+    options.video.addEventListener('ended', this.#onEnded);
+  }
+
+  /** Play from `startSeconds`, or from the beginning if null. */
+  async open(playback: Playback, format: Format, startSeconds: number | null): Promise<void> {
+    await this.#player.attach(this.#options.video);
+    const codecs = await preferredCodecs(navigator.mediaCapabilities);
+    if (this.#destroyed) return;
+    this.#player.configure(playerConfiguration(codecs));
+    this.#format = format;
+    this.#startSeconds = startSeconds;
+    await this.load(playback);
+  }
+
+  /** Switch between HLS and DASH at the same position. */
+  async switchTo(format: Format, playback: Playback): Promise<void> {
+    if (format === this.#format) return;
+    this.#format = format;
+    await this.load(playback);
+  }
+
+  /** Add what a newer playback has, without interrupting the viewer. */
+  update(playback: Playback): void {
+    this.#extras.update(playback);
+  }
+
+  seek(seconds: number): void {
+    const { video } = this.#options;
+    video.currentTime = seconds;
+    void video.play().catch(() => undefined);
+  }
+
+  /** Try again after the player gave up. */
+  async retry(): Promise<void> {
+    await this.#reloads.now();
+  }
+
+  async destroy(): Promise<void> {
+    this.#destroyed = true;
+    this.#reloads.stop();
+    this.#options.video.removeEventListener('ended', this.#onEnded);
+    await this.#overlay.destroy();
+  }
+
+  /** Load at the current position. */
+  async load(playback: Playback): Promise<void> {
+    this.#reloads.superseded();
+    const { video } = this.#options;
+    const wasPlaying = !video.paused;
+    const position = this.#position();
+    this.#startSeconds = position;
+    this.#extras.loading(playback);
+    try {
+      await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
+      this.#growing = this.#player.isDynamic();
+      this.#extras.loaded();
+      if (wasPlaying) await video.play().catch(() => undefined);
+      this.#options.onProblem(null);
+    } catch (error) {
+      if (this.#destroyed) return;
+      const consequence = onLoadError(error);
+      if (consequence === 'reload') this.#reloads.failed(error);
+      else if (consequence === 'report') this.#options.onProblem(error);
+    }
+  }
+
+  /**
+   * Reload when playback ended before the video did. Shaka takes the length of the shortest playlist it holds. A playlist
+   * fetched for a quality switch just before the last segments appeared would otherwise end playback early for good.
+   */
+  readonly #onEnded = (): void => {
+    const whole = this.#options.durationSeconds();
+    const cutOff = whole !== null && this.#options.video.currentTime < whole - CUT_OFF_SECONDS;
+    if (this.#growing && cutOff) void this.#reloads.now();
+  };
+
+  #position(): number {
+    const { video } = this.#options;
+    // Before the first frame, currentTime is 0 and does not say where the viewer wants to be.
+    return video.readyState > 0 ? video.currentTime : (this.#startSeconds ?? 0);
+  }
+}
+
+function playerConfiguration(codecs: string[]): object {
+  return {
+    preferredVideo: codecs.map((codec) => ({ codec })),
+    manifest: {
+      // Extras adds captions.
+      disableText: true,
+      // Everything encoded so far may be watched, so there is no live edge to stay behind.
+      hls: { liveSegmentsDelay: 0 },
+    },
+    streaming: {
+      bufferingGoal: 30,
+      retryParameters: { maxAttempts: 4, baseDelay: 500, backoffFactor: 2, fuzzFactor: 0.3, timeout: 30_000 },
+    },
+  };
+}
+
+function uiConfiguration(mobile: boolean): object {
+  return {
+    controlPanelElements: mobile
+      ? ['mute', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen']
+      : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen'],
+    topControlPanelElements: [],
+    overflowMenuButtons: ['chapter', 'language', 'playback_rate', 'picture_in_picture'],
+    contextMenuElements: ['loop', 'picture_in_picture', 'statistics'],
+    // Load no script from another origin.
+    castSenderUrl: '',
+    // Two tracks may share a language, so show the unique label that the API gives each.
+    textTrackLabelFormat: shaka.ui.Overlay.TrackLabelFormat.LABEL,
+    showVideoCodec: false,
+    showAudioCodec: false,
+    seekBarColors: { base: 'rgba(255,255,255,.25)', buffered: 'rgba(255,255,255,.45)', played: '#8b9aff', chapters: '#000' },
+  };
+}

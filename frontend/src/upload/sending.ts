@@ -1,0 +1,232 @@
+/** Uppy without its UI: sends files over tus and handles failures. */
+
+import Uppy, { type Meta, type UppyFile } from '@uppy/core';
+import Tus, { type TusBody } from '@uppy/tus';
+import type { HttpRequest, HttpStack } from 'tus-js-client';
+
+import type { Api } from '../api/client';
+import { ApiError, isGone, messageFor } from '../api/errors';
+import { titleFromFilename } from '../ui/format';
+import { isRetryable, toApiError } from './failures';
+import { LiveRequests, ResilientHttpStack, isConcatenation } from './http';
+import { type RetryPolicy, RETRY_DELAYS_MS } from './retrying';
+import { Resumptions } from './resumptions';
+import { CORE_TEXTS } from './texts';
+
+export type Sender = Uppy<Meta, TusBody>;
+type File = UppyFile<Meta, TusBody>;
+
+/**
+ * Larger files are sent as four parallel parts, because one connection cannot fill a link with high latency. The store
+ * then needs time to join them, which only pays off for files that take a minute or more. Browsers open six connections
+ * per server, so two remain for the rest of the site. That is also why only one file is sent at a time.
+ */
+const PARALLEL_FROM_BYTES = 200 * 1024 ** 2;
+const PARALLEL_PARTS = 4;
+
+/** Extensions that some systems do not recognize as video. */
+const EXTENSIONS = ['.mkv', '.ts', '.mts', '.m2ts', '.mxf', '.vob', '.flv', '.wmv', '.avi', '.mpg', '.mov', '.ogv', '.rm'];
+
+const UNREADABLE = messageFor(new ApiError('file_unreadable', 0, ''));
+
+/** A video uploaded from this page. */
+export interface Uploaded {
+  id: string;
+  title: string;
+}
+
+/** A file that will not be uploaded unless the user does something. */
+export interface Failed {
+  id: string;
+  name: string;
+  reason: string;
+}
+
+/** Callbacks that tell the page how uploads are doing. */
+export interface UploadReport {
+  /** Whether files are being sent or are waiting to be. */
+  onBusy: (busy: boolean) => void;
+  /** Whether the user has paused every file. */
+  onPaused: (paused: boolean) => void;
+  onSent: (bytes: number) => void;
+  /** A request failed and will be retried. */
+  onTrouble: () => void;
+  onUploaded: (video: Uploaded) => void;
+  /** All failed files in the panel now. */
+  onFailed: (failed: Failed[]) => void;
+}
+
+interface SenderOptions {
+  api: Api;
+  retryPolicy: RetryPolicy;
+  report: UploadReport;
+  httpStack: HttpStack;
+  /** The server's origin as this browser sees it. */
+  origin: string;
+}
+
+export function createSender({ api, retryPolicy, report, httpStack, origin }: SenderOptions): Sender {
+  const endpoint = `${origin}/api/uploads`;
+  // The key that @uppy/tus passes to the URL storage (its getFingerprint.js).
+  const keyOf = (id: string) => ['tus', id, endpoint].join('-');
+  const resumptions = new Resumptions(api, retryPolicy, origin);
+  const requests = new LiveRequests((id) => uppy.getFile(id) !== undefined && uppy.getFile(id).error == null);
+  /** Files that the server already had part of. */
+  const resumed = new Set<string>();
+
+  const restrictions = { minFileSize: 1, allowedFileTypes: ['video/*', 'audio/*', ...EXTENSIONS] };
+  const uppy: Sender = new Uppy<Meta, TusBody>({
+    id: 'vodbucket',
+    // Failed uploads are shown on the page. Console errors are reserved for bugs in the page.
+    logger: { debug: () => undefined, warn: () => undefined, error: (...message: unknown[]) => console.warn(...message) },
+    restrictions,
+    // A failed file may be chosen again, for example from its new location.
+    onBeforeFileAdded: (file, files) => !(file.id in files) || Boolean(files[file.id]?.error),
+    locale: { strings: CORE_TEXTS, pluralize: (count) => (count === 1 ? 0 : 1) },
+  }).use(Tus, {
+    endpoint,
+    limit: 1,
+    retryDelays: RETRY_DELAYS_MS,
+    removeFingerprintOnSuccess: true,
+    allowedMetaFields: ['title', 'name', 'type'],
+    urlStorage: resumptions,
+    httpStack: new ResilientHttpStack(httpStack, retryPolicy, report.onSent),
+    onBeforeRequest: (request, file) => requests.begin(file.id, request),
+    onShouldRetry: (error) => {
+      const problem = toApiError(error);
+      const retryable = isRetryable(problem);
+      if (retryable) report.onTrouble();
+      if (isGone(problem) && isConcatenation(error.originalRequest)) startOver(error.originalRequest);
+      return retryable;
+    },
+    // Uppy shows the error's message.
+    onError: (error) => (error.message = messageFor(toApiError(error))),
+  });
+
+  // Each part of a large file is within the limit, so the server would only reject the file at the end.
+  void api.maxUploadBytes().then(
+    (maxFileSize) => uppy.setOptions({ restrictions: { ...restrictions, maxFileSize } }),
+    () => undefined,
+  );
+
+  uppy.on('file-added', (file) => {
+    if (file.meta.title === undefined) uppy.setFileMeta(file.id, { title: titleFor(file) });
+  });
+
+  // Uppy takes an edited file for a new one, and its panel offers only "Try again" while any file has failed.
+  uppy.on('files-added', (added) => {
+    const names = new Set(added.map((file) => file.name));
+    const old = uppy.getFiles().filter((file) => file.error === UNREADABLE && names.has(file.name));
+    uppy.removeFiles(old.map((file) => file.id));
+    if (!uppy.getFiles().some((file) => file.error)) uppy.setState({ error: null });
+  });
+
+  uppy.addPreProcessor(async (ids) => {
+    for (const file of uppy.getFilesByIds(ids)) {
+      if (file.progress.uploadComplete || file.error != null || !(file.data instanceof Blob)) continue;
+      uppy.emit('preprocess-progress', file, { mode: 'indeterminate', message: 'Checking for an earlier upload…' });
+      try {
+        await prepare(file, file.data);
+      } catch (error) {
+        uppy.emit('upload-error', uppy.getFile(file.id), new Error(messageFor(error)));
+      }
+      uppy.emit('preprocess-complete', uppy.getFile(file.id));
+    }
+  });
+
+  async function prepare(file: File, data: Blob): Promise<void> {
+    const previous = await resumptions.lookUp(keyOf(file.id), data);
+    if (uppy.getFile(file.id) === undefined) return;
+    if (previous !== null) resumed.add(file.id);
+    const parts = previous?.parallelUploadUrls?.length ?? (previous === null && isLarge(file) ? PARALLEL_PARTS : 1);
+    uppy.setFileState(file.id, { tus: { parallelUploads: parts } });
+  }
+
+  const uploaderOf = (id: string) => uppy.getPlugin('Tus')?.uploaders[id];
+
+  /** Send all parts again, because the server can no longer join these. */
+  function startOver(request: HttpRequest): void {
+    const id = requests.fileOf(request);
+    const uploader = id === undefined ? null : uploaderOf(id);
+    if (id === undefined || !uploader) return;
+    void resumptions.discard(keyOf(id)).catch(() => undefined);
+    // tus-js-client recreates missing parts, but stores their URLs only if it has no storage key (upload.js:840).
+    Object.assign(uploader, { _parallelUploadUrls: null, _urlStorageKey: null });
+  }
+
+  // tus-js-client keeps sending the other parts after one was rejected.
+  uppy.on('upload-error', (file) => {
+    if (file !== undefined) requests.end(file.id);
+  });
+
+  // tus-js-client forgets the URLs of parts that it was asking about when it was paused.
+  const restoreUrls = (id: string) => {
+    const previous = resumptions.known(keyOf(id));
+    if (previous !== null) uploaderOf(id)?.resumeFromPreviousUpload(previous);
+  };
+  // A paused upload in parts ignores every later failure: abort() sets `_aborted` (upload.js:419), _emitError checks it
+  // (:445), and only an upload without parts resets it on start (:362). This listener runs before the one of @uppy/tus
+  // that starts the upload.
+  const clearAborted = (id: string) => {
+    const uploader = uploaderOf(id);
+    if (uploader) Object.assign(uploader, { _aborted: false });
+  };
+  uppy.on('upload-pause', (file, isPaused) => {
+    if (file !== undefined) (isPaused ? restoreUrls : clearAborted)(file.id);
+  });
+  uppy.on('pause-all', () => uppy.getFiles().forEach((file) => restoreUrls(file.id)));
+  uppy.on('resume-all', () => uppy.getFiles().forEach((file) => clearAborted(file.id)));
+
+  uppy.on('file-removed', (file) => {
+    requests.end(file.id);
+    resumed.delete(file.id);
+    // @uppy/tus terminates an upload itself, but not one in parts.
+    if (!file.progress.uploadComplete) void resumptions.discard(keyOf(file.id)).catch(() => undefined);
+  });
+
+  uppy.on('upload-success', (file, response) => {
+    if (file === undefined) return;
+    const id = response.body?.xhr.getResponseHeader('Video-Id') ?? lastSegment(response.uploadURL ?? '');
+    uppy.setFileState(file.id, { uploadURL: `${origin}/watch/${id}` });
+    const title = String(file.meta.title || file.name);
+    const titled = resumed.has(file.id) ? finalTitle(id, title, title !== titleFor(file)) : Promise.resolve(title);
+    void titled.catch(() => title).then((title) => report.onUploaded({ id, title }));
+    requests.end(file.id);
+  });
+
+  /** Return the title after a resumed upload. The server has the one given when it began, perhaps in another browser. */
+  async function finalTitle(id: string, title: string, isGiven: boolean): Promise<string> {
+    if (!isGiven) return (await api.video(id, true)).title;
+    await api.change(id, { title });
+    return title;
+  }
+
+  uppy.on('state-update', (_, state) => {
+    // Restored uploads that wait for their files are not in progress.
+    report.onBusy(state.recoveredState === null && Object.keys(state.currentUploads).length > 0);
+    const inProgress = filesInProgress(uppy);
+    report.onPaused(inProgress.length > 0 && inProgress.every((file) => file.isPaused));
+    const failed = Object.values(state.files).filter((file) => file.error);
+    report.onFailed(failed.map((file) => ({ id: file.id, name: file.name ?? '', reason: String(file.error) })));
+  });
+  return uppy;
+}
+
+/** Files that the user has started and that have neither finished nor failed. */
+export function filesInProgress(uppy: Sender): File[] {
+  const started = new Set(Object.values(uppy.getState().currentUploads).flatMap((upload) => upload.fileIDs));
+  return uppy.getFiles().filter((file) => started.has(file.id) && !file.progress.uploadComplete && !file.error);
+}
+
+function isLarge(file: File): boolean {
+  return (file.size ?? 0) >= PARALLEL_FROM_BYTES;
+}
+
+function titleFor(file: File): string {
+  if (file.source !== 'Webcam' && file.source !== 'ScreenCapture') return titleFromFilename(file.name ?? '');
+  return `Recording from ${new Date().toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' })}`;
+}
+
+function lastSegment(url: string): string {
+  return url.slice(url.lastIndexOf('/') + 1);
+}

@@ -1,0 +1,71 @@
+/** Polls a video's status until it is final: quickly at first, more slowly while nothing changes. */
+
+import { ApiError } from '../api/errors';
+import type { Status } from '../api/types';
+
+const FASTEST_MS = 1_000;
+const STEADY_MS = 2_000;
+const SLOWEST_MS = 15_000;
+const GROWTH = 1.5;
+
+/** One polling loop. Its undo ends this loop and no other. */
+interface Run {
+  ended: boolean;
+  waitMs: number;
+  timer: ReturnType<typeof setTimeout> | undefined;
+}
+
+export class StatusPoller {
+  status = $state.raw<Status | null>(null);
+  /** The last request's error, or null after a success. */
+  error = $state.raw<unknown>(null);
+
+  readonly #load: () => Promise<Status>;
+  #run: Run | undefined;
+
+  constructor(load: () => Promise<Status>) {
+    this.#load = load;
+  }
+
+  /** Start polling at once and end any earlier loop; returns its own undo. */
+  start(): () => void {
+    if (this.#run !== undefined) end(this.#run);
+    const run: Run = { ended: false, waitMs: FASTEST_MS, timer: undefined };
+    this.#run = run;
+    void this.#poll(run);
+    return () => end(run);
+  }
+
+  async #poll(run: Run): Promise<void> {
+    try {
+      const status = await this.#load();
+      if (run.ended) return;
+      const changed = status.progress !== this.status?.progress || status.stage !== this.status.stage;
+      this.status = status;
+      this.error = null;
+      // Status changes at most every 2 s, so polling faster for long is no use.
+      run.waitMs = changed ? FASTEST_MS : Math.min(STEADY_MS, run.waitMs * GROWTH);
+      if (isFinal(status)) return;
+    } catch (error) {
+      if (run.ended) return;
+      this.error = error;
+      if (error instanceof ApiError && (error.status === 404 || error.status === 401)) return;
+      run.waitMs = backOff(run.waitMs);
+    }
+    run.timer = setTimeout(() => void this.#poll(run), run.waitMs);
+  }
+}
+
+function end(run: Run): void {
+  run.ended = true;
+  clearTimeout(run.timer);
+}
+
+/** Milliseconds to wait after a failure, given the last wait. */
+export function backOff(waitMs: number): number {
+  return Math.min(SLOWEST_MS, Math.max(STEADY_MS, waitMs * 2));
+}
+
+function isFinal(status: Status): boolean {
+  return status.status === 'done' || status.status === 'error';
+}
