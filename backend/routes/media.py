@@ -13,8 +13,8 @@ from litestar.params import FromPath, FromQuery
 from backend.core import keys
 from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
 from backend.core.store.interface import ObjectInfo
-from backend.playback.index import (
-    Playable,
+from backend.playback.index import Playable
+from backend.playback.serving import (
     SigningWindow,
     changes_with_captions,
     content_type_of,

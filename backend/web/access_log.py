@@ -1,4 +1,4 @@
-"""One log event per request. Query strings and grants are left out: whoever has them can open a video."""
+"""One log event per request. Query strings and grants are left out: they can open a video."""
 
 import time
 

@@ -158,19 +158,19 @@ async def test_altered_grant_is_rejected(
 async def test_download_is_named_after_the_title(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str | None] = []
+    dispositions: list[str | None] = []
     presign = buckets.video.presign_get
 
     def recording(key: str, how: PresignedGet) -> str:
-        asked.append(how.content_disposition)
+        dispositions.append(how.content_disposition)
         return presign(key, how)
 
     _, _, root = await published(admin, buckets, title='Größe "1"/2\r\nX: y')
     monkeypatch.setattr(buckets.video, "presign_get", recording)
     await anyone.get(f"{root}/download.webm")
     await anyone.get(f"{root}/download.webm?download=1")
-    assert asked[0] is None
-    disposition = asked[1] or ""
+    assert dispositions[0] is None
+    disposition = dispositions[1] or ""
     assert disposition.isascii()
     assert disposition.isprintable()
     assert disposition.startswith('attachment; filename="Gr__e _1__2X_ y.webm"; ')

@@ -44,8 +44,8 @@ async def client(server: Server) -> AsyncIterator[Connection]:
 
 
 async def _create(client: Connection, length: int | None = len(FILM)) -> str:
-    said = f"Upload-Length: {length}" if length is not None else "Upload-Defer-Length: 1"
-    await client.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, said, "Content-Length: 0")
+    length_header = f"Upload-Length: {length}" if length is not None else "Upload-Defer-Length: 1"
+    await client.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, length_header, "Content-Length: 0")
     answer = await client.whole_answer()
     assert answer.status == 201, answer
     return answer.headers["location"]
@@ -249,8 +249,8 @@ async def test_upload_whose_url_was_never_sent_leaves_nothing(
     """It was created with its first bytes. Without a response, the client cannot resume it."""
     creating = await server.connect()
     length = len(body) + rest
-    said = (f"Upload-Length: {length}", f"Content-Length: {length}")
-    await creating.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, BYTES, *said)
+    lengths = (f"Upload-Length: {length}", f"Content-Length: {length}")
+    await creating.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, BYTES, *lengths)
     await creating.send(body)
     if status is not None:
         assert (await creating.answer())[0] == status

@@ -126,7 +126,7 @@ async def test_watch_opens_the_page_and_follows_the_encoding(
     here: Installation, product: Product, tmp_path: Path
 ) -> None:
     film, shown = _film(tmp_path / "film.mp4"), tmp_path / "shown"
-    why = StatusError(code="unsupported_media", message="This is no video.")
+    why = StatusError(code="unsupported_media", message="This is not a video.")
     async with open_buckets(store_settings(product.environment)) as buckets:
         queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
         while (earlier := await queue.claim(await queue.poll())) is not None:
@@ -144,7 +144,7 @@ async def test_watch_opens_the_page_and_follows_the_encoding(
 
     assert done.status == 1
     assert shown.read_text() == done.out == f"{product.url}/watch/{job.id}\n"
-    assert done.err == "film: This is no video.\n"
+    assert done.err == "film: This is not a video.\n"
     ended = await asyncio.to_thread(_command, here, "status", job.id, "--follow", "--json")
     assert (ended.exit_code, json.loads(ended.stdout)["error"]["code"]) == (1, "unsupported_media")
     opened = await here.vodbucket("open", job.id)
