@@ -176,7 +176,7 @@ def _section(stream: VideoStream, cells: dict[tuple[int, int], Measured]) -> str
             [
                 _preset_name(stream.codec, preset),
                 f"{work:.2f}",
-                *(f"{cell.vmaf:.1f} at {cell.bps / 1000:.0f}" for cell in row),
+                *(f"{cell.bps / 1000:.0f} ({cell.vmaf:.1f})" for cell in row),
                 _kbps(bps_at(GOOD_VMAF, row)),
             ]
         )
@@ -215,8 +215,11 @@ def _kbps(bps: float | None) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Align the columns in a block: a page of these tables is read as often raw as rendered."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "\n".join(("```", *aligned, "```"))
 
 
 def _version() -> str:
@@ -236,12 +239,12 @@ def _ffmpeg(*arguments: str) -> None:
 _HEAD = """\
 # Encoding
 
-Which presets, CRFs and caps a worker uses, and what they were chosen by. Made by `make encoding`:
+The presets, CRFs and caps a worker uses, and the measurements behind them. Written by `make encoding`:
 {seconds} s of Big Buck Bunny at 24 fps, in two scenes, on {machine}; {ffmpeg}.
 
-VMAF is against the picture that the encoder was given, at the rung's own size: 0 to 100, and from {good} on
-few people tell it from its source. CPU is in seconds for each second of film, on all cores together, without
-decoding and scaling, which all renditions share. Segments are of 4 s, and every encode is capped as in a job.
+VMAF (0 to 100) compares with the picture given to the encoder, at the rung's own size; from {good} on, few
+people can tell it from the source. CPU is seconds per second of film over all cores, without decoding and
+scaling, which all renditions share. Segments last 4 s, and every encode is capped as in a job.
 
 ## Defaults
 
@@ -249,23 +252,23 @@ decoding and scaling, which all renditions share. Segments are of 4 s, and every
 
 ## Why these
 
-- **AV1, preset 9.** For the same VMAF, 10 needs about a fifth more rate at 720p and 1080p, and saves a
-  sixth to a quarter of the CPU; 11 and 12 save a little more and need another tenth. 8 needs about an eighth
-  less rate than 9, for more than half as much CPU again: `?cpu_used=8` or less asks for it. The encoder does
-  not look ahead: that takes 2 % more rate for a VMAF of 0.2 more, and the first segment is there sooner.
+- **AV1, preset 9.** For the same VMAF, 10 needs about a fifth more rate at 720p and 1080p, and saves a sixth
+  to a quarter of the CPU; 11 and 12 save little more and need another tenth. 8 needs about an eighth less
+  rate, for over half as much CPU again: request it with `?cpu_used=8` or lower. There is no look-ahead: that
+  takes 2 % more rate for 0.2 more VMAF, and the first segment is ready sooner.
 - **H.264, `faster`, and `veryfast` above 720p.** `veryfast` needs a sixth to a fifth more rate. At 1080p,
-  where most of the work is, it is worth that: `faster` takes two thirds more CPU there.
-- **CRF 35 and 23.** With these presets both come out near a VMAF of 94 to 95 in every rung.
-- **Caps.** They are for content that is much harder than this film, of which no rung comes near its cap. That
-  of AV1 is two thirds of that of H.264, which is about what it needs of the rate for the same VMAF.
+  where most of the work is, that is worth it: `faster` takes two thirds more CPU there.
+- **CRF 35 and 23.** With these presets, both reach a VMAF of about 94 to 95 in every rung.
+- **Caps** are for much harder content; this film comes near none of them. AV1's are two thirds of H.264's,
+  about the rate it needs for the same VMAF.
 
 """
 
 _MEASURED = "## Measured\n"
 
 _GRID = """
-In each cell: VMAF at kbit/s. The last column is the rate that a preset needs for a VMAF of {good}, between
-the CRFs; it is empty where that lies outside of them.
+Cells are kbit/s (VMAF). The last column is the rate for a VMAF of {good}, interpolated between the CRFs; it
+is empty outside them.
 
 {sections}"""
 

@@ -1,17 +1,24 @@
-"""The documentation says what the code does: every setting and every route is in it, and nothing more."""
+"""The documentation says what the code does: every setting, route, error and command, and nothing more."""
 
 import ast
 import json
 import re
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
+from backend.core.errors import VodbucketError
+from backend.core.records import Stage, Status
 from backend.core.settings import ApiSettings, ClientSettings, StoreSettings, WorkerSettings
 from backend.core.store.probes import PROBES
 from backend.openapi import describe
+from backend.web import problems
+from tests.test_architecture import STACK
 from vodbucket.__main__ import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +27,10 @@ FIELDS = {
     for settings in (StoreSettings, ApiSettings, WorkerSettings, ClientSettings)
     for name, field in settings.model_fields.items()
 }
-# Variables that the product's launchers pass on or that others define; they are no settings of ours.
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TEN_MINUTES_OF_WORDS = 2400
+BUILT_SITE = "frontend/dist"
+# Variables that the product's launchers pass on or that others define; they are not our settings.
 FOREIGN_VARIABLES = {
     "AWS_PROFILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -137,11 +147,105 @@ def test_operations_document_every_command_and_option_of_the_command_line() -> N
 
 def test_operations_show_every_probe_of_the_doctor() -> None:
     text = (ROOT / "docs/operations.md").read_text()
+    whole, *excerpts = re.findall(
+        r"^```\n(\$ vodbucket doctor.*?|  open uploads .*?|  create-only .*?)^```$", text, re.M | re.S
+    )
 
-    assert [probe.name for probe in PROBES if text.count(f"  {probe.name} ") != 3] == []
+    assert [probe.name for probe in PROBES if whole.count(f"\n  {probe.name} ") != 1] == []
+    assert len(excerpts) == 2
+    for row in re.findall(r"^  (\S.*?) {2,}", "".join(excerpts), re.M):
+        assert f"\n  {row} " in whole, "a row that the doctor does not print"
+
+
+def test_api_documentation_lists_every_error_code_with_its_status() -> None:
+    section = (ROOT / "docs/api.md").read_text().partition("\n## Error codes\n")[2]
+    documented = {
+        (code, int(status))
+        for line in re.findall(r"^- .*$", section, re.M)
+        for status, names in re.findall(r"\b([45]\d\d) ((?:`[a-z_]+`(?:, )?)+)", line)
+        for code in re.findall(r"`([a-z_]+)`", names)
+    }
+
+    assert documented == set(_error_codes())
+
+
+def _error_codes() -> Iterator[tuple[str, int]]:
+    """Yield code and status of every error that the API answers with."""
+    for error in _subclasses(VodbucketError):
+        for ancestor in error.__mro__:
+            if (status := problems.STATUS_OF.get(ancestor)) is not None:
+                yield error.code, int(status)
+                break
+    for status, code in problems._CODE_OF_STATUS.items():
+        yield code, int(status)
+    yield from (("invalid_request", 400), (VodbucketError.code, 500))
+
+
+def _subclasses(error: type[VodbucketError]) -> Iterator[type[VodbucketError]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from _subclasses(child)
+
+
+def test_objects_document_every_field_and_stage_of_a_status() -> None:
+    section = (ROOT / "docs/objects.md").read_text().partition("\n## Status\n")[2]
+    cells = re.findall(r"^- (`.*?): ", section, re.M)
+    stages = section.partition("; `status`")[0]
+
+    fields = re.findall(r"`(\w+)`", " ".join(cells))
+    assert sorted([*fields, "stage", "status"]) == sorted(Status.model_fields.keys() - {"schema_version"})
+    assert re.findall(r"`(\w+)`", stages)[1:] == [stage.value for stage in Stage]
+
+
+def test_architecture_draws_every_folder_of_the_stack() -> None:
+    drawing = (ROOT / "docs/architecture.md").read_text().partition("```")[2].partition("```")[0]
+    drawn = re.findall(r"\b(?:vodbucket|worker|backend)(?:/[a-z0-9]+)*(?= {2,})", drawing)
+
+    assert sorted(drawn) == sorted(STACK)
+    for half in ("worker", "backend"):
+        folders = [folder for folder in STACK if folder.partition("/")[0] == half]
+        assert [folder for folder in drawn if folder.partition("/")[0] == half] == folders
+
+
+def test_architecture_gives_a_reason_for_every_dependency() -> None:
+    section = (ROOT / "docs/architecture.md").read_text().partition("\n## Dependencies\n")[2]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.split(r"[\[<>=; ]", one)[0] for one in required}
+
+    assert sorted(names - set(re.findall(r"`([a-z0-9-]+)`", section))) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:backend|worker|vodbucket|infra|tests|bench|frontend)/[\w./-]*)`", page.read_text()
+    )
+
+    assert [name for name in named if name != BUILT_SITE and not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_can_be_read_in_ten_minutes(page: Path) -> None:
+    assert len(page.read_text().split()) <= TEN_MINUTES_OF_WORDS, "make two pages of it"
+
+
+def test_readme_links_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert [page.name for page in PAGES[1:] if f"](docs/{page.name})" not in readme] == []
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+    for document in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", document.read_text()):
+            page = document.parent / target if target else document
+            assert page.exists(), f"{document.name} links to {target}"
+            if anchor:
+                assert anchor in _anchors(page), f"{document.name} links to {target}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -14,7 +14,7 @@ LARGE = 17 * MIB
 MEDIUM = 9 * MIB
 SMALL = 3 * MIB
 
-RIDDEN_OUT = "upload acknowledged, stored byte for byte, published by its first attempt"
+RIDDEN_OUT = "unharmed"
 
 
 async def _upload_and_work(lab: WireLab, fault: Fault, probability: float, size_bytes: int = LARGE) -> int:
@@ -28,19 +28,19 @@ async def _upload_and_work(lab: WireLab, fault: Fault, probability: float, size_
     return rule.struck
 
 
-@row("internal-error", fault="half of all requests are answered 500 InternalError", expected=RIDDEN_OUT)
+@row("internal-error", fault="half of requests get 500 InternalError", expected=RIDDEN_OUT)
 async def test_half_of_all_requests_fail(lab: WireLab) -> int:
     return await _upload_and_work(lab, Answered(500, "InternalError"), 0.5, MEDIUM)
 
 
-@row("slow-down", fault="half of all requests are answered 503 SlowDown", expected=RIDDEN_OUT)
+@row("slow-down", fault="half of requests get 503 SlowDown", expected=RIDDEN_OUT)
 async def test_half_of_all_requests_are_slowed_down(lab: WireLab) -> int:
     return await _upload_and_work(lab, Answered(503, "SlowDown"), 0.5, MEDIUM)
 
 
 @row(
     "reset-early",
-    fault="three in ten connections are reset before the store hears of them",
+    fault="3 in 10 connections reset before the store sees the request",
     expected=RIDDEN_OUT,
 )
 async def test_connections_are_reset_before_the_store_hears_of_them(lab: WireLab) -> int:
@@ -49,7 +49,7 @@ async def test_connections_are_reset_before_the_store_hears_of_them(lab: WireLab
 
 @row(
     "reset-in-request",
-    fault="every third body that is sent is cut by a reset in its middle",
+    fault="every third request body cut by a reset",
     expected=RIDDEN_OUT,
 )
 async def test_bodies_are_cut_on_their_way_to_the_store(lab: WireLab) -> int:
@@ -63,30 +63,30 @@ async def test_bodies_are_cut_on_their_way_to_the_store(lab: WireLab) -> int:
     return rule.struck
 
 
-@row("reset-in-answer", fault="half of all answers are cut by a reset after some bytes", expected=RIDDEN_OUT)
+@row("reset-in-answer", fault="half of answers cut by a reset", expected=RIDDEN_OUT)
 async def test_answers_are_cut_by_resets(lab: WireLab) -> int:
     return await _upload_and_work(lab, Reset("answer", after_bytes=100), 0.5, SMALL)
 
 
-@row("truncated", fault="half of all answers end early, by an orderly close", expected=RIDDEN_OUT)
+@row("truncated", fault="half of answers end early, orderly closed", expected=RIDDEN_OUT)
 async def test_answers_are_truncated(lab: WireLab) -> int:
     return await _upload_and_work(lab, Truncated(after_bytes=100), 0.5, SMALL)
 
 
-@row("latency", fault="every request takes up to 0.2 s longer", expected=RIDDEN_OUT)
+@row("latency", fault="requests take up to 0.2 s longer", expected=RIDDEN_OUT)
 async def test_a_far_store(lab: WireLab) -> int:
     return await _upload_and_work(lab, Delayed(seconds=0.2), 1)
 
 
-@row("narrow-line", fault="every body moves at 10 MB/s", expected=RIDDEN_OUT)
+@row("narrow-line", fault="bodies move at 10 MB/s", expected=RIDDEN_OUT)
 async def test_a_narrow_line(lab: WireLab) -> int:
     return await _upload_and_work(lab, Throttled(bytes_per_second=10e6), 1)
 
 
 @row(
     "hang",
-    fault="five requests are never answered: a part, an output, a claim, a LIST, a GET",
-    expected="each is given up and repeated; " + RIDDEN_OUT,
+    fault="a part, an output, a claim, a LIST and a GET never answered",
+    expected=RIDDEN_OUT,
 )
 async def test_requests_that_are_never_answered(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
     for name in ("READ_TIMEOUT_SECONDS", "CREATE_TIMEOUT_SECONDS", "WRITE_TIMEOUT_SECONDS"):
@@ -110,7 +110,7 @@ async def test_requests_that_are_never_answered(lab: WireLab, monkeypatch: pytes
 
 @row(
     "refused",
-    fault="the store's address refuses connections for 5 s during an upload, and for 5 s during a job",
+    fault="connections refused for 5 s, during upload and job",
     expected=RIDDEN_OUT,
 )
 async def test_connections_are_refused_for_a_while(lab: WireLab) -> int:

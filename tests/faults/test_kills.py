@@ -18,9 +18,9 @@ KILLS = 50
 
 @row(
     "kills",
-    fault="kill -9 of API, workers, ffmpeg and packager at random moments while uploads go on; "
-    "workers frozen past their lease",
-    expected="every acknowledged upload ends done; after a sweep nothing else is left",
+    fault="random kill -9 of API, workers, ffmpeg and packager during uploads; workers frozen past "
+    "their lease",
+    expected="every acknowledged upload ends done; after a sweep, clean",
 )
 def test_fifty_kills_at_random_lose_nothing(rgw_server: StoreServer, tmp_path: Path) -> int:
     clip = make_clip(tmp_path / "clip.mp4", seconds=2, width=160, height=90)

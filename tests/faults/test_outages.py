@@ -22,8 +22,8 @@ OUTAGE_SECONDS = 60
 
 @row(
     "outage-of-60-s",
-    fault="the store is unreachable for 60 s in the middle of an upload and of a job",
-    expected="both are ridden out: the upload is acknowledged, the job's first attempt completes",
+    fault="store unreachable for 60 s, during upload and job",
+    expected="acknowledged; first attempt completes",
 )
 async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
     first, second = film(LARGE, 1), film(LARGE, 2)
@@ -59,8 +59,8 @@ async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
 
 @row(
     "outage-too-long",
-    fault="the store is away for longer than uploads and jobs are patient (10 s, and 2 s of patience)",
-    expected="the upload is refused with 503, nothing is left; the job goes on later, no attempt counted",
+    fault="an outage outlasts all patience (10 s against 2 s)",
+    expected="upload: 503, clean; job: continues later, no attempt counted",
 )
 async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     body = film(LARGE)
@@ -82,8 +82,8 @@ async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
 
 @row(
     "denied-for-a-while",
-    fault="403 ExpiredToken to everything for 5 s during an upload, and for 5 s during a job",
-    expected="asked again until there are new credentials: acknowledged, done by the first attempt",
+    fault="403 ExpiredToken to everything for 5 s, during upload and job",
+    expected="retried until renewed: acknowledged; first attempt completes",
 )
 async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
     body = film(LARGE)
@@ -105,8 +105,8 @@ async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
 
 @row(
     "store-paused",
-    fault="the store's process is frozen (SIGSTOP) for 8 s during an upload, and for 8 s during a job",
-    expected="acknowledged, done by the first attempt",
+    fault="store frozen (SIGSTOP) for 8 s, during upload and job",
+    expected="acknowledged; first attempt completes",
 )
 async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosGateway) -> int:
     def freeze(_: Call) -> None:
@@ -118,8 +118,8 @@ async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosG
 
 @row(
     "store-killed",
-    fault="all processes of the store are killed (SIGKILL) and started again, during an upload and a job",
-    expected="acknowledged, done by the first attempt; what was acknowledged before is there byte for byte",
+    fault="all store processes killed and restarted, during upload and job",
+    expected="acknowledged; first attempt completes; earlier data intact",
 )
 async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: RadosGateway) -> int:
     def kill(_: Call) -> None:

@@ -59,8 +59,8 @@ class Executioner:
 
 @row(
     "worker-killed-at-every-call",
-    fault="kill -9 of a worker at its n-th call to the store, for every n of a job",
-    expected="every job is done by a later worker, once; nothing is left",
+    fault="kill -9 of a worker at its n-th store call, for every n",
+    expected="a later worker does the job, once; clean",
 )
 async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
     executioner = Executioner(lab.proxy)
@@ -80,8 +80,8 @@ async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
 
 @row(
     "upload-killed-at-every-call",
-    fault="kill -9 at the n-th call to the store of an upload of two parts, for every n",
-    expected="what was acknowledged is published; the sweeper settles the rest, nothing else is left",
+    fault="kill -9 at the n-th store call of a two-part upload, for every n",
+    expected="acknowledged ones published; the sweeper removes the rest",
 )
 async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -> int:
     executioner = Executioner(lab.proxy)
@@ -108,8 +108,8 @@ async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -
 
 @row(
     "killed-after-publication",
-    fault="kill -9 of a worker between the published result and the source's deletion",
-    expected="the next worker only finishes the last steps; nothing is encoded twice",
+    fault="kill -9 of a worker between publication and the source's deletion",
+    expected="the next worker only finishes; nothing encoded twice",
 )
 async def test_a_worker_is_killed_just_after_publication(lab: WireLab) -> int:
     body = film(SMALL)
@@ -131,7 +131,7 @@ async def test_a_worker_is_killed_just_after_publication(lab: WireLab) -> int:
 @row(
     "sixteen-workers",
     fault="16 workers rush at one job, three times",
-    expected="it is claimed once and published once",
+    expected="claimed and published once",
 )
 async def test_sixteen_workers_rush_at_one_job(lab: WireLab) -> int:
     uploaded = []
@@ -150,8 +150,8 @@ async def test_sixteen_workers_rush_at_one_job(lab: WireLab) -> int:
 
 @row(
     "many-leases",
-    fault="1,200 jobs of other workers stand before a job in the LIST (two pages)",
-    expected="the job is found and done; the others' leases are left alone",
+    fault="1,200 leases precede a job in the LIST (two pages)",
+    expected="found and done; other leases untouched",
 )
 async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
     leases = await _foreign_leases(lab, 1200)
@@ -173,8 +173,8 @@ async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
 
 @row(
     "odd-markers",
-    fault="a marker that cannot be read, one of a video that does not exist, one of a job that is done",
-    expected="none stops the others: the unreadable one stays, the others are cleaned up",
+    fault="markers: unreadable, of a missing video, of a finished job",
+    expected="none blocks others; all but the unreadable removed",
 )
 async def test_markers_that_are_none(lab: WireLab) -> int:
     done_body, body = film(SMALL, 1), film(SMALL, 2)
@@ -202,8 +202,8 @@ async def test_markers_that_are_none(lab: WireLab) -> int:
 
 @row(
     "deleted-meanwhile",
-    fault="a video is deleted while its job runs, at three moments",
-    expected="the job stops within a heartbeat; nothing of the video is left or comes back",
+    fault="video deleted during its job, at three moments",
+    expected="stops within a heartbeat; clean, and stays so",
 )
 async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:
     struck = 0
@@ -229,8 +229,8 @@ async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:
 
 @row(
     "presigned-expired",
-    fault="the presigned URL that a player holds has expired",
-    expected="the store refuses it; the same playback link gives a new one that plays",
+    fault="a player's presigned URL has expired",
+    expected="refused; the same playback link yields a new one",
 )
 async def test_a_players_url_has_expired(lab: WireLab) -> int:
     body = film(SMALL)
@@ -255,8 +255,8 @@ async def test_a_players_url_has_expired(lab: WireLab) -> int:
 
 @row(
     "conditions-ignored",
-    fault="the store ignores If-None-Match, so that two workers would win the same job",
-    expected="the worker refuses to be one of many and says why",
+    fault="the store ignores If-None-Match, so two workers would win a job",
+    expected="the worker refuses to run and says why",
 )
 def test_a_store_that_ignores_conditions(moto_server: StoreServer, tmp_path: Path) -> int:
     with FaultProxy(moto_server) as proxy:

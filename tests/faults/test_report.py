@@ -21,7 +21,7 @@ def test_every_row_of_the_table_struck_and_held() -> None:
 def test_a_table_that_is_written_is_read_back(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     one = rows()[0]
-    line = f"| `{one.id}` | {one.fault} | 3 | {one.expected} | BROKEN: AssertionError |"
+    line = f"- `{one.id}` (3, BROKEN: AssertionError): {one.fault} → {one.expected}"
     page.write_text(f"Before.\n\n{BEGIN}\n\n{line}\n\n{END}\n\nBehind.\n")
 
     [read] = written_records(page)

@@ -103,8 +103,8 @@ async def _assert_stored(lab: WireLab, upload: Uploading) -> None:
 
 @row(
     "tus-client-drops",
-    fault="a resumable upload is broken off 40 times after a random number of bytes, by resets and closes",
-    expected="HEAD never goes back nor beyond what was sent; goes on from there; byte for byte",
+    fault="40 resets and closes after random numbers of bytes",
+    expected="HEAD never goes back, or past what was sent; resumes; intact",
 )
 async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: WireLab) -> int:
     product.start_api()
@@ -128,8 +128,8 @@ async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: Wi
 
 @row(
     "tus-two-at-once",
-    fault="two APIs get PATCHes of one upload at once; later an old connection goes on behind a new one",
-    expected="one is taken, the other is 423 or 409; byte for byte",
+    fault="two APIs get PATCHes of one upload; an old connection continues after a new one",
+    expected="one wins, the other gets 423 or 409; intact",
 )
 async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
     product.start_api()
@@ -156,8 +156,8 @@ async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
 
 @row(
     "tus-api-killed",
-    fault="kill -9 of an API in the middle of a PATCH; the client goes on at another",
-    expected="HEAD there tells at least what was acknowledged; byte for byte",
+    fault="kill -9 of an API during PATCH; the client moves to another",
+    expected="HEAD covers everything acknowledged; intact",
 )
 async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireLab) -> int:
     victim = product.start_api()
@@ -178,8 +178,8 @@ async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireL
 
 @row(
     "tus-endless",
-    fault="a chunked PATCH that does not end where the upload does",
-    expected="413 once it passes the announced length; what came before is kept and finished; byte for byte",
+    fault="chunked PATCH continues past the upload's length",
+    expected="413 there; the rest is kept and finished; intact",
 )
 async def test_a_body_passes_the_announced_length(product: Product, lab: WireLab) -> int:
     product.start_api()
@@ -207,8 +207,8 @@ async def _patch(client: httpx.AsyncClient, path: str, start: int, content: byte
 
 @row(
     "tus-part-failed",
-    fault="the second part fails for longer than patience lasts, while its successors are stored",
-    expected="503; HEAD tells the first part alone; goes on from there; byte for byte",
+    fault="the second part fails past all patience, later ones are stored",
+    expected="503; HEAD says the first part; resumes; intact",
 )
 async def test_a_part_fails_while_its_successors_are_stored(lab: WireLab) -> int:
     body = _film(40 * MIB)
@@ -229,7 +229,7 @@ async def test_a_part_fails_while_its_successors_are_stored(lab: WireLab) -> int
 
 @row(
     "tus-parts-dropped",
-    fault="the store drops the multipart upload between two PATCHes, as a lifecycle rule does",
+    fault="a lifecycle rule drops the multipart upload between PATCHes",
     expected="HEAD is 410, never complete",
 )
 async def test_the_parts_are_dropped_behind_our_back(lab: WireLab) -> int:
@@ -248,9 +248,8 @@ async def test_the_parts_are_dropped_behind_our_back(lab: WireLab) -> int:
 
 @row(
     "tus-last-steps",
-    fault="completing the parts of a resumable upload is answered 200 with an error, or done and its answer "
-    "lost; a bit of a part is flipped",
-    expected="204 with the video, once; byte for byte",
+    fault="completion answers 200 with an error, or its answer is lost; a bit of a part flips",
+    expected="204 with the video, once; intact",
 )
 async def test_the_last_steps_fail(lab: WireLab) -> int:
     faults: list[tuple[str, Fault]] = [

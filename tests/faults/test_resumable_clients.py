@@ -31,9 +31,9 @@ def _seed(options: str) -> int:
 
 @row(
     "clients-api-killed",
-    fault="kill -9 of the API at random moments while tus-js-client, tuspy and `vodbucket upload` send "
-    "a file each; connections cut; every client stopped once",
-    expected="every upload goes on and is finished; the hash of each stored object is its file's",
+    fault="random kill -9 of the API under tus-js-client, tuspy and `vodbucket upload`; connections cut; "
+    "each client stopped once",
+    expected="all uploads resume and finish; SHA-256 matches",
 )
 def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_path: Path) -> int:
     with ordeal(rgw_server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS}")) as run:
@@ -43,9 +43,8 @@ def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_pa
 
 @row(
     "clients-store-fails",
-    fault="the same while the store answers 500 and 503, resets connections in the middle of parts and loses "
-    "answers",
-    expected="likewise",
+    fault="the same while the store answers 500 and 503, resets connections and loses answers",
+    expected="the same",
 )
 def test_clients_finish_whatever_the_store_does(wire: FaultProxy, tmp_path: Path) -> int:
     with ordeal(wire.server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS} --faults")) as run:

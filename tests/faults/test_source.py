@@ -62,8 +62,8 @@ def worker(lab: WireLab, tmp_path: Path) -> MediaWorker:
 
 @row(
     "source-cut",
-    fault="the worker's connection to its source is cut 20 times in one job, half of them by a reset",
-    expected="resumed at the byte each time: the first attempt completes, in full length",
+    fault="source connection cut 20 times in one job, half by resets",
+    expected="resumes at the byte; first attempt, full length",
 )
 async def test_the_source_is_cut_20_times(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
@@ -80,8 +80,8 @@ async def test_the_source_is_cut_20_times(lab: WireLab, worker: MediaWorker, cli
 
 @row(
     "source-stalled",
-    fault="the source's bytes stop coming in the middle, twice; once the request is never answered",
-    expected="given up after the read time-out and resumed: the first attempt completes, in full length",
+    fault="the source stalls twice; one request is never answered",
+    expected="timed out and resumed; first attempt, full length",
 )
 async def test_the_source_stalls(
     lab: WireLab, worker: MediaWorker, clip: bytes, monkeypatch: pytest.MonkeyPatch
@@ -97,8 +97,8 @@ async def test_the_source_stalls(
 
 @row(
     "source-expired",
-    fault="the credentials expire in mid-job: the connection breaks, then 403 ExpiredToken eight times",
-    expected="asked again until there are new ones: the first attempt completes, in full length",
+    fault="credentials expire during a job: broken connection, 403 ExpiredToken eight times",
+    expected="retried until renewed; first attempt, full length",
 )
 async def test_the_credentials_expire_in_the_middle_of_the_source(
     lab: WireLab, worker: MediaWorker, clip: bytes
@@ -113,8 +113,8 @@ async def test_the_credentials_expire_in_the_middle_of_the_source(
 
 @row(
     "source-replaced",
-    fault="the source is replaced by its first half while it is read",
-    expected="never a short video: the job fails, says why, and touches the source no more",
+    fault="source replaced by its first half while read",
+    expected="fails with a reason, leaves the source alone",
 )
 async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
@@ -134,8 +134,8 @@ async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: Med
 
 @row(
     "source-gone",
-    fault="the source is deleted while it is read",
-    expected="the job fails with its reason; nothing short is published",
+    fault="source deleted while read",
+    expected="fails with a reason; nothing short is published",
 )
 async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
@@ -151,8 +151,8 @@ async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: Medi
 
 @row(
     "source-flipped",
-    fault="a bit of the picture's data is flipped each time that the first attempt reads it",
-    expected="in full length from this or a later attempt, or failed with its source kept; never short",
+    fault="a bit of picture data flips in every read of the first attempt",
+    expected="full length, or failed with source kept; never short",
 )
 async def test_a_bit_of_the_source_is_flipped(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
@@ -164,8 +164,8 @@ async def test_a_bit_of_the_source_is_flipped(lab: WireLab, worker: MediaWorker,
 
 @row(
     "outputs-denied",
-    fault="the store denies the outputs of an attempt (403 AccessDenied), then takes them again",
-    expected="the attempt ends cleanly, its outputs are removed, a later one completes",
+    fault="the store denies an attempt's outputs (403 AccessDenied), then accepts",
+    expected="outputs removed; a later attempt completes",
 )
 async def test_outputs_are_denied_for_a_while(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)

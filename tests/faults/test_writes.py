@@ -36,8 +36,8 @@ async def _upload_and_work(
 
 @row(
     "conflict",
-    fault="409 ConditionalRequestConflict to the marker, the claim and the publication, and nobody won",
-    expected="tried again, never taken for a rival's success; one attempt",
+    fault="409 to marker, claim and publication; nobody won",
+    expected="retried, not taken for a rival's success; one attempt",
 )
 async def test_a_conflict_that_nobody_won(lab: WireLab) -> int:
     conflict = Answered(409, "ConditionalRequestConflict")
@@ -46,8 +46,8 @@ async def test_a_conflict_that_nobody_won(lab: WireLab) -> int:
 
 @row(
     "false-412",
-    fault="412 PreconditionFailed to the claim and the publication, and no object is there",
-    expected="the object is looked for, the write is tried again; one attempt",
+    fault="412 to claim and publication; no object exists",
+    expected="checked and retried; one attempt",
 )
 async def test_a_refusal_without_an_object(lab: WireLab) -> int:
     refused = Answered(412, "PreconditionFailed")
@@ -56,8 +56,8 @@ async def test_a_refusal_without_an_object(lab: WireLab) -> int:
 
 @row(
     "claim-answer-lost",
-    fault="the claim is written, its answer is lost",
-    expected="the worker knows its own nonce and runs the job; one attempt",
+    fault="claim succeeds, answer lost",
+    expected="the worker recognises its nonce; one attempt",
 )
 async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
     return await _upload_and_work(lab, (CLAIM, AnswerLost()))
@@ -65,8 +65,8 @@ async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
 
 @row(
     "publication-answer-lost",
-    fault="the result is written, its answer is lost",
-    expected="the worker knows its own result; published once, source deleted only then",
+    fault="result written, answer lost",
+    expected="recognised; published once; source deleted only then",
 )
 async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
     return await _upload_and_work(lab, (PUBLICATION, AnswerLost()))
@@ -74,8 +74,8 @@ async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
 
 @row(
     "marker-answer-lost",
-    fault="the job's marker is written, its answer is lost",
-    expected="the upload is acknowledged and queued once",
+    fault="marker written, answer lost",
+    expected="acknowledged and queued once",
 )
 async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
     return await _upload_and_work(lab, (MARKER, AnswerLost()))
@@ -83,8 +83,8 @@ async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
 
 @row(
     "every-answer-lost",
-    fault="every third write or deletion is done by the store, and its answer lost",
-    expected="repeated or recognised; one attempt, byte for byte, nothing doubled or left",
+    fault="every third write or deletion succeeds, answer lost",
+    expected="repeated or recognised; unharmed, nothing doubled, clean",
 )
 async def test_many_answers_are_lost(lab: WireLab) -> int:
     body = film(LARGE)
@@ -103,8 +103,8 @@ async def test_many_answers_are_lost(lab: WireLab) -> int:
 
 @row(
     "part-failed",
-    fault="one part of an upload fails six times in a row while the others are stored",
-    expected="sent again, no gap and no shift: byte for byte",
+    fault="one part fails six times while others are stored",
+    expected="sent again; no gap or shift",
 )
 async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int:
     body = film(LARGE)
@@ -122,8 +122,8 @@ async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int
 
 @row(
     "complete-200-error",
-    fault="completing an upload is answered 200 with an error body, and was not done",
-    expected="not taken for success; completed at the next try",
+    fault="completion answers 200 with an error body, undone",
+    expected="not taken for success; retried",
 )
 async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
     failed = Answered(200, "InternalError")
@@ -133,8 +133,8 @@ async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
 
 @row(
     "complete-answer-lost",
-    fault="an upload is completed, the answer is lost, so that repeating it says NoSuchUpload",
-    expected="settled by the object's size; acknowledged, byte for byte",
+    fault="upload completes, answer lost; repeating says NoSuchUpload",
+    expected="settled by the object's size; intact",
 )
 async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
     lost = AnswerLost()
@@ -144,8 +144,8 @@ async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
 
 @row(
     "delete-200-error",
-    fault="deleting leases and runs is answered 200 with an error body",
-    expected="not taken for success; nothing is left",
+    fault="deletions answer 200 with an error body",
+    expected="not taken for success; clean",
 )
 async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
     body = film(3 * MIB)
@@ -160,8 +160,8 @@ async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
 
 @row(
     "duplicated",
-    fault="every write and deletion reaches the store twice, the second time some 50 ms later",
-    expected="one attempt, one result, byte for byte, nothing left",
+    fault="writes and deletions arrive twice, some 50 ms apart",
+    expected="one attempt, one result, clean",
 )
 async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
     body = film(SMALL)
@@ -179,8 +179,8 @@ async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
 
 @row(
     "late-duplicate",
-    fault="the marker, the claim and a heartbeat reach the store once more after the job has ended",
-    expected="the next worker finds that the request has ended, and cleans up; published once",
+    fault="marker, claim and heartbeat arrive again after the job's end",
+    expected="the next worker cleans up; published once",
 )
 async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> int:
     body = film(SMALL)
@@ -198,8 +198,8 @@ async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> in
 
 @row(
     "aborted-behind",
-    fault="a lifecycle rule drops the multipart upload between two of its parts",
-    expected="never acknowledged; the client is told so, nothing is left, the next upload succeeds",
+    fault="a lifecycle rule drops the multipart upload between parts",
+    expected="not acknowledged; clean; the next upload succeeds",
 )
 async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
     body = film(LARGE)
@@ -219,8 +219,8 @@ async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
 
 @row(
     "flipped-in-upload",
-    fault="a bit of a part is flipped on its way to the store",
-    expected="refused or noticed, sent again: what is acknowledged is stored byte for byte",
+    fault="a bit of a part flips on its way to the store",
+    expected="noticed, sent again; intact",
 )
 async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
     body = film(LARGE)
@@ -234,8 +234,8 @@ async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
 
 @row(
     "flipped-in-output",
-    fault="a bit of a segment is flipped on its way to the store",
-    expected="refused or noticed, written again: what is published is what was encoded",
+    fault="a bit of a segment flips on its way to the store",
+    expected="noticed, written again; published as encoded",
 )
 async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
     body = film(SMALL)
@@ -249,8 +249,8 @@ async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
 
 @row(
     "flipped-record",
-    fault="a bit of the marker, of a lease and of a LIST's answer is flipped on the way back",
-    expected="what cannot be read is read again later; one result",
+    fault="bits of marker, lease and LIST flip on the way back",
+    expected="read again later; one result",
 )
 async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:
     body = film(SMALL)
@@ -269,8 +269,8 @@ async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:
 
 @row(
     "flipped-framing",
-    fault="a bit of a chunk's length is flipped in a LIST's answer: its end is never found",
-    expected="given up in time and asked again; one attempt",
+    fault="a flipped chunk length hides a LIST's end",
+    expected="timed out and repeated; one attempt",
 )
 async def test_a_bit_of_the_framing_is_flipped(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(connection, "READ_TIMEOUT_SECONDS", 2.0)

@@ -178,7 +178,7 @@ INPUTS = (
     Input("mov-timecode", "MOV with a timecode track", "a.mov", made(*DEFAULT, "-timecode", "01:00:00:00")),
     Input(
         "mkv-languages",
-        "MKV, two languages, SRT and ASS, chapters, a place",
+        "MKV, two languages, SRT and ASS, chapters, a location",
         "a.mkv",
         _languages,
         tracks=2,
@@ -636,7 +636,7 @@ INPUTS = (
     ),
     Input(
         "mkv-sound-longer",
-        "MKV that does not say where its picture ends, long before the sound",
+        "MKV, audio far longer than a picture of unstated length",
         "a.mkv",
         _sound_goes_on,
         seconds=8,

@@ -74,20 +74,23 @@ async def test_what_an_input_becomes(lab: MediaLab, tmp_path: Path, one: Input) 
     if one.size is not None:
         _check_picture(one, files)
         assert keys.STORYBOARD in await lab.paths()
-    video = [rendition for rendition in result.renditions if rendition.kind == "video"]
     Found(
         id=one.id,
         what=one.what,
-        rungs=" ".join(result.qualities) or "none",
-        codecs=" ".join(dict.fromkeys(rendition.codec for rendition in result.renditions)),
-        tracks=str(one.tracks),
-        captions=str(one.captions),
-        duration_error=f"{error * 1000:+.0f} ms",
-        sync_error="" if sync is None else f"{sync:+.0f} ms",
-        size=f"{video[-1].width}x{video[-1].height}" if video else "sound",
-        rotation=f"{one.rotation}°" if one.rotation else "",
-        colours=colours_of(top) if top else "",
+        tracks=f"{one.tracks}, {one.captions} captions" if one.captions else str(one.tracks),
+        duration_error=f"{error * 1000:+.0f}",
+        sync_error="" if sync is None else f"{sync:+.0f}",
+        size=_shown_as(one, result),
     ).keep()
+
+
+def _shown_as(one: Input, result: Transcoded) -> str:
+    video = [rendition for rendition in result.renditions if rendition.kind == "video"]
+    if not video:
+        return "audio"
+    turned = f", turned {one.rotation}°" if one.rotation else ""
+    rungs = f", rungs {' '.join(result.qualities)}" if len(result.qualities) > 1 else ""
+    return f"{video[-1].width}x{video[-1].height}{turned}{rungs}"
 
 
 def _names(result: Transcoded) -> list[str]:
@@ -153,10 +156,9 @@ def test_the_table_lists_every_input_that_there_is() -> None:
 
 def test_the_table_says_that_sound_is_with_the_picture_and_nothing_is_lost() -> None:
     for row in written():
-        sync = re.fullmatch(r"([+-]\d+) ms", row.sync_error)
+        sync = re.fullmatch(r"([+-]\d+)", row.sync_error)
         assert sync is None or abs(int(sync[1])) <= SYNC_TOLERANCE_MS, row
-        error = re.fullmatch(r"([+-]\d+) ms", row.duration_error)
+        error = re.fullmatch(r"([+-]\d+)", row.duration_error)
         assert error is not None, row
         assert abs(int(error[1])) < DURATION_TOLERANCE_SECONDS * 1000, row
-        assert row.colours in {"", TAGS}, row
-    assert PAGE.read_text().count("bt709") >= 40
+    assert f"`{TAGS}`" in PAGE.read_text()  # of every picture, as `_check_picture` asserts
