@@ -18,7 +18,7 @@ from backend.core.uploads.buffers import MIB
 from backend.web.bodies import stream_body
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Server, serving
-from tests.backend.test_play import published
+from tests.backend.test_playback import published
 
 LIMIT = 64 * MIB
 FORM = "Content-Type: multipart/form-data; boundary=b"
