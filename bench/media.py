@@ -108,7 +108,8 @@ def _run_ours(results: _Results, server: StoreServer, directory: Path) -> Ffmpeg
             argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         except (FileNotFoundError, ProcessLookupError):
             return
-        if not seen and "-filter_complex" in argv:
+        # before exec, the launcher (worker/sandbox/tether.py) shows the same words
+        if not seen and "-filter_complex" in argv and Path(argv[0]).name.startswith("ffmpeg"):
             seen.append(parse_command(argv))
 
     store = (server.endpoint_url, server.access_key, server.secret_key)

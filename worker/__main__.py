@@ -1,9 +1,14 @@
-"""`python -m worker`: run jobs until told to stop; with `--drain` until no job waits or runs, then exit."""
+"""`python -m worker`: run jobs until told to stop or, with `--drain`, until no job waits or runs.
+
+On the first SIGTERM or SIGINT it claims no more jobs, kills the encoders, releases its leases so that other
+workers can claim the jobs at once, closes its connections and exits.
+"""
 
 import argparse
 import asyncio
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -26,7 +31,6 @@ from worker.run.admission import admit
 from worker.run.job import JobRunner
 from worker.run.loop import work
 from worker.run.poller import Poller
-from worker.run.signals import stop_on_signals
 from worker.run.sweeping import keep_sweeping
 from worker.sandbox.tools import find_tools
 from worker.sandbox.workspace import sweep_workspaces
@@ -44,7 +48,7 @@ def main() -> int:
         settings = load(WorkerSettings)
         asyncio.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
-        print(f"vodbucket worker: {error.message}", file=sys.stderr)  # noqa: T201  # before any log reader
+        print(f"vodbucket worker: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
         return EXIT_CONFIGURATION
     return 0
 
@@ -57,7 +61,8 @@ def _parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     stop = asyncio.Event()
-    stop_on_signals(stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tools = find_tools(settings)
     encoders = await choose_encoders(
         tools, settings.video_server_encoder, settings.rendition_codecs, settings.video_vaapi_device
@@ -89,7 +94,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             max_attempts=settings.max_attempts,
             patience_seconds=settings.store_patience_seconds,
         )
-        lookout = Poller(
+        poller = Poller(
             queue,
             stop,
             poll_seconds=settings.worker_poll_seconds,
@@ -97,14 +102,14 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             drain=drain,
         )
         async with _sweeping(buckets, queue, settings, stop, drain=drain):
-            await work(lookout, runner, stop, concurrency=settings.worker_concurrency)
+            await work(poller, runner, stop, concurrency=settings.worker_concurrency)
 
 
 @asynccontextmanager
 async def _sweeping(
     buckets: Buckets, queue: JobQueue, settings: WorkerSettings, stop: asyncio.Event, *, drain: bool
 ) -> AsyncIterator[None]:
-    """Sweep beside the jobs, while the block lasts."""
+    """Sweep in the background for the duration of the block."""
     if drain or not settings.sweep_every_seconds:
         yield
         return

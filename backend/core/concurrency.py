@@ -19,9 +19,7 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list
     try:
         return await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel_all(*tasks)
 
 
 async def gather_pair(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
@@ -51,3 +49,40 @@ async def sleep_unless_set(stop: asyncio.Event, seconds: float) -> None:
     """Sleep for `seconds`, or until `stop` is set."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def run_unless_set(
+    stop: asyncio.Event, work: Coroutine[Any, Any, T], *, grace_seconds: float = 0
+) -> T | None:
+    """Return the result of `work`, or None if `stop` is set and `work` takes `grace_seconds` longer.
+
+    In that case, or if the caller is cancelled, `work` is cancelled and awaited.
+    """
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working}, timeout=grace_seconds)
+        return working.result() if working.done() else None
+    finally:
+        await _cancel_all(working, stopping)
+
+
+async def run_guarded(work: Coroutine[Any, Any, T], *guards: Coroutine[Any, Any, None]) -> T:
+    """Return the result of `work`, unless a guard raises first: that error is raised instead.
+
+    A guard never returns. On leaving, `work` and the guards are cancelled and awaited.
+    """
+    working, watching = asyncio.create_task(work), [asyncio.create_task(guard) for guard in guards]
+    try:
+        ended, _ = await asyncio.wait({working, *watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working not in ended:
+            next(iter(ended)).result()  # raises
+        return await working
+    finally:
+        await _cancel_all(working, *watching)
+
+
+async def _cancel_all(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ from infra.local.errors import CannotRun
 from infra.local.leftovers import end_leftovers
 from infra.local.plan import Plan, make_plan
 from infra.local.supervisor import Supervisor
-from infra.local.tether import PR_SET_PDEATHSIG
+from worker.sandbox.tether import PR_SET_PDEATHSIG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXIT_KILLED = 130

@@ -14,7 +14,7 @@ from pathlib import Path
 from infra.local.console import relay
 from infra.local.leftovers import write_pid_file
 
-_TETHER = Path(__file__).with_name("tether.py")
+_TETHER = Path(__file__).parents[2] / "worker/sandbox/tether.py"
 _LINE_LIMIT_BYTES = 1024 * 1024
 _TAIL_LINES = 20
 
@@ -43,7 +43,7 @@ class Child:
     @classmethod
     async def start(cls, command: Command, pids: Path) -> "Child":
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command.argv),
+            *(sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), "--", *command.argv),
             env=dict(command.env),
             cwd=command.directory,
             stdin=DEVNULL,

@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
-from backend.core.concurrency import gather_or_cancel, gather_pair, run_shielded
+from backend.core.concurrency import (
+    gather_or_cancel,
+    gather_pair,
+    run_guarded,
+    run_shielded,
+    run_unless_set,
+)
 
 
 async def value(of: object) -> object:
@@ -80,3 +86,38 @@ async def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="x"):
         await run_shielded(work())
+
+
+async def test_run_unless_set_returns_the_result() -> None:
+    assert await run_unless_set(asyncio.Event(), value(1)) == 1
+
+
+async def test_run_unless_set_cancels_the_work_once_stopped() -> None:
+    stop, work = asyncio.Event(), Endless()
+    stop.set()
+
+    assert await run_unless_set(stop, work.run()) is None
+    assert work.ended
+
+
+async def test_run_unless_set_gives_the_work_its_grace_period() -> None:
+    stop = asyncio.Event()
+    stop.set()
+
+    assert await run_unless_set(stop, asyncio.sleep(0.01, "done"), grace_seconds=5) == "done"
+
+
+async def test_run_guarded_returns_the_result_and_cancels_the_guards() -> None:
+    guard = Endless()
+
+    assert await run_guarded(asyncio.sleep(0.01, "done"), guard.run()) == "done"
+    assert guard.ended
+
+
+async def test_run_guarded_raises_the_error_of_a_guard_and_cancels_the_work() -> None:
+    work = Endless()
+
+    with pytest.raises(ValueError, match="first"):
+        await run_guarded(work.run(), failure())
+
+    assert work.ended

@@ -14,9 +14,9 @@ from backend.core.records import Job, OutputObject, Stage
 from backend.core.store.interface import Buckets
 from backend.core.uploads.one_shot import store_first_part_last
 from worker.output.sink import PackagerSink, headers_of
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
-from worker.transcode.progress import Progress, Report
+from worker.transcode.progress import Progress, ReportProgress
 from worker.transcode.transcoder import Transcoded
 
 SEGMENT_BYTES = 1024 * 1024
@@ -31,16 +31,16 @@ class LightPipeline:
         self.runs: list[str] = []
         """One for each attempt."""
 
-    async def run(self, job: Job, run: str, report: Report) -> Transcoded:
+    async def run(self, job: Job, run: str, report: ReportProgress) -> Transcoded:
         self.runs.append(run)
         info = await self._buckets.raw.head(job.source)
         if info.size_bytes != job.source_size_bytes:
             raise AttemptFailed(code="source_incomplete")
-        faults = Faults()
+        errors = BackgroundErrors()
         prefix = keys.run_prefix(job.id, run)
-        sink = PackagerSink(self._buckets.video, prefix, frozenset(), faults, lambda: None)
+        sink = PackagerSink(self._buckets.video, prefix, frozenset(), errors, lambda: None)
         source = bytearray()
-        async with SourceFeeder(self._buckets.raw, info, faults).serving() as url, sink.serving():
+        async with SourceFeeder(self._buckets.raw, info, errors).serving() as url, sink.serving():
             try:
                 async with aiohttp.ClientSession() as session, session.get(url) as answer:
                     while segment := await _read(answer.content, SEGMENT_BYTES):
@@ -49,9 +49,9 @@ class LightPipeline:
                         report(_progress(len(source) / info.size_bytes))
                         await asyncio.sleep(self._pause)
             except aiohttp.ClientError:
-                faults.check()
+                errors.check()
                 raise
-            faults.check()
+            errors.check()
             await sink.put(keys.MASTER_PLAYLIST, b"#EXTM3U\n")
         await store_first_part_last(
             self._buckets.video,

@@ -5,7 +5,7 @@ import sys
 
 from tests.formats.table import write_table
 
-MATRIX = "tests/worker/test_formats.py::test_what_an_input_becomes"
+MATRIX = "tests/worker/test_formats.py::test_input_is_transcoded_as_documented"
 
 
 def main(wanted: list[str]) -> int:

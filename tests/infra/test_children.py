@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import tether
 from infra.local.children import Child, Command
 from infra.local.leftovers import end_leftovers, write_pid_file
 from tests.lab.processes import is_alive
+from worker.sandbox import tether
 
 STUBBORN = """
 import signal, time
@@ -89,7 +89,7 @@ async def test_a_child_that_ignores_the_request_is_killed_in_time(tmp_path: Path
 def test_a_child_dies_with_its_parent() -> None:
     script = f"""
 import os, subprocess, sys, time
-command = [sys.executable, {tether.__file__!r}, str(os.getpid()), sys.executable, "-c", {STUBBORN!r}]
+command = [sys.executable, {tether.__file__!r}, str(os.getpid()), "--", sys.executable, "-c", {STUBBORN!r}]
 child = subprocess.Popen(command, stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)

@@ -30,18 +30,19 @@ from tests.simulation.stage import Stage
 from worker.encode.video_encoders import SOFTWARE
 from worker.run.job import (
     FIRST_RETRY_SECONDS,
-    HAND_BACK_EVERY_SECONDS,
     HEARTBEAT_RETRY_SECONDS,
     HEARTBEATS_PER_LEASE,
-    LET_GO_SECONDS,
-    OUTAGES_ALLOWED,
+    MAX_OUTAGES,
+    RELEASE_RETRY_SECONDS,
+    RELEASE_TIMEOUT_SECONDS,
     JobRunner,
     StopRequested,
 )
-from worker.run.poller import VIEW_SECONDS
-from worker.run.status import StatusBoard
+from worker.run.poller import SNAPSHOT_SECONDS
+from worker.run.status import StatusWriter
 from worker.transcode.fallback import Fallback
-from worker.transcode.transcoder import Progress, Transcoded
+from worker.transcode.progress import Progress
+from worker.transcode.transcoder import Transcoded
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -56,14 +57,14 @@ class Runner(JobRunner):
     stage: Stage | None = None
     process: Process | None = None
 
-    async def _transcode(self, claim: Claim, stop: asyncio.Event, board: StatusBoard) -> Transcoded:
+    async def _transcode(self, claim: Claim, stop: asyncio.Event, status: StatusWriter) -> Transcoded:
         lease = claim.lease
         transcoded: Transcoded = await Race(
             (
-                self.pipeline.run(lease.job, lease.run, board.report),
+                self.pipeline.run(lease.job, lease.run, status.report),
                 self._keep_lease(claim),
                 _until_stopped(),
-                self._write_status(board),
+                self._write_status(status),
             )
         )
         return transcoded
@@ -83,24 +84,24 @@ class Runner(JobRunner):
                 if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
                     raise LeaseLost from error
 
-    async def _let_go(self, claim: Claim, board: StatusBoard) -> None:
-        handing_back = self._hand_back(claim, board, claim.lease.attempt, retry_after_seconds=0)
+    async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
+        releasing = self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
         with suppress(StoreError, TimeoutError):
-            await Race((handing_back, time_out(LET_GO_SECONDS)))
+            await Race((releasing, time_out(RELEASE_TIMEOUT_SECONDS)))
 
     async def _retry_after_outage(
-        self, claim: Claim, board: StatusBoard, error: StoreError, stop: asyncio.Event
+        self, claim: Claim, status: StatusWriter, error: StoreError, stop: asyncio.Event
     ) -> None:
         assert self.process is not None
         outages = claim.lease.outages + 1
-        if outages > OUTAGES_ALLOWED:
-            await self._give_up(claim, error)
+        if outages > MAX_OUTAGES:
+            await self._fail(claim, error)
             return
         while not self.process.stopping:
             try:
-                await self._hand_back(
+                await self._release(
                     claim,
-                    board,
+                    status,
                     claim.lease.attempt,
                     retry_after_seconds=FIRST_RETRY_SECONDS * outages,
                     error=error.message,
@@ -108,12 +109,12 @@ class Runner(JobRunner):
                 )
                 return
             except StoreUnavailable:
-                await Rest(HAND_BACK_EVERY_SECONDS)
+                await Rest(RELEASE_RETRY_SECONDS)
 
-    async def _write_status(self, board: StatusBoard) -> None:
+    async def _write_status(self, status: StatusWriter) -> None:
         while True:
             with suppress(StoreError):
-                await self.video.put(keys.status(board.current.id), board.current.to_json())
+                await status.write()
             await Rest(self.status_every_seconds)
 
 
@@ -188,7 +189,7 @@ class Poller:
         """Raises: NothingLeft: the faults are over, and the queue is empty."""
         scheduler = self._stage.scheduler
         view = self._view
-        if view is None or view.is_used_up or scheduler.now - self._looked_at > VIEW_SECONDS:
+        if view is None or view.is_used_up or scheduler.now - self._looked_at > SNAPSHOT_SECONDS:
             self._view = None
             view = await self._queue.poll()
             self._view, self._looked_at = view, scheduler.now

@@ -1,4 +1,4 @@
-"""What the media tests share: generated clips, a job on two stores in memory, and what came out of it."""
+"""Shared by the media tests: generated clips, a job on two in-memory stores, and its outputs."""
 
 import subprocess
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ SHORT_SEGMENTS = EncodingProfile(segment_seconds=1.0, stall_seconds=60)
 
 @dataclass
 class MediaLab:
-    """One job from a file's bytes. `raw` may be replaced by a store that misbehaves."""
+    """One job for a file's bytes. Pass `raw` to replace the raw store with a faulty one."""
 
     work_dir: Path
     profile: EncodingProfile = SHORT_SEGMENTS
@@ -79,7 +79,7 @@ class MediaLab:
 
 @dataclass
 class CutStore(MemoryStore):
-    """Wraps a store whose first `cuts` reads break off after `bytes_per_read`; the others are whole."""
+    """Wraps a store. The first `cuts` reads break off after `bytes_per_read`; later ones are complete."""
 
     inner: MemoryStore
     bytes_per_read: int

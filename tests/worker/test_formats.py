@@ -1,4 +1,4 @@
-"""The matrix: what each kind of input becomes. docs/formats.md is made from what is found here."""
+"""The format matrix: what each kind of input becomes. docs/formats.md is generated from the results."""
 
 import re
 from pathlib import Path
@@ -28,13 +28,13 @@ from worker.transcode.transcoder import Transcoded
 
 SYNC_TOLERANCE_MS = 40
 DURATION_TOLERANCE_SECONDS = 0.1
-"""A frame of picture, two of AAC, and what containers round."""
+"""A video frame, two AAC frames, and the rounding of containers."""
 QUIETEST = 9_000
-"""Of 32768: the tone has half of full scale, 3 dB less where it comes from the centre alone."""
+"""Of 32768: the tone is at half of full scale, 3 dB less if only in the centre."""
 COLOUR_TOLERANCE = 8
-"""Of 255, through two lossy encoders."""
+"""Of 255, after two lossy encoders."""
 LIGHT = frozenset({"mp4-hdr10", "rotated-90"})
-"""Those that every run of the tests puts through; the others take minutes together."""
+"""Those in every test run; the others take minutes together."""
 TAGS = "bt709 tv yuv420p"
 
 
@@ -49,7 +49,7 @@ def lab(tmp_path: Path) -> MediaLab:
 
 
 @pytest.mark.parametrize("one", [_case(one) for one in INPUTS])
-async def test_what_an_input_becomes(lab: MediaLab, tmp_path: Path, one: Input) -> None:
+async def test_input_is_transcoded_as_documented(lab: MediaLab, tmp_path: Path, one: Input) -> None:
     if one.id.startswith("film-") and not REAL_CLIPS.is_dir():
         missing("the test film is not installed: make test-heavy")
     forget(one.id)
@@ -98,7 +98,7 @@ def _names(result: Transcoded) -> list[str]:
 
 
 def _sync(one: Input, *shown: tuple[Path, Path]) -> float:
-    """Return by how much the sound is after the picture where that is worst, of all that can be played."""
+    """Return the largest delay of audio after video among all playable outputs."""
     errors = []
     for picture, sound in shown:
         flashes, beeps = flashes_of(picture), beeps_of(sound)
@@ -112,7 +112,7 @@ def _sync(one: Input, *shown: tuple[Path, Path]) -> float:
 
 
 async def _duration_error(lab: MediaLab, one: Input, result: Transcoded) -> float:
-    """Return the error of the rendition that is furthest off, or of the record."""
+    """Return the largest error among the renditions and the record."""
     playlists = [
         parse_playlist(path, await lab.output(path))
         for path in (f"hls/{name}.m3u8" for name in _names(result))
@@ -135,7 +135,7 @@ def _check_picture(one: Input, files: dict[str, Path]) -> None:
         frame = next(frame for frame in frames_of(files[name]))
         if one.id.startswith("film-"):
             continue
-        # the corners: white at the top left, black at the bottom left, red at the bottom right
+        # corners: white at top left, black at bottom left, red at bottom right
         assert abs(frame.luma[0] - LUMA["white"]) < (40 if one.hdr else COLOUR_TOLERANCE), name
         assert abs(frame.luma[3] - LUMA["grey"]) < 40, name
         assert abs(frame.luma[12] - LUMA["black"]) < COLOUR_TOLERANCE, name
@@ -147,14 +147,14 @@ def _check_picture(one: Input, files: dict[str, Path]) -> None:
             ), (name, frame.colour(15))
 
 
-def test_the_table_lists_every_input_that_there_is() -> None:
+def test_table_lists_every_input() -> None:
     found = [(row.id, row.what) for row in written()]
 
     assert found == [(one.id, one.what) for one in INPUTS]
     assert len(found) >= 40
 
 
-def test_the_table_says_that_sound_is_with_the_picture_and_nothing_is_lost() -> None:
+def test_table_shows_audio_in_sync_and_nothing_lost() -> None:
     for row in written():
         sync = re.fullmatch(r"([+-]\d+)", row.sync_error)
         assert sync is None or abs(int(sync[1])) <= SYNC_TOLERANCE_MS, row

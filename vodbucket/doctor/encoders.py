@@ -36,7 +36,7 @@ class EncoderTable:
 async def try_encoders(settings: WorkerSettings) -> EncoderTable:
     """Raises: ConfigurationError: there is no ffmpeg."""
     # Imported here because a machine without a worker may lack the worker's dependencies.
-    from worker.encode.encoder_trials import codecs_needed, eligible, try_out
+    from worker.encode.encoder_trials import codecs_needed, eligible_encoders, run_trial
     from worker.encode.video_encoders import CODECS, candidates
     from worker.sandbox.tools import find_tools
 
@@ -44,9 +44,13 @@ async def try_encoders(settings: WorkerSettings) -> EncoderTable:
     needed = codecs_needed(renditions)
     rows, missing = [], []
     for codec in CODECS:
-        allowed = eligible(settings.video_server_encoder, codec, renditions, node) if codec in needed else ()
+        allowed = (
+            eligible_encoders(settings.video_server_encoder, codec, renditions, node)
+            if codec in needed
+            else ()
+        )
         # One at a time: a GPU that is busy with one trial may reject another.
-        trials = [await try_out(tools, encoder) for encoder in candidates(codec, node)]
+        trials = [await run_trial(tools, encoder) for encoder in candidates(codec, node)]
         working = {trial.encoder for trial in trials if trial.failure is None}
         chosen = next((encoder for encoder in allowed if encoder in working), None)
         if codec in needed and chosen is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from backend.core.errors import ConfigurationError
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store.probes import Check, Verdict
-from worker.encode.encoder_trials import try_out
+from worker.encode.encoder_trials import run_trial
 from worker.encode.video_encoders import candidates
 from worker.sandbox.process import ProcessTimedOut, run
 from worker.sandbox.tools import Tools, find_tools
@@ -53,7 +53,7 @@ async def _version(name: str, path: Path, argument: str) -> Check:
 async def _software(tools: Tools, codec: Codec, settings: WorkerSettings) -> Check:
     name = f"{codec} encoder"
     for encoder in candidates(codec, settings.video_vaapi_device):
-        if not encoder.is_hardware and (await try_out(tools, encoder)).failure is None:
+        if not encoder.is_hardware and (await run_trial(tools, encoder)).failure is None:
             return Check(name, Verdict.OK, "one second of video was encoded in software")
     advice = "Use an ffmpeg with libsvtav1 and libx264, or leave the codec out of RENDITION_CODECS."
     return Check(name, Verdict.FAIL, "one second of video could not be encoded in software", advice)
@@ -65,7 +65,7 @@ async def _hardware(tools: Tools, settings: WorkerSettings) -> Check:
     working: dict[Codec, list[str]] = {}
     for codec in settings.rendition_codecs:
         hardware = [one for one in candidates(codec, settings.video_vaapi_device) if one.is_hardware]
-        working[codec] = [one.family for one in hardware if (await try_out(tools, one)).failure is None]
+        working[codec] = [one.family for one in hardware if (await run_trial(tools, one)).failure is None]
     found = "; ".join(f"{codec}: {', '.join(families) or 'none'}" for codec, families in working.items())
     wanted = settings.video_server_encoder
     missing = [codec for codec, families in working.items() if wanted not in families]

@@ -1,1 +1,1 @@
-"""Encoding plans and the command lines of ffmpeg and the packager. Mostly pure."""
+"""Encoding plans, and the command lines of ffmpeg and the packager. Mostly pure."""

@@ -1,16 +1,16 @@
-"""Filters that bring any picture to what every rung is: SDR, BT.709, limited range, 8 bit, 4:2:0. Pure."""
+"""Filters that convert any picture to SDR, BT.709, limited range, 8 bit, 4:2:0, as every rung is. Pure."""
 
 from worker.source.media import VideoInfo
 
 SD_WIDTH, SD_HEIGHT = 1280, 576
-"""Up to here pictures that do not say so are taken for BT.601, as players do."""
+"""Up to this size, untagged pictures are treated as BT.601, as players do."""
 HDR_WHITE_NITS = 203
-"""Diffuse white of HDR10 and HLG (ITU-R BT.2408), which becomes the white of SDR."""
+"""Diffuse white of HDR10 and HLG (ITU-R BT.2408), mapped to SDR white."""
 HDR_PEAK = 1000 / HDR_WHITE_NITS
-"""Highlights of 1000 nits, what nearly everything is graded for, relative to white."""
+"""Highlights of 1000 nits, relative to white: nearly everything is graded for that."""
 
 BT709 = "setparams=range=limited:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-"""Tags frames, and with them every stream and file that is made of them."""
+"""Tags the frames, and so every stream and file made from them."""
 _TO_BT709 = "zscale=matrix=709:range=limited:primaries=709:transfer=709"
 
 _MATRICES = frozenset({"bt709", "bt470bg", "smpte170m", "bt2020nc", "fcc", "smpte240m", "ycgco"})
@@ -21,7 +21,7 @@ _RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb", "x
 
 
 def to_bt709(video: VideoInfo, width: int, height: int) -> str:
-    """Return the filters, ending in yuv420p of BT.709; `width` and `height` are those of the largest rung."""
+    """Return filters that end in BT.709 yuv420p. `width` and `height` are those of the largest rung."""
     colour = video.colour
     if colour.hdr is not None:
         matrix = colour.matrix if colour.matrix in _MATRICES else "bt2020nc"
@@ -30,13 +30,13 @@ def to_bt709(video: VideoInfo, width: int, height: int) -> str:
         return f"{_tone_mapped(source, width, height)},format=yuv420p,{BT709}"
     primaries = colour.primaries if colour.primaries in _PRIMARIES else "bt709"
     if video.pixel_format.startswith(_RGB):
-        # zimg takes RGB in planes
+        # zimg only takes planar RGB
         source = f"format=gbrp,{_tagged('gbr', primaries, 'bt709', full_range=True)}"
         return f"{source},{_TO_BT709},format=yuv420p,{BT709}"
     matrix = _matrix(video)
     if (matrix, primaries, colour.full_range) == ("bt709", "bt709", False):
         return f"format=yuv420p,{BT709}"
-    # gamma curves of SDR are near enough to each other that players treat them alike
+    # SDR gamma curves are so similar that players treat them alike
     source = _tagged(matrix, primaries, "bt709", full_range=colour.full_range)
     return f"{source},{_TO_BT709},format=yuv420p,{BT709}"
 
@@ -45,23 +45,23 @@ def _matrix(video: VideoInfo) -> str:
     if video.colour.matrix in _MATRICES:
         return video.colour.matrix
     if video.codec == "mjpeg":
-        return "bt470bg"  # JPEG is BT.601 whatever its size (JFIF)
+        return "bt470bg"  # JPEG is BT.601 at any size (JFIF)
     long, short = sorted((video.display_width, video.display_height), reverse=True)
     return "smpte170m" if long < SD_WIDTH and short <= SD_HEIGHT else "bt709"
 
 
 def _tagged(matrix: str, primaries: str, transfer: str, *, full_range: bool) -> str:
-    """Say what a frame is, where the file says nothing or nonsense."""
+    """Tag frames whose file has no tags, or wrong ones."""
     amount = "full" if full_range else "limited"
     return f"setparams=range={amount}:color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}"
 
 
 def _tone_mapped(tagged: str, width: int, height: int) -> str:
     return (
-        # no larger than it is needed: what follows computes in floating point
+        # scale down first: the filters after it work in floating point
         f"scale={width}:{height}:flags=bicubic,{tagged},"
         f"zscale=transfer=linear:npl={HDR_WHITE_NITS},format=gbrpf32le,zscale=primaries=709,"
-        # linear up to half of white, so that faces and skies stay as they are; only highlights are bent
+        # linear up to half of white, so faces and skies do not change; only highlights are compressed
         f"tonemap=tonemap=mobius:param=0.5:desat=0:peak={HDR_PEAK:.2f},"
         "zscale=transfer=709:matrix=709:range=limited"
     )

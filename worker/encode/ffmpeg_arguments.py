@@ -1,6 +1,6 @@
-"""Builds ffmpeg's command line: decode once, scale, encode every rendition. Pure; every flag with its reason.
+"""Builds ffmpeg's command line: decode once, scale, encode every rendition. Pure; each flag has its reason.
 
-ffmpeg runs inside the attempt's directory, so all file names here are plain words of our own.
+ffmpeg runs in the attempt's directory, so all file names here are our own plain words.
 """
 
 from collections.abc import Sequence
@@ -43,25 +43,20 @@ def sheet_file(number: int) -> str:
 def encoder_arguments(
     ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, encoders: Encoders
 ) -> Sequence[str]:
-    """Return argv. `url` is the loopback source; outputs: `pipe_name`s, WEBM_PIPE, pictures, captions."""
+    """Return argv. `url` is the loopback source. Outputs: `pipe_name`s, WEBM_PIPE, pictures, captions."""
     outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
     outputs += [
         (
-            "-map",
-            f"[aac-{stream.name}]",
-            *_aac(),
-            *_language(stream, 0),
-            *_fragmented(),
-            pipe_name(stream.name),
+            *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
+            *(*_language(stream, 0), *_fragmented(), pipe_name(stream.name)),
         )
         for stream in plan.audio
     ]
     if plan.video:
         outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
+        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
     else:
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
-    if plan.video:
-        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
     outputs += [_captions(stream) for stream in plan.captions]
     return (
         str(ffmpeg),
@@ -70,10 +65,10 @@ def encoder_arguments(
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
         *encoders.options,
         *GUARDS,
-        # subtitles in an old encoding are read as they are and mended later: ffmpeg would drop them
+        # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
         *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
-        # a picture that changes its size goes on in the same graph: a new one would begin its time line anew,
-        # and without the poster's candidates
+        # when the picture size changes, keep the graph: a new one would restart its timestamps and lose the
+        # poster candidates
         *("-reinit_filter:v", "0", "-i", url),
         *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
         *(word for output in outputs for word in output),
@@ -92,27 +87,19 @@ def _video_output(
     audio = _webm_audio(plan)
     if not stream.packaged:
         return (*video, *audio, *_webm())
-    # one encoder, two pipes: the packager's and the WebM's
+    # one encoder, two pipes: to the packager and the WebM
     clusters = ":".join(f"{name}={value}" for name, value in _CLUSTERS)
     targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:{clusters}]{WEBM_PIPE}"
-    # tee cannot ask the encoder for the headers that both files need at their start
+    # tee cannot request the global headers that both files need
     return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
-
-
-def _aac() -> tuple[str, ...]:
-    return ("-c:a", "aac", "-b:a", str(AAC_BPS))
-
-
-def _opus() -> tuple[str, ...]:
-    return ("-c:a", "libopus", "-b:a", str(OPUS_BPS))
 
 
 def _fragmented() -> tuple[str, ...]:
     return (
         *_STRIPPED,
         *("-f", "mp4"),
-        # delay_moov, not empty_moov: only then an edit list tells of B-frame and AAC delay, and all streams
-        # start at zero; small fragments let the packager see a segment's end early
+        # delay_moov, not empty_moov: only then does an edit list record B-frame and AAC delay, so that all
+        # streams start at zero. Small fragments let the packager see the end of a segment early
         *("-movflags", _FRAGMENTS),
         *("-frag_duration", str(FRAGMENT_MICROSECONDS)),
     )
@@ -128,7 +115,8 @@ def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
     tags = (
         word for number, stream in enumerate(plan.audio) for word in _language(stream, number, named=True)
     )
-    return (*maps, *(_opus() if plan.audio else ()), *tags)
+    opus = ("-c:a", "libopus", "-b:a", str(OPUS_BPS)) if plan.audio else ()
+    return (*maps, *opus, *tags)
 
 
 def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:
@@ -141,7 +129,7 @@ def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple
 
 
 def _three_letters(language: str | None) -> str | None:
-    """Return the code that MP4 and Matroska know, None for a language that has none."""
+    """Return the code that MP4 and Matroska use; None if the language has none."""
     try:
         return Language.get(language).to_alpha3(variant="B") if language else None
     except LookupError:
@@ -164,10 +152,10 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
     )
 
 
-# into a pipe, ffmpeg would begin a cluster each second or every 32 KiB; these are its limits for a file
+# to a pipe, ffmpeg starts a cluster every second or 32 KiB; these are its limits for a file
 _CLUSTERS = (("cluster_time_limit", str(CLUSTER_SECONDS * 1000)), ("cluster_size_limit", str(5 * 1024**2)))
 _STRIPPED = (
-    # cameras write places and serial numbers into files; viewers get none of it
+    # cameras write locations and serial numbers into files; viewers must not get them
     *("-map_metadata", "-1"),
     *("-map_chapters", "-1"),
 )

@@ -1,10 +1,10 @@
-"""Builds the filter graphs that feed every output: each source stream is decoded and prepared once. Pure.
+"""Builds the filter graphs for all outputs: each source stream is decoded and prepared once. Pure.
 
-ffmpeg begins a graph anew, and with it its time line, when sound changes its layout or rate on the way, as
-broadcasts do between programmes. So the picture and each track have graphs of their own.
+ffmpeg restarts a graph, and its timestamps, when audio changes its layout or rate, as broadcasts do between
+programmes. So the video and each audio track have separate graphs.
 
-Ports are named for what comes out of them: `[<rendition>]` for video, `[aac-…]` and `[opus-…]` by the audio
-stream's name, `[poster]`, `[board]`, `[wave]`.
+Ports are named after their output: `[<rendition>]` for video, `[aac-…]` and `[opus-…]` by the audio stream's
+name, `[poster]`, `[board]`, `[wave]`.
 """
 
 import math
@@ -14,43 +14,43 @@ from worker.encode.colours import to_bt709
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
-from worker.source.duration_limits import LONGEST_GAP_SECONDS, MAX_STRAY_FRAMES
+from worker.source.duration_limits import MAX_GAP_SECONDS, MAX_STRAY_FRAMES
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
 POSTER_AT = 0.1
-"""Share of the duration after which the poster is looked for."""
+"""The poster is chosen after this share of the duration."""
 POSTER_CANDIDATES = 12
 POSTER_SIDE = 720
 POSTER_MIN_BRIGHTNESS = 40
-"""Mean luma, of 255, below which a frame is not taken while there are others."""
+"""Mean luma, of 255. Darker frames are used only if there are no others."""
 POSTERS_PER_SECOND = 2
 FALLBACK_CANDIDATES = 24
 WAVE_WIDTH, WAVE_HEIGHT = 1280, 720
 WAVE_RATE_HZ = 8_000
-SLOWEST_ENVELOPE_HZ = 200
-SHORT_SECONDS = 5.0
-"""What sound of unknown length is taken for."""
+MIN_ENVELOPE_HZ = 200
+ASSUMED_SECONDS = 5.0
+"""For audio of unknown duration."""
 AUDIO_RATE_HZ = 48_000
-"""The one rate that AAC, Opus and every player share."""
-SHORTEST_GAP_SECONDS = 0.02
-"""What is less than a frame is not filled."""
-SHORTEST_GUESSED_GAP_SECONDS = 1.0
-"""MPEG streams have times for some of their frames only, so that their ends are known no better than this."""
-MAX_LAID_OUT_CHANNELS = 8
-"""Beyond that ffmpeg has no idea of where the channels are."""
-BROADCAST = frozenset({"mpegts", "mpeg"})
-"""Containers of sound that may change on the way."""
-_STRAYS_LEFT_OUT = (
-    f"not(st(0\\,gt(t-prev_selected_t\\,{LONGEST_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
+"""The one rate that AAC, Opus and every player support."""
+MIN_GAP_SECONDS = 0.02
+"""Gaps shorter than a frame are not filled."""
+MIN_ESTIMATED_GAP_SECONDS = 1.0
+"""MPEG streams have timestamps for some frames only, so their ends are known no better than this."""
+MAX_LAYOUT_CHANNELS = 8
+"""ffmpeg knows no layout for more channels."""
+BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
+"""Their audio may change its layout or rate midway."""
+_DROP_STRAYS = (
+    f"not(st(0\\,gt(t-prev_selected_t\\,{MAX_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
 )
 _HOST = "host-"
-"""Marks the port of a picture that is still to be brought to the device that encodes it."""
+"""Marks a port whose pictures must still be uploaded to the encoding device."""
 _JPEG = "in_color_matrix=bt709:out_color_matrix=bt601:out_range=full,setsar=1,format=yuvj420p"
-"""JPEG knows no other colours (JFIF)."""
+"""JPEG supports no other colours (JFIF)."""
 
 
 def filter_graphs(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
-    """ffmpeg turns rotated pictures itself, before the graphs."""
+    """Return one graph per source stream. ffmpeg itself rotates pictures before they enter it."""
     graphs = [] if media.video is None else [_video_chains(plan, media, media.video, encoders)]
     for stream in plan.audio:
         wave = media.video is None and stream is plan.audio[0]
@@ -63,13 +63,13 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
     rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
     top = rungs[-1]
     prepared = [
-        f"select={_STRAYS_LEFT_OUT}",
-        # interlaced fields would comb in the scaler; only frames marked as such are touched
+        f"select={_DROP_STRAYS}",
+        # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
         *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
-        # a constant rate from time zero on: equal keyframe instants in every rung, in step with the sound
+        # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
         f"fps=fps={plan.fps}:start_time=0",
-        # players stop where one of two tracks ends: the last picture stays until the sound has ended too
-        *_held(media, video),
+        # players stop at the end of the shorter track: hold the last picture until the audio ends
+        *_hold_last_picture(media, video),
         to_bt709(video, top.width, top.height),
     ]
     ports = [
@@ -86,10 +86,10 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
     ]
 
 
-def _held(media: MediaInfo, video: VideoInfo) -> tuple[str, ...]:
-    """Let the last picture stay until all has ended."""
-    if media.duration_is_sure and media.duration_seconds and video.end_seconds is None:
-        # the picture is not among the last packets: how early it ends is seen only when it does
+def _hold_last_picture(media: MediaInfo, video: VideoInfo) -> tuple[str, ...]:
+    """Repeat the last picture until every stream has ended."""
+    if media.duration_is_reliable and media.duration_seconds and video.end_seconds is None:
+        # no video among the last packets: its end is known only when it comes
         return "tpad=stop_mode=clone:stop=-1", f"trim=end={media.duration_seconds:.3f}"
     gap = _gap(media, video)
     return (f"tpad=stop_mode=clone:stop_duration={gap:.3f}",) if gap else ()
@@ -99,7 +99,7 @@ def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
     streams = [stream for stream in plan.video if stream.rung == rung]
     uploads = {stream.name: upload for stream in streams if (upload := encoders.of(stream.codec).upload)}
     ports = "".join(f"[{_HOST * (stream.name in uploads)}{stream.name}]" for stream in streams)
-    # scaled once per rung, whatever the number of codecs
+    # scale once per rung, for all codecs
     scaled = (
         f"[s{rung.label}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p,"
         f"split={len(streams)}{ports}"
@@ -108,24 +108,24 @@ def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
 
 
 def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None) -> Sequence[str]:
-    short = min(top.width, top.height)
-    side = min(short, POSTER_SIDE)
-    width, height = (length * side // short // 2 * 2 for length in (top.width, top.height))
+    short_side = min(top.width, top.height)
+    side = min(short_side, POSTER_SIDE)
+    width, height = (length * side // short_side // 2 * 2 for length in (top.width, top.height))
     scaled = f"scale={width}:{height}:{_JPEG}"
     rate = float(plan.fps or 1)
-    often = max(1, round(rate / POSTERS_PER_SECOND))
-    seldom = max(1, int(rate * (duration_seconds or 0) / FALLBACK_CANDIDATES))
+    sample_every = max(1, round(rate / POSTERS_PER_SECOND))
+    fallback_every = max(1, int(rate * (duration_seconds or 0) / FALLBACK_CANDIDATES))
     start = POSTER_AT * (duration_seconds or 0)
     return (
-        # the most typical of the next frames that are not dark; the very first counts in case that the
-        # picture ends before `start`
-        f"[sposter]select=gte(t\\,{start:.3f})*not(mod(n\\,{often}))+eq(n\\,0),{scaled},signalstats,"
+        # the most typical of the next frames that are not dark; includes the very first frame in case the
+        # video ends before `start`
+        f"[sposter]select=gte(t\\,{start:.3f})*not(mod(n\\,{sample_every}))+eq(n\\,0),{scaled},signalstats,"
         f"metadata=mode=select:key=lavfi.signalstats.YAVG:value={POSTER_MIN_BRIGHTNESS}:function=greater,"
         f"thumbnail=n={POSTER_CANDIDATES}[bright]",
-        # of a film that is dark throughout, a typical frame
-        f"[sfallback]select=not(mod(n\\,{seldom})),{scaled},thumbnail=n={FALLBACK_CANDIDATES},"
+        # if the whole video is dark, a typical frame
+        f"[sfallback]select=not(mod(n\\,{fallback_every})),{scaled},thumbnail=n={FALLBACK_CANDIDATES},"
         "trim=end_frame=1[typical]",
-        # an output that gets no frame at all would be an error
+        # an output without a frame would be an error
         "[bright][typical]concat[poster]",
     )
 
@@ -140,14 +140,14 @@ def _board_chain(storyboard: Storyboard) -> str:
 def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: bool) -> list[str]:
     source = stream.source
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
-    # a graph that has begun anew would fill up all that went before with silence
-    from_zero = "" if media.container in BROADCAST and not source.start_seconds else ":first_pts=0"
+    # a restarted graph would fill the time before it with silence
+    from_zero = "" if media.container in BROADCAST_CONTAINERS and not source.start_seconds else ":first_pts=0"
     filters = [
-        f"aselect={_STRAYS_LEFT_OUT}",
-        *_laid_out(source),
-        # gaps are filled with silence, from time zero on
+        f"aselect={_DROP_STRAYS}",
+        *_stereo_filters(source),
+        # fill gaps with silence, starting at zero
         f"aresample={AUDIO_RATE_HZ}:async=1{from_zero}:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",
-        # a sum of channels may exceed full scale: peaks are bent down instead of everything made quieter
+        # the sum of channels may exceed full scale: limit peaks rather than lower the volume
         *(["alimiter=limit=0.95:level=disabled:latency=1"] if source.channels > 2 else []),
         f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts=stereo",
         *(_padding(media, source) if padded else []),
@@ -156,7 +156,7 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     chains = [f"[0:{source.index}]{','.join(filters)}{''.join(f'[{port}]' for port in ports)}"]
     if wave:
         chains.append(
-            # the envelope of the sound: showwavespic keeps all that it gets in memory
+            # draw the envelope: showwavespic keeps all its input in memory
             f"[swave]aformat=channel_layouts=mono,aresample={WAVE_RATE_HZ},aeval=abs(val(0)):c=same,"
             f"aresample={_envelope_rate_hz(media)},apad=whole_len={WAVE_WIDTH},asetnsamples=n=4096:p=0,"
             f"showwavespic=s={WAVE_WIDTH}x{WAVE_HEIGHT}:colors=0x5b8def:scale=sqrt,format=yuvj420p[wave]"
@@ -165,31 +165,31 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
 
 
 def _envelope_rate_hz(media: MediaInfo) -> int:
-    """Return a rate that gives each column of the picture some samples, and a day of sound some megabytes."""
-    seconds = media.duration_seconds or SHORT_SECONDS
-    return min(WAVE_RATE_HZ, max(SLOWEST_ENVELOPE_HZ, math.ceil(4 * WAVE_WIDTH / seconds)))
+    """Return a rate with several samples per column, but only megabytes for a day of audio."""
+    seconds = media.duration_seconds or ASSUMED_SECONDS
+    return min(WAVE_RATE_HZ, max(MIN_ENVELOPE_HZ, math.ceil(4 * WAVE_WIDTH / seconds)))
 
 
-def _laid_out(source: AudioInfo) -> tuple[str, ...]:
-    """Bring what ffmpeg would get wrong to stereo."""
+def _stereo_filters(source: AudioInfo) -> tuple[str, ...]:
+    """Downmix the layouts that ffmpeg would get wrong."""
     if source.channels == 1:
-        return ("pan=stereo|c0=c0|c1=c0",)  # at full level: ffmpeg's own would be 3 dB quieter
+        return ("pan=stereo|c0=c0|c1=c0",)  # at full level: ffmpeg's own downmix is 3 dB quieter
     if source.layout.startswith("ambisonic"):
-        return ("pan=stereo|c0=c0|c1=c0",)  # the first channel hears all around
-    if source.channels > MAX_LAID_OUT_CHANNELS and (not source.layout or "channels" in source.layout):
+        return ("pan=stereo|c0=c0|c1=c0",)  # the first channel is omnidirectional
+    if source.channels > MAX_LAYOUT_CHANNELS and (not source.layout or "channels" in source.layout):
         return ("pan=stereo|c0=c0|c1=c1",)
     return ()
 
 
 def _padding(media: MediaInfo, source: AudioInfo) -> tuple[str, ...]:
-    """Let silence follow audio that ends early."""
-    if media.duration_seconds is not None and media.duration_is_sure:
+    """Pad audio that ends early with silence."""
+    if media.duration_seconds is not None and media.duration_is_reliable:
         return (f"apad=whole_dur={media.duration_seconds:.3f}",)
     gap = _gap(media, source)
     return (f"apad=pad_dur={gap:.3f}",) if gap else ()
 
 
 def _gap(media: MediaInfo, stream: VideoInfo | AudioInfo) -> float:
-    seconds = media.seconds_after(stream)
-    shortest = SHORTEST_GAP_SECONDS if media.duration_is_sure else SHORTEST_GUESSED_GAP_SECONDS
-    return seconds if seconds > shortest else 0.0
+    seconds = media.seconds_left_after(stream)
+    minimum = MIN_GAP_SECONDS if media.duration_is_reliable else MIN_ESTIMATED_GAP_SECONDS
+    return seconds if seconds > minimum else 0.0

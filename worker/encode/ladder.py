@@ -1,7 +1,7 @@
-"""What a video becomes: its rungs, frame rate, and the streams to encode. Pure.
+"""Plans the encode of a video: its rungs, frame rate and streams. Pure.
 
-Rungs are 360, 720 and 1080 by the short side of the picture as it is displayed, never upscaled; a smaller
-source gets one rung of its own size.
+Rungs are 360, 720 and 1080, by the short side of the displayed picture, and never upscaled. A smaller source
+gets one rung of its own size.
 """
 
 from dataclasses import dataclass, replace
@@ -17,39 +17,26 @@ from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
 RUNGS = (360, 720, 1080)
 MAX_FPS = 60
 MIN_SIDE = 16
-"""Encoders refuse smaller pictures."""
+"""Encoders reject smaller pictures."""
 
 DEFAULT_AV1_PRESET = 9
 DEFAULT_AV1_CRF = 35
 H264_CRF = 23
 H264_PRESET = X264_PRESETS.index("faster")
 H264_PRESET_ABOVE_720P = X264_PRESETS.index("veryfast")
-"""docs/encoding.md has the measurements by which these were chosen, and the caps below."""
+"""docs/encoding.md has the measurements behind these and the caps below."""
 AAC_BPS = 128_000
 OPUS_BPS = 96_000
 
-_STANDARD_RATES = tuple(
-    Fraction(rate)
-    for rate in (
-        "10",
-        "12",
-        "15",
-        "24000/1001",
-        "24",
-        "25",
-        "30000/1001",
-        "30",
-        "48",
-        "50",
-        "60000/1001",
-        "60",
-    )
+_STANDARD_RATES = (
+    *(Fraction(10), Fraction(12), Fraction(15), Fraction(24000, 1001), Fraction(24), Fraction(25)),
+    *(Fraction(30000, 1001), Fraction(30), Fraction(48), Fraction(50), Fraction(60000, 1001), Fraction(60)),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One picture size; `label` names it by the short side."""
+    """One picture size. `label` names it by the short side."""
 
     width: int
     height: int
@@ -61,7 +48,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class VideoStream:
-    """One video encoder of the job. Rates in bit/s; the CRF is capped by `max_bps`."""
+    """One video encode of the job. `max_bps` caps the CRF."""
 
     codec: Codec
     rung: Rung
@@ -84,12 +71,12 @@ class AudioStream:
     name: str
     source: AudioInfo
     label: str
-    """For people to choose by; no two streams have the same."""
+    """Shown to viewers, and unique among the streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionStream:
-    """Text subtitles that are extracted to a file of their own."""
+    """Text subtitles that are extracted to their own file."""
 
     source: SubtitleInfo
     track: CaptionTrack
@@ -97,7 +84,7 @@ class CaptionStream:
 
 @dataclass(frozen=True, slots=True)
 class EncodingPlan:
-    """Everything that will be encoded: video from the smallest rung up, audio with the default one first."""
+    """Everything to encode: video from the smallest rung up, audio with the default track first."""
 
     video: tuple[VideoStream, ...]
     fps: Fraction | None
@@ -109,7 +96,7 @@ class EncodingPlan:
         return self.video[-1].rung if self.video else None
 
     def named(self, suffix: str) -> "EncodingPlan":
-        """Return the same plan with other names of the video renditions."""
+        """Return the plan with `suffix` in the names of the video renditions."""
         return replace(self, video=tuple(replace(stream, name_suffix=suffix) for stream in self.video))
 
     @property
@@ -123,7 +110,7 @@ class EncodingPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the renditions that HLS and DASH offer."""
+        """Names of the renditions in HLS and DASH."""
         video = (stream.name for stream in self.packaged_video)
         return (*video, *(stream.name for stream in self.audio))
 
@@ -166,7 +153,7 @@ def plan_encoding(media: MediaInfo, codecs: tuple[Codec, ...], options: Transcod
     rungs = rungs_of(media.video.display_width, media.video.display_height)
     video = [_stream(codec, rung, fps, options) for rung in rungs for codec in codecs]
     if "av1" not in codecs:
-        # The WebM is AV1 whatever the ladder holds, so its one stream is encoded besides.
+        # The WebM is always AV1, so this one stream is encoded in addition.
         video.append(_stream("av1", rungs[-1], fps, options, packaged=False))
     return EncodingPlan(tuple(video), fps, audio, captions)
 
@@ -199,21 +186,21 @@ def caption_streams(tracks: tuple[SubtitleInfo, ...]) -> tuple[CaptionStream, ..
 
 def rungs_of(width: int, height: int) -> tuple[Rung, ...]:
     """Return the rungs of a picture that is displayed at this size, smallest first."""
-    short = min(width, height)
-    sizes = [side for side in RUNGS if side <= short] or [short]
-    return tuple(Rung(_scaled(width, side, short), _scaled(height, side, short)) for side in sizes)
+    short_side = min(width, height)
+    sizes = [side for side in RUNGS if side <= short_side] or [short_side]
+    return tuple(Rung(_scaled(width, side, short_side), _scaled(height, side, short_side)) for side in sizes)
 
 
-def _scaled(length: int, side: int, short: int) -> int:
-    """Scale and round down to even: 4:2:0 pictures have even sides, and up would be upscaling."""
-    return max(MIN_SIDE, length * side // short // 2 * 2)
+def _scaled(length: int, side: int, short_side: int) -> int:
+    """Scale and round down to even: 4:2:0 needs even sides, and rounding up would upscale."""
+    return max(MIN_SIDE, length * side // short_side // 2 * 2)
 
 
 def frame_rate(video: VideoInfo) -> Fraction:
     """Return the constant rate to encode at, at most 60.
 
-    The base rate serves unless it is a time base in disguise (1000 or 90000 "fps" of variable-rate files):
-    then the standard rate next above the average. Faster rates are divided by a whole number, for even
+    This is the base rate, unless that is really a time base (1000 or 90000 "fps" in variable-rate files):
+    then the next standard rate above the average. Faster rates are divided by a whole number, for even
     motion.
     """
     if video.interlaced and video.average_fps and video.base_fps == 2 * video.average_fps:
@@ -237,9 +224,9 @@ def _stream(
 
 
 def _cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
-    """The most that a rung may take: about 6 Mbit/s for H.264 at 1080p30, two thirds of it for AV1.
+    """Return the highest bit rate of a rung: about 6 Mbit/s for H.264 at 1080p30, two thirds of it for AV1.
 
-    Bits grow slower than pixels and frames, hence the exponents.
+    The rate grows more slowly than pixels and frames, hence the exponents.
     """
     pixels = max(rung.width * rung.height, 64 * 64) / (1920 * 1080)
     frames = max(float(fps), 24) / 30

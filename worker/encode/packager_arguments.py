@@ -1,4 +1,4 @@
-"""Builds the packager's command line. Pure; every flag with its reason."""
+"""Builds the packager's command line. Pure; each flag has its reason."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ IO_CACHE_BYTES = 2 * 1024**2
 IO_BLOCK_BYTES = 4 * 1024
 
 _SEPARATORS = str.maketrans(dict.fromkeys(',="\\', " "))
-"""Of the packager's descriptors and of HLS attributes; labels are words of the uploader."""
+"""Of the packager's descriptors and of HLS attributes. Labels come from the uploader."""
 
 
 def media_playlist(rendition: str) -> str:
-    """Path of a rendition's playlist below the run's prefix."""
+    """Return the path of a rendition's playlist below the run's prefix."""
     return f"hls/{rendition}.m3u8"
 
 
 def keyframe_playlist(rendition: str) -> str:
-    """Path of the playlist of a rendition's keyframes alone, for fast forward and previews."""
+    """Return the path of a rendition's keyframe playlist, for fast forward and previews."""
     return f"hls/{rendition}-iframes.m3u8"
 
 
@@ -37,17 +37,17 @@ def packager_arguments(
     return (
         str(packager),
         "--quiet",
-        # of each file that is read or written, 32 MiB by default: it took 800 MiB for a ladder of 1080p
+        # per file read or written. The default of 32 MiB took 800 MiB for a 1080p ladder
         *("--io_cache_size", str(IO_CACHE_BYTES)),
-        # a pipe is read in whole blocks: one of 64 KiB, the default, is 4 s of sound, and all else waits
+        # pipes are read in whole blocks. The default of 64 KiB is 4 s of audio, and all else waits for it
         *("--io_block_size", str(IO_BLOCK_BYTES)),
         *(_video(stream.name, pipes, url) for stream in plan.packaged_video),
         *(_audio(stream, pipes, url, default=stream is plan.audio[0]) for stream in plan.audio),
         *("--segment_duration", f"{segment_seconds:g}"),
         *("--hls_master_playlist_output", url + MASTER_PLAYLIST),
-        # a growing playlist: the video can be watched from its first segment while it is encoded
+        # a growing playlist: the video can be watched while it is encoded
         *("--hls_playlist_type", "EVENT"),
-        # at the end the playlists become VOD with ENDLIST, and the manifest static
+        # at the end, make the playlists VOD with ENDLIST, and the manifest static
         "--event_to_vod_on_end_of_stream",
         *("--hls_start_time_offset", "0"),
         *("--mpd_output", url + DASH_MANIFEST),
@@ -59,7 +59,7 @@ def _video(name: str, pipes: Path, url: str) -> str:
 
 
 def _audio(stream: AudioStream, pipes: Path, url: str, *, default: bool) -> str:
-    """All tracks are one group of HLS, each an adaptation set of DASH."""
+    """All tracks form one HLS group; each is its own DASH adaptation set."""
     label = stream.label.translate(_SEPARATORS)
     fields = (
         _stream(stream.name, "audio", pipes, url),
@@ -74,7 +74,7 @@ def _stream(name: str, kind: str, pipes: Path, url: str) -> str:
     fields = (
         f"in={pipes / pipe_name(name)}",
         f"stream={kind}",
-        # HLS and DASH share these segments; the extensions are what players accept (ffmpeg: extension_picky)
+        # HLS and DASH share these segments. Players accept these extensions (ffmpeg: extension_picky)
         f"init_segment={url}media/{name}/init.mp4",
         f"segment_template={url}media/{name}/$Number%05d$.m4s",
         f"playlist_name={name}.m3u8",

@@ -1,7 +1,7 @@
-"""Sheets of small pictures for seek previews: how many, how far apart, and the WebVTT that points into them.
+"""Sheets of thumbnails for seek previews: how many, how far apart, and the WebVTT that points to them. Pure.
 
-A tile is taken every so many frames of the constant rate that everything is encoded at, so that the number of
-tiles and their times follow from the duration alone. Pure.
+A tile is taken every N frames of the constant output rate, so the number of tiles and their times depend
+only on the duration.
 """
 
 import math
@@ -14,15 +14,15 @@ from worker.source.media import MediaInfo
 COLUMNS, ROWS = 10, 10
 TILES_PER_SHEET = COLUMNS * ROWS
 LONG_SIDE = 160
-SHORTEST_INTERVAL_SECONDS = 2
+MIN_INTERVAL_SECONDS = 2
 MAX_TILES = 500
-"""Of a video whose duration is known beforehand."""
-UNKNOWN_INTERVAL_SECONDS = 10
+"""For a video of known duration."""
+DEFAULT_INTERVAL_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Storyboard:
-    """`every_frames` at `fps` lie between two tiles."""
+    """A tile every `every_frames` frames at `fps`."""
 
     width: int
     height: int
@@ -34,11 +34,11 @@ class Storyboard:
         return self.every_frames / self.fps
 
     def tiles(self, duration_seconds: float) -> int:
-        # a frame's time may be a rounding error after the end
+        # rounding may put a frame just past the end
         return max(1, math.ceil(Fraction(duration_seconds - 0.001) / self.interval_seconds))
 
     def webvtt(self, duration_seconds: float, sheets: int) -> str:
-        """Return one cue per tile; its text is the sheet's name and the tile's place (Media Fragments)."""
+        """Return one cue per tile: the name of its sheet and its position there (Media Fragments)."""
         cues = []
         for tile in range(min(self.tiles(duration_seconds), sheets * TILES_PER_SHEET)):
             start = float(tile * self.interval_seconds)
@@ -51,14 +51,14 @@ class Storyboard:
 
 
 def storyboard_of(plan: EncodingPlan, media: MediaInfo) -> Storyboard | None:
-    """Return None where there is no picture."""
+    """Return None for audio only."""
     if plan.top_rung is None or plan.fps is None:
         return None
     sides = (plan.top_rung.width, plan.top_rung.height)
     width, height = (max(2, round(side * LONG_SIDE / max(sides) / 2) * 2) for side in sides)
-    seconds = Fraction(UNKNOWN_INTERVAL_SECONDS)
+    seconds = Fraction(DEFAULT_INTERVAL_SECONDS)
     if media.duration_seconds is not None:
-        seconds = max(Fraction(SHORTEST_INTERVAL_SECONDS), Fraction(media.duration_seconds) / MAX_TILES)
+        seconds = max(Fraction(MIN_INTERVAL_SECONDS), Fraction(media.duration_seconds) / MAX_TILES)
     return Storyboard(width, height, max(1, math.ceil(seconds * plan.fps)), plan.fps)
 
 

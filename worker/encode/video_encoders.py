@@ -1,6 +1,6 @@
-"""The video encoders of ffmpeg that we use, and the arguments of each. Pure.
+"""The ffmpeg video encoders that we use, and their arguments. Pure.
 
-They are chosen for each codec by itself: a GPU that has H.264 but no AV1 is common.
+Each codec has its own encoder: many GPUs have H.264 but no AV1.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ Family = Literal["nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 CODECS: tuple[Codec, ...] = ("av1", "h264")
 
 HARDWARE: tuple[Family, ...] = ("nvenc", "qsv", "vaapi", "videotoolbox")
-"""In the order in which they are tried."""
+"""In the order they are tried."""
 
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
 
 _LIBAOM_FASTEST = 8
 _QSV_INFINITE_GOP = 0xFFFF
-"""Its field has 16 bits: a larger number would be cut down to some other distance between keyframes."""
+"""The field has 16 bits: a larger number would be truncated to some other keyframe interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoEncoder:
-    """`name` is ffmpeg's. `render_node` is the GPU's device file; only vaapi and qsv use it."""
+    """`name` is ffmpeg's. `render_node` is the device file of the GPU; only vaapi and qsv use it."""
 
     codec: Codec
     family: Family
@@ -49,36 +49,36 @@ class VideoEncoder:
 
     @property
     def upload(self) -> str:
-        """Filters that bring a yuv420p picture to where it is encoded; empty where it is right as it is."""
+        """Filters that bring yuv420p pictures to the encoding device; empty if none are needed."""
         if self.family == "vaapi":
-            return "format=nv12,hwupload"  # VA-API encodes surfaces of the device
+            return "format=nv12,hwupload"  # VA-API encodes surfaces on the device
         return "format=nv12" if self.family == "qsv" else ""
 
     def arguments(self, *, crf: int, preset: int, max_bps: int) -> tuple[str, ...]:
-        """Arguments of an output. `crf` and `preset` are those of the codec's software encoder.
+        """Return the arguments of an output. `crf` and `preset` are for the codec's software encoder.
 
-        They are to stand behind `keyframe_arguments`: some encoders take another `-g`.
+        They must follow `keyframe_arguments`: some encoders need another `-g`.
         """
         if self.is_hardware:
-            return ("-c:v", self.name, *self._held_to(max_bps))
-        # capped CRF: constant quality, few bits for easy content, and no peak that starves a player's buffer
+            return ("-c:v", self.name, *self._rate_limit(max_bps))
+        # capped CRF: constant quality, few bits for easy content, and no peaks that drain a player's buffer
         cap = ("-maxrate", str(max_bps), "-bufsize", str(2 * max_bps))
         quality = ("-crf", str(crf))
         if self.name == "libaom-av1":
-            # the other usages are ten times slower, and put a keyframe of their own behind each forced one
+            # the other usages are ten times slower, and add a keyframe after each forced one
             speed = ("-usage", "realtime", "-cpu-used", str(min(preset, _LIBAOM_FASTEST)), "-row-mt", "1")
-            # its cap is the rate itself
+            # libaom caps at the rate itself
             return ("-c:v", self.name, *speed, *quality, "-b:v", str(max_bps))
         if self.codec == "av1":
-            # looking ahead delays the first segment, and gains nothing that VMAF would see
+            # lookahead delays the first segment, with no gain in VMAF
             early = ("-svtav1-params", "lookahead=0")
             return ("-c:v", self.name, "-preset", str(preset), *quality, *cap, *early)
         return ("-c:v", self.name, "-preset", X264_PRESETS[preset], "-profile:v", "high", *quality, *cap)
 
-    def _held_to(self, max_bps: int) -> tuple[str, ...]:
-        """The quality scales of hardware differ, so it is held to a rate instead."""
+    def _rate_limit(self, max_bps: int) -> tuple[str, ...]:
+        """Hardware encoders differ in their quality scales, so they get a bit rate instead."""
         rate = ("-b:v", str(max_bps * 2 // 3), "-maxrate", str(max_bps), "-bufsize", str(2 * max_bps))
-        # without it nvenc and qsv answer a forced keyframe with an I-frame that is no random access point
+        # without it, nvenc and qsv make a forced keyframe an I-frame that is not a random access point
         if self.family == "nvenc":
             return (*rate, "-forced-idr", "1")
         if self.family == "qsv":
@@ -88,9 +88,9 @@ class VideoEncoder:
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """What a job is encoded with: one encoder for each codec.
+    """The encoders of a job, one for each codec.
 
-    `fallback` takes their place when hardware fails in the middle of a job; None: nothing could.
+    `fallback` replaces them when hardware fails in the middle of a job. None: there is no replacement.
     """
 
     chosen: tuple[VideoEncoder, ...]
@@ -109,12 +109,12 @@ class Encoders:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Global options of ffmpeg, each device opened once."""
+        """Global options of ffmpeg, which open each device once."""
         return tuple(word for words in dict.fromkeys(one.options for one in self.chosen) for word in words)
 
     @property
     def description(self) -> str:
-        """For people: `software`, or `av1 software, h264 nvenc`."""
+        """For display: `software`, or `av1 software, h264 nvenc`."""
         families = dict.fromkeys(encoder.family for encoder in self.chosen)
         if len(families) == 1:
             return next(iter(families))
@@ -128,20 +128,20 @@ SOFTWARE = Encoders((SVT_AV1, X264))
 
 
 def candidates(codec: Codec, render_node: Path) -> tuple[VideoEncoder, ...]:
-    """Return every encoder of this codec, the one to prefer first."""
+    """Return every encoder for this codec, in order of preference."""
     hardware = (VideoEncoder(codec, family, f"{codec}_{family}", render_node) for family in HARDWARE)
-    # libaom is many times slower: only for builds of ffmpeg without SVT-AV1
+    # libaom is many times slower: only for ffmpeg builds without SVT-AV1
     software = (SVT_AV1, LIBAOM) if codec == "av1" else (X264,)
     return (*hardware, *software)
 
 
 def keyframe_arguments(segment_seconds: float) -> tuple[str, ...]:
-    """Arguments that every encoder gets."""
+    """Return the arguments that every encoder gets."""
     return (
-        # at the same instants in every rung and codec, so that players can switch at any segment
+        # at the same times in every rung and codec, so players can switch at any segment
         *("-force_key_frames", f"expr:gte(t,n_forced*{segment_seconds:g})"),
-        # and nowhere else: neither by a maximum distance nor by scene cuts
+        # and nowhere else: neither after a maximum interval nor at scene cuts
         *("-g", "100000", "-sc_threshold", "0"),
-        # a segment must decode without the one before
+        # a segment must decode without the previous one
         *("-flags", "+cgop"),
     )

@@ -1,1 +1,1 @@
-"""Outputs: store segments, playlists, WebM and side files, and verify them."""
+"""Outputs: store the segments, playlists, WebM and side files, and verify them."""

@@ -1,6 +1,6 @@
-"""Decodes the first and the last segment of every rendition, as they are stored: what no list of sizes shows.
+"""Decodes the first and last stored segment of every rendition: their sizes alone prove nothing.
 
-A driver that writes garbage, or a segment whose end is missing, is found here and nowhere else.
+Only this finds a driver that writes garbage, or a truncated segment.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from worker.sandbox.process import ProcessTimedOut, run
 from worker.sandbox.tools import Tools
 
 DECODE_TIMEOUT_SECONDS = 120
-DECODERS_AT_A_TIME = 2
-"""Each holds some frames of its rendition in memory."""
+MAX_DECODERS = 2
+"""At a time. Each keeps some frames of its rendition in memory."""
 
 
 async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequence[tuple[str, ...]]) -> None:
-    """Each of `edges` is an init segment and the segments to decode with it; they are read from the store.
+    """Decode from the store: each of `edges` is an init segment and the segments to decode with it.
 
     Raises:
-        AttemptFailed: one of them does not decode, or holds nothing.
+        AttemptFailed: one of them cannot be decoded, or is empty.
     """
 
     async def answer(request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -33,7 +33,7 @@ async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequenc
         init = (await store.get(prefix + edges[int(number)][0])).body
         return web.Response(body=init + (await store.get(prefix + segment)).body)
 
-    free = asyncio.Semaphore(DECODERS_AT_A_TIME)
+    free = asyncio.Semaphore(MAX_DECODERS)
     async with serve(answer) as base:
 
         async def check(number: int, segments: Sequence[str]) -> None:
@@ -47,16 +47,16 @@ async def _check(tools: Tools, segments: Sequence[str], urls: Sequence[str]) -> 
     try:
         done = await run(decoder_arguments(tools.ffmpeg, urls), timeout_seconds=DECODE_TIMEOUT_SECONDS)
     except ProcessTimedOut:
-        raise _undecoded(segments, "it takes too long") from None
+        raise _cannot_decode(segments, "it takes too long") from None
     if done.exit_code != 0:
-        raise _undecoded(segments, done.stderr[-200:])
+        raise _cannot_decode(segments, done.stderr[-200:])
 
 
 def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:
     inputs = (
         (
             *("-err_detect", "explode", "-protocol_whitelist", "http,tcp"),
-            # the init segment's edit list is about the first packet of all, not of this segment
+            # the init segment's edit list applies to the first packet of the stream, not of this segment
             *("-ignore_editlist", "1", "-f", "mp4", "-i", url),
         )
         for url in urls
@@ -64,13 +64,13 @@ def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:
     outputs = (("-map", str(number), "-f", "null", "-") for number in range(len(urls)))
     return (
         *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error"),
-        # a decoding error is an error, and so is a segment without a frame
+        # fail on decoding errors, and on a segment without a frame
         *("-xerror", "-abort_on", "empty_output_stream"),
         *(word for words in (*inputs, *outputs) for word in words),
     )
 
 
-def _undecoded(segments: Sequence[str], why: str) -> AttemptFailed:
+def _cannot_decode(segments: Sequence[str], why: str) -> AttemptFailed:
     return AttemptFailed(
         f"The outputs are broken: {', '.join(segments)} cannot be decoded ({why}).", code="outputs_broken"
     )

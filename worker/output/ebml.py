@@ -1,23 +1,23 @@
-"""Read and write EBML elements (RFC 8794), the encoding of Matroska. `worker.output.webm` gives them meaning.
+"""Reads and writes EBML elements (RFC 8794), the encoding of Matroska. `worker.output.webm` interprets them.
 
-Sizes are written in eight bytes, so that what is written has a length that does not depend on its numbers.
+Sizes are always written in eight bytes, so the length of the output does not depend on their values.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 SIZE_BYTES = 8
-LONGEST_ID_BYTES = 4
+MAX_ID_BYTES = 4
 VOID = 0xEC
-SMALLEST_VOID_BYTES = 1 + SIZE_BYTES
+MIN_VOID_BYTES = 1 + SIZE_BYTES
 
 
 class EbmlError(ValueError):
-    """These bytes are no EBML."""
+    """The bytes are not valid EBML."""
 
 
 class Header(NamedTuple):
-    """Of an element: `body` is where its content begins; its size is None when it is not known."""
+    """An element's header. `body` is the position of its content; `size` is None if unknown."""
 
     identifier: int
     body: int
@@ -25,7 +25,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes | bytearray, position: int) -> Header | None:
-    """Return the header at `position`; None: more bytes are needed.
+    """Return the header at `position`. None: more bytes are needed.
 
     Raises:
         EbmlError.
@@ -34,8 +34,8 @@ def read_header(data: bytes | bytearray, position: int) -> Header | None:
     if position >= end:
         return None
     width = 9 - data[position].bit_length()
-    if width > LONGEST_ID_BYTES:
-        raise EbmlError(f"no element begins with {data[position]:#04x}")
+    if width > MAX_ID_BYTES:
+        raise EbmlError(f"no element starts with {data[position]:#04x}")
     at = position + width
     if at >= end:
         return None
@@ -52,7 +52,7 @@ def read_header(data: bytes | bytearray, position: int) -> Header | None:
 
 
 def children(body: bytes | bytearray, position: int = 0) -> Iterator[Header]:
-    """Yield the elements that follow each other from `position` on; the last one may be cut off.
+    """Yield consecutive elements from `position`; the last one may be truncated.
 
     Raises:
         EbmlError.
@@ -77,5 +77,5 @@ def size_bytes(size: int) -> bytes:
 
 
 def void(room: int) -> bytes:
-    """Return an element that fills `room` bytes: none, or at least SMALLEST_VOID_BYTES."""
-    return element(VOID, bytes(room - SMALLEST_VOID_BYTES)) if room else b""
+    """Return an element that fills `room` bytes: 0, or at least MIN_VOID_BYTES."""
+    return element(VOID, bytes(room - MIN_VOID_BYTES)) if room else b""

@@ -1,6 +1,6 @@
-"""Reads the playlists and the manifest that the packager wrote: which objects they name, how long they are.
+"""Reads the packager's playlists and manifest: which objects they name, and how long they last.
 
-Paths are relative to the run's prefix. Only what the packager writes is understood.
+Paths are relative to the run's prefix. It understands only what the packager writes.
 """
 
 import posixpath
@@ -13,7 +13,7 @@ MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 
 @dataclass(frozen=True, slots=True)
 class Playlist:
-    """`names` are the objects that a player would open; `segments` those of them that hold media time."""
+    """`names` are the objects a player would request; `segments` are those with media."""
 
     names: tuple[str, ...]
     segments: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ def parse_playlist(path: str, body: bytes) -> Playlist:
 
 
 def _parse_hls(path: str, text: str) -> Playlist:
-    """RFC 8216: lines that are no tags are URIs; tags name more in their URI attribute."""
+    """RFC 8216: lines that are not tags are URIs; tags name more in their URI attribute."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     uris = [_resolve(path, line) for line in lines if not line.startswith("#")]
     attributes = [

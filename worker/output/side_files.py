@@ -1,4 +1,4 @@
-"""Stores what the encoder left in the attempt's directory: poster, storyboard, captions."""
+"""Stores the files that the encoder wrote to the attempt's directory: poster, storyboard, captions."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,19 +12,19 @@ from worker.encode.storyboard import Storyboard, sheet_name
 Put = Callable[[str, bytes], Awaitable[None]]
 
 _LEGACY_ENCODING = "cp1252"
-"""Of subtitles that are no UTF-8; every byte but five means something in it."""
+"""For subtitles that are not UTF-8; all but five bytes are valid in it."""
 
 
 async def store_side_files(
     put: Put, directory: Path, plan: EncodingPlan, storyboard: Storyboard | None, duration_seconds: float
 ) -> tuple[CaptionTrack, ...]:
-    """Return the captions that hold something.
+    """Return the caption tracks that have a cue.
 
     Raises:
         StoreError.
     """
     poster = directory / POSTER_NAME
-    if _is_there(poster):
+    if _has_content(poster):
         await put(keys.POSTER, poster.read_bytes())
     if storyboard is not None:
         await _store_storyboard(put, directory, storyboard, duration_seconds)
@@ -43,7 +43,7 @@ async def _store_storyboard(
 ) -> None:
     folder = keys.STORYBOARD.rpartition("/")[0]
     sheets = 0
-    while _is_there(sheet := directory / sheet_file(sheets + 1)):
+    while _has_content(sheet := directory / sheet_file(sheets + 1)):
         sheets += 1
         await put(f"{folder}/{sheet_name(sheets)}", sheet.read_bytes())
     if sheets:
@@ -51,7 +51,7 @@ async def _store_storyboard(
 
 
 def webvtt_of(body: bytes) -> str | None:
-    """Return WebVTT as text, None when there is no cue in it."""
+    """Return WebVTT as text. None: it has no cue."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -59,5 +59,5 @@ def webvtt_of(body: bytes) -> str | None:
     return text.replace("\0", "\ufffd") if "-->" in text else None
 
 
-def _is_there(path: Path) -> bool:
+def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0

@@ -1,37 +1,38 @@
 """Takes the packager's PUTs on loopback and stores them: segments at once, playlists in a safe order.
 
-A playlist is written only after every object that it names is stored, and the master only after all media
-playlists, so that no player ever follows a name into nothing. Playlists are rewritten about once per segment
-and stream; they are forwarded at most every two seconds, and always the last. URIs become relative here:
-the packager knows only its own loopback address.
+A playlist is written only after every object it names, and the master only after all media playlists, so no
+player ever requests an object that does not exist. The packager rewrites playlists about once per segment
+and stream; they are stored at most every two seconds, and the last version always is. URIs are made
+relative here: the packager only knows its loopback address.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
 
+from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import AttemptFailed, BadRequest, VodbucketError
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store.interface import ObjectHeaders, Store
 from worker.output.corrections import corrected_manifest, corrected_master
 from worker.output.playlists import is_playlist, parse_playlist
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 
 log = structlog.get_logger(__name__)
 
-UPLOADS_IN_FLIGHT = 8
-"""More wait in the packager, then in ffmpeg: memory stays bounded when the store is slow."""
+MAX_UPLOADS_IN_FLIGHT = 8
+"""When the store is slow, the packager waits, and then ffmpeg: memory stays bounded."""
 PLAYLIST_EVERY_SECONDS = 2.0
-TICK_SECONDS = 0.2
-FIRST_AUDIO = "hls/aac.m3u8"
-"""The track to begin with, as `worker.encode.ladder` names it."""
-KEPT_VERSIONS = 8
-"""Of a playlist that waits for its segments: an older one may be ready while the newest is not."""
+PUBLISH_CHECK_SECONDS = 0.2
+DEFAULT_AUDIO_PLAYLIST = "hls/aac.m3u8"
+"""The playlist of the default track, as `worker.encode.ladder` names it."""
+MAX_VERSIONS = 8
+"""Versions of a playlist kept until its segments are stored: an older one may be ready before the newest."""
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 _CONTENT_TYPES = {
@@ -44,7 +45,7 @@ _CONTENT_TYPES = {
 
 
 def headers_of(path: str) -> ObjectHeaders:
-    """Return the headers an output is stored with. Playlists grow; everything else never changes."""
+    """Return the headers to store an output with. Playlists grow; everything else never changes."""
     suffix = path[path.rfind(".") :]
     if is_playlist(path):
         return ObjectHeaders(_CONTENT_TYPES[suffix], cache_control="no-cache")
@@ -55,58 +56,58 @@ def headers_of(path: str) -> ObjectHeaders:
 
 
 class PackagerSink:
-    """Stores the packager's files below `prefix`. `sizes` tells what was stored, `segments` counts them."""
+    """Stores the packager's files below `prefix`. `sizes` maps stored paths to sizes."""
 
     def __init__(
         self,
         store: Store,
         prefix: str,
         media_playlists: frozenset[str],
-        faults: Faults,
+        errors: BackgroundErrors,
         on_stored: Callable[[], None],
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._media_playlists = media_playlists
-        self._faults = faults
+        self._errors = errors
         self._on_stored = on_stored
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}
-        self._free = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
+        self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
         self._waiting: dict[str, list[bytes]] = {}
         self._published_at: dict[str, float] = {}
         self._finishing = asyncio.Event()
-        self._ticker: asyncio.Task[None] | None = None
+        self._publisher: asyncio.Task[None] | None = None
         self.sizes: dict[str, int] = {}
         self.segments = 0
 
     @property
     def playable(self) -> bool:
-        """The master is stored, and with it a first segment of every stream."""
+        """Whether the master and the first segment of every stream are stored."""
         return MASTER_PLAYLIST in self.sizes
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Yield the URL to write below; on leaving, nothing is in flight any more."""
+        """Yield the URL to write below. At the end of the block no upload is in flight."""
         async with serve(self._handle) as base:
             self._base = base
-            self._ticker = asyncio.create_task(self._tick())
+            self._publisher = asyncio.create_task(self._keep_publishing())
             try:
                 yield base
             finally:
-                tasks = (self._ticker, *self._uploads.values())
+                tasks = (self._publisher, *self._uploads.values())
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def finish(self) -> None:
-        """Wait for what is in flight and write the last playlists. Raises: AttemptFailed, StoreError."""
+        """Wait for uploads in flight and write the final playlists. Raises: AttemptFailed, StoreError."""
         await asyncio.gather(*self._uploads.values())
-        # a growing playlist on its way to the store must arrive before the last one, never after it
+        # a growing playlist in flight must reach the store before its final version
         self._finishing.set()
-        if self._ticker is not None:
-            await self._ticker
-        self._faults.check()
+        if self._publisher is not None:
+            await self._publisher
+        self._errors.check()
         await self._publish(last=True)
         if self._waiting:
             raise AttemptFailed(
@@ -124,13 +125,13 @@ class PackagerSink:
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if request.method != "PUT":
             return web.Response(status=405)
-        if self._faults.any:
+        if self._errors.any:
             return web.Response(status=500)
         try:
             parse_asset_path(path)
         except BadRequest as error:
-            self._faults.report(
-                AttemptFailed(f"The packager wrote to a wrong path: {path}", code="packager_failed")
+            self._errors.report(
+                AttemptFailed(f"The packager wrote to an invalid path: {path}.", code="packager_failed")
             )
             return web.Response(status=400, text=error.message)
         body = bytearray()
@@ -139,7 +140,7 @@ class PackagerSink:
         if is_playlist(path):
             versions = self._waiting.setdefault(path, [])
             versions.append(self._for_players(path, bytes(body)))
-            del versions[:-KEPT_VERSIONS]
+            del versions[:-MAX_VERSIONS]
         else:
             await self._free.acquire()
             self._uploads[path] = asyncio.create_task(
@@ -149,33 +150,32 @@ class PackagerSink:
 
     async def _upload(self, path: str, body: bytes, earlier: asyncio.Task[None] | None) -> None:
         try:
-            if earlier is not None:  # the packager rewrites init segments at the end: the last must win
+            if earlier is not None:  # the packager rewrites init segments at the end: the last one must win
                 await earlier
             await self.put(path, body)
-        except Exception as error:  # noqa: BLE001  # nobody awaits this task in time: it must not die in silence
-            self._faults.report(_as_fault(error))
+        except Exception as error:  # noqa: BLE001  # nobody awaits this task in time: it must not fail silently
+            self._report(error)
         finally:
             self._free.release()
 
-    async def _tick(self) -> None:
-        """Publish until `finish` takes over: the two never publish at the same time."""
+    async def _keep_publishing(self) -> None:
+        """Publish until `finish` takes over; they never publish at the same time."""
         try:
-            while not self._finishing.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_SECONDS):
-                        await self._finishing.wait()
-                        return
+            while True:
+                await sleep_unless_set(self._finishing, PUBLISH_CHECK_SECONDS)
+                if self._finishing.is_set():
+                    return
                 await self._publish()
         except Exception as error:  # noqa: BLE001  # as above
-            self._faults.report(_as_fault(error))
+            self._report(error)
 
     async def _publish(self, *, last: bool = False) -> None:
-        """Write what is ready and due: media playlists, then the manifest, then the master."""
+        """Store what is ready and due: media playlists, then the manifest, then the master."""
         media = [path for path in self._waiting if path not in {MASTER_PLAYLIST, DASH_MANIFEST}]
-        ended = await asyncio.gather(
+        results = await asyncio.gather(
             *(self._publish_one(path, last) for path in media), return_exceptions=True
         )
-        for error in ended:  # only now: nothing is in flight any more
+        for error in results:  # raised only now, when nothing is in flight
             if error is not None:
                 raise error
         for path in (DASH_MANIFEST, MASTER_PLAYLIST):
@@ -209,17 +209,15 @@ class PackagerSink:
             )  # the packager begins with none, which players take for an error
         return complete and all(name in self.sizes for name in playlist.names)
 
+    def _report(self, error: Exception) -> None:
+        if not isinstance(error, VodbucketError):
+            log.error("output_lost", exc_info=error)
+        self._errors.report(error, meaning="An output could not be stored", code="output_lost")
+
     def _for_players(self, path: str, body: bytes) -> bytes:
-        """Playlists lie one level below the prefix. The packager collapses the slashes of `http://`."""
+        """Make URIs relative; playlists are one level down. The packager turns `http://` into `http:/`."""
         base = self._base.encode()
         relative = body.replace(base, b"../").replace(base.replace(b"://", b":/"), b"../")
         if path == MASTER_PLAYLIST:
-            return corrected_master(relative, FIRST_AUDIO)
+            return corrected_master(relative, DEFAULT_AUDIO_PLAYLIST)
         return corrected_manifest(relative) if path == DASH_MANIFEST else relative
-
-
-def _as_fault(error: Exception) -> VodbucketError:
-    if isinstance(error, VodbucketError):
-        return error
-    log.error("output_lost", exc_info=error)
-    return AttemptFailed(f"An output could not be stored: {error!r}.", code="output_lost")

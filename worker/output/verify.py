@@ -1,11 +1,9 @@
-"""The last look before the source may be deleted: is everything there, whole and long enough?
+"""The final check before the source may be deleted: is every output stored, complete and long enough?
 
-It trusts neither exit codes nor its own bookkeeping alone: the store is listed, its playlists are read back.
+It does not rely on exit codes or on what the sink recorded: it lists the store and reads the playlists back.
 """
 
 from dataclasses import dataclass
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.core.errors import AttemptFailed
 from backend.core.keys import DASH_MANIFEST, DOWNLOAD, MASTER_PLAYLIST
@@ -15,10 +13,11 @@ from worker.encode.ladder import EncodingPlan
 from worker.encode.packager_arguments import media_playlist, playlists_of
 from worker.output.playlists import Playlist, parse_playlist
 from worker.output.webm import cues_come_first
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.process import ProcessTimedOut, run
 from worker.sandbox.tools import Tools
 from worker.source.feeder import SourceFeeder
+from worker.source.ffprobe_schema import Report
 from worker.source.media import MediaInfo
 
 PROBE_TIMEOUT_SECONDS = 120
@@ -26,7 +25,7 @@ PROBE_TIMEOUT_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`edges` are the first and last segment of each rendition, with its init segment before them."""
+    """`edges`: for each rendition, its init segment and its first and last media segment."""
 
     objects: tuple[OutputObject, ...]
     duration_seconds: float
@@ -42,11 +41,11 @@ async def verify_outputs(
     webm_seconds: float,
     segment_seconds: float,
 ) -> Verified:
-    """Compare what is stored below `prefix` with what was to be there.
+    """Compare what is stored below `prefix` with what should be.
 
     Raises:
-        AttemptFailed: an object is missing or has another size, a rendition is missing or has another length
-            than the source or the rest, or a playlist was left open.
+        AttemptFailed: an object is missing or has the wrong size; a rendition is missing, or its duration
+            differs from that of the source or the others; or a playlist is not final.
     """
     stored = {info.key.removeprefix(prefix): info.size_bytes async for info in store.list_all(prefix)}
     if stored != sizes:
@@ -62,18 +61,18 @@ async def verify_outputs(
     for playlist in (master, manifest, *playlists.values(), *keyframes):
         missing = [name for name in playlist.names if name not in stored]
         if missing:
-            raise _incomplete(f"a playlist names what is not stored: {', '.join(missing[:5])}")
+            raise _incomplete(f"a playlist names objects that are not stored: {', '.join(missing[:5])}")
     if not playlists_of(plan) <= set(master.names):
         raise _incomplete("the master playlist does not name every rendition")
     if len(manifest.segments) != sum(len(playlist.segments) for playlist in playlists.values()):
         raise _incomplete("HLS and DASH name different segments")
     if not manifest.finished or not all(playlist.finished for playlist in playlists.values()):
-        raise _incomplete("a playlist was left open")
+        raise _incomplete("a playlist is not final")
     duration = max(playlist.duration_seconds for playlist in playlists.values())
     expected, tolerance = _expected_seconds(media, duration), segment_seconds / 2
     for name, playlist in playlists.items():
         _check_duration(name, playlist.duration_seconds, expected, tolerance)
-    # the same streams as in the playlists, whatever the source is
+    # it has the same streams as the playlists, whatever the source is
     _check_duration(DOWNLOAD, webm_seconds, expected or duration, tolerance)
     return Verified(
         objects=tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items())),
@@ -83,46 +82,46 @@ async def verify_outputs(
 
 
 async def verify_webm(tools: Tools, store: Store, prefix: str, plan: EncodingPlan) -> float:
-    """Check the streams and the index of the WebM as it is stored; return how many seconds it lasts.
+    """Check the streams and the index of the stored WebM and return its duration in seconds.
 
     Raises:
         AttemptFailed, StoreError.
     """
-    info, faults = await store.head(prefix + DOWNLOAD), Faults()
-    feeder = SourceFeeder(store, info, faults)
+    info, errors = await store.head(prefix + DOWNLOAD), BackgroundErrors()
+    feeder = SourceFeeder(store, info, errors)
     async with feeder.serving() as url:
         report = await _probe_webm(tools, url)
-    faults.check()
+    errors.check()
     codecs = [stream.codec_name for stream in report.streams]
     expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     if codecs != expected:
-        raise _incomplete(f"the WebM holds {codecs}, not {expected}")
+        raise _incomplete(f"the WebM contains {codecs}, not {expected}")
     if not cues_come_first(feeder.head):
         raise _incomplete("the WebM has no index at its front")
-    return report.format.duration
+    return report.format.duration or 0.0
 
 
-async def _probe_webm(tools: Tools, url: str) -> "_WebmReport":
-    shown = ("-show_entries", "format=duration:stream=codec_name", "-of", "json")
+async def _probe_webm(tools: Tools, url: str) -> Report:
+    shown = ("-show_entries", "format=duration:stream=index,codec_name", "-of", "json")
     argv = (tools.ffprobe, "-v", "error", "-protocol_whitelist", "http,tcp", "-f", "matroska", *shown, url)
     try:
         done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
-        return _WebmReport.model_validate_json(done.stdout)
     except ProcessTimedOut:
         raise _incomplete("reading the WebM takes too long") from None
-    except ValidationError:
-        raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})") from None
+    if done.exit_code != 0:
+        raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})")
+    return Report.model_validate_json(done.stdout)
 
 
 def _expected_seconds(media: MediaInfo, longest: float) -> float | None:
-    """Return how long every rendition is to be, as all are filled up to the last one's end.
+    """Return the duration that every rendition should have, as all are padded to the longest.
 
-    Where the source is only guessed, they are compared with each other; where there is not even a guess, they
-    could not be filled up.
+    If the source's duration is an estimate, they are compared with each other. Without one they could not be
+    padded, so nothing is expected.
     """
-    if media.duration_is_sure:
+    if media.duration_is_reliable:
         return media.duration_seconds
-    return longest if media.ends_are_known else None
+    return longest if media.all_ends_known else None
 
 
 def _edges(playlist: Playlist) -> tuple[str, ...]:
@@ -132,10 +131,9 @@ def _edges(playlist: Playlist) -> tuple[str, ...]:
 
 def _check_duration(name: str, seconds: float, expected: float | None, tolerance: float) -> None:
     if seconds <= 0 or (expected is not None and abs(seconds - expected) > tolerance):
-        came_out = f"{'only ' if seconds < (expected or 0) else ''}{seconds:.1f} s"
+        actual = f"{'only ' if seconds < (expected or 0) else ''}{seconds:.1f} s"
         raise AttemptFailed(
-            f"The video lasts {expected or 0:.1f} s, but {came_out} came out as {name}.",
-            code="duration_mismatch",
+            f"The video lasts {expected or 0:.1f} s, but {name} lasts {actual}.", code="duration_mismatch"
         )
 
 
@@ -145,20 +143,3 @@ async def _read(store: Store, prefix: str, path: str) -> Playlist:
 
 def _incomplete(what: str) -> AttemptFailed:
     return AttemptFailed(f"The outputs are incomplete: {what}.", code="outputs_incomplete")
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _WebmStream(_Answer):
-    codec_name: str = ""
-
-
-class _WebmFormat(_Answer):
-    duration: float = 0
-
-
-class _WebmReport(_Answer):
-    streams: tuple[_WebmStream, ...]
-    format: _WebmFormat

@@ -1,8 +1,8 @@
-"""The WebM as it is made: reads what ffmpeg writes to a pipe, and builds the head that goes before it.
+"""Builds the head of a WebM that ffmpeg writes to a pipe.
 
-ffmpeg cannot go back in a pipe, so what it writes there has no index, no duration and no size. `WebmReader`
-takes note of them while the clusters pass by, and `head` writes them (RFC 9559, and the WebM guidelines: the
-index before the clusters). Both are pure; `worker.output.webm_sink` moves the bytes.
+ffmpeg cannot seek in a pipe, so its WebM has no index, duration or size. `WebmReader` collects them as the
+clusters pass, and `head` writes them (RFC 9559 and the WebM guidelines: the index comes before the clusters).
+Both are pure; `worker.output.webm_sink` moves the bytes.
 """
 
 import struct
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from backend.core.records import Chapter
 from worker.output.ebml import (
-    SMALLEST_VOID_BYTES,
+    MIN_VOID_BYTES,
     EbmlError,
     children,
     element,
@@ -39,25 +39,25 @@ CLUSTER, TIMESTAMP, SIMPLE_BLOCK = 0x1F43B675, 0xE7, 0xA3
 BLOCK_GROUP, BLOCK, BLOCK_DURATION, REFERENCE = 0xA0, 0xA1, 0x9B, 0xFB
 
 TICK_NANOSECONDS = 1_000_000
-"""Of all timestamps: what ffmpeg writes, and players expect of a WebM."""
+"""The timestamp scale that ffmpeg writes and players expect in a WebM."""
 VIDEO_TYPE = 1
 KEYFRAME_FLAG = 0x80
-LONGEST_BEGINNING_BYTES = 1024 * 1024
-"""Before the first cluster: descriptions of tracks."""
+MAX_HEADER_BYTES = 1024 * 1024
+"""Of everything before the first cluster."""
 BLOCK_HEADER_BYTES = 11
-"""At most: a track number of eight bytes, a timestamp of two, and flags."""
+"""At most: a track number of eight bytes, a timestamp of two and one of flags."""
 APPLICATION = b"vodbucket"
 
 _CUE = struct.Struct(">BB BBI BB BBB BBHI")
 _CUES_HEADER_BYTES = 4 + 8
 _SEGMENT_HEADER_BYTES = 4 + 8
-_ENTERED = frozenset({CLUSTER, BLOCK_GROUP})
-_LOOKED_AT = frozenset({TIMESTAMP, SIMPLE_BLOCK, BLOCK, BLOCK_DURATION})
+_CONTAINERS = frozenset({CLUSTER, BLOCK_GROUP})
+_PARSED = frozenset({TIMESTAMP, SIMPLE_BLOCK, BLOCK, BLOCK_DURATION})
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Where a player can begin: `position` is that of a cluster, counted from the first one's."""
+    """Where a player can seek to. `position` is its cluster's, relative to the first cluster."""
 
     time_ms: int
     track: int
@@ -66,7 +66,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a head tells of the clusters behind it. `ebml` and `tracks` are as the muxer wrote them."""
+    """What the head says about the clusters. `ebml` and `tracks` are as the muxer wrote them."""
 
     ebml: bytes
     tracks: bytes
@@ -77,65 +77,65 @@ class Contents:
 
 @dataclass(slots=True)
 class _Track:
-    told_frame_ms: float | None = None
+    declared_frame_ms: float | None = None
     seen_frame_ms: int | None = None
-    """The shortest time between two frames: it serves where the track does not tell how long one lasts."""
+    """The shortest time between two frames, used if the track declares no frame duration."""
     time_ms: int | None = None
 
-    def frame_at(self, time_ms: int) -> float:
-        """Take note of a frame and return how long it lasts."""
+    def frame_ms_at(self, time_ms: int) -> float:
+        """Record a frame and return its duration."""
         if self.time_ms is not None:
             passed = time_ms - self.time_ms
             self.seen_frame_ms = passed if self.seen_frame_ms is None else min(passed, self.seen_frame_ms)
         self.time_ms = time_ms
-        return (self.seen_frame_ms or 0.0) if self.told_frame_ms is None else self.told_frame_ms
+        return (self.seen_frame_ms or 0.0) if self.declared_frame_ms is None else self.declared_frame_ms
 
 
 @dataclass(slots=True)
 class WebmReader:
-    """Takes a WebM in pieces of any size, as a muxer streams it."""
+    """Parses a streamed WebM in pieces of any size."""
 
     cues: list[Cue] = field(default_factory=list)
-    """Each keyframe of the picture; of sound alone, the beginning of each cluster."""
+    """Every video keyframe or, for audio only, the start of every cluster."""
     duration_ms: float = 0.0
     clusters_bytes: int = 0
 
     ebml: bytes = b""
     tracks: bytes = b""
-    """Empty until the first cluster has begun."""
+    """Empty until the first cluster."""
 
-    _beginning: bytearray = field(default_factory=bytearray)
+    _header: bytearray = field(default_factory=bytearray)
     _tracks: dict[int, _Track] = field(default_factory=dict)
     _indexed_track: int = 0
-    _indexes_picture: bool = False
-    _held: bytes = b""
-    """An element's header that was cut in two."""
-    _passing_bytes: int = 0
-    """Of a frame, that are still to come."""
+    _has_video: bool = False
+    _pending: bytes = b""
+    """The beginning of an element header that continues in the next piece."""
+    _skip_bytes: int = 0
+    """Bytes of a frame that continue in the next piece."""
     _cluster_at: int = 0
     _cluster_ms: int = 0
     _cluster_is_indexed: bool = False
     _group_start_ms: int = 0
     _group_cue: Cue | None = None
-    """Of a group's block: it becomes one of the cues unless the block refers to others."""
+    """For the current block group: becomes a cue unless the block references others."""
     _group_end_ms: float = 0.0
-    """Where that block ends, unless the group says otherwise."""
+    """The end of that block, unless the group gives its duration."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what of `piece` belongs to clusters: nothing at first, later all.
+        """Return the part of `piece` that belongs to clusters: none of it at first, later all.
 
         Raises:
-            EbmlError: it is no WebM as ffmpeg writes them.
+            EbmlError: it is not a WebM as ffmpeg writes it.
         """
         if not self.tracks:
-            self._beginning += piece
-            start = self._read_beginning()
+            self._header += piece
+            start = self._read_header_elements()
             if start is None:
-                if len(self._beginning) > LONGEST_BEGINNING_BYTES:
+                if len(self._header) > MAX_HEADER_BYTES:
                     raise EbmlError("there is no cluster")
                 return b""
-            piece = bytes(self._beginning[start:])
-            self._beginning.clear()
+            piece = bytes(self._header[start:])
+            self._header.clear()
         self._scan(piece)
         self.clusters_bytes += len(piece)
         return piece
@@ -147,9 +147,9 @@ class WebmReader:
         self._end_group()
         return Contents(self.ebml, self.tracks, self.cues, self.duration_ms, self.clusters_bytes)
 
-    def _read_beginning(self) -> int | None:
-        """Return where the first cluster begins, None when it has not come yet."""
-        data, tracks = self._beginning, b""
+    def _read_header_elements(self) -> int | None:
+        """Return the position of the first cluster. None: not reached yet."""
+        data, tracks = self._header, b""
         ebml = read_header(data, 0)
         if ebml is None or ebml.size is None:
             return None
@@ -158,7 +158,7 @@ class WebmReader:
         if segment is None:
             return None
         if (ebml.identifier, segment.identifier) != (EBML, SEGMENT):
-            raise EbmlError("this is no WebM")
+            raise EbmlError("this is not a WebM")
         start = segment.body
         for child in children(data, start):
             if child.identifier == CLUSTER:
@@ -181,25 +181,25 @@ class WebmReader:
             if track.identifier != TRACK:
                 continue
             body = self.tracks[track.body : track.body + (track.size or 0)]
-            told = {one.identifier: _uint(body, one.body, one.size or 0) for one in children(body)}
-            frame = told.get(DEFAULT_DURATION)
-            number = told.get(TRACK_NUMBER, 0)
+            values = {child.identifier: _uint(body, child.body, child.size or 0) for child in children(body)}
+            frame = values.get(DEFAULT_DURATION)
+            number = values.get(TRACK_NUMBER, 0)
             self._tracks[number] = _Track(None if frame is None else frame / TICK_NANOSECONDS)
-            if told.get(TRACK_TYPE) == VIDEO_TYPE:
-                self._indexed_track, self._indexes_picture = number, True
+            if values.get(TRACK_TYPE) == VIDEO_TYPE:
+                self._indexed_track, self._has_video = number, True
             self._indexed_track = self._indexed_track or number
 
     def _scan(self, piece: bytes) -> None:
-        """Go from header to header; the frames themselves are neither looked at nor copied."""
-        data = self._held + piece if self._held else piece
-        base = self.clusters_bytes - len(self._held)
-        position, length = self._passing_bytes, len(data)
+        """Walk from header to header, without reading or copying the frames."""
+        data = self._pending + piece if self._pending else piece
+        base = self.clusters_bytes - len(self._pending)
+        position, length = self._skip_bytes, len(data)
         while position < length:
             header = read_header(data, position)
             if header is None:
                 break
             identifier, body, size = header
-            if identifier in _ENTERED:
+            if identifier in _CONTAINERS:
                 self._end_group()
                 if identifier == CLUSTER:
                     self._cluster_at, self._cluster_is_indexed = base + position, False
@@ -207,17 +207,17 @@ class WebmReader:
                 continue
             if size is None:
                 raise EbmlError(f"the element {identifier:#x} has no size")
-            if identifier in _LOOKED_AT:
+            if identifier in _PARSED:
                 if body + min(size, BLOCK_HEADER_BYTES) > length:
                     break
-                self._look_at(identifier, data, body, size)
+                self._parse_element(identifier, data, body, size)
             elif identifier == REFERENCE:
                 self._group_cue = None
             position = body + size
-        self._held = data[position:]
-        self._passing_bytes = max(0, position - length)
+        self._pending = data[position:]
+        self._skip_bytes = max(0, position - length)
 
-    def _look_at(self, identifier: int, data: bytes, body: int, size: int) -> None:
+    def _parse_element(self, identifier: int, data: bytes, body: int, size: int) -> None:
         if identifier == TIMESTAMP:
             self._cluster_ms = _uint(data, body, size)
         elif identifier == BLOCK_DURATION:
@@ -234,7 +234,7 @@ class WebmReader:
         if track is None:
             raise EbmlError(f"there is no track {number}")
         time_ms = self._cluster_ms + int.from_bytes(data[at : at + 2], "big", signed=True)
-        end_ms = time_ms + track.frame_at(time_ms)
+        end_ms = time_ms + track.frame_ms_at(time_ms)
         cue = Cue(max(0, time_ms), number, self._cluster_at) if number == self._indexed_track else None
         if not is_simple:
             self._group_cue, self._group_start_ms, self._group_end_ms = cue, time_ms, end_ms
@@ -250,20 +250,20 @@ class WebmReader:
             self._group_cue = None
 
     def _add(self, cue: Cue) -> None:
-        if self._indexes_picture or not self._cluster_is_indexed:
+        if self._has_video or not self._cluster_is_indexed:
             self.cues.append(cue)
             self._cluster_is_indexed = True
 
 
 def room_for(contents: Contents, chapters: Sequence[Chapter], cues: int) -> int:
-    """Return how many bytes a head with so many cues needs, and some to spare."""
-    return _bytes_of(contents, _before_cues(contents, chapters), cues) + SMALLEST_VOID_BYTES
+    """Return the size of a head with `cues` cues, plus room for a void element."""
+    return _bytes_of(contents, _before_cues(contents, chapters), cues) + MIN_VOID_BYTES
 
 
 def head(contents: Contents, chapters: Sequence[Chapter], room: int | None = None) -> bytes:
-    """Return all that stands before the clusters, in `room` bytes, or as few as possible.
+    """Return everything before the clusters, in exactly `room` bytes or, by default, as few as possible.
 
-    Where there is no room for all cues, every second one is left out until there is.
+    If the cues do not fit, every second one is dropped until they do.
 
     Raises:
         EbmlError: there are no cues, or no room for even one.
@@ -272,7 +272,7 @@ def head(contents: Contents, chapters: Sequence[Chapter], room: int | None = Non
     if not cues:
         raise EbmlError("there is no keyframe")
     if room is not None:
-        while (spare := room - _bytes_of(contents, before, len(cues))) and spare < SMALLEST_VOID_BYTES:
+        while (spare := room - _bytes_of(contents, before, len(cues))) and spare < MIN_VOID_BYTES:
             if len(cues) == 1:
                 raise EbmlError("there is no room for the cues")
             cues = cues[::2]
@@ -290,7 +290,7 @@ def head(contents: Contents, chapters: Sequence[Chapter], room: int | None = Non
 
 
 def cues_come_first(beginning: bytes) -> bool:
-    """Say whether there are Cues before the first Cluster."""
+    """Whether Cues come before the first Cluster."""
     try:
         ebml = read_header(beginning, 0)
         segment = read_header(beginning, ebml.body + (ebml.size or 0)) if ebml else None
@@ -307,20 +307,20 @@ def chapters_element(chapters: Sequence[Chapter]) -> bytes:
         element(
             CHAPTER,
             element(CHAPTER_UID, number.to_bytes(4, "big"))
-            + element(CHAPTER_START, _nanoseconds(one.start_seconds))
-            + element(CHAPTER_END, _nanoseconds(one.end_seconds))
+            + element(CHAPTER_START, _nanoseconds(chapter.start_seconds))
+            + element(CHAPTER_END, _nanoseconds(chapter.end_seconds))
             + element(
                 CHAPTER_DISPLAY,
-                element(CHAPTER_TITLE, one.title.encode()) + element(CHAPTER_LANGUAGE, b"und"),
+                element(CHAPTER_TITLE, chapter.title.encode()) + element(CHAPTER_LANGUAGE, b"und"),
             ),
         )
-        for number, one in enumerate(chapters, start=1)
+        for number, chapter in enumerate(chapters, start=1)
     ]
     return element(CHAPTERS, element(EDITION, b"".join(atoms)))
 
 
 def _before_cues(contents: Contents, chapters: Sequence[Chapter]) -> bytes:
-    """Return the Segment's beginning: its length depends on the tracks and the chapters alone."""
+    """Return the start of the Segment. Its length depends only on the tracks and chapters."""
     parts = {INFO: _info(contents.duration_ms), TRACKS: contents.tracks}
     if chapters:
         parts[CHAPTERS] = chapters_element(chapters)
@@ -364,7 +364,7 @@ def _cues_bytes(cues: int) -> int:
 
 
 def _cue(cue: Cue, clusters_at: int) -> bytes:
-    """In short sizes, unlike all else: there are thousands of cues, and each has the same length."""
+    """Use short sizes, unlike elsewhere: there are thousands of cues, all of the same length."""
     return _CUE.pack(
         *(CUE, 0x80 | _CUE.size - 2),
         *(CUE_TIME, 0x84, cue.time_ms),

@@ -1,13 +1,13 @@
-"""Stores the WebM for download while it is made: from ffmpeg's pipe into a multipart upload.
+"""Stores the WebM for download while it is being made: from ffmpeg's pipe into a multipart upload.
 
-The first part waits in memory for the index, which is known only at the end. A store that is slow makes
-ffmpeg wait; memory is bounded by the parts.
+The first part is kept in memory until the index is known, at the end. A slow store makes ffmpeg wait; memory
+is bounded by the size of the parts.
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from io import FileIO
 from math import ceil
 from pathlib import Path
 
@@ -21,20 +21,21 @@ from worker.output.ebml import EbmlError
 from worker.output.sink import headers_of
 from worker.output.webm import WebmReader, head, room_for
 from worker.sandbox.guards import MAX_DURATION_SECONDS
+from worker.sandbox.process import read_pipe
 from worker.source.description import chapters_of
 from worker.source.media import MediaInfo
 
 READ_BYTES = 256 * 1024
-UNKNOWN_SECONDS = 6 * 3600.0
-"""What room is kept for when the duration is not known: a longer video has every second cue."""
+UNKNOWN_DURATION_SECONDS = 6 * 3600.0
+"""Assumed when the duration is unknown, to reserve space for cues. A longer video gets every second cue."""
 SPARE_CUES = 16
-LARGEST_AT_LEAST_BYTES = 64 * 1024**2
+MIN_SIZE_LIMIT_BYTES = 64 * 1024**2
 SIZE_LIMIT_FACTOR = 2
-"""Encoders keep their caps on average, and not to the bit."""
+"""Encoders keep to their caps on average, not exactly."""
 
 
 class WebmSink:
-    """Stores one WebM. `longest_seconds` is how long it may become."""
+    """Stores one WebM, of at most `max_encoded_seconds`."""
 
     def __init__(
         self,
@@ -43,29 +44,30 @@ class WebmSink:
         plan: EncodingPlan,
         media: MediaInfo,
         segment_seconds: float,
-        longest_seconds: float,
-        on_piece: Callable[[], None],
+        max_encoded_seconds: float,
+        on_data: Callable[[], None],
     ) -> None:
         self._store = store
         self._key = prefix + keys.DOWNLOAD
         self._media = media
-        self._max_bytes = most_bytes(plan, longest_seconds)
-        self._most_cues = expected_cues(media, segment_seconds)
-        self._on_piece = on_piece
+        self._max_bytes = max_webm_bytes(plan, max_encoded_seconds)
+        self._max_cues = expected_cues(media, segment_seconds)
+        self._on_data = on_data
         self._reader = WebmReader()
         self._room = 0
 
     async def store(self, pipe: Path, encoded: Awaitable[None]) -> int:
-        """Read `pipe` to its end and return the object's size; nothing is left behind on any error.
+        """Read `pipe` to its end and return the object's size. On any error nothing stays stored.
 
-        `encoded` tells whether that end is the WebM's: it raises when the encoder has failed.
+        `encoded` raises if the encoder failed, so that a truncated WebM is not taken for a complete one.
 
         Raises:
-            AttemptFailed: what came is no whole WebM, or too much.
+            AttemptFailed: the WebM is incomplete or too large.
             StoreError.
         """
         try:
-            async with _opened(pipe) as pieces:
+            file = FileIO(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+            async with read_pipe(file, READ_BYTES) as pieces:
                 return await store_first_part_last(
                     self._store,
                     self._key,
@@ -75,52 +77,39 @@ class WebmSink:
                     headers=headers_of(keys.DOWNLOAD),
                 )
         except EbmlError as error:
-            raise AttemptFailed(f"The WebM is not whole: {error}.", code="outputs_incomplete") from error
+            raise AttemptFailed(f"The WebM is incomplete: {error}.", code="outputs_incomplete") from error
         except UploadTooLarge:
-            raise AttemptFailed("The WebM grows beyond all bounds.", code="encoder_failed") from None
+            raise AttemptFailed("The WebM exceeds its size limit.", code="encoder_failed") from None
 
     async def _body(self, pieces: asyncio.StreamReader, encoded: Awaitable[None]) -> AsyncIterator[bytes]:
-        """Yield room for the head, then the clusters."""
+        """Yield space for the head, then the clusters."""
         while piece := await pieces.read(READ_BYTES):
-            self._on_piece()
+            self._on_data()
             clusters = self._reader.feed(piece)
             if clusters and not self._room:
                 contents, chapters = self._reader.contents(), chapters_of(self._media, MAX_DURATION_SECONDS)
-                self._room = room_for(contents, chapters, self._most_cues)
+                self._room = room_for(contents, chapters, self._max_cues)
                 yield bytes(self._room)
             if clusters:
                 yield clusters
         await encoded
-        self._reader.contents()  # raises when nothing has come
+        self._reader.contents()  # raises if nothing arrived
 
     def _finish_first(self, part: bytes) -> bytes:
-        """Put the head where room was kept for it; where this part is the whole file, without unused room."""
+        """Write the head into the space reserved for it. If this part is the whole file, trim that space."""
         contents = self._reader.contents()
         chapters = chapters_of(self._media, contents.duration_ms / 1000)
         is_all = len(part) == self._room + contents.clusters_bytes
         return head(contents, chapters, None if is_all else self._room) + part[self._room :]
 
 
-def most_bytes(plan: EncodingPlan, seconds: float) -> int:
-    """Return what a WebM of this plan never exceeds."""
+def max_webm_bytes(plan: EncodingPlan, seconds: float) -> int:
+    """Return the largest size that a WebM of this plan may have."""
     bps = (plan.webm_video.max_bps if plan.webm_video else 0) + OPUS_BPS * len(plan.audio)
-    return LARGEST_AT_LEAST_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)
+    return MIN_SIZE_LIMIT_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)
 
 
 def expected_cues(media: MediaInfo, segment_seconds: float) -> int:
-    """Return how many keyframes of the picture there are to be, or clusters of sound alone."""
-    seconds = min(media.duration_seconds or UNKNOWN_SECONDS, MAX_DURATION_SECONDS)
+    """Return how many keyframes to expect or, for audio only, clusters."""
+    seconds = min(media.duration_seconds or UNKNOWN_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return ceil(seconds / (segment_seconds if media.video else CLUSTER_SECONDS)) + SPARE_CUES
-
-
-@asynccontextmanager
-async def _opened(pipe: Path) -> AsyncIterator[asyncio.StreamReader]:
-    """Yield what is written to the named pipe; it ends when the writer closes it."""
-    reader = asyncio.StreamReader(READ_BYTES)
-    file = os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-    try:
-        yield reader
-    finally:
-        transport.close()

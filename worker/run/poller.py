@@ -1,6 +1,6 @@
-"""The worker's one view of the queue: when to look again, what to claim from a look, what an outage changes.
+"""When to poll the queue, what to claim from a snapshot of it, and what changes after an outage.
 
-All slots of a worker share it: an idle worker costs one LIST per pause however many jobs it could run.
+All slots of a worker share one poller: an idle worker costs one LIST per pause, however many slots it has.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from backend.core.jobs.snapshot import QueueSnapshot
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
-"""After a look that found nothing; doubled with each, up to the poll interval."""
-SPREAD = 0.1
-"""Pauses are up to so much longer, never shorter: workers do not poll in step, nor more often than said."""
-LONGEST_PAUSE_SECONDS = 30.0
-"""Between looks while the store does not answer."""
-VIEW_SECONDS = 10.0
-"""How long one look may be claimed from."""
+"""After a poll that found nothing; it doubles each time, up to the poll interval."""
+JITTER = 0.1
+"""Pauses are up to this share longer, never shorter: workers do not poll in step, nor more often than set."""
+MAX_OUTAGE_PAUSE_SECONDS = 30.0
+"""Between polls while the store does not answer."""
+SNAPSHOT_SECONDS = 10.0
+"""How long one snapshot may be claimed from."""
 SLOW_SHARE_OF_LEASE = 1 / 6
-"""A look that takes longer, in leases, says that the store was away."""
-HELD_BACK_SHARE_OF_LEASE = 1 / 2
-"""How long after an outage silent workers have to be heard of again, in leases."""
+"""A poll that takes longer than this share of a lease counts as an outage."""
+HOLD_OFF_SHARE_OF_LEASE = 1 / 2
+"""How long silent workers have to renew their leases after an outage, as a share of a lease."""
 
 
 class Poller:
-    """Finds jobs until `stop`, with `drain` until no job waits or runs anywhere.
+    """Finds jobs until `stop` is set or, with `drain`, until no job waits or runs anywhere.
 
-    `poll_seconds` is the longest pause between looks at a queue with nothing to do.
+    `poll_seconds` is the longest pause between polls of an idle queue.
     """
 
     def __init__(
@@ -54,61 +54,61 @@ class Poller:
         self._lease_seconds = lease_seconds
         self._drain = drain
         self._monotonic = monotonic
-        self._looking = asyncio.Lock()
-        self._view: QueueSnapshot | None = None
-        self._looked_at = 0.0
+        self._polling = asyncio.Lock()
+        self._snapshot: QueueSnapshot | None = None
+        self._polled_at = 0.0
         self._pause = 0.0
-        self._held_back_until = 0.0
+        self._hold_off_until = 0.0
 
     async def next_claim(self) -> Claim | None:
-        """Wait for a job and claim it; None: there will be none any more."""
+        """Wait for a job and claim it. None: there will be no more."""
         while True:
             try:
-                view = await self._usable_view()
-                if view is None:
+                snapshot = await self._usable_snapshot()
+                if snapshot is None:
                     return None
-                claim = await self._queue.claim(view, silent_too=self._hears_of_everyone)
+                claim = await self._queue.claim(snapshot, silent_too=self._may_take_over)
             except StoreError as error:
-                self._view = None
-                self._store_was_away()
-                self._pause = min(self._poll_seconds * 2, LONGEST_PAUSE_SECONDS)
+                self._snapshot = None
+                self._hold_off()
+                self._pause = min(self._poll_seconds * 2, MAX_OUTAGE_PAUSE_SECONDS)
                 log.warning("queue_unreachable", error=error.message, pause_seconds=self._pause)
                 continue
             if claim is not None:
                 self._pause = 0.0
                 return claim
 
-    async def _usable_view(self) -> QueueSnapshot | None:
-        async with self._looking:
-            if self._view is not None and self._is_usable(self._view):
-                return self._view
-            if self._drain and self._view is not None and self._view.is_empty:
+    async def _usable_snapshot(self) -> QueueSnapshot | None:
+        async with self._polling:
+            if self._snapshot is not None and self._is_usable(self._snapshot):
+                return self._snapshot
+            if self._drain and self._snapshot is not None and self._snapshot.is_empty:
                 return None
-            await self._rest()
+            await self._wait_to_poll()
             if self._stop.is_set():
                 return None
-            self._view = await self._look()
-            return self._view
+            self._snapshot = await self._poll()
+            return self._snapshot
 
-    def _is_usable(self, view: QueueSnapshot) -> bool:
-        return not view.is_used_up and self._monotonic() - self._looked_at < VIEW_SECONDS
+    def _is_usable(self, snapshot: QueueSnapshot) -> bool:
+        return not snapshot.is_used_up and self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
 
-    async def _rest(self) -> None:
-        await sleep_unless_set(self._stop, self._pause * random.uniform(1, 1 + SPREAD))  # noqa: S311  # load only
+    async def _wait_to_poll(self) -> None:
+        await sleep_unless_set(self._stop, self._pause * random.uniform(1, 1 + JITTER))  # noqa: S311  # load only
         self._pause = min(max(FIRST_PAUSE_SECONDS, self._pause * 2), self._poll_seconds)
 
-    async def _look(self) -> QueueSnapshot:
-        began = self._monotonic()
-        view = await self._queue.poll()
-        self._looked_at = self._monotonic()
-        if self._looked_at - began > self._lease_seconds * SLOW_SHARE_OF_LEASE:
-            self._store_was_away()
-        return view
+    async def _poll(self) -> QueueSnapshot:
+        started = self._monotonic()
+        snapshot = await self._queue.poll()
+        self._polled_at = self._monotonic()
+        if self._polled_at - started > self._lease_seconds * SLOW_SHARE_OF_LEASE:
+            self._hold_off()
+        return snapshot
 
     @property
-    def _hears_of_everyone(self) -> bool:
-        return self._monotonic() >= self._held_back_until
+    def _may_take_over(self) -> bool:
+        return self._monotonic() >= self._hold_off_until
 
-    def _store_was_away(self) -> None:
-        """Workers that could not renew their leases meanwhile live: they are given the time to say so."""
-        self._held_back_until = self._monotonic() + self._lease_seconds * HELD_BACK_SHARE_OF_LEASE
+    def _hold_off(self) -> None:
+        """After an outage, give workers that could not renew their leases the time to do so."""
+        self._hold_off_until = self._monotonic() + self._lease_seconds * HOLD_OFF_SHARE_OF_LEASE

@@ -1,4 +1,4 @@
-"""Writes status.json while a job runs: the newest progress, at most every two seconds."""
+"""Writes status.json while a job runs: the latest progress, at most every two seconds."""
 
 import asyncio
 import time
@@ -12,22 +12,22 @@ from backend.core.errors import StoreError
 from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status
 from backend.core.store.interface import Store
-from worker.transcode.transcoder import Progress
+from worker.transcode.progress import Progress
 
 log = structlog.get_logger(__name__)
 
 WRITE_EVERY_SECONDS = 2.0
 
 _SHARE_OF_JOB = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.05)}
-"""Where a stage begins within the whole job, and how much of it it is."""
+"""For each stage: progress of the whole job at its start, and its share of the job."""
 
 MIN_PROGRESS_FOR_ESTIMATE = 0.01
 
 
-class StatusBoard:
-    """Collects progress of one run and keeps status.json up to date until it is closed.
+class StatusWriter:
+    """Keeps status.json up to date with the progress of one run.
 
-    `report` is called from the pipeline, often; `keep_writing` runs beside it.
+    The pipeline calls `report` often; `keep_writing` runs alongside it.
     """
 
     def __init__(
@@ -49,12 +49,8 @@ class StatusBoard:
             Stage.TRANSCODING, now(), attempt=claim.lease.attempt
         )
 
-    @property
-    def current(self) -> Status:
-        return self._status
-
     def report(self, progress: Progress) -> None:
-        """Take in the pipeline's newest figures."""
+        """Record the latest progress of the pipeline."""
         start, share = _SHARE_OF_JOB[progress.stage]
         done = start + share * progress.stage_progress
         elapsed = time.monotonic() - self._started
@@ -79,23 +75,26 @@ class StatusBoard:
         self._changed.set()
 
     async def keep_writing(self) -> None:
-        """Write whenever something changed, never more often than the interval. Ends by cancellation.
+        """Write after each change, but not more often than the interval, until cancelled.
 
-        The first report, which follows the probe, is the first thing to say.
+        Writes nothing before the first report, which follows the probe.
         """
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
-                await self._video.put(keys.status(self._claim.lease.job.id), self._status.to_json())
+                await self.write()
             except StoreError as error:
-                # Progress is for people: a store that fails here fails the job elsewhere, if it stays so.
+                # Progress is only informative: if the store stays away, another write fails the job.
                 log.warning("status_not_written", request=self._claim.request, error=error.message)
                 self._changed.set()
             await asyncio.sleep(self._write_every_seconds)
 
+    async def write(self) -> None:
+        await self._video.put(keys.status(self._status.id), self._status.to_json())
+
     async def write_waiting(self, attempt: int) -> None:
-        """Say that the job waits again: nothing is playable, the next attempt starts anew."""
+        """Record that the job is queued again, with nothing to play: the next attempt starts over."""
         job = self._claim.lease.job
         queued = Status.queued(job.id, job.created_at, job.request)
         waiting = queued.at_stage(Stage.QUEUED, self._now(), attempt=attempt)

@@ -1,4 +1,4 @@
-"""When the worker sweeps: once per interval, all workers together, beside the jobs."""
+"""When the worker sweeps: once per interval across all workers, while jobs run."""
 
 import asyncio
 import random
@@ -16,23 +16,23 @@ from backend.core.sweep.sweeper import SweepRules, sweep
 
 log = structlog.get_logger(__name__)
 
-FIRST_LOOK_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 3600.0
+FIRST_CHECK_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 3600.0
 
 
 async def keep_sweeping(
     buckets: Buckets, queue: JobQueue, rules: SweepRules, *, every_seconds: float, stop: asyncio.Event
 ) -> None:
-    """Sweep whenever the last sweep, by whomever, is `every_seconds` ago; until `stop`.
+    """Until `stop` is set, sweep when no worker has done so for `every_seconds`.
 
-    Two workers may sweep at the same time, which does no harm.
+    Two workers may sweep at the same time without harm.
     """
-    pause = min(FIRST_LOOK_SECONDS, every_seconds)
+    pause = min(FIRST_CHECK_SECONDS, every_seconds)
     while True:
         await sleep_unless_set(stop, pause * random.uniform(1, 1.5))  # noqa: S311  # keeps workers apart
         if stop.is_set():
             return
-        pause = min(LONGEST_PAUSE_SECONDS, every_seconds)
+        pause = min(MAX_PAUSE_SECONDS, every_seconds)
         try:
             if await _is_due(buckets, timedelta(seconds=every_seconds)):
                 await _sweep(buckets, queue, rules)
@@ -47,6 +47,7 @@ async def _is_due(buckets: Buckets, every: timedelta) -> bool:
 
 async def _sweep(buckets: Buckets, queue: JobQueue, rules: SweepRules) -> None:
     report = await sweep(buckets, queue, rules)
-    swept = Swept(findings=len(report.findings), size_bytes=sum(one.size_bytes for one in report.findings))
+    size_bytes = sum(finding.size_bytes for finding in report.findings)
+    swept = Swept(findings=len(report.findings), size_bytes=size_bytes)
     await buckets.raw.put(keys.LAST_SWEEP, swept.to_json())
     log.info("sweep_done", findings=swept.findings, size_bytes=swept.size_bytes)

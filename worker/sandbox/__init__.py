@@ -1,1 +1,1 @@
-"""Running foreign programs safely: processes, limits, allow-lists, workspaces, loopback servers."""
+"""Run external programs safely: processes, limits, allow-lists, workspaces, loopback servers."""

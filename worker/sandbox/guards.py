@@ -1,7 +1,7 @@
-"""What ffmpeg and ffprobe may open and decode, and how much of it: the input options for a source.
+"""What ffmpeg and ffprobe may open and decode: the input options for every source.
 
-Demuxers, protocols and decoders are allow-listed: a "video" that is an HLS or DASH playlist, a concat script
-or an SDP file makes ffmpeg open addresses and files of its author's choosing otherwise.
+Demuxers, protocols and decoders are allow-listed. Otherwise a "video" that is really an HLS or DASH
+playlist, a concat script or an SDP file could make ffmpeg open any address or file its author chose.
 """
 
 from fractions import Fraction
@@ -14,7 +14,7 @@ DECODERS = (
     "h264,hevc,libdav1d,av1,vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h261,h263,h263p,"
     "flv,wmv1,wmv2,wmv3,vc1,theora,prores,dnxhd,dvvideo,mjpeg,ffv1,huffyuv,ffvhuff,rawvideo,v210,"
     "rv10,rv20,rv30,rv40,svq3,cinepak,vp6,vp6a,vp6f,qtrle,rpza,gif,"
-    # also the cover image of many an audio file
+    # also the cover image of many audio files
     "png,"
     "aac,aac_latm,mp1,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,"
     "alac,wmav1,wmav2,wmapro,wmalossless,wmavoice,cook,real_144,real_288,sipr,amrnb,amrwb,qcelp,evrc,"
@@ -22,32 +22,32 @@ DECODERS = (
     "pcm_s8,pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,"
     "pcm_f64le,pcm_f64be,pcm_s8_planar,pcm_s16le_planar,pcm_s16be_planar,pcm_s24le_planar,pcm_s32le_planar,"
     "pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,"
-    # of every kind of subtitles: ffprobe opens one decoder per stream, and gives up on the first it may not
+    # every kind of subtitles: ffprobe opens a decoder per stream, and fails on the first that is not allowed
     "ssa,ass,srt,subrip,mov_text,webvtt,text,dvbsub,dvdsub,pgssub,xsub,cc_dec"
 )
-"""The names of decoders, not of codecs: `ffmpeg -decoders` lists them in brackets where they differ.
-A build need not have all of them: libdav1d and png are not in every ffprobe."""
+"""Names of decoders, not codecs: `ffmpeg -decoders` lists them in brackets where they differ.
+A build need not have all of them: some ffprobe builds lack libdav1d and png."""
 
 MAX_PIXELS = 8192 * 4320
-"""A frame of 8K; larger ones cost gigabytes per frame in flight."""
+"""An 8K frame; larger ones cost gigabytes per frame in flight."""
 MAX_SIDE = 16384
-"""Encoders take no more."""
+"""Encoders accept no more."""
 MAX_SAMPLE_ASPECT = Fraction(4)
-"""Pixels further from square are a mistake or a way around the limits above."""
+"""Pixels further from square are a mistake or an attempt to evade the limits above."""
 MAX_STREAMS = 64
 MAX_DURATION_SECONDS = 24 * 3600
 
 GUARDS = (
-    # only the loopback feeder can be opened, whatever the file says
+    # nothing but the loopback feeder can be opened, whatever the file says
     *("-protocol_whitelist", "http,tcp"),
     # no playlist, script or image sequence is ever demuxed
     *("-format_whitelist", DEMUXERS),
-    # rare decoders are where the memory errors are (CVE-2026-8461 is one of MagicYUV)
+    # memory-safety bugs are in the rare decoders (CVE-2026-8461, for one, is in MagicYUV)
     *("-codec_whitelist", DECODERS),
-    # frames that would take gigabytes are refused before they are allocated
+    # frames that would take gigabytes are rejected before they are allocated
     *("-max_pixels", str(MAX_PIXELS)),
     *("-max_streams", str(MAX_STREAMS)),
-    # LCEVC in the frames of H.264 and HEVC is decoded by a library that is on no list, to a size of its own
+    # LCEVC inside H.264 and HEVC is decoded by a library that no list covers, and to any size
     *("-export_side_data", "enhancements"),
 )
 """Input options of every ffmpeg and ffprobe that opens a source."""

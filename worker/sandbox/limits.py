@@ -1,7 +1,7 @@
-"""How much a process may take of the machine, whatever the file is that it works on.
+"""Limits on what a process may use of the machine, whatever file it works on.
 
-These are backstops that the kernel enforces. What its description gives away is refused before
-(`worker.sandbox.guards`), and a process without progress is ended by the watchdog.
+These are backstops that the kernel enforces. What the file's metadata reveals is rejected earlier
+(`worker.sandbox.guards`), and the watchdog kills a process that makes no progress.
 """
 
 import os
@@ -10,36 +10,35 @@ from dataclasses import dataclass
 from worker.sandbox.guards import MAX_DURATION_SECONDS
 
 GIB = 1024**3
-MEMORY_BYTES = 4 * GIB + (os.cpu_count() or 1) * GIB // 2
-"""Encoders and decoders hold frames for each of their threads. On two cores, ffmpeg took 1.9 GiB for a source
-of 1080p60 and 2.6 GiB for one of 8K in 10 bits; the packager takes 2.1 GiB, and uses little of it."""
-OPEN_FILES = 1024
+MAX_MEMORY_BYTES = 4 * GIB + (os.cpu_count() or 1) * GIB // 2
+"""Encoders and decoders hold frames for each of their threads. On two cores, ffmpeg took 1.9 GiB for a
+1080p60 source and 2.6 GiB for 10-bit 8K; the packager allocates 2.1 GiB and uses little of it."""
+MAX_OPEN_FILES = 1024
 
-CPU_SECONDS_AT_LEAST = 3600
-CPU_SECONDS_PER_SECOND = 5000
-"""A guess, far above what the slowest presets should take: not measured."""
-FILE_BYTES = 64 * 1024**2
-"""Several times what a picture or a file of captions may take: nothing else reaches a disk."""
+MIN_CPU_SECONDS = 3600
+CPU_SECONDS_PER_MEDIA_SECOND = 5000
+"""Not measured: an estimate far above what the slowest presets should take."""
+MAX_FILE_BYTES = 64 * 1024**2
+"""Several times the size of a picture or caption file; nothing else is written to disk."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one process. None: no limit."""
+class ResourceLimits:
+    """Limits of one process. None: no limit."""
 
-    memory_bytes: int = MEMORY_BYTES
-    """What it may write to (RLIMIT_DATA): reserved addresses and mapped programs do not count. Linux only."""
+    memory_bytes: int = MAX_MEMORY_BYTES
+    """Writable memory (RLIMIT_DATA); reserved addresses and mapped programs do not count. Linux only."""
     cpu_seconds: int | None = None
     file_bytes: int | None = None
     """Of each file that it writes; pipes do not count."""
 
 
-READING = Limits(file_bytes=0)
-"""For what only reads, and answers by its pipes."""
+READ_ONLY = ResourceLimits(file_bytes=0)
+"""For processes that only read and write to pipes."""
 
 
-def encoding_limits(duration_seconds: float | None) -> Limits:
+def encoding_limits(duration_seconds: float | None) -> ResourceLimits:
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
-    return Limits(
-        cpu_seconds=CPU_SECONDS_AT_LEAST + int(seconds * CPU_SECONDS_PER_SECOND),
-        file_bytes=FILE_BYTES,
+    return ResourceLimits(
+        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND), file_bytes=MAX_FILE_BYTES
     )

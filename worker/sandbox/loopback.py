@@ -1,4 +1,4 @@
-"""A private HTTP server on 127.0.0.1 for the processes of one attempt, below an unguessable path."""
+"""A private HTTP server on 127.0.0.1 for the processes of one attempt, under an unguessable path."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,19 +10,19 @@ HOST = "127.0.0.1"
 SHUTDOWN_SECONDS = 1.0
 
 Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
-"""Gets the request and its path below the secret."""
+"""Takes the request and its path below the secret."""
 
 
 @asynccontextmanager
 async def serve(handler: Handler) -> AsyncIterator[str]:
-    """Serve until the block is left; yields the base URL, which ends with a slash."""
+    """Serve for the duration of the block; yields the base URL, which ends with a slash."""
     secret = secrets.token_urlsafe(24)
 
     async def guarded(request: web.BaseRequest) -> web.StreamResponse:
-        _, given, *rest = request.path.split("/", 2)
-        if not secrets.compare_digest(given.encode(), secret.encode()) or not rest:
+        _, given, *below = request.path.split("/", 2)
+        if not secrets.compare_digest(given.encode(), secret.encode()) or not below:
             return web.Response(status=404)
-        return await handler(request, rest[0])
+        return await handler(request, below[0])
 
     runner = web.ServerRunner(web.Server(guarded), shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()

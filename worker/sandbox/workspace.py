@@ -1,7 +1,7 @@
-"""The directory of one attempt, and the sweeping of those that a killed worker left behind.
+"""The directory of one attempt, and the removal of directories that killed workers left.
 
-A lock of the kernel's (flock) on the directory says that its worker lives: workers may share WORK_DIR. One on
-WORK_DIR itself keeps sweepers off while a directory is made and not yet locked.
+Workers may share WORK_DIR, so a worker holds a lock (flock) on its directory while it is alive. A shared
+lock on WORK_DIR keeps sweepers away from a directory that was created but is not locked yet.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ PREFIX = "vodbucket-"
 
 @contextmanager
 def workspace(work_dir: Path) -> Iterator[Path]:
-    """Make a directory for one attempt; it is gone when the block is left."""
+    """Create a directory for one attempt and delete it at the end of the block."""
     with ExitStack() as stack:
         with _locked(work_dir, fcntl.LOCK_SH):
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=work_dir))
@@ -26,19 +26,19 @@ def workspace(work_dir: Path) -> Iterator[Path]:
 
 
 def sweep_workspaces(work_dir: Path) -> int:
-    """Delete the directories of workers that are dead, and say how many."""
+    """Delete the directories of dead workers; return how many."""
     swept = 0
     with _locked(work_dir, fcntl.LOCK_EX):
-        for left in work_dir.glob(f"{PREFIX}*"):
-            with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):  # else: alive, or not ours
-                shutil.rmtree(left)
+        for directory in work_dir.glob(f"{PREFIX}*"):
+            with suppress(OSError), _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):  # in use, or not ours
+                shutil.rmtree(directory)
                 swept += 1
     return swept
 
 
 @contextmanager
 def _locked(directory: Path, how: int) -> Iterator[None]:
-    """Raises: OSError: it cannot be opened, or (with LOCK_NB) is locked."""
+    """Hold a lock. Raises: OSError: the directory cannot be opened or, with LOCK_NB, is locked."""
     file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(file, how)

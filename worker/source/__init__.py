@@ -1,1 +1,1 @@
-"""The source: feed it to ffmpeg, probe it, describe it, bound its length."""
+"""The source: feed it to ffmpeg, probe it, describe it, limit its duration."""

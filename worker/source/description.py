@@ -1,4 +1,4 @@
-"""What the published record says of the uploaded file: what it was, not where or by whom it was made."""
+"""What the published record tells about the uploaded file: its format, not who recorded it or where."""
 
 from backend.core.records import Chapter, SourceAudio, SourceFile, SourceVideo
 from worker.source.media import MediaInfo, VideoInfo
@@ -21,15 +21,11 @@ def describe_source(media: MediaInfo, size_bytes: int) -> SourceFile:
 
 
 def chapters_of(media: MediaInfo, duration_seconds: float) -> tuple[Chapter, ...]:
-    """Return the chapters that lie within the video."""
+    """Return the chapters that start before the video ends."""
     return tuple(
-        Chapter(
-            start_seconds=one.start_seconds,
-            end_seconds=min(one.end_seconds, duration_seconds),
-            title=one.title,
-        )
-        for one in media.chapters
-        if one.start_seconds < duration_seconds
+        chapter.model_copy(update={"end_seconds": min(chapter.end_seconds, duration_seconds)})
+        for chapter in media.chapters
+        if chapter.start_seconds < duration_seconds
     )
 
 

@@ -1,28 +1,28 @@
-"""How long a source may be, by what it says of itself and by how many bytes there are of it.
+"""How long a source may be, given the duration it claims and its size in bytes.
 
-A few bytes can claim any duration, and a gap in the time stamps is filled with any number of frames.
+A few bytes can claim any duration, and a gap between timestamps could be filled with any number of frames.
 """
 
 from backend.core.errors import SourceRejected
 from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.source.media import MediaInfo
 
-OVERRUN_SECONDS = 10.0
-OVERRUN_SHARE = 0.1
-"""How far the encoders may go beyond the duration that the file claims, together."""
-LONGEST_GAP_SECONDS = 900.0
+MAX_OVERRUN_SECONDS = 10.0
+MAX_OVERRUN_FRACTION = 0.1
+"""Together: how far the encoders may go past the duration that the file claims."""
+MAX_GAP_SECONDS = 900.0
 MAX_STRAY_FRAMES = 8
-"""So many frames in a row that lie further from the one before are taken for damaged time stamps; more of
-them for a real gap. Gaps are filled, and those of sound in memory, with 330 MiB for a quarter of an hour."""
-LATEST_SOUND_SECONDS = 7200.0
-"""The silence before it is such a gap."""
-SECONDS_OF_NOTHING = 3600.0
-FEWEST_BYTES_PER_SECOND = 10
-"""An hour costs nothing, more than that some bytes; silence in Opus takes 25 a second."""
+"""Up to this many frames in a row that jump further ahead count as damaged timestamps; more, as a real gap.
+Gaps are filled, and those of audio in memory: 330 MiB for a quarter of an hour."""
+MAX_AUDIO_START_SECONDS = 7200.0
+"""The silence before it is filled like a gap."""
+FREE_SECONDS = 3600.0
+MIN_BYTES_PER_SECOND = 10
+"""A file of any size may claim an hour; beyond that it needs bytes. Silence in Opus takes 25 a second."""
 
 
-class End:
-    """Where a stream ends, by the times of its packets."""
+class StreamEnd:
+    """Finds where a stream ends from the timestamps of its packets."""
 
     def __init__(self, expected_seconds: float) -> None:
         self.seconds: float | None = None
@@ -30,57 +30,57 @@ class End:
         self._strays = 0
 
     def add(self, seconds: float) -> None:
-        """Take one packet's end."""
+        """Add the end of one packet."""
         last = self._expected_seconds if self.seconds is None else self.seconds
-        if seconds - last > LONGEST_GAP_SECONDS and self._strays < MAX_STRAY_FRAMES:
+        if seconds - last > MAX_GAP_SECONDS and self._strays < MAX_STRAY_FRAMES:
             self._strays += 1
             return
         self._strays = 0
         self.seconds = max(seconds, self.seconds or seconds)
 
 
-def refuse_impossible_length(media: MediaInfo, source_bytes: int) -> None:
-    """Raises: SourceRejected: it is too long, or far too little for what it claims, or begins too late."""
+def check_claimed_duration(media: MediaInfo, source_bytes: int) -> None:
+    """Raises: SourceRejected: it is too long, too small for what it claims, or its audio starts too late."""
     seconds = media.duration_seconds
     if seconds is not None and seconds > MAX_DURATION_SECONDS:
-        raise too_long()
-    if seconds is not None and seconds > _most_seconds_in(source_bytes):
+        raise _too_long()
+    if seconds is not None and seconds > _max_seconds_for(source_bytes):
         raise SourceRejected(
-            f"This file is damaged: it says that it lasts {seconds / 3600:.1f} hours, and is next to empty.",
+            f"This file is damaged: it claims to last {seconds / 3600:.1f} hours but is almost empty.",
             code="duration_mismatch",
         )
     late = max((track.start_seconds for track in media.audio), default=0.0)
-    if late > LATEST_SOUND_SECONDS:
+    if late > MAX_AUDIO_START_SECONDS:
         raise SourceRejected(
-            f"This file is damaged: its sound begins only after {late / 3600:.1f} hours.",
+            f"This file is damaged: its audio starts only after {late / 3600:.1f} hours.",
             code="source_damaged",
         )
 
 
-def longest_seconds(media: MediaInfo, source_bytes: int) -> float:
-    """Return how far the encoders may go."""
-    if media.duration_seconds is not None and media.duration_is_sure:
-        seconds = media.duration_seconds * (1 + OVERRUN_SHARE) + OVERRUN_SECONDS
+def max_encoded_seconds(media: MediaInfo, source_bytes: int) -> float:
+    """Return how much the encoders may encode."""
+    if media.duration_seconds is not None and media.duration_is_reliable:
+        seconds = media.duration_seconds * (1 + MAX_OVERRUN_FRACTION) + MAX_OVERRUN_SECONDS
     else:
-        # nothing but its size bounds what a file without an index may hold
-        seconds = (media.duration_seconds or 0.0) + _most_seconds_in(source_bytes)
+        # for a file without an index, only its size limits what it may contain
+        seconds = (media.duration_seconds or 0.0) + _max_seconds_for(source_bytes)
     return min(seconds, float(MAX_DURATION_SECONDS))
 
 
-def refuse_longer(encoded_seconds: float, longest_seconds: float) -> None:
-    """Raises: SourceRejected: the encoders are beyond it."""
-    if encoded_seconds <= longest_seconds:
+def check_encoded_duration(encoded_seconds: float, max_encoded_seconds: float) -> None:
+    """Raises: SourceRejected: the encoders have gone past it."""
+    if encoded_seconds <= max_encoded_seconds:
         return
-    if longest_seconds == MAX_DURATION_SECONDS:
-        raise too_long()
-    raise SourceRejected("This file goes on for longer than it says.", code="duration_mismatch")
+    if max_encoded_seconds == MAX_DURATION_SECONDS:
+        raise _too_long()
+    raise SourceRejected("This file is longer than it claims.", code="duration_mismatch")
 
 
-def too_long() -> SourceRejected:
+def _too_long() -> SourceRejected:
     return SourceRejected(
         f"This video is longer than {MAX_DURATION_SECONDS // 3600} hours.", code="video_too_long"
     )
 
 
-def _most_seconds_in(source_bytes: int) -> float:
-    return SECONDS_OF_NOTHING + source_bytes / FEWEST_BYTES_PER_SECOND
+def _max_seconds_for(source_bytes: int) -> float:
+    return FREE_SECONDS + source_bytes / MIN_BYTES_PER_SECOND

@@ -1,8 +1,8 @@
-"""Feeds the source from the raw bucket to ffmpeg and ffprobe over loopback HTTP, with ranges.
+"""Feeds the source from the raw bucket to ffmpeg and ffprobe over loopback HTTP, with range requests.
 
-A cut connection or a store that is away for a while is resumed at the exact byte. What cannot be resumed
-breaks the connection and marks the attempt as failed: ffmpeg exits with 0 on a source that ends early, so
-its exit code alone would turn a lost connection into a short video.
+After a lost connection or a short outage it resumes at the exact byte. If it cannot, it breaks the
+connection and reports the error: ffmpeg exits with 0 on a source that ends early, so its exit code alone
+would turn a lost connection into a short video.
 """
 
 import re
@@ -12,37 +12,33 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import structlog
 from aiohttp import web
 
-from backend.core.errors import (
-    AttemptFailed,
-    VodbucketError,
-)
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.ranged_read import PATIENCE_SECONDS, read_span
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 
 log = structlog.get_logger(__name__)
 
 HEAD_BYTES = 8 * 1024 * 1024
-"""Kept in memory: ffprobe and ffmpeg open the beginning several times before they read on from it."""
+"""Kept in memory: ffprobe and ffmpeg read the beginning several times."""
 
 
 class SourceFeeder:
-    """Serves one object of one version (its ETag).
+    """Serves one version (ETag) of one object.
 
-    A store that gives no byte for `patience_seconds` is a fault.
+    A store that delivers no byte for `patience_seconds` is an error.
     """
 
     def __init__(
         self,
         store: Store,
         info: ObjectInfo,
-        faults: Faults,
+        errors: BackgroundErrors,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._store = store
         self._info = info
-        self._faults = faults
+        self._errors = errors
         self._patience_seconds = patience_seconds
         self._head = bytearray()
         self.fed_bytes = 0
@@ -50,12 +46,12 @@ class SourceFeeder:
 
     @property
     def share_fed(self) -> float:
-        """How far into the source its reader is, from 0 to 1."""
+        """How far the reader has got in the source, from 0 to 1."""
         return self._position / max(1, self._info.size_bytes)
 
     @property
     def head(self) -> bytes:
-        """The beginning, as far as it has been read and is kept."""
+        """The beginning of the source, as far as it was read and kept."""
         return bytes(self._head)
 
     @asynccontextmanager
@@ -89,30 +85,30 @@ class SourceFeeder:
                     try:
                         await answer.write(chunk)
                     except ConnectionError:
-                        return answer  # the reader has gone: it seeks, or has what it wants
+                        return answer  # the reader hung up: it seeks, or is done
                     self.fed_bytes += len(chunk)
                     position += len(chunk)
                     self._position = position
             with suppress(ConnectionError):
                 await answer.write_eof()
-        except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg take it for the end
+        except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg would see the end of the file
             log.warning("source_failed", error=repr(error), fed_bytes=self.fed_bytes)
-            self._faults.report(_as_fault(error))
+            self._errors.report(error, meaning="The source could not be read", code="source_failed")
             if request.transport is not None:
                 request.transport.abort()
         return answer
 
     async def _bytes(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield exactly the bytes from `start` to before `end`, over as many connections as that takes.
+        """Yield exactly the bytes from `start` up to `end` (exclusive), over as many connections as needed.
 
         Raises:
-            StoreError: they cannot be had.
+            StoreError: they cannot be read.
         """
         position = start
         if position < len(self._head):
-            known = bytes(self._head[position:end])
-            position += len(known)
-            yield known
+            kept = bytes(self._head[position:end])
+            position += len(kept)
+            yield kept
         etag, patience = self._info.etag or None, self._patience_seconds
         stream = read_span(self._store, self._info.key, position, end, etag=etag, patience_seconds=patience)
         async with aclosing(stream) as chunks:
@@ -123,14 +119,8 @@ class SourceFeeder:
                 yield chunk
 
 
-def _as_fault(error: Exception) -> VodbucketError:
-    if isinstance(error, VodbucketError):
-        return error
-    return AttemptFailed(f"The source could not be read: {error!r}.", code="source_failed")
-
-
 def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return start and end (exclusive) of a single range (RFC 9110, section 14); None: not satisfiable."""
+    """Return start and end (exclusive) of a single range (RFC 9110, section 14). None: not satisfiable."""
     if header is None:
         return 0, size
     match = _RANGE.fullmatch(header.strip())

@@ -1,7 +1,7 @@
 """Reads ffprobe's JSON into `MediaInfo`, within the limits of `worker.sandbox.guards`. Pure.
 
-Containers differ in what they say about time: MP4 gives each stream a start and a length, Matroska only the
-whole file's end and sometimes a tag per stream, MPEG-TS and bare MP3 or ADTS nothing that can be relied on.
+Containers differ in what they say about time. MP4 gives each stream a start and a duration, Matroska only
+the end of the file and sometimes a tag per stream; MPEG-TS and bare MP3 or ADTS give nothing reliable.
 """
 
 import re
@@ -13,52 +13,53 @@ from pydantic import ValidationError
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
+from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.source.ffprobe_schema import Report, Stream
-from worker.source.media import AudioInfo, ChapterInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
+from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 
-NOT_A_VIDEO = "This file is not a video: no video or audio stream was found in it."
+NOT_A_VIDEO = "This file is not a video: it has no video or audio stream."
 MAX_TRACKS = 8
-"""Of audio, and of subtitles: each audio track costs two encoders."""
+"""Of audio and of subtitles each. Every audio track takes two encoders."""
 MAX_CHAPTERS = 500
 MAX_TITLE_LENGTH = 100
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 INDEXED_CONTAINERS = frozenset({"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif"})
-"""Their headers say how long they are, so that less than that is a loss."""
-ONLY_THE_END = frozenset({"matroska", "flv"})
-"""Their headers say where the whole file ends, not each stream."""
+"""Their headers give the duration, so an output that is shorter has lost something."""
+FILE_END_ONLY_CONTAINERS = frozenset({"matroska", "flv"})
+"""Their headers give the end of the file, not of each stream."""
 LATE_START_SECONDS = 0.5
 DOLBY_VISION_WITHOUT_BASE = 5
-"""The profile whose colours only a Dolby Vision decoder knows; the others hold HDR10, HLG or SDR as well."""
-NAMED_LIKE_NOTHING = frozenset({"0/0", "N/A", "unknown", "reserved", "gbr"})
+"""The profile that only a Dolby Vision decoder can convert; the others also contain HDR10, HLG or SDR."""
+UNSPECIFIED_NAMES = frozenset({"0/0", "N/A", "unknown", "reserved", "gbr"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 _CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)")
 _DEPTH = re.compile(r"(?:p|gray|x|v)0?(9|10|12|14|16)(?:msb)?(?:le|be)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def undecodable(codec: str) -> SourceRejected:
+def unsupported_codec(codec: str) -> SourceRejected:
     return SourceRejected(
-        f"The codec of this file ({codec or 'unknown'}) cannot be decoded here.", code="unsupported_codec"
+        f"This file's codec ({codec or 'unknown'}) cannot be decoded.", code="unsupported_codec"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class FileReport:
-    """What the file says, and what may be asked of it besides."""
+class ProbeReport:
+    """What ffprobe says about the file, and what is needed to find the ends of its streams."""
 
     media: MediaInfo
-    zero: float
-    """The time line's zero by the file's own clock."""
-    tail_tells_more: bool
-    """Where the streams end is only known after a look at the end of the file."""
-    last_second: float
+    origin: float
+    """The file's own timestamp at which our time starts."""
+    needs_tail: bool
+    """The last packets must be read to find where the streams end."""
+    tail_seconds: float
 
     def with_ends(self, ends: Mapping[int, float]) -> MediaInfo:
-        """Return the media with what its last packets say of the ends of streams, by the file's own clock."""
+        """Return the media with the ends of streams, given in the file's own timestamps."""
 
         def end_of(stream: VideoInfo | AudioInfo) -> float | None:
-            return ends[stream.index] - self.zero if stream.index in ends else stream.end_seconds
+            return ends[stream.index] - self.origin if stream.index in ends else stream.end_seconds
 
         video = self.media.video and replace(self.media.video, end_seconds=end_of(self.media.video))
         audio = tuple(replace(track, end_seconds=end_of(track)) for track in self.media.audio)
@@ -69,85 +70,87 @@ class FileReport:
             video=video,
             audio=audio,
             duration_seconds=max(known) if found else self.media.duration_seconds,
-            duration_is_sure=found and self.media.container in INDEXED_CONTAINERS,
+            duration_is_reliable=found and self.media.container in INDEXED_CONTAINERS,
         )
 
 
-def parse_report(json: bytes) -> FileReport:
-    """Raises: SourceRejected: no media, or more than is taken. AttemptFailed: no answer of ffprobe."""
+def parse_report(json: bytes) -> ProbeReport:
+    """Raises: SourceRejected: no media, or beyond the limits. AttemptFailed: unreadable output of ffprobe."""
     try:
         report = Report.model_validate_json(json)
     except ValidationError as error:
-        raise AttemptFailed("ffprobe gave no readable answer", code="probe_unreadable") from error
-    picture = next((stream for stream in report.streams if stream.is_picture), None)
-    sounds = [stream for stream in report.streams if stream.is_sound][:MAX_TRACKS]
-    if picture is None and not sounds:
+        raise AttemptFailed("The output of ffprobe is not readable.", code="probe_unreadable") from error
+    video = next((stream for stream in report.streams if stream.is_video), None)
+    audio = [stream for stream in report.streams if stream.is_audio][:MAX_TRACKS]
+    if video is None and not audio:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
-    used = [*([picture] if picture else []), *sounds]
+    streams = [*([video] if video else []), *audio]
     container = report.format.format_name.partition(",")[0]
-    zero = _zero(report, used)
-    only_the_end = container in ONLY_THE_END
-    late = only_the_end and abs(zero) > LATE_START_SECONDS
-    ends = {stream.index: _end(stream, report, zero, late=late) for stream in used}
-    if len(used) == 1 and not late and ends[used[0].index] is None:
-        ends[used[0].index] = report.format.duration
+    origin = _origin(report, streams)
+    file_end_only = container in FILE_END_ONLY_CONTAINERS
+    late_start = file_end_only and abs(origin) > LATE_START_SECONDS
+    ends = {stream.index: _end(stream, report, origin, late_start=late_start) for stream in streams}
+    if len(streams) == 1 and not late_start and ends[streams[0].index] is None:
+        ends[streams[0].index] = report.format.duration
     known = [end for end in (*ends.values(), report.format.duration) if end is not None and end > 0]
-    # Matroska and FLV say where they end by their own clock, the others how long they are
+    # Matroska and FLV give the timestamp of the end, the others the duration
     duration = (
-        max(known, default=None) if not late else max((end for end in ends.values() if end), default=None)
+        max(known, default=None)
+        if not late_start
+        else max((end for end in ends.values() if end), default=None)
     )
     media = MediaInfo(
         container=container,
         duration_seconds=duration,
-        duration_is_sure=duration is not None
+        duration_is_reliable=duration is not None
         and container in INDEXED_CONTAINERS
-        and (picture is None or ends[picture.index] is not None),
-        video=None if picture is None else _video_info(picture, zero, ends[picture.index]),
-        audio=_audio_tracks(sounds, zero, ends),
+        and (video is None or ends[video.index] is not None),
+        video=None if video is None else _video_info(video, origin, ends[video.index]),
+        audio=_audio_tracks(audio, origin, ends),
         subtitles=_subtitle_tracks(report),
-        chapters=_chapters(report, zero),
+        chapters=_chapters(report, origin),
         recorded_at=report.format.tags.recorded_at,
     )
-    return FileReport(
+    return ProbeReport(
         media,
-        zero,
-        tail_tells_more=only_the_end
-        and (late or None in ends.values())
+        origin,
+        needs_tail=file_end_only
+        and (late_start or None in ends.values())
         and report.format.duration is not None,
-        last_second=(report.format.duration or 0) + (zero if zero > (report.format.duration or 0) else 0),
+        tail_seconds=(report.format.duration or 0)
+        + (origin if origin > (report.format.duration or 0) else 0),
     )
 
 
-def _zero(report: Report, used: list[Stream]) -> float:
-    """Return the instant that ffmpeg turns into zero."""
-    starts = [stream.start_time for stream in used if stream.start_time is not None]
+def _origin(report: Report, streams: list[Stream]) -> float:
+    """Return the timestamp that ffmpeg turns into zero."""
+    starts = [stream.start_time for stream in streams if stream.start_time is not None]
     if report.format.start_time is not None:
         return report.format.start_time
     return min(starts, default=0.0)
 
 
-def _end(stream: Stream, report: Report, zero: float, *, late: bool) -> float | None:
-    start = stream.start_after(zero)
+def _end(stream: Stream, report: Report, origin: float, *, late_start: bool) -> float | None:
+    start = stream.start_after(origin)
     if stream.duration is not None:
         return start + stream.duration
     match = _CLOCK.fullmatch(stream.tags.duration)
     if match is None:
         return None
-    # some programs write a stream's length there, others where it ends
+    # some programs write the duration of the stream there, others its end
     end = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    if late:
+    if late_start:
         return None
     last = report.format.duration
     return min(start + end, last) if last is not None else end
 
 
-def _video_info(stream: Stream, zero: float, end: float | None) -> VideoInfo:
+def _video_info(stream: Stream, origin: float, end: float | None) -> VideoInfo:
     if not stream.pix_fmt:
-        raise undecodable(stream.codec_name)
+        raise unsupported_codec(stream.codec_name)
     if any(data.dv_profile == DOLBY_VISION_WITHOUT_BASE for data in stream.side_data_list):
         raise SourceRejected(
-            "The colours of this video (Dolby Vision profile 5) cannot be converted here.",
-            code="unsupported_colours",
+            "This video's colours (Dolby Vision profile 5) cannot be converted.", code="unsupported_colours"
         )
     aspect = _fraction(stream.sample_aspect_ratio.replace(":", "/")) or Fraction(1)
     if not 1 / MAX_SAMPLE_ASPECT <= aspect <= MAX_SAMPLE_ASPECT:
@@ -175,12 +178,14 @@ def _video_info(stream: Stream, zero: float, end: float | None) -> VideoInfo:
         ),
         bit_depth=int(depth[1]) if depth else 8,
         rotation=stream.rotation % 360,
-        start_seconds=stream.start_after(zero),
+        start_seconds=stream.start_after(origin),
         end_seconds=end,
     )
 
 
-def _audio_tracks(streams: list[Stream], zero: float, ends: dict[int, float | None]) -> tuple[AudioInfo, ...]:
+def _audio_tracks(
+    streams: list[Stream], origin: float, ends: dict[int, float | None]
+) -> tuple[AudioInfo, ...]:
     tracks = [
         AudioInfo(
             index=stream.index,
@@ -191,7 +196,7 @@ def _audio_tracks(streams: list[Stream], zero: float, ends: dict[int, float | No
             language=_language(stream.tags.language),
             title=_title(stream.tags.title),
             default=bool(stream.disposition.default),
-            start_seconds=stream.start_after(zero),
+            start_seconds=stream.start_after(origin),
             end_seconds=ends[stream.index],
         )
         for stream in streams
@@ -213,11 +218,15 @@ def _subtitle_tracks(report: Report) -> tuple[SubtitleInfo, ...]:
     )[:MAX_TRACKS]
 
 
-def _chapters(report: Report, zero: float) -> tuple[ChapterInfo, ...]:
+def _chapters(report: Report, origin: float) -> tuple[Chapter, ...]:
     return tuple(
-        ChapterInfo(max(0.0, one.start_time - zero), one.end_time - zero, _title(one.tags.title) or "")
-        for one in report.chapters[:MAX_CHAPTERS]
-        if one.end_time > one.start_time and one.end_time > zero
+        Chapter(
+            start_seconds=max(0.0, chapter.start_time - origin),
+            end_seconds=chapter.end_time - origin,
+            title=_title(chapter.tags.title) or "",
+        )
+        for chapter in report.chapters[:MAX_CHAPTERS]
+        if chapter.end_time > chapter.start_time and chapter.end_time > origin
     )
 
 
@@ -230,7 +239,7 @@ def _fraction(text: str) -> Fraction | None:
 
 
 def _named(name: str) -> str:
-    return "" if name in NAMED_LIKE_NOTHING else name
+    return "" if name in UNSPECIFIED_NAMES else name
 
 
 def _language(tag: str) -> str | None:

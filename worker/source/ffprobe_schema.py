@@ -1,27 +1,27 @@
-"""The shapes of ffprobe's JSON, as far as they are read. All is optional: files leave out what they like."""
+"""The parts of ffprobe's JSON that we read. Nearly everything is optional: files may leave out anything."""
 
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Answer(BaseModel):
+class FfprobeModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class SideData(Answer):
+class SideData(FfprobeModel):
     rotation: float = 0
     dv_profile: int | None = None
 
 
-class Disposition(Answer):
+class Disposition(FfprobeModel):
     attached_pic: int = 0
     default: int = 0
     forced: int = 0
 
 
-class Tags(Answer):
-    duration: str = Field("", alias="DURATION", description="Matroska's, as 00:00:30.026000000")
+class Tags(FfprobeModel):
+    duration: str = Field("", alias="DURATION", description="Matroska's, such as 00:00:30.026000000")
     language: str = ""
     title: str = ""
     creation_time: str = ""
@@ -29,18 +29,18 @@ class Tags(Answer):
 
     @property
     def recorded_at(self) -> datetime | None:
-        """Apple's tag has the zone of the place; the other one is UTC, or the camera's idea of it."""
+        """Apple's tag has the local time zone; the other is in UTC, or what the camera takes for it."""
         for text in (self.apple_creation_date, self.creation_time):
             try:
                 instant = datetime.fromisoformat(text)
             except ValueError:
                 continue
-            if instant.year > 1970:  # clocks that were never set count from 1904 or 1970
+            if instant.year > 1970:  # clocks that were never set start at 1904 or 1970
                 return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
         return None
 
 
-class Stream(Answer):
+class Stream(FfprobeModel):
     index: int
     codec_type: str = ""
     codec_name: str = ""
@@ -68,12 +68,12 @@ class Stream(Answer):
         return max(0.0, (self.start_time if self.start_time is not None else zero) - zero)
 
     @property
-    def is_sound(self) -> bool:
+    def is_audio(self) -> bool:
         return self.codec_type == "audio" and self.channels > 0
 
     @property
-    def is_picture(self) -> bool:
-        """A cover image of a music file is no video."""
+    def is_video(self) -> bool:
+        """The cover image of a music file does not count."""
         return self.codec_type == "video" and self.width > 0 and not self.disposition.attached_pic
 
     @property
@@ -81,20 +81,20 @@ class Stream(Answer):
         return next((round(data.rotation) for data in self.side_data_list if data.rotation), 0)
 
 
-class Chapter(Answer):
+class Chapter(FfprobeModel):
     start_time: float = 0
     end_time: float = 0
     tags: Tags = Tags()
 
 
-class Format(Answer):
+class Format(FfprobeModel):
     format_name: str = ""
     start_time: float | None = None
     duration: float | None = None
     tags: Tags = Tags()
 
 
-class Report(Answer):
+class Report(FfprobeModel):
     streams: tuple[Stream, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     format: Format = Format()

@@ -1,13 +1,15 @@
-"""What is known of a source: its streams, their colours and languages, and where they lie in time. Pure data.
+"""What is known about a source: its streams, with their colours, languages, starts and ends. Pure data.
 
-All times are seconds on one time line, whose zero is the first instant of the file: a recording that counts
-from 100 s, or whose picture begins after its sound, is told by `start_seconds` of its streams.
+All times are in seconds from the start of the file, even if its own timestamps start at 100 s. A stream
+that starts later than the others has `start_seconds` above 0.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from typing import Literal
+
+from backend.core.records import Chapter
 
 Hdr = Literal["hdr10", "hlg"]
 
@@ -16,7 +18,7 @@ _HDR_TRANSFERS: dict[str, Hdr] = {"smpte2084": "hdr10", "arib-std-b67": "hlg"}
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """As ffmpeg spells them; empty where the file does not say. RGB is of full range and has no matrix."""
+    """Names as ffmpeg spells them; empty if the file does not say. RGB has full range and no matrix."""
 
     primaries: str = ""
     transfer: str = ""
@@ -25,13 +27,13 @@ class Colour:
 
     @property
     def hdr(self) -> Hdr | None:
-        """The kind of picture that is brighter than a common screen shows; None of others."""
+        """The kind of HDR; None for SDR."""
         return _HDR_TRANSFERS.get(self.transfer)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """The picture as it is displayed: after rotation and with square pixels. `index` counts all streams."""
+    """The picture as displayed: rotated, with square pixels. `index` counts all streams."""
 
     index: int
     display_width: int
@@ -50,7 +52,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """One audio track. `layout` is empty when the file only counts its channels."""
+    """One audio track. `layout` is empty if the file only gives the number of channels."""
 
     index: int
     codec: str
@@ -77,36 +79,29 @@ class SubtitleInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ChapterInfo:
-    start_seconds: float
-    end_seconds: float
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """`duration_seconds` is where the last stream ends, None when only reading it all would tell."""
+    """`duration_seconds` is the end of the last stream; None if it takes reading the whole file to know."""
 
     container: str
     duration_seconds: float | None
-    duration_is_sure: bool = True
-    """The file's own index says it, so that an output that is shorter has lost something. Streams that can
-    begin and end anywhere (MPEG-TS, ADTS, MP3) only let it be guessed."""
+    duration_is_reliable: bool = True
+    """It comes from the file's index, so a shorter output has lost something. For streams without one
+    (MPEG-TS, ADTS, MP3) it is an estimate."""
     video: VideoInfo | None = None
     audio: tuple[AudioInfo, ...] = ()
-    """The one to hear by default comes first."""
+    """The default track comes first."""
     subtitles: tuple[SubtitleInfo, ...] = ()
-    chapters: tuple[ChapterInfo, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
     recorded_at: datetime | None = None
 
     @property
-    def ends_are_known(self) -> bool:
-        """Say whether every stream's end is known, so that all can be filled up to the last one's."""
+    def all_ends_known(self) -> bool:
+        """Whether the end of every stream is known, so that all can be padded to the last one's."""
         streams = (*((self.video,) if self.video else ()), *self.audio)
-        return self.duration_seconds is not None and all(one.end_seconds is not None for one in streams)
+        return self.duration_seconds is not None and all(stream.end_seconds is not None for stream in streams)
 
-    def seconds_after(self, stream: VideoInfo | AudioInfo) -> float:
-        """Return for how long others go on when this stream has ended; 0 when that is not known."""
+    def seconds_left_after(self, stream: VideoInfo | AudioInfo) -> float:
+        """Return how long others continue after this stream ends; 0 if unknown."""
         if self.duration_seconds is None or stream.end_seconds is None:
             return 0.0
         return max(0.0, self.duration_seconds - stream.end_seconds)

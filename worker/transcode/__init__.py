@@ -1,1 +1,1 @@
-"""One attempt at one video: orchestrate the pipeline, fall back to software, blame the source."""
+"""One attempt at one video: run the pipeline, fall back to software, diagnose a broken source."""

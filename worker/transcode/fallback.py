@@ -1,8 +1,8 @@
-"""What follows when hardware fails in the middle of a job: the same attempt begins anew in software.
+"""What happens when a hardware encoder fails in the middle of a job: the attempt restarts in software.
 
-It begins in a run of its own, as an attempt does, and its video renditions bear other names. A playback link
-names the video, not the run: a viewer of the first run would go on to ask for the next segment of a playlist
-that he holds, and would get one that his decoder was not set up for. So he finds nothing, and loads again.
+It restarts in its own run, and its video renditions get other names. A playback link names the video, not
+the run: otherwise a viewer of the first run would request the next segment of the playlist they hold, and
+get one that their decoder was not set up for. This way the segment is missing and the player reloads.
 """
 
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from typing import Self
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from worker.encode.video_encoders import Encoders
-from worker.sandbox.exits import OUT_OF_MEMORY, REFUSED
+from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
 
-SUFFIX = "-sw"
-"""Of the names of video renditions that were begun anew."""
+FALLBACK_SUFFIX = "-sw"
+"""Appended to the names of video renditions made by the fallback."""
 
-_OF_THE_ENCODE = frozenset(
+ENCODE_FAILURE_CODES = frozenset(
     {
         "encoder_failed",
         REFUSED,
         OUT_OF_MEMORY,
-        # of what an encoder wrote, or did not write any more
+        # because of what an encoder wrote, or stopped writing
         "packager_failed",
         "outputs_incomplete",
         "outputs_broken",
         "duration_mismatch",
-        # hardware that hangs ends neither with success nor with failure
-        "stalled",
     }
 )
-"""Codes of failures that another encoder may be spared."""
+"""Codes of failed attempts whose cause may be the encoder, or a broken source."""
+STALLED = "stalled"
+"""Hardware that hangs neither succeeds nor fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """How an attempt goes on: with which encoders, in which run, and why."""
+    """How the attempt continues: with which encoders, in which run, and why."""
 
     encoders: Encoders
     run: str
@@ -43,7 +43,7 @@ class Fallback:
 
     @classmethod
     def after(cls, error: AttemptFailed, encoders: Encoders, run: str) -> Self | None:
-        """Return what follows on a failure; None: nothing does, the attempt has failed."""
-        if encoders.fallback is None or error.failure_code not in _OF_THE_ENCODE:
+        """Return the fallback after this failure. None: there is none, and the attempt has failed."""
+        if encoders.fallback is None or error.failure_code not in ENCODE_FAILURE_CODES | {STALLED}:
             return None
         return cls(encoders.fallback, keys.fallback_run(run), f"{encoders.description}: {error.message}")

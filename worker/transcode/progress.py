@@ -1,4 +1,4 @@
-"""What a transcode reports while it runs, and how ffmpeg's own reports are read."""
+"""The progress that a transcode reports, and how ffmpeg's own reports are read."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from worker.transcode.fallback import Fallback
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A snapshot. `stage_progress` is 0 to 1."""
+    """A snapshot. `stage_progress` is from 0 to 1."""
 
     stage: Stage
     stage_progress: float
@@ -20,15 +20,15 @@ class Progress:
     renditions: tuple[Rendition, ...]
     encoder: str | None
     fallback: Fallback | None = None
-    """Set once the attempt has begun anew: the run is another than the one that was asked for."""
+    """Set once the attempt was restarted in software, in a run of its own."""
 
 
-Report = Callable[[Progress], None]
-"""Must be cheap: it is called several times a second."""
+ReportProgress = Callable[[Progress], None]
+"""Called several times a second: must be cheap."""
 
 
-class Activity:
-    """When something last moved; the stall watchdog looks here."""
+class ActivityClock:
+    """Remembers when something last made progress, for the stall watchdog."""
 
     def __init__(self) -> None:
         self._at = time.monotonic()
@@ -42,7 +42,7 @@ class Activity:
 
 
 def encoded_seconds(line: str) -> float | None:
-    """Read one line of `-progress`: the output time in seconds, None for other lines."""
+    """Return the output time in seconds from a line of `-progress`; None for other lines."""
     key, _, value = line.partition("=")
     if key != "out_time_us" or not value.lstrip("-").isdigit():
         return None

@@ -1,7 +1,7 @@
 """One attempt at one job: probe the source, encode and package it, store and verify every output.
 
-Owns the attempt's directory, processes and servers; all are gone when `run` returns, raises or is cancelled.
-It decides neither retries nor what is published.
+Owns the attempt's directory, processes and servers; none is left when `run` returns, raises or is
+cancelled. It does not decide about retries or publication.
 """
 
 import asyncio
@@ -14,16 +14,9 @@ from typing import Self, TypeVar
 import structlog
 
 from backend.core import keys
+from backend.core.concurrency import run_guarded
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
-from backend.core.records import (
-    CaptionTrack,
-    Chapter,
-    Job,
-    OutputObject,
-    Rendition,
-    SourceFile,
-    Stage,
-)
+from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
@@ -37,35 +30,34 @@ from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
 from worker.output.verify import verify_outputs, verify_webm
 from worker.output.webm_sink import WebmSink
-from worker.sandbox.exits import FFMPEG_EXITS
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
+from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
 from worker.sandbox.limits import encoding_limits
-from worker.sandbox.process import Running, running
+from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
 from worker.sandbox.workspace import workspace
 from worker.source.description import chapters_of, describe_source
-from worker.source.duration_limits import longest_seconds, refuse_impossible_length, refuse_longer
+from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
+from worker.source.ffprobe_parser import NOT_A_VIDEO
 from worker.source.media import MediaInfo
-from worker.source.probe import NOT_A_VIDEO, probe
-from worker.transcode.blame import BLAMED_ON_THE_SOURCE, blame_source
-from worker.transcode.fallback import SUFFIX, Fallback
-from worker.transcode.progress import Activity, Progress, Report, encoded_seconds
-
-__all__ = ["EncodingProfile", "Progress", "Report", "Transcoded", "Transcoder"]
+from worker.source.probe import probe
+from worker.transcode.diagnosis import diagnose_source
+from worker.transcode.fallback import ENCODE_FAILURE_CODES, FALLBACK_SUFFIX, STALLED, Fallback
+from worker.transcode.progress import ActivityClock, Progress, ReportProgress, encoded_seconds
 
 log = structlog.get_logger(__name__)
 
 WATCHDOG_SECONDS = 1.0
-NO_ANSWER_CODES = frozenset({"stalled", "probe_timed_out"})
-FRUITLESS_BYTES = 256 * 1024**2
-"""When so many did not tell what a file is, it is no film: those tell it in a few MiB, or in some dozens."""
+PROBE_TIMEOUT_CODES = frozenset({STALLED, "probe_timed_out"})
+MAX_PROBE_BYTES = 256 * 1024**2
+"""If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class EncodingProfile:
-    """What the operator decided for every job."""
+    """The operator's settings for every job."""
 
     codecs: tuple[Codec, ...] = ("av1", "h264")
     segment_seconds: float = 4.0
@@ -73,11 +65,11 @@ class EncodingProfile:
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
     name_suffix: str = ""
-    """Of the names of video renditions."""
+    """Appended to the names of video renditions."""
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
-        """`encoders` come from `worker.encode.encoder_trials.choose_encoders`."""
+        """Take `encoders` from `worker.encode.encoder_trials.choose_encoders`."""
         return cls(
             settings.rendition_codecs,
             settings.segment_seconds,
@@ -89,7 +81,7 @@ class EncodingProfile:
 
 @dataclass(frozen=True, slots=True)
 class Transcoded:
-    """What one successful attempt stored below its run's prefix; paths in `objects` are relative to it."""
+    """What a successful attempt stored below its run's prefix; paths in `objects` are relative to it."""
 
     duration_seconds: float
     qualities: tuple[str, ...]
@@ -100,11 +92,11 @@ class Transcoded:
     chapters: tuple[Chapter, ...] = ()
     source: SourceFile | None = None
     fallback: Fallback | None = None
-    """Set when the attempt began anew: the outputs are below the prefix of its run."""
+    """Set if the attempt was restarted in software: the outputs are below the prefix of its run."""
 
 
 class Transcoder:
-    """Runs attempts; one instance serves any number of them, also at the same time."""
+    """Runs attempts, any number at the same time."""
 
     def __init__(self, buckets: Buckets, tools: Tools, profile: EncodingProfile, work_dir: Path) -> None:
         self._buckets = buckets
@@ -112,7 +104,7 @@ class Transcoder:
         self._profile = profile
         self._work_dir = work_dir
 
-    async def run(self, job: Job, run: str, report: Report) -> Transcoded:
+    async def run(self, job: Job, run: str, report: ReportProgress) -> Transcoded:
         """Transcode the job's source into `keys.run_prefix(job.id, run)`.
 
         Raises:
@@ -121,11 +113,11 @@ class Transcoder:
         """
         try:
             info = await self._buckets.raw.head(job.source)
-        except ObjectNotFound:  # an answer, not an outage: more patience would not bring it back
-            raise AttemptFailed("The source is gone.", code="source_missing") from None
+        except ObjectNotFound:  # not an outage: waiting would not bring it back
+            raise AttemptFailed("The source no longer exists.", code="source_missing") from None
         if info.size_bytes != job.source_size_bytes:
             raise AttemptFailed(
-                f"The source has {info.size_bytes} bytes; {job.source_size_bytes} were uploaded.",
+                f"The source has {info.size_bytes} bytes, but {job.source_size_bytes} were uploaded.",
                 code="source_incomplete",
             )
         if info.size_bytes == 0:
@@ -137,56 +129,47 @@ class Transcoder:
             if fallback is None:
                 raise
         log.warning("encoder_fallback", reason=fallback.reason, run=fallback.run)
-        profile = replace(self._profile, encoders=fallback.encoders, name_suffix=SUFFIX)
+        profile = replace(self._profile, encoders=fallback.encoders, name_suffix=FALLBACK_SUFFIX)
         transcoded = await self._attempt(
-            info,
-            profile,
-            job,
-            fallback.run,
-            lambda progress: report(replace(progress, fallback=fallback)),
+            info, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
         )
         return replace(transcoded, fallback=fallback)
 
     async def _attempt(
-        self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: Report
+        self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
         with workspace(self._work_dir) as directory:
             attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report)
             return await attempt.run()
 
 
+@dataclass
 class _Attempt:
     """The state of one attempt."""
 
-    def __init__(
-        self,
-        buckets: Buckets,
-        tools: Tools,
-        profile: EncodingProfile,
-        directory: Path,
-        job: Job,
-        info: ObjectInfo,
-        run: str,
-        report: Report,
-    ) -> None:
-        self._buckets = buckets
-        self._tools = tools
-        self._profile = profile
-        self._directory = directory
-        self._job = job
-        self._prefix = keys.run_prefix(job.id, run)
-        self._report_to = report
-        self._faults = Faults()
-        self._feeder = SourceFeeder(buckets.raw, info, self._faults, profile.patience_seconds)
-        self._activity = Activity()
-        self._finalizing = False
-        self._fraction = 0.0
-        self._encoded_seconds = 0.0
+    _buckets: Buckets
+    _tools: Tools
+    _profile: EncodingProfile
+    _directory: Path
+    _job: Job
+    _info: ObjectInfo
+    _run: str
+    _report_to: ReportProgress
+    _finalizing: bool = False
+    _fraction: float = 0.0
+    _encoded_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._prefix = keys.run_prefix(self._job.id, self._run)
+        self._errors = BackgroundErrors()
+        self._activity = ActivityClock()
+        patience = self._profile.patience_seconds
+        self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience)
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
             media = await self._probe(source)
-            refuse_impossible_length(media, self._job.source_size_bytes)
+            check_claimed_duration(media, self._job.source_size_bytes)
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
             plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
@@ -194,7 +177,7 @@ class _Attempt:
                 self._buckets.video,
                 self._prefix,
                 playlists_of(plan),
-                self._faults,
+                self._errors,
                 lambda: self._stored(media, plan, sink),
             )
             async with sink.serving() as url:
@@ -213,7 +196,7 @@ class _Attempt:
         try:
             return await self._guarded(probe(self._tools, source))
         except AttemptFailed as error:
-            if error.failure_code in NO_ANSWER_CODES and self._feeder.fed_bytes >= FRUITLESS_BYTES:
+            if error.failure_code in PROBE_TIMEOUT_CODES and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
                 raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
             raise
 
@@ -227,7 +210,7 @@ class _Attempt:
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
         packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
-        longest = longest_seconds(media, self._job.source_size_bytes)
+        longest = max_encoded_seconds(media, self._job.source_size_bytes)
         webm = WebmSink(
             self._buckets.video, self._prefix, plan, media, segment, longest, self._activity.touch
         )
@@ -242,21 +225,21 @@ class _Attempt:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
-            encoded = group.create_task(_succeed(encoding, "encoder_failed", FFMPEG_EXITS))
-            group.create_task(_succeed(packaging, "packager_failed"))
+            encoded = group.create_task(_wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
+            group.create_task(_wait_for_success(packaging, "packager_failed"))
             stored = group.create_task(webm.store(webm_pipe, encoded))
         return stored.result()
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
-        """Tell a broken file, which breaks every attempt, from a broken attempt. Raises: SourceRejected."""
-        if error.failure_code not in BLAMED_ON_THE_SOURCE or self._profile.encoders.fallback is not None:
-            return  # hardware is followed by software, which will tell
+        """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
+        if error.failure_code not in ENCODE_FAILURE_CODES or self._profile.encoders.fallback is not None:
+            return  # the software fallback will tell
         tolerance = self._profile.segment_seconds / 2
         code, touch = error.failure_code, self._activity.touch
-        await self._guarded(blame_source(self._tools, source, media, tolerance, touch, for_code=code))
+        await self._guarded(diagnose_source(self._tools, source, media, tolerance, touch, for_code=code))
 
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
-        """Report by what is stored: ffmpeg says nothing before the first sheet of the storyboard is full."""
+        """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
         self._activity.touch()
         if self._finalizing:
             return
@@ -266,21 +249,21 @@ class _Attempt:
         self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _follow(
-        self, encoding: Running, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
+        self, encoding: RunningProcess, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> None:
-        """Turn ffmpeg's progress into ours. Raises: SourceRejected: it goes on for too long."""
-        longest = longest_seconds(media, self._job.source_size_bytes)
+        """Turn ffmpeg's progress into ours. Raises: SourceRejected: the source is too long."""
+        longest = max_encoded_seconds(media, self._job.source_size_bytes)
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
                 if seconds > self._encoded_seconds:
                     self._encoded_seconds = seconds
                     self._activity.touch()
-                refuse_longer(seconds, longest)
+                check_encoded_duration(seconds, longest)
                 if media.duration_seconds:
                     fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
                     self._fraction = max(self._fraction, fraction)
-                else:  # ffmpeg is a little ahead with reading
+                else:  # ffmpeg reads a little ahead
                     self._fraction = max(self._fraction, self._feeder.share_fed)
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
@@ -298,10 +281,9 @@ class _Attempt:
         await check_decoding(self._tools, video, self._prefix, verified.edges)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
-        known = media.duration_seconds if media.duration_is_sure else None
-        duration = known or verified.duration_seconds
+        claimed = media.duration_seconds if media.duration_is_reliable else None
         return Transcoded(
-            duration,
+            claimed or verified.duration_seconds,
             plan.qualities,
             plan.renditions,
             verified.objects,
@@ -312,31 +294,25 @@ class _Attempt:
         )
 
     async def _guarded(self, work: Coroutine[None, None, T]) -> T:
-        """Run `work` until it ends, the feeder or the sink reports a fault, or nothing moves any more."""
-        working = asyncio.ensure_future(work)
-        guards = (asyncio.create_task(self._faults.watch()), asyncio.create_task(self._watch_for_stalls()))
-        tasks: tuple[asyncio.Future[T] | asyncio.Task[None], ...] = (working, *guards)
+        """Run `work` until it ends, the feeder or the sink reports an error, or nothing makes progress."""
+
+        async def checked() -> T:
+            try:
+                return await work
+            except BaseExceptionGroup as group:
+                raise _first_error(group) from group
+            finally:
+                self._errors.check()  # a lost connection is what made a process fail just after it
+
         self._activity.touch()
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # a fault is the cause of what broke in a process just after it
-            self._faults.check()
-            if not working.done():
-                await guards[1]
-            return await working
-        except BaseExceptionGroup as group:  # what failed first, cancellation too, is what callers know
-            raise _first(group) from group
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return await run_guarded(checked(), self._errors.watch(), self._watch_for_stalls())
 
     async def _watch_for_stalls(self) -> None:
         while True:
             await asyncio.sleep(WATCHDOG_SECONDS)
             if self._activity.idle_seconds > self._profile.stall_seconds:
                 raise AttemptFailed(
-                    f"The encoder made no progress for {self._profile.stall_seconds:g} s.", code="stalled"
+                    f"The encoder made no progress for {self._profile.stall_seconds:g} s.", code=STALLED
                 )
 
     def _report(self, stage: Stage, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
@@ -353,8 +329,10 @@ class _Attempt:
         )
 
 
-async def _succeed(process: Running, code: str, meanings: Mapping[int, str] | None = None) -> None:
-    """Wait for the process; `meanings` are failures that have codes of their own, by exit code.
+async def _wait_for_success(
+    process: RunningProcess, code: str, meanings: Mapping[int, str] | None = None
+) -> None:
+    """Wait for the process. `meanings` maps exit codes to more specific failure codes.
 
     Raises:
         AttemptFailed: it did not exit with 0.
@@ -362,11 +340,11 @@ async def _succeed(process: Running, code: str, meanings: Mapping[int, str] | No
     exit_code = await process.wait()
     if exit_code != 0:
         log.warning("process_failed", process=process.name, exit_code=exit_code, stderr=process.stderr_tail)
-        how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exited with {exit_code}"
+        how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"exited with {exit_code}"
         raise AttemptFailed(f"{process.name} {how}.", code=(meanings or {}).get(exit_code, code))
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended a task group first."""
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that ended the task group."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,4 +1,4 @@
-"""A stand-in for a machine with an NVIDIA card: an ffmpeg that does in software what nvenc is asked for."""
+"""A fake NVIDIA card: an ffmpeg that encodes in software what nvenc is asked for."""
 
 import sys
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ for word in words:
         argv.append(word)
 if on_card is None or BREAKS is None or "-progress" not in argv:
     os.execv(REAL, argv)
-# as slow as a long video, to be caught in the middle
+# as slow as a long video, so that tests can break it midway
 argv[argv.index("-i"):0] = ["-readrate", "2"]
 encoding = subprocess.Popen(argv, stdout=subprocess.PIPE)
 for line in encoding.stdout:
@@ -59,7 +59,7 @@ sys.exit(encoding.wait())
 
 
 FRAMES = 80
-"""More than encoders hold back, so that several seconds are out."""
+"""More than encoders buffer, so that several seconds are written."""
 
 
 def tools_with_card(

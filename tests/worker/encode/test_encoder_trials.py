@@ -1,4 +1,4 @@
-"""Which encoders are chosen: trials are real encodes, where need be on a stand-in for a graphics card."""
+"""Which encoders are chosen. Trials are real encodes, on a fake graphics card where one is needed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from backend.core.errors import ConfigurationError
 from tests.worker.encode.graphics_card import tools_with_card
 from tests.worker.media_lab import TOOLS
 from worker.encode import encoder_trials as encoders_module
-from worker.encode.encoder_trials import choose_encoders, explain, try_out
+from worker.encode.encoder_trials import choose_encoders, explain, run_trial
 from worker.encode.video_encoders import LIBAOM, SOFTWARE, SVT_AV1, X264, Encoders, VideoEncoder
 from worker.sandbox.tools import Tools
 
@@ -17,11 +17,11 @@ H264_NVENC = VideoEncoder("h264", "nvenc", "h264_nvenc", NODE)
 AV1_NVENC = VideoEncoder("av1", "nvenc", "av1_nvenc", NODE)
 
 
-async def test_without_a_graphics_card_auto_is_software() -> None:
+async def test_auto_is_software_without_a_gpu() -> None:
     assert await choose_encoders(TOOLS, "auto", ("av1", "h264"), NODE) == SOFTWARE
 
 
-async def test_each_codec_is_chosen_by_itself_and_software_stands_by(tmp_path: Path) -> None:
+async def test_chooses_each_codec_separately_with_a_software_fallback(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc")
 
     encoders = await choose_encoders(tools, "auto", ("av1", "h264"), NODE)
@@ -31,7 +31,7 @@ async def test_each_codec_is_chosen_by_itself_and_software_stands_by(tmp_path: P
     assert encoders.description == "av1 software, h264 nvenc"
 
 
-async def test_a_card_that_has_both_codecs_encodes_both(tmp_path: Path) -> None:
+async def test_gpu_with_both_codecs_encodes_both(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc", "av1_nvenc")
 
     encoders = await choose_encoders(tools, "auto", ("av1", "h264"), NODE)
@@ -40,14 +40,14 @@ async def test_a_card_that_has_both_codecs_encodes_both(tmp_path: Path) -> None:
     assert encoders.description == "nvenc"
 
 
-async def test_a_named_encoder_that_fails_its_trial_stops_the_start(tmp_path: Path) -> None:
+async def test_requested_encoder_that_fails_its_trial_prevents_startup(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc")
 
     with pytest.raises(ConfigurationError, match=r"no encoder for av1 works here \(av1_nvenc: the GPU does"):
         await choose_encoders(tools, "nvenc", ("av1", "h264"), NODE)
 
 
-async def test_a_named_encoder_without_av1_serves_a_ladder_of_h264_and_the_webm_is_made_in_software(
+async def test_requested_encoder_without_av1_encodes_h264_and_the_webm_uses_software(
     tmp_path: Path,
 ) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc")
@@ -57,48 +57,48 @@ async def test_a_named_encoder_without_av1_serves_a_ladder_of_h264_and_the_webm_
     assert encoders.chosen == (H264_NVENC, SVT_AV1)
 
 
-async def test_software_is_taken_when_it_is_named_whatever_there_is(tmp_path: Path) -> None:
+async def test_uses_software_on_request_even_with_a_gpu(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc", "av1_nvenc")
 
     assert await choose_encoders(tools, "software", ("h264", "av1"), NODE) == Encoders((X264, SVT_AV1))
 
 
-async def test_an_encoder_that_puts_its_keyframes_elsewhere_is_not_taken(tmp_path: Path) -> None:
+async def test_skips_an_encoder_that_misplaces_keyframes(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc", obeys_keyframes=False)
 
-    trial = await try_out(tools, H264_NVENC)
+    trial = await run_trial(tools, H264_NVENC)
 
     assert trial.failure is not None
-    assert trial.failure.reason == "keyframes asked for at frames 0, 12, 24; came: 0"
+    assert trial.failure.reason == "keyframes requested at frames 0, 12, 24, but placed at: 0"
 
 
-async def test_libaom_stands_in_where_ffmpeg_has_no_svt_av1(tmp_path: Path) -> None:
+async def test_uses_libaom_if_ffmpeg_has_no_svt_av1(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, without=["libsvtav1"])
 
     assert (await choose_encoders(tools, "auto", ("av1",), NODE)).of("av1") == LIBAOM
 
 
-async def test_a_worker_does_not_start_without_any_encoder_of_a_codec(tmp_path: Path) -> None:
+async def test_worker_does_not_start_without_an_encoder_for_each_codec(tmp_path: Path) -> None:
     tools = tools_with_card(tmp_path, without=["libx264"])
 
     with pytest.raises(ConfigurationError, match="libx264: this ffmpeg is built without libx264"):
         await choose_encoders(tools, "auto", ("av1", "h264"), NODE)
 
 
-async def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gives_up_on_a_driver_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders_module, "TRIAL_TIMEOUT_SECONDS", 0.2)
     script = tmp_path / "ffmpeg"
     script.write_text("#!/bin/sh\nsleep 60\n")
     script.chmod(0o755)
 
-    trial = await try_out(Tools(script, TOOLS.ffprobe, TOOLS.packager), H264_NVENC)
+    trial = await run_trial(Tools(script, TOOLS.ffprobe, TOOLS.packager), H264_NVENC)
 
     assert trial.failure is not None
-    assert trial.failure.reason == "no end after 0.2 s"
+    assert trial.failure.reason == "not finished after 0.2 s"
 
 
 def _ffmpeg_killed_at_first(tmp_path: Path, *, times: int) -> Tools:
-    """A stand-in that is killed so often, as for want of memory, before it becomes the real one."""
+    """A fake ffmpeg that is killed `times` times, as if out of memory, and then runs the real one."""
     script = tmp_path / "ffmpeg"
     script.write_text(
         f"""#!/bin/sh
@@ -112,14 +112,14 @@ exec "{TOOLS.ffmpeg}" "$@"
     return Tools(script, TOOLS.ffprobe, TOOLS.packager)
 
 
-async def test_a_trial_that_is_killed_is_made_again(tmp_path: Path) -> None:
-    trial = await try_out(_ffmpeg_killed_at_first(tmp_path, times=3), X264)
+async def test_repeats_a_trial_that_is_killed(tmp_path: Path) -> None:
+    trial = await run_trial(_ffmpeg_killed_at_first(tmp_path, times=3), X264)
 
     assert trial.failure is None
 
 
-async def test_an_encoder_whose_trials_are_always_killed_is_given_up(tmp_path: Path) -> None:
-    trial = await try_out(_ffmpeg_killed_at_first(tmp_path, times=20), X264)
+async def test_gives_up_on_an_encoder_whose_trials_are_always_killed(tmp_path: Path) -> None:
+    trial = await run_trial(_ffmpeg_killed_at_first(tmp_path, times=20), X264)
 
     assert trial.failure is not None
     assert trial.failure.reason == "ffmpeg is killed every time"
@@ -135,7 +135,7 @@ async def test_an_encoder_whose_trials_are_always_killed_is_given_up(tmp_path: P
         ),
         (
             "[h264_nvenc @ 0x5] OpenEncodeSessionEx failed: out of memory (10): (no details)",
-            "the GPU has no encode session left",
+            "the GPU has no free encode session",
         ),
         (
             "[h264_vaapi @ 0x5] No usable encoding entrypoint found",
@@ -146,7 +146,7 @@ async def test_an_encoder_whose_trials_are_always_killed_is_given_up(tmp_path: P
         ("", "ffmpeg ended with 7"),
     ],
 )
-def test_what_ffmpeg_writes_becomes_a_reason_and_an_advice(stderr: str, reason: str) -> None:
+def test_explains_ffmpeg_errors_with_a_reason_and_advice(stderr: str, reason: str) -> None:
     failure = explain(H264_NVENC, stderr, 7)
 
     assert failure.reason == reason

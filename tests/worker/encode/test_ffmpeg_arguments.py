@@ -1,4 +1,4 @@
-"""ffmpeg's and the packager's command lines."""
+"""The command lines of ffmpeg and the packager."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -28,14 +28,14 @@ def arguments(encoders: Encoders = SOFTWARE) -> list[str]:
     return list(encoder_arguments(Path("ffmpeg"), plan(), MEDIA, URL, 4.0, encoders))
 
 
-def test_the_guards_stand_before_the_source() -> None:
+def test_guards_precede_the_source() -> None:
     argv = arguments()
 
     for guard in ("-protocol_whitelist", "-format_whitelist", "-codec_whitelist", "-max_pixels"):
         assert argv.index(guard) < argv.index("-i")
 
 
-def test_the_source_is_decoded_once_and_scaled_once_per_rung() -> None:
+def test_decodes_once_and_scales_once_per_rung() -> None:
     graph = ";".join(filter_graphs(plan(), MEDIA, SOFTWARE))
 
     assert arguments().count("-i") == 1
@@ -50,7 +50,7 @@ def test_every_encoder_forces_keyframes_at_segment_boundaries() -> None:
     assert argv.count("libsvtav1") == argv.count("libx264") == 3
 
 
-def test_options_of_the_job_become_arguments() -> None:
+def test_job_options_become_arguments() -> None:
     argv = arguments()
     av1 = argv.index("libsvtav1")
 
@@ -61,13 +61,13 @@ def graph_of(media: MediaInfo) -> str:
     return ";".join(filter_graphs(plan_encoding(media, ("h264",), TranscodeOptions()), media, SOFTWARE))
 
 
-def test_interlaced_pictures_are_deinterlaced() -> None:
+def test_deinterlaces_interlaced_video() -> None:
     assert "bwdif" in graph_of(replace(MEDIA, video=replace(HD, interlaced=True)))
     assert "bwdif" not in graph_of(MEDIA)
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
-def test_hdr_is_tone_mapped_once_before_the_rungs(transfer: str) -> None:
+def test_tone_maps_hdr_once_before_the_rungs(transfer: str) -> None:
     graph = graph_of(replace(MEDIA, video=replace(HD, colour=Colour("bt2020", transfer, "bt2020nc"))))
 
     assert graph.count("tonemap=tonemap") == 1
@@ -84,31 +84,31 @@ def test_hdr_is_tone_mapped_once_before_the_rungs(transfer: str) -> None:
     ],
     ids=["sd", "bt2020", "full-range", "rgb"],
 )
-def test_other_colours_are_converted(video: VideoInfo, says: str) -> None:
+def test_converts_other_colours(video: VideoInfo, says: str) -> None:
     graph = graph_of(replace(MEDIA, video=video))
 
     assert says in graph
     assert graph.index(says) < graph.index("zscale=matrix=709") < graph.index("split=")
 
 
-def test_pictures_that_are_bt709_already_are_only_tagged() -> None:
+def test_only_tags_video_that_is_already_bt709() -> None:
     graph = graph_of(replace(MEDIA, video=replace(HD, colour=Colour("bt709", "bt709", "bt709"))))
 
     assert "zscale" not in graph
     assert "color_primaries=bt709" in graph
 
 
-def test_the_shorter_of_picture_and_sound_goes_on_to_the_end() -> None:
+def test_pads_the_shorter_of_video_and_audio_to_the_end() -> None:
     short_picture = replace(MEDIA, video=replace(HD, end_seconds=4.0))
 
     assert "tpad=stop_mode=clone:stop_duration=6.000" in graph_of(short_picture)
     assert "tpad" not in graph_of(MEDIA)
     assert "apad=whole_dur=10.000" in graph_of(MEDIA)
-    guessed = replace(MEDIA, duration_is_sure=False, duration_seconds=10.5)
+    guessed = replace(MEDIA, duration_is_reliable=False, duration_seconds=10.5)
     assert "apad=pad_dur=1.500" in graph_of(guessed)
     assert "tpad" not in graph_of(guessed)
     assert "apad" not in graph_of(
-        MediaInfo("webm", None, duration_is_sure=False, video=HD, audio=MEDIA.audio)
+        MediaInfo("webm", None, duration_is_reliable=False, video=HD, audio=MEDIA.audio)
     )
 
 
@@ -120,7 +120,7 @@ def test_mono_keeps_its_level_and_surround_is_limited() -> None:
     assert "alimiter" in graph_of(MEDIA)
 
 
-def test_every_language_is_a_track_of_the_webm_and_a_stream_of_its_own() -> None:
+def test_every_language_is_a_webm_track_and_a_separate_stream() -> None:
     tracks = (AudioInfo(0, "aac", 2, 48000, language="de"), AudioInfo(2, "ac3", 6, 48000, language="en"))
     media = replace(MEDIA, audio=tracks)
 
@@ -130,7 +130,7 @@ def test_every_language_is_a_track_of_the_webm_and_a_stream_of_its_own() -> None
     assert {"aac.pipe", "aac-2.pipe", "language=ger", "language=eng"} <= set(argv)
 
 
-def test_text_subtitles_are_extracted_by_the_same_pass() -> None:
+def test_extracts_text_subtitles_in_the_same_pass() -> None:
     media = replace(MEDIA, subtitles=(SubtitleInfo(5, "subrip", language="fr", forced=True),))
 
     argv = list(encoder_arguments(Path("ffmpeg"), plan(media), media, URL, 4.0, SOFTWARE))
@@ -144,7 +144,7 @@ def test_text_subtitles_are_extracted_by_the_same_pass() -> None:
 VAAPI_AV1 = VideoEncoder("av1", "vaapi", "av1_vaapi", NODE)
 
 
-def test_hardware_takes_the_place_of_every_software_encoder() -> None:
+def test_hardware_replaces_every_software_encoder() -> None:
     argv = arguments(Encoders((VAAPI_AV1, VideoEncoder("h264", "vaapi", "h264_vaapi", NODE))))
 
     assert argv.count("h264_vaapi") == argv.count("av1_vaapi") == 3
@@ -153,7 +153,7 @@ def test_hardware_takes_the_place_of_every_software_encoder() -> None:
     assert argv.index("-vaapi_device") < argv.index("-i")
 
 
-def test_one_codec_may_be_encoded_in_hardware_and_the_other_in_software() -> None:
+def test_mixes_hardware_and_software_codecs() -> None:
     encoders = Encoders((VAAPI_AV1, X264))
 
     argv, graph = arguments(encoders), filter_graphs(plan(), MEDIA, encoders)[0]
@@ -164,7 +164,7 @@ def test_one_codec_may_be_encoded_in_hardware_and_the_other_in_software() -> Non
     assert encoders.description == "av1 vaapi, h264 software"
 
 
-def test_quick_sync_is_told_of_an_endless_distance_between_keyframes_in_16_bits() -> None:
+def test_quick_sync_keyframe_interval_fits_16_bits() -> None:
     qsv = Encoders(tuple(VideoEncoder(codec, "qsv", f"{codec}_qsv", NODE) for codec in ("av1", "h264")))
 
     argv = arguments(qsv)
@@ -173,7 +173,7 @@ def test_quick_sync_is_told_of_an_endless_distance_between_keyframes_in_16_bits(
     assert distances == ["100000", "65535"] * 6  # the last one counts
 
 
-def test_the_packager_shares_segments_between_hls_and_dash() -> None:
+def test_hls_and_dash_share_segments() -> None:
     argv = packager_arguments(Path("packager"), plan(), Path("/pipes"), "http://127.0.0.1:1/s/", 4.0)
 
     streams = [word for word in argv if word.startswith("in=")]
@@ -182,7 +182,7 @@ def test_the_packager_shares_segments_between_hls_and_dash() -> None:
     assert "--event_to_vod_on_end_of_stream" in argv
 
 
-def test_a_label_of_the_uploader_cannot_add_to_the_packagers_descriptor() -> None:
+def test_label_cannot_add_fields_to_the_packagers_descriptor() -> None:
     track = AudioInfo(0, "aac", 2, 48000, language="de", title='x,playlist_name=../../a="b')
     media = replace(MEDIA, audio=(track,))
 

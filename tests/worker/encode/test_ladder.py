@@ -1,4 +1,4 @@
-"""The ladder: which rungs a picture gets, at which rate."""
+"""The ladder: which rungs a video gets, and at which frame rate."""
 
 from fractions import Fraction
 
@@ -33,14 +33,12 @@ def media(picture: VideoInfo | None, *, audio: bool = True) -> MediaInfo:
         (321, 181, [(320, 180)]),
     ],
 )
-def test_a_picture_gets_the_rungs_that_fit_it(
-    width: int, height: int, expected: list[tuple[int, int]]
-) -> None:
+def test_video_gets_the_rungs_that_fit(width: int, height: int, expected: list[tuple[int, int]]) -> None:
     assert [(rung.width, rung.height) for rung in rungs_of(width, height)] == expected
 
 
 @given(width=st.integers(MIN_SIDE, 8192), height=st.integers(MIN_SIDE, 8192))
-def test_rungs_are_even_never_upscaled_and_keep_their_shape(width: int, height: int) -> None:
+def test_rungs_are_even_never_upscaled_and_keep_their_aspect(width: int, height: int) -> None:
     rungs = rungs_of(width, height)
 
     assert rungs
@@ -67,16 +65,16 @@ def test_rungs_are_even_never_upscaled_and_keep_their_shape(width: int, height: 
         ("1000", "400", "60"),
     ],
 )
-def test_the_rate_is_kept_up_to_sixty(base: str, average: str, expected: str) -> None:
+def test_keeps_frame_rates_up_to_sixty(base: str, average: str, expected: str) -> None:
     assert frame_rate(video(base=base, average=average)) == Fraction(expected)
 
 
 @given(base=st.fractions(Fraction(1, 100), 100_000), average=st.fractions(Fraction(1, 100), 100_000))
-def test_no_rate_is_above_sixty(base: Fraction, average: Fraction) -> None:
+def test_no_frame_rate_is_above_sixty(base: Fraction, average: Fraction) -> None:
     assert 0 < frame_rate(video(base=str(base), average=str(average))) <= 60
 
 
-def test_every_rung_is_planned_in_every_codec_and_the_top_av1_one_is_the_webm() -> None:
+def test_plans_every_rung_in_every_codec_with_the_top_av1_as_webm() -> None:
     plan = plan_encoding(media(video()), ("av1", "h264"), TranscodeOptions())
 
     assert plan.qualities == ("360p", "720p", "1080p")
@@ -88,7 +86,7 @@ def test_every_rung_is_planned_in_every_codec_and_the_top_av1_one_is_the_webm() 
     assert plan.webm_video.name == "av1-1080p"
 
 
-def test_without_av1_in_the_ladder_one_av1_stream_is_still_encoded_for_the_webm() -> None:
+def test_encodes_one_av1_stream_for_the_webm_if_the_ladder_has_none() -> None:
     plan = plan_encoding(media(video(), audio=False), ("h264",), TranscodeOptions())
 
     assert plan.names == ("h264-360p", "h264-720p", "h264-1080p")
@@ -96,14 +94,14 @@ def test_without_av1_in_the_ladder_one_av1_stream_is_still_encoded_for_the_webm(
     assert plan.webm_video.rung == Rung(1920, 1080)
 
 
-def test_options_of_the_job_reach_the_av1_encoder_only() -> None:
+def test_job_options_apply_to_av1_only() -> None:
     plan = plan_encoding(media(video()), ("av1", "h264"), TranscodeOptions(crf=0, cpu_used=3))
 
     assert {(stream.crf, stream.preset) for stream in plan.video if stream.codec == "av1"} == {(0, 3)}
     assert all(stream.crf > 0 for stream in plan.video if stream.codec == "h264")
 
 
-def test_h264_is_given_more_time_for_small_rungs_than_for_1080p() -> None:
+def test_h264_uses_a_slower_preset_for_small_rungs() -> None:
     plan = plan_encoding(media(video()), ("h264",), TranscodeOptions())
 
     presets = {stream.rung.label: X264_PRESETS[stream.preset] for stream in plan.packaged_video}

@@ -1,4 +1,4 @@
-"""Seek previews: how many tiles there are, and where WebVTT says that they lie."""
+"""Seek previews: how many tiles there are, and where WebVTT places them."""
 
 import re
 from fractions import Fraction
@@ -26,16 +26,16 @@ def storyboard(seconds: float | None, width: int = 1920, height: int = 1080, fps
 
 
 @pytest.mark.parametrize(("seconds", "interval"), [(5.0, 2), (1000.0, 2), (2000.0, 4), (None, 10)])
-def test_tiles_are_two_seconds_apart_and_further_in_long_videos(seconds: float | None, interval: int) -> None:
+def test_tiles_are_two_seconds_apart_or_more_in_long_videos(seconds: float | None, interval: int) -> None:
     assert storyboard(seconds).interval_seconds == interval
 
 
-def test_tiles_have_the_shape_of_the_picture() -> None:
+def test_tiles_have_the_aspect_of_the_video() -> None:
     assert (storyboard(5).width, storyboard(5).height) == (160, 90)
     assert (storyboard(5, 1080, 1920).width, storyboard(5, 1080, 1920).height) == (90, 160)
 
 
-def test_sound_alone_has_no_storyboard() -> None:
+def test_audio_only_has_no_storyboard() -> None:
     media = MediaInfo("mp3", 5.0)
 
     assert storyboard_of(plan_encoding(media, ("h264",), TranscodeOptions()), media) is None
@@ -43,7 +43,7 @@ def test_sound_alone_has_no_storyboard() -> None:
 
 @settings(deadline=None)
 @given(seconds=st.floats(0.04, 24 * 3600), fps=st.sampled_from(["24000/1001", "25", "60"]))
-def test_cues_follow_each_other_to_the_end_and_lie_within_their_sheets(seconds: float, fps: str) -> None:
+def test_cues_cover_the_duration_and_stay_within_their_sheets(seconds: float, fps: str) -> None:
     board = storyboard(seconds, fps=fps)
     tiles = board.tiles(seconds)
 
@@ -58,5 +58,5 @@ def test_cues_follow_each_other_to_the_end_and_lie_within_their_sheets(seconds: 
     assert int(cues[-1][2]) == -(-tiles // TILES_PER_SHEET)
 
 
-def test_no_cue_names_a_sheet_that_was_not_made() -> None:
+def test_no_cue_names_a_missing_sheet() -> None:
     assert "002.jpg" not in storyboard(500.0).webvtt(500.0, sheets=1)

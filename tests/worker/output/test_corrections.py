@@ -1,4 +1,4 @@
-"""What the packager gets wrong reaches no player."""
+"""The packager's mistakes never reach a player."""
 
 import m3u8
 import pytest
@@ -20,7 +20,7 @@ h264-360p.m3u8
 """
 
 
-def test_the_master_says_its_version_once() -> None:
+def test_master_has_its_version_once() -> None:
     once = corrected_master(MASTER, "hls/aac.m3u8")
     assert m3u8.loads(once.decode()).version == 6
     assert corrected_master(once, "hls/aac.m3u8") == once
@@ -39,7 +39,7 @@ def test_no_peak_is_below_its_average() -> None:
     assert keyframes.iframe_stream_info.bandwidth == 51446
 
 
-def test_the_manifest_follows_the_profile_that_it_claims() -> None:
+def test_manifest_follows_its_declared_profile() -> None:
     claimed = b'<MPD profiles="profile:isoff-on-demand:2011"><AdaptationSet subsegmentAlignment="1"/>'
     assert corrected_manifest(claimed) == (
         b'<MPD profiles="profile:isoff-live:2011"><AdaptationSet segmentAlignment="1"/>'

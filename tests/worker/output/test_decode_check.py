@@ -1,4 +1,4 @@
-"""Segments are decoded before the source may go: garbage of the right size is found."""
+"""Segments are decoded before the source is deleted: garbage of the right size is found."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ EDGES = (("init.mp4", "00001.m4s"),)
 
 @pytest.fixture
 def parts(tmp_path: Path) -> tuple[bytes, bytes]:
-    """An init segment and one segment behind it."""
+    """An init segment and one media segment."""
     path = tmp_path / "film.mp4"
     ffmpeg(*picture(seconds=1), *H264, "-movflags", "+frag_keyframe+delay_moov+default_base_moof", str(path))
     whole = path.read_bytes()
@@ -30,11 +30,11 @@ async def check(init: bytes, segment: bytes) -> None:
     await check_decoding(TOOLS, store, PREFIX, EDGES)
 
 
-async def test_whole_segments_pass(parts: tuple[bytes, bytes]) -> None:
+async def test_intact_segments_pass(parts: tuple[bytes, bytes]) -> None:
     await check(*parts)
 
 
-async def test_a_segment_of_garbage_fails(parts: tuple[bytes, bytes]) -> None:
+async def test_garbage_segment_fails(parts: tuple[bytes, bytes]) -> None:
     init, segment = parts
     media = segment.index(b"mdat") + 4
 
@@ -44,6 +44,6 @@ async def test_a_segment_of_garbage_fails(parts: tuple[bytes, bytes]) -> None:
     assert failed.value.failure_code == "outputs_broken"
 
 
-async def test_a_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
+async def test_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
     with pytest.raises(AttemptFailed, match=r"00001\.m4s"):
         await check(parts[0], b"")

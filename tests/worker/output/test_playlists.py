@@ -19,7 +19,7 @@ MPD = b"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><Adap
 </Representation></AdaptationSet></Period></MPD>"""
 
 
-def test_a_media_playlist_names_its_init_and_segments() -> None:
+def test_media_playlist_names_its_init_and_segments() -> None:
     playlist = parse_playlist("hls/aac.m3u8", MEDIA)
 
     assert playlist.names == ("media/aac/init.mp4", "media/aac/00001.m4s", "media/aac/00002.m4s")
@@ -28,17 +28,17 @@ def test_a_media_playlist_names_its_init_and_segments() -> None:
     assert playlist.finished
 
 
-def test_a_growing_playlist_is_not_finished() -> None:
+def test_growing_playlist_is_not_finished() -> None:
     assert not parse_playlist("hls/aac.m3u8", MEDIA.replace(b"#EXT-X-ENDLIST\n", b"")).finished
 
 
-def test_a_master_names_playlists_in_lines_and_attributes() -> None:
+def test_master_names_playlists_in_lines_and_attributes() -> None:
     master = b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,URI="aac.m3u8"\n#EXT-X-STREAM-INF:BANDWIDTH=1\nav1.m3u8\n'
 
     assert parse_playlist("hls/master.m3u8", master).names == ("hls/aac.m3u8", "hls/av1.m3u8")
 
 
-def test_a_manifest_names_every_segment_of_its_timeline() -> None:
+def test_manifest_names_every_segment_of_its_timeline() -> None:
     manifest = parse_playlist("dash/manifest.mpd", MPD)
 
     assert manifest.names == ("media/a/init.mp4", *(f"media/a/{number:05}.m4s" for number in (1, 2, 3)))

@@ -1,4 +1,4 @@
-"""The poster: no dark frame while there are others, some frame of a dark film, the waveform of sound."""
+"""The poster: not a dark frame if there are others, some frame of a dark film, a waveform for audio."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ async def poster_of(source: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("made", "brightness"), [(BLACK_THEN_GREEN, 60), (DARK, 10)], ids=["late-light", "dark"]
 )
-async def test_the_poster_is_as_bright_as_can_be(
+async def test_poster_is_as_bright_as_possible(
     tmp_path: Path, made: tuple[str, ...], brightness: int
 ) -> None:
     source = tmp_path / "film.mp4"
@@ -44,7 +44,7 @@ async def test_the_poster_is_as_bright_as_can_be(
 
 
 @pytest.mark.parametrize("seconds", [0.05, 2])
-async def test_sound_has_its_waveform(tmp_path: Path, seconds: float) -> None:
+async def test_audio_only_poster_is_its_waveform(tmp_path: Path, seconds: float) -> None:
     source = tmp_path / "sound.wav"
     ffmpeg(*tone(seconds), str(source))
 

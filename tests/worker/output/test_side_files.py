@@ -1,4 +1,4 @@
-"""What lies in the attempt's directory reaches the store, when there is something in it."""
+"""Files in the attempt's directory are stored if they have content."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ async def stored_from(directory: Path) -> tuple[dict[str, bytes], list[str]]:
     return stored, [track.path for track in captions]
 
 
-async def test_captions_without_a_cue_are_left_out(tmp_path: Path) -> None:
+async def test_skips_captions_without_a_cue(tmp_path: Path) -> None:
     (tmp_path / "caption-2.vtt").write_text(CUE + "Hallo.\n")
     (tmp_path / "caption-3.vtt").write_text("WEBVTT\n\n")
 
@@ -34,7 +34,7 @@ async def test_captions_without_a_cue_are_left_out(tmp_path: Path) -> None:
     assert captions == list(stored) == ["captions/1-de.vtt"]
 
 
-async def test_a_poster_that_was_not_written_is_no_output(tmp_path: Path) -> None:
+async def test_missing_poster_is_not_an_output(tmp_path: Path) -> None:
     (tmp_path / "poster.jpg").touch()
     assert (await stored_from(tmp_path))[0] == {}
 
@@ -43,7 +43,7 @@ async def test_a_poster_that_was_not_written_is_no_output(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
-def test_captions_in_an_old_encoding_are_mended(encoding: str) -> None:
+def test_converts_captions_in_a_legacy_encoding(encoding: str) -> None:
     text = CUE + "Schöne Grüße.\n"
 
     assert webvtt_of(text.encode(encoding)) == text

@@ -1,4 +1,4 @@
-"""The sink: in which order outputs reach the store, and what a store that misbehaves does to the attempt."""
+"""The sink: the order in which outputs reach the store, and how a failing store affects the attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ from backend.core.store.interface import PLAIN, Body, ObjectHeaders
 from tests.lab.memory_store import MemoryStore
 from worker.output.playlists import is_playlist, parse_playlist
 from worker.output.sink import PackagerSink
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 
 PREFIX = "videos/v/r/"
 PLAYLIST = "hls/aac.m3u8"
@@ -21,7 +21,7 @@ INIT = "media/aac/init.mp4"
 
 
 class WatchedStore(MemoryStore):
-    """Runs `before_put` ahead of every put, and notes which playlists came before what they name."""
+    """Runs `before_put` before each put, and records playlists stored before what they name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class WatchedStore(MemoryStore):
 
 @dataclass
 class Packager:
-    """Writes as the packager does."""
+    """Writes like the packager."""
 
     sink: PackagerSink
     store: WatchedStore
-    faults: Faults
+    errors: BackgroundErrors
     base: str = ""
     client: aiohttp.ClientSession = field(init=False)
 
@@ -66,9 +66,9 @@ class Packager:
 
 @asynccontextmanager
 async def packager() -> AsyncIterator[Packager]:
-    store, faults = WatchedStore(), Faults()
-    sink = PackagerSink(store, PREFIX, frozenset({PLAYLIST}), faults, lambda: None)
-    packager = Packager(sink, store, faults)
+    store, errors = WatchedStore(), BackgroundErrors()
+    sink = PackagerSink(store, PREFIX, frozenset({PLAYLIST}), errors, lambda: None)
+    packager = Packager(sink, store, errors)
     async with asyncio.timeout(10), sink.serving() as packager.base, aiohttp.ClientSession() as client:
         packager.client = client
         yield packager
@@ -86,7 +86,7 @@ def playlist(segments: int, *, finished: bool = False) -> bytes:
     return "\n".join([*lines, "#EXT-X-ENDLIST" if finished else "", ""]).encode()
 
 
-async def test_a_growing_playlist_that_is_slow_never_overwrites_the_last_one() -> None:
+async def test_slow_growing_playlist_never_overwrites_the_final_one() -> None:
     async with packager() as it:
         it.store.before_put = lambda path, nth: "hold" if (path, nth) == (PLAYLIST, 1) else None
         for path in (INIT, segment(1), segment(2)):
@@ -104,7 +104,7 @@ async def test_a_growing_playlist_that_is_slow_never_overwrites_the_last_one() -
         assert await it.stored(PLAYLIST) == playlist(2, finished=True)
 
 
-async def test_a_playlist_waits_for_a_slow_segment_and_the_master_for_the_playlist() -> None:
+async def test_playlist_waits_for_its_segments_and_the_master_for_the_playlist() -> None:
     master = b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,URI="aac.m3u8"\n'
     async with packager() as it:
         it.store.before_put = lambda path, nth: "hold" if path == segment(2) else None
@@ -124,7 +124,7 @@ async def test_a_playlist_waits_for_a_slow_segment_and_the_master_for_the_playli
         assert it.sink.playable
 
 
-async def test_a_playlist_without_a_segment_is_shown_to_nobody() -> None:
+async def test_playlist_without_segments_is_not_published() -> None:
     other = "hls/aac-2.m3u8"
     async with packager() as it:
         it.store.before_put = lambda path, nth: "hold" if path == other else None
@@ -132,7 +132,7 @@ async def test_a_playlist_without_a_segment_is_shown_to_nobody() -> None:
             await it.writes(path, b"x")
         await it.writes(PLAYLIST, playlist(0))
         await it.writes(other, playlist(1))
-        await it.store.held.wait()  # both had their turn
+        await it.store.held.wait()  # both were tried
         it.store.release.set()
         await it.writes(PLAYLIST, playlist(1))
         await it.sink.finish()
@@ -141,7 +141,7 @@ async def test_a_playlist_without_a_segment_is_shown_to_nobody() -> None:
         assert await it.stored(PLAYLIST) == playlist(1)
 
 
-async def test_while_the_newest_playlist_waits_an_older_one_is_shown() -> None:
+async def test_publishes_an_older_playlist_while_the_newest_waits() -> None:
     async with packager() as it:
         it.store.before_put = lambda path, nth: "hold" if path == segment(2) else None
         for path in (INIT, segment(1), segment(2)):
@@ -155,7 +155,7 @@ async def test_while_the_newest_playlist_waits_an_older_one_is_shown() -> None:
         it.store.release.set()
 
 
-async def test_a_segment_that_was_never_written_fails_the_attempt() -> None:
+async def test_missing_segment_fails_the_attempt() -> None:
     async with packager() as it:
         await it.writes(INIT, b"x")
         await it.writes(PLAYLIST, playlist(1, finished=True))
@@ -168,7 +168,7 @@ async def test_a_segment_that_was_never_written_fails_the_attempt() -> None:
 
 @pytest.mark.parametrize("path", [segment(1), PLAYLIST])
 @pytest.mark.parametrize("error", [StoreDenied(), KeyError("of a library")], ids=["denied", "unforeseen"])
-async def test_a_store_that_fails_is_a_fault_of_the_attempt(path: str, error: Exception) -> None:
+async def test_store_failure_fails_the_attempt(path: str, error: Exception) -> None:
     def fail(put: str, nth: int) -> None:
         if put == path:
             raise error
@@ -180,6 +180,6 @@ async def test_a_store_that_fails_is_a_fault_of_the_attempt(path: str, error: Ex
         await it.writes(PLAYLIST, playlist(1))
 
         with pytest.raises((AttemptFailed, StoreDenied)):
-            await it.faults.watch()
+            await it.errors.watch()
         with pytest.raises((AttemptFailed, StoreDenied)):
             await it.sink.finish()

@@ -1,4 +1,4 @@
-"""The last look before a source may be deleted: whatever is missing, short or open fails the attempt."""
+"""The final check before a source is deleted: anything missing, short or open fails the attempt."""
 
 import re
 from contextlib import nullcontext
@@ -61,36 +61,36 @@ async def _verify(
     return [one.path for one in found.objects]
 
 
-async def test_whole_outputs_are_listed() -> None:
+async def test_lists_complete_outputs() -> None:
     assert await _verify(WHOLE) == sorted(WHOLE)
 
 
-async def test_a_segment_that_the_store_lost_fails() -> None:
+async def test_lost_segment_fails() -> None:
     stored = {path: body for path, body in WHOLE.items() if path != "media/aac/00002.m4s"}
     with pytest.raises(AttemptFailed, match=r"00002\.m4s"):
         await _verify(stored, WHOLE)
 
 
-async def test_a_segment_that_was_stored_in_part_fails() -> None:
+async def test_truncated_segment_fails() -> None:
     with pytest.raises(AttemptFailed, match=r"00003\.m4s"):
         await _verify({**WHOLE, "media/aac/00003.m4s": b"thr"}, WHOLE)
 
 
-async def test_a_segment_that_was_never_written_fails() -> None:
+async def test_segment_that_was_never_written_fails() -> None:
     written = {path: body for path, body in WHOLE.items() if path != "media/aac/00002.m4s"}
-    with pytest.raises(AttemptFailed, match=r"names what is not stored: media/aac/00002\.m4s"):
+    with pytest.raises(AttemptFailed, match=r"names objects that are not stored: media/aac/00002\.m4s"):
         await _verify(written)
 
 
 @pytest.mark.parametrize(
     ("path", "old", "new", "says"),
     [
-        ("hls/aac.m3u8", b"#EXT-X-ENDLIST\n", b"", "left open"),
-        ("hls/aac.m3u8", b"TYPE:VOD", b"TYPE:EVENT", "left open"),
-        ("dash/manifest.mpd", b'"static"', b'"dynamic"', "left open"),
+        ("hls/aac.m3u8", b"#EXT-X-ENDLIST\n", b"", "is not final"),
+        ("hls/aac.m3u8", b"TYPE:VOD", b"TYPE:EVENT", "is not final"),
+        ("dash/manifest.mpd", b'"static"', b'"dynamic"', "is not final"),
         ("dash/manifest.mpd", b' r="1"', b"", "different segments"),
         ("hls/master.m3u8", b"aac.m3u8", b"../download.webm", "does not name every rendition"),
-        ("hls/aac.m3u8", b"#EXTINF:4.0", b"#EXTINF:2.5", "lasts 10.0 s, but only 7.0 s"),
+        ("hls/aac.m3u8", b"#EXTINF:4.0", b"#EXTINF:2.5", "lasts 10.0 s, but aac lasts only 7.0 s"),
     ],
     ids=[
         "no-endlist",
@@ -101,18 +101,14 @@ async def test_a_segment_that_was_never_written_fails() -> None:
         "rendition-short",
     ],
 )
-async def test_playlists_that_are_open_short_or_incomplete_fail(
-    path: str, old: bytes, new: bytes, says: str
-) -> None:
+async def test_open_short_or_incomplete_playlists_fail(path: str, old: bytes, new: bytes, says: str) -> None:
     with pytest.raises(AttemptFailed, match=re.escape(says)):
         await _verify({**WHOLE, path: WHOLE[path].replace(old, new)})
 
 
 @pytest.mark.parametrize(("seconds", "passes"), [(9.0, True), (12.5, False)])
-async def test_renditions_of_a_source_without_an_index_are_compared_with_each_other(
-    seconds: float, passes: bool
-) -> None:
-    guess = replace(TEN_SECONDS, duration_seconds=4.0, duration_is_sure=False)
+async def test_compares_renditions_with_each_other_without_an_index(seconds: float, passes: bool) -> None:
+    guess = replace(TEN_SECONDS, duration_seconds=4.0, duration_is_reliable=False)
     tracks = (replace(TRACKS[0], end_seconds=4.0), AudioInfo(1, "aac", 2, 48_000, end_seconds=4.0))
     second = {path.replace("aac", "aac-2"): body.replace(b"aac", b"aac-2") for path, body in WHOLE.items()}
     second["hls/aac-2.m3u8"] = second["hls/aac-2.m3u8"].replace(
@@ -124,16 +120,16 @@ async def test_renditions_of_a_source_without_an_index_are_compared_with_each_ot
     both["dash/manifest.mpd"] = MANIFEST.replace(sets, sets + sets.replace(b"aac", b"aac-2"))
     plan = EncodingPlan(video=(), fps=None, audio=audio_streams(tracks))
 
-    with nullcontext() if passes else pytest.raises(AttemptFailed, match="came out as aac"):
+    with nullcontext() if passes else pytest.raises(AttemptFailed, match="aac lasts"):
         assert await _verify(both, media=replace(guess, audio=tracks), plan=plan)
 
 
 @pytest.mark.parametrize("sure", [True, False])
-@pytest.mark.parametrize(("seconds", "says"), [(7.0, "but only 7.0 s"), (13.0, "but 13.0 s")])
-async def test_a_webm_that_is_not_as_long_as_the_renditions_fails(
+@pytest.mark.parametrize(("seconds", "says"), [(7.0, "lasts only 7.0 s"), (13.0, "lasts 13.0 s")])
+async def test_webm_of_another_duration_than_the_renditions_fails(
     seconds: float, says: str, sure: bool
 ) -> None:
-    media = TEN_SECONDS if sure else replace(TEN_SECONDS, duration_seconds=None, duration_is_sure=False)
+    media = TEN_SECONDS if sure else replace(TEN_SECONDS, duration_seconds=None, duration_is_reliable=False)
 
     with pytest.raises(AttemptFailed, match=says):
         await _verify(WHOLE, media=media, webm_seconds=seconds)

@@ -1,4 +1,4 @@
-"""What the reader finds in a stream of any shape, and that the head it leads to is right to the byte."""
+"""What the reader finds in streams of any shape, and that the head is correct to the byte."""
 
 from itertools import pairwise
 
@@ -42,9 +42,7 @@ def read(stream: bytes, cuts: list[int] = []) -> tuple[Contents, bytes]:  # noqa
 
 
 @given(st.lists(st.lists(frames, max_size=8), min_size=1, max_size=6), st.data())
-def test_the_index_names_every_keyframe_however_the_stream_is_cut(
-    groups: list[list[Frame]], data: st.DataObject
-) -> None:
+def test_index_lists_every_keyframe_for_any_chunking(groups: list[list[Frame]], data: st.DataObject) -> None:
     written = [cluster(number * CLUSTER_MS, *group) for number, group in enumerate(groups)]
     stream = beginning(VIDEO, SOUND) + b"".join(written)
 
@@ -61,7 +59,7 @@ def test_the_index_names_every_keyframe_however_the_stream_is_cut(
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=40), st.integers(0, 45), st.booleans())
-def test_the_head_fills_its_room_and_its_cues_lead_to_keyframes(
+def test_head_fills_its_room_and_its_cues_point_to_keyframes(
     gops: list[int], cues_expected: int, has_chapters: bool
 ) -> None:
     written = [
@@ -84,7 +82,7 @@ def test_the_head_fills_its_room_and_its_cues_lead_to_keyframes(
     assert index_of(head(contents, chapters) + clusters).cues[0] == (0, len(head(contents, chapters)))
 
 
-def test_of_sound_alone_each_cluster_is_in_the_index_once() -> None:
+def test_audio_only_index_lists_each_cluster_once() -> None:
     sounds = [cluster(at, *(Frame(SOUND, after) for after in (0, 20, 40))) for at in (0, 5000)]
 
     contents, _ = read(beginning(SOUND) + b"".join(sounds))
@@ -93,7 +91,7 @@ def test_of_sound_alone_each_cluster_is_in_the_index_once() -> None:
     assert contents.duration_ms == 5060
 
 
-def test_the_duration_ends_with_the_last_frame_or_where_it_says_so() -> None:
+def test_duration_includes_the_last_frame() -> None:
     assert read(beginning(VIDEO) + cluster(0, Frame()))[0].duration_ms == FRAME_MS
     assert read(beginning(VIDEO) + cluster(100, Frame(grouped=True)))[0].duration_ms == 107
 
@@ -109,12 +107,12 @@ def test_the_duration_ends_with_the_last_frame_or_where_it_says_so() -> None:
     ],
     ids=["letters", "no-tracks", "unknown-track", "garbage", "no-cluster"],
 )
-def test_what_is_no_webm_is_refused(stream: bytes) -> None:
+def test_rejects_streams_that_are_not_webm(stream: bytes) -> None:
     with pytest.raises(EbmlError):
         read(stream)
 
 
-def test_a_head_needs_a_keyframe_and_room_for_it() -> None:
+def test_head_needs_a_keyframe_and_room_for_its_cue() -> None:
     none, _ = read(beginning(VIDEO) + cluster(0, Frame(is_key=False)))
     one, _ = read(beginning(VIDEO) + cluster(0, Frame()))
 
@@ -125,11 +123,11 @@ def test_a_head_needs_a_keyframe_and_room_for_it() -> None:
 
 
 @pytest.mark.parametrize(("order", "first"), [((CUES, CLUSTER), True), ((CLUSTER, CUES), False), ((), False)])
-def test_the_index_must_come_before_the_media(order: tuple[int, ...], first: bool) -> None:
+def test_index_must_come_before_the_media(order: tuple[int, ...], first: bool) -> None:
     body = b"".join(element(name, bytes(20)) for name in (0x114D9B74, *order))
 
     assert cues_come_first(element(0x1A45DFA3, bytes(4)) + element(SEGMENT, body)) is first
 
 
-def test_a_file_that_is_no_webm_has_no_index() -> None:
+def test_file_that_is_not_webm_has_no_index() -> None:
     assert not cues_come_first(b"no webm")

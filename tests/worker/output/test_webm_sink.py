@@ -1,4 +1,4 @@
-"""The WebM on its way from an encoder's pipe into the store: whole, in bounded memory, or not at all."""
+"""The WebM from the encoder's pipe to the store: complete and in bounded memory, or not at all."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, StoreUnavailable
+from backend.core.records import Chapter
 from backend.core.store.interface import Body, Store, UploadedPart
 from backend.core.store.s3 import S3Buckets
 from backend.core.uploads.buffers import MIB
@@ -18,17 +19,18 @@ from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import TOOLS, picture, tone
 from tests.worker.output.webm_file import SOUND, Frame, beginning, cluster, index_of
 from worker.encode.ladder import EncodingPlan, audio_streams
-from worker.output.webm_sink import LARGEST_AT_LEAST_BYTES, WebmSink
-from worker.sandbox.faults import Faults
+from worker.output.webm_sink import MIN_SIZE_LIMIT_BYTES, WebmSink
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
-from worker.source.media import AudioInfo, ChapterInfo, MediaInfo
+from worker.source.media import AudioInfo, MediaInfo
 
 PREFIX = "videos/v/r0-0-a/"
 KEY = PREFIX + keys.DOWNLOAD
 TRACKS = (AudioInfo(0, "aac", 2, 48_000),)
 SOUND_ALONE = EncodingPlan(video=(), fps=None, audio=audio_streams(TRACKS))
-TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS, chapters=(ChapterInfo(0, 20, "Anfang"),))
-PART = UploadPlan.for_size(LARGEST_AT_LEAST_BYTES).part_size_bytes
+CHAPTER = Chapter(start_seconds=0, end_seconds=20, title="Anfang")
+TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS, chapters=(CHAPTER,))
+PART = UploadPlan.for_size(MIN_SIZE_LIMIT_BYTES).part_size_bytes
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def _write(pipe: Path, pieces: Iterator[bytes]) -> None:
             for piece in pieces:
                 file.write(piece)
     except BrokenPipeError:
-        pass  # the reader has given up, which is what some tests are about
+        pass  # the reader gave up, as some tests expect
 
 
 async def _stored(store: Store, pipe: Path, pieces: Iterator[bytes], media: MediaInfo = TEN_SECONDS) -> int:
@@ -69,9 +71,7 @@ async def _left(store: Store) -> list[str]:
 
 
 @pytest.mark.parametrize("megabytes", [1, 20])
-async def test_every_cue_of_a_webm_of_one_part_or_several_leads_to_its_cluster(
-    pipe: Path, megabytes: int
-) -> None:
+async def test_every_cue_points_to_its_cluster_in_one_part_or_several(pipe: Path, megabytes: int) -> None:
     store = Recording()
 
     size = await _stored(store, pipe, _clusters(megabytes * 4, bytes(MIB // 4)))
@@ -89,7 +89,7 @@ async def test_every_cue_of_a_webm_of_one_part_or_several_leads_to_its_cluster(
 
 
 @pytest.mark.heavy
-async def test_a_webm_of_several_parts_is_stored_on_an_s3_server(pipe: Path, buckets: S3Buckets) -> None:
+async def test_stores_a_multipart_webm_on_an_s3_server(pipe: Path, buckets: S3Buckets) -> None:
     size = await _stored(buckets.video, pipe, _clusters(80, bytes(MIB // 4)))
 
     body = (await buckets.video.get(KEY)).body
@@ -100,7 +100,7 @@ async def test_a_webm_of_several_parts_is_stored_on_an_s3_server(pipe: Path, buc
 
 
 class Recording(MemoryStore):
-    """Remembers the sizes of parts, by number."""
+    """Records the sizes of parts, by number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Recording(MemoryStore):
         return await super().put_part(key, upload_id, number, body)
 
 
-async def test_a_store_that_fails_in_the_middle_ends_the_reading_and_leaves_no_upload(pipe: Path) -> None:
+async def test_store_failure_stops_reading_and_leaves_no_upload(pipe: Path) -> None:
     class Failing(MemoryStore):
         async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> UploadedPart:
             raise StoreUnavailable
@@ -129,7 +129,7 @@ async def test_a_store_that_fails_in_the_middle_ends_the_reading_and_leaves_no_u
     assert await _left(store) == []
 
 
-async def test_a_store_that_stands_still_makes_the_encoder_wait(pipe: Path) -> None:
+async def test_stalled_store_makes_the_encoder_wait(pipe: Path) -> None:
     moving = asyncio.Event()
     written = 0
 
@@ -150,12 +150,12 @@ async def test_a_store_that_stands_still_makes_the_encoder_wait(pipe: Path) -> N
         before = written
         await asyncio.sleep(0.1)
 
-    assert written < 7 * PART  # held back, four under way, one that waits; less than one in pipes
+    assert written < 7 * PART  # one held back, four in flight, one waiting; less than one in pipes
     moving.set()
     assert await storing > 60 * MIB
 
 
-async def test_an_encoder_that_fails_leaves_no_webm(pipe: Path) -> None:
+async def test_failed_encoder_leaves_no_webm(pipe: Path) -> None:
     async def failed() -> None:
         raise AttemptFailed("ffmpeg exited with 1.", code="encoder_failed")
 
@@ -180,9 +180,7 @@ async def test_an_encoder_that_fails_leaves_no_webm(pipe: Path) -> None:
     ],
     ids=["nothing", "no-cluster", "letters", "endless"],
 )
-async def test_what_is_no_whole_webm_fails_the_attempt(
-    pipe: Path, pieces: Iterator[bytes], code: str
-) -> None:
+async def test_incomplete_webm_fails_the_attempt(pipe: Path, pieces: Iterator[bytes], code: str) -> None:
     store = MemoryStore()
 
     with pytest.raises(AttemptFailed) as failed:
@@ -194,14 +192,14 @@ async def test_what_is_no_whole_webm_fails_the_attempt(
 
 @pytest.fixture
 def streamed() -> bytes:
-    """24 MB as ffmpeg streams them: large frames, each of which is a keyframe."""
+    """24 MB as ffmpeg streams them: large frames, all keyframes."""
     raw = ("-c:v", "rawvideo", "-c:a", "libopus", "-f", "matroska")
     limits = ("-cluster_time_limit", "5000", "-cluster_size_limit", str(5 * MIB))
     command = (TOOLS.ffmpeg, "-nostdin", "-v", "error", *picture(seconds=12), *tone(12), *raw, *limits)
     return subprocess.run([*command, "pipe:1"], check=True, capture_output=True, timeout=60).stdout
 
 
-async def test_who_seeks_reads_only_what_lies_there(pipe: Path, tmp_path: Path, streamed: bytes) -> None:
+async def test_seeking_reads_only_the_target(pipe: Path, tmp_path: Path, streamed: bytes) -> None:
     made, store = tmp_path / "made.mkv", MemoryStore()
     made.write_bytes(streamed)
 
@@ -209,10 +207,10 @@ async def test_who_seeks_reads_only_what_lies_there(pipe: Path, tmp_path: Path, 
 
     info = await store.head(KEY)
     assert info.size_bytes > 2 * PART
-    feeder = SourceFeeder(store, info, Faults())
+    feeder = SourceFeeder(store, info, BackgroundErrors())
     async with feeder.serving() as url:
         asked = ("-show_chapters", "-show_entries", "format=duration:chapter_tags=title")
-        told = await _said(TOOLS.ffprobe, "-v", "error", *asked, "-of", "csv=p=0", url)
+        told = await _output_of(TOOLS.ffprobe, "-v", "error", *asked, "-of", "csv=p=0", url)
         assert told.splitlines()[0].endswith(b"Anfang")
         assert float(told.splitlines()[1]) == pytest.approx(12, abs=0.03)
         assert await _frames(url, "0") == await _frames(str(made), "0")
@@ -226,14 +224,14 @@ async def test_who_seeks_reads_only_what_lies_there(pipe: Path, tmp_path: Path, 
 
 
 async def _frames(source: str, streams: str, *options: str) -> list[bytes]:
-    """Return a line about every decoded frame, its hash last; a decoding error is an error."""
+    """Return a line per decoded frame, ending with its hash; fail on decoding errors."""
     before = (TOOLS.ffmpeg, "-nostdin", "-v", "error", "-xerror", *options)
-    said = await _said(*before, "-i", source, "-map", streams, "-f", "framemd5", "-")
-    return [line for line in said.splitlines() if not line.startswith(b"#")]
+    output = await _output_of(*before, "-i", source, "-map", streams, "-f", "framemd5", "-")
+    return [line for line in output.splitlines() if not line.startswith(b"#")]
 
 
-async def _said(*command: str | Path) -> bytes:
+async def _output_of(*command: str | Path) -> bytes:
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0
-    return said
+    return output

@@ -1,4 +1,4 @@
-"""WebM files for tests: small ones of the tests' own making, and how the index of any is checked."""
+"""WebM files for tests: builds small ones, and checks the index of any."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ _ENDLESS = b"\x01" + b"\xff" * 7
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`after_ms` counts from its cluster's timestamp."""
+    """`after_ms` is relative to its cluster's timestamp."""
 
     track: int = VIDEO
     after_ms: int = 0
@@ -78,15 +78,15 @@ def beginning(*tracks: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a file's cues say, and what its clusters hold; positions are those in the file."""
+    """A file's cues and the contents of its clusters; positions are in the file."""
 
     cues: list[tuple[int, int]]
     clusters: dict[int, list[tuple[int, bool]]]
-    """By position: instant and whether it is a keyframe, of each simple block of the first track."""
+    """By position: time of each simple block of the first track, and whether it is a keyframe."""
 
 
 def index_of(file: bytes) -> Index:
-    """Read a whole file whose Segment has a size, and ends where the file does."""
+    """Read a complete file whose Segment has a size and ends at the end of the file."""
     _, segment = children(file)
     assert segment.size is not None
     assert segment.body + segment.size == len(file)

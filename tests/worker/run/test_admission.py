@@ -1,4 +1,4 @@
-"""Before it looks for jobs a worker asks whether the store honours create-only writes."""
+"""Before it looks for jobs, a worker checks that the store honours create-only writes."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ class IgnoresConditions(MemoryStore):
 
 
 class Away(MemoryStore):
-    """Cannot be asked for the first few times."""
+    """Fails the first few times."""
 
     def __init__(self, error: type[StoreError], refusals: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ async def _admit(buckets: Buckets, *, only_worker: bool = False, concurrency: in
     )
 
 
-async def test_a_store_that_honours_conditions_admits_any_number() -> None:
+async def test_admits_any_number_of_workers_if_the_store_honours_conditions() -> None:
     await _admit(Buckets(raw=MemoryStore(), video=MemoryStore()), concurrency=8)
 
 
@@ -56,7 +56,7 @@ async def test_a_store_that_honours_conditions_admits_any_number() -> None:
     ],
     ids=["raw", "video"],
 )
-async def test_a_bucket_that_ignores_conditions_admits_only_the_only_worker(buckets: Buckets) -> None:
+async def test_admits_only_a_single_worker_if_a_bucket_ignores_conditions(buckets: Buckets) -> None:
     with pytest.raises(ConfigurationError, match=r"the condition is ignored.*ONLY_WORKER=true"):
         await _admit(buckets)
     with pytest.raises(ConfigurationError, match="WORKER_CONCURRENCY=1"):
@@ -66,7 +66,7 @@ async def test_a_bucket_that_ignores_conditions_admits_only_the_only_worker(buck
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, StoreDenied, BucketMissing])
-async def test_a_store_that_cannot_be_asked_is_asked_again(error: type[StoreError]) -> None:
+async def test_retries_a_store_that_cannot_be_reached(error: type[StoreError]) -> None:
     raw = Away(error, refusals=3)
 
     await _admit(Buckets(raw=raw, video=MemoryStore()))
@@ -86,7 +86,7 @@ class Hangs(MemoryStore):
 
 
 @pytest.mark.parametrize("raw", [Away(StoreUnavailable, refusals=1_000_000), Hangs()], ids=["away", "hangs"])
-async def test_a_worker_that_waits_for_its_store_can_be_stopped(raw: Away | Hangs) -> None:
+async def test_worker_waiting_for_its_store_can_be_stopped(raw: Away | Hangs) -> None:
     stop = asyncio.Event()
     waiting = asyncio.create_task(
         admit(Buckets(raw=raw, video=MemoryStore()), stop, only_worker=False, concurrency=1, pause_seconds=60)
@@ -98,7 +98,7 @@ async def test_a_worker_that_waits_for_its_store_can_be_stopped(raw: Away | Hang
     await asyncio.wait_for(waiting, timeout=5)
 
 
-async def test_a_worker_process_waits_for_its_store_until_it_is_told_to_stop(tmp_path: Path) -> None:
+async def test_worker_process_waits_for_its_store_until_stopped(tmp_path: Path) -> None:
     with product_on(f"http://127.0.0.1:{free_port()}", "key", "secret", tmp_path) as product:
         worker = product.start_worker(VIDEO_SERVER_ENCODER="software")
         deadline = time.monotonic() + START_SECONDS

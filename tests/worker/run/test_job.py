@@ -1,4 +1,4 @@
-"""What each outcome of a job means for the queue, the status and the outputs."""
+"""What each outcome of a job does to the queue, the status and the outputs."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,12 @@ from tests.core.jobs.queue_lab import LEASE_SECONDS, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.encode.video_encoders import SOFTWARE
 from worker.run import job as job_module
-from worker.run.job import OUTAGES_ALLOWED, JobRunner
+from worker.run.job import MAX_OUTAGES, JobRunner
 from worker.run.loop import work
 from worker.run.poller import Poller
 from worker.transcode.fallback import Fallback
-from worker.transcode.transcoder import Progress, Transcoded
+from worker.transcode.progress import Progress
+from worker.transcode.transcoder import Transcoded
 
 TRANSCODED = Transcoded(
     duration_seconds=1,
@@ -43,7 +44,7 @@ HALF = Progress(
 
 @dataclass
 class Pipeline:
-    """A stand-in for media work: writes one object, then does what the test says."""
+    """A fake pipeline: writes one object, then does what the test says."""
 
     lab: Lab
     ends: Callable[[], Transcoded] | None = None
@@ -95,7 +96,7 @@ async def _claimed(lab: Lab, queue: JobQueue) -> tuple[Job, Claim]:
     return job, claim
 
 
-async def test_a_job_that_succeeds_is_published(lab: Lab) -> None:
+async def test_publishes_a_successful_job(lab: Lab) -> None:
     queue = lab.worker("one")
     job, claim = await _claimed(lab, queue)
     await runner(lab, queue, Pipeline(lab, lambda: TRANSCODED))(claim, asyncio.Event())
@@ -107,7 +108,7 @@ FALLBACK = Fallback(SOFTWARE, "", "nvenc: ffmpeg exited with 1.")
 
 @dataclass
 class BeginsAnew(Pipeline):
-    """Writes into a second run as well, as after a failure of hardware."""
+    """Also writes to a second run, as after a hardware failure."""
 
     async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
         fallback = replace(FALLBACK, run=keys.fallback_run(run))
@@ -116,7 +117,7 @@ class BeginsAnew(Pipeline):
         return replace(transcoded, fallback=fallback)
 
 
-async def test_outputs_of_a_job_that_began_anew_are_published_and_those_of_its_first_run_are_gone(
+async def test_publishes_the_fallback_run_and_deletes_the_first_run(
     lab: Lab,
 ) -> None:
     queue = lab.worker("one")
@@ -131,7 +132,7 @@ async def test_outputs_of_a_job_that_began_anew_are_published_and_those_of_its_f
     await lab.assert_published_and_clean(job)
 
 
-async def test_a_viewer_is_sent_to_the_run_that_a_job_began_anew(lab: Lab) -> None:
+async def test_status_points_viewers_to_the_fallback_run(lab: Lab) -> None:
     queue = lab.worker("one")
     job, claim = await _claimed(lab, queue)
     task = asyncio.create_task(runner(lab, queue, BeginsAnew(lab))(claim, stop := asyncio.Event()))
@@ -183,9 +184,7 @@ async def test_bad_input_fails_at_once_with_its_reason_and_keeps_the_source(lab:
 
 
 @pytest.mark.parametrize("error", [AttemptFailed("The encoder crashed."), KeyError("x")])
-async def test_other_failures_are_retried_with_growing_pauses_and_then_given_up(
-    lab: Lab, error: Exception
-) -> None:
+async def test_retries_other_failures_with_growing_pauses_then_fails(lab: Lab, error: Exception) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     pipeline = Pipeline(lab, _raise(error))
@@ -206,11 +205,11 @@ async def test_other_failures_are_retried_with_growing_pauses_and_then_given_up(
     assert await lab.raw_keys() == [keys.dead_letter(job.request), keys.upload(job.id)]
 
 
-async def test_attempts_that_the_store_ends_are_not_counted_but_do_not_go_on_for_ever(lab: Lab) -> None:
+async def test_store_outages_do_not_count_as_attempts_but_are_limited(lab: Lab) -> None:
     job = await lab.add_job()
     queue = lab.worker("one")
     pipeline = Pipeline(lab, _raise(StoreUnavailable("The store was away.")))
-    for outages in range(OUTAGES_ALLOWED):
+    for outages in range(MAX_OUTAGES):
         claim = await lab.claimed(queue)
         assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
         await runner(lab, queue, pipeline)(claim, asyncio.Event())
@@ -225,7 +224,7 @@ async def test_attempts_that_the_store_ends_are_not_counted_but_do_not_go_on_for
     assert status.error.code == "store_unavailable"
 
 
-async def test_a_worker_holds_on_to_its_lease_while_the_store_is_away(lab: Lab) -> None:
+async def test_keeps_its_lease_during_a_store_outage(lab: Lab) -> None:
     away = asyncio.Event()
 
     class Away(MemoryStore):
@@ -261,10 +260,8 @@ async def test_a_worker_holds_on_to_its_lease_while_the_store_is_away(lab: Lab) 
     await lab.assert_published_and_clean(job)
 
 
-async def test_a_job_is_handed_back_once_the_store_is_there_again(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_module, "HAND_BACK_EVERY_SECONDS", 0.01)
+async def test_releases_the_job_once_the_store_is_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_module, "RELEASE_RETRY_SECONDS", 0.01)
     fails = 5
 
     class Away(MemoryStore):
@@ -287,7 +284,7 @@ async def test_a_job_is_handed_back_once_the_store_is_there_again(
     assert (fails, lease.state, lease.attempt, lease.outages) == (0, LeaseState.RELEASED, 1, 1)
 
 
-async def test_a_job_whose_workers_keep_dying_is_given_up_without_another_try(lab: Lab) -> None:
+async def test_job_whose_workers_keep_dying_fails_without_another_attempt(lab: Lab) -> None:
     job = await lab.add_job()
     for name in ("one", "two", "three"):
         assert await lab.claim(lab.worker(name))
@@ -304,7 +301,7 @@ async def test_a_job_whose_workers_keep_dying_is_given_up_without_another_try(la
     assert status.error.code == "worker_crashed"
 
 
-async def test_a_stopping_worker_ends_the_pipeline_and_gives_the_job_back_at_once(lab: Lab) -> None:
+async def test_stopping_worker_cancels_the_pipeline_and_releases_the_job(lab: Lab) -> None:
     queue = lab.worker("one")
     job, claim = await _claimed(lab, queue)
     pipeline, stop = Pipeline(lab), asyncio.Event()
@@ -322,7 +319,7 @@ async def test_a_stopping_worker_ends_the_pipeline_and_gives_the_job_back_at_onc
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
-async def test_a_worker_that_lost_its_lease_kills_the_pipeline_and_writes_nothing_more(lab: Lab) -> None:
+async def test_worker_that_lost_its_lease_cancels_the_pipeline_and_writes_nothing(lab: Lab) -> None:
     queue, rival = lab.worker("one"), lab.worker("rival")
     job, claim = await _claimed(lab, queue)
     lab.clock.advance(LEASE_SECONDS + 1)
@@ -353,27 +350,27 @@ async def test_deleting_the_video_ends_its_job_within_a_heartbeat(lab: Lab) -> N
     assert await lab.video_keys() == []
 
 
-async def test_drain_works_through_the_queue_and_ends(lab: Lab) -> None:
+async def test_drain_empties_the_queue_and_ends(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(5)]
     queue = lab.worker("one")
     pipeline = Pipeline(lab, lambda: TRANSCODED)
 
     async with asyncio.timeout(5):
         stop = asyncio.Event()
-        lookout = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
-        await work(lookout, runner(lab, queue, pipeline), stop, concurrency=2)
+        poller = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
+        await work(poller, runner(lab, queue, pipeline), stop, concurrency=2)
 
     assert len(pipeline.runs) == len(jobs)
     assert await lab.raw_keys() == []
     assert {(await lab.status(job)).status for job in jobs} == {"done"}
 
 
-async def test_a_stopped_loop_claims_nothing_more(lab: Lab) -> None:
+async def test_stopped_loop_claims_nothing(lab: Lab) -> None:
     await lab.add_job()
     queue = lab.worker("one")
     pipeline = Pipeline(lab, lambda: TRANSCODED)
     stop = asyncio.Event()
     stop.set()
-    lookout = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
-    await work(lookout, runner(lab, queue, pipeline), stop)
+    poller = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
+    await work(poller, runner(lab, queue, pipeline), stop)
     assert pipeline.runs == []

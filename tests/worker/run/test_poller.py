@@ -1,4 +1,4 @@
-"""When a worker looks at the queue, and whom it takes over from after an outage."""
+"""When a worker polls the queue, and which jobs it takes over after an outage."""
 
 import asyncio
 
@@ -10,21 +10,21 @@ from backend.core.jobs.leases import Claim
 from backend.core.store.interface import LIST_PAGE, Listing
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
-from worker.run import poller as lookout_module
+from worker.run import poller as poller_module
 from worker.run.loop import work
 from worker.run.poller import Poller
 
 
 class Listed(MemoryStore):
-    """Counts looks, and may fail or dawdle."""
+    """Counts polls, and may fail or be slow."""
 
-    looks = 0
-    before_look = staticmethod(lambda nth: None)
+    polls = 0
+    before_poll = staticmethod(lambda nth: None)
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
         if not prefix:
-            self.looks += 1
-            self.before_look(self.looks)
+            self.polls += 1
+            self.before_poll(self.polls)
         return await super().list_page(prefix, start_after=start_after, limit=limit)
 
 
@@ -34,42 +34,42 @@ def lab() -> Lab:
     return Lab(clock, raw=Listed(clock))
 
 
-def _lookout(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bool = False) -> Poller:
+def _poller(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: bool = False) -> Poller:
     return Poller(queue, asyncio.Event(), poll_seconds=poll_seconds, lease_seconds=LEASE_SECONDS, drain=drain)
 
 
-async def test_slots_share_one_look_and_claim_every_job_once(lab: Lab) -> None:
+async def test_slots_share_one_poll_and_claim_each_job_once(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(20)]
-    lookout = _lookout(lab, lab.worker("one"), drain=True)
+    poller = _poller(lab, lab.worker("one"), drain=True)
 
-    claims = await asyncio.gather(*(lookout.next_claim() for _ in range(20)))
+    claims = await asyncio.gather(*(poller.next_claim() for _ in range(20)))
 
     assert {claim.request for claim in claims if claim} == {job.request for job in jobs}
     assert isinstance(lab.raw, Listed)
-    assert lab.raw.looks == 1
+    assert lab.raw.polls == 1
 
 
-async def test_an_idle_worker_of_many_slots_looks_as_often_as_one_of_one(
+async def test_idle_worker_polls_equally_often_with_any_number_of_slots(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(poller_module, "FIRST_PAUSE_SECONDS", 0.01)
     stop = asyncio.Event()
-    lookout = Poller(lab.worker("one"), stop, poll_seconds=0.05, lease_seconds=LEASE_SECONDS)
-    working = asyncio.create_task(work(lookout, _no_job, stop, concurrency=16))
+    poller = Poller(lab.worker("one"), stop, poll_seconds=0.05, lease_seconds=LEASE_SECONDS)
+    working = asyncio.create_task(work(poller, _no_job, stop, concurrency=16))
 
     await asyncio.sleep(0.5)
     stop.set()
     await working
 
     assert isinstance(lab.raw, Listed)
-    assert 2 <= lab.raw.looks <= 12  # 0, 0.01, 0.03, then every 0.05 s or later
+    assert 2 <= lab.raw.polls <= 12  # 0, 0.01, 0.03, then every 0.05 s or later
 
 
-async def test_a_worker_that_is_to_stop_does_not_sit_out_its_pause(lab: Lab) -> None:
+async def test_stopping_worker_does_not_wait_out_its_pause(lab: Lab) -> None:
     stop = asyncio.Event()
-    lookout = Poller(lab.worker("one"), stop, poll_seconds=60, lease_seconds=LEASE_SECONDS)
-    lookout._pause = 60.0
-    working = asyncio.create_task(work(lookout, _no_job, stop, concurrency=3))
+    poller = Poller(lab.worker("one"), stop, poll_seconds=60, lease_seconds=LEASE_SECONDS)
+    poller._pause = 60.0
+    working = asyncio.create_task(work(poller, _no_job, stop, concurrency=3))
     await asyncio.sleep(0)
 
     stop.set()
@@ -78,7 +78,7 @@ async def test_a_worker_that_is_to_stop_does_not_sit_out_its_pause(lab: Lab) -> 
         await working
 
 
-async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab: Lab) -> None:
+async def test_silent_workers_get_time_to_renew_after_an_outage(lab: Lab) -> None:
     await lab.add_job()
     assert await lab.claim(lab.worker("cut off"))
     lab.clock.advance(LEASE_SECONDS + 1)
@@ -90,17 +90,17 @@ async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab:
             raise StoreUnavailable
 
     assert isinstance(lab.raw, Listed)
-    lab.raw.looks = 0
-    lab.raw.before_look = fail_first
-    lookout = Poller(
+    lab.raw.polls = 0
+    lab.raw.before_poll = fail_first
+    poller = Poller(
         queue,
         asyncio.Event(),
         poll_seconds=0.001,
         lease_seconds=LEASE_SECONDS,
         monotonic=lambda: now,
     )
-    claiming = asyncio.create_task(lookout.next_claim())
-    while lab.raw.looks < 10:  # noqa: ASYNC110  # the lookout's own time
+    claiming = asyncio.create_task(poller.next_claim())
+    while lab.raw.polls < 10:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)
     assert not claiming.done()
 
@@ -112,28 +112,28 @@ async def test_after_an_outage_silent_workers_get_time_to_be_heard_of_again(lab:
     assert claim.generation == 1
 
 
-async def test_a_look_that_takes_long_counts_as_an_outage(lab: Lab) -> None:
+async def test_slow_poll_counts_as_an_outage(lab: Lab) -> None:
     await lab.add_job()
     assert await lab.claim(lab.worker("cut off"))
     lab.clock.advance(LEASE_SECONDS + 1)
     now = 1000.0
 
-    def dawdle(nth: int) -> None:
+    def slow_down(nth: int) -> None:
         nonlocal now
         now += LEASE_SECONDS / 5 if nth == 1 else 0
 
     assert isinstance(lab.raw, Listed)
-    lab.raw.looks = 0
-    lab.raw.before_look = dawdle
-    lookout = Poller(
+    lab.raw.polls = 0
+    lab.raw.before_poll = slow_down
+    poller = Poller(
         lab.worker("rival"),
         asyncio.Event(),
         poll_seconds=0.001,
         lease_seconds=LEASE_SECONDS,
         monotonic=lambda: now,
     )
-    claiming = asyncio.create_task(lookout.next_claim())
-    while lab.raw.looks < 10:  # noqa: ASYNC110  # the lookout's own time
+    claiming = asyncio.create_task(poller.next_claim())
+    while lab.raw.polls < 10:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)
 
     assert not claiming.done()

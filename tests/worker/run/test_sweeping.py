@@ -20,7 +20,7 @@ RULES = SweepRules(timedelta(hours=1), timedelta(days=2))
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
-    for name in ("FIRST_LOOK_SECONDS", "LONGEST_PAUSE_SECONDS"):
+    for name in ("FIRST_CHECK_SECONDS", "MAX_PAUSE_SECONDS"):
         monkeypatch.setattr(sweeping, name, 0.001)
     return Lab()
 
@@ -35,7 +35,7 @@ async def _sweep_for(lab: Lab, seconds: float) -> None:
         await task
 
 
-async def test_leftovers_are_swept_and_the_sweep_is_noted(lab: Lab) -> None:
+async def test_sweeps_leftovers_and_records_the_sweep(lab: Lab) -> None:
     await lab.raw.put(keys.upload(new_id()), b"abc")
     lab.clock.advance(3 * DAY)
 
@@ -46,7 +46,7 @@ async def test_leftovers_are_swept_and_the_sweep_is_noted(lab: Lab) -> None:
     assert (noted.findings, noted.size_bytes) == (1, 3)
 
 
-async def test_what_another_worker_has_just_swept_is_not_swept_again(lab: Lab) -> None:
+async def test_does_not_repeat_a_recent_sweep_of_another_worker(lab: Lab) -> None:
     await _sweep_for(lab, 0.1)
     first = (await lab.raw.head(keys.LAST_SWEEP)).modified
     lab.clock.advance(DAY / 2)
@@ -59,7 +59,7 @@ async def test_what_another_worker_has_just_swept_is_not_swept_again(lab: Lab) -
     assert (await lab.raw.head(keys.LAST_SWEEP)).modified > first
 
 
-async def test_a_worker_that_ends_does_not_wait_for_its_next_sweep(lab: Lab) -> None:
+async def test_stopping_worker_does_not_wait_for_its_next_sweep(lab: Lab) -> None:
     await _sweep_for(lab, 0)
     with pytest.raises(ObjectNotFound):
         await lab.raw.head(keys.LAST_SWEEP)

@@ -1,4 +1,4 @@
-"""Files that are to do harm, and broken ones: each ends as it should, soon, and nothing else is opened."""
+"""Malicious and broken files: each job ends as expected and soon, and nothing else is opened."""
 
 import asyncio
 import os
@@ -23,18 +23,18 @@ from tests.media.hostile import HOSTILE
 from tests.media.hostile.broken import flipped, spliced
 from tests.media.hostile.corpus import DAMAGED, DONE, FORMATS, TOO_LARGE, UNDECODABLE, Bait, Hostile
 from tests.worker.media_lab import RUN, TOOLS, MediaLab
-from worker.sandbox.limits import MEMORY_BYTES
+from worker.sandbox.limits import MAX_MEMORY_BYTES
 from worker.transcode.transcoder import EncodingProfile
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the canary and the memory are Linux's")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="canary and memory measurement need Linux")
 
 SECONDS = 90
-"""Each takes a second or two; the one that is slow by design is ended by the watchdog."""
+"""Each takes a second or two; the watchdog ends the one that is slow by design."""
 MEMORY_MIB = 1536
 PROFILE = EncodingProfile(segment_seconds=1.0, stall_seconds=20)
-REFUSED_AT_SIGHT = UNDECODABLE | TOO_LARGE
+REJECTED_BY_PROBE = UNDECODABLE | TOO_LARGE
 LESS_THAN_A_FRAME_MIB = 700
-"""One of 30,000 x 30,000 pixels takes 1.3 GiB in 4:2:0."""
+"""A frame of 30,000 x 30,000 pixels takes 1.3 GiB in 4:2:0."""
 LIGHT = frozenset(
     {
         *("nothing", "zeros", "only-the-head-of-mp4", "mp4-cut-after-50-percent"),
@@ -43,7 +43,7 @@ LIGHT = frozenset(
         *("five-thousand-tracks", "an-flv-whose-second-half-is-18-hours-off"),
     }
 )
-"""Those that every run of the tests puts through; the others take minutes together."""
+"""Those in every test run; the others take minutes together."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def lab(tmp_path: Path) -> Iterator[MediaLab]:
 async def outcome_of(
     lab: MediaLab, guard: Canary, body: bytes, *, memory_mib: float = MEMORY_MIB, final: bool = True
 ) -> str:
-    """Return how its job ends: the failure's code, or `DONE`. Nothing else is opened, and limits are kept."""
+    """Run a job; assert that nothing else is opened and limits hold. Return the failure code, or `DONE`."""
     job = await lab.job(body)
     guard.opened()
     failure: JobFailure | None = None
@@ -89,31 +89,33 @@ async def outcome_of(
     assert peak.mib < memory_mib
     assert time.monotonic() - started < SECONDS
     if failure is None:
-        assert foreign_type(body[:SNIFF_BYTES]) is None, "what the pipeline takes is not refused before"
+        assert foreign_type(body[:SNIFF_BYTES]) is None, "the pipeline accepts what uploads reject"
         return DONE
     assert failure.message.endswith((".", "?"))
     assert isinstance(failure, SourceRejected) or failure.failure_code == "stalled" or not final
     return failure.failure_code
 
 
-def each(*, at_sight: bool) -> list[object]:
-    """What is refused by its description alone, or what is read further."""
+def each(*, by_probe: bool) -> list[object]:
+    """Return the files that the probe rejects, or the others."""
     return [
         pytest.param(hostile, id=name, marks=() if name in LIGHT else pytest.mark.heavy)
         for name, hostile in HOSTILE.items()
-        if (hostile.outcomes <= REFUSED_AT_SIGHT) == at_sight
+        if (hostile.outcomes <= REJECTED_BY_PROBE) == by_probe
     ]
 
 
-@pytest.mark.parametrize("hostile", each(at_sight=True))
-async def test_what_is_no_film_is_refused(lab: MediaLab, guard: Canary, bait: Bait, hostile: Hostile) -> None:
+@pytest.mark.parametrize("hostile", each(by_probe=True))
+async def test_rejects_files_that_are_not_videos(
+    lab: MediaLab, guard: Canary, bait: Bait, hostile: Hostile
+) -> None:
     outcome = await outcome_of(lab, guard, hostile.make(bait), memory_mib=LESS_THAN_A_FRAME_MIB)
 
     assert outcome in hostile.outcomes
 
 
-@pytest.mark.parametrize("hostile", each(at_sight=False))
-async def test_what_is_broken_or_asks_for_too_much_ends_as_it_should(
+@pytest.mark.parametrize("hostile", each(by_probe=False))
+async def test_broken_and_oversized_files_end_as_expected(
     lab: MediaLab, guard: Canary, bait: Bait, hostile: Hostile
 ) -> None:
     assert await outcome_of(lab, guard, hostile.make(bait)) in hostile.outcomes
@@ -121,21 +123,21 @@ async def test_what_is_broken_or_asks_for_too_much_ends_as_it_should(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(36))
-async def test_a_film_altered_at_random_is_refused_or_comes_out(
+async def test_randomly_altered_video_is_rejected_or_transcoded(
     lab: MediaLab, guard: Canary, bait: Bait, seed: int
 ) -> None:
     chance = random.Random(seed)
     clip = bait.clip(chance.choice(tuple(FORMATS)))
     altered = chance.choice((spliced(clip, seed), flipped(clip, seed, 10 ** -chance.uniform(1.5, 4))))
 
-    # not all of what chance brings about can be told from a fault of the machine
-    outcome = await outcome_of(lab, guard, altered, memory_mib=MEMORY_BYTES / 1024**2, final=False)
+    # some random damage cannot be told from a machine failure
+    outcome = await outcome_of(lab, guard, altered, memory_mib=MAX_MEMORY_BYTES / 1024**2, final=False)
 
     assert outcome in DAMAGED | TOO_LARGE | {DONE, "video_too_long", "encoder_failed", "stalled"}
 
 
 @pytest.mark.heavy
-async def test_the_words_of_a_file_are_no_lines_of_its_playlists(
+async def test_tags_of_a_file_cannot_add_lines_to_its_playlists(
     lab: MediaLab, guard: Canary, bait: Bait
 ) -> None:
     body = HOSTILE["a-film-whose-tags-are-options-of-filters"].make(bait)
@@ -151,7 +153,7 @@ def test_the_corpus_is_large_enough() -> None:
 
 
 class EndlessStore(MemoryStore):
-    """One object of a terabyte: what it begins with, then one pattern again and again."""
+    """One object of a terabyte: a beginning, then one pattern repeated."""
 
     def __init__(self, inner: MemoryStore, beginning: bytes, pattern: bytes) -> None:
         self.inner = inner
@@ -184,7 +186,7 @@ TERABYTE = 10**12
         *(pytest.param(kind, marks=pytest.mark.heavy) for kind in ("noise", "a box of a terabyte", "a tag")),
     ],
 )
-async def test_a_source_without_end_is_not_read_to_its_end(lab: MediaLab, guard: Canary, kind: str) -> None:
+async def test_gives_up_on_an_endless_source(lab: MediaLab, guard: Canary, kind: str) -> None:
     beginning, pattern = {
         "zeros": (b"", bytes(65536)),
         "noise": (b"", random.Random(3).randbytes(65536)),
@@ -203,7 +205,7 @@ async def test_a_source_without_end_is_not_read_to_its_end(lab: MediaLab, guard:
 
 
 class DrippingStore(MemoryStore):
-    """Gives a byte every quarter of a second: never silent for long enough to be given up as an outage."""
+    """Delivers a byte every quarter of a second: never silent long enough to count as an outage."""
 
     def __init__(self, inner: MemoryStore) -> None:
         self.inner = inner
@@ -217,7 +219,7 @@ class DrippingStore(MemoryStore):
             await asyncio.sleep(0.25)
 
 
-async def test_a_source_that_only_drips_is_given_up(lab: MediaLab, bait: Bait) -> None:
+async def test_gives_up_on_a_source_that_trickles(lab: MediaLab, bait: Bait) -> None:
     lab.profile = EncodingProfile(stall_seconds=2)
     job = await lab.job(bait.clip("mp4"))
 

@@ -1,4 +1,4 @@
-"""The one doorway for processes."""
+"""Starting processes: limits, output, errors, and that none is left."""
 
 import asyncio
 import signal
@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.lab.processes import is_alive
-from worker.sandbox.limits import Limits
+from worker.sandbox.limits import ResourceLimits
 from worker.sandbox.process import ProcessTimedOut, run, running
 
 
-async def test_exit_code_output_and_errors_are_kept() -> None:
+async def test_returns_exit_code_stdout_and_stderr() -> None:
     done = await run(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], timeout_seconds=10)
 
     assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", "err")
 
 
-async def test_the_environment_of_the_worker_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_does_not_pass_on_the_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
 
     done = await run(["/usr/bin/env"], timeout_seconds=10)
@@ -28,12 +28,38 @@ async def test_the_environment_of_the_worker_is_not_inherited(monkeypatch: pytes
     assert b"hush" not in done.stdout
 
 
-async def test_a_process_that_takes_too_long_is_killed() -> None:
+async def test_environment_is_minimal_and_ignored_signals_are_restored() -> None:
+    shown = await run(["/usr/bin/env"], timeout_seconds=10)
+    piped = await run(["/bin/sh", "-c", "kill -PIPE $$"], timeout_seconds=10)
+
+    assert sorted(line.partition(b"=")[0] for line in shown.stdout.splitlines()) == [
+        b"HOME",
+        b"LC_ALL",
+        b"PATH",
+    ]
+    assert piped.exit_code == -signal.SIGPIPE
+
+
+async def test_reports_a_program_that_cannot_be_executed(tmp_path: Path) -> None:
+    not_executable, garbage = tmp_path / "plain", tmp_path / "garbage"
+    not_executable.write_text("")
+    garbage.write_bytes(b"\x7fELF of another machine")
+    garbage.chmod(0o700)
+
+    with pytest.raises(FileNotFoundError, match="no-such-program"):
+        await run(["/no-such-program"], timeout_seconds=10)
+    with pytest.raises(PermissionError, match="plain"):
+        await run([not_executable], timeout_seconds=10)
+    with pytest.raises(OSError, match=r"Exec format error: .*garbage"):
+        await run([garbage], timeout_seconds=10)
+
+
+async def test_kills_a_process_after_its_timeout() -> None:
     with pytest.raises(ProcessTimedOut):
         await run(["/bin/sleep", "100"], timeout_seconds=0.2)
 
 
-async def test_a_flood_on_stderr_is_bounded() -> None:
+async def test_keeps_only_the_end_of_a_long_stderr() -> None:
     script = "import sys\nfor i in range(20000): print('x' * 200, i, file=sys.stderr)"
 
     done = await run([sys.executable, "-c", script], timeout_seconds=30)
@@ -43,20 +69,20 @@ async def test_a_flood_on_stderr_is_bounded() -> None:
     assert done.stderr.endswith("19999")
 
 
-async def test_stdout_that_nobody_wants_does_not_hold_the_process_up() -> None:
+async def test_discarded_stdout_does_not_block_the_process() -> None:
     script = "print('x' * 1_000_000)"
 
     async with asyncio.timeout(10), running([sys.executable, "-c", script], discard_stdout=True) as process:
         assert await process.wait() == 0
 
 
-# macOS has the limit, and does not enforce it.
+# macOS has the limit but does not enforce it.
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
-async def test_memory_is_bounded() -> None:
+async def test_limits_memory() -> None:
     script = "print(len(bytearray(300_000_000)))"
 
     exit_codes = []
-    for limits in (Limits(), Limits(memory_bytes=200_000_000)):
+    for limits in (ResourceLimits(), ResourceLimits(memory_bytes=200_000_000)):
         async with asyncio.timeout(10), running([sys.executable, "-c", script], limits=limits) as process:
             exit_codes.append(await process.wait())
 
@@ -64,26 +90,28 @@ async def test_memory_is_bounded() -> None:
     assert "MemoryError" in process.stderr_tail
 
 
-async def test_cpu_time_is_bounded() -> None:
+async def test_limits_cpu_time() -> None:
     busy = [sys.executable, "-c", "while True: pass"]
 
-    async with asyncio.timeout(30), running(busy, limits=Limits(cpu_seconds=1)) as process:
+    async with asyncio.timeout(30), running(busy, limits=ResourceLimits(cpu_seconds=1)) as process:
         assert await process.wait() in {-signal.SIGXCPU, -signal.SIGKILL}
 
 
-async def test_files_are_bounded(tmp_path: Path) -> None:
+async def test_limits_file_size(tmp_path: Path) -> None:
     script = "open('large', 'wb').write(bytes(100_000))"
 
     async with (
         asyncio.timeout(10),
-        running([sys.executable, "-c", script], cwd=tmp_path, limits=Limits(file_bytes=4096)) as process,
+        running(
+            [sys.executable, "-c", script], cwd=tmp_path, limits=ResourceLimits(file_bytes=4096)
+        ) as process,
     ):
         assert await process.wait() != 0
 
     assert (tmp_path / "large").stat().st_size <= 4096
 
 
-async def test_what_only_reads_can_write_no_file(tmp_path: Path) -> None:
+async def test_read_only_process_cannot_write_files(tmp_path: Path) -> None:
     done = await run(["/bin/sh", "-c", f"echo answer; echo secret > {tmp_path}/file"], timeout_seconds=10)
 
     assert (done.stdout, done.exit_code) == (b"answer\n", -signal.SIGXFSZ)
@@ -91,7 +119,7 @@ async def test_what_only_reads_can_write_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no_new_privs and the score are Linux's")
-async def test_a_process_gains_no_privileges_and_goes_first_when_memory_runs_out() -> None:
+async def test_process_gains_no_privileges_and_is_the_first_oom_victim() -> None:
     shown = ["/bin/sh", "-c", "grep NoNewPrivs /proc/self/status; cat /proc/self/oom_score_adj"]
 
     done = await run(shown, timeout_seconds=10)
@@ -99,9 +127,9 @@ async def test_a_process_gains_no_privileges_and_goes_first_when_memory_runs_out
     assert done.stdout.split() == [b"NoNewPrivs:", b"1", b"800"]
 
 
-# It has to hold elsewhere too, but is seen in /proc.
+# Must hold elsewhere too, but the test looks in /proc.
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc, which is Linux's")
-async def test_the_whole_group_is_gone_when_the_block_is_left() -> None:
+async def test_kills_the_whole_process_group_at_the_end_of_the_block() -> None:
     script = "trap '' TERM; sleep 100 & echo $!; wait; wait"
     async with running(["/bin/sh", "-c", script]) as process:
         grandchild = int(await anext(process.lines()))
@@ -113,9 +141,9 @@ async def test_the_whole_group_is_gone_when_the_block_is_left() -> None:
             await asyncio.sleep(0.02)
 
 
-# Elsewhere `worker.sandbox.process` asks for nothing: macOS has no such signal.
+# macOS has no parent-death signal.
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_worker_killed_with_kill_9_leaves_no_process() -> None:
+def test_kill_9_of_the_worker_leaves_no_process() -> None:
     script = (
         "import asyncio\nfrom worker.sandbox.process import running\n"
         "async def main():\n"

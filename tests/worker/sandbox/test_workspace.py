@@ -1,4 +1,4 @@
-"""Attempt directories: gone at the end, and swept after a worker that was killed."""
+"""Attempt directories: deleted at the end, and swept after a worker was killed."""
 
 import signal
 import subprocess
@@ -18,13 +18,13 @@ with workspace(Path(sys.argv[1])) as directory:
 """
 
 
-def test_a_workspace_is_gone_when_its_attempt_has_ended(tmp_path: Path) -> None:
+def test_workspace_is_deleted_when_its_attempt_ends(tmp_path: Path) -> None:
     with workspace(tmp_path) as directory:
         (directory / "download.webm").touch()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_living_workers_directory_is_left_alone_and_a_killed_ones_is_swept(tmp_path: Path) -> None:
+def test_sweeps_directories_of_killed_workers_but_not_of_live_ones(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_A_WORKSPACE, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -42,7 +42,7 @@ def test_a_living_workers_directory_is_left_alone_and_a_killed_ones_is_swept(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_directories_are_not_touched(tmp_path: Path) -> None:
+def test_does_not_touch_other_directories(tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     assert sweep_workspaces(tmp_path) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["holiday"]

@@ -1,4 +1,4 @@
-"""The feeder: which failures of the store or the reader end an attempt."""
+"""The feeder: which failures of the store or the reader fail an attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,12 +8,12 @@ import pytest
 
 from backend.core.errors import AttemptFailed
 from tests.lab.memory_store import MemoryStore
-from worker.sandbox.faults import Faults
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
 
 
 class BrokenStore(MemoryStore):
-    """Gives one byte, then fails in a way that the store's contract does not know."""
+    """Delivers one byte, then fails in a way that is not in the store's contract."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -25,25 +25,25 @@ class BrokenStore(MemoryStore):
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("by the store"), KeyError("of a library")])
-async def test_an_unforeseen_failure_of_the_store_is_a_fault(error: Exception) -> None:
-    store, faults = BrokenStore(error), Faults()
+async def test_reports_unexpected_store_errors(error: Exception) -> None:
+    store, errors = BrokenStore(error), BackgroundErrors()
     await store.put("source", b"xyz")
-    feeder = SourceFeeder(store, await store.head("source"), faults)
+    feeder = SourceFeeder(store, await store.head("source"), errors)
 
     async with asyncio.timeout(5), feeder.serving() as url, aiohttp.ClientSession() as client:
         with pytest.raises(aiohttp.ClientError):
             async with client.get(url) as answer:
                 await answer.read()
         with pytest.raises(AttemptFailed) as failed:
-            await faults.watch()
+            await errors.watch()
 
     assert failed.value.failure_code == "source_failed"
 
 
-async def test_the_feeder_knows_how_far_its_reader_is() -> None:
+async def test_tracks_the_position_of_its_reader() -> None:
     store = MemoryStore()
     await store.put("source", bytes(1000))
-    feeder = SourceFeeder(store, await store.head("source"), Faults())
+    feeder = SourceFeeder(store, await store.head("source"), BackgroundErrors())
 
     async with asyncio.timeout(5), feeder.serving() as url, aiohttp.ClientSession() as client:
         assert feeder.share_fed == 0
@@ -53,10 +53,10 @@ async def test_the_feeder_knows_how_far_its_reader_is() -> None:
             assert feeder.share_fed == share
 
 
-async def test_a_reader_that_leaves_early_is_no_fault() -> None:
-    store, faults = MemoryStore(), Faults()
+async def test_reader_that_hangs_up_early_is_not_an_error() -> None:
+    store, errors = MemoryStore(), BackgroundErrors()
     await store.put("source", bytes(32 * 1024 * 1024))
-    feeder = SourceFeeder(store, await store.head("source"), faults)
+    feeder = SourceFeeder(store, await store.head("source"), errors)
 
     async with asyncio.timeout(5), feeder.serving() as url:
         async with aiohttp.ClientSession() as client, client.get(url) as answer:
@@ -65,4 +65,4 @@ async def test_a_reader_that_leaves_early_is_no_fault() -> None:
         async with aiohttp.ClientSession() as client, client.get(url) as answer:
             assert len(await answer.read()) == 32 * 1024 * 1024
 
-    assert not faults.any
+    assert not errors.any

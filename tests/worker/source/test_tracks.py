@@ -1,4 +1,4 @@
-"""A film with two languages, subtitles, chapters and a place: what can be chosen, and what is kept back."""
+"""A film with two languages, subtitles, chapters and a location: what is offered, and what is removed."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def _transcoded(lab: MediaLab, source: Path) -> Film:
     return Film(result, {path: await lab.video.get(prefix + path) for path in await lab.paths()})
 
 
-def test_each_language_is_one_track_of_one_group_and_one_is_the_default(film: Film) -> None:
+def test_each_language_is_a_track_in_one_group_with_one_default(film: Film) -> None:
     master = film.text(keys.MASTER_PLAYLIST)
 
     tracks = [line for line in master.splitlines() if line.startswith("#EXT-X-MEDIA:TYPE=AUDIO")]
@@ -65,7 +65,7 @@ def test_each_language_is_one_track_of_one_group_and_one_is_the_default(film: Fi
         assert "VIDEO-RANGE=SDR" in line
 
 
-def test_dash_names_the_languages_too(film: Film) -> None:
+def test_dash_lists_the_languages_too(film: Film) -> None:
     manifest = ElementTree.fromstring(film.stored[keys.DASH_MANIFEST].body)
 
     sets = [one for one in manifest.iter(f"{MPD}AdaptationSet") if one.get("contentType") == "audio"]
@@ -88,7 +88,7 @@ def test_text_subtitles_become_webvtt(film: Film) -> None:
         assert headers_of(track.path).content_type == "text/vtt; charset=utf-8"
 
 
-def test_the_webm_holds_every_language_and_the_chapters(film: Film, tmp_path: Path) -> None:
+def test_webm_contains_every_language_and_the_chapters(film: Film, tmp_path: Path) -> None:
     webm = tmp_path / "out.webm"
     webm.write_bytes(film.stored[keys.DOWNLOAD].body)
 
@@ -104,7 +104,7 @@ def test_the_webm_holds_every_language_and_the_chapters(film: Film, tmp_path: Pa
     assert [one.title for one in film.result.chapters] == ["One", "Two"]
 
 
-def test_the_index_of_the_webm_names_every_keyframe(film: Film) -> None:
+def test_webm_index_lists_every_keyframe(film: Film) -> None:
     index = index_of(film.stored[keys.DOWNLOAD].body)
 
     keyframes = [
@@ -114,14 +114,14 @@ def test_the_index_of_the_webm_names_every_keyframe(film: Film) -> None:
     assert len(keyframes) > 1
 
 
-def test_the_webm_decodes_without_an_error(film: Film, tmp_path: Path) -> None:
+def test_webm_decodes_without_errors(film: Film, tmp_path: Path) -> None:
     webm = tmp_path / "out.webm"
     webm.write_bytes(film.stored[keys.DOWNLOAD].body)
 
     ffmpeg("-xerror", "-i", str(webm), "-map", "0", "-f", "null", "-")
 
 
-def test_the_record_says_what_the_file_was(film: Film) -> None:
+def test_record_describes_the_source_file(film: Film) -> None:
     source = film.result.source
 
     assert source is not None
@@ -130,5 +130,5 @@ def test_the_record_says_what_the_file_was(film: Film) -> None:
     assert [(track.codec, track.language) for track in source.audio] == [("aac", "en"), ("aac", "de")]
 
 
-def test_no_output_says_where_it_was_filmed(film: Film) -> None:
+def test_no_output_reveals_where_it_was_filmed(film: Film) -> None:
     assert [path for path, stored in film.stored.items() if b"+52.52" in stored.body] == []

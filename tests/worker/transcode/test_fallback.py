@@ -1,4 +1,4 @@
-"""Hardware that fails in the middle of a job: the attempt begins anew in software. The card is a stand-in."""
+"""Hardware that fails in the middle of a job: the attempt restarts in software. The card is fake."""
 
 import asyncio
 from pathlib import Path
@@ -19,10 +19,10 @@ ON_CARD = Encoders((SVT_AV1, VideoEncoder("h264", "nvenc", "h264_nvenc")), fallb
 
 
 SECONDS = 8
-"""More than the card does before it hangs."""
+"""More than the card encodes before it hangs."""
 
 
-async def test_a_card_that_breaks_in_mid_job_is_followed_by_software_and_no_viewer_gets_segments_of_both(
+async def test_falls_back_to_software_mid_job_without_mixing_segments(
     tmp_path: Path,
 ) -> None:
     broken, work_dir, clip = tmp_path / "broken", tmp_path / "work", tmp_path / "clip.mp4"
@@ -34,7 +34,7 @@ async def test_a_card_that_breaks_in_mid_job_is_followed_by_software_and_no_view
     transcoder = Transcoder(Buckets(lab.memory, lab.video), tools, profile, work_dir)
 
     async def break_the_card_once_it_plays() -> None:
-        while keys.MASTER_PLAYLIST not in await paths_below(lab, RUN):  # noqa: ASYNC110  # as a viewer looks
+        while keys.MASTER_PLAYLIST not in await paths_below(lab, RUN):  # noqa: ASYNC110  # polls, as a viewer does
             await asyncio.sleep(0.05)
         broken.touch()
 
@@ -52,15 +52,15 @@ async def test_a_card_that_breaks_in_mid_job_is_followed_by_software_and_no_view
     after = [report for report in lab.reports if report.fallback is not None]
     assert before[-1].encoder == "av1 software, h264 nvenc"
     assert (after[0].encoder, after[0].playable, after[0].stage_progress) == ("software", False, 0)
-    made_anew = await paths_below(lab, result.fallback.run)
-    assert {object_.path for object_ in result.objects} == made_anew
+    of_fallback = await paths_below(lab, result.fallback.run)
+    assert {object_.path for object_ in result.objects} == of_fallback
     held = [path for path in await paths_below(lab, RUN) if path.startswith(("hls/h264-", "hls/av1-"))]
     assert {"hls/av1-180p.m3u8", "hls/h264-180p.m3u8"} <= set(held)
     for path in held:
         playlist = parse_playlist(path, await lab.output(path))
         assert playlist.segments
         assert not playlist.finished
-        assert not made_anew & {path, *playlist.names}
+        assert not of_fallback & {path, *playlist.names}
     assert lab.left_in_work_dir() == []
 
 
@@ -69,7 +69,7 @@ async def paths_below(lab: MediaLab, run: str) -> set[str]:
     return {info.key.removeprefix(prefix) async for info in lab.video.list_all(prefix)}
 
 
-def test_only_failures_of_the_encode_are_tried_again_in_software() -> None:
+def test_only_encode_failures_fall_back_to_software() -> None:
     lost = AttemptFailed("The encoder made no progress for 120 s.", code="stalled")
 
     assert Fallback.after(lost, ON_CARD, "r0-0-ab") == Fallback(

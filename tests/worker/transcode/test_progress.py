@@ -1,4 +1,4 @@
-"""What is reported of a job while it runs."""
+"""The progress that a running job reports."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,11 @@ from backend.core.records import Stage
 from tests.worker.media_lab import H264, MediaLab, ffmpeg, picture, tone
 
 
-async def test_a_recording_of_unknown_length_has_progress_by_its_bytes(tmp_path: Path) -> None:
+async def test_progress_follows_bytes_if_the_duration_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     lab, recording = MediaLab(tmp_path / "work"), tmp_path / "recording.mkv"
     ffmpeg(*picture(seconds=2), *H264, "-f", "matroska", "-live", "1", str(recording))
-    # browsers write no duration at all: a void element takes its place
+    # browsers write no duration: replace it with a void element
     without = re.sub(rb"\x44\x89\x88.{8}", b"\xec\x89" + bytes(9), recording.read_bytes(), flags=re.DOTALL)
     recording.write_bytes(without)
 
@@ -23,7 +23,7 @@ async def test_a_recording_of_unknown_length_has_progress_by_its_bytes(tmp_path:
     assert encoding[-1].stage_progress == 1
 
 
-async def test_a_video_is_said_to_be_playable_long_before_it_is_encoded(tmp_path: Path) -> None:
+async def test_reports_playable_long_before_encoding_ends(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     ffmpeg(*picture(seconds=20), *tone(20), *H264, "-c:a", "aac", "-shortest", str(clip))
     lab = MediaLab(tmp_path / "work")

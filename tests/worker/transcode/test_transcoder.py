@@ -1,4 +1,4 @@
-"""The whole pipeline on short real clips: what comes out, and what is refused or repeated."""
+"""The whole pipeline on short real clips: what comes out, and what is rejected or retried."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def lab(tmp_path: Path) -> MediaLab:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds with sound, its index at the end as cameras write it."""
+    """Three seconds with audio, with the index at the end as cameras write it."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     ffmpeg(*picture(seconds=3), *tone(3), *H264, "-b:v", "3M", "-c:a", "aac", "-shortest", str(path))
     return path
@@ -43,7 +43,7 @@ def streams_of(path: Path) -> list[dict[str, object]]:
     return streams
 
 
-async def test_a_clip_becomes_hls_dash_webm_and_poster(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
+async def test_clip_becomes_hls_dash_webm_and_poster(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
     result = await lab.transcode(clip)
 
     assert result.qualities == ("180p",)
@@ -73,7 +73,7 @@ async def test_a_clip_becomes_hls_dash_webm_and_poster(lab: MediaLab, clip: Path
     assert lab.reports[-1].playable
 
 
-async def test_codecs_have_their_keyframes_at_the_same_instants(lab: MediaLab, tmp_path: Path) -> None:
+async def test_codecs_have_keyframes_at_the_same_times(lab: MediaLab, tmp_path: Path) -> None:
     source = tmp_path / "ntsc.mp4"
     ffmpeg(*picture(rate="30000/1001", seconds=3), *H264, str(source))
 
@@ -104,7 +104,7 @@ async def test_codecs_have_their_keyframes_at_the_same_instants(lab: MediaLab, t
         pytest.param((*picture(seconds=1), *tone(12), *H264), (320, 180), id="picture-that-ends-early"),
     ],
 )
-async def test_odd_sources_work(
+async def test_unusual_sources_work(
     lab: MediaLab, tmp_path: Path, made: tuple[str, ...], shape: tuple[int, int]
 ) -> None:
     source = tmp_path / "source.mp4"
@@ -117,7 +117,7 @@ async def test_odd_sources_work(
     assert keys.POSTER in await lab.paths()
 
 
-async def test_a_rotated_phone_video_comes_out_upright(lab: MediaLab, tmp_path: Path) -> None:
+async def test_rotated_phone_video_comes_out_upright(lab: MediaLab, tmp_path: Path) -> None:
     flat, source = tmp_path / "flat.mp4", tmp_path / "rotated.mp4"
     ffmpeg(*picture(seconds=1), *H264, str(flat))
     ffmpeg("-display_rotation", "90", "-i", str(flat), "-c", "copy", str(source))
@@ -129,7 +129,7 @@ async def test_a_rotated_phone_video_comes_out_upright(lab: MediaLab, tmp_path: 
     assert (streams_of(webm)[0]["width"], streams_of(webm)[0]["height"]) == (180, 320)
 
 
-async def test_sound_alone_becomes_audio_hls_and_an_opus_webm(lab: MediaLab, tmp_path: Path) -> None:
+async def test_audio_only_becomes_hls_and_an_opus_webm(lab: MediaLab, tmp_path: Path) -> None:
     source = tmp_path / "sound.m4a"
     ffmpeg(*tone(), "-c:a", "aac", str(source))
 
@@ -141,7 +141,7 @@ async def test_sound_alone_becomes_audio_hls_and_an_opus_webm(lab: MediaLab, tmp
     assert [position for _, position in index.cues] == list(index.clusters)
 
 
-async def test_h264_alone_still_gives_an_av1_webm(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
+async def test_h264_only_ladder_still_has_an_av1_webm(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
     lab.profile = EncodingProfile(codecs=("h264",), segment_seconds=1)
 
     result = await lab.transcode(clip)
@@ -154,9 +154,7 @@ async def test_h264_alone_still_gives_an_av1_webm(lab: MediaLab, clip: Path, tmp
 
 
 @pytest.mark.parametrize("body", [b"", b"Dear diary, this is no video.\n" * 100, bytes(range(256)) * 400])
-async def test_what_is_no_video_is_refused_with_a_sentence(
-    lab: MediaLab, tmp_path: Path, body: bytes
-) -> None:
+async def test_rejects_other_files_with_a_message(lab: MediaLab, tmp_path: Path, body: bytes) -> None:
     source = tmp_path / "letter.mp4"
     source.write_bytes(body)
 
@@ -166,7 +164,7 @@ async def test_what_is_no_video_is_refused_with_a_sentence(
     assert lab.left_in_work_dir() == []
 
 
-async def test_a_picture_that_cannot_be_decoded_is_refused_at_once(lab: MediaLab, tmp_path: Path) -> None:
+async def test_rejects_undecodable_video_at_once(lab: MediaLab, tmp_path: Path) -> None:
     source = tmp_path / "zeroed.mp4"
     ffmpeg(*picture(seconds=1), *H264, "-movflags", "+faststart", str(source))
     whole = source.read_bytes()
@@ -191,7 +189,7 @@ async def test_a_picture_that_cannot_be_decoded_is_refused_at_once(lab: MediaLab
     ],
     ids=["hls", "concat", "dash", "sdp"],
 )
-async def test_a_disguised_playlist_opens_no_address(lab: MediaLab, tmp_path: Path, disguise: str) -> None:
+async def test_disguised_playlist_opens_no_address(lab: MediaLab, tmp_path: Path, disguise: str) -> None:
     hits: list[bytes] = []
 
     async def canary(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,7 +209,7 @@ async def test_a_disguised_playlist_opens_no_address(lab: MediaLab, tmp_path: Pa
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), None], ids=["connection-cut", "ends-early"])
-async def test_a_source_that_is_cut_again_and_again_is_resumed(
+async def test_resumes_a_source_after_repeated_disconnects(
     lab: MediaLab, clip: Path, error: StoreError | None
 ) -> None:
     size = clip.stat().st_size
@@ -224,7 +222,7 @@ async def test_a_source_that_is_cut_again_and_again_is_resumed(
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), None], ids=["connection-cut", "ends-early"])
-async def test_a_source_that_stays_cut_never_becomes_a_short_video(
+async def test_disconnected_source_never_becomes_a_short_video(
     lab: MediaLab, tmp_path: Path, error: StoreError | None
 ) -> None:
     lab.profile = EncodingProfile(segment_seconds=1, patience_seconds=1)
@@ -239,7 +237,7 @@ async def test_a_source_that_stays_cut_never_becomes_a_short_video(
 
 
 class HalfStore(CutStore):
-    """Never gives a byte of the second half."""
+    """Never delivers the second half."""
 
     def __init__(self, inner: MemoryStore, half: int, error: Exception | None) -> None:
         super().__init__(inner, half, 10**9, error)
@@ -252,7 +250,7 @@ class HalfStore(CutStore):
             raise self.error
 
 
-async def test_a_store_that_refuses_the_webm_fails_the_attempt_and_leaves_no_file(
+async def test_store_failure_for_the_webm_fails_the_attempt_and_leaves_no_file(
     lab: MediaLab, tmp_path: Path
 ) -> None:
     class Failing(MemoryStore):
@@ -272,7 +270,7 @@ async def test_a_store_that_refuses_the_webm_fails_the_attempt_and_leaves_no_fil
     assert children_in(lab.work_dir) == []
 
 
-async def test_a_source_of_another_size_than_uploaded_is_not_touched(lab: MediaLab, clip: Path) -> None:
+async def test_source_of_the_wrong_size_is_not_processed(lab: MediaLab, clip: Path) -> None:
     job = await lab.job(clip.read_bytes())
 
     with pytest.raises(AttemptFailed):
@@ -281,14 +279,14 @@ async def test_a_source_of_another_size_than_uploaded_is_not_touched(lab: MediaL
         )
 
 
-async def test_a_source_that_is_gone_is_no_outage_of_the_store(lab: MediaLab, clip: Path) -> None:
+async def test_missing_source_is_not_a_store_outage(lab: MediaLab, clip: Path) -> None:
     job = await lab.job(clip.read_bytes())
 
-    with pytest.raises(AttemptFailed, match="gone"):
+    with pytest.raises(AttemptFailed, match="no longer exists"):
         await lab.transcoder().run(job.but(source="uploads/another.orig"), RUN, lab.reports.append)
 
 
-async def test_cancellation_ends_every_process_and_removes_the_directory(
+async def test_cancellation_ends_every_process_and_deletes_the_directory(
     lab: MediaLab, tmp_path: Path
 ) -> None:
     source = tmp_path / "long.mp4"
@@ -309,7 +307,7 @@ async def test_cancellation_ends_every_process_and_removes_the_directory(
 
 
 def children_in(directory: Path) -> list[int]:
-    """Pids of the processes that work below this directory."""
+    """Return the pids of processes whose working directory is below this one."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -320,7 +318,7 @@ def children_in(directory: Path) -> list[int]:
     return found
 
 
-async def test_a_file_that_goes_on_for_longer_than_it_says_is_refused(lab: MediaLab, tmp_path: Path) -> None:
+async def test_rejects_a_file_longer_than_it_claims(lab: MediaLab, tmp_path: Path) -> None:
     source = tmp_path / "gap.mkv"
     gap = ("-vf", "setpts=PTS+gte(N\\,12)*60/TB", "-fps_mode", "vfr")
     ffmpeg(*picture("160x90", seconds=1), *H264, *gap, str(source))
@@ -329,13 +327,13 @@ async def test_a_file_that_goes_on_for_longer_than_it_says_is_refused(lab: Media
     body = body[:duration] + struct.pack(">d", 1000.0) + body[duration + 8 :]
     source.write_bytes(re.sub(rb"00:01:\d\d(\.\d{9})", rb"00:00:01\1", body))
 
-    with pytest.raises(SourceRejected, match="longer than it says") as refused:
+    with pytest.raises(SourceRejected, match="longer than it claims") as refused:
         await lab.transcode(source)
 
     assert refused.value.failure_code == "duration_mismatch"
 
 
-async def test_an_encoder_that_goes_on_and_on_is_stopped(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
+async def test_stops_an_encoder_that_never_ends(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
     endless = tmp_path / "ffmpeg"
     endless.write_text("#!/bin/sh\necho out_time_us=13000000\necho out_time_us=13400000\nexec sleep 1000\n")
     endless.chmod(0o755)
@@ -345,13 +343,13 @@ async def test_an_encoder_that_goes_on_and_on_is_stopped(lab: MediaLab, clip: Pa
         endless, transcoder._tools.ffprobe, transcoder._tools.packager
     )
 
-    with pytest.raises(SourceRejected, match="longer than it says"):
+    with pytest.raises(SourceRejected, match="longer than it claims"):
         await transcoder.run(await lab.job(clip.read_bytes()), RUN, lab.reports.append)
 
     assert lab.left_in_work_dir() == []
 
 
-async def test_an_encoder_that_hangs_is_killed(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
+async def test_kills_an_encoder_that_hangs(lab: MediaLab, clip: Path, tmp_path: Path) -> None:
     hanging = tmp_path / "ffmpeg"
     hanging.write_text("#!/bin/sh\nexec sleep 1000\n")
     hanging.chmod(0o755)

@@ -15,7 +15,7 @@ from worker.transcode.transcoder import EncodingProfile, Transcoder
 
 
 @pytest.mark.heavy
-async def test_a_full_hd_clip_gets_every_rung(buckets: S3Buckets, tmp_path: Path) -> None:
+async def test_full_hd_clip_gets_every_rung(buckets: S3Buckets, tmp_path: Path) -> None:
     source, video_id = tmp_path / "source.mp4", new_id()
     ffmpeg(*picture("1920x1080", seconds=5), *tone(5), *H264, "-c:a", "aac", str(source))
     body = source.read_bytes()

@@ -1,4 +1,4 @@
-"""Telling a broken file from an attempt that broke."""
+"""Telling a broken file from a failed attempt."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -8,42 +8,42 @@ import pytest
 from backend.core.errors import SourceRejected
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
 from tests.worker.source.test_probe import served
-from worker.sandbox.exits import OUT_OF_MEMORY, REFUSED
+from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
 from worker.source.media import MediaInfo, VideoInfo
-from worker.transcode.blame import DURATION_MISMATCH, Suspect, blame, blame_source
+from worker.transcode.diagnosis import DURATION_MISMATCH, DecodedStream, check_stream, diagnose_source
 
 TOLERANCE = 0.5
 
 
 async def examine(source: Path, index: int = 0, claimed_seconds: float | None = None) -> list[None]:
-    """Return a mark for each sign of progress."""
+    """Return one entry per sign of progress."""
     signs: list[None] = []
-    suspect = Suspect(index, "the picture", "h264", claimed_seconds)
+    stream = DecodedStream(index, "the picture", "h264", claimed_seconds)
     async with served(source) as url:
-        await blame(TOOLS, url, suspect, TOLERANCE, lambda: signs.append(None))
+        await check_stream(TOOLS, url, stream, TOLERANCE, lambda: signs.append(None))
     return signs
 
 
 @pytest.mark.parametrize("index", [0, 1])
-async def test_a_whole_file_is_not_to_blame(tmp_path: Path, index: int) -> None:
+async def test_accepts_an_intact_file(tmp_path: Path, index: int) -> None:
     source = tmp_path / "film.mkv"
     ffmpeg(*picture(seconds=2), *tone(2), *H264, "-c:a", "flac", str(source))
 
     assert await examine(source, index, claimed_seconds=2)
 
 
-async def test_av1_is_decoded_though_ffprobe_has_no_decoder_for_it(tmp_path: Path) -> None:
+async def test_decodes_av1_though_ffprobe_cannot(tmp_path: Path) -> None:
     source = tmp_path / "film.webm"
     ffmpeg(*picture(seconds=1), "-c:v", "libsvtav1", "-preset", "12", str(source))
 
     assert await examine(source)
 
 
-async def test_a_file_that_holds_less_than_it_says_is_to_blame(tmp_path: Path) -> None:
+async def test_rejects_a_file_shorter_than_it_claims(tmp_path: Path) -> None:
     source = tmp_path / "film.mkv"
     ffmpeg(*picture(seconds=2), *H264, str(source))
 
-    with pytest.raises(SourceRejected, match=r"lasts 3\.0 s, but the picture ends after") as refused:
+    with pytest.raises(SourceRejected, match=r"to last 3\.0 s, but the picture ends after") as refused:
         await examine(source, claimed_seconds=3)
 
     assert refused.value.failure_code == "duration_mismatch"
@@ -59,38 +59,38 @@ async def test_a_file_that_holds_less_than_it_says_is_to_blame(tmp_path: Path) -
         (DURATION_MISMATCH, 1.0, None),
     ],
 )
-async def test_what_an_attempt_failed_with_tells_of_a_file_that_can_be_decoded(
+async def test_diagnosis_of_a_decodable_file_depends_on_the_failure(
     tmp_path: Path, for_code: str, seconds: float, code: str | None
 ) -> None:
     source = tmp_path / "film.ts"
     ffmpeg(*picture(seconds=1), *H264, str(source))
     video = VideoInfo(0, 320, 180, "h264", "yuv420p", Fraction(24), Fraction(24))
-    guessed = MediaInfo("mpegts", seconds, duration_is_sure=False, video=video)
+    guessed = MediaInfo("mpegts", seconds, duration_is_reliable=False, video=video)
     found = None
 
     async with served(source) as url:
         try:
-            await blame_source(TOOLS, url, guessed, TOLERANCE, lambda: None, for_code=for_code)
+            await diagnose_source(TOOLS, url, guessed, TOLERANCE, lambda: None, for_code=for_code)
         except SourceRejected as refused:
             found = refused.failure_code
 
     assert found == code
 
 
-async def test_a_file_of_zeros_is_to_blame(tmp_path: Path) -> None:
+async def test_rejects_a_file_of_zeros(tmp_path: Path) -> None:
     source = tmp_path / "film.mp4"
     ffmpeg(*picture(seconds=1), *H264, "-movflags", "+faststart", str(source))
     whole = source.read_bytes()
     frames = whole.index(b"mdat") + 4
     source.write_bytes(whole[:frames] + bytes(len(whole) - frames))
 
-    with pytest.raises(SourceRejected, match="cannot be decoded here") as refused:
+    with pytest.raises(SourceRejected, match="cannot be decoded") as refused:
         await examine(source)
 
     assert refused.value.failure_code == "unsupported_codec"
 
 
-async def test_a_file_that_is_mostly_damaged_is_to_blame(tmp_path: Path) -> None:
+async def test_rejects_a_mostly_damaged_file(tmp_path: Path) -> None:
     source = tmp_path / "film.mp4"
     ffmpeg(*picture(seconds=3), *H264, "-g", "72", "-movflags", "+faststart", str(source))
     whole = source.read_bytes()
