@@ -20,9 +20,9 @@ from backend.web.access_log import AccessLog
 
 EXIT_CONFIGURATION = 2
 GRACE_SECONDS = 3
-"""How long open requests may go on after a signal; then they are cancelled."""
+"""Open requests may run this long after a signal; then they are cancelled."""
 CLEAN_UP_SECONDS = 3.0
-"""How long cancelled uploads may take to remove what they had stored."""
+"""Cancelled uploads get this long to remove what they have stored."""
 BACKLOG = 2048
 
 log = structlog.get_logger(__name__)
@@ -38,17 +38,17 @@ def main() -> int:
         ):
             runner.run(_serve(settings, listener))
     except VodbucketError as error:
-        print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # before any log reader
+        print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
         return EXIT_CONFIGURATION
     return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything else starts. Raises: ConfigurationError."""
+    """Bind the address before anything else starts. Raises: ConfigurationError."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        both = host == "::" and socket.has_dualstack_ipv6()  # every address means those of IPv4 too
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        dual_stack = host == "::" and socket.has_dualstack_ipv6()  # "::" means every address, IPv4 too
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual_stack)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigurationError(f"cannot listen on {host}:{port} (HOST, PORT): {reason}") from error
@@ -82,15 +82,15 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves when told to; uvicorn's own raises the signal once more, in the middle of our closing."""
+    """Shuts down on a signal. uvicorn's own server raises the signal again while we are still closing."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        former = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        previous = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
         try:
             yield
         finally:
-            for number in former:
+            for number in previous:
                 signal.signal(number, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""The application: routes, guards, error answers and headers put together. Reads no environment."""
+"""Assembles the application from routes, guards, error responses and headers. Reads no environment."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,47 +20,47 @@ from backend.routes import (
     captions,
     health,
     jobs,
-    play,
-    playback,
+    media,
+    playback_links,
+    resumable_uploads,
     resumptions,
     session,
-    site_pages,
+    static_site,
     uploads,
     videos,
 )
-from backend.routes import tus as tus_routes
 from backend.routes.services import Services, provide_services
-from backend.web import tus
+from backend.web import tus_headers as tus
 from backend.web.auth import COOKIE, PUBLIC, require_admin
-from backend.web.problems import HANDLERS
-from backend.web.tus_requests import TusRequests
+from backend.web.error_responses import HANDLERS
+from backend.web.tus_middleware import TusMiddleware
 
 MAX_JSON_BYTES = 64 * 1024
-"""Uploads count their own bytes; everything else is a small JSON document."""
+"""Uploads enforce their own limits; every other request body is a small JSON document."""
 
 OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
 
 _ROUTES = (
     health,
     uploads,
-    tus_routes,
+    resumable_uploads,
     resumptions,
     videos,
     captions,
     jobs,
-    playback,
-    play,
+    playback_links,
+    media,
     session,
-    site_pages,
+    static_site,
 )
 
 
 def create_app(
     settings: ApiSettings, open_buckets: OpenBuckets, clock: Callable[[], float] = time.time
 ) -> Litestar:
-    """Return the ASGI application; the buckets are opened when it starts and closed when it ends.
+    """Return the ASGI application. It opens the buckets when it starts and closes them when it stops.
 
-    `clock` tells Unix seconds.
+    `clock` returns Unix seconds.
     """
 
     @asynccontextmanager
@@ -75,7 +75,7 @@ def create_app(
         dependencies={"services": Provide(provide_services)},
         exception_handlers=HANDLERS,
         lifespan=[serve],
-        before_send=[_say_tus_headers],
+        before_send=[_add_tus_headers],
         request_max_body_size=MAX_JSON_BYTES,
         cors_config=_cors(settings),
         response_headers=[
@@ -88,16 +88,17 @@ def create_app(
         debug=False,
         pdb_on_exception=False,
     )
-    app.asgi_handler = TusRequests(app.asgi_handler)  # before CORS and routing, which a middleware is not
+    # Not as Litestar middleware, which runs after CORS and routing.
+    app.asgi_handler = TusMiddleware(app.asgi_handler)
     return app
 
 
-async def _say_tus_headers(message: Message, scope: Scope) -> None:
-    """Every answer about a resumable upload names the protocol's version, and what its route has noted."""
+async def _add_tus_headers(message: Message, scope: Scope) -> None:
+    """Add the protocol version, and the headers that the route set aside, to every tus response."""
     if message["type"] == "http.response.start" and scope["path"].startswith(tus.PATH):
         headers = MutableScopeHeaders.from_message(message)
         headers["tus-resumable"] = tus.VERSION
-        headers.update(scope["state"].get(tus.NOTED_HEADERS, {}))
+        headers.update(scope["state"].get(tus.PENDING_HEADERS, {}))
 
 
 def _cors(settings: ApiSettings) -> CORSConfig | None:
@@ -106,9 +107,15 @@ def _cors(settings: ApiSettings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        allow_headers=["authorization", "content-type", "range", "if-none-match", *tus.REQUEST_HEADERS],
+        allow_headers=[
+            "authorization",
+            "content-type",
+            "range",
+            "if-none-match",
+            *tus.REQUEST_HEADERS,
+        ],
         allow_credentials="*" not in settings.cors_origins,
-        expose_headers=["Location", "ETag", "Content-Length", "Content-Range", *tus.ANSWER_HEADERS],
+        expose_headers=["Location", "ETag", "Content-Length", "Content-Range", *tus.RESPONSE_HEADERS],
     )
 
 

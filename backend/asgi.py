@@ -1,6 +1,6 @@
 """The application for any ASGI server: `uvicorn --factory backend.asgi:application`.
 
-Composition root: reads the environment, opens the store when the server starts the application.
+Composition root: reads the environment, and opens the store when the server starts the application.
 """
 
 from collections.abc import AsyncIterator
@@ -24,10 +24,10 @@ def application() -> ASGIApp:
 
 @asynccontextmanager
 async def open_prepared_buckets(settings: ApiSettings) -> AsyncIterator[Buckets]:
-    """Open the buckets, made first where they are missing, with players of any page let in.
+    """Open the buckets. Create them if they are missing, and allow players on any page (CORS).
 
-    What opens a video is the signature in its URL; and the site itself is on an origin that the API cannot
-    know, so that a list of origins would only lock it out.
+    The signature in a URL is what protects a video. A list of origins would only lock out the site itself,
+    whose origin the API cannot know.
 
     Raises:
         StoreError: the store cannot be reached or refuses the credentials.

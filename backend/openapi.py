@@ -1,4 +1,4 @@
-"""`python -m backend.openapi`: print the API's description, from which the site's types are generated."""
+"""`python -m backend.openapi`: print the OpenAPI document. The site's types are generated from it."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from backend.core.store.s3 import open_buckets
 
 
 def describe() -> str:
-    """Return the OpenAPI document as JSON, the same for the same code."""
+    """Return the OpenAPI document as JSON. The same code always gives the same text."""
     settings = ApiSettings.model_construct(admin_token=SecretStr("unused"), cors_origins=())
     schema = create_app(settings, open_buckets).openapi_schema.to_schema()
     return json.dumps(schema, indent=2, sort_keys=True)

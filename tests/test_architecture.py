@@ -43,7 +43,10 @@ def _importers(prefix: str, *packages: str) -> list[str]:
 
 STACK = (
     "vodbucket",
+    "vodbucket/commands",
+    "vodbucket/output",
     "vodbucket/doctor",
+    "vodbucket/client",
     "worker",
     "worker/run",
     "worker/transcode",

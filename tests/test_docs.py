@@ -17,7 +17,7 @@ from backend.core.records import Stage, Status
 from backend.core.settings import ApiSettings, ClientSettings, StoreSettings, WorkerSettings
 from backend.core.store.probes import PROBES
 from backend.openapi import describe
-from backend.web import problems
+from backend.web import error_responses
 from tests.test_architecture import STACK
 from vodbucket.__main__ import app
 
@@ -173,10 +173,10 @@ def _error_codes() -> Iterator[tuple[str, int]]:
     """Yield code and status of every error that the API answers with."""
     for error in _subclasses(VodbucketError):
         for ancestor in error.__mro__:
-            if (status := problems.STATUS_OF.get(ancestor)) is not None:
+            if (status := error_responses.STATUS_OF.get(ancestor)) is not None:
                 yield error.code, int(status)
                 break
-    for status, code in problems._CODE_OF_STATUS.items():
+    for status, code in error_responses._CODE_OF_STATUS.items():
         yield code, int(status)
     yield from (("invalid_request", 400), (VodbucketError.code, 500))
 

@@ -1,7 +1,7 @@
 """The exception tree that every part of vodbucket shares.
 
 A class's docstring is its default message, and `code` never changes. HTTP statuses are not decided here:
-`backend.web.problems` maps these classes to them.
+`backend.web.error_responses` maps these classes to them.
 """
 
 from typing import ClassVar

@@ -1,1 +1,1 @@
-"""Playback: grants, manifests with captions, and which run of a video to play."""
+"""Playback grants, manifests with captions, and which run of a video to play."""

@@ -1,7 +1,7 @@
 """Adds captions to the manifests of a finished video: HLS (RFC 8216) and DASH (ISO/IEC 23009-1).
 
-Runs are immutable, while captions come and go. So what a run's manifests do not name is added as they are
-served. Only what the packager writes is understood.
+Runs are immutable, but captions change. So captions are added to the manifests when they are served. Only
+manifests written by our packager are supported.
 """
 
 import math
@@ -14,7 +14,7 @@ from backend.playback.tracks import Track
 
 GROUP = "captions"
 BITS_PER_SECOND = 1000
-"""DASH wants a bandwidth for every representation; captions have about this."""
+"""DASH requires a bandwidth for every representation. Captions need about this much."""
 
 _MPD = "urn:mpeg:dash:schema:mpd:2011"
 _ROLE = "urn:mpeg:dash:role:2011"
@@ -23,7 +23,7 @@ ElementTree.register_namespace("xsi", "http://www.w3.org/2001/XMLSchema-instance
 
 
 def add_to_master(master: str, tracks: Sequence[Track]) -> str:
-    """Return the HLS master playlist with the tracks as one group that every variant has."""
+    """Return the HLS master playlist with the tracks as one group, referenced by every variant."""
     media = [_media_tag(track) for track in tracks]
     lines: list[str] = []
     for line in master.splitlines():
@@ -43,7 +43,7 @@ def _media_tag(track: Track) -> str:
         f'NAME="{_quotable(track.label)}"',
         f'LANGUAGE="{track.language}"',
         "DEFAULT=NO",
-        "AUTOSELECT=YES",  # by the viewer's settings; otherwise captions are off
+        "AUTOSELECT=YES",  # if the viewer's settings ask for it; otherwise captions are off
         f"FORCED={'YES' if track.forced else 'NO'}",
         f'URI="{uri}"',
     )
@@ -51,12 +51,12 @@ def _media_tag(track: Track) -> str:
 
 
 def _quotable(text: str) -> str:
-    """A quoted string has neither escapes nor a way to hold its own quote (RFC 8216 section 4.2)."""
+    """Replace double quotes, which a quoted string cannot contain or escape (RFC 8216 section 4.2)."""
     return text.replace('"', "'")
 
 
 def captions_playlist(track: Track, duration_seconds: float) -> str:
-    """Return the media playlist of a track: the whole file is its one segment."""
+    """Return the media playlist of a track, with the whole file as its only segment."""
     return "\n".join(
         (
             "#EXTM3U",
@@ -81,7 +81,7 @@ def add_to_mpd(mpd: bytes, tracks: Sequence[Track]) -> bytes:
 
 
 def _adaptation_set(track: Track, number: int) -> ElementTree.Element:
-    """Return the set of a stand-alone WebVTT file, whose times are those of the period (DASH-IF IOP)."""
+    """Return the adaptation set of a stand-alone WebVTT file, with times of the period (DASH-IF IOP)."""
     adaptation_set = _element("AdaptationSet", contentType="text", lang=track.language, mimeType="text/vtt")
     label = _element("Label")
     label.text = track.label

@@ -1,4 +1,4 @@
-"""The captions that a viewer can choose from, uploaded ones and the source's, each with a name of its own."""
+"""The caption tracks that viewers can choose: uploaded ones and those from the source, with unique labels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from backend.core.records import MAX_LABEL_LENGTH, Captions, CaptionTrack
 
 class Source(StrEnum):
     UPLOAD = "upload"
-    """Somebody uploaded them to the video."""
+    """Uploaded separately."""
     VIDEO = "video"
-    """They were in the video's file."""
+    """Contained in the video file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """`path` is that of the WebVTT, below the grant."""
+    """A caption track. `path` is the path of its WebVTT file below the grant."""
 
     path: str
     language: str
@@ -31,7 +31,8 @@ class Track:
 def tracks_of(uploaded: Iterable[Captions], extracted: Iterable[CaptionTrack]) -> tuple[Track, ...]:
     """Return the tracks, uploaded ones first.
 
-    Labels differ, as players show nothing else; languages are canonical. The source's own may say anything.
+    Labels are unique, because players show nothing else. Languages are normalized, because a source may
+    contain any text.
     """
     taken: set[str] = set()
     tracks = []
@@ -47,7 +48,7 @@ def tracks_of(uploaded: Iterable[Captions], extracted: Iterable[CaptionTrack]) -
 
 
 def _label(wanted: str | None, language: str, taken: set[str]) -> str:
-    """Choose a label that is not taken, and take it."""
+    """Return a label that is not in `taken`, and add it."""
     name = clean_text(wanted)[:MAX_LABEL_LENGTH] or language_name(language)
     label, number = name, 2
     while label in taken:

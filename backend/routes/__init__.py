@@ -1,1 +1,1 @@
-"""One module of request handlers per resource, and the services they receive."""
+"""Request handlers, one module per resource, and the services they receive."""

@@ -1,4 +1,4 @@
-"""Captions over HTTP: uploaded as SRT or WebVTT, raw or in a form, listed and deleted."""
+"""Captions: upload as SRT or WebVTT (raw or in a form), list, delete."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,10 +21,10 @@ from backend.core.names import clean_text
 from backend.core.records import MAX_LABEL_LENGTH
 from backend.playback.tracks import Source, Track, tracks_of
 from backend.routes.services import FromServices
-from backend.web.bodies import declared_bytes, received
-from backend.web.caption_files import MAX_CAPTIONS_BYTES, to_webvtt
+from backend.web.bodies import AnyRequest, content_length, stream_body
+from backend.web.caption_conversion import MAX_CAPTIONS_BYTES, to_webvtt
+from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
-from backend.web.problems import AnyRequest, documented
 
 _ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
 _UPLOAD_ERRORS = documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -34,7 +34,7 @@ _FILE = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 
 
 class CaptionsItem(BaseModel):
-    """Captions that viewers can choose."""
+    """A caption track that viewers can choose."""
 
     language: str
     label: str
@@ -52,7 +52,7 @@ class CaptionsList(BaseModel):
 
 @dataclass
 class CaptionsUploadOperation(Operation):
-    """Describes the body, which the handler reads as a stream."""
+    """Describes the body. The handler reads it as a stream, so Litestar cannot."""
 
     def __post_init__(self) -> None:
         form = Schema(
@@ -68,7 +68,7 @@ class CaptionsUploadOperation(Operation):
 
 @get("/api/videos/{video_id:str}/captions", responses=_ERRORS, tags=["captions"])
 async def get_captions(services: FromServices, video_id: FromPath[str]) -> CaptionsList:
-    """List what captions there are: uploaded ones, and those of the video's file."""
+    """List a video's captions: those uploaded, and those from the video file."""
     status = (await read_item(services.buckets, parse_id(video_id))).status
     tracks = tracks_of(await list_captions(services.buckets, video_id), status.captions)
     return CaptionsList(captions=tuple(map(CaptionsItem.of, tracks)))
@@ -86,19 +86,19 @@ async def upload_captions(
     services: FromServices,
     video_id: FromPath[str],
     language: FromPath[str],
-    label: Annotated[str | None, QueryParameter(description="what viewers choose by")] = None,
+    label: Annotated[str | None, QueryParameter(description="the name that viewers see")] = None,
 ) -> CaptionsItem:
-    """Upload captions in a language, replacing those that were uploaded in it before."""
+    """Upload captions in a language. They replace earlier uploaded captions in that language."""
     parse_id(video_id)
-    standard = _standard(language)
-    body, label_in_form = await _received(request)
-    text = await asyncio.to_thread(to_webvtt, body)
+    language_tag = _standard(language)
+    body, form_label = await _read_upload(request)
+    webvtt = await asyncio.to_thread(to_webvtt, body)
     stored = await store_captions(
         services.buckets,
         video_id,
-        standard,
-        text,
-        label=clean_text(label or label_in_form)[:MAX_LABEL_LENGTH] or None,
+        language_tag,
+        webvtt,
+        label=clean_text(label or form_label)[:MAX_LABEL_LENGTH] or None,
         now=datetime.fromtimestamp(services.clock(), UTC),
     )
     return CaptionsItem.of(tracks_of([stored], ())[0])
@@ -110,7 +110,7 @@ async def upload_captions(
     tags=["captions"],
 )
 async def remove_captions(services: FromServices, video_id: FromPath[str], language: FromPath[str]) -> None:
-    """Delete the captions that were uploaded in a language."""
+    """Delete the uploaded captions in a language."""
     await delete_captions(services.buckets, parse_id(video_id), _standard(language))
 
 
@@ -121,20 +121,20 @@ def _standard(language: str) -> str:
     return standard
 
 
-async def _received(request: AnyRequest) -> tuple[bytes, str | None]:
-    """Return the file, and the label that the form gives it if it is one."""
+async def _read_upload(request: AnyRequest) -> tuple[bytes, str | None]:
+    """Return the file, and its label if it came in a form that has one."""
     content_type = request.headers.get("content-type", "")
     is_form = content_type.lower().startswith("multipart/form-data")
-    if (declared_bytes(request) or 0) > MAX_CAPTIONS_BYTES + (OVERHEAD_BYTES if is_form else 0):
+    if (content_length(request) or 0) > MAX_CAPTIONS_BYTES + (OVERHEAD_BYTES if is_form else 0):
         raise _too_large()
     if not is_form:
-        return await _gathered(received(request)), None
-    form = UploadForm(content_type, received(request))
-    body = await _gathered(form.file())
+        return await _read_limited(stream_body(request)), None
+    form = UploadForm(content_type, stream_body(request))
+    body = await _read_limited(form.file())
     return body, form.text("label")
 
 
-async def _gathered(chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_limited(chunks: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
     async for chunk in chunks:
         body += chunk
@@ -144,7 +144,7 @@ async def _gathered(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 def _too_large() -> UploadTooLarge:
-    return UploadTooLarge(f"Captions may have up to {MAX_CAPTIONS_BYTES // 2**20} MiB.")
+    return UploadTooLarge(f"Captions can be at most {MAX_CAPTIONS_BYTES // 2**20} MiB.")
 
 
 HANDLERS = (get_captions, upload_captions, remove_captions)

@@ -1,4 +1,4 @@
-"""Liveness and readiness."""
+"""Liveness and readiness checks."""
 
 import asyncio
 
@@ -13,18 +13,18 @@ from backend.web.auth import PUBLIC
 log = structlog.get_logger(__name__)
 
 READY_SECONDS = 5.0
-"""Whoever asks for readiness asks again soon: better a clear no than a long wait."""
+"""Health checks repeat often, so a quick no is better than a long wait."""
 
 
 @get("/healthz", opt=PUBLIC, media_type=MediaType.TEXT, sync_to_thread=False, tags=["health"])
 def healthz() -> str:
-    """Say that the process answers."""
+    """Check that the process is alive."""
     return "ok"
 
 
 @get("/readyz", opt=PUBLIC, media_type=MediaType.TEXT, tags=["health"])
 async def readyz(services: FromServices) -> Response[str]:
-    """Say that both buckets can be read."""
+    """Check that both buckets can be read."""
     try:
         async with asyncio.timeout(READY_SECONDS):
             await services.buckets.raw.list_page(keys.QUEUE, limit=1)

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: how they stand, and trying again."""
+"""Jobs: list them, and encode a video again."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,21 +16,21 @@ from backend.core.library.videos import read_item
 from backend.core.records import TranscodeOptions
 from backend.routes.services import FromServices
 from backend.routes.videos import JobSnapshot
-from backend.web.problems import documented
+from backend.web.error_responses import documented
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
 
 
 class TranscodeRequest(TranscodeOptions):
-    """What may be chosen for another transcode."""
+    """Options for encoding a video again."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 @dataclass
 class OptionalBodyOperation(Operation):
-    """Describes a body that may be left out."""
+    """Marks the body as optional."""
 
     def __post_init__(self) -> None:
         if isinstance(self.request_body, RequestBody):
@@ -41,11 +41,14 @@ class OptionalBodyOperation(Operation):
 async def get_jobs(
     services: FromServices,
     states: Annotated[
-        list[JobState] | None, QueryParameter(name="state", description="all, unless some are named")
+        list[JobState] | None,
+        QueryParameter(name="state", description="jobs in these states; by default all"),
     ] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="of each state")] = DEFAULT_LIMIT,
+    limit: Annotated[
+        int, QueryParameter(ge=1, le=MAX_LIMIT, description="maximum for each state")
+    ] = DEFAULT_LIMIT,
 ) -> JobsOverview:
-    """List the jobs that run, wait or have failed."""
+    """List running, waiting, queued and failed jobs."""
     return await list_jobs(services.buckets, states=states or tuple(JobState), limit=limit)
 
 
@@ -61,9 +64,8 @@ async def get_jobs(
 async def transcode_again(
     services: FromServices, video_id: FromPath[str], data: JSONBody[TranscodeRequest | None] = None
 ) -> JobSnapshot:
-    """Encode a video once more, from its source."""
-    chosen = data or TranscodeRequest()
-    options = TranscodeOptions(crf=chosen.crf, cpu_used=chosen.cpu_used)
+    """Encode a video again from its source file."""
+    options = TranscodeOptions() if data is None else TranscodeOptions(crf=data.crf, cpu_used=data.cpu_used)
     await retry_video(services.buckets, parse_id(video_id), options=options)
     services.playback.forget(video_id)
     return JobSnapshot.of((await read_item(services.buckets, video_id)).status)

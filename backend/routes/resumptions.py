@@ -1,4 +1,4 @@
-"""Resumption notes (`backend.core.uploads.resumptions`), in the shape in which tus clients store them."""
+"""Resumption records (`backend.core.uploads.resumptions`): where a client can find the upload of a file."""
 
 from http import HTTPStatus
 
@@ -7,14 +7,14 @@ from litestar.params import FromPath, JSONBody
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.routes.services import FromServices
-from backend.web.problems import documented
+from backend.web.error_responses import documented
 
 _ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
 _PATH = "/api/resumptions/{fingerprint:str}"
 
 
 class Resumption(BaseModel):
-    """Where the upload of a file is: one address, or those of its pieces, in their order."""
+    """Where the upload of a file is: one URL, or the URLs of its parallel parts in order."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,24 +25,24 @@ class Resumption(BaseModel):
 
 @get(_PATH, responses={**_ERRORS, **documented(HTTPStatus.NOT_FOUND)}, tags=["uploads"])
 async def find_resumption(services: FromServices, fingerprint: FromPath[str]) -> Resumption:
-    """Find how to go on with a file."""
-    note = await services.resumptions.read(fingerprint)
-    return Resumption.model_validate_json(note, extra="ignore")  # a newer version may have written it
+    """Find the unfinished upload of a file."""
+    record = await services.resumptions.read(fingerprint)
+    return Resumption.model_validate_json(record, extra="ignore")  # a newer version may have written it
 
 
 @put(_PATH, status_code=HTTPStatus.NO_CONTENT, responses=_ERRORS, tags=["uploads"])
-async def note_resumption(
+async def save_resumption(
     services: FromServices, fingerprint: FromPath[str], data: JSONBody[Resumption]
 ) -> Response[None]:
-    """Note how to go on with a file."""
+    """Save where the upload of a file is, so that it can be resumed elsewhere."""
     await services.resumptions.write(fingerprint, data.model_dump_json().encode())
     return Response(None, status_code=HTTPStatus.NO_CONTENT)
 
 
 @delete(_PATH, responses=_ERRORS, tags=["uploads"])
-async def forget_resumption(services: FromServices, fingerprint: FromPath[str]) -> None:
-    """Forget it: the file has arrived."""
+async def delete_resumption(services: FromServices, fingerprint: FromPath[str]) -> None:
+    """Delete the record: the upload is complete."""
     await services.resumptions.forget(fingerprint)
 
 
-HANDLERS = (find_resumption, note_resumption, forget_resumption)
+HANDLERS = (find_resumption, save_resumption, delete_resumption)

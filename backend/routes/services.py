@@ -1,4 +1,4 @@
-"""What request handlers are handed: built once at start from settings and the opened buckets."""
+"""The services that handlers receive, built once at startup from the settings and the open buckets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
-from backend.playback.grants import Grants, Sessions
+from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
-from backend.web.auth import Authenticator
-from backend.web.site_files import Site
+from backend.web.auth import Authenticator, Sessions
+from backend.web.static_files import Site
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     settings: ApiSettings
     buckets: Buckets
-    uploads: Buckets
-    """The same buckets, for uploads: they ride out a store that is away."""
+    retrying_buckets: Buckets
+    """The same buckets, for uploads: requests are retried while the store is unavailable."""
     buffers: PartBuffers
-    """The memory that all uploads share."""
+    """Memory shared by all uploads."""
     quota: Quota
     resumable: ResumableUploads
     resumptions: Resumptions
@@ -43,7 +43,7 @@ class Services:
     def build(cls, settings: ApiSettings, buckets: Buckets, clock: Callable[[], float]) -> "Services":
         secret = settings.admin_token.get_secret_value()
         media_url = buckets.video.presign_get("origin", PresignedGet(expires_seconds=1))
-        uploads = with_retries(buckets, settings.store_patience_seconds)
+        retrying = with_retries(buckets, settings.store_patience_seconds)
         buffers = PartBuffers(settings.upload_memory_bytes)
         quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
@@ -51,11 +51,11 @@ class Services:
         return cls(
             settings=settings,
             buckets=buckets,
-            uploads=uploads,
+            retrying_buckets=retrying,
             buffers=buffers,
             quota=quota,
             resumable=ResumableUploads(
-                buckets, uploads, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
+                buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
             ),
             resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(secret, sessions, settings.cors_origins),
@@ -68,7 +68,7 @@ class Services:
 
 
 FromServices = NamedDependency[Services]
-"""The type of a handler's parameter `services`."""
+"""The type of a handler's `services` parameter."""
 
 
 async def provide_services(state: State) -> Services:

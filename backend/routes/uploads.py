@@ -1,11 +1,10 @@
-"""Uploads: a raw body or a form, streamed straight into the bucket."""
+"""Uploads in one request, as a raw body or a form, streamed to the bucket. They cannot be resumed."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
-from litestar import Request, Response, post
-from litestar.datastructures import State
+from litestar import Response, post
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromQuery, QueryParameter
 from pydantic import BaseModel
@@ -14,9 +13,9 @@ from backend.core.errors import UploadTooLarge
 from backend.core.records import TranscodeOptions, Video
 from backend.core.uploads.ingest import Description, ingest
 from backend.routes.services import FromServices
-from backend.web.bodies import declared_bytes, received
+from backend.web.bodies import AnyRequest, content_length, stream_body
+from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
-from backend.web.problems import documented
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
@@ -35,7 +34,7 @@ _TEXT = Schema(type=OpenAPIType.STRING)
 
 
 class UploadAnswer(BaseModel):
-    """Where everything about the new video is; paths on this server."""
+    """Links to the new video, as paths on this server."""
 
     id: str
     status_url: str
@@ -60,7 +59,7 @@ class UploadAnswer(BaseModel):
 
 @dataclass
 class RawUploadOperation(Operation):
-    """Describes the body, which the handler reads as a stream."""
+    """Describes the body. The handler reads it as a stream, so Litestar cannot."""
 
     def __post_init__(self) -> None:
         self.request_body = RequestBody({"application/octet-stream": OpenAPIMediaType(_BYTES)}, required=True)
@@ -68,7 +67,7 @@ class RawUploadOperation(Operation):
 
 @dataclass
 class FormUploadOperation(Operation):
-    """Describes the form, which the handler reads as a stream."""
+    """Describes the form. The handler reads it as a stream, so Litestar cannot."""
 
     def __post_init__(self) -> None:
         form = Schema(
@@ -85,20 +84,20 @@ class FormUploadOperation(Operation):
     tags=["uploads"],
 )
 async def upload_raw(
-    request: Request[object, object, State],
+    request: AnyRequest,
     services: FromServices,
     filename: FromQuery[str | None] = None,
     title: FromQuery[str | None] = None,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
 ) -> Response[UploadAnswer]:
-    """Upload a video as the request's body."""
-    said = Description(filename, title, request.headers.get("content-type"))
+    """Upload a video as the request body."""
+    description = Description(filename, title, request.headers.get("content-type"))
     video = await ingest(
-        services.uploads,
-        received(request),
-        lambda: said,
-        declared_bytes=declared_bytes(request),
+        services.retrying_buckets,
+        stream_body(request),
+        lambda: description,
+        declared_bytes=content_length(request),
         max_bytes=services.settings.max_upload_bytes,
         buffers=services.buffers,
         quota=services.quota,
@@ -115,23 +114,23 @@ async def upload_raw(
     tags=["uploads"],
 )
 async def upload_form(
-    request: Request[object, object, State],
+    request: AnyRequest,
     services: FromServices,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
 ) -> Response[UploadAnswer]:
-    """Upload a video as the field `file` of a form; a field `title` is optional."""
+    """Upload a video as the form field `file`. The field `title` is optional."""
     limit = services.settings.max_upload_bytes
-    body_bytes = declared_bytes(request)
+    body_bytes = content_length(request)
     if body_bytes is not None and body_bytes > limit + OVERHEAD_BYTES:
         raise UploadTooLarge
-    form = UploadForm(request.headers.get("content-type"), received(request))
+    form = UploadForm(request.headers.get("content-type"), stream_body(request))
     video = await ingest(
-        services.uploads,
+        services.retrying_buckets,
         form.file(),
         lambda: Description(form.filename, form.text("title"), form.content_type),
         declared_bytes=None,
-        # The file is smaller than its form: a known length makes for smaller parts.
+        # The file is smaller than its form. Knowing a bound allows smaller parts.
         max_bytes=limit if body_bytes is None else min(limit, body_bytes),
         announced_bytes=body_bytes,
         buffers=services.buffers,

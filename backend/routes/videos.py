@@ -1,4 +1,4 @@
-"""The library over HTTP: list, read, edit, delete, and how far a video is."""
+"""Videos: list, get, edit, delete, and get their status."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -22,7 +22,7 @@ from backend.core.library.videos import (
 )
 from backend.core.records import Chapter, SourceFile, Status, Video
 from backend.routes.services import FromServices, Services
-from backend.web.problems import documented
+from backend.web.error_responses import documented
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -31,7 +31,7 @@ _ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus
 
 
 class VideoItem(Video):
-    """A video's record together with where it stands now."""
+    """A video with its current status."""
 
     status: Status
 
@@ -41,21 +41,21 @@ class VideoItem(Video):
 
 
 class VideoDetails(VideoItem):
-    """A video with what its file was, which is known once it is encoded."""
+    """A video with facts about its source file, which are known once it is encoded."""
 
     source: SourceFile | None
     chapters: tuple[Chapter, ...]
 
 
 class VideoList(BaseModel):
-    """One page, newest first; `next_cursor` is null on the last."""
+    """One page of videos, newest first. `next_cursor` is null on the last page."""
 
     videos: tuple[VideoItem, ...]
     next_cursor: str | None
 
 
 class JobSnapshot(Status):
-    """A video's status as job APIs have it: the error is its message alone."""
+    """A video's status, with the error as a plain message."""
 
     error: str | None = Field(default=None)  # type: ignore[assignment]  # the same field, flattened
 
@@ -69,9 +69,9 @@ class JobSnapshot(Status):
 async def get_videos(
     services: FromServices,
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the previous page")] = None,
 ) -> VideoList:
-    """List the library, newest first."""
+    """List videos, newest first."""
     page = await list_videos(
         services.buckets, limit=limit, cursor=None if cursor is None else parse_id(cursor)
     )
@@ -80,7 +80,7 @@ async def get_videos(
 
 @get("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
 async def get_video(services: FromServices, video_id: FromPath[str]) -> VideoDetails:
-    """Read one video, its status and what its file was."""
+    """Get a video with its status and facts about its source file."""
     return await _details(services, parse_id(video_id))
 
 
@@ -88,7 +88,7 @@ async def get_video(services: FromServices, video_id: FromPath[str]) -> VideoDet
 async def patch_video(
     services: FromServices, video_id: FromPath[str], data: JSONBody[VideoEdit]
 ) -> VideoDetails:
-    """Change the title or who may watch."""
+    """Change a video's title or visibility."""
     await edit_video(services.buckets, parse_id(video_id), data)
     services.playback.forget(video_id)
     return await _details(services, video_id)
@@ -107,7 +107,7 @@ async def _details(services: Services, video_id: str) -> VideoDetails:
 
 @delete("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
 async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
-    """Delete a video with everything that belongs to it; its links stop working within seconds."""
+    """Delete a video and everything that belongs to it. Its links stop working within seconds."""
     if not await video_remains(services.buckets, parse_id(video_id)):
         raise VideoNotFound
     await delete_video(services.buckets, video_id)
@@ -116,13 +116,13 @@ async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
 
 @get("/api/videos/{video_id:str}/status", responses=_ERRORS, tags=["status"])
 async def get_status(services: FromServices, video_id: FromPath[str]) -> Status:
-    """Tell how far the video is."""
+    """Get a video's status and progress."""
     return (await read_item(services.buckets, parse_id(video_id))).status
 
 
 @get("/jobs/{video_id:str}", responses=_ERRORS, tags=["status"])
 async def get_job(services: FromServices, video_id: FromPath[str]) -> JobSnapshot:
-    """Tell how far the video is, with the error as a plain message."""
+    """Get a video's status and progress, with the error as a plain message."""
     return JobSnapshot.of((await read_item(services.buckets, parse_id(video_id))).status)
 
 

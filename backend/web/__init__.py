@@ -1,1 +1,1 @@
-"""Reading requests and writing errors: bodies, forms, tus headers, sign-in, the site's files."""
+"""HTTP for the routes: request bodies, forms, captions, tus headers, sign-in, errors, static files."""

@@ -1,4 +1,4 @@
-"""One log event per request. No query strings, and no grants: what opens a video stays out of logs."""
+"""One log event per request. Query strings and grants are left out: they can open a video."""
 
 import time
 
@@ -12,7 +12,7 @@ QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 class AccessLog:
-    """Wraps an ASGI application."""
+    """ASGI wrapper that logs each request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,26 +21,26 @@ class AccessLog:
         if scope["type"] != ScopeType.HTTP or scope["path"] in QUIET_PATHS:
             await self._app(scope, receive, send)
             return
-        begun = time.perf_counter()
+        started = time.perf_counter()
         method, path = scope.get("method"), loggable_path(scope["path"])
         status = 0
 
-        async def sending(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_and_note_status)
         finally:
-            milliseconds = round((time.perf_counter() - begun) * 1000, 1)
+            milliseconds = round((time.perf_counter() - started) * 1000, 1)
             log.info("request", method=method, path=path, status=status, milliseconds=milliseconds)
 
 
 def loggable_path(path: str) -> str:
-    """Return the path with the grant of a playback path left out."""
-    segments = [segment for segment in path.split("/") if segment]  # as routing merges slashes
+    """Return the path, without the grant if it is a playback path."""
+    segments = [segment for segment in path.split("/") if segment]  # routing merges slashes too
     if segments[:1] != ["play"]:
         return path
     return "/".join(["", "play", "…", *segments[2:]])

@@ -1,6 +1,6 @@
-"""Request bodies as bounded streams: what a raw upload and a form have in common.
+"""Request bodies as streams, for raw uploads and forms.
 
-Litestar's own `request.stream()` reports a client that went away as a server error, and waits for ever.
+Litestar's own `request.stream()` reports a client that disconnects as a server error, and waits forever.
 """
 
 import asyncio
@@ -11,21 +11,21 @@ from litestar.datastructures import State
 
 from backend.core.errors import BadRequest, IncompleteUpload
 
+AnyRequest = Request[object, object, State]
+
 IDLE_SECONDS = 60.0
-"""A client that sends nothing for so long is gone, whatever its connection says."""
+"""A client that sends nothing for this long is considered gone, even if its connection is open."""
 
 
-async def received(
-    request: Request[object, object, State], idle_seconds: float = IDLE_SECONDS
-) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives. Raises: IncompleteUpload: the client went away or fell silent."""
+async def stream_body(request: AnyRequest, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives. Raises: IncompleteUpload: the client disconnected or stalled."""
     more = True
     while more:
         try:
             async with asyncio.timeout(idle_seconds):
                 message = await request.receive()
         except TimeoutError:
-            raise IncompleteUpload(f"No data came for {idle_seconds:g} seconds.") from None
+            raise IncompleteUpload(f"No data arrived for {idle_seconds:g} seconds.") from None
         if message["type"] != "http.request":
             raise IncompleteUpload
         if body := message["body"]:
@@ -33,11 +33,11 @@ async def received(
         more = message["more_body"]
 
 
-def declared_bytes(request: Request[object, object, State]) -> int | None:
-    """Return Content-Length, None for a chunked body. Raises: BadRequest: it is no number."""
+def content_length(request: AnyRequest) -> int | None:
+    """Return Content-Length, or None for a chunked body. Raises: BadRequest: not a number."""
     declared = request.headers.get("content-length")
     if declared is None:
         return None
     if not (declared.isascii() and declared.isdecimal()):
-        raise BadRequest("The Content-Length is not a number.")
+        raise BadRequest("Content-Length is not a number.")
     return int(declared)

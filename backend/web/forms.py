@@ -1,4 +1,4 @@
-"""A multipart/form-data upload (RFC 7578) read as a stream: the file is never gathered or spooled."""
+"""A multipart/form-data upload (RFC 7578), read as a stream: the file is never buffered or spooled."""
 
 from collections.abc import AsyncIterator
 
@@ -15,7 +15,7 @@ FILE_FIELD = "file"
 MAX_FIELDS = 20
 MAX_TEXT_BYTES = 4096
 OVERHEAD_BYTES = 256 * 1024
-"""What a form may be larger than its file: boundaries, part headers and text fields."""
+"""How much larger than its file a form may be: boundaries, part headers and text fields."""
 
 
 class MissingFile(BadRequest):
@@ -25,10 +25,10 @@ class MissingFile(BadRequest):
 
 
 class UploadForm:
-    """One form. Iterate `file()` once and to its end; name and text fields are complete only then."""
+    """One form. Iterate `file()` once, to its end; only then are the filename and text fields complete."""
 
     def __init__(self, content_type: str | None, chunks: AsyncIterator[bytes]) -> None:
-        """Raises: BadRequest: the content type is not that of a form."""
+        """Raises: BadRequest: the content type is not multipart/form-data."""
         kind, options = parse_options_header(content_type or "")
         boundary = options.get("boundary", "")
         if kind != "multipart/form-data" or not 0 < len(boundary) <= 200:
@@ -48,16 +48,16 @@ class UploadForm:
         return self._file.content_type if self._file else None
 
     def text(self, name: str) -> str | None:
-        """Return a text field, None when the form has no such field."""
+        """Return a text field, or None if the form does not have it."""
         value = self._texts.get(name)
         return None if value is None else value.decode(errors="replace")
 
     async def file(self) -> AsyncIterator[bytes]:
-        """Yield the bytes of the field `file`, then read the form to its end.
+        """Yield the bytes of the field `file`, then read the rest of the form.
 
         Raises:
-            MissingFile: there was no such field.
-            IncompleteUpload: the form broke off.
+            MissingFile: the form has no field `file`.
+            IncompleteUpload: the form is truncated.
             BadRequest: it is malformed, or has a second file.
             UploadTooLarge: a text field is too long.
         """
@@ -75,7 +75,7 @@ class UploadForm:
         try:
             self._parser.close()
         except MultipartError:
-            raise IncompleteUpload("The form ended too early.") from None
+            raise IncompleteUpload("The form is incomplete.") from None
         if self._file is None:
             raise MissingFile
 
@@ -83,7 +83,7 @@ class UploadForm:
         self._segment = segment
         if segment.name == FILE_FIELD:
             if self._file is not None:
-                raise BadRequest("The form has more than one file; upload one at a time.")
+                raise BadRequest("The form has more than one file. Upload one file at a time.")
             self._file = segment
 
     def _is_file(self) -> bool:
@@ -93,5 +93,5 @@ class UploadForm:
         name = (self._segment.name if self._segment else None) or ""
         text = self._texts.get(name, b"") + piece
         if len(text) > MAX_TEXT_BYTES:
-            raise UploadTooLarge(f"A text field of the form is longer than {MAX_TEXT_BYTES} bytes.")
+            raise UploadTooLarge(f"A text field of the form is larger than {MAX_TEXT_BYTES} bytes.")
         self._texts[name] = text

@@ -1,4 +1,4 @@
-"""The application on buckets in memory, with a clock that tests turn."""
+"""The application on in-memory buckets, with a clock that tests set."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -68,17 +68,17 @@ async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIte
     application = create_app(settings, opened, clock)
     ready, done = asyncio.Event(), asyncio.Event()
 
-    async def live() -> None:
+    async def run_lifespan() -> None:
         async with application.lifespan():
             ready.set()
             await done.wait()
 
-    # One task enters and leaves the lifespan, as in a server; fixtures are not sure to.
-    living = asyncio.create_task(live())
+    # One task enters and leaves the lifespan, as in a server. Fixtures may use different tasks.
+    lifespan = asyncio.create_task(run_lifespan())
     await ready.wait()
     yield application
     done.set()
-    await living
+    await lifespan
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def upload(client: httpx.AsyncClient, body: bytes = b"a video", **query: s
 
 
 async def begin_run(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str:
-    """Put the video where its first segments are written; return the run's prefix."""
+    """Bring the video to the state after its first segments, and return the run's prefix."""
     prefix = keys.run_prefix(video_id, run)
     await buckets.video.put(f"{prefix}hls/master.m3u8", b"#EXTM3U\n#in progress\n")
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -120,7 +120,7 @@ async def publish(
     source: SourceFile | None = None,
     also: Mapping[str, bytes] = MappingProxyType({}),
 ) -> str:
-    """Publish a run of a few objects and those of `also`, by their paths; return its prefix."""
+    """Publish a run with a few objects and those in `also` (by path), and return its prefix."""
     prefix = keys.run_prefix(video_id, run)
     bodies = {
         "hls/master.m3u8": b"#EXTM3U\n",
@@ -154,7 +154,7 @@ async def publish(
 
 
 async def stored_keys(buckets: Buckets) -> list[str]:
-    """Every object of both buckets, and open multipart uploads."""
+    """List every object in both buckets, and open multipart uploads."""
     found = [info.key async for info in buckets.raw.list_all("")]
     found += [info.key async for info in buckets.video.list_all("")]
     found += [f"open upload {upload.key}" async for upload in buckets.raw.list_uploads("")]

@@ -1,4 +1,4 @@
-"""The application under uvicorn, and clients that speak HTTP/1.1 by hand, so that they may do it wrong."""
+"""The application under uvicorn, and raw HTTP/1.1 clients that can break the protocol."""
 
 import asyncio
 import socket
@@ -39,7 +39,7 @@ class Connection:
         await asyncio.wait_for(self.writer.drain(), SECONDS)
 
     async def whole_answer(self, *, has_body: bool = True) -> Answer:
-        """Return an answer with a Content-Length, or, to HEAD, without a body."""
+        """Return a response that has a Content-Length, or no body (HEAD)."""
         head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), SECONDS)
         first, *lines = head.decode("latin-1").strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -52,7 +52,7 @@ class Connection:
         answer = await self.whole_answer()
         return answer.status, answer.body
 
-    def vanish(self) -> None:
+    def disconnect(self) -> None:
         cast(asyncio.Transport, self.writer.transport).abort()
 
 
@@ -66,7 +66,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(app: Litestar) -> AsyncIterator[Server]:
-    """Serve the application, whose lifespan is the caller's, on a free port."""
+    """Serve the application on a free port. The caller runs its lifespan."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
         running = uvicorn.Server(config)

@@ -1,4 +1,4 @@
-"""Who is let in, on every route there is."""
+"""Authentication on every route."""
 
 import httpx
 import pytest
@@ -27,7 +27,7 @@ PUBLIC_ROUTES = {
 }
 
 
-# What the server's tus protocol can do; the same of any upload.
+# They describe the server's tus protocol and are the same for every upload.
 PUBLIC_METHODS = {("OPTIONS", "/api/uploads"), ("OPTIONS", "/api/uploads/{upload_id}")}
 
 
@@ -40,7 +40,7 @@ def _routes(app: Litestar) -> list[tuple[str, str]]:
     ]
 
 
-async def test_every_route_but_the_listed_ones_refuses_a_request_without_token(
+async def test_all_routes_except_public_ones_require_a_token(
     app: Litestar, anyone: httpx.AsyncClient
 ) -> None:
     guarded = [
@@ -56,16 +56,14 @@ async def test_every_route_but_the_listed_ones_refuses_a_request_without_token(
 
 
 @pytest.mark.parametrize("actual", ["OPTIONS", "HEAD", "GET", "POST"])
-async def test_a_method_that_overrides_another_is_the_one_that_is_guarded(
-    anyone: httpx.AsyncClient, actual: str
-) -> None:
+async def test_guard_checks_the_overriding_method(anyone: httpx.AsyncClient, actual: str) -> None:
     url, override = "/api/uploads/x", {"x-http-method-override": "DELETE"}
     assert (await anyone.request(actual, url, headers=override)).status_code == 401
     foreign = {**await _signed_in(anyone), **override, "origin": "https://evil.example"}
     assert (await anyone.request(actual, url, headers=foreign)).status_code == 403
 
 
-async def test_public_playback_routes_refuse_a_private_video_and_an_unknown_one_alike(
+async def test_private_and_unknown_videos_get_the_same_401(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient
 ) -> None:
     private = await upload(admin)
@@ -78,7 +76,7 @@ async def test_public_playback_routes_refuse_a_private_video_and_an_unknown_one_
 @pytest.mark.parametrize(
     "authorization", ["Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer", f"Bearer {TOKEN}x", "Bearer \xe9"]
 )
-async def test_a_wrong_authorization_is_refused(anyone: httpx.AsyncClient, authorization: str) -> None:
+async def test_rejects_wrong_authorization(anyone: httpx.AsyncClient, authorization: str) -> None:
     headers = {"authorization": authorization.encode("latin-1")}
     answer = await anyone.get("/api/videos", headers=headers)
     assert answer.status_code == 401
@@ -90,7 +88,7 @@ async def _signed_in(client: httpx.AsyncClient) -> dict[str, str]:
     return {"cookie": f"{COOKIE}={answer.cookies[COOKIE]}"}
 
 
-async def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(
+async def test_session_cookie_is_closed_to_scripts_and_other_sites(
     anyone: httpx.AsyncClient,
 ) -> None:
     answer = await anyone.post("/api/session", json={"token": TOKEN})
@@ -101,19 +99,19 @@ async def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(
     assert TOKEN not in cookie
 
 
-async def test_the_cookie_is_secure_on_https(app: Litestar) -> None:
+async def test_session_cookie_is_secure_on_https(app: Litestar) -> None:
     async with client_of(app, "https://vod.example") as client:
         answer = await client.post("/api/session", json={"token": TOKEN})
     assert "Secure" in answer.headers["set-cookie"]
 
 
-async def test_a_wrong_token_does_not_sign_in(anyone: httpx.AsyncClient) -> None:
+async def test_wrong_token_does_not_sign_in(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.post("/api/session", json={"token": "wrong"})
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
 
 
-async def test_a_session_opens_the_library_until_it_expires(anyone: httpx.AsyncClient, clock: Clock) -> None:
+async def test_session_is_valid_until_it_expires(anyone: httpx.AsyncClient, clock: Clock) -> None:
     cookie = await _signed_in(anyone)
     assert (await anyone.get("/api/session", headers=cookie)).status_code == 204
     assert (await anyone.get("/api/videos", headers=cookie)).status_code == 200
@@ -122,7 +120,7 @@ async def test_a_session_opens_the_library_until_it_expires(anyone: httpx.AsyncC
     assert (await anyone.get("/api/videos", headers=cookie)).status_code == 401
 
 
-async def test_signing_out_takes_the_cookie_away(anyone: httpx.AsyncClient) -> None:
+async def test_sign_out_removes_the_cookie(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.delete("/api/session")
     assert answer.status_code == 204
     assert "Max-Age=0" in answer.headers["set-cookie"]
@@ -139,7 +137,7 @@ async def test_signing_out_takes_the_cookie_away(anyone: httpx.AsyncClient) -> N
         ("http://[", 403),
     ],
 )
-async def test_a_session_changes_things_only_from_own_and_allowed_pages(
+async def test_session_allows_changes_only_from_own_and_allowed_origins(
     anyone: httpx.AsyncClient, origin: str | None, status: int
 ) -> None:
     headers = await _signed_in(anyone)
@@ -150,7 +148,7 @@ async def test_a_session_changes_things_only_from_own_and_allowed_pages(
     assert status == 201 or answer.json()["code"] == "foreign_origin"
 
 
-async def test_cors_lets_only_listed_origins_in(anyone: httpx.AsyncClient) -> None:
+async def test_cors_allows_only_listed_origins(anyone: httpx.AsyncClient) -> None:
     preflight = {"access-control-request-method": "POST"}
     friend = await anyone.options("/api/videos", headers={"origin": "https://friend.example", **preflight})
     stranger = await anyone.options("/api/videos", headers={"origin": "https://evil.example", **preflight})

@@ -1,4 +1,4 @@
-"""Captions over HTTP: uploading, listing and deleting them, and how they reach players."""
+"""Captions: upload, list and delete them, and get them in players."""
 
 from collections.abc import AsyncIterator
 
@@ -9,7 +9,7 @@ from backend.core import keys
 from backend.core.ids import new_id
 from backend.core.records import CaptionTrack
 from backend.core.store.interface import Buckets
-from backend.web.caption_files import MAX_CAPTIONS_BYTES
+from backend.web.caption_conversion import MAX_CAPTIONS_BYTES
 from tests.backend.conftest import begin_run, publish, stored_keys, upload
 
 SRT = b"1\n00:00:01,000 --> 00:00:02,500\nHello\n"
@@ -38,7 +38,7 @@ async def test_srt_is_stored_as_webvtt(admin: httpx.AsyncClient, buckets: Bucket
     assert (await buckets.video.get(keys.captions(video, "en-US"))).body == VTT
 
 
-async def test_a_form_may_carry_the_file_and_its_label(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_form_upload_can_set_the_label(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     answer = await admin.post(
         f"/api/videos/{video}/captions/de", files={"file": ("a.srt", SRT)}, data={"label": "Für alle"}
@@ -48,7 +48,7 @@ async def test_a_form_may_carry_the_file_and_its_label(admin: httpx.AsyncClient,
     assert (await buckets.video.get(keys.captions(video, "de"))).body == VTT
 
 
-async def test_captions_without_a_label_are_named_after_their_language(admin: httpx.AsyncClient) -> None:
+async def test_default_label_is_the_language(admin: httpx.AsyncClient) -> None:
     video = await upload(admin)
     answer = await admin.post(f"/api/videos/{video}/captions/de", content=VTT)
 
@@ -67,7 +67,7 @@ async def test_captions_without_a_label_are_named_after_their_language(admin: ht
         ("en", VTT + b"x" * MAX_CAPTIONS_BYTES, 413, "upload_too_large"),
     ],
 )
-async def test_what_cannot_be_captions_is_refused(
+async def test_rejects_invalid_captions(
     admin: httpx.AsyncClient, buckets: Buckets, language: str, body: bytes, status: int, code: str
 ) -> None:
     video = await upload(admin)
@@ -79,7 +79,7 @@ async def test_what_cannot_be_captions_is_refused(
     assert await stored_keys(buckets) == before
 
 
-async def test_too_much_is_refused_although_its_length_was_not_told(admin: httpx.AsyncClient) -> None:
+async def test_rejects_oversized_captions_without_content_length(admin: httpx.AsyncClient) -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 65536
@@ -89,19 +89,19 @@ async def test_too_much_is_refused_although_its_length_was_not_told(admin: httpx
     assert (answer.status_code, answer.json()["code"]) == (413, "upload_too_large")
 
 
-async def test_a_form_without_a_file_is_refused(admin: httpx.AsyncClient) -> None:
+async def test_rejects_a_form_without_a_file(admin: httpx.AsyncClient) -> None:
     video = await upload(admin)
     answer = await admin.post(f"/api/videos/{video}/captions/en", files={"other": ("a.srt", SRT)})
     assert (answer.status_code, answer.json()["code"]) == (400, "missing_file")
 
 
-async def test_there_are_no_captions_of_a_video_that_does_not_exist(admin: httpx.AsyncClient) -> None:
+async def test_captions_of_an_unknown_video_are_404(admin: httpx.AsyncClient) -> None:
     at = f"/api/videos/{new_id(1, 1)}/captions"
     answers = [await admin.get(at), await admin.post(f"{at}/en", content=VTT)]
     assert [(one.status_code, one.json()["code"]) for one in answers] == [(404, "video_not_found")] * 2
 
 
-async def test_captions_are_the_owners_affair(
+async def test_captions_routes_require_authentication(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -116,7 +116,7 @@ async def test_captions_are_the_owners_affair(
     assert [one.status_code for one in answers] == [401] * 3
 
 
-async def test_deleted_captions_are_gone(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_deletes_captions(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     await admin.post(f"/api/videos/{video}/captions/en", content=VTT)
 
@@ -127,7 +127,7 @@ async def test_deleted_captions_are_gone(admin: httpx.AsyncClient, buckets: Buck
     assert (again.status_code, again.json()["code"]) == (404, "captions_not_found")
 
 
-async def test_viewers_get_uploaded_captions_and_those_of_the_source(
+async def test_playback_lists_uploaded_and_source_captions(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -146,7 +146,7 @@ async def test_viewers_get_uploaded_captions_and_those_of_the_source(
         assert answer.headers["access-control-allow-origin"] == "*"
 
 
-async def test_manifests_lead_to_the_captions(
+async def test_manifests_link_to_captions(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -164,7 +164,7 @@ async def test_manifests_lead_to_the_captions(
         assert playlist.text.splitlines()[-3:] == ["#EXTINF:30.000,", f"{name}.vtt", "#EXT-X-ENDLIST"]
 
 
-async def test_a_change_of_the_captions_is_seen_at_once(
+async def test_caption_changes_are_visible_at_once(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -187,7 +187,7 @@ async def test_a_change_of_the_captions_is_seen_at_once(
     assert (again.status_code, again.content) == (200, MASTER)
 
 
-async def test_a_growing_video_keeps_its_playlists_as_they_are(
+async def test_playlists_of_a_growing_video_are_unchanged(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -200,7 +200,7 @@ async def test_a_growing_video_keeps_its_playlists_as_they_are(
     assert (await anyone.get(links["captions"][0]["url"])).content == VTT
 
 
-async def test_another_encoding_keeps_uploaded_captions(
+async def test_encoding_again_keeps_uploaded_captions(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -214,7 +214,7 @@ async def test_another_encoding_keeps_uploaded_captions(
 @pytest.mark.parametrize(
     "path", ["captions/en.json", "captions/de.vtt", "captions/de.m3u8", "captions/.m3u8"]
 )
-async def test_a_grant_opens_only_the_captions_that_its_video_has(
+async def test_grant_opens_only_captions_of_its_video(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, path: str
 ) -> None:
     video, other = await upload(admin), await upload(admin)
@@ -227,7 +227,7 @@ async def test_a_grant_opens_only_the_captions_that_its_video_has(
     assert answer.status_code == 404
 
 
-async def test_a_storyboard_is_offered_once_there_is_one(
+async def test_playback_links_the_storyboard_once_it_exists(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)

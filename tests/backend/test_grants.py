@@ -1,4 +1,4 @@
-"""Grants and sessions: nothing but what was signed is believed."""
+"""Grants and sessions: only signed tokens are accepted."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.ids import new_id
-from backend.playback.grants import Grants, Sessions
+from backend.playback.grants import Grants
+from backend.web.auth import Sessions
 
 SECRET = "a-secret-for-tests"
 VIDEO = new_id(1_800_000_000_000)
@@ -18,7 +19,7 @@ def _grants(secret: str = SECRET, now: float = NOW) -> Grants:
     return Grants(secret, ttl_seconds=400, clock=lambda: now)
 
 
-def test_a_grant_names_its_video_and_lives_as_long_as_promised() -> None:
+def test_grant_names_its_video_and_expires_on_time() -> None:
     token, issued = _grants().issue(VIDEO)
     assert _grants().read(token) == issued
     assert issued.video_id == VIDEO
@@ -27,13 +28,13 @@ def test_a_grant_names_its_video_and_lives_as_long_as_promised() -> None:
     assert _grants(now=issued.expires_unix).read(token) is None
 
 
-def test_asking_again_within_the_window_gives_the_same_token() -> None:
+def test_same_window_gives_the_same_token() -> None:
     assert _grants().issue(VIDEO) == _grants(now=NOW + 99).issue(VIDEO)
     assert _grants().issue(VIDEO) != _grants(now=NOW + 100).issue(VIDEO)
 
 
 @given(st.integers(0, 51), st.integers(0, 7))
-def test_any_flipped_bit_is_refused(position: int, bit: int) -> None:
+def test_rejects_any_flipped_bit(position: int, bit: int) -> None:
     token, _ = _grants().issue(VIDEO)
     flipped = bytearray(token.encode())
     flipped[position] ^= 1 << bit
@@ -41,19 +42,19 @@ def test_any_flipped_bit_is_refused(position: int, bit: int) -> None:
 
 
 @given(st.text(max_size=80))
-def test_other_text_is_refused(text: str) -> None:
+def test_rejects_arbitrary_text(text: str) -> None:
     assert _grants().read(text) is None
 
 
 @pytest.mark.parametrize(
     "change", [lambda t: t + "=", lambda t: t + "A", lambda t: t[:-1], lambda t: f" {t}"]
 )
-def test_another_spelling_of_a_token_is_refused(change: Callable[[str], str]) -> None:
+def test_rejects_other_spellings_of_a_token(change: Callable[[str], str]) -> None:
     token, _ = _grants().issue(VIDEO)
     assert _grants().read(change(token)) is None
 
 
-def test_another_secret_and_another_purpose_are_refused() -> None:
+def test_rejects_tokens_of_another_secret_or_purpose() -> None:
     token, _ = _grants().issue(VIDEO)
     assert _grants("another secret").read(token) is None
     assert not Sessions(SECRET, 300, lambda: NOW).is_valid(token)

@@ -1,4 +1,4 @@
-"""Jobs over HTTP."""
+"""The routes for jobs."""
 
 import httpx
 
@@ -14,7 +14,7 @@ def _queue(buckets: Buckets) -> JobQueue:
 
 
 async def _fail(buckets: Buckets, video: str) -> None:
-    """Give the one waiting job up, as a worker does."""
+    """Fail the waiting job, as a worker does."""
     queue = _queue(buckets)
     claim = await queue.claim(await queue.poll())
     assert claim is not None
@@ -37,7 +37,7 @@ async def test_jobs_are_listed_by_state(admin: httpx.AsyncClient, buckets: Bucke
     assert overview["jobs"][1]["error"] == {"code": "unsupported_media", "message": "This is not a video."}
 
 
-async def test_states_and_number_of_jobs_can_be_chosen(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_jobs_can_be_filtered_and_limited(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     await _fail(buckets, await upload(admin))
     queued = [await upload(admin) for _ in range(3)]
 
@@ -51,7 +51,7 @@ async def test_states_and_number_of_jobs_can_be_chosen(admin: httpx.AsyncClient,
     assert (unknown.status_code, unknown.json()["code"]) == (400, "invalid_request")
 
 
-async def test_jobs_are_for_those_who_are_signed_in(anyone: httpx.AsyncClient) -> None:
+async def test_jobs_require_authentication(anyone: httpx.AsyncClient) -> None:
     listed = await anyone.get("/api/jobs")
     retried = await anyone.post("/api/videos/01890000-0000-7000-8000-000000000000/transcodes")
 
@@ -70,9 +70,7 @@ async def test_a_failed_video_can_be_queued_again(admin: httpx.AsyncClient, buck
     assert (entry["state"], entry["request"]) == ("queued", f"{video}.1")
 
 
-async def test_quality_and_speed_may_be_chosen_within_their_bounds(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_transcode_options_are_validated(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     await _fail(buckets, video)
     path = f"/api/videos/{video}/transcodes"
@@ -92,7 +90,7 @@ async def test_quality_and_speed_may_be_chosen_within_their_bounds(
     assert (job.options.crf, job.options.cpu_used) == (20, 3)
 
 
-async def test_a_video_that_waits_or_runs_is_not_queued_twice(
+async def test_queued_or_running_video_is_not_queued_again(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -107,9 +105,7 @@ async def test_a_video_that_waits_or_runs_is_not_queued_twice(
     ] * 2
 
 
-async def test_a_video_without_its_source_cannot_be_encoded_again(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_encoding_again_needs_the_source(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     await _fail(buckets, video)
     await buckets.raw.delete(keys.upload(video))
@@ -119,7 +115,7 @@ async def test_a_video_without_its_source_cannot_be_encoded_again(
     assert (answer.status_code, answer.json()["code"]) == (409, "source_gone")
 
 
-async def test_a_video_that_is_not_there_cannot_be_encoded_again(admin: httpx.AsyncClient) -> None:
+async def test_encoding_an_unknown_video_is_404(admin: httpx.AsyncClient) -> None:
     answers = [
         await admin.post("/api/videos/01890000-0000-7000-8000-000000000000/transcodes"),
         await admin.post("/api/videos/nonsense/transcodes"),

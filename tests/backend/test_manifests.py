@@ -1,4 +1,4 @@
-"""Captions in manifests: added to what the packager wrote, which otherwise stays as it is."""
+"""Captions are added to the packager's manifests, which otherwise stay unchanged."""
 
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -47,7 +47,7 @@ def extracted(language: str, label: str | None = None, number: int = 0) -> Capti
     return CaptionTrack(path=f"captions/{number}-{language}.vtt", language=language, label=label)
 
 
-def test_every_variant_of_a_master_has_the_captions() -> None:
+def test_captions_are_added_to_every_variant() -> None:
     lines = add_to_master(MASTER, [ENGLISH, FOREIGN_PARTS]).splitlines()
 
     variants = [line for line in lines if line.startswith("#EXT-X-STREAM-INF")]
@@ -62,14 +62,14 @@ def test_every_variant_of_a_master_has_the_captions() -> None:
     assert lines.index(variants[0]) > max(n for n, line in enumerate(lines) if "TYPE=SUBTITLES" in line)
 
 
-def test_the_rest_of_a_master_stays_as_it_is() -> None:
+def test_rest_of_the_master_is_unchanged() -> None:
     lines = add_to_master(MASTER, [ENGLISH]).splitlines()
 
     stripped = [line.removesuffix(',SUBTITLES="captions"') for line in lines if "TYPE=SUBTITLES" not in line]
     assert stripped == MASTER.splitlines()
 
 
-def test_the_playlist_of_captions_is_the_whole_file() -> None:
+def test_captions_playlist_is_one_segment() -> None:
     assert captions_playlist(ENGLISH, 29.97).splitlines() == [
         "#EXTM3U",
         "#EXT-X-VERSION:3",
@@ -81,7 +81,7 @@ def test_the_playlist_of_captions_is_the_whole_file() -> None:
     ]
 
 
-def test_an_mpd_has_an_adaptation_set_for_each_track() -> None:
+def test_mpd_has_an_adaptation_set_for_each_track() -> None:
     root = ElementTree.fromstring(add_to_mpd(MPD, [ENGLISH, FOREIGN_PARTS]))
 
     sets = root.findall(".//AdaptationSet", MPD_NAMESPACE)
@@ -102,7 +102,7 @@ def test_an_mpd_has_an_adaptation_set_for_each_track() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_the_rest_of_an_mpd_stays_as_it_is() -> None:
+def test_rest_of_the_mpd_is_unchanged() -> None:
     root = ElementTree.fromstring(add_to_mpd(MPD, [ENGLISH]))
     period = root.find("Period", MPD_NAMESPACE)
     assert period is not None
@@ -111,11 +111,11 @@ def test_the_rest_of_an_mpd_stays_as_it_is() -> None:
     assert ElementTree.canonicalize(ElementTree.tostring(root)) == ElementTree.canonicalize(MPD)
 
 
-def test_an_mpd_is_written_without_prefixes() -> None:
+def test_mpd_is_written_without_namespace_prefixes() -> None:
     assert b"<MPD xmlns=" in add_to_mpd(MPD, [ENGLISH])
 
 
-def test_viewers_can_tell_tracks_apart() -> None:
+def test_track_labels_are_unique() -> None:
     tracks = tracks_of(
         [uploaded("en"), uploaded("fr", "Transcript")],
         [
@@ -136,7 +136,7 @@ def test_viewers_can_tell_tracks_apart() -> None:
     assert [track.language for track in tracks] == ["en", "fr", "en", "en", "en", "und"]
 
 
-def test_what_a_source_calls_its_tracks_is_harmless() -> None:
+def test_track_names_of_the_source_are_sanitized() -> None:
     evil = 'a"\r\n#EXT-X-STREAM-INF:X\n' + "b" * 400
     track = tracks_of([], [CaptionTrack(path="captions/0-und.vtt", language='en"\n', label=evil)])[0]
 

@@ -1,4 +1,4 @@
-"""`python -m backend` as a process: what stops its start, and how it ends."""
+"""`python -m backend` as a process: errors at startup, logs and shutdown."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def product(moto_server: StoreServer, tmp_path: Path) -> Iterator[Product]:
 
 
 def _refusal(**environment: str) -> str:
-    """Run the API, expect it to refuse at once, and return what it printed."""
+    """Run the API, expect it to exit with an error, and return what it printed."""
     result = subprocess.run(
         [sys.executable, "-m", "backend"],
         cwd=REPOSITORY,
@@ -42,20 +42,20 @@ def _refusal(**environment: str) -> str:
     return result.stderr
 
 
-def test_a_missing_or_short_token_is_named() -> None:
+def test_missing_or_short_token_is_reported() -> None:
     assert "ADMIN_TOKEN: is not set" in _refusal()
     sentence = _refusal(ADMIN_TOKEN="short")
     assert "ADMIN_TOKEN: must have at least" in sentence
     assert "short" not in sentence
 
 
-def test_a_taken_port_is_named() -> None:
+def test_taken_port_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}" in _refusal(ADMIN_TOKEN=ADMIN_TOKEN, PORT=port)
 
 
-def test_logs_hold_neither_queries_nor_grants_nor_tokens(product: Product) -> None:
+def test_logs_contain_no_queries_grants_or_tokens(product: Product) -> None:
     process = product.start_api()
     with product.client() as client:
         client.get("/api/videos", params={"cursor": "secret-query"})
@@ -69,7 +69,7 @@ def test_logs_hold_neither_queries_nor_grants_nor_tokens(product: Product) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_within_seconds_even_with_an_open_upload(product: Product, number: int) -> None:
+def test_stops_within_seconds_of_a_signal_with_an_open_upload(product: Product, number: int) -> None:
     process = product.start_api()
     head = (
         f"POST /api/videos HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n"
@@ -87,7 +87,7 @@ def test_a_signal_ends_it_within_seconds_even_with_an_open_upload(product: Produ
 
 
 def _open_uploads(product: Product) -> str:
-    """List the raw bucket's multipart uploads, as XML; the lab's store asks for no signature."""
+    """List the raw bucket's multipart uploads as XML. The test store requires no signature."""
     environment = product.environment
     answer = httpx.get(f"{environment['S3_ENDPOINT_URL']}/{environment['S3_RAW_BUCKET']}?uploads", timeout=10)
     return answer.raise_for_status().text

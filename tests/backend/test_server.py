@@ -1,4 +1,4 @@
-"""The application under uvicorn, met with raw sockets: clients that lie, stall or go away."""
+"""The application under uvicorn, with raw clients that send wrong lengths, stall or disconnect."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,10 +15,10 @@ from backend.core.errors import IncompleteUpload
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import MIB
-from backend.web.bodies import received
+from backend.web.bodies import stream_body
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Server, serving
-from tests.backend.test_play import published
+from tests.backend.test_playback import published
 
 LIMIT = 64 * MIB
 FORM = "Content-Type: multipart/form-data; boundary=b"
@@ -57,19 +57,19 @@ async def _until_nothing_is_stored(buckets: Buckets) -> None:
         ("/api/upload", [f"Content-Length: {40 * MIB}", FORM], FORM_HEAD),
     ],
 )
-async def test_a_client_that_goes_away_leaves_nothing(
+async def test_disconnected_client_leaves_nothing(
     server: Server, buckets: Buckets, target: str, headers: list[str], first: bytes
 ) -> None:
     client = await server.connect()
     await client.send_head(f"POST {target}", AUTHORIZATION, *headers)
     await client.send(first + bytes(26 * MIB))
     await _until_a_multipart_upload_is_open(buckets)
-    client.vanish()
+    client.disconnect()
     await _until_nothing_is_stored(buckets)
 
 
 @pytest.mark.parametrize("target", ["/api/videos", "/api/upload"])
-async def test_a_declared_length_over_the_limit_is_refused_before_the_body(
+async def test_rejects_a_too_large_content_length_before_the_body(
     server: Server, buckets: Buckets, target: str
 ) -> None:
     client = await server.connect()
@@ -78,19 +78,17 @@ async def test_a_declared_length_over_the_limit_is_refused_before_the_body(
     assert status == 413
     assert b"upload_too_large" in body
     assert await stored_keys(buckets) == []
-    client.vanish()
+    client.disconnect()
 
 
-async def test_an_unauthenticated_upload_is_refused_before_the_body(server: Server) -> None:
+async def test_rejects_an_unauthenticated_upload_before_the_body(server: Server) -> None:
     client = await server.connect()
     await client.send_head("POST /api/videos", f"Content-Length: {MIB}")
     assert (await client.answer())[0] == 401
-    client.vanish()
+    client.disconnect()
 
 
-async def test_an_endless_chunked_body_is_refused_once_it_passes_the_limit(
-    server: Server, buckets: Buckets
-) -> None:
+async def test_rejects_an_endless_chunked_body_at_the_limit(server: Server, buckets: Buckets) -> None:
     client = await server.connect()
     await client.send_head("POST /api/videos", AUTHORIZATION, "Transfer-Encoding: chunked")
     chunk = f"{8 * MIB:x}\r\n".encode() + bytes(8 * MIB) + b"\r\n"
@@ -100,10 +98,10 @@ async def test_an_endless_chunked_body_is_refused_once_it_passes_the_limit(
     assert status == 413
     assert b"upload_too_large" in body
     assert await stored_keys(buckets) == []
-    client.vanish()
+    client.disconnect()
 
 
-async def test_a_body_that_ends_before_its_length_is_not_kept(server: Server, buckets: Buckets) -> None:
+async def test_truncated_body_is_not_kept(server: Server, buckets: Buckets) -> None:
     client = await server.connect()
     await client.send_head("POST /api/videos", AUTHORIZATION, "Content-Length: 100")
     await client.send(b"x" * 99)
@@ -111,10 +109,10 @@ async def test_a_body_that_ends_before_its_length_is_not_kept(server: Server, bu
     answered = await asyncio.wait_for(client.reader.read(), SECONDS)
     assert b" 201 " not in answered
     assert await stored_keys(buckets) == []
-    client.vanish()
+    client.disconnect()
 
 
-async def test_a_slow_body_arrives_whole(server: Server, buckets: Buckets) -> None:
+async def test_slow_body_arrives_complete(server: Server, buckets: Buckets) -> None:
     client = await server.connect()
     await client.send_head("POST /api/videos", AUTHORIZATION, "Content-Length: 20")
     for byte in range(20):
@@ -123,20 +121,20 @@ async def test_a_slow_body_arrives_whole(server: Server, buckets: Buckets) -> No
     assert (await client.answer())[0] == 201
     [source] = [key for key in await stored_keys(buckets) if key.startswith("uploads/")]
     assert (await buckets.raw.get(source)).body == bytes(range(20))
-    client.vanish()
+    client.disconnect()
 
 
-async def test_a_client_that_falls_silent_is_given_up() -> None:
+async def test_stalled_client_is_disconnected() -> None:
     async def silence() -> HTTPReceiveMessage:
         return await asyncio.Future()
 
     scope = cast(HTTPScope, {"type": "http", "headers": []})
     request: Request[object, object, State] = Request(scope, receive=cast(Receive, silence))
     with pytest.raises(IncompleteUpload, match="No data"):
-        await anext(received(request, idle_seconds=0.01))
+        await anext(stream_body(request, idle_seconds=0.01))
 
 
-async def test_no_spelling_of_a_path_leaves_the_run(
+async def test_no_path_spelling_escapes_the_run(
     server: Server, admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     _, _, root = await published(admin, buckets)
@@ -176,4 +174,4 @@ async def test_no_spelling_of_a_path_leaves_the_run(
         assert status in (403, 404), attempt
         assert b"EXTM3U" not in body
         assert b"WEBVTT" not in body
-    client.vanish()
+    client.disconnect()

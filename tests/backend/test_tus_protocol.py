@@ -715,9 +715,9 @@ class TestConcatenation:
             ("final", "Upload-Concat must be"),
             ("partial;", "Upload-Concat must be"),
             ("whole", "Upload-Concat must be"),
-            ("final;http://x/y", "http://x/y is not the URL of an upload here."),
-            ("final;http://[", "http://[ is not the URL of an upload here."),
-            (f"final;{UPLOADS}/abcd", f"{UPLOADS}/abcd is not the URL of an upload here."),
+            ("final;http://x/y", "http://x/y is not the URL of an upload on this server."),
+            ("final;http://[", "http://[ is not the URL of an upload on this server."),
+            (f"final;{UPLOADS}/abcd", f"{UPLOADS}/abcd is not the URL of an upload on this server."),
         ],
     )
     async def test_a_malformed_concat_header_is_refused(

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from backend.core.store.interface import Buckets
-from backend.routes import tus
+from backend.routes import resumable_uploads
 from tests.backend.conftest import stored_keys
 
 V = {"tus-resumable": "1.0.0"}
@@ -17,7 +17,7 @@ DATA = b"\x00\x00\x00\x18ftypisom" + bytes(88)
 
 @pytest.fixture(autouse=True)
 def _short_idle_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tus, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(resumable_uploads, "IDLE_SECONDS", 0.05)
 
 
 async def _falls_silent_midway() -> AsyncIterator[bytes]:
@@ -32,7 +32,7 @@ async def test_a_silent_client_gets_409_and_loses_no_bytes(
     url = created.headers["location"]
     answer = await admin.patch(url, headers={**BYTES, "upload-offset": "0"}, content=_falls_silent_midway())
     assert (answer.status_code, answer.json()["code"]) == (409, "offset_mismatch")
-    assert "go on from there" in answer.json()["error"]
+    assert "resume from there" in answer.json()["error"]
     assert (await admin.head(url, headers=V)).headers["upload-offset"] == "60"
 
 
@@ -42,5 +42,5 @@ async def test_a_client_that_falls_silent_during_creation_is_told_to_start_over(
     headers = {**BYTES, "upload-length": str(len(DATA))}
     answer = await admin.post("/api/uploads", headers=headers, content=_falls_silent_midway())
     assert (answer.status_code, answer.json()["code"]) == (409, "offset_mismatch")
-    assert answer.json()["error"] == "No data came for 0.05 seconds. Begin the upload anew."
+    assert answer.json()["error"] == "No data arrived for 0.05 seconds. Start the upload again."
     assert await stored_keys(buckets) == []

@@ -1,4 +1,4 @@
-"""Resumable uploads under uvicorn, met with raw sockets: clients that vanish, stall, or lie about lengths."""
+"""Resumable uploads under uvicorn, with raw clients that disconnect, stall or send wrong lengths."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ LIMIT = 64 * MIB
 FILM = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 4 * 1024 * 18
 """18 MiB: two parts and a tail."""
 UNREAD_BYTES = 128 * 1024
-"""The server drops what it has read ahead when it finds the client gone."""
+"""The server discards what it has read ahead when it detects the disconnect."""
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ async def server(app: Litestar) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[Connection]:
-    """A second connection of the same person, who asks how things stand."""
+    """A second connection from the same client, which checks the state."""
     connection = await server.connect()
     yield connection
-    connection.vanish()
+    connection.disconnect()
 
 
 async def _create(client: Connection, length: int | None = len(FILM)) -> str:
-    said = f"Upload-Length: {length}" if length is not None else "Upload-Defer-Length: 1"
-    await client.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, said, "Content-Length: 0")
+    length_header = f"Upload-Length: {length}" if length is not None else "Upload-Defer-Length: 1"
+    await client.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, length_header, "Content-Length: 0")
     answer = await client.whole_answer()
     assert answer.status == 201, answer
     return answer.headers["location"]
@@ -67,14 +67,14 @@ async def _send_rest(client: Connection, url: str, offset: int) -> Answer:
 
 
 async def _arrives(client: Connection, buckets: Buckets, url: str, offset: int) -> None:
-    """Assert that the upload goes on from there, and that the file is the one that was sent."""
+    """Assert that the upload resumes at `offset` and that the stored file is correct."""
     answer = await _send_rest(client, url, offset)
     assert (answer.status, answer.headers["upload-offset"]) == (204, str(len(FILM)))
     assert (await buckets.raw.get(keys.upload(answer.headers["video-id"]))).body == FILM
 
 
 async def _kept(client: Connection, url: str) -> int:
-    """Return where the upload is once nobody sends it any more."""
+    """Return the upload's offset once no request holds it."""
     for _ in range(100):
         at = int((await _head(client, url)).headers["upload-offset"])
         await _begin(client, url, at, "Content-Length: 0")
@@ -83,10 +83,10 @@ async def _kept(client: Connection, url: str) -> int:
     raise AssertionError("somebody holds the upload still")
 
 
-async def test_the_answer_to_a_post_that_is_a_head_ends(
+async def test_response_to_a_post_overridden_by_head_ends(
     server: Server, client: Connection, buckets: Buckets
 ) -> None:
-    """The server frames an answer by the method that it has read; the connection goes on after it."""
+    """The server frames a response by the original method, and the connection stays usable."""
     url = await _create(client)
     for target, status in ((url, 200), (f"{url}0", 404), (UPLOADS, 405)):
         await client.send_head(
@@ -104,7 +104,7 @@ async def test_the_answer_to_a_post_that_is_a_head_ends(
 
 @pytest.mark.parametrize("sent", [1, 17 * MIB + 3])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_of_a_client_that_vanishes_is_kept_what_has_arrived(
+async def test_keeps_what_arrived_from_a_disconnected_client(
     server: Server, client: Connection, buckets: Buckets, sent: int, chunked: bool
 ) -> None:
     url = await _create(client)
@@ -115,16 +115,16 @@ async def test_of_a_client_that_vanishes_is_kept_what_has_arrived(
     else:
         await _begin(vanishing, url, 0, f"Content-Length: {len(FILM)}")
         await vanishing.send(FILM[:sent])
-    vanishing.vanish()
+    vanishing.disconnect()
     kept = await _kept(client, url)
     assert sent - UNREAD_BYTES <= kept <= sent
     await _arrives(client, buckets, url, kept)
 
 
-async def test_of_a_client_that_stalls_all_is_kept_that_it_has_sent(
+async def test_keeps_everything_from_a_stalled_client(
     server: Server, client: Connection, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.routes.tus.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("backend.routes.resumable_uploads.IDLE_SECONDS", 0.2)
     url = await _create(client)
     stalling = await server.connect()
     await _begin(stalling, url, 0, f"Content-Length: {len(FILM)}")
@@ -133,10 +133,10 @@ async def test_of_a_client_that_stalls_all_is_kept_that_it_has_sent(
     assert (status, b"offset_mismatch" in body) == (409, True), body
     assert (await _head(client, url)).headers["upload-offset"] == str(9 * MIB)
     await _arrives(client, buckets, url, 9 * MIB)
-    stalling.vanish()
+    stalling.disconnect()
 
 
-async def test_a_client_whose_network_has_changed_does_not_wait_for_its_old_connection(
+async def test_client_on_a_new_network_does_not_wait_for_its_old_connection(
     server: Server, client: Connection, buckets: Buckets
 ) -> None:
     url = await _create(client)
@@ -145,10 +145,10 @@ async def test_a_client_whose_network_has_changed_does_not_wait_for_its_old_conn
     await old.send(FILM[: 9 * MIB])
     assert await _kept(client, url) == 9 * MIB
     await _arrives(client, buckets, url, 9 * MIB)
-    old.vanish()
+    old.disconnect()
 
 
-async def test_a_body_that_is_shorter_than_its_length_is_kept_as_far_as_it_goes(
+async def test_keeps_a_body_shorter_than_its_content_length(
     server: Server, client: Connection, buckets: Buckets
 ) -> None:
     url = await _create(client)
@@ -159,24 +159,24 @@ async def test_a_body_that_is_shorter_than_its_length_is_kept_as_far_as_it_goes(
     kept = await _kept(client, url)
     assert kept <= 1000
     await _arrives(client, buckets, url, kept)
-    lying.vanish()
+    lying.disconnect()
 
 
-async def test_what_goes_beyond_the_content_length_is_not_of_the_body(
+async def test_bytes_after_the_content_length_are_ignored(
     server: Server, client: Connection, buckets: Buckets
 ) -> None:
     url = await _create(client)
     lying = await server.connect()
     await _begin(lying, url, 0, "Content-Length: 1000")
     await lying.send(FILM[:2000])
-    assert (await lying.whole_answer()).status in (204, 400)  # what follows is no request
+    assert (await lying.whole_answer()).status in (204, 400)  # the rest is not a valid request
     kept = await _kept(client, url)
     assert kept <= 1000
     await _arrives(client, buckets, url, kept)
-    lying.vanish()
+    lying.disconnect()
 
 
-async def test_a_chunked_body_that_goes_beyond_the_announced_length_is_cut_off_before_it(
+async def test_chunked_body_beyond_the_upload_length_is_rejected(
     server: Server, client: Connection, buckets: Buckets
 ) -> None:
     url = await _create(client)
@@ -189,7 +189,7 @@ async def test_a_chunked_body_that_goes_beyond_the_announced_length_is_cut_off_b
     kept = int((await _head(client, url)).headers["upload-offset"])
     assert 16 * MIB <= kept <= len(FILM)
     await _arrives(client, buckets, url, kept)
-    lying.vanish()
+    lying.disconnect()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ async def test_a_chunked_body_that_goes_beyond_the_announced_length_is_cut_off_b
         (400, b"bad_request", (AUTHORIZATION, TUS, BYTES)),
     ],
 )
-async def test_a_request_that_cannot_be_taken_is_refused_before_its_body_is_asked_for(
+async def test_rejects_an_invalid_request_before_100_continue(
     server: Server, client: Connection, status: int, code: bytes, headers: tuple[str, ...]
 ) -> None:
     url = await _create(client)
@@ -211,10 +211,10 @@ async def test_a_request_that_cannot_be_taken_is_refused_before_its_body_is_aske
     answer = await asking.whole_answer()
     assert (answer.status, code in answer.body) == (status, True), answer
     assert (await _head(client, url)).headers["upload-offset"] == "0"
-    asking.vanish()
+    asking.disconnect()
 
 
-async def test_a_request_that_is_too_long_is_refused_before_its_body_is_asked_for(
+async def test_rejects_a_too_long_request_before_100_continue(
     server: Server, client: Connection, buckets: Buckets
 ) -> None:
     url = await _create(client)
@@ -226,35 +226,35 @@ async def test_a_request_that_is_too_long_is_refused_before_its_body_is_asked_fo
         await asking.send_head(target, AUTHORIZATION, TUS, *headers, "Expect: 100-continue")
         status, body = await asking.answer()
         assert (status, b"upload_too_large" in body) == (413, True)
-        asking.vanish()
+        asking.disconnect()
     await _arrives(client, buckets, url, 0)
 
 
-async def test_a_body_is_asked_for_when_it_can_be_taken(server: Server, client: Connection) -> None:
+async def test_sends_100_continue_when_the_body_is_acceptable(server: Server, client: Connection) -> None:
     url = await _create(client)
     asking = await server.connect()
     await _begin(asking, url, 0, "Expect: 100-continue", "Content-Length: 1000")
     assert (await asking.whole_answer()).status == 100
     await asking.send(FILM[:1000])
     assert (await asking.whole_answer()).headers["upload-offset"] == "1000"
-    asking.vanish()
+    asking.disconnect()
 
 
 @pytest.mark.parametrize(
     ("body", "rest", "status"), [(b"%PDF-1.7\n" + bytes(8000), 0, 415), (FILM[:MIB], 5 * MIB, None)]
 )
-async def test_an_upload_whose_address_nobody_has_learnt_leaves_nothing(
+async def test_upload_whose_url_was_never_sent_leaves_nothing(
     server: Server, buckets: Buckets, body: bytes, rest: int, status: int | None
 ) -> None:
-    """Its first bytes came along with its announcement; without an answer it cannot be gone on with."""
+    """It was created with its first bytes. Without a response, the client cannot resume it."""
     creating = await server.connect()
     length = len(body) + rest
-    said = (f"Upload-Length: {length}", f"Content-Length: {length}")
-    await creating.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, BYTES, *said)
+    lengths = (f"Upload-Length: {length}", f"Content-Length: {length}")
+    await creating.send_head(f"POST {UPLOADS}", AUTHORIZATION, TUS, BYTES, *lengths)
     await creating.send(body)
     if status is not None:
         assert (await creating.answer())[0] == status
-    creating.vanish()
+    creating.disconnect()
     async with asyncio.timeout(SECONDS):
         while await stored_keys(buckets):  # noqa: ASYNC110  # a bucket has no events
             await asyncio.sleep(0.005)

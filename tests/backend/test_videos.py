@@ -1,4 +1,4 @@
-"""Uploading, the library and status over HTTP."""
+"""Uploads, videos and status over HTTP."""
 
 import random
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.backend.conftest import begin_run, publish, stored_keys, upload
 BODY = bytes(range(256)) * 100
 
 
-async def test_a_raw_upload_is_stored_and_queued(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_raw_upload_is_stored_and_queued(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     answer = await admin.post("/api/videos", params={"filename": "my film.mp4"}, content=BODY)
     links = answer.json()
     video = links["id"]
@@ -42,9 +42,7 @@ async def test_a_raw_upload_is_stored_and_queued(admin: httpx.AsyncClient, bucke
 
 
 @pytest.mark.parametrize("path", ["/api/videos", "/api/upload"])
-async def test_an_upload_may_choose_quality_and_speed_within_their_bounds(
-    admin: httpx.AsyncClient, buckets: Buckets, path: str
-) -> None:
+async def test_upload_options_are_validated(admin: httpx.AsyncClient, buckets: Buckets, path: str) -> None:
     how = {"content": BODY} if path == "/api/videos" else {"files": {"file": BODY}}
 
     chosen = await admin.post(path, params={"crf": 63, "cpu_used": 0}, **how)
@@ -57,7 +55,7 @@ async def test_an_upload_may_choose_quality_and_speed_within_their_bounds(
 
 @pytest.mark.parametrize("path", ["/api/upload", "/upload/multipart"])
 @pytest.mark.parametrize("title_first", [True, False])
-async def test_a_form_upload_takes_file_and_title_in_any_order(
+async def test_form_upload_accepts_fields_in_any_order(
     admin: httpx.AsyncClient, buckets: Buckets, path: str, title_first: bool
 ) -> None:
     title, file = ("title", (None, b"A title")), ("file", ("dir/clip.webm", BODY, "video/webm"))
@@ -69,7 +67,7 @@ async def test_a_form_upload_takes_file_and_title_in_any_order(
     assert (record["title"], record["filename"]) == ("A title", "clip.webm")
 
 
-async def test_a_form_cut_anywhere_is_the_same_file_or_nothing(
+async def test_form_chunked_anywhere_is_complete_or_rejected(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     body = b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n" + BODY + b"\r\n--b--\r\n"
@@ -92,9 +90,7 @@ async def test_a_form_cut_anywhere_is_the_same_file_or_nothing(
         assert await stored_keys(buckets) == []
 
 
-async def test_long_text_fields_and_second_files_are_refused(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_rejects_long_text_fields_and_second_files(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     long = await admin.post("/api/upload", files=[("file", b"x"), ("title", (None, b"x" * 5000))])
     two = await admin.post("/api/upload", files=[("file", b"x"), ("file", b"y")])
     many = await admin.post("/api/upload", files=[("t", (None, b"x"))] * 30)
@@ -102,9 +98,7 @@ async def test_long_text_fields_and_second_files_are_refused(
     assert await stored_keys(buckets) == []
 
 
-async def test_the_library_is_listed_newest_first_page_by_page(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_lists_videos_newest_first_in_pages(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     ids = [await upload(admin, title=str(number)) for number in range(5)]
     await buckets.video.delete(keys.video_record(ids[2]))
     seen: list[str] = []
@@ -120,7 +114,7 @@ async def test_the_library_is_listed_newest_first_page_by_page(
     assert seen == sorted(set(ids) - {ids[2]}, reverse=True)
 
 
-async def test_a_page_of_deleted_videos_does_not_end_the_list(
+async def test_page_of_deleted_videos_does_not_end_the_list(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     ids = sorted([await upload(admin) for _ in range(4)])
@@ -137,9 +131,7 @@ async def test_title_and_visibility_can_be_changed(admin: httpx.AsyncClient) -> 
     assert (await admin.get(f"/api/videos/{video}")).json() == answer.json()
 
 
-async def test_what_the_file_was_is_known_once_it_is_encoded(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_source_facts_are_known_once_encoded(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     before = (await admin.get(f"/api/videos/{video}")).json()
     source = SourceFile(
@@ -160,7 +152,7 @@ async def test_what_the_file_was_is_known_once_it_is_encoded(
     assert after["chapters"] == [chapter.model_dump(mode="json")]
 
 
-async def test_deleting_leaves_nothing_and_says_404_afterwards(
+async def test_delete_leaves_nothing_and_then_responds_404(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
@@ -170,7 +162,7 @@ async def test_deleting_leaves_nothing_and_says_404_afterwards(
     assert (await admin.delete(f"/api/videos/{video}")).status_code == 404
 
 
-async def test_a_deletion_that_broke_off_can_be_repeated(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+async def test_interrupted_deletion_can_be_repeated(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     await buckets.video.delete(keys.video_record(video))
     assert (await admin.get(f"/api/videos/{video}")).status_code == 404
@@ -178,9 +170,7 @@ async def test_a_deletion_that_broke_off_can_be_repeated(admin: httpx.AsyncClien
     assert await stored_keys(buckets) == []
 
 
-async def test_a_published_result_outweighs_what_status_says(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_published_result_overrides_the_status(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     await begin_run(buckets, video, run="r0-0-loser")
     prefix = await publish(buckets, video, run="r0-1-winner")
@@ -188,9 +178,7 @@ async def test_a_published_result_outweighs_what_status_says(
     assert (status["status"], status["stage"], status["outputs"]) == ("done", "complete", prefix)
 
 
-async def test_a_job_snapshot_has_the_error_as_its_message(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_job_snapshot_has_a_plain_error_message(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     queued = Status.from_json((await buckets.video.get(keys.status(video))).body)
     error = {"code": "unsupported_media", "message": "Not a video."}
@@ -202,7 +190,7 @@ async def test_a_job_snapshot_has_the_error_as_its_message(
     assert job == {**status, "error": "Not a video."}
 
 
-async def test_a_record_of_a_newer_version_hides_no_other_video(
+async def test_unreadable_record_does_not_hide_other_videos(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     readable, newer = await upload(admin), await upload(admin)
@@ -214,17 +202,13 @@ async def test_a_record_of_a_newer_version_hides_no_other_video(
 
 
 @pytest.mark.parametrize(("title", "kept"), [(" a\nb\u202e ", "ab"), ("\n", None)])
-async def test_a_new_title_is_cleaned_like_an_uploads(
-    admin: httpx.AsyncClient, title: str, kept: str | None
-) -> None:
+async def test_new_title_is_cleaned(admin: httpx.AsyncClient, title: str, kept: str | None) -> None:
     video = await upload(admin)
     answer = await admin.patch(f"/api/videos/{video}", json={"title": title})
     assert (answer.json().get("title"), answer.status_code) == (kept, 200 if kept else 400)
 
 
-async def test_the_webm_is_not_ready_before_the_video_is_published(
-    admin: httpx.AsyncClient, buckets: Buckets
-) -> None:
+async def test_webm_is_not_ready_before_publication(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = await upload(admin)
     await begin_run(buckets, video)
     answer = await admin.get(f"/videos/{video}/download")

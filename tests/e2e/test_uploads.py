@@ -20,7 +20,7 @@ from tests.lab.product import ADMIN_TOKEN, Product, product_on
 from tests.lab.proxy import FaultProxy
 from tests.lab.relay import Relay
 from tests.lab.server import StoreServer
-from vodbucket.files import fingerprint
+from vodbucket.client.local_file import fingerprint
 
 pytestmark = pytest.mark.heavy
 

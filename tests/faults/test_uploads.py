@@ -14,7 +14,7 @@ from litestar.types import HTTPReceiveMessage, HTTPScope, Receive
 
 from backend.core.errors import IncompleteUpload
 from backend.core.uploads.ingest import Description, ingest
-from backend.web.bodies import received
+from backend.web.bodies import stream_body
 from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest, has_open_upload
@@ -139,7 +139,7 @@ async def test_a_client_falls_silent(lab: WireLab) -> int:
     scope = cast(HTTPScope, {"type": "http", "headers": []})
     request: Request[object, object, State] = Request(scope, receive=cast(Receive, receive))
     async with lab.buckets() as buckets:
-        body = received(request, idle_seconds=1)
+        body = stream_body(request, idle_seconds=1)
         with pytest.raises(IncompleteUpload, match="No data"):
             await ingest(buckets, body, Description, declared_bytes=40 * MIB, max_bytes=40 * MIB)
     await lab.assert_nothing_is_left()

@@ -46,7 +46,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Two buckets of its own, which need not exist yet; processes see nothing else of ours."""
+    """Its own two buckets, which may not exist yet. Its processes see no other environment."""
 
     environment: dict[str, str]
 
@@ -87,14 +87,14 @@ class Installation:
 
 
 async def during(task: asyncio.Task[Any], awaited: Awaitable[T]) -> T:
-    """Wait for what comes while a task runs. Its failure is raised here; so is its end, if nothing came."""
+    """Wait for something while a task runs. Fails if the task fails or ends first."""
     waiting = asyncio.ensure_future(awaited)
     await asyncio.wait((waiting, task), timeout=COMMAND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     if waiting.done():
         return waiting.result()
     waiting.cancel()
-    assert task.done(), f"nothing came within {COMMAND_SECONDS} s"
-    raise AssertionError(f"nothing came before the end: {task.result()}")
+    assert task.done(), f"still waiting after {COMMAND_SECONDS} s"
+    raise AssertionError(f"the task ended first: {task.result()}")
 
 
 def installation_on(server: StoreServer, home: Path) -> Installation:
@@ -130,7 +130,7 @@ def product(moto_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) 
 
 
 async def add(buckets: Buckets, title: str = "A film") -> str:
-    """Enter a video whose source is stored and queue it."""
+    """Store a source, add its video and queue the job."""
     video_id, now = new_id(), datetime.now(UTC)
     await buckets.raw.put(keys.upload(video_id), b"abc")
     video = Video(id=video_id, title=title, filename="a.mp4", size_bytes=3, created_at=now)

@@ -1,4 +1,4 @@
-"""`vodbucket` in processes that are forked off one that has loaded it, which takes a second."""
+"""Runs `vodbucket` in processes forked from one that has already loaded it, which saves a second each."""
 
 import asyncio
 import multiprocessing
@@ -10,13 +10,13 @@ from pathlib import Path
 from vodbucket.__main__ import main
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload([__name__, "vodbucket.doctor", "vodbucket.videos"])
+_forking.set_forkserver_preload([__name__, "vodbucket.doctor.examination", "vodbucket.commands.video_client"])
 
 
 async def run_forked(
     arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path, timeout_seconds: float
 ) -> int:
-    """Run the command with nothing but this environment; return its exit status."""
+    """Run the command with only this environment and return its exit code."""
     process = _forking.Process(target=_become, args=(arguments, dict(environment), out, err))
     process.start()
     try:

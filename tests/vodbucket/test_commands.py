@@ -15,14 +15,14 @@ UNKNOWN = "01890000-0000-7000-8000-000000000000"
 
 
 async def _fail(buckets: Buckets) -> None:
-    """Give one waiting job up, as a worker does."""
+    """Fail one waiting job, as a worker does."""
     queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
     claim = await queue.claim(await queue.poll())
     assert claim is not None
     await queue.bury(claim, StatusError(code="unsupported_media", message="This is [not] a video."))
 
 
-async def test_jobs_are_shown_as_a_table(on_moto: Installation) -> None:
+async def test_jobs_prints_a_table(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
         failed = await add(buckets, "Broken")
@@ -48,7 +48,7 @@ async def test_jobs_are_shown_as_a_table(on_moto: Installation) -> None:
     assert done.out.splitlines()[-1] == "1 running, 1 queued, 1 failed"
 
 
-async def test_jobs_are_printed_as_json_and_may_be_chosen_by_state(on_moto: Installation) -> None:
+async def test_jobs_prints_json_and_filters_by_state(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
         failed = await add(buckets)
@@ -61,7 +61,7 @@ async def test_jobs_are_printed_as_json_and_may_be_chosen_by_state(on_moto: Inst
     assert done.json["counts"]["queued"] == 1
 
 
-async def test_failed_videos_are_queued_again_and_one_that_cannot_be_stops_no_other(
+async def test_retry_queues_failed_videos_and_continues_after_an_error(
     on_moto: Installation,
 ) -> None:
     async with on_moto.buckets() as buckets:
@@ -82,7 +82,7 @@ async def test_failed_videos_are_queued_again_and_one_that_cannot_be_stops_no_ot
     assert [job.options.crf for job in jobs] == [20, 20]
 
 
-async def test_all_that_have_failed_can_be_queued_at_once(on_moto: Installation) -> None:
+async def test_retry_queues_all_failed_videos(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
         failed = [await add(buckets) for _ in range(2)]
@@ -98,10 +98,10 @@ async def test_all_that_have_failed_can_be_queued_at_once(on_moto: Installation)
     assert sorted(done.out.splitlines()) == sorted(f"queued: {video}.1" for video in failed)
     assert (again.status, again.out) == (0, "")
     assert nothing.status == 2
-    assert "name videos, or ask for all with --failed" in nothing.err
+    assert "give at least one video id, or --failed" in nothing.err
 
 
-async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installation) -> None:
+async def test_retry_needs_the_source(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
         video = await add(buckets)
@@ -114,20 +114,20 @@ async def test_a_video_without_its_source_is_not_queued_again(on_moto: Installat
     assert "is no longer stored" in done.err
 
 
-async def _a_second_of(store: Store) -> None:
-    """Let everything become older than nothing: the store's clock counts in seconds."""
+async def _wait_a_second_on(store: Store) -> None:
+    """Wait until everything is older than 0: the store's clock counts in whole seconds."""
     began = (await store.list_page("", limit=1)).store_now
     while (await store.list_page("", limit=1)).store_now <= began:  # noqa: ASYNC110  # a bucket has no events
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def test_a_sweep_only_tells_when_asked_to_and_then_removes(on_moto: Installation) -> None:
+async def test_sweep_removes_what_its_dry_run_lists(on_moto: Installation) -> None:
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
         kept = await add(buckets)
         left = await add(buckets)
         await buckets.video.delete(keys.video_record(left))
-        await _a_second_of(buckets.raw)
+        await _wait_a_second_on(buckets.raw)
 
         dry = await on_moto.vodbucket("sweep", "--dry-run", "--grace", "0", "--uploads-older-than", "0")
         after_dry = [info.key async for info in buckets.raw.list_all(keys.UPLOADS)]
@@ -137,14 +137,14 @@ async def test_a_sweep_only_tells_when_asked_to_and_then_removes(on_moto: Instal
 
     assert (dry.status, young.status, done.status) == (0, 0, 0)
     assert left in dry.out
-    assert "would be put in order" in dry.out
+    assert "would be cleaned up" in dry.out
     assert set(after_dry) == {keys.upload(kept), keys.upload(left)}
     assert young.json == {"findings": [], "dry_run": False}
     assert left in {finding["key"] for finding in done.json["findings"]}
     assert after == [keys.upload(kept)]
 
 
-async def test_a_missing_bucket_is_one_sentence_and_status_1(on_moto: Installation) -> None:
+async def test_missing_bucket_is_one_sentence_and_exit_code_1(on_moto: Installation) -> None:
     done = await on_moto.vodbucket("jobs")
 
     assert (done.status, done.out) == (1, "")
@@ -152,7 +152,7 @@ async def test_a_missing_bucket_is_one_sentence_and_status_1(on_moto: Installati
 
 
 @pytest.mark.parametrize("arguments", [("jobs",), ("retry", UNKNOWN), ("sweep",)])
-async def test_a_wrong_setting_is_one_sentence_and_status_2(
+async def test_wrong_setting_is_one_sentence_and_exit_code_2(
     on_moto: Installation, arguments: tuple[str, ...]
 ) -> None:
     done = await on_moto.vodbucket(*arguments, AWS_SECRET_ACCESS_KEY="")

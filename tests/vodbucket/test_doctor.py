@@ -15,7 +15,7 @@ Rows = dict[str, dict[str, str]]
 
 CREATES = {"create-only writes", "create-only race", "create-only writes, video bucket"}
 OF_MOTO = {"open uploads", "altered signature", "expired URL"}
-"""moto dates all uploads alike and checks no signatures."""
+"""moto gives all uploads the same date and does not check signatures."""
 MACHINE = {"ffmpeg", "ffprobe", "packager", "av1 encoder", "h264 encoder", "hardware encoders", "WORK_DIR"}
 
 
@@ -31,13 +31,13 @@ def on_real(request: pytest.FixtureRequest, tmp_path: Path) -> Installation:
 
 @pytest.fixture
 def on_broken(moto_server: StoreServer, tmp_path: Path) -> Iterator[Installation]:
-    """moto behind a proxy that takes the condition out of every create-only write."""
+    """moto behind a proxy that removes the condition from every create-only write."""
     with FaultProxy(moto_server) as proxy:
         proxy.inject(calls("PutObject"), HeaderDropped("if-none-match"), times=None)
         yield installation_on(proxy.server, tmp_path)
 
 
-async def test_moto_fails_for_what_it_does_not_do_and_passes_all_but_missing_rules(
+async def test_moto_fails_only_the_checks_it_does_not_support(
     on_moto: Installation,
 ) -> None:
     async with on_moto.buckets() as buckets:
@@ -48,7 +48,7 @@ async def test_moto_fails_for_what_it_does_not_do_and_passes_all_but_missing_rul
     assert done.status == 1
     assert done.json["ok"] is False
     assert _with(rows, "fail") == OF_MOTO | {"CORS for any page"}
-    assert _with(rows, "warn") == {"clean-up of the raw bucket", "clean-up of the video bucket"}
+    assert _with(rows, "warn") == {"clean-up rule, raw bucket", "clean-up rule, video bucket"}
     assert set(rows) >= CREATES | MACHINE
     assert all(bool(row["advice"]) == (row["verdict"] in {"warn", "fail"}) for row in rows.values())
     async with on_moto.buckets() as buckets:
@@ -57,7 +57,7 @@ async def test_moto_fails_for_what_it_does_not_do_and_passes_all_but_missing_rul
             assert [upload.key async for upload in store.list_uploads("")] == []
 
 
-async def test_missing_buckets_are_made_with_their_rules(on_moto: Installation) -> None:
+async def test_fix_creates_missing_buckets_with_their_rules(on_moto: Installation) -> None:
     before, missing = await on_moto.doctor("--no-worker")
     done, rows = await on_moto.doctor("--no-worker", "--fix")
 
@@ -69,7 +69,7 @@ async def test_missing_buckets_are_made_with_their_rules(on_moto: Installation) 
         assert await buckets.raw.days_until_uploads_are_aborted() == 8
 
 
-async def test_a_table_is_printed_with_a_line_of_advice_for_each_failing_row(on_moto: Installation) -> None:
+async def test_prints_a_table_and_advice_for_each_failed_check(on_moto: Installation) -> None:
     done = await on_moto.vodbucket("doctor", "--no-worker")
 
     lines = [line.split() for line in done.out.splitlines()]
@@ -80,7 +80,7 @@ async def test_a_table_is_printed_with_a_line_of_advice_for_each_failing_row(on_
     assert done.status == 1
 
 
-async def test_on_a_store_that_ignores_conditions_doctor_and_worker_say_so(on_broken: Installation) -> None:
+async def test_doctor_and_worker_report_a_store_that_ignores_conditions(on_broken: Installation) -> None:
     done, rows = await on_broken.doctor("--fix", "--no-worker")
     refused = await on_broken.run("worker", "--drain")
     alone = await on_broken.run("worker", "--drain", ONLY_WORKER="true")
@@ -101,7 +101,7 @@ async def test_on_a_store_that_ignores_conditions_doctor_and_worker_say_so(on_br
     assert "store_without_create_only_writes" in alone.err
 
 
-async def test_a_store_that_does_not_answer_is_one_failing_row(on_moto: Installation) -> None:
+async def test_unreachable_store_is_one_failed_check(on_moto: Installation) -> None:
     address = f"http://127.0.0.1:{free_port()}"
 
     done, rows = await on_moto.doctor("--no-worker", S3_ENDPOINT_URL=address)
@@ -111,7 +111,7 @@ async def test_a_store_that_does_not_answer_is_one_failing_row(on_moto: Installa
     assert "S3_ENDPOINT_URL" in rows["store"]["advice"]
 
 
-async def test_wrong_settings_are_failing_rows(on_moto: Installation) -> None:
+async def test_wrong_settings_are_failed_checks(on_moto: Installation) -> None:
     done, rows = await on_moto.doctor(
         AWS_SECRET_ACCESS_KEY="", WORK_DIR="/nowhere", FFMPEG="/bin/false", VIDEO_SERVER_ENCODER="vaapi"
     )
@@ -124,14 +124,14 @@ async def test_wrong_settings_are_failing_rows(on_moto: Installation) -> None:
     assert rows["ffprobe"]["measured"].startswith("version ")
 
 
-async def test_a_worker_setting_that_cannot_be_read_is_a_failing_row(on_moto: Installation) -> None:
+async def test_invalid_worker_setting_is_a_failed_check(on_moto: Installation) -> None:
     _, rows = await on_moto.doctor(WORKER_CONCURRENCY="many")
 
     assert rows["worker settings"]["measured"].startswith("WORKER_CONCURRENCY: ")
     assert "ffmpeg" not in rows
 
 
-async def test_a_public_address_that_browsers_cannot_reach_is_found(on_moto: Installation) -> None:
+async def test_detects_an_unreachable_public_address(on_moto: Installation) -> None:
     public = f"http://127.0.0.1:{free_port()}"
     async with on_moto.buckets() as buckets:
         await ensure_buckets(buckets)
@@ -139,7 +139,7 @@ async def test_a_public_address_that_browsers_cannot_reach_is_found(on_moto: Ins
     _, rows = await on_moto.doctor("--no-worker", S3_PUBLIC_ENDPOINT_URL=public)
 
     assert rows["presigned URL"]["verdict"] == "fail"
-    assert rows["presigned URL"]["measured"].startswith(public)
+    assert rows["presigned URL"]["measured"].startswith(f"cannot reach {public}")
     assert "S3_PUBLIC_ENDPOINT_URL" in rows["presigned URL"]["advice"]
 
 
@@ -153,14 +153,14 @@ async def test_a_real_store_passes_once_its_rules_are_set(on_real: Installation)
 
     assert before.status == 1
     assert _with(bare, "fail") == {"CORS for https://videos.example", "CORS for https://other.example"}
-    assert _with(bare, "warn") == {"clean-up of the raw bucket", "clean-up of the video bucket"}
+    assert _with(bare, "warn") == {"clean-up rule, raw bucket", "clean-up rule, video bucket"}
     assert done.status == 0, done.out
     assert _with(rows, "fail") | _with(rows, "warn") == set()
-    assert rows["altered signature"]["measured"] == "refused with 403"
-    assert rows["clean-up of the raw bucket"]["measured"] == "abandoned uploads are dropped after 8 days"
+    assert rows["altered signature"]["measured"] == "rejected with 403"
+    assert rows["clean-up rule, raw bucket"]["measured"] == "unfinished uploads are deleted after 8 days"
 
 
-async def test_wrong_credentials_are_found_on_a_store_that_checks_them(on_real: Installation) -> None:
+async def test_detects_wrong_credentials(on_real: Installation) -> None:
     _, wrong_secret = await on_real.doctor("--no-worker", AWS_SECRET_ACCESS_KEY="something else")
     _, unknown_key = await on_real.doctor("--no-worker", AWS_ACCESS_KEY_ID="NOBODY")
 

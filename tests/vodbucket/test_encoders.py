@@ -1,4 +1,4 @@
-"""`vodbucket encoders` as a process, with and without a stand-in for a graphics card."""
+"""`vodbucket encoders` as a process, with and without a simulated GPU."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.worker.encode.graphics_card import tools_with_card
 
 
 @pytest.mark.heavy
-async def test_every_encoder_is_tried_and_software_is_chosen_where_there_is_no_card(
+async def test_tries_every_encoder_and_chooses_software_without_a_gpu(
     on_moto: Installation,
 ) -> None:
     done = await on_moto.vodbucket("encoders", "--json")
@@ -26,7 +26,7 @@ async def test_every_encoder_is_tried_and_software_is_chosen_where_there_is_no_c
     assert all(row["seconds"] > 0 for row in rows.values())
 
 
-async def test_a_named_encoder_that_lacks_a_codec_is_status_1_and_the_table_says_why(
+async def test_exits_with_1_and_the_reason_when_the_chosen_encoder_lacks_a_codec(
     on_moto: Installation, tmp_path: Path
 ) -> None:
     tools = tools_with_card(tmp_path, "h264_nvenc")

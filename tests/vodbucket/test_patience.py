@@ -1,12 +1,12 @@
-"""How long the command line waits for a server that is away."""
+"""How long the command line retries while the server is unavailable."""
 
 import asyncio
 
 import pytest
 
-from vodbucket import patience
-from vodbucket.errors import Refused, ServerAway
-from vodbucket.patience import Patience
+from vodbucket.client import patience
+from vodbucket.client.errors import RequestRejected, ServerUnavailable
+from vodbucket.client.patience import Patience
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Request:
-    """Takes its time and fails, each time in another way, then succeeds."""
+    """A slow request that fails once with each of these errors, then succeeds."""
 
     def __init__(self, *failures: Exception, takes_seconds: float = 0) -> None:
         self.made = 0
@@ -30,36 +30,36 @@ class _Request:
         return self.made
 
 
-async def test_what_a_request_itself_takes_costs_no_patience() -> None:
-    """As of an upload of an hour, at the end of which the connection breaks."""
-    request = _Request(ServerAway("reset"), takes_seconds=0.1)
+async def test_the_time_of_a_request_does_not_count() -> None:
+    """For example, an upload whose connection breaks after an hour."""
+    request = _Request(ServerUnavailable("reset"), takes_seconds=0.1)
 
     assert await Patience(0.05, lambda _: None).attempt(request) == 2
 
 
-async def test_pauses_do_and_the_last_failure_is_told() -> None:
-    request, told = _Request(*[ServerAway("away")] * 1000), list[str]()
+async def test_pauses_count_and_the_last_error_is_raised() -> None:
+    request, reported = _Request(*[ServerUnavailable("away")] * 1000), list[str]()
 
-    with pytest.raises(ServerAway, match="away"):
-        await Patience(0.05, told.append).attempt(request)
+    with pytest.raises(ServerUnavailable, match="away"):
+        await Patience(0.05, reported.append).attempt(request)
 
     assert 2 < request.made < 1000
-    assert len(told) == request.made - 1
+    assert len(reported) == request.made - 1
 
 
-async def test_without_patience_a_request_is_made_once() -> None:
-    request = _Request(ServerAway("away"))
+async def test_zero_patience_makes_one_request() -> None:
+    request = _Request(ServerUnavailable("away"))
 
-    with pytest.raises(ServerAway):
+    with pytest.raises(ServerUnavailable):
         await Patience(0, lambda _: None).attempt(request)
 
     assert request.made == 1
 
 
-async def test_what_is_refused_is_not_asked_again() -> None:
-    request = _Request(Refused("no"))
+async def test_rejected_request_is_not_retried() -> None:
+    request = _Request(RequestRejected("no"))
 
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         await Patience(60, lambda _: None).attempt(request)
 
     assert request.made == 1

@@ -1,4 +1,4 @@
-"""What the doctor says of answers that browsers could not use, from a server that gives them on purpose."""
+"""The doctor detects responses that browsers cannot use, from a server that sends them on purpose."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ ALLOWED = {
 
 
 class ServedElsewhere(MemoryStore):
-    """Its objects are served by a server of the test's."""
+    """A store whose objects are served by the test's server."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ async def server() -> AsyncIterator[FaultyServer]:
 
 
 def right(request: Request) -> Answer:
-    """Answer as a store does that is in order."""
+    """Respond as a correct store does."""
     if request.method == "OPTIONS":
         return Answer(200, headers=ALLOWED)
     if not request.target.endswith("signed=new&signature=right"):
@@ -61,14 +61,14 @@ def _failed(checks: dict[str, Check]) -> dict[str, str]:
     return {name: check.measured for name, check in checks.items() if check.verdict is Verdict.FAIL}
 
 
-async def test_a_store_that_is_in_order_passes(server: FaultyServer) -> None:
+async def test_correct_store_passes(server: FaultyServer) -> None:
     checks = await _checked(server, right)
 
     assert _failed(checks) == {}
     assert len(checks) == 6
 
 
-async def test_a_store_that_lets_everybody_in_fails(server: FaultyServer) -> None:
+async def test_store_with_public_access_fails(server: FaultyServer) -> None:
     def open_to_all(request: Request) -> Answer:
         target = f"{request.target.partition('?')[0]}?signed=new&signature=right"
         return right(Request(request.method, target, request.headers, request.body))
@@ -76,20 +76,20 @@ async def test_a_store_that_lets_everybody_in_fails(server: FaultyServer) -> Non
     checks = await _checked(server, open_to_all)
 
     assert _failed(checks) == dict.fromkeys(
-        ("altered signature", "expired URL", "unsigned URL"), "served: answered 200"
+        ("altered signature", "expired URL", "unsigned URL"), "not rejected: status 200"
     )
 
 
-async def test_ranges_that_are_ignored_fail(server: FaultyServer) -> None:
+async def test_ignored_ranges_fail(server: FaultyServer) -> None:
     def whole(request: Request) -> Answer:
         return right(Request(request.method, request.target, {}, request.body))
 
     assert _failed(await _checked(server, whole)) == {
-        "range of a presigned URL": "answered 200, no Content-Range"
+        "range of a presigned URL": "status 200, no Content-Range"
     }
 
 
-async def test_another_range_than_was_asked_for_fails(server: FaultyServer) -> None:
+async def test_wrong_range_fails(server: FaultyServer) -> None:
     def shifted(request: Request) -> Answer:
         answer = right(request)
         return Answer(answer.status, answer.body[::-1], answer.headers) if answer.status == 206 else answer
@@ -97,31 +97,31 @@ async def test_another_range_than_was_asked_for_fails(server: FaultyServer) -> N
     assert "range of a presigned URL" in _failed(await _checked(server, shifted))
 
 
-async def test_something_else_at_the_public_address_fails(server: FaultyServer) -> None:
+async def test_another_service_at_the_public_address_fails(server: FaultyServer) -> None:
     checks = await _checked(server, lambda request: Answer(200, b"<html>Welcome</html>"))
 
-    assert _failed(checks)["presigned URL"] == "answered 200 with another body"
+    assert _failed(checks)["presigned URL"] == "status 200 with a different body"
 
 
 @pytest.mark.parametrize(
     ("preflight", "headers", "measured"),
     [
-        (403, ALLOWED, "the preflight is answered 403"),
-        (200, {}, "the preflight is answered 200; pages may not read the answer"),
+        (403, ALLOWED, "the preflight got status 403"),
+        (200, {}, "the preflight got status 200; pages cannot read the response"),
         (
             200,
             {"Access-Control-Allow-Origin": "https://another.example"},
-            "the preflight is answered 200; pages may not read the answer",
+            "the preflight got status 200; pages cannot read the response",
         ),
-        (200, {"Access-Control-Allow-Origin": "*"}, "pages may not read content-length, content-range"),
+        (200, {"Access-Control-Allow-Origin": "*"}, "pages cannot read content-length, content-range"),
         (
             200,
             {**ALLOWED, "Access-Control-Expose-Headers": "content-length"},
-            "pages may not read content-range",
+            "pages cannot read content-range",
         ),
     ],
 )
-async def test_rules_that_shut_a_page_out_fail(
+async def test_cors_rules_that_exclude_a_page_fail(
     server: FaultyServer, preflight: int, headers: dict[str, str], measured: str
 ) -> None:
     def shut(request: Request) -> Answer:
@@ -134,13 +134,13 @@ async def test_rules_that_shut_a_page_out_fail(
     assert _failed(await _checked(server, shut)) == {f"CORS for {ORIGIN}": measured}
 
 
-async def test_a_server_that_hangs_up_is_a_failure_and_no_crash(server: FaultyServer) -> None:
-    asked = 0
+async def test_closed_connection_is_a_failed_check(server: FaultyServer) -> None:
+    requests = 0
 
     def hang_up_later(request: Request) -> Answer:
-        nonlocal asked
-        asked += 1
-        return right(request) if asked == 1 else Answer(status=0)
+        nonlocal requests
+        requests += 1
+        return right(request) if requests == 1 else Answer(status=0)
 
     checks = [
         check
@@ -148,4 +148,4 @@ async def test_a_server_that_hangs_up_is_a_failure_and_no_crash(server: FaultySe
         if check.verdict is Verdict.FAIL
     ]
 
-    assert [check.measured for check in checks] == ["the store stopped answering (ServerDisconnectedError)"]
+    assert [check.measured for check in checks] == ["the store stopped responding (ServerDisconnectedError)"]

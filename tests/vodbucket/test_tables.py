@@ -1,8 +1,8 @@
-"""How quantities are written for people."""
+"""How durations and sizes are formatted."""
 
 import pytest
 
-from vodbucket.tables import duration, size
+from vodbucket.output.tables import duration, size
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from vodbucket.tables import duration, size
         (86_400 + 30, "1 d"),
     ],
 )
-def test_a_duration_has_two_units_at_most(seconds: float, written: str) -> None:
+def test_duration_has_at_most_two_units(seconds: float, written: str) -> None:
     assert duration(seconds) == written
 
 
@@ -25,5 +25,5 @@ def test_a_duration_has_two_units_at_most(seconds: float, written: str) -> None:
     ("size_bytes", "written"),
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 1024**3, "5.0 GiB"), (3 * 1024**4, "3.0 TiB")],
 )
-def test_a_size_has_binary_units(size_bytes: int, written: str) -> None:
+def test_size_has_binary_units(size_bytes: int, written: str) -> None:
     assert size(size_bytes) == written

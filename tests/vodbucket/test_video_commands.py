@@ -20,13 +20,13 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status, StatusError
 from backend.core.store.s3 import open_buckets
-from backend.routes.tus import IDLE_SECONDS
+from backend.routes.resumable_uploads import IDLE_SECONDS
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, stop
 from tests.lab.relay import Relay
 from tests.vodbucket.conftest import COMMAND_SECONDS, POLL_SECONDS, Installation, during
 from vodbucket.__main__ import app
-from vodbucket.files import examine_file
+from vodbucket.client.local_file import inspect_file
 
 MIB = 1024 * 1024
 HEAD = b"\x00\x00\x00\x18ftypisom"
@@ -34,7 +34,7 @@ HEAD = b"\x00\x00\x00\x18ftypisom"
 
 @pytest.fixture
 def here(product: Product, tmp_path: Path) -> Installation:
-    """A machine that has the server's address and token, and whose browser notes what it was shown."""
+    """A machine with the server's address and token, whose browser records the pages it opens."""
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >> {shlex.quote(str(tmp_path / "shown"))}\n')
     browser.chmod(0o755)
@@ -58,7 +58,7 @@ def _id_of(link: str) -> str:
     return link.strip().rpartition("/watch/")[2]
 
 
-async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops_no_other(
+async def test_upload_prints_only_links_and_continues_after_a_bad_file(
     here: Installation, product: Product, tmp_path: Path
 ) -> None:
     empty, missing, paper = tmp_path / "empty.mp4", tmp_path / "missing.mp4", tmp_path / "paper.mp4"
@@ -72,9 +72,9 @@ async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops
     assert done.status == 1
     assert [line.startswith(f"{product.url}/watch/") for line in done.out.splitlines()] == [True, True]
     assert done.err.splitlines() == [
-        f"vodbucket: {missing}: There is no such file.",
-        f"vodbucket: {empty}: This file is empty.",
-        f"vodbucket: {tmp_path}: This is not a file.",
+        f"vodbucket: {missing}: No such file.",
+        f"vodbucket: {empty}: The file is empty.",
+        f"vodbucket: {tmp_path}: Not a regular file.",
         f"vodbucket: {paper}: This isn't a video or audio file; it looks like a PDF document.",
     ]
     async with open_buckets(store_settings(product.environment)) as buckets:
@@ -82,13 +82,13 @@ async def test_the_link_is_all_that_is_printed_and_what_cannot_be_uploaded_stops
             assert (await buckets.raw.get(keys.upload(_id_of(link)))).body == film.read_bytes()
 
 
-def test_videos_are_listed_looked_at_and_deleted(here: Installation, tmp_path: Path) -> None:
+def test_list_status_and_delete(here: Installation, tmp_path: Path) -> None:
     film = _film(tmp_path / "film.mp4")
     video = _id_of(_command(here, "upload", str(film), "--title", "Harbour [6]").stdout)
 
     listed = _command(here, "list", "--limit", "1")
     as_json = _command(here, "list", "--limit", "1", "--json")
-    looked = _command(here, "status", video)
+    shown_status = _command(here, "status", video)
     kept = _command(here, "delete", video, answer="n")
     deleted = _command(here, "delete", video, "--yes")
     gone = _command(here, "status", video)
@@ -96,14 +96,14 @@ def test_videos_are_listed_looked_at_and_deleted(here: Installation, tmp_path: P
     (row,) = (line.split() for line in listed.stdout.splitlines() if video in line)
     assert (row[1], row[-2:]) == ("queued", ["Harbour", "[6]"])
     assert [one["id"] for one in json.loads(as_json.stdout)] == [video]
-    assert looked.stdout.splitlines() == ["title      Harbour [6]", "state      queued"]
+    assert shown_status.stdout.splitlines() == ["title      Harbour [6]", "state      queued"]
     assert kept.exit_code == 1
-    assert "Delete “Harbour [6]” for good?" in kept.stderr
+    assert "Delete “Harbour [6]” permanently?" in kept.stderr
     assert (deleted.exit_code, deleted.stdout) == (0, f"deleted: {video}\n")
     assert "There is no such video." in str(gone.exception)
 
 
-def test_a_name_that_is_no_text_is_written_as_one(here: Installation, tmp_path: Path) -> None:
+def test_invalid_utf8_in_names_is_replaced(here: Installation, tmp_path: Path) -> None:
     film = _film(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
 
     untitled = _command(here, "upload", str(film))
@@ -111,7 +111,7 @@ def test_a_name_that_is_no_text_is_written_as_one(here: Installation, tmp_path: 
     missing = _command(here, "upload", os.fsdecode(b"\xff.mp4"))
 
     assert (untitled.exit_code, titled.exit_code) == (0, 0)
-    assert missing.stderr == "vodbucket: \\udcff.mp4: There is no such file.\n"
+    assert missing.stderr == "vodbucket: \\udcff.mp4: No such file.\n"
     listed = json.loads(_command(here, "list", "--json", "--limit", "2").stdout)
     assert [(one["title"], one["filename"]) for one in listed] == [("?t?", "caf?.mp4"), ("caf?", "caf?.mp4")]
 
@@ -122,11 +122,11 @@ def _command(here: Installation, *arguments: str, answer: str | None = None) -> 
 
 
 @pytest.mark.heavy
-async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followed_to_its_end(
+async def test_watch_opens_the_page_and_follows_the_encoding(
     here: Installation, product: Product, tmp_path: Path
 ) -> None:
     film, shown = _film(tmp_path / "film.mp4"), tmp_path / "shown"
-    why = StatusError(code="unsupported_media", message="This is no video.")
+    why = StatusError(code="unsupported_media", message="This is not a video.")
     async with open_buckets(store_settings(product.environment)) as buckets:
         queue = JobQueue(buckets, owner="host-7", lease_seconds=60)
         while (earlier := await queue.claim(await queue.poll())) is not None:
@@ -144,7 +144,7 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
 
     assert done.status == 1
     assert shown.read_text() == done.out == f"{product.url}/watch/{job.id}\n"
-    assert done.err == "film: This is no video.\n"
+    assert done.err == "film: This is not a video.\n"
     ended = await asyncio.to_thread(_command, here, "status", job.id, "--follow", "--json")
     assert (ended.exit_code, json.loads(ended.stdout)["error"]["code"]) == (1, "unsupported_media")
     opened = await here.vodbucket("open", job.id)
@@ -152,7 +152,7 @@ async def test_the_page_is_opened_once_it_can_be_played_and_the_encoding_followe
 
 
 async def _claim_of(queue: JobQueue) -> Claim:
-    """Take the next job, once there is one."""
+    """Wait for a job and claim it."""
     while True:
         if (claim := await queue.claim(await queue.poll())) is not None:
             return claim
@@ -164,7 +164,7 @@ async def _existence_of(path: Path) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def test_what_stops_every_upload_has_an_exit_status_of_its_own(
+async def test_errors_that_stop_all_uploads_have_their_own_exit_codes(
     here: Installation, tmp_path: Path
 ) -> None:
     film = _film(tmp_path / "film.mp4")
@@ -180,39 +180,37 @@ async def test_what_stops_every_upload_has_an_exit_status_of_its_own(
     assert (wrong.status, wrong.err) == (2, "vodbucket: The server does not accept this ADMIN_TOKEN.\n")
     assert (nowhere.status, nowhere.out) == (3, "")
     assert nowhere.err == (
-        f"vodbucket: {film}: http://127.0.0.1:9 cannot be reached (Connection refused). "
-        "Run the same command again to go on.\n"
+        f"vodbucket: {film}: Connection to http://127.0.0.1:9 failed: Connection refused. "
+        "Run the same command again to resume.\n"
     )
 
 
-async def test_an_interruption_tells_that_it_can_go_on(here: Installation, tmp_path: Path) -> None:
+async def test_interrupted_upload_says_how_to_resume(here: Installation, tmp_path: Path) -> None:
     film = _film(tmp_path / "film.mp4")
     uploading = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "vodbucket", "upload", str(film)),
         env={**here.environment, "VODBUCKET_URL": "http://127.0.0.1:9"},
         cwd=REPOSITORY,
         stderr=asyncio.subprocess.PIPE,
-        # Whoever runs the tests in the background has them ignore it, and their children with them.
+        # Tests that run in the background ignore SIGINT, and so do their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert uploading.stderr is not None
     async with asyncio.timeout(COMMAND_SECONDS):
-        said = (await uploading.stderr.readline()).decode()
+        message = (await uploading.stderr.readline()).decode()
         uploading.send_signal(signal.SIGINT)
         rest = (await uploading.stderr.read()).decode()
 
-    assert said.startswith("http://127.0.0.1:9 cannot be reached (Connection refused). Trying again in ")
+    assert message.startswith("Connection to http://127.0.0.1:9 failed: Connection refused. Retrying in ")
     assert (await uploading.wait(), rest) == (
         130,
-        "vodbucket: Interrupted. Run the same command again to go on.\n",
+        "vodbucket: Interrupted. Run the same command again to resume.\n",
     )
 
 
 @pytest.mark.heavy
-def test_a_machine_that_slept_goes_on_with_the_same_upload(
-    here: Installation, product: Product, tmp_path: Path
-) -> None:
-    film = examine_file(_film(tmp_path / "film.mp4", 24 * MIB))
+def test_upload_resumes_after_the_machine_slept(here: Installation, product: Product, tmp_path: Path) -> None:
+    film = inspect_file(_film(tmp_path / "film.mp4", 24 * MIB))
     with Relay(product.port, bytes_per_second=8 * MIB) as relay:
         uploading = subprocess.Popen(
             [sys.executable, "-m", "vodbucket", "upload", str(film.path)],
@@ -229,7 +227,7 @@ def test_a_machine_that_slept_goes_on_with_the_same_upload(
                 time.sleep(POLL_SECONDS)
             uploading.send_signal(signal.SIGSTOP)
             with product.client() as client:
-                noted = client.get(f"/api/resumptions/{film.fingerprint}").json()["upload_url"]
+                saved_url = client.get(f"/api/resumptions/{film.fingerprint}").json()["upload_url"]
             time.sleep(IDLE_SECONDS + 2)
             uploading.send_signal(signal.SIGCONT)
             out, _ = uploading.communicate(timeout=60)
@@ -237,4 +235,4 @@ def test_a_machine_that_slept_goes_on_with_the_same_upload(
             stop(uploading, signal.SIGKILL)
 
     assert uploading.returncode == 0
-    assert _id_of(out) == noted.rpartition("/")[2]
+    assert _id_of(out) == saved_url.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What the two buckets allow us to do, how quickly, and how they look after themselves."""
+"""Checks of the two buckets: existence, permissions, speed and clean-up rules."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,10 +12,13 @@ from backend.core.store.s3 import S3Store
 
 SMALL_ROUNDS = 7
 SLOW_SECONDS = 1.0
-"""A median above this makes lists and starts of playback feel slow."""
+"""Above this median, lists and the start of playback feel slow."""
 PART_BYTES = 8 * 1024**2
 SLOW_MIB_PER_SECOND = 2.0
-LIFECYCLE = "clean-up of the {} bucket"
+LIFECYCLE = "clean-up rule, {} bucket"
+_NO_RULE_ADVICE = (
+    "Workers delete them when they sweep; `vodbucket doctor --fix` makes the store do it as well."
+)
 
 
 async def check_exists(store: S3Store, role: str) -> Check:
@@ -25,7 +28,7 @@ async def check_exists(store: S3Store, role: str) -> Check:
             return Check(name, Verdict.OK, store.name)
     except StoreDenied as error:
         return Check(
-            name, Verdict.FAIL, error.message, "Allow s3:ListBucket on it, or name a bucket of your own."
+            name, Verdict.FAIL, error.message, "Allow s3:ListBucket on it, or choose a bucket of your own."
         )
     return Check(
         name,
@@ -36,7 +39,7 @@ async def check_exists(store: S3Store, role: str) -> Check:
 
 
 async def check_permissions(store: Store, role: str) -> Check:
-    """Try each kind of operation; those that are denied are named."""
+    """Try each kind of operation and report those that are denied."""
     denied: list[str] = []
 
     async def attempt(action: str, operation: Callable[[], Awaitable[object]]) -> object:
@@ -45,7 +48,7 @@ async def check_permissions(store: Store, role: str) -> Check:
         except StoreDenied:
             denied.append(action)
         except StoreError:
-            pass  # says nothing about permissions; the probes say what else is wrong
+            pass  # not about permissions; other checks report it
         return None
 
     async with scratch(store) as key:
@@ -57,15 +60,15 @@ async def check_permissions(store: Store, role: str) -> Check:
         if isinstance(upload_id, str):
             await attempt("s3:AbortMultipartUpload", lambda: store.abort_upload(key("parts"), upload_id))
         await attempt("s3:DeleteObject", lambda: store.delete(key("k")))
-    name = f"rights on the {role} bucket"
+    name = f"permissions, {role} bucket"
     if denied:
         missing = ", ".join(denied)
-        return Check(name, Verdict.FAIL, f"denied: {missing}", "Grant these to the access key in use.")
-    return Check(name, Verdict.OK, "write, read, list, delete, in parts")
+        return Check(name, Verdict.FAIL, f"denied: {missing}", "Grant these permissions to the access key.")
+    return Check(name, Verdict.OK, "write, read, list, delete, multipart")
 
 
 async def check_times(store: Store) -> AsyncIterator[Check]:
-    """Time what vodbucket does all the time."""
+    """Measure the operations that vodbucket uses most."""
     yield await run_probe(store, SMALL_OPERATIONS)
     yield await run_probe(store, PART_UPLOAD)
 
@@ -109,27 +112,29 @@ async def _part_upload(store: Store, key: Key) -> Finding:
 
 
 async def check_lifecycle(store: S3Store, role: str, upload_days: int) -> Check:
-    """Look for a rule that drops incomplete uploads; the sweeper does it too, so its lack is no failure.
+    """Check for a lifecycle rule that deletes incomplete multipart uploads.
 
-    One that drops them before `upload_days` takes uploads that people still mean to go on with.
+    A missing rule is only a warning, because the sweeper deletes them too. A rule with fewer than
+    `upload_days` deletes uploads that can still be resumed.
     """
     name = LIFECYCLE.format(role)
-    advice = (
-        "The worker's sweeper drops abandoned uploads; `vodbucket doctor --fix` lets the store do so too."
-    )
     try:
         days = await store.days_until_uploads_are_aborted()
     except StoreError as error:
-        return Check(name, Verdict.WARN, error.message, "The worker's sweeper drops abandoned uploads.")
+        return Check(
+            name, Verdict.WARN, error.message, "Workers still delete unfinished uploads when they sweep."
+        )
     if days is None:
-        return Check(name, Verdict.WARN, "no rule drops abandoned uploads", advice)
+        return Check(name, Verdict.WARN, "no rule deletes unfinished uploads", _NO_RULE_ADVICE)
     if days < upload_days:
-        sentence = f"uploads are dropped after {days} days, and UPLOAD_TTL_SECONDS asks for {upload_days}"
-        return Check(name, Verdict.WARN, sentence, "Let that rule wait longer, or lower UPLOAD_TTL_SECONDS.")
-    return Check(name, Verdict.OK, f"abandoned uploads are dropped after {days} days")
+        measured = f"uploads are deleted after {days} days, but UPLOAD_TTL_SECONDS needs {upload_days}"
+        return Check(name, Verdict.WARN, measured, "Make the rule wait longer, or lower UPLOAD_TTL_SECONDS.")
+    return Check(name, Verdict.OK, f"unfinished uploads are deleted after {days} days")
 
 
 SMALL_OPERATIONS = Probe(
-    "small operations", "Run vodbucket closer to the store, or look what slows it down.", _small_operations
+    "small operations",
+    "Run vodbucket closer to the store, or find out what makes the store slow.",
+    _small_operations,
 )
-PART_UPLOAD = Probe("upload speed", "The line to the store limits uploads and workers.", _part_upload)
+PART_UPLOAD = Probe("upload speed", "The connection to the store limits uploads and workers.", _part_upload)

@@ -1,4 +1,4 @@
-"""The order of the checks, and which of them make no sense after a failure."""
+"""The order of the checks, and which are skipped after a failure."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +14,7 @@ from vodbucket.doctor.playback import check_playback
 
 
 async def examine(buckets: S3Buckets, origins: Sequence[str], upload_days: int) -> AsyncIterator[Check]:
-    """Examine the store; no more is asked of one that does not answer, or of buckets that are missing."""
+    """Check the store. Stops early if it is unreachable or a bucket is missing."""
     reached = await _reach(buckets.raw)
     yield reached
     if reached.verdict is Verdict.FAIL:
@@ -23,8 +23,8 @@ async def examine(buckets: S3Buckets, origins: Sequence[str], upload_days: int) 
         async for check in _examine_buckets(buckets, origins, upload_days):
             yield check
     except StoreUnavailable as error:
-        advice = "Look after the store, then run this again."
-        yield Check("store", Verdict.FAIL, f"it stopped answering: {error.message}", advice)
+        advice = "Repair the store, then run this again."
+        yield Check("store", Verdict.FAIL, f"stopped responding: {error.message}", advice)
 
 
 async def _examine_buckets(
@@ -36,10 +36,10 @@ async def _examine_buckets(
         yield check
     if any(check.verdict is Verdict.FAIL for check in existing):
         return
-    rights = [await check_permissions(store, role) for role, store in roles.items()]
-    for check in rights:
+    permissions = [await check_permissions(store, role) for role, store in roles.items()]
+    for check in permissions:
         yield check
-    if any(check.verdict is Verdict.FAIL for check in rights):
+    if any(check.verdict is Verdict.FAIL for check in permissions):
         return
     async for check in check_store(buckets.raw):
         yield check
@@ -58,19 +58,20 @@ async def _reach(store: S3Store) -> Check:
     try:
         await store.list_page(keys.DOCTOR, limit=1)
     except BucketMissing:
-        pass  # it answers; that the bucket is missing is a check of its own
+        pass  # the store responds; a missing bucket has its own check
     except StoreDenied as error:
         advice = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and the bucket's policy."
         return Check(name, Verdict.FAIL, error.message, advice)
     except StoreError as error:
-        advice = "Check S3_ENDPOINT_URL, and that the store runs and can be reached from here."
+        advice = "Check S3_ENDPOINT_URL, and that the store is running and reachable from here."
         return Check(name, Verdict.FAIL, error.message, advice)
-    return Check(name, Verdict.OK, f"answers in {(time.perf_counter() - started) * 1000:.0f} ms")
+    return Check(name, Verdict.OK, f"responds in {(time.perf_counter() - started) * 1000:.0f} ms")
 
 
 async def examine_machine(settings: WorkerSettings) -> AsyncIterator[Check]:
-    """Examine this machine as a worker's."""
-    from vodbucket.doctor.machine import check_machine  # a machine without workers need not have their parts
+    """Check what a worker needs on this machine."""
+    # Imported here because a machine without a worker may lack the worker's dependencies.
+    from vodbucket.doctor.machine import check_machine
 
     async for check in check_machine(settings):
         yield check

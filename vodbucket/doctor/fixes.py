@@ -1,4 +1,4 @@
-"""What `--fix` mends of what the checks have found, where the store takes it."""
+"""`vodbucket doctor --fix`: fixes failed checks where the store supports it."""
 
 from collections.abc import Awaitable, Sequence
 
@@ -10,30 +10,30 @@ from vodbucket.doctor.playback import CORS
 
 
 async def fix(buckets: S3Buckets, checks: Sequence[Check], upload_days: int) -> list[str]:
-    """Mend what did not pass and return what was done, one line each.
+    """Fix what did not pass and return one line for each fix.
 
-    `upload_days` is how long the store must leave incomplete uploads alone.
-
-    A bucket that is made here gets its rules at once: nothing could be checked on it before.
+    The store must keep incomplete uploads for `upload_days`. A bucket created here gets its rules right away,
+    because they could not be checked before.
     """
-    wrong = {check.name for check in checks if check.verdict in {Verdict.WARN, Verdict.FAIL}}
+    not_passed = {check.name for check in checks if check.verdict in {Verdict.WARN, Verdict.FAIL}}
     done = []
-    made = set()
+    created = set()
     for role, store in (("raw", buckets.raw), ("video", buckets.video)):
-        if f"{role} bucket" in wrong:
-            done.append(await _tried(f"create {store.name}", store.ensure_exists()))
-            made.add(role)
-    if "video" in made or any(name.startswith(CORS) for name in wrong):
-        taken = await configure_cors(buckets)
-        done.append(_line(f"let pages play from {buckets.video.name} (CORS)", None if taken else "refused"))
+        if f"{role} bucket" in not_passed:
+            done.append(await _attempt(f"create {store.name}", store.ensure_exists()))
+            created.add(role)
+    if "video" in created or any(name.startswith(CORS) for name in not_passed):
+        accepted = await configure_cors(buckets)
+        what = f"allow players on any page to read {buckets.video.name} (CORS)"
+        done.append(_line(what, None if accepted else "the store does not support it"))
     for role, store in (("raw", buckets.raw), ("video", buckets.video)):
-        if role in made or LIFECYCLE.format(role) in wrong:
-            what = f"drop abandoned uploads of {store.name} after {upload_days} days"
-            done.append(await _tried(what, store.abort_uploads_after(upload_days)))
+        if role in created or LIFECYCLE.format(role) in not_passed:
+            what = f"delete unfinished uploads in {store.name} after {upload_days} days"
+            done.append(await _attempt(what, store.abort_uploads_after(upload_days)))
     return done
 
 
-async def _tried(what: str, work: Awaitable[None]) -> str:
+async def _attempt(what: str, work: Awaitable[None]) -> str:
     try:
         await work
     except StoreError as error:
@@ -41,5 +41,5 @@ async def _tried(what: str, work: Awaitable[None]) -> str:
     return _line(what, None)
 
 
-def _line(what: str, refusal: str | None) -> str:
-    return f"done: {what}" if refusal is None else f"not done: {what}: {refusal}"
+def _line(what: str, error: str | None) -> str:
+    return f"done: {what}" if error is None else f"failed: {what}: {error}"

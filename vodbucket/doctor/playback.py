@@ -1,4 +1,4 @@
-"""What a browser gets at the store's public address: presigned URLs, ranges, CORS; and what it must not."""
+"""Checks of what browsers can fetch from the store's public address: presigned URLs, ranges, CORS."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,23 +16,27 @@ BODY = bytes(range(256)) * 16
 ANY_PAGE = "https://any-page.example"
 CORS = "CORS for "
 EXPOSED = frozenset({"content-length", "content-range"})
-"""What players read of an answer."""
+"""Response headers that players read."""
 
-_ADDRESS_ADVICE = "Set S3_PUBLIC_ENDPOINT_URL to the store's address as browsers reach it."
-_OPEN_ADVICE = "Videos are not private: end the store's public access, or use it for tests only."
-_RANGE_ADVICE = "Players seek by ranges: look what between browser and store drops the Range header."
-_CORS_ADVICE = "`vodbucket doctor --fix` or a start of the API sets the rules, unless the store takes none."
+_ADDRESS_ADVICE = "Set S3_PUBLIC_ENDPOINT_URL to the address at which browsers can reach the store."
+_OPEN_ADVICE = "Videos are not private: turn off public access to the store, or use it for tests only."
+_RANGE_ADVICE = (
+    "Players need ranges to seek: find out what removes the Range header between browser and store."
+)
+_CORS_ADVICE = (
+    "Run `vodbucket doctor --fix` or start the API: both set CORS rules, if the store supports them."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
 async def check_playback(video: Store, origins: Sequence[str]) -> AsyncIterator[Check]:
-    """Fetch an object of the video bucket as players do. `origins` are the pages to check, by default any."""
+    """Fetch an object of the video bucket as players do, from pages of `origins` (by default, any page)."""
     async with (
         scratch(video) as key,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS)) as session,
@@ -41,7 +45,9 @@ async def check_playback(video: Store, origins: Sequence[str]) -> AsyncIterator[
         try:
             await video.put(key("k.mp4"), BODY, ObjectHeaders("video/mp4"))
         except StoreError as error:
-            yield Check("presigned URL", Verdict.FAIL, error.message, "See the rights on the video bucket.")
+            yield Check(
+                "presigned URL", Verdict.FAIL, error.message, "Check the permissions on the video bucket."
+            )
             return
         url = video.presign_get(key("k.mp4"), PresignedGet(expires_seconds=60))
         an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
@@ -50,97 +56,100 @@ async def check_playback(video: Store, origins: Sequence[str]) -> AsyncIterator[
             first = await browser.get(url)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             address = url.partition("?")[0].removesuffix(key("k.mp4"))
-            measured = f"{address} cannot be reached ({type(error).__name__})"
+            measured = f"cannot reach {address} ({type(error).__name__})"
             yield Check("presigned URL", Verdict.FAIL, measured, _ADDRESS_ADVICE)
             return
         try:
             yield _presigned(first)
             yield _ranges(await browser.get(url, Range="bytes=1000-1099"))
-            yield _refused("altered signature", await browser.get(_altered(url)))
-            yield _refused("expired URL", await browser.get(expired))
-            yield _refused("unsigned URL", await browser.get(url.partition("?")[0]))
+            yield _rejected("altered signature", await browser.get(_altered(url)))
+            yield _rejected("expired URL", await browser.get(expired))
+            yield _rejected("unsigned URL", await browser.get(url.partition("?")[0]))
             for origin in origins or (ANY_PAGE,):
                 yield await _cors(browser, url, origin)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            measured = f"the store stopped answering ({type(error).__name__})"
+            measured = f"the store stopped responding ({type(error).__name__})"
             yield Check("presigned URL", Verdict.FAIL, measured, _ADDRESS_ADVICE)
 
 
 class _Browser:
-    """Plain HTTP without credentials; redirects are shown, not followed."""
+    """Plain HTTP without credentials. Redirects are returned, not followed."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def get(self, url: str, **headers: str) -> _Answer:
-        return await self.ask("GET", url, headers)
+    async def get(self, url: str, **headers: str) -> _Response:
+        return await self.request("GET", url, headers)
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str]) -> _Answer:
+    async def request(self, method: str, url: str, headers: Mapping[str, str]) -> _Response:
         async with self._session.request(
-            # Encoded as it is: yarl would write the signed query anew.
+            # Already encoded: yarl would re-encode the signed query.
             method,
             URL(url, encoded=True),
             headers=headers,
             allow_redirects=False,
-        ) as answer:
-            lower = {name.lower(): value for name, value in answer.headers.items()}
-            return _Answer(answer.status, lower, await answer.read())
+        ) as response:
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            return _Response(response.status, lower, await response.read())
 
 
-def _presigned(answer: _Answer) -> Check:
+def _presigned(response: _Response) -> Check:
     name = "presigned URL"
-    if answer.status != 200:
-        return Check(name, Verdict.FAIL, f"answered {answer.status}", _ADDRESS_ADVICE)
-    if answer.body != BODY:
-        return Check(name, Verdict.FAIL, "answered 200 with another body", _ADDRESS_ADVICE)
-    return Check(name, Verdict.OK, "answered 200")
+    if response.status != 200:
+        return Check(name, Verdict.FAIL, f"status {response.status}", _ADDRESS_ADVICE)
+    if response.body != BODY:
+        return Check(name, Verdict.FAIL, "status 200 with a different body", _ADDRESS_ADVICE)
+    return Check(name, Verdict.OK, "status 200")
 
 
-def _ranges(answer: _Answer) -> Check:
-    found = answer.headers.get("content-range", "no Content-Range")
-    right = (answer.status, found, answer.body) == (206, f"bytes 1000-1099/{len(BODY)}", BODY[1000:1100])
+def _ranges(response: _Response) -> Check:
+    found = response.headers.get("content-range", "no Content-Range")
+    right = (response.status, found, response.body) == (206, f"bytes 1000-1099/{len(BODY)}", BODY[1000:1100])
     return Check(
         "range of a presigned URL",
         Verdict.OK if right else Verdict.FAIL,
-        f"answered {answer.status}, {found}",
+        f"status {response.status}, {found}",
         "" if right else _RANGE_ADVICE,
     )
 
 
-def _refused(name: str, answer: _Answer) -> Check:
-    if answer.status in {400, 401, 403}:
-        return Check(name, Verdict.OK, f"refused with {answer.status}")
-    said = "served" if answer.status == 200 else "not refused"
-    return Check(name, Verdict.FAIL, f"{said}: answered {answer.status}", _OPEN_ADVICE)
+def _rejected(name: str, response: _Response) -> Check:
+    if response.status in {400, 401, 403}:
+        return Check(name, Verdict.OK, f"rejected with {response.status}")
+    return Check(name, Verdict.FAIL, f"not rejected: status {response.status}", _OPEN_ADVICE)
 
 
 async def _cors(browser: _Browser, url: str, origin: str) -> Check:
     name = CORS + ("any page" if origin == ANY_PAGE else origin)
-    asked = {"Origin": ANY_PAGE if origin == "*" else origin}
-    preflight = await browser.ask(
+    request_headers = {"Origin": ANY_PAGE if origin == "*" else origin}
+    preflight = await browser.request(
         "OPTIONS",
         url,
-        {**asked, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"},
+        {
+            **request_headers,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "range",
+        },
     )
-    answer = await browser.ask("GET", url, {**asked, "Range": "bytes=0-9"})
+    response = await browser.request("GET", url, {**request_headers, "Range": "bytes=0-9"})
     problems = []
-    if preflight.status >= 300 or not _allows(preflight, asked["Origin"]):
-        problems.append(f"the preflight is answered {preflight.status}")
-    if not _allows(answer, asked["Origin"]):
-        problems.append("pages may not read the answer")
-    elif hidden := EXPOSED - _names(answer, "access-control-expose-headers"):
-        problems.append(f"pages may not read {', '.join(sorted(hidden))}")
+    if preflight.status >= 300 or not _allows(preflight, request_headers["Origin"]):
+        problems.append(f"the preflight got status {preflight.status}")
+    if not _allows(response, request_headers["Origin"]):
+        problems.append("pages cannot read the response")
+    elif hidden := EXPOSED - _names(response, "access-control-expose-headers"):
+        problems.append(f"pages cannot read {', '.join(sorted(hidden))}")
     if problems:
         return Check(name, Verdict.FAIL, "; ".join(problems), _CORS_ADVICE)
     return Check(name, Verdict.OK, "GET and ranges allowed, headers exposed")
 
 
-def _allows(answer: _Answer, origin: str) -> bool:
-    return answer.headers.get("access-control-allow-origin") in {origin, "*"}
+def _allows(response: _Response, origin: str) -> bool:
+    return response.headers.get("access-control-allow-origin") in {origin, "*"}
 
 
-def _names(answer: _Answer, header: str) -> set[str]:
-    named = {name.strip().lower() for name in answer.headers.get(header, "").split(",")}
+def _names(response: _Response, header: str) -> set[str]:
+    named = {name.strip().lower() for name in response.headers.get(header, "").split(",")}
     return named | EXPOSED if "*" in named else named
 
 

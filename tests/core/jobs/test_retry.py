@@ -71,7 +71,7 @@ async def test_queued_running_and_waiting_jobs_are_not_queued_twice(lab: Lab) ->
         await retry_video(lab.buckets, job.id)
 
 
-async def test_a_video_without_its_source_cannot_be_encoded_again(lab: Lab) -> None:
+async def test_encoding_again_needs_the_source(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one"))
 

@@ -1,0 +1,54 @@
+"""Serves the built site: its files, and its index page for every address that the site routes itself."""
+
+import asyncio
+
+from litestar import HttpMethod, Response, route
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+
+from backend.routes.services import FromServices
+from backend.web.auth import PUBLIC
+from backend.web.bodies import AnyRequest
+
+API_ROOTS = frozenset(
+    {"api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"}
+)
+"""First path segments that never belong to the site: unknown paths below them return 404."""
+
+
+@route(
+    ["/", "/{path:path}"],
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    opt=PUBLIC,
+    include_in_schema=False,
+)
+async def site(
+    request: AnyRequest, services: FromServices, path: FromPath[str] = ""
+) -> Response[bytes | None]:
+    """Serve the site."""
+    relative = path.strip("/")
+    if relative.partition("/")[0] in API_ROOTS:
+        raise NotFoundException
+    file = await asyncio.to_thread(services.site.find, relative)
+    if file is None:
+        raise NotFoundException
+    headers = {
+        "cache-control": file.cache_control,
+        "content-type": file.content_type,
+        "content-security-policy": services.site.content_security_policy,
+        "etag": file.etag,
+        "vary": "Accept-Encoding",
+    }
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(None, status_code=304, headers=headers)
+    body = file.body
+    if file.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        body = file.gzipped
+        headers["content-encoding"] = "gzip"
+    if request.method == HttpMethod.HEAD:
+        headers["content-length"] = str(len(body))
+        return Response(None, headers=headers)
+    return Response(body, headers=headers)
+
+
+HANDLERS = (site,)

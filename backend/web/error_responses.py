@@ -1,0 +1,149 @@
+"""Error responses: every error has the body `{"error": "<sentence>", "code": "<stable_code>"}`.
+
+Owns the table that maps error classes to HTTP statuses. A crash is logged under an id. The response contains
+that id and no other detail.
+"""
+
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.types import ExceptionHandlersMap
+from pydantic import BaseModel
+
+from backend.core import errors
+from backend.web import tus_headers
+from backend.web.auth import ForeignOrigin
+from backend.web.bodies import AnyRequest
+
+log = structlog.get_logger(__name__)
+
+CHECKSUM_MISMATCH = 460
+"""A status that the tus protocol defines."""
+
+STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
+    errors.BadRequest: HTTPStatus.BAD_REQUEST,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.GrantRejected: HTTPStatus.FORBIDDEN,
+    ForeignOrigin: HTTPStatus.FORBIDDEN,
+    errors.VideoNotFound: HTTPStatus.NOT_FOUND,
+    errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
+    errors.NotReady: HTTPStatus.CONFLICT,
+    errors.SourceGone: HTTPStatus.CONFLICT,
+    errors.AlreadyQueued: HTTPStatus.CONFLICT,
+    errors.TooManyCaptions: HTTPStatus.CONFLICT,
+    errors.UploadNotFound: HTTPStatus.NOT_FOUND,
+    errors.UploadExpired: HTTPStatus.GONE,
+    errors.UploadLocked: HTTPStatus.LOCKED,
+    errors.OffsetMismatch: HTTPStatus.CONFLICT,
+    errors.ChecksumMismatch: CHECKSUM_MISMATCH,
+    errors.FinalUpload: HTTPStatus.FORBIDDEN,
+    errors.UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    tus_headers.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    tus_headers.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
+    errors.StoreError: HTTPStatus.BAD_GATEWAY,
+}
+"""The nearest ancestor in this table counts. Errors without one are treated as crashes."""
+
+_CODE_OF_STATUS = {
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+    HTTPStatus.UNAUTHORIZED: "unauthorized",
+    HTTPStatus.FORBIDDEN: "forbidden",
+}
+_SENTENCE_OF_STATUS = {
+    HTTPStatus.NOT_FOUND: "Nothing was found at this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not support this method.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request body is too large.",
+}
+RETRY_AFTER_SECONDS = 5
+
+
+class ErrorBody(BaseModel):
+    """The body of every error response."""
+
+    error: str
+    code: str
+
+
+def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[ErrorBody]:
+    """Respond to an error of our own hierarchy."""
+    for ancestor in type(error).__mro__:
+        if status := STATUS_OF.get(ancestor):
+            break
+    else:
+        return from_crash(request, error)
+    headers = {}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if status is HTTPStatus.PRECONDITION_FAILED:
+        headers["tus-version"] = tus_headers.VERSION
+    if isinstance(error, errors.StoreError) and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("store_failed", code=error.code, error=error.message, cause=repr(error.__cause__))
+    return _respond(status, error.message, error.code, headers)
+
+
+def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
+    """Respond to errors that Litestar raises in routing, parsing and validation."""
+    status = HTTPStatus(error.status_code)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return from_crash(request, error)
+    if isinstance(error, ValidationException):
+        return _respond(status, _validation_sentence(error), "invalid_request", {})
+    sentence = _SENTENCE_OF_STATUS.get(status) or error.detail or status.phrase
+    return _respond(status, sentence, _CODE_OF_STATUS.get(status, "bad_request"), error.headers or {})
+
+
+def from_crash(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
+    """Respond to any other exception. This is the last resort."""
+    crash = secrets.token_hex(6)
+    log.error("crash", crash=crash, method=request.method, exc_info=error)
+    sentence = f"Internal server error. The server's log has the details under {crash}."
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, errors.VodbucketError.code, {})
+
+
+def _validation_sentence(error: ValidationException) -> str:
+    extra = error.extra if isinstance(error.extra, list) else []
+    items = [item for item in extra if isinstance(item, dict)]
+    details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items)
+    return details or "The request is invalid."
+
+
+def _respond(status: int, sentence: str, code: str, headers: Mapping[str, str]) -> Response[ErrorBody]:
+    return Response(
+        ErrorBody(error=sentence, code=code),
+        status_code=status,
+        media_type="application/json",
+        headers={"cache-control": "no-store", "x-content-type-options": "nosniff", **headers},
+    )
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe error responses with these statuses for OpenAPI."""
+    return {
+        int(status): ResponseSpec(ErrorBody, generate_examples=False, description=_phrase_of(status))
+        for status in statuses
+    }
+
+
+def _phrase_of(status: int) -> str:
+    return "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
+
+
+HANDLERS: ExceptionHandlersMap = {
+    errors.VodbucketError: from_domain,
+    HTTPException: from_framework,
+    Exception: from_crash,
+}

@@ -1,0 +1,103 @@
+"""The built site as static files: each is read and compressed once, and served with strict headers."""
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from mimetypes import guess_type
+from pathlib import Path
+from urllib.parse import urlsplit
+
+INDEX = "index.html"
+HASHED = "assets/"
+"""Vite puts a content hash into every file name in this folder."""
+
+NOT_BUILT = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>vodbucket</title>
+<h1>vodbucket</h1><p>The API is running, but the site is not built.
+Run <code>make build</code>, or use the API: <a href="/schema/openapi.json">its description</a>.</p></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    body: bytes
+    content_type: str
+    etag: str
+    cache_control: str
+    gzipped: bytes | None = None
+
+
+class Site:
+    """The files below `directory`. A file is read again when it has changed.
+
+    `media_url` is any URL of the bucket. Pages may load media from its origin; everything else must come
+    from this server.
+    """
+
+    def __init__(self, directory: Path, media_url: str) -> None:
+        self._directory = directory.resolve()
+        media = urlsplit(media_url)
+        self.content_security_policy = _content_security_policy(f"{media.scheme}://{media.netloc}")
+        self._files: dict[Path, tuple[int, StaticFile]] = {}
+
+    def find(self, path: str) -> StaticFile | None:
+        """Return the file at `path` (no leading slash), or the index if the site routes the address itself.
+
+        Return None if there is no such file. Blocks on disk.
+        """
+        found = self._load(path)
+        if found is None and "." not in path.rpartition("/")[2]:
+            return self._load(INDEX) or _static_file(NOT_BUILT, INDEX)
+        return found
+
+    def _load(self, path: str) -> StaticFile | None:
+        try:
+            file = (self._directory / path).resolve()
+            if not file.is_relative_to(self._directory) or not file.is_file():
+                return None
+            modified = file.stat().st_mtime_ns
+            cached = self._files.get(file)
+            if cached is None or cached[0] != modified:
+                cached = (
+                    modified,
+                    _static_file(file.read_bytes(), file.relative_to(self._directory).as_posix()),
+                )
+                self._files[file] = cached
+        except (OSError, ValueError):
+            return None
+        return cached[1]
+
+
+def _static_file(body: bytes, path: str) -> StaticFile:
+    content_type = guess_type(path)[0] or "application/octet-stream"
+    gzipped = gzip.compress(body, mtime=0) if _is_text(content_type) else None
+    return StaticFile(
+        body,
+        f"{content_type}; charset=utf-8" if content_type.startswith("text/") else content_type,
+        f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+        "public, max-age=31536000, immutable" if path.startswith(HASHED) else "no-cache",
+        gzipped if gzipped and len(gzipped) < len(body) else None,
+    )
+
+
+def _is_text(content_type: str) -> bool:
+    return content_type.startswith("text/") or content_type.endswith(("json", "javascript", "+xml"))
+
+
+def _content_security_policy(media_origin: str) -> str:
+    """Shaka Player needs blob: for Media Source, inline styles for its controls, and data: for its icons."""
+    return "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self'",
+            "style-src 'self' 'unsafe-inline'",
+            f"img-src 'self' data: blob: {media_origin}",
+            f"media-src 'self' blob: {media_origin}",
+            f"connect-src 'self' {media_origin}",
+            "font-src 'self' data:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )

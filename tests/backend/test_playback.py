@@ -1,0 +1,236 @@
+"""Playback links open the granted video's current run, and nothing else."""
+
+from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import pytest
+
+from backend.core import keys
+from backend.core.library.videos import delete_video
+from backend.core.records import Chapter, SourceFile
+from backend.core.store.interface import Buckets, PresignedGet
+from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
+from tests.backend.conftest import Clock, begin_run, publish, upload
+
+
+async def published(admin: httpx.AsyncClient, buckets: Buckets, **query: str) -> tuple[str, str, str]:
+    """Return the video, its run's prefix and its playback root."""
+    video = await upload(admin, **query)
+    prefix = await publish(buckets, video)
+    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    return video, prefix, links["hls"].removesuffix("/hls/master.m3u8")
+
+
+async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video, _, root = await published(admin, buckets)
+    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    assert links.pop("expires_at").startswith("2027-")
+    assert links == {
+        "hls": f"{root}/hls/master.m3u8",
+        "dash": f"{root}/dash/manifest.mpd",
+        "webm": f"{root}/download.webm",
+        "poster": f"{root}/poster.jpg",
+        "storyboard": None,
+        "captions": [],
+        "chapters": [],
+    }
+
+
+async def test_video_in_progress_has_links_only_to_existing_files(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await begin_run(buckets, video)
+    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    assert (links["webm"], links["poster"]) == (None, None)
+    manifest = await admin.get(links["hls"])
+    assert b"in progress" in manifest.content
+    assert manifest.headers["cache-control"] == "private, no-cache"
+
+
+async def test_public_video_needs_no_authentication(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video, _, _ = await published(admin, buckets)
+    await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
+    assert (await anyone.get(f"/api/videos/{video}/playback")).status_code == 200
+    assert (await anyone.get(f"/videos/{video}/hls/master.m3u8")).status_code == 307
+
+
+async def test_guests_get_chapters_but_no_source_facts(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin, filename="the uploader's own name.mov")
+    recorded = datetime(2024, 5, 6, 7, 8, tzinfo=UTC)
+    source = SourceFile(container="mov", size_bytes=7, recorded_at=recorded)
+    chapter = Chapter(start_seconds=0, end_seconds=12.5, title="Arrival")
+    await publish(buckets, video, chapters=[chapter], source=source)
+    await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
+
+    answer = await anyone.get(f"/api/videos/{video}/playback")
+
+    assert answer.json()["chapters"] == [{"start_seconds": 0.0, "end_seconds": 12.5, "title": "Arrival"}]
+    assert "mov" not in answer.text
+    assert "2024" not in answer.text
+    assert (await anyone.get(f"/api/videos/{video}")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("hls/master.m3u8", b"#EXTM3U\n", "application/vnd.apple.mpegurl"),
+        ("dash/manifest.mpd", b"<MPD/>", "application/dash+xml"),
+    ],
+)
+async def test_manifests_are_served_with_etags(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, path: str, body: bytes, kind: str
+) -> None:
+    _, _, root = await published(admin, buckets)
+    answer = await anyone.get(f"{root}/{path}")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, body, kind)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    etag = answer.headers["etag"]
+    for spelling in (etag, f"W/{etag}", f'"other", {etag}'):
+        again = await anyone.get(f"{root}/{path}", headers={"if-none-match": spelling})
+        assert (again.status_code, again.content) == (304, b"")
+    assert (await anyone.get(f"{root}/{path}", headers={"if-none-match": '"other"'})).status_code == 200
+    head = await anyone.head(f"{root}/{path}")
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(body)), b"")
+
+
+async def test_redirect_is_cached_for_less_than_the_url_is_valid(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, prefix, root = await published(admin, buckets)
+    answer = await anyone.get(f"{root}/hls/av1/00001.m4s")
+    assert answer.status_code == 307
+    assert urlsplit(answer.headers["location"]).path.endswith(f"{prefix}hls/av1/00001.m4s")
+    max_age = int(answer.headers["cache-control"].removeprefix("private, max-age="))
+    assert 0 < max_age < 900
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_head_of_media_is_not_redirected(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, _, root = await published(admin, buckets)
+    answer = await anyone.head(f"{root}/download.webm")
+    assert answer.status_code == 200
+    assert answer.headers["content-length"] == "4"
+    assert answer.headers["content-type"] == "video/webm"
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert (await anyone.head(f"{root}/missing.webm")).status_code == 404
+
+
+async def test_stable_paths_redirect_to_the_playback_path(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video, _, root = await published(admin, buckets)
+    wanted = {
+        "": f"{root}/download.webm",
+        "/download": f"{root}/download.webm?download=1",
+        "/hls/av1/00001.m4s": f"{root}/hls/av1/00001.m4s",
+        "/dash/manifest.mpd": f"{root}/dash/manifest.mpd",
+    }
+    for path, location in wanted.items():
+        answer = await admin.get(f"/videos/{video}{path}")
+        assert (answer.status_code, answer.headers["location"]) == (307, location)
+
+
+async def test_expired_grant_is_rejected(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, clock: Clock
+) -> None:
+    _, _, root = await published(admin, buckets)
+    clock.unix += 43_200
+    answer = await anyone.get(f"{root}/hls/master.m3u8")
+    assert (answer.status_code, answer.json()["code"]) == (403, "grant_rejected")
+
+
+async def test_altered_grant_is_rejected(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, _, root = await published(admin, buckets)
+    for position in (6, 20, len(root) - 1):
+        other = "A" if root[position] != "A" else "B"
+        changed = root[:position] + other + root[position + 1 :]
+        assert (await anyone.get(f"{changed}/hls/master.m3u8")).status_code == 403
+
+
+async def test_download_is_named_after_the_title(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispositions: list[str | None] = []
+    presign = buckets.video.presign_get
+
+    def recording(key: str, how: PresignedGet) -> str:
+        dispositions.append(how.content_disposition)
+        return presign(key, how)
+
+    _, _, root = await published(admin, buckets, title='Größe "1"/2\r\nX: y')
+    monkeypatch.setattr(buckets.video, "presign_get", recording)
+    await anyone.get(f"{root}/download.webm")
+    await anyone.get(f"{root}/download.webm?download=1")
+    assert dispositions[0] is None
+    disposition = dispositions[1] or ""
+    assert disposition.isascii()
+    assert disposition.isprintable()
+    assert disposition.startswith('attachment; filename="Gr__e _1__2X_ y.webm"; ')
+    assert unquote(disposition.partition("filename*=UTF-8''")[2]) == "Größe _1__2X_ y.webm"
+
+
+async def test_deleted_video_stops_playing(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video, _, root = await published(admin, buckets)
+    assert (await anyone.get(f"{root}/hls/av1/00001.m4s")).status_code == 307
+    await admin.delete(f"/api/videos/{video}")
+    assert (await anyone.get(f"{root}/hls/av1/00001.m4s")).status_code == 404
+
+
+class _Ticks:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_other_processes_notice_a_deletion_within_seconds(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    ticks = _Ticks()
+    index = PlaybackIndex(buckets, ticks)
+    video, prefix, _ = await published(admin, buckets)
+    assert (await index.resolve(video)).prefix == prefix
+    await delete_video(buckets, video)
+    ticks.now = PUBLISHED_SECONDS - 0.1
+    assert (await index.resolve(video)).prefix == prefix
+    ticks.now = PUBLISHED_SECONDS
+    with pytest.raises(Exception, match="no such video"):
+        await index.resolve(video)
+
+
+async def test_playback_switches_to_the_result_within_seconds(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    ticks = _Ticks()
+    index = PlaybackIndex(buckets, ticks)
+    video = await upload(admin)
+    first = await begin_run(buckets, video, run="r0-0-first")
+    assert (await index.resolve(video)).prefix == first
+    second = await publish(buckets, video, run="r0-1-second")
+    ticks.now = IN_PROGRESS_SECONDS
+    assert await index.resolve(video) == await index.resolve(video)
+    assert (await index.resolve(video)).prefix == second
+
+
+async def test_status_with_another_videos_prefix_is_not_trusted(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video, other = await upload(admin), await upload(admin)
+    prefix = await begin_run(buckets, other)
+    status = await buckets.video.get(keys.status(other))
+    forged = status.body.replace(f'"id":"{other}"'.encode(), f'"id":"{video}"'.encode())
+    await buckets.video.put(keys.status(video), forged)
+    assert prefix.encode() in forged
+    answer = await admin.get(f"/videos/{video}/hls/master.m3u8")
+    assert answer.status_code == 409

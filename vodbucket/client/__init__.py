@@ -1,0 +1,1 @@
+"""A client of the API: requests, and resumable uploads of local files."""

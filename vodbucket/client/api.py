@@ -1,0 +1,174 @@
+"""The HTTP client for a vodbucket server: the routes that the command line needs.
+
+Owns the connection and the token, and maps every failure to one of `vodbucket.client.errors`.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+from pydantic import BaseModel, ValidationError
+
+from backend.core.ids import parse_id
+from backend.core.records import Status
+from backend.core.settings import ClientSettings
+from vodbucket.client.errors import NotFound, RequestRejected, ServerUnavailable, TokenRejected
+from vodbucket.client.file_body import FileBody
+from vodbucket.client.responses import ErrorBody, Resumption, VideoPage, VideoWithStatus
+
+CONNECT_SECONDS = 10.0
+STALLED_SECONDS = 60.0
+"""A connection that sends and receives nothing for this long is considered lost."""
+PAGE = 200
+_RETRYABLE_STATUSES = {408, 423, 425, 500, 502, 503, 504}
+_RETRYABLE_CODES = {"offset_mismatch"}
+"""Solved by asking for the offset again: this client stalled, or another one sent something."""
+
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A successful response. Header names are case-insensitive."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Api:
+    """One vodbucket server."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self.url = url
+
+    async def video(self, video_id: str) -> VideoWithStatus:
+        return await self._read(VideoWithStatus, f"/api/videos/{parse_id(video_id)}")
+
+    async def status(self, video_id: str) -> Status:
+        return await self._read(Status, f"/api/videos/{parse_id(video_id)}/status")
+
+    async def videos(self, limit: int) -> list[VideoWithStatus]:
+        """Return the newest videos, `limit` at most."""
+        found: list[VideoWithStatus] = []
+        cursor: str | None = ""
+        while cursor is not None and len(found) < limit:
+            query = f"?limit={min(PAGE, limit - len(found))}" + (f"&cursor={cursor}" if cursor else "")
+            page = await self._read(VideoPage, f"/api/videos{query}")
+            found += page.videos
+            cursor = page.next_cursor
+        return found
+
+    async def rename(self, video_id: str, title: str) -> None:
+        await self.request("PATCH", f"/api/videos/{parse_id(video_id)}", json={"title": title})
+
+    async def delete(self, video_id: str) -> None:
+        await self.request("DELETE", f"/api/videos/{parse_id(video_id)}")
+
+    async def resumption(self, fingerprint: str) -> Resumption | None:
+        """Return where the upload of a file is, or None if there is no record."""
+        try:
+            return await self._read(Resumption, f"/api/resumptions/{fingerprint}")
+        except NotFound as error:
+            if error.server_code != "resumption_not_found":
+                raise
+            return None
+
+    async def save_resumption(self, fingerprint: str, resumption: Resumption) -> None:
+        await self.request("PUT", f"/api/resumptions/{fingerprint}", json=resumption.model_dump())
+
+    async def delete_resumption(self, fingerprint: str) -> None:
+        await self.request("DELETE", f"/api/resumptions/{fingerprint}")
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        body: FileBody | None = None,
+    ) -> Response:
+        """Make a request. If the server responds early, the rest of `body` is not sent.
+
+        Raises:
+            ServerUnavailable, RequestRejected, NotFound, TokenRejected
+            FileRejected: the body's file can no longer be read.
+        """
+        try:
+            async with asyncio.timeout(None) as stall:
+
+                def restart_timeout() -> None:
+                    stall.reschedule(asyncio.get_running_loop().time() + STALLED_SECONDS)
+
+                restart_timeout()
+                async with self._session.request(
+                    method,
+                    self.url + path,
+                    headers=dict(headers or {}),
+                    json=json,
+                    data=None if body is None else body.chunks(restart_timeout),
+                    allow_redirects=False,
+                ) as response:
+                    # Not response.read(): it waits until the whole body is sent, even after a rejection.
+                    content = await response.content.read()
+        except TimeoutError:
+            raise ServerUnavailable(f"{self.url} does not respond.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            if body is not None and body.failure is not None:
+                raise body.failure from None
+            raise ServerUnavailable(f"Connection to {self.url} failed: {_reason(error)}.") from error
+        if response.status >= 300:
+            raise self._error(response, content)
+        return Response(response.headers, content)
+
+    async def _read(self, kind: type[T], path: str) -> T:
+        response = await self.request("GET", path)
+        try:
+            return kind.model_validate_json(response.body)
+        except ValidationError:
+            raise RequestRejected(
+                f"The server at {self.url} is not vodbucket, or not a compatible version."
+            ) from None
+
+    def _error(self, response: aiohttp.ClientResponse, content: bytes) -> Exception:
+        status = response.status
+        try:
+            body = ErrorBody.model_validate_json(content)
+        except ValidationError:
+            body = ErrorBody(error=f"{self.url} responded {status} {response.reason}.", code="")
+        if status == 401:
+            return TokenRejected()
+        if status in _RETRYABLE_STATUSES or body.code in _RETRYABLE_CODES:
+            return ServerUnavailable(body.error)
+        if status in (404, 410):
+            return NotFound(body.error, body.code)
+        if status < 400:
+            location = response.headers.get("location", "another address")
+            return RequestRejected(
+                f"{self.url} redirects to {location}. Set VODBUCKET_URL to the server's own address."
+            )
+        return RequestRejected(body.error, body.code)
+
+
+@asynccontextmanager
+async def open_api(settings: ClientSettings) -> AsyncIterator[Api]:
+    token = settings.admin_token.get_secret_value()
+    async with aiohttp.ClientSession(
+        headers={"authorization": f"Bearer {token}"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+    ) as session:
+        yield Api(str(settings.vodbucket_url).rstrip("/"), session)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the system's message for a system error: aiohttp's own messages contain class names."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return (
+            os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+        )  # below 0: name resolution
+    return str(error) or type(error).__name__

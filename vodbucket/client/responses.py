@@ -1,0 +1,31 @@
+"""Bodies of the API's responses, as far as the command line reads them."""
+
+from pydantic import BaseModel
+
+from backend.core.records import Status, Video
+
+
+class VideoWithStatus(Video):
+    """A video's record with its status."""
+
+    status: Status
+
+
+class VideoPage(BaseModel):
+    videos: list[VideoWithStatus]
+    next_cursor: str | None
+
+
+class Resumption(BaseModel):
+    """Where the upload of a file is: one URL, or the URLs of its parallel parts in order."""
+
+    upload_url: str | None = None
+    parallel_upload_urls: list[str] | None = None
+    size_bytes: int | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every error response."""
+
+    error: str
+    code: str

@@ -1,0 +1,117 @@
+"""The commands for videos: upload, status, list, delete, open. They call a server, not the store."""
+
+import asyncio
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter
+
+from backend.core.records import StatusWord
+from backend.core.settings import ClientSettings, load
+from vodbucket.client.local_file import as_text
+from vodbucket.client.responses import VideoWithStatus
+from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from vodbucket.commands.options import VIDEOS_PANEL, AsJson
+from vodbucket.output.messages import print_error
+from vodbucket.output.tables import show_video, show_videos
+
+# Commands import VideoClient themselves: aiohttp takes time to load, and other commands do not need it.
+
+app = typer.Typer()
+
+VideoId = Annotated[str, typer.Argument(metavar="ID", help="Video id: the last part of its link.")]
+Patience = Annotated[
+    float, typer.Option("--patience", min=0, help="Minutes to keep retrying while the server is unavailable.")
+]
+
+
+@app.command(rich_help_panel=VIDEOS_PANEL)
+def upload(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Video or audio files.")],
+    title: Annotated[str | None, typer.Option(help="Title of the video. Default: the file name.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for encoding, and open the page once the video is playable.")
+    ] = False,
+    patience: Patience = 60,
+) -> None:
+    """Upload files and print their links. To resume an interrupted upload, run the command again."""
+    if title is not None and len(files) > 1:
+        raise typer.BadParameter("--title needs exactly one file")
+    from vodbucket.commands.video_client import VideoClient
+
+    client = VideoClient(load(ClientSettings), patience * 60)
+    try:
+        succeeded = asyncio.run(client.upload(files, title and as_text(title), watch=watch))
+    except KeyboardInterrupt:
+        print_error("Interrupted. Run the same command again to resume.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if not succeeded:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(rich_help_panel=VIDEOS_PANEL)
+def status(
+    video: VideoId,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait until encoding has ended.")] = False,
+    patience: Patience = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Show a video's progress. Exits with 1 if encoding failed."""
+    from vodbucket.commands.video_client import VideoClient
+
+    client = VideoClient(load(ClientSettings), patience * 60)
+    found = asyncio.run(client.follow(video) if follow else client.status(video))
+    if as_json:
+        typer.echo(found.status.model_dump_json(indent=2))
+    else:
+        show_video(found, client.watch_link(video))
+    if found.status.status is StatusWord.ERROR:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("list", rich_help_panel=VIDEOS_PANEL)
+def list_videos(
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of videos.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest videos."""
+    from vodbucket.commands.video_client import VideoClient
+
+    found = asyncio.run(VideoClient(load(ClientSettings)).list(limit))
+    if as_json:
+        typer.echo(TypeAdapter(Sequence[VideoWithStatus]).dump_json(found, indent=2).decode())
+    else:
+        show_videos(found)
+
+
+@app.command(rich_help_panel=VIDEOS_PANEL)
+def delete(
+    video: VideoId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Delete a video and everything that belongs to it."""
+    from vodbucket.commands.video_client import VideoClient
+
+    client = VideoClient(load(ClientSettings))
+    title = asyncio.run(client.status(video)).title
+    if not yes:
+        typer.confirm(f"Delete “{title}” permanently?", abort=True, err=True)
+    asyncio.run(client.delete(video))
+    typer.echo(f"deleted: {video}")
+
+
+@app.command("open", rich_help_panel=VIDEOS_PANEL)
+def open_video(video: VideoId) -> None:
+    """Open a video's page in the browser."""
+    from vodbucket.commands.video_client import VideoClient
+
+    client = VideoClient(load(ClientSettings))
+    asyncio.run(client.status(video))
+    link = client.watch_link(video)
+    typer.echo(link)
+    if not webbrowser.open(link):
+        print_error("No browser could be opened.")
+        raise typer.Exit(EXIT_FAILED)

@@ -1,6 +1,0 @@
-"""The exit statuses of the command line (docs/operations.md)."""
-
-EXIT_FAILED = 1
-EXIT_CONFIGURATION = 2
-EXIT_SERVER_AWAY = 3
-EXIT_INTERRUPTED = 130

@@ -1,0 +1,88 @@
+"""Progress bars on stderr for uploads and encoding. Without a terminal, only messages are printed."""
+
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from backend.core.records import Status
+from vodbucket.client.local_file import LocalFile
+from vodbucket.output.tables import duration, size
+
+
+class _Bar:
+    """A progress bar, shown inside its `with` block."""
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def print(self, sentence: str) -> None:
+        """Print a message above the bar."""
+        self._progress.console.print(escape(sentence), soft_wrap=True)
+
+
+class UploadBar(_Bar):
+    """The upload of one file: bytes, speed, time left."""
+
+    def __init__(self, file: LocalFile) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            _SpeedColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        self._task = self._progress.add_task(escape(file.name), total=file.size_bytes)
+
+    def set_offset(self, offset: int) -> None:
+        self._progress.reset(self._task, completed=offset)
+
+    def advance(self, size_bytes: int) -> None:
+        self._progress.advance(self._task, size_bytes)
+
+
+class EncodingBar(_Bar):
+    """The encoding of one video: progress, stage, time left."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[stage]}  {task.fields[left]}"),
+        )
+        self._task = self._progress.add_task(escape(name), total=1, stage="", left="")
+
+    def show(self, status: Status) -> None:
+        left = status.estimated_remaining_seconds
+        self._progress.update(
+            self._task,
+            completed=status.progress,
+            stage=status.stage,
+            left=f"{duration(left)} left" if left else "",
+        )
+
+
+class _SpeedColumn(ProgressColumn):
+    """Speed in the same binary units as the sizes; rich's own column uses powers of ten."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{size(speed)}/s")
