@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -223,7 +223,10 @@ def _listening(pid: int) -> set[tuple[str, int]]:
     """Return the addresses at which the process accepts TCP connections (proc(5))."""
     if not Path("/proc/net/tcp").exists():
         missing("no /proc/net/tcp here")
-    links = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    links = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed, so not a listening socket
+            links.add(str(descriptor.readlink()))
     found = set()
     for version, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{version}").read_text().splitlines()[1:]:
