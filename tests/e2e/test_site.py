@@ -84,8 +84,8 @@ def test_an_empty_file_is_refused_on_the_page(visit: Visit, tmp_path: Path) -> N
     visit.page.get_by_role("alert").filter(has_text="This file is empty").wait_for()
 
 
-def test_a_video_is_renamed_made_public_and_deleted(visit: Visit, clip: Path) -> None:
-    video = visit.product.upload(clip, title="Draft")
+def test_a_video_is_renamed_made_public_and_deleted(visit: Visit, short_film: Path) -> None:
+    video = visit.product.upload(short_film, title="Draft")
     visit.sign_in()
     page = visit.page
     page.get_by_role("link", name="Draft").click()

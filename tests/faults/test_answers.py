@@ -7,7 +7,7 @@ from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.wire_faults import Answered, Delayed, Fault, Hung, Reset, Throttled, Truncated, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 LARGE = 17 * MIB
 """Three parts."""

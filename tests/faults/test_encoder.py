@@ -20,7 +20,7 @@ from tests.worker.encode.graphics_card import tools_with_card
 from worker.sandbox.tools import find_tools
 from worker.sandbox.workspace import PREFIX
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 TRIED_AGAIN = "the attempt fails, the next one completes; no process and no file of it is left"
 SECONDS = 60

@@ -14,7 +14,7 @@ from tests.faults.registry import row
 from tests.lab.rgw import RadosGateway
 from tests.lab.wire_faults import Answered, Call, Delayed, Rule, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 LARGE = 17 * MIB
 OUTAGE_SECONDS = 60
@@ -108,12 +108,12 @@ async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
     fault="the store's process is frozen (SIGSTOP) for 8 s during an upload, and for 8 s during a job",
     expected="acknowledged, done by the first attempt",
 )
-async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosGateway) -> int:
+async def test_the_store_is_frozen_for_a_while(own_lab: WireLab, own_gateway: RadosGateway) -> int:
     def freeze(_: Call) -> None:
-        rgw_gateway.pause()
-        threading.Timer(8, rgw_gateway.resume).start()
+        own_gateway.pause()
+        threading.Timer(8, own_gateway.resume).start()
 
-    return await _strike_upload_and_job(lab, freeze)
+    return await _strike_upload_and_job(own_lab, freeze)
 
 
 @row(
@@ -121,18 +121,18 @@ async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosG
     fault="all processes of the store are killed (SIGKILL) and started again, during an upload and a job",
     expected="acknowledged, done by the first attempt; what was acknowledged before is there byte for byte",
 )
-async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: RadosGateway) -> int:
+async def test_the_store_is_killed_and_started_again(own_lab: WireLab, own_gateway: RadosGateway) -> int:
     def kill(_: Call) -> None:
-        rgw_gateway.crash()
-        threading.Thread(target=rgw_gateway.start).start()
+        own_gateway.crash()
+        threading.Thread(target=own_gateway.start).start()
 
     earlier = film(MIB, 7)
-    video = await lab.upload(earlier)
-    apart = await lab.with_buckets_of_its_own()
+    video = await own_lab.upload(earlier)
+    apart = await own_lab.with_buckets_of_its_own()
     times = await _strike_upload_and_job(apart, kill)
-    await lab.assert_source_is(video, earlier)
-    await lab.drain()
-    await lab.assert_done((video, earlier))
+    await own_lab.assert_source_is(video, earlier)
+    await own_lab.drain()
+    await own_lab.assert_done((video, earlier))
     return times
 
 

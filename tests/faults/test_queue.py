@@ -25,7 +25,7 @@ from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer
 from tests.lab.wire_faults import Call, Forwarded, HeaderDropped, Reset, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 SMALL = 300_000
 MOST_CALLS = 80

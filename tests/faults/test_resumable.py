@@ -16,7 +16,7 @@ from tests.lab.product import ADMIN_TOKEN, Product
 from tests.lab.server import free_port
 from tests.lab.wire_faults import Answered, AnswerLost, Fault, Flipped, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 HEAD = b"\x00\x00\x00\x18ftypisom"
 UPLOADS = "/api/uploads"

@@ -11,9 +11,9 @@ from tests.lab.missing import missing
 from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
-SIZE_MIB = 160
+SIZE_MIB = 96
 KILLS = 4
 
 

@@ -18,7 +18,7 @@ from tests.lab.wire_faults import Answered, Call, Flipped, Hung, Reset, Stalled,
 from worker.sandbox.tools import find_tools
 from worker.transcode.transcoder import EncodingProfile, Transcoder
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 CLIP_SECONDS = 3
 SOURCE = calls("GetObject", key="uploads/")

@@ -20,7 +20,7 @@ from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest, has_open_upload
 from tests.lab.product import ADMIN_TOKEN, Product
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 SECONDS = 20
 

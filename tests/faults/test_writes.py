@@ -10,7 +10,7 @@ from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.wire_faults import Answered, AnswerLost, Call, Duplicated, Fault, Flipped, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 LARGE = 17 * MIB
 SMALL = 2 * MIB

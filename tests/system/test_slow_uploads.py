@@ -11,7 +11,7 @@ from backend.core.uploads.buffers import MIB
 from tests.lab.memory import measure
 from tests.lab.product import ADMIN_TOKEN, Product
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 SLOW_CLIENTS = 50
 SLOW_BYTES = 64 * MIB

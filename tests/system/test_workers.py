@@ -16,7 +16,7 @@ from tests.lab.processes import descendants, is_alive
 from tests.lab.product import ADMIN_TOKEN, Product, stop
 from tests.lab.rgw import RadosGateway
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 
 @pytest.fixture(scope="session")
@@ -137,19 +137,20 @@ def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
     expected="the first attempt completes",
 )
 def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_attempt(
-    product: Product, rgw_gateway: RadosGateway, long_clip: Path
+    own_product: Product, own_gateway: RadosGateway, long_clip: Path
 ) -> int:
+    product = own_product
     product.start_api()
     worker = product.start_worker(LEASE_SECONDS="30")
     video = product.upload(long_clip)
     _wait_until_encoding(product, video)
 
-    rgw_gateway.pause()
+    own_gateway.pause()
     try:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.get(rgw_gateway.server.endpoint_url, timeout=10, trust_env=False)
+            httpx.get(own_gateway.server.endpoint_url, timeout=10, trust_env=False)
     finally:
-        rgw_gateway.resume()
+        own_gateway.resume()
     with product.client() as client:
         assert client.get(f"/api/videos/{video}/status").json()["status"] == "processing"
     status = product.wait_for(video, status="done", seconds=240)

@@ -26,7 +26,10 @@ from tests.worker.media_lab import RUN, TOOLS, MediaLab
 from worker.sandbox.limits import MEMORY_BYTES
 from worker.transcode.transcoder import EncodingProfile
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the canary and the memory are Linux's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the canary and the memory are Linux's"),
+    pytest.mark.spread,
+]
 
 SECONDS = 90
 """Each takes a second or two; the one that is slow by design is ended by the watchdog."""
@@ -99,7 +102,11 @@ async def outcome_of(
 def each(*, at_sight: bool) -> list[object]:
     """What is refused by its description alone, or what is read further."""
     return [
-        pytest.param(hostile, id=name, marks=() if name in LIGHT else pytest.mark.heavy)
+        pytest.param(
+            hostile,
+            id=name,
+            marks=() if name in LIGHT else (pytest.mark.heavy, pytest.mark.corpus(hostile.kind)),
+        )
         for name, hostile in HOSTILE.items()
         if (hostile.outcomes <= REFUSED_AT_SIGHT) == at_sight
     ]
@@ -120,6 +127,7 @@ async def test_what_is_broken_or_asks_for_too_much_ends_as_it_should(
 
 
 @pytest.mark.heavy
+@pytest.mark.corpus("altered at random")
 @pytest.mark.parametrize("seed", range(36))
 async def test_a_film_altered_at_random_is_refused_or_comes_out(
     lab: MediaLab, guard: Canary, bait: Bait, seed: int
