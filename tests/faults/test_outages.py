@@ -25,7 +25,7 @@ OUTAGE_SECONDS = 60
     fault="the store is unreachable for 60 s in the middle of an upload and of a job",
     expected="both are ridden out: the upload is acknowledged, the job's first attempt completes",
 )
-async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
+async def test_upload_and_job_survive_outage_of_a_minute(lab: WireLab) -> int:
     first, second = film(LARGE, 1), film(LARGE, 2)
     worked_on = await lab.upload(first)
     in_the_job = asyncio.Event()
@@ -62,7 +62,7 @@ async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
     fault="the store is away for longer than uploads and jobs are patient (10 s, and 2 s of patience)",
     expected="the upload is refused with 503, nothing is left; the job goes on later, no attempt counted",
 )
-async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
+async def test_outage_longer_than_patience_fails_cleanly(lab: WireLab) -> int:
     body = film(LARGE)
     upload_rule = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(10))
     answer = await lab.try_upload(body, patience_seconds=2)
@@ -85,7 +85,7 @@ async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     fault="403 ExpiredToken to everything for 5 s during an upload, and for 5 s during a job",
     expected="asked again until there are new credentials: acknowledged, done by the first attempt",
 )
-async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
+async def test_survives_expired_credentials(lab: WireLab) -> int:
     body = film(LARGE)
 
     def expire(_: Call) -> None:
@@ -108,7 +108,7 @@ async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
     fault="the store's process is frozen (SIGSTOP) for 8 s during an upload, and for 8 s during a job",
     expected="acknowledged, done by the first attempt",
 )
-async def test_the_store_is_frozen_for_a_while(own_lab: WireLab, own_gateway: RadosGateway) -> int:
+async def test_survives_frozen_store(own_lab: WireLab, own_gateway: RadosGateway) -> int:
     def freeze(_: Call) -> None:
         own_gateway.pause()
         threading.Timer(8, own_gateway.resume).start()
@@ -121,7 +121,7 @@ async def test_the_store_is_frozen_for_a_while(own_lab: WireLab, own_gateway: Ra
     fault="all processes of the store are killed (SIGKILL) and started again, during an upload and a job",
     expected="acknowledged, done by the first attempt; what was acknowledged before is there byte for byte",
 )
-async def test_the_store_is_killed_and_started_again(own_lab: WireLab, own_gateway: RadosGateway) -> int:
+async def test_survives_store_killed_and_restarted(own_lab: WireLab, own_gateway: RadosGateway) -> int:
     def kill(_: Call) -> None:
         own_gateway.crash()
         threading.Thread(target=own_gateway.start).start()

@@ -35,7 +35,7 @@ def _seed(options: str) -> int:
     "a file each; connections cut; every client stopped once",
     expected="every upload goes on and is finished; the hash of each stored object is its file's",
 )
-def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_path: Path) -> int:
+def test_clients_finish_although_api_is_killed(rgw_server: StoreServer, tmp_path: Path) -> int:
     with ordeal(rgw_server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS}")) as run:
         run.run(KILLS)
     return run.kills + run.cuts
@@ -47,7 +47,7 @@ def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_pa
     "answers",
     expected="likewise",
 )
-def test_clients_finish_whatever_the_store_does(wire: FaultProxy, tmp_path: Path) -> int:
+def test_clients_finish_although_store_fails(wire: FaultProxy, tmp_path: Path) -> int:
     with ordeal(wire.server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS} --faults")) as run:
         faults = harm(wire)
         run.run(KILLS)

@@ -1,4 +1,4 @@
-"""Writes whose answer lies: lost, doubled, refused though nobody won, 200 though they failed."""
+"""Writes with a wrong response: lost, doubled, refused though no writer won, 200 though they failed."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ async def _upload_and_work(
     fault="409 ConditionalRequestConflict to the marker, the claim and the publication, and nobody won",
     expected="tried again, never taken for a rival's success; one attempt",
 )
-async def test_a_conflict_that_nobody_won(lab: WireLab) -> int:
+async def test_retries_conflict_without_winner(lab: WireLab) -> int:
     conflict = Answered(409, "ConditionalRequestConflict")
     return await _upload_and_work(lab, (MARKER, conflict), (CLAIM, conflict), (PUBLICATION, conflict))
 
@@ -49,7 +49,7 @@ async def test_a_conflict_that_nobody_won(lab: WireLab) -> int:
     fault="412 PreconditionFailed to the claim and the publication, and no object is there",
     expected="the object is looked for, the write is tried again; one attempt",
 )
-async def test_a_refusal_without_an_object(lab: WireLab) -> int:
+async def test_retries_412_without_object(lab: WireLab) -> int:
     refused = Answered(412, "PreconditionFailed")
     return await _upload_and_work(lab, (CLAIM, refused), (PUBLICATION, refused))
 
@@ -59,7 +59,7 @@ async def test_a_refusal_without_an_object(lab: WireLab) -> int:
     fault="the claim is written, its answer is lost",
     expected="the worker knows its own nonce and runs the job; one attempt",
 )
-async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
+async def test_worker_recognises_its_claim_after_lost_response(lab: WireLab) -> int:
     return await _upload_and_work(lab, (CLAIM, AnswerLost()))
 
 
@@ -68,7 +68,7 @@ async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
     fault="the result is written, its answer is lost",
     expected="the worker knows its own result; published once, source deleted only then",
 )
-async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
+async def test_worker_recognises_its_result_after_lost_response(lab: WireLab) -> int:
     return await _upload_and_work(lab, (PUBLICATION, AnswerLost()))
 
 
@@ -77,7 +77,7 @@ async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
     fault="the job's marker is written, its answer is lost",
     expected="the upload is acknowledged and queued once",
 )
-async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
+async def test_upload_is_queued_once_after_lost_response(lab: WireLab) -> int:
     return await _upload_and_work(lab, (MARKER, AnswerLost()))
 
 
@@ -86,7 +86,7 @@ async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
     fault="every third write or deletion is done by the store, and its answer lost",
     expected="repeated or recognised; one attempt, byte for byte, nothing doubled or left",
 )
-async def test_many_answers_are_lost(lab: WireLab) -> int:
+async def test_survives_many_lost_responses(lab: WireLab) -> int:
     body = film(LARGE)
     writes = calls(
         *("PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"),
@@ -106,7 +106,7 @@ async def test_many_answers_are_lost(lab: WireLab) -> int:
     fault="one part of an upload fails six times in a row while the others are stored",
     expected="sent again, no gap and no shift: byte for byte",
 )
-async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int:
+async def test_failed_part_leaves_no_gap(lab: WireLab) -> int:
     body = film(LARGE)
     rule = lab.proxy.inject(
         lambda call: call.operation == "UploadPart" and call.query["partNumber"] == "2",
@@ -125,7 +125,7 @@ async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int
     fault="completing an upload is answered 200 with an error body, and was not done",
     expected="not taken for success; completed at the next try",
 )
-async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
+async def test_retries_completion_that_failed_with_200(lab: WireLab) -> int:
     failed = Answered(200, "InternalError")
     source, download = (calls("CompleteMultipartUpload", key=key) for key in ("uploads/", keys.DOWNLOAD))
     return await _upload_and_work(lab, (source, failed), (download, failed), size_bytes=LARGE)
@@ -136,7 +136,7 @@ async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
     fault="an upload is completed, the answer is lost, so that repeating it says NoSuchUpload",
     expected="settled by the object's size; acknowledged, byte for byte",
 )
-async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
+async def test_completion_survives_lost_response(lab: WireLab) -> int:
     lost = AnswerLost()
     source, download = (calls("CompleteMultipartUpload", key=key) for key in ("uploads/", keys.DOWNLOAD))
     return await _upload_and_work(lab, (source, lost), (download, lost), size_bytes=LARGE)
@@ -147,7 +147,7 @@ async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
     fault="deleting leases and runs is answered 200 with an error body",
     expected="not taken for success; nothing is left",
 )
-async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
+async def test_retries_deletion_that_failed_with_200(lab: WireLab) -> int:
     body = film(3 * MIB)
     outputs_fail = lab.proxy.inject(calls("PutObject", key="media/1/3145728"), Answered(403, "AccessDenied"))
     rule = lab.proxy.inject(calls("DeleteObjects"), Answered(200, "InternalError"), times=2)
@@ -163,7 +163,7 @@ async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
     fault="every write and deletion reaches the store twice, the second time some 50 ms later",
     expected="one attempt, one result, byte for byte, nothing left",
 )
-async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
+async def test_survives_duplicated_writes(lab: WireLab) -> int:
     body = film(SMALL)
     rule = lab.proxy.inject(
         lambda call: call.operation in {"PutObject", "UploadPart", "DeleteObject", "DeleteObjects"},
@@ -182,7 +182,7 @@ async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
     fault="the marker, the claim and a heartbeat reach the store once more after the job has ended",
     expected="the next worker finds that the request has ended, and cleans up; published once",
 )
-async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> int:
+async def test_late_duplicates_start_no_second_job(lab: WireLab) -> int:
     body = film(SMALL)
     late = Duplicated(after_seconds=4)
     rules = [lab.proxy.inject(matches, late) for matches in (MARKER, CLAIM)]
@@ -201,7 +201,7 @@ async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> in
     fault="a lifecycle rule drops the multipart upload between two of its parts",
     expected="never acknowledged; the client is told so, nothing is left, the next upload succeeds",
 )
-async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
+async def test_aborted_upload_is_not_acknowledged(lab: WireLab) -> int:
     body = film(LARGE)
 
     def abort(call: Call) -> None:
@@ -222,7 +222,7 @@ async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
     fault="a bit of a part is flipped on its way to the store",
     expected="refused or noticed, sent again: what is acknowledged is stored byte for byte",
 )
-async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
+async def test_flipped_bit_in_upload_is_noticed(lab: WireLab) -> int:
     body = film(LARGE)
     rule = lab.proxy.inject(calls("UploadPart"), Flipped("request", at_byte=MIB))
     video = await lab.upload(body)
@@ -237,7 +237,7 @@ async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
     fault="a bit of a segment is flipped on its way to the store",
     expected="refused or noticed, written again: what is published is what was encoded",
 )
-async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
+async def test_flipped_bit_in_output_is_noticed(lab: WireLab) -> int:
     body = film(SMALL)
     rule = lab.proxy.inject(calls("PutObject", key="/media/"), Flipped("request", at_byte=MIB // 2))
     video = await lab.upload(body)
@@ -252,7 +252,7 @@ async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
     fault="a bit of the marker, of a lease and of a LIST's answer is flipped on the way back",
     expected="what cannot be read is read again later; one result",
 )
-async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:
+async def test_unreadable_records_are_read_again(lab: WireLab) -> int:
     body = film(SMALL)
     video = await lab.upload(body)
     rules = [
@@ -272,6 +272,6 @@ async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:
     fault="a bit of a chunk's length is flipped in a LIST's answer: its end is never found",
     expected="given up in time and asked again; one attempt",
 )
-async def test_a_bit_of_the_framing_is_flipped(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
+async def test_gives_up_on_broken_chunk_framing(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(connection, "READ_TIMEOUT_SECONDS", 2.0)
     return await _upload_and_work(lab, (calls("ListObjectsV2"), Flipped("answer", at_byte=1)))

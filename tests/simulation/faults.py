@@ -1,4 +1,4 @@
-"""What may befall a store call, and how often in one schedule: all drawn from the schedule's seed.
+"""What can go wrong with a store call, and how often in one schedule: all drawn from the schedule's seed.
 
 Each schedule has a mix of its own, in which most of the kinds are missing: faults that are always there
 hide what needs one kind alone.
@@ -32,7 +32,7 @@ class Fate(Enum):
     """The process stands still, often beyond its lease, and the call has not yet been made."""
     FREEZE_AFTER = auto()
     SLOW = auto()
-    """The call alone hangs; the rest of the process goes on."""
+    """Only the call hangs; the rest of the process continues."""
     LOST = auto()
     """It takes effect, the caller sees an error."""
     FAILED = auto()

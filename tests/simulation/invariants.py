@@ -57,7 +57,7 @@ class Ledger:
         self._current: dict[str, int] = {}
         """The latest request of each video that was published."""
         self._unrecorded_since: dict[str, int] = {}
-        self._standing_since: dict[str, int] = {}
+        self._existing_since: dict[str, int] = {}
         """Leases and outcomes that are there, each with the step that put it there."""
         self._leases: dict[str, LeaseHistory] = {}
         self._lost_publications = 0
@@ -65,9 +65,9 @@ class Ledger:
         self._revived: set[str] = set()
         self._gone_sources: set[str] = set()
         self.revived_sources: set[str] = set()
-        """A network brought them back behind the job's end. A sweeper never removes sources of videos."""
+        """A late write brought them back after the job's end. A sweeper never removes sources of videos."""
         self.revived_videos: set[str] = set()
-        """The same with records: a removed video is shown again, with whatever is left of it."""
+        """The same for records: a removed video is shown again, with what is left of it."""
         self._holders: dict[tuple[str, int], str] = {}
 
     # What the processes tell
@@ -96,10 +96,10 @@ class Ledger:
         job = claim.lease.job
         for key in self._world.raw.keys(keys.leases_of(claim.request)):
             later = keys.parse_lease(key).generation > claim.generation
-            if later and self._standing_since[key] < since_step:
+            if later and self._existing_since[key] < since_step:
                 broken(f"a heartbeat did not notice that {key} had taken the job over")
         ended = keys.result(job.id, job.request)
-        if self._standing_since.get(ended, since_step) < since_step:
+        if self._existing_since.get(ended, since_step) < since_step:
             broken(f"a heartbeat did not notice that {ended} is there")
         if self._unrecorded_since.get(job.id, since_step) < since_step:
             broken(f"a heartbeat did not notice that the video {job.id} was deleted")
@@ -180,7 +180,7 @@ class Ledger:
             elif key in self._gone_sources:
                 self.revived_sources.add(key)
         elif key.startswith(keys.LEASES):
-            self._note_standing(key, exists)
+            self._note_existence(key, exists)
             if exists:
                 self._lease_written(key)
 
@@ -233,15 +233,15 @@ class Ledger:
             if number == self._current[video_id] and self._world.video.size(key) != size_bytes:
                 broken(f"a published output is gone or changed: {key}")
 
-    def _note_standing(self, key: str, exists: bool) -> None:
+    def _note_existence(self, key: str, exists: bool) -> None:
         if exists:
-            self._standing_since.setdefault(key, self._step())
+            self._existing_since.setdefault(key, self._step())
         else:
-            self._standing_since.pop(key, None)
+            self._existing_since.pop(key, None)
 
     def _outcome_changed(self, key: str, video_id: str) -> None:
         body = self._world.video.body(key) if self._world.video.holds(key) else None
-        self._note_standing(key, body is not None)
+        self._note_existence(key, body is not None)
         before = self._outcomes.get(key)
         if before == body or self.may_go(video_id):
             return
@@ -289,7 +289,7 @@ class Ledger:
             broken(f"the record of {video_id} is gone")
 
     def may_go(self, video_id: str) -> bool:
-        """Say whether somebody deletes it, or its failed upload does."""
+        """Return whether a person or its failed upload is deleting it."""
         return video_id in self.doomed or video_id in self._given_up
 
     def is_published(self, video_id: str) -> bool:

@@ -53,9 +53,9 @@ async def upload(stage: Stage, process: Process) -> None:
 
 
 async def delete(stage: Stage, process: Process) -> None:
-    """Delete a video that the library shows, and whatever others began to delete and did not finish.
+    """Delete a video that the library shows, and what others began to delete and did not finish.
 
-    A deletion that crashed before its first step has not happened, so that somebody has to repeat it.
+    A deletion that crashed before its first step has no effect, so a person has to repeat it.
     """
 
     def unfinished() -> list[str]:

@@ -43,7 +43,7 @@ def assert_at_rest(world: World, ledger: Ledger, *, originals_kept: bool) -> Non
 
 
 async def _assert_shown(world: World, ledger: Ledger) -> None:
-    """The API says of every video how it ended, whatever late workers wrote into its status."""
+    """The API reports how every video ended, even if late workers wrote something else into its status."""
     for video_id in ledger.acknowledged - ledger.doomed:
         status = (await read_item(world.buckets, video_id)).status
         shown = {StatusWord.DONE: status.outputs, StatusWord.ERROR: status.error}.get(status.status)

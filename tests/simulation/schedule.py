@@ -43,7 +43,7 @@ class Outcome:
 
     steps: int
     changes: int
-    """Changes of the buckets, behind each of which the invariants were checked."""
+    """Changes of the buckets. The invariants were checked after each."""
     events: dict[str, int]
     """How often what happened: faults by kind, and how the videos ended."""
 

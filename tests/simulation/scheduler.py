@@ -1,7 +1,7 @@
-"""Drives the product's coroutines by hand: at every step a seeded choice says whose store call goes on.
+"""Drives the product's coroutines by hand: at every step a seeded choice says whose store call is next.
 
 There is no event loop. A coroutine hands up what it waits for (a `Waiting`); this module owns time, processes
-and the order of everything, and asks `faults` what befalls each call.
+and the order of everything, and asks `faults` what goes wrong with each call.
 """
 
 import random
@@ -27,7 +27,7 @@ class ProtocolBroken(BaseException):
 
 
 class DoesNotRest(ProtocolBroken):
-    """The processes go on and on."""
+    """The processes never end."""
 
 
 class Waiting:
@@ -111,12 +111,12 @@ class Task:
     error: BaseException | None = None
     children: list["Task"] = field(default_factory=list)
     needs_all: bool = False
-    """Whether it goes on when all children have ended, or when one has."""
+    """Whether it continues when all children have ended, or when one has."""
 
 
 @dataclass(slots=True, eq=False)
 class Latecomer:
-    """A call that will take effect although nobody waits for it any more."""
+    """A call that will take effect although its caller no longer waits."""
 
     due: float
     call: Call
@@ -169,12 +169,12 @@ class Scheduler:
                 raise DoesNotRest(f"no end after {most_steps} steps without faults")
 
     def abandon(self) -> None:
-        """Drop whatever still runs."""
+        """Drop everything that still runs."""
         for task in (*self.running, *self._idle):
             _close(task.work)
 
     def step(self) -> bool:
-        """Let one task go on until its next call; False when there is none."""
+        """Run one task until its next call. Return False if no task can run."""
         now = self.now
         ready: list[Task | Latecomer] = [
             task for task in self.running if task.wakes <= now and task.process.frozen_until <= now

@@ -17,7 +17,7 @@ from tests.simulation.schedule import ProtocolBroken, quiet_logs, run_schedule
     max_examples=400,
     deadline=None,
     database=None,
-    # A smaller seed is no simpler schedule.
+    # A smaller seed is not a simpler schedule.
     phases=[Phase.generate],
 )
 @given(seed=st.integers(0, 2**48))
@@ -40,7 +40,7 @@ def test_a_seed_is_one_schedule() -> None:
     assert trace_of(7) != trace_of(8)
 
 
-def test_schedules_reach_what_they_are_for() -> None:
+def test_schedules_cover_every_kind_of_event() -> None:
     events: Counter[str] = Counter()
     with quiet_logs():
         for seed in range(150):

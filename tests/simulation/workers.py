@@ -121,7 +121,7 @@ class Runner(JobRunner):
 class Pipeline:
     """Stands for the transcoder: reads the source, writes a run's objects, verifies them; may fail.
 
-    Half of the failures are taken for the hardware's: the attempt begins anew in a second run.
+    Half of the failures are taken for the hardware's: the attempt restarts in a second run.
     """
 
     stage: Stage
@@ -166,7 +166,7 @@ class Pipeline:
 
 
 async def _ride_out(call: Callable[[], Awaitable[object]]) -> None:
-    """Repeat a call that failed, as the pipeline does for as long as it has patience."""
+    """Repeat a failed call, as the pipeline does until its patience ends."""
     for _ in range(CALLS_RIDDEN_OUT):
         with suppress(StoreUnavailable):
             await call()
@@ -215,16 +215,16 @@ async def work(stage: Stage, process: Process) -> None:
         stage=stage,
         process=process,
     )
-    lookout = Poller(stage, queue)
-    await Together(tuple(_slot(lookout, runner, process) for _ in range(stage.plan.slots)))
+    poller = Poller(stage, queue)
+    await Together(tuple(_slot(poller, runner, process) for _ in range(stage.plan.slots)))
 
 
-async def _slot(lookout: Poller, runner: Runner, process: Process) -> None:
+async def _slot(poller: Poller, runner: Runner, process: Process) -> None:
     stop = asyncio.Event()
     pause = FIRST_PAUSE_SECONDS
     while not process.stopping:
         try:
-            claim = await lookout.claim()
+            claim = await poller.claim()
         except NothingLeft:
             return
         except StoreError:

@@ -137,10 +137,10 @@ class RemoteStore:
             yield upload
 
     def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
-        raise NotImplementedError("nobody here streams")
+        raise NotImplementedError("the simulation does not stream")
 
     def presign_get(self, key: str, how: PresignedGet) -> str:
-        raise NotImplementedError("nobody here presigns")
+        raise NotImplementedError("the simulation does not presign")
 
 
 def remote_buckets(store_class: type[RemoteStore], create_attempts: int) -> Buckets:

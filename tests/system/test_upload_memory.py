@@ -17,7 +17,7 @@ MOST_GROWTH_MIB = 100
 
 
 @pytest.mark.parametrize(("files", "size_bytes"), [(1, 1024 * MIB), (50, 16 * MIB)])
-def test_uploads_take_the_api_less_than_100_mebibytes_of_memory(
+def test_uploads_use_less_than_100_mib_of_api_memory(
     product: Product, tmp_path: Path, files: int, size_bytes: int
 ) -> None:
     api = product.start_api()

@@ -34,7 +34,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fault="two workers share ten videos",
     expected="each is encoded once, by one of them",
 )
-def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, clip: Path) -> int:
+def test_two_workers_encode_each_of_ten_videos_once(product: Product, clip: Path) -> int:
     product.start_api()
     for _ in range(2):
         product.start_worker()
@@ -59,9 +59,7 @@ def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, cli
     fault="a worker is killed by SIGKILL while it encodes",
     expected="its encoders die with it; another takes over and completes",
 )
-def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
-    product: Product, long_clip: Path
-) -> int:
+def test_another_worker_takes_over_from_killed_one(product: Product, long_clip: Path) -> int:
     product.start_api()
     doomed = product.start_worker()
     video = product.upload(long_clip)
@@ -86,7 +84,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
     fault="a worker gets SIGTERM while it encodes",
     expected="ends within 20 s, hands the job back with no attempt counted; another completes it",
 )
-def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Product, long_clip: Path) -> int:
+def test_stopped_worker_hands_its_job_back(product: Product, long_clip: Path) -> int:
     product.start_api()
     first = product.start_worker()
     video = product.upload(long_clip)
@@ -111,9 +109,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Produ
     fault="a worker is frozen (SIGSTOP) past its lease and wakes up after another has finished",
     expected="its late work is dropped; the published outputs stay",
 )
-def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
-    product: Product, long_clip: Path
-) -> int:
+def test_late_work_of_frozen_worker_is_dropped(product: Product, long_clip: Path) -> int:
     product.start_api()
     sleeper = product.start_worker()
     video = product.upload(long_clip)
@@ -136,7 +132,7 @@ def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
     fault="the store is frozen for 10 s while real media is encoded",
     expected="the first attempt completes",
 )
-def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_attempt(
+def test_frozen_store_costs_no_attempt(
     own_product: Product, own_gateway: RadosGateway, long_clip: Path
 ) -> int:
     product = own_product
@@ -162,9 +158,7 @@ def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_atte
     return 1
 
 
-def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
-    product: Product, tmp_path: Path
-) -> None:
+def test_text_file_fails_with_reason_and_keeps_source(product: Product, tmp_path: Path) -> None:
     product.start_api()
     fake = tmp_path / "holiday.mp4"
     fake.write_text("Dear diary, this is not a video.\n" * 100)
@@ -185,9 +179,7 @@ def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
     fault="the API is killed by SIGKILL in the middle of an upload",
     expected="nothing was acknowledged, no video appears; the next upload is done",
 )
-def test_an_api_killed_in_the_middle_of_an_upload_acknowledges_nothing(
-    product: Product, clip: Path, tmp_path: Path
-) -> int:
+def test_upload_to_killed_api_is_not_acknowledged(product: Product, clip: Path, tmp_path: Path) -> int:
     api = product.start_api()
     big = tmp_path / "big.mp4"
     with big.open("wb") as output:

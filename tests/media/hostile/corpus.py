@@ -12,7 +12,7 @@ DONE = "done"
 NOT_A_VIDEO = frozenset({"not_a_video"})
 UNDECODABLE = frozenset({"not_a_video", "unsupported_codec", "file_incomplete"})
 DAMAGED = UNDECODABLE | {"source_damaged", "duration_mismatch"}
-"""How what is broken may end, where the point is that it ends."""
+"""Outcomes allowed for broken files: what matters is that the job ends."""
 TOO_LARGE = frozenset({"not_a_video", "picture_too_large", "unsupported_codec"})
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=12:duration=2")
@@ -38,7 +38,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Bait:
-    """Where the canary listens and its file lies, which nobody may open, and real clips."""
+    """Real clips, and the canary: an address and a file that must never be opened."""
 
     url: str
     file: Path
