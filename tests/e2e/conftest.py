@@ -18,8 +18,9 @@ SHORT_FILM_SECONDS = 15
 PHONE = {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for the tests of one module: while it runs, no event loop of another test can."""
     executable = chromium()
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
@@ -61,7 +62,7 @@ class EarlyViewing:
     status_at_first_frame: object
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def early(product: Product, film_upload: str, site: str, browser: Browser) -> Iterator[EarlyViewing]:
     """The film as it is being encoded, watched with hls.js from its first segments on."""
     context = browser.new_context()
