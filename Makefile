@@ -20,8 +20,9 @@ FILM := tests/media/node_modules/.done
 TUS_CLIENTS := tests/clients/node_modules/.done
 # Tests wait for servers, leases and outages, so that more processes than cores keep two cores busy.
 PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
-# Tests that start no process and no server.
-UNITS := tests/core tests/worker/encode tests/worker/source tests/worker/output tests/test_sampling.py
+# Tests that need no server.
+UNITS := tests/core tests/worker/encode tests/worker/output tests/worker/run tests/worker/source tests/test_docs.py \
+    tests/test_sampling.py
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 .PHONY: help setup run dev prepare-python prepare-site quick test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
