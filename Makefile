@@ -16,12 +16,14 @@ NPM := cd frontend && $(NODE_PATH) npm
 SITE := frontend/dist/index.html
 FILM := tests/media/node_modules/.done
 TUS_CLIENTS := tests/clients/node_modules/.done
-# Most tests wait for servers and leases, so that two processes get more out of two cores; more would start too many
-# servers of their own.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Tests wait for servers, leases and outages, so that more processes than cores keep two cores busy.
+PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
+# Tests that need no server.
+UNITS := tests/core tests/worker/encode tests/worker/output tests/worker/run tests/worker/source tests/test_docs.py \
+    tests/test_sampling.py
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup run dev import-old-store test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
+.PHONY: help setup run dev import-old-store prepare-python prepare-site quick test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
 
 help:  ## print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,22 +39,30 @@ dev: setup  ## like run, and the site with hot reload on port 5173
 import-old-store: setup  ## copy what the former embedded store kept in data/ into the present one
 	@exec $(PY) -m infra.local import-old-store
 
+prepare-python: $(VENV)/.dev  ## install all that the tests need from PyPI
+
+prepare-site: $(SITE) $(FILM) $(TUS_CLIENTS)  ## build the site, and install the film and the clients that tests use
+
+quick: check  ## run the checks and the unit tests, in under a minute
+	$(PY) -m pytest -m "not heavy" $(PARALLEL) 2 $(UNITS)
+
 test: $(VENV)/.dev frontend/node_modules/.done  ## run the default tests, in under 5 minutes
-	$(PY) -m pytest -m "not heavy" $(PARALLEL)
+	$(PY) -m pytest -m "not heavy" $(PARALLEL) 3
 	$(NPM) test
 
-test-heavy: $(VENV)/.dev $(SITE) $(FILM) $(TUS_CLIENTS)  ## run the tests that need minutes or other services
-	$(PY) -m pytest -m heavy --ignore=tests/e2e --durations=40 $(PARALLEL)
+test-heavy: prepare-python prepare-site  ## run the tests that need minutes or other services, and a sample of the corpora
+	$(PY) -m pytest -m heavy --corpora sample --durations=60 $(PARALLEL) 4
 
-soak: $(VENV)/.dev $(TUS_CLIENTS)  ## explore the queue's schedules and kill processes for about an hour
+soak: prepare-python prepare-site  ## run whole corpora, explore schedules and kill processes for over an hour
+	$(PY) -m pytest -m heavy --corpora all $(PARALLEL) 2 tests/worker
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
 	$(PY) -m tests.core.uploads.upload_machine --examples 3000
 	$(PY) -m tests.faults.kills --kills 300
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20 --faults
 
-e2e: $(VENV)/.dev $(SITE) $(FILM)  ## run the end-to-end tests: real processes and a real browser
-	$(PY) -m pytest tests/e2e --durations=15
+e2e: $(VENV)/.dev $(SITE) $(FILM)  ## run only the tests with a browser, which are among the heavy ones
+	$(PY) -m pytest tests/e2e --durations=15 $(PARALLEL) 2
 
 check: $(VENV)/.dev frontend/node_modules/.done  ## lint, formatting and types, Python and site
 	$(PY) -m ruff check

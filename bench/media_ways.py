@@ -71,7 +71,7 @@ def one_pass(command: FfmpegCommand, source: Path) -> list[str]:
 
 
 def one_by_one(command: FfmpegCommand, renditions: Sequence[Rendition], source: Path) -> list[list[str]]:
-    """Return a command for each rendition, each of which decodes the whole source, writing to nowhere."""
+    """Return a command for each rendition. Each decodes the whole source and discards its output."""
     before = [command.program, *_local(command.before_input), "-i", str(source)]
     commands: list[list[str]] = []
     for rendition in renditions:

@@ -122,7 +122,7 @@ class CountingStore:
 
 
 class NoWork:
-    """A pipeline that is done at once."""
+    """A pipeline that does nothing."""
 
     async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
         return NOTHING
@@ -175,8 +175,8 @@ class Fleet:
             if self.done >= self.jobs:
                 stop.set()
 
-        lookout = Poller(queue, self.stop, poll_seconds=5, lease_seconds=LEASE_SECONDS)
-        await work(lookout, handle, self.stop)
+        poller = Poller(queue, self.stop, poll_seconds=5, lease_seconds=LEASE_SECONDS)
+        await work(poller, handle, self.stop)
 
     def _counting(self, store: Store) -> Store:
         return CountingStore(store, self.counts, self.latency_seconds).as_store()

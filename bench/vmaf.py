@@ -20,7 +20,7 @@ def vmaf(rendition: Path, source: Path, width: int, height: int) -> float:
     """Return the mean over the frames, 0 to 100; the rendition is scaled to the source's size."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "vmaf.json"
-        # compared frame by frame, whatever the timestamps of the two files are
+        # compared frame by frame: timestamps of the two files do not matter
         graph = (
             f"[0:v]settb=1/1000,setpts=N,{_SAME_TAGS},scale={width}:{height}:flags=bicubic,format=yuv420p[seen];"
             f"[1:v]settb=1/1000,setpts=N,{_SAME_TAGS},format=yuv420p[meant];"

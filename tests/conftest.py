@@ -3,9 +3,14 @@
 A server that is not installed skips its tests here and fails them in CI.
 """
 
+import json
 import os
+import secrets
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -14,22 +19,79 @@ from structlog.typing import Processor
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
 from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
+from tests.lab.clips import big_buck_bunny
 from tests.lab.embedded import embedded
 from tests.lab.missing import missing
 from tests.lab.moto import moto
-from tests.lab.rgw import RadosGateway, rgw
+from tests.lab.product import ADMIN_TOKEN, SITE, Product, product_on
+from tests.lab.rgw import RadosGateway, rgw, shared_rgw
 from tests.lab.server import ServerMissing, StoreServer
+from tests.sampling import sample
 
-FILM = "film_product"
-"""The fixture of those tests that look at one film, encoded once."""
+SHARED = {"film_upload": "film", "short_film": "film", "own_gateway": "own gateway"}
+"""Costly fixtures. All tests that need those of one name run in one process, one after the other."""
+LONGEST_FIRST = ("e2e", "faults", "system", "core", "infra", "vodbucket", "contract")
+"""The order of the folders in a run. What is not listed comes last: many short tests, which fill the gaps."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("corpora")
+    group.addoption("--corpora", choices=["all", "sample"], default="all", help="how much of a corpus to run")
+    group.addoption("--sample-seed", type=int, help="take the sample of an earlier run again")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.sample_seed is None:
+        of_this_run = getattr(config, "workerinput", {}).get("sample_seed")
+        config.option.sample_seed = secrets.randbelow(2**32) if of_this_run is None else of_this_run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process of pytest-xdist the seed of this run."""
+    node.workerinput["sample_seed"] = node.config.option.sample_seed
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.option.corpora == "all":
+        return None
+    return f"corpora: a sample of each kind; take it again with --sample-seed {config.option.sample_seed}"
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests of a file run in one process, and all those of the film."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the sample, order the tests, and say which of them run in one process."""
+    if config.option.corpora == "sample":
+        _deselect_what_is_not_sampled(config, items)
+    items.sort(key=_place)
     for item in items:
-        together = FILM if FILM in getattr(item, "fixturenames", ()) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
+        group = _shared_by(item) or (None if item.get_closest_marker("spread") else str(item.path))
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _deselect_what_is_not_sampled(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kinds: dict[str, str] = {}
+    for item in items:
+        if mark := item.get_closest_marker("corpus"):
+            kinds[item.nodeid] = f"{item.nodeid.partition('[')[0]} {mark.args[0]}"
+    left_out = kinds.keys() - sample(kinds, config.option.sample_seed)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def _shared_by(item: pytest.Item) -> str | None:
+    needed = getattr(item, "fixturenames", ())
+    return next((name for fixture, name in SHARED.items() if fixture in needed), None)
+
+
+def _place(item: pytest.Item) -> tuple[int, int]:
+    """Return where a test belongs in the run: the film is watched while it is encoded, then checked."""
+    if _shared_by(item) == "film":
+        folder = item.path.parent.name
+        return (0, 0) if "early" in getattr(item, "fixturenames", ()) else (0, 1 if folder == "system" else 2)
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return (1, LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,8 +137,22 @@ def embedded_server(
 
 
 @pytest.fixture(scope="session")
-def rgw_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[RadosGateway]:
-    """For tests marked `heavy`: it takes 20 s to start."""
+def rgw_server(
+    tmp_path_factory: pytest.TempPathFactory, _clean_environment: None, worker_id: str
+) -> Iterator[StoreServer]:
+    """For tests marked `heavy`: one gateway for all processes of this run, which takes 20 s to start."""
+    own = tmp_path_factory.getbasetemp()
+    with ExitStack() as stack:
+        try:
+            gateway = stack.enter_context(shared_rgw(own if worker_id == "master" else own.parent))
+        except ServerMissing as error:
+            missing(str(error))
+        yield gateway.server
+
+
+@pytest.fixture(scope="session")
+def own_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[RadosGateway]:
+    """For tests that make a gateway fail: no other process uses this one."""
     with ExitStack() as stack:
         try:
             gateway = stack.enter_context(rgw(tmp_path_factory.mktemp("rgw")))
@@ -86,8 +162,37 @@ def rgw_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: No
 
 
 @pytest.fixture(scope="session")
-def rgw_server(rgw_gateway: RadosGateway) -> StoreServer:
-    return rgw_gateway.server
+def site_product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """The product with its site, an API and a worker, for tests that do not disturb each other."""
+    logs = tmp_path_factory.mktemp("logs")
+    with product_on(
+        rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
+    ) as running:
+        running.start_api()
+        running.start_worker()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def film_upload(site_product: Product) -> str:
+    """The id of a real film of half a minute, uploaded as a form with curl. Its encoding has just begun."""
+    film = big_buck_bunny()
+    if not film.is_file():
+        missing("no film: make test-heavy installs it")
+    title, file = "title=Big Buck Bunny", f"file=@{film}"
+    curl = ("curl", "-sS", "--fail", "-H", f"Authorization: Bearer {ADMIN_TOKEN}", "-F", title, "-F", file)
+    answer = subprocess.run(
+        [*curl, f"{site_product.url}/api/upload"], check=True, capture_output=True, timeout=60
+    )
+    video_id: str = json.loads(answer.stdout)["id"]
+    return video_id
+
+
+@pytest.fixture(scope="session")
+def film(site_product: Product, film_upload: str) -> str:
+    """The id of the same film, ready in 360p, 720p and 1080p."""
+    site_product.wait_for(film_upload, status="done", seconds=300)
+    return film_upload
 
 
 @pytest.fixture

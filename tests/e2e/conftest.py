@@ -11,15 +11,16 @@ from tests.e2e.browser import FLAGS, Visit, chromium
 from tests.e2e.viewer import Viewer, foreign_site
 from tests.lab.clips import big_buck_bunny
 from tests.lab.missing import missing
-from tests.lab.product import REPOSITORY, Product, product_on
-from tests.lab.server import StoreServer
+from tests.lab.product import SITE, Product
+from tests.worker.media_lab import ffmpeg
 
-SITE = REPOSITORY / "frontend" / "dist"
+SHORT_FILM_SECONDS = 15
 PHONE = {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for the tests of one module: while it runs, no event loop of another test can."""
     executable = chromium()
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
@@ -28,25 +29,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+def product(site_product: Product) -> Product:
     if not (SITE / "index.html").is_file():
         missing("the site is not built: make build")
-    logs = tmp_path_factory.mktemp("logs")
-    with product_on(
-        rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
-    ) as running:
-        running.start_api()
-        running.start_worker()
-        yield running
+    return site_product
 
 
 @pytest.fixture(scope="session")
-def clip() -> Path:
-    """A 30-second 1080p film."""
+def short_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first part of a real film in 1080p: half the work of an encoder."""
     film = big_buck_bunny()
     if not film.is_file():
         missing("no film: make e2e installs it")
-    return film
+    path = tmp_path_factory.mktemp("film") / "big-buck-bunny.mp4"
+    ffmpeg("-i", str(film), "-t", str(SHORT_FILM_SECONDS), "-map", "0", "-c", "copy", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -65,26 +62,25 @@ class EarlyViewing:
     status_at_first_frame: object
 
 
-@pytest.fixture(scope="session")
-def early(product: Product, site: str, browser: Browser, clip: Path) -> Iterator[EarlyViewing]:
+@pytest.fixture(scope="module")
+def early(product: Product, film_upload: str, site: str, browser: Browser) -> Iterator[EarlyViewing]:
     """The film, watched with hls.js from its first segments on while it is being encoded."""
-    video_id = product.upload(clip, title="Big Buck Bunny")
     context = browser.new_context()
     with product.client() as client:
         viewer = Viewer(context, site, "hlsjs")
-        viewer.until(lambda: client.get(f"/api/videos/{video_id}/status").json()["playable"], 120)
-        viewer.open(product.url + client.get(f"/api/videos/{video_id}/playback").json()["hls"])
+        viewer.until(lambda: client.get(f"/api/videos/{film_upload}/status").json()["playable"], 240)
+        viewer.open(product.url + client.get(f"/api/videos/{film_upload}/playback").json()["hls"])
         viewer.until_it_advances(0.5)
-        status = client.get(f"/api/videos/{video_id}/status").json()["status"]
-    yield EarlyViewing(video_id, viewer, status)
+        status = client.get(f"/api/videos/{film_upload}/status").json()["status"]
+    yield EarlyViewing(film_upload, viewer, status)
     context.close()
 
 
 @pytest.fixture(scope="session")
-def video(product: Product, early: EarlyViewing) -> str:
+@pytest.fixture(scope="session")
+def video(product: Product, film: str) -> str:
     """The encoded film, in 360p, 720p and 1080p."""
-    product.wait_for(early.video_id, status="done", seconds=300)
-    return early.video_id
+    return film
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Request, Route
 
 from tests.e2e.browser import RESULTS, Visit
+from tests.e2e.conftest import SHORT_FILM_SECONDS
 from tests.e2e.uploader import Uploader
 from tests.lab.product import ADMIN_TOKEN
 
@@ -18,7 +19,9 @@ DROPPED_FRAMES_BAN_SECONDS = 30
 """How long Shaka Player bans a rung after the browser dropped frames of it, as on a busy machine."""
 
 
-def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(visit: Visit, clip: Path) -> None:
+def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(
+    visit: Visit, short_film: Path
+) -> None:
     visit.sign_in()
     page = visit.page
     uploads: list[float] = []
@@ -34,8 +37,8 @@ def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(visit
         lambda one: loads.append(time.monotonic()) if one.url.endswith("/master.m3u8") else None,
     )
     uploader = Uploader(visit)
-    uploader.choose(clip)
-    page.get_by_role("button", name=f"Edit the title of {clip.name}").click()
+    uploader.choose(short_film)
+    page.get_by_role("button", name=f"Edit the title of {short_film.name}").click()
     page.get_by_label("Title", exact=True).fill("Seen early")
     page.get_by_role("button", name="Save", exact=True).click()
     uploader.start()
@@ -44,7 +47,7 @@ def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(visit
     (uploaded,) = uploads
     video_id = page.url.rpartition("/")[2]
 
-    visit.until(lambda: visit.position() > 0, 60)
+    visit.until(lambda: visit.position() > 0, 120)
     first_frame = time.monotonic()
     with visit.product.client() as client:
         assert client.get(f"/api/videos/{video_id}/status").json()["status"] == "processing"
@@ -57,7 +60,7 @@ def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(visit
         f"seconds from the end of the upload to first frame {first_frame - uploaded:.1f},"
         f" to done {done - uploaded:.1f}\n"
     )
-    visit.until(lambda: visit.position() > 29, 60)
+    visit.until(lambda: visit.position() > SHORT_FILM_SECONDS - 1, 60)
     visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
     # At most one reload interrupts the viewer: if a quality switch coincides with the end of the playlists,
     # Shaka takes that for the end of the video.

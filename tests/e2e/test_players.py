@@ -65,7 +65,7 @@ def test_hls_js_plays_from_the_first_segments_to_the_end_without_a_break(
     early: EarlyViewing,
 ) -> None:
     viewer = early.viewer
-    viewer.until(viewer.ended, 90)
+    viewer.until(viewer.ended, 240)  # no faster than the film is encoded
 
     assert early.status_at_first_frame == "processing"
     (stretch,) = viewer.played()

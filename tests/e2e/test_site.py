@@ -82,8 +82,8 @@ def test_the_page_rejects_an_empty_file(visit: Visit, tmp_path: Path) -> None:
     visit.page.get_by_role("alert").filter(has_text="This file is empty").wait_for()
 
 
-def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, clip: Path) -> None:
-    video = visit.product.upload(clip, title="Draft")
+def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, short_film: Path) -> None:
+    video = visit.product.upload(short_film, title="Draft")
     visit.sign_in()
     page = visit.page
     page.get_by_role("link", name="Draft").click()

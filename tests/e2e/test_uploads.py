@@ -12,11 +12,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.e2e.browser import FLAGS, RESULTS, Visit, chromium
-from tests.e2e.conftest import PHONE, SITE
+from tests.e2e.conftest import PHONE
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.faults.clients import harm
 from tests.lab.missing import missing
-from tests.lab.product import ADMIN_TOKEN, Product, product_on
+from tests.lab.product import ADMIN_TOKEN, SITE, Product, product_on
 from tests.lab.proxy import FaultProxy
 from tests.lab.relay import Relay
 from tests.lab.server import StoreServer

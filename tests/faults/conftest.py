@@ -1,6 +1,6 @@
 """What the rows share: the proxy before a real store, and the product on it, here and as processes."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from tests.faults.lab import WireLab
 from tests.lab.buckets import store_settings
 from tests.lab.product import Product, product_on
 from tests.lab.proxy import FaultProxy
+from tests.lab.rgw import RadosGateway
 from tests.lab.server import StoreServer
 
 
@@ -21,7 +22,18 @@ def wire(rgw_server: StoreServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 async def lab(wire: FaultProxy, rgw_server: StoreServer) -> WireLab:
-    direct = store_settings(rgw_server)
+    return await _lab_behind(wire, rgw_server)
+
+
+@pytest.fixture
+async def own_lab(own_gateway: RadosGateway) -> AsyncIterator[WireLab]:
+    """The same on a store that the test may freeze or kill."""
+    with FaultProxy(own_gateway.server) as wire:
+        yield await _lab_behind(wire, own_gateway.server)
+
+
+async def _lab_behind(wire: FaultProxy, store: StoreServer) -> WireLab:
+    direct = store_settings(store)
     through = direct.model_copy(update={"s3_endpoint_url": store_settings(wire.server).s3_endpoint_url})
     async with open_buckets(direct) as buckets:
         await ensure_buckets(buckets)

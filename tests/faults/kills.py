@@ -1,7 +1,8 @@
-"""Kills at random: uploads go on while API, workers and encoders are killed, again and again.
+"""Kills at random: uploads continue while the API, workers and encoders are killed again and again.
 
-`python -m tests.faults.kills --kills 300 --seed 7` on a store of its own (`make soak` does so); the suite's
-row kills fifty times. A seed gives the same victims and pauses, though not the same moments of the product.
+`python -m tests.faults.kills --kills 300 --seed 7` runs on its own store (`make soak` does so); the
+suite's row kills thirty times. Each kind of victim is killed once at first, then they are chosen at
+random. A seed gives the same victims and pauses, but the product is not at the same point in its work.
 """
 
 import argparse
@@ -28,9 +29,9 @@ from tests.lab.rgw import rgw
 LEASE_SECONDS = 3
 WORKERS = 2
 UNFINISHED_VIDEOS = 4
-"""So many are uploaded at most while others are being encoded."""
+"""The most videos that may be unfinished at a time."""
 QUIET_SECONDS = 300
-"""In which everything that was acknowledged must end, once nobody is killed any more."""
+"""The time for everything acknowledged to finish after the last kill."""
 SETTINGS = {
     "LEASE_SECONDS": str(LEASE_SECONDS),
     "WORKER_POLL_SECONDS": "0.3",
@@ -39,7 +40,7 @@ SETTINGS = {
     "SWEEP_EVERY_SECONDS": "0",
 }
 VICTIMS = {"api": 2, "worker": 3, "ffmpeg": 3, "packager": 2, "frozen worker": 1}
-"""What is killed, and how often compared with the others; a frozen worker is thawed after its lease."""
+"""What is killed, with relative frequencies. A frozen worker is resumed after its lease has expired."""
 
 
 @dataclass
@@ -56,21 +57,26 @@ class Mayhem:
     _workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def run(self, kills: int) -> None:
-        """Kill so often, then let everything come to rest and check both buckets."""
+        """Kill this often, then wait until all work is finished, and check both buckets."""
         self._api = self.product.start_api()
         self._workers = [self.product.start_worker() for _ in range(WORKERS)]
         uploading = threading.Thread(target=self._keep_uploading)
         uploading.start()
+        spared = self.rng.sample(list(VICTIMS), len(VICTIMS))
         try:
-            while sum(self.kills.values()) - self.kills["frozen worker"] < kills:
+            while spared or sum(self.kills.values()) - self.kills["frozen worker"] < kills:
                 time.sleep(self.rng.uniform(0.05, 0.8))
-                self._strike(self.rng.choices(list(VICTIMS), list(VICTIMS.values()))[0])
+                victim = spared[0] if spared else self.rng.choices(list(VICTIMS), list(VICTIMS.values()))[0]
+                struck = self._strike(victim)
+                if spared and struck:
+                    del spared[0]
         finally:
             self._over.set()
             uploading.join()
         self._come_to_rest()
 
-    def _strike(self, victim: str) -> None:
+    def _strike(self, victim: str) -> bool:
+        """Kill one process of this kind; say whether there was one."""
         if victim == "api" and self._api is not None:
             _kill(self._api)
             self._api = self.product.start_api()
@@ -92,15 +98,16 @@ class Mayhem:
                 if name.startswith(victim)
             ]
             if not running:
-                return
+                return False
             try:
                 os.kill(self.rng.choice(running), signal.SIGKILL)
             except ProcessLookupError:
-                return
+                return False
         self.kills[victim] += 1
+        return True
 
     def _keep_uploading(self) -> None:
-        """Upload as a person does who tries again; only an answer of 201 counts."""
+        """Upload again and again, as a person who retries does. Only a 201 counts as acknowledged."""
         while not self._over.is_set():
             try:
                 if self._unfinished() < UNFINISHED_VIDEOS:
@@ -125,7 +132,7 @@ class Mayhem:
         return found
 
     def _come_to_rest(self) -> None:
-        """Every video that was acknowledged ends done; a sweep then leaves nothing but the library."""
+        """Assert that every acknowledged video is done, and that a sweep leaves nothing but the library."""
         deadline = time.monotonic() + QUIET_SECONDS
         while self.acknowledged & {one for one, word in self._statuses().items() if word != "done"}:
             assert time.monotonic() < deadline, self._statuses()
@@ -142,8 +149,8 @@ class Mayhem:
         assert_at_rest(self.product.environment, done=set(statuses))
 
     def _sweep(self) -> None:
-        """Sweep as an operator who is sure that nothing is under way any more."""
-        time.sleep(2)  # the store's clock counts whole seconds, and what is no older than the grace is left
+        """Sweep as an operator does who knows that nothing is running."""
+        time.sleep(2)  # the store's clock counts whole seconds; the sweep keeps what is as young as the grace
         subprocess.run(
             [sys.executable, "-m", "vodbucket", "sweep", "--grace", "0", "--uploads-older-than", "0"],
             env=self.product.environment,

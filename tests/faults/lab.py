@@ -36,19 +36,19 @@ DRAIN_SECONDS = 60.0
 
 
 def fresh_settings(settings: StoreSettings) -> StoreSettings:
-    """Return the settings with the names of buckets that nobody uses yet."""
+    """Return the settings with names of unused buckets."""
     name = uuid.uuid4().hex
     return settings.model_copy(update={"s3_raw_bucket": f"raw-{name}", "s3_video_bucket": f"video-{name}"})
 
 
 def film(size_bytes: int, seed: int = 0) -> bytes:
-    """Bytes that stand for a video where nobody decodes it."""
+    """Return random bytes, for tests that do not decode the video."""
     return random.Random(seed).randbytes(size_bytes)
 
 
 @dataclass
 class WireLab:
-    """`through` reaches the store by the proxy, `direct` does not."""
+    """`through` reaches the store through the proxy, `direct` does not."""
 
     proxy: FaultProxy
     through: StoreSettings
@@ -75,7 +75,7 @@ class WireLab:
             yield client
 
     async def upload(self, body: bytes) -> str:
-        """Upload and return the video's id; an upload that is not acknowledged fails the test."""
+        """Upload and return the video's id. Fail the test if the upload is not acknowledged."""
         answer = await self.try_upload(body)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
@@ -98,7 +98,7 @@ class WireLab:
         seconds_per_segment: float = 0,
         seconds: float = DRAIN_SECONDS,
     ) -> None:
-        """Work, as one worker does, until no job waits or runs."""
+        """Run a worker until no job waits or runs."""
         async with open_buckets(self.through) as opened, asyncio.timeout(seconds):
             buckets = with_retries(opened, patience_seconds)
             pipeline = LightPipeline(buckets, seconds_per_segment=seconds_per_segment)
@@ -112,7 +112,7 @@ class WireLab:
             )
 
     async def hand_back(self) -> None:
-        """Claim the job that waits and let go of it, as a worker does that is stopped."""
+        """Claim the waiting job and release it, as a stopped worker does."""
         async with open_buckets(self.through) as opened, asyncio.timeout(DRAIN_SECONDS):
             queue = JobQueue(
                 with_retries(opened, DRAIN_SECONDS), owner="stopped", lease_seconds=LEASE_SECONDS
@@ -124,7 +124,7 @@ class WireLab:
 
     @property
     def attempts(self) -> int:
-        """How often a pipeline was started."""
+        """How many times a pipeline was started."""
         return sum(len(pipeline.runs) for pipeline in self.pipelines)
 
     @asynccontextmanager
@@ -140,7 +140,7 @@ class WireLab:
             yield buckets
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop a multipart upload of a source, past the proxy; for rules, which have no event loop."""
+        """Abort a multipart upload of a source, past the proxy. For rules, which have no event loop."""
 
         async def abort() -> None:
             async with self.store() as buckets:
@@ -149,7 +149,7 @@ class WireLab:
         _apart(abort())
 
     async def abort_forgotten_uploads(self) -> None:
-        """Drop multipart uploads that nobody knows of, as lifecycle rules and the sweeper do in time."""
+        """Abort multipart uploads that no record mentions, as lifecycle rules and the sweeper do later."""
         async with self.store() as buckets:
             for store in (buckets.raw, buckets.video):
                 async for upload in store.list_uploads(""):
@@ -172,7 +172,7 @@ class WireLab:
             yield client
 
     def put_source(self, video_id: str, body: bytes) -> None:
-        """Replace a source, past the proxy; for rules, which have no event loop."""
+        """Replace a source, past the proxy. For rules, which have no event loop."""
 
         async def put() -> None:
             async with self.store() as buckets:
@@ -188,7 +188,7 @@ class WireLab:
         _apart(delete())
 
     def be_away(self, seconds: float) -> None:
-        """Refuse connections from now on, for so long."""
+        """Refuse connections for this long, from now on."""
         self.proxy.refuse(seconds)
 
     async def outcome(self, video_id: str) -> Outcome:
@@ -202,7 +202,7 @@ class WireLab:
         assert _digest(stored.body) == _digest(body)
 
     async def assert_segments_are(self, video_id: str, body: bytes) -> None:
-        """Assert that the published segments, in their order, are the source byte for byte."""
+        """Assert that the published segments, joined in order, equal the source."""
         outcome = await self.outcome(video_id)
         assert isinstance(outcome, Outputs), outcome
         prefix = keys.run_prefix(video_id, outcome.run)
@@ -213,7 +213,7 @@ class WireLab:
         assert _digest(b"".join(segments)) == _digest(body)
 
     async def assert_done(self, *videos: tuple[str, bytes], attempt: int | None = None) -> None:
-        """Assert that exactly these videos are published, byte for byte, and that nothing else is left."""
+        """Assert that exactly these videos are published with these bytes, and that nothing else is left."""
         self.proxy.forget()
         async with self.store() as buckets:
             for video_id, body in videos:
@@ -225,7 +225,7 @@ class WireLab:
         await check_at_rest(self.direct, done={video_id for video_id, _ in videos})
 
     async def assert_failed(self, video_id: str) -> None:
-        """Assert that this video alone exists, given up, and nothing else is left but its source."""
+        """Assert that only this failed video and its source are left."""
         self.proxy.forget()
         await check_at_rest(self.direct, done=set(), failed={video_id})
 
@@ -242,7 +242,7 @@ async def run_worker(
     max_attempts: int = 3,
     patience_seconds: float = 75,
 ) -> None:
-    """Be a worker until the queue is empty."""
+    """Work until the queue is empty."""
     queue = JobQueue(buckets, owner="worker", lease_seconds=lease_seconds)
     runner = JobRunner(
         queue=queue,
@@ -254,12 +254,12 @@ async def run_worker(
         status_every_seconds=0.5,
     )
     stop = asyncio.Event()
-    lookout = Poller(queue, stop, poll_seconds=0.2, lease_seconds=lease_seconds, drain=True)
-    await work(lookout, runner, stop)
+    poller = Poller(queue, stop, poll_seconds=0.2, lease_seconds=lease_seconds, drain=True)
+    await work(poller, runner, stop)
 
 
 def _apart(work: Coroutine[None, None, None]) -> None:
-    """Run this to its end on a loop and a thread of its own, wherever we are."""
+    """Run this to its end on its own loop and thread, so that it works with and without a running loop."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
 

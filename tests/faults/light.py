@@ -1,6 +1,6 @@
-"""A job without media: the product's own feeder, sink and multipart upload move the source's bytes.
+"""A job without media: the product's own feeder, sink and multipart upload copy the source's bytes.
 
-For rows whose fault is the store's, which then take seconds less than with an encoder.
+For rows whose fault is in the store: they run seconds faster without an encoder.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.wire_faults import Answered, Delayed, Fault, Hung, Reset, Throttled, Truncated, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 LARGE = 17 * MIB
 """Three parts."""
@@ -29,12 +29,12 @@ async def _upload_and_work(lab: WireLab, fault: Fault, probability: float, size_
 
 
 @row("internal-error", fault="half of requests get 500 InternalError", expected=RIDDEN_OUT)
-async def test_half_of_all_requests_fail(lab: WireLab) -> int:
+async def test_survives_half_of_all_requests_failing(lab: WireLab) -> int:
     return await _upload_and_work(lab, Answered(500, "InternalError"), 0.5, MEDIUM)
 
 
 @row("slow-down", fault="half of requests get 503 SlowDown", expected=RIDDEN_OUT)
-async def test_half_of_all_requests_are_slowed_down(lab: WireLab) -> int:
+async def test_survives_slow_down_on_half_of_all_requests(lab: WireLab) -> int:
     return await _upload_and_work(lab, Answered(503, "SlowDown"), 0.5, MEDIUM)
 
 
@@ -43,7 +43,7 @@ async def test_half_of_all_requests_are_slowed_down(lab: WireLab) -> int:
     fault="3 in 10 connections reset before the store sees the request",
     expected=RIDDEN_OUT,
 )
-async def test_connections_are_reset_before_the_store_hears_of_them(lab: WireLab) -> int:
+async def test_survives_resets_before_the_store_gets_the_request(lab: WireLab) -> int:
     return await _upload_and_work(lab, Reset("request"), 0.3)
 
 
@@ -52,7 +52,7 @@ async def test_connections_are_reset_before_the_store_hears_of_them(lab: WireLab
     fault="every third request body cut by a reset",
     expected=RIDDEN_OUT,
 )
-async def test_bodies_are_cut_on_their_way_to_the_store(lab: WireLab) -> int:
+async def test_survives_request_bodies_cut_by_resets(lab: WireLab) -> int:
     body = film(LARGE)
     fault = Reset("request", after_bytes=MIB // 2)
     rule = lab.proxy.inject(calls("PutObject", "UploadPart"), fault, times=None, probability=0.33)
@@ -64,22 +64,22 @@ async def test_bodies_are_cut_on_their_way_to_the_store(lab: WireLab) -> int:
 
 
 @row("reset-in-answer", fault="half of answers cut by a reset", expected=RIDDEN_OUT)
-async def test_answers_are_cut_by_resets(lab: WireLab) -> int:
+async def test_survives_responses_cut_by_resets(lab: WireLab) -> int:
     return await _upload_and_work(lab, Reset("answer", after_bytes=100), 0.5, SMALL)
 
 
 @row("truncated", fault="half of answers end early, orderly closed", expected=RIDDEN_OUT)
-async def test_answers_are_truncated(lab: WireLab) -> int:
+async def test_survives_truncated_responses(lab: WireLab) -> int:
     return await _upload_and_work(lab, Truncated(after_bytes=100), 0.5, SMALL)
 
 
 @row("latency", fault="requests take up to 0.2 s longer", expected=RIDDEN_OUT)
-async def test_a_far_store(lab: WireLab) -> int:
+async def test_works_with_high_latency(lab: WireLab) -> int:
     return await _upload_and_work(lab, Delayed(seconds=0.2), 1)
 
 
 @row("narrow-line", fault="bodies move at 10 MB/s", expected=RIDDEN_OUT)
-async def test_a_narrow_line(lab: WireLab) -> int:
+async def test_works_with_low_bandwidth(lab: WireLab) -> int:
     return await _upload_and_work(lab, Throttled(bytes_per_second=10e6), 1)
 
 
@@ -88,7 +88,7 @@ async def test_a_narrow_line(lab: WireLab) -> int:
     fault="a part, an output, a claim, a LIST and a GET never answered",
     expected=RIDDEN_OUT,
 )
-async def test_requests_that_are_never_answered(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
+async def test_retries_requests_that_get_no_response(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
     for name in ("READ_TIMEOUT_SECONDS", "CREATE_TIMEOUT_SECONDS", "WRITE_TIMEOUT_SECONDS"):
         monkeypatch.setattr(connection, name, 3.0)
     body = film(LARGE)
@@ -113,7 +113,7 @@ async def test_requests_that_are_never_answered(lab: WireLab, monkeypatch: pytes
     fault="connections refused for 5 s, during upload and job",
     expected=RIDDEN_OUT,
 )
-async def test_connections_are_refused_for_a_while(lab: WireLab) -> int:
+async def test_survives_refused_connections(lab: WireLab) -> int:
     body = film(LARGE)
     upload_struck = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(5))
     video = await lab.upload(body)

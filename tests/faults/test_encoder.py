@@ -20,7 +20,7 @@ from tests.worker.encode.graphics_card import tools_with_card
 from worker.sandbox.tools import find_tools
 from worker.sandbox.workspace import PREFIX
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 TRIED_AGAIN = "next attempt"
 SECONDS = 60
@@ -73,17 +73,17 @@ def _strike(product: Product, clip: Path, tmp_path: Path, name: str, number: int
     fault="SIGKILL of ffmpeg, as by the OOM killer",
     expected=TRIED_AGAIN,
 )
-def test_the_encoder_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_retries_after_encoder_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGKILL)
 
 
 @row("encoder-crashed", fault="SIGSEGV in ffmpeg", expected=TRIED_AGAIN)
-def test_the_encoder_crashes(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_retries_after_encoder_crashes(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSEGV)
 
 
 @row("packager-killed", fault="SIGKILL of the packager", expected=TRIED_AGAIN)
-def test_the_packager_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_retries_after_packager_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "packager", signal.SIGKILL)
 
 
@@ -92,7 +92,7 @@ def test_the_packager_is_killed(product: Product, clip: Path, tmp_path: Path) ->
     fault="ffmpeg hangs (SIGSTOP)",
     expected="killed after STALL_SECONDS; " + TRIED_AGAIN,
 )
-def test_the_encoder_hangs(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_kills_and_retries_hung_encoder(product: Product, clip: Path, tmp_path: Path) -> int:
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSTOP, STALL_SECONDS="5")
 
 
@@ -101,7 +101,7 @@ def test_the_encoder_hangs(product: Product, clip: Path, tmp_path: Path) -> int:
     fault="ffmpeg gets ENOMEM beyond 100 MB of address space",
     expected=TRIED_AGAIN,
 )
-def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path: Path) -> int:
+def test_retries_after_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path: Path) -> int:
     starved = tmp_path / "starved"
     ffmpeg = _script(
         tmp_path / "ffmpeg",
@@ -124,7 +124,7 @@ def test_the_encoder_gets_no_memory(product: Product, short_clip: Path, tmp_path
     fault="a simulated graphics card fails during a job",
     expected="same attempt restarts in software, in its own run; status.json says why",
 )
-def test_the_graphics_card_breaks(product: Product, clip: Path, tmp_path: Path) -> int:
+def test_continues_in_software_when_graphics_card_fails(product: Product, clip: Path, tmp_path: Path) -> int:
     broken = tmp_path / "broken"
     tools = tools_with_card(tmp_path, "h264_nvenc", breaks_when=broken)
     product.start_api()
@@ -145,7 +145,7 @@ def test_the_graphics_card_breaks(product: Product, clip: Path, tmp_path: Path) 
     fault="a job kills its worker on every attempt",
     expected="`worker_crashed` after MAX_ATTEMPTS, source kept; the next job is done",
 )
-def test_a_job_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
+def test_gives_up_job_that_kills_every_worker(product: Product, short_clip: Path, tmp_path: Path) -> int:
     ffmpeg = _script(
         tmp_path / "ffmpeg",
         'case "$*" in *-progress*) kill -9 $PPID ;; esac',
@@ -183,7 +183,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     fault="WORK_DIR full (ENOSPC) in the first attempt",
     expected=TRIED_AGAIN,
 )
-def test_the_disk_is_full(product: Product, short_clip: Path, tmp_path: Path, tiny_disk: Path) -> int:
+def test_retries_after_disk_is_full(
+    product: Product, short_clip: Path, tmp_path: Path, tiny_disk: Path
+) -> int:
     product.start_api()
     video = product.upload(short_clip)
     cramped = product.start_worker(WORK_DIR=str(tiny_disk), **SOFTWARE)
@@ -204,7 +206,7 @@ def test_the_disk_is_full(product: Product, short_clip: Path, tmp_path: Path, ti
     fault="two workers' clocks are 10 minutes fast and slow",
     expected="no early take-over; each job done once, by its first attempt",
 )
-def test_workers_whose_clocks_are_off(product: Product, clip: Path) -> int:
+def test_wrong_clocks_cause_no_early_takeover(product: Product, clip: Path) -> int:
     library = _libfaketime()
     product.start_api()
     # Shorter than the clocks are off, longer than a worker is ever silent on a busy machine.
@@ -229,7 +231,7 @@ def test_workers_whose_clocks_are_off(product: Product, clip: Path) -> int:
     fault="a worker's clock is an hour fast: 403 RequestTimeTooSkewed",
     expected="it says so and takes nothing; another does the job",
 )
-def test_a_worker_whose_clock_is_far_off(product: Product, short_clip: Path) -> int:
+def test_worker_with_refused_clock_takes_no_job(product: Product, short_clip: Path) -> int:
     library = _libfaketime()
     product.start_api()
     skewed = product.start_worker(

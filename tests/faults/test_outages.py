@@ -14,7 +14,7 @@ from tests.faults.registry import row
 from tests.lab.rgw import RadosGateway
 from tests.lab.wire_faults import Answered, Call, Delayed, Rule, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 LARGE = 17 * MIB
 OUTAGE_SECONDS = 60
@@ -25,7 +25,7 @@ OUTAGE_SECONDS = 60
     fault="store unreachable for 60 s, during upload and job",
     expected="acknowledged; first attempt completes",
 )
-async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
+async def test_upload_and_job_survive_outage_of_a_minute(lab: WireLab) -> int:
     first, second = film(LARGE, 1), film(LARGE, 2)
     worked_on = await lab.upload(first)
     in_the_job = asyncio.Event()
@@ -62,7 +62,7 @@ async def test_an_upload_and_a_job_ride_out_a_minute(lab: WireLab) -> int:
     fault="an outage outlasts all patience (10 s against 2 s)",
     expected="upload: 503, clean; job: continues later, no attempt counted",
 )
-async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
+async def test_outage_longer_than_patience_fails_cleanly(lab: WireLab) -> int:
     body = film(LARGE)
     upload_rule = lab.proxy.inject(calls("UploadPart"), Delayed(0), skip=1, then=lambda _: lab.be_away(10))
     answer = await lab.try_upload(body, patience_seconds=2)
@@ -85,7 +85,7 @@ async def test_an_outage_outlasts_all_patience(lab: WireLab) -> int:
     fault="403 ExpiredToken to everything for 5 s, during upload and job",
     expected="retried until renewed: acknowledged; first attempt completes",
 )
-async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
+async def test_survives_expired_credentials(lab: WireLab) -> int:
     body = film(LARGE)
 
     def expire(_: Call) -> None:
@@ -108,12 +108,12 @@ async def test_credentials_expire_for_a_while(lab: WireLab) -> int:
     fault="store frozen (SIGSTOP) for 8 s, during upload and job",
     expected="acknowledged; first attempt completes",
 )
-async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosGateway) -> int:
+async def test_survives_frozen_store(own_lab: WireLab, own_gateway: RadosGateway) -> int:
     def freeze(_: Call) -> None:
-        rgw_gateway.pause()
-        threading.Timer(8, rgw_gateway.resume).start()
+        own_gateway.pause()
+        threading.Timer(8, own_gateway.resume).start()
 
-    return await _strike_upload_and_job(lab, freeze)
+    return await _strike_upload_and_job(own_lab, freeze)
 
 
 @row(
@@ -121,18 +121,18 @@ async def test_the_store_is_frozen_for_a_while(lab: WireLab, rgw_gateway: RadosG
     fault="all store processes killed and restarted, during upload and job",
     expected="acknowledged; first attempt completes; earlier data intact",
 )
-async def test_the_store_is_killed_and_started_again(lab: WireLab, rgw_gateway: RadosGateway) -> int:
+async def test_survives_store_killed_and_restarted(own_lab: WireLab, own_gateway: RadosGateway) -> int:
     def kill(_: Call) -> None:
-        rgw_gateway.crash()
-        threading.Thread(target=rgw_gateway.start).start()
+        own_gateway.crash()
+        threading.Thread(target=own_gateway.start).start()
 
     earlier = film(MIB, 7)
-    video = await lab.upload(earlier)
-    apart = await lab.with_buckets_of_its_own()
+    video = await own_lab.upload(earlier)
+    apart = await own_lab.with_buckets_of_its_own()
     times = await _strike_upload_and_job(apart, kill)
-    await lab.assert_source_is(video, earlier)
-    await lab.drain()
-    await lab.assert_done((video, earlier))
+    await own_lab.assert_source_is(video, earlier)
+    await own_lab.drain()
+    await own_lab.assert_done((video, earlier))
     return times
 
 

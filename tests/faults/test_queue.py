@@ -25,18 +25,19 @@ from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer
 from tests.lab.wire_faults import Call, Forwarded, HeaderDropped, Reset, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 SMALL = 300_000
 MOST_CALLS = 80
 VICTIM_SECONDS = 30
+MOST_SECONDS = 180
 SHORT_LEASE_SECONDS = 1.0
 
 
 class Executioner:
-    """Kills a process with -9 at its n-th call to the store, which the store still hears.
+    """Kills a process with SIGKILL at its n-th call to the store, which still reaches the store.
 
-    To be killed just before a call is to be killed just after the one before it.
+    A kill just before a call is the same as a kill just after the call before it.
     """
 
     def __init__(self, proxy: FaultProxy) -> None:
@@ -44,7 +45,7 @@ class Executioner:
         self.kills = 0
 
     async def strike(self, victim: BaseProcess, number: int) -> bool:
-        """Let the process run until then; say whether it lived long enough to be killed."""
+        """Let the process run until that call. Return whether it was killed: it may end earlier."""
         rule = self._proxy.inject(
             calls(),
             Forwarded(),
@@ -62,7 +63,7 @@ class Executioner:
     fault="kill -9 of a worker at its n-th store call, for every n",
     expected="a later worker does the job, once; clean",
 )
-async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
+async def test_job_survives_worker_killed_at_any_call(lab: WireLab) -> int:
     executioner = Executioner(lab.proxy)
     body = film(SMALL)
     left: list[tuple[WireLab, str]] = []
@@ -83,7 +84,7 @@ async def test_a_worker_is_killed_at_every_call_of_a_job(lab: WireLab) -> int:
     fault="kill -9 at the n-th store call of a two-part upload, for every n",
     expected="acknowledged ones published; the sweeper removes the rest",
 )
-async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -> int:
+async def test_upload_killed_at_any_call_is_kept_or_removed(lab: WireLab, tmp_path: Path) -> int:
     executioner = Executioner(lab.proxy)
     body = tmp_path / "film"
     body.write_bytes(film(9 * MIB))
@@ -111,7 +112,7 @@ async def test_an_upload_is_killed_at_every_call(lab: WireLab, tmp_path: Path) -
     fault="kill -9 of a worker between publication and the source's deletion",
     expected="the next worker only finishes; nothing encoded twice",
 )
-async def test_a_worker_is_killed_just_after_publication(lab: WireLab) -> int:
+async def test_kill_after_publication_causes_no_second_encode(lab: WireLab) -> int:
     body = film(SMALL)
     video = await lab.upload(body)
     victim = victims.start_worker(lab.through)
@@ -133,7 +134,7 @@ async def test_a_worker_is_killed_just_after_publication(lab: WireLab) -> int:
     fault="16 workers rush at one job, three times",
     expected="claimed and published once",
 )
-async def test_sixteen_workers_rush_at_one_job(lab: WireLab) -> int:
+async def test_one_of_sixteen_workers_claims_a_job(lab: WireLab) -> int:
     uploaded = []
     runs = 0
     for number in range(3):
@@ -153,15 +154,15 @@ async def test_sixteen_workers_rush_at_one_job(lab: WireLab) -> int:
     fault="1,200 leases precede a job in the LIST (two pages)",
     expected="found and done; other leases untouched",
 )
-async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
+async def test_finds_job_after_pages_of_other_leases(lab: WireLab) -> int:
     leases = await _foreign_leases(lab, 1200)
     body = film(SMALL)
     video = await lab.upload(body)
-    async with lab.buckets() as buckets, asyncio.timeout(60):
+    async with lab.buckets() as buckets, asyncio.timeout(MOST_SECONDS):
         worker = asyncio.create_task(run_worker(buckets, LightPipeline(buckets), lease_seconds=600))
         while video not in await lab.done():  # noqa: ASYNC110  # a bucket has no events
             await asyncio.sleep(0.2)
-        # The job's own lease goes last, behind what makes it done.
+        # The job's own lease is deleted last, after the job is done.
         await _until_there_are(leases, buckets.raw, keys.LEASES)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
@@ -176,7 +177,7 @@ async def test_a_job_behind_many_pages_of_leases(lab: WireLab) -> int:
     fault="markers: unreadable, of a missing video, of a finished job",
     expected="none blocks others; all but the unreadable removed",
 )
-async def test_markers_that_are_none(lab: WireLab) -> int:
+async def test_invalid_markers_stop_no_other_job(lab: WireLab) -> int:
     done_body, body = film(SMALL, 1), film(SMALL, 2)
     done_video = await lab.upload(done_body)
     async with lab.store() as buckets:
@@ -188,7 +189,7 @@ async def test_markers_that_are_none(lab: WireLab) -> int:
         unreadable = keys.marker(new_id())
         await buckets.raw.put(unreadable, b"{}")
         video = await lab.upload(body)
-        async with lab.buckets() as through, asyncio.timeout(60):
+        async with lab.buckets() as through, asyncio.timeout(MOST_SECONDS):
             pipeline = LightPipeline(through)
             worker = asyncio.create_task(run_worker(through, pipeline))
             await _until_there_are([unreadable], buckets.raw)
@@ -205,7 +206,7 @@ async def test_markers_that_are_none(lab: WireLab) -> int:
     fault="video deleted during its job, at three moments",
     expected="stops within a heartbeat; clean, and stays so",
 )
-async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:
+async def test_deleting_video_stops_its_job(lab: WireLab) -> int:
     struck = 0
     for segment in (1, 3, 5):
         video = await lab.upload(film(6 * MIB))
@@ -232,7 +233,7 @@ async def test_a_video_is_deleted_while_its_job_runs(lab: WireLab) -> int:
     fault="a player's presigned URL has expired",
     expected="refused; the same playback link yields a new one",
 )
-async def test_a_players_url_has_expired(lab: WireLab) -> int:
+async def test_playback_link_replaces_expired_url(lab: WireLab) -> int:
     body = film(SMALL)
     video = await lab.upload(body)
     await lab.drain()
@@ -258,7 +259,7 @@ async def test_a_players_url_has_expired(lab: WireLab) -> int:
     fault="the store ignores If-None-Match, so two workers would win a job",
     expected="the worker refuses to run and says why",
 )
-def test_a_store_that_ignores_conditions(moto_server: StoreServer, tmp_path: Path) -> int:
+def test_worker_refuses_store_that_ignores_conditions(moto_server: StoreServer, tmp_path: Path) -> int:
     with FaultProxy(moto_server) as proxy:
         rule = proxy.inject(calls("PutObject", conditional=True), HeaderDropped("if-none-match"), times=None)
         store = proxy.server

@@ -8,7 +8,7 @@ from tests.faults.report import BEGIN, END, write_table, written_records
 KINDS_OF_FAULT = 32
 
 
-def test_the_table_lists_exactly_the_rows_in_their_order() -> None:
+def test_table_lists_exactly_the_rows_in_order() -> None:
     written = [(record.id, record.fault, record.expected) for record in written_records()]
     assert written == [(one.id, one.fault, one.expected) for one in rows()]
     assert len(written) >= KINDS_OF_FAULT
@@ -18,7 +18,7 @@ def test_every_row_of_the_table_struck_and_held() -> None:
     assert [one.id for one in written_records() if one.times_injected < 1 or one.outcome != HELD] == []
 
 
-def test_a_table_that_is_written_is_read_back(tmp_path: Path) -> None:
+def test_table_is_read_back_as_written(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     one = rows()[0]
     line = f"- `{one.id}` (3, BROKEN: AssertionError): {one.fault} → {one.expected}"

@@ -16,7 +16,7 @@ from tests.lab.product import ADMIN_TOKEN, Product
 from tests.lab.server import free_port
 from tests.lab.wire_faults import Answered, AnswerLost, Fault, Flipped, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 HEAD = b"\x00\x00\x00\x18ftypisom"
 UPLOADS = "/api/uploads"
@@ -32,7 +32,7 @@ def _film(size_bytes: int) -> bytes:
 
 
 class Uploading:
-    """One upload to the API processes of a product, by a client that misbehaves when told to."""
+    """One upload to the API processes of a product. The client can misbehave."""
 
     def __init__(self, product: Product, body: bytes) -> None:
         self.product = product
@@ -75,7 +75,7 @@ class Uploading:
             yield connection
 
     def finish(self, api: int = 0) -> None:
-        """Send what is missing, as soon as nobody else does."""
+        """Send the missing bytes as soon as no other request sends them."""
         while (start := self.offset(api)) < len(self.body):
             answer = self.send(start, len(self.body), api)
             assert answer.status_code in (204, 409, 423), answer.text
@@ -106,7 +106,7 @@ async def _assert_stored(lab: WireLab, upload: Uploading) -> None:
     fault="40 resets and closes after random numbers of bytes",
     expected="HEAD never goes back, or past what was sent; resumes; intact",
 )
-async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: WireLab) -> int:
+async def test_upload_resumes_after_many_disconnects(product: Product, lab: WireLab) -> int:
     product.start_api()
     rng = random.Random(12)
     upload = Uploading(product, _film(40 * MIB))
@@ -131,7 +131,7 @@ async def test_an_upload_is_broken_off_again_and_again(product: Product, lab: Wi
     fault="two APIs get PATCHes of one upload; an old connection continues after a new one",
     expected="one wins, the other gets 423 or 409; intact",
 )
-async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
+async def test_one_of_two_concurrent_requests_is_refused(product: Product, lab: WireLab) -> int:
     product.start_api()
     other = free_port()
     product.start_api(other)
@@ -159,7 +159,7 @@ async def test_two_requests_at_once(product: Product, lab: WireLab) -> int:
     fault="kill -9 of an API during PATCH; the client moves to another",
     expected="HEAD covers everything acknowledged; intact",
 )
-async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireLab) -> int:
+async def test_upload_resumes_at_another_api_after_kill(product: Product, lab: WireLab) -> int:
     victim = product.start_api()
     other = free_port()
     product.start_api(other)
@@ -181,7 +181,7 @@ async def test_an_api_is_killed_and_another_goes_on(product: Product, lab: WireL
     fault="chunked PATCH continues past the upload's length",
     expected="413 there; the rest is kept and finished; intact",
 )
-async def test_a_body_passes_the_announced_length(product: Product, lab: WireLab) -> int:
+async def test_rejects_body_longer_than_announced(product: Product, lab: WireLab) -> int:
     product.start_api()
     upload = Uploading(product, _film(20 * MIB))
     with upload.connection(0, framing="Transfer-Encoding: chunked") as connection:
@@ -210,7 +210,7 @@ async def _patch(client: httpx.AsyncClient, path: str, start: int, content: byte
     fault="the second part fails past all patience, later ones are stored",
     expected="503; HEAD says the first part; resumes; intact",
 )
-async def test_a_part_fails_while_its_successors_are_stored(lab: WireLab) -> int:
+async def test_upload_resumes_before_failed_part(lab: WireLab) -> int:
     body = _film(40 * MIB)
     second = calls("UploadPart")
     rule = lab.proxy.inject(
@@ -232,7 +232,7 @@ async def test_a_part_fails_while_its_successors_are_stored(lab: WireLab) -> int
     fault="a lifecycle rule drops the multipart upload between PATCHes",
     expected="HEAD is 410, never complete",
 )
-async def test_the_parts_are_dropped_behind_our_back(lab: WireLab) -> int:
+async def test_upload_is_gone_when_its_parts_are_dropped(lab: WireLab) -> int:
     body = _film(20 * MIB)
     async with lab.api() as client:
         path = await _tus(client, body)
@@ -251,7 +251,7 @@ async def test_the_parts_are_dropped_behind_our_back(lab: WireLab) -> int:
     fault="completion answers 200 with an error, or its answer is lost; a bit of a part flips",
     expected="204 with the video, once; intact",
 )
-async def test_the_last_steps_fail(lab: WireLab) -> int:
+async def test_completion_survives_store_faults(lab: WireLab) -> int:
     faults: list[tuple[str, Fault]] = [
         ("CompleteMultipartUpload", Answered(200, "InternalError")),
         ("CompleteMultipartUpload", AnswerLost()),

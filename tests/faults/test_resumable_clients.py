@@ -11,9 +11,9 @@ from tests.lab.missing import missing
 from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
-SIZE_MIB = 160
+SIZE_MIB = 96
 KILLS = 4
 
 
@@ -35,7 +35,7 @@ def _seed(options: str) -> int:
     "each client stopped once",
     expected="all uploads resume and finish; SHA-256 matches",
 )
-def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_path: Path) -> int:
+def test_clients_finish_although_api_is_killed(rgw_server: StoreServer, tmp_path: Path) -> int:
     with ordeal(rgw_server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS}")) as run:
         run.run(KILLS)
     return run.kills + run.cuts
@@ -46,7 +46,7 @@ def test_clients_finish_whatever_befalls_the_api(rgw_server: StoreServer, tmp_pa
     fault="the same while the store answers 500 and 503, resets connections and loses answers",
     expected="the same",
 )
-def test_clients_finish_whatever_the_store_does(wire: FaultProxy, tmp_path: Path) -> int:
+def test_clients_finish_although_store_fails(wire: FaultProxy, tmp_path: Path) -> int:
     with ordeal(wire.server, tmp_path, SIZE_MIB, KILLS, _seed(f"--kills {KILLS} --faults")) as run:
         faults = harm(wire)
         run.run(KILLS)

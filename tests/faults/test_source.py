@@ -18,7 +18,7 @@ from tests.lab.wire_faults import Answered, Call, Flipped, Hung, Reset, Stalled,
 from worker.sandbox.tools import find_tools
 from worker.transcode.transcoder import EncodingProfile, Transcoder
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 CLIP_SECONDS = 3
 SOURCE = calls("GetObject", key="uploads/")
@@ -65,7 +65,7 @@ def worker(lab: WireLab, tmp_path: Path) -> MediaWorker:
     fault="source connection cut 20 times in one job, half by resets",
     expected="resumes at the byte; first attempt, full length",
 )
-async def test_the_source_is_cut_20_times(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+async def test_resumes_source_cut_20_times(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
     step = len(clip) // 30
     rules = [
@@ -83,7 +83,7 @@ async def test_the_source_is_cut_20_times(lab: WireLab, worker: MediaWorker, cli
     fault="the source stalls twice; one request is never answered",
     expected="timed out and resumed; first attempt, full length",
 )
-async def test_the_source_stalls(
+async def test_resumes_stalled_source(
     lab: WireLab, worker: MediaWorker, clip: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> int:
     monkeypatch.setattr(connection, "READ_TIMEOUT_SECONDS", 2.0)
@@ -100,9 +100,7 @@ async def test_the_source_stalls(
     fault="credentials expire during a job: broken connection, 403 ExpiredToken eight times",
     expected="retried until renewed; first attempt, full length",
 )
-async def test_the_credentials_expire_in_the_middle_of_the_source(
-    lab: WireLab, worker: MediaWorker, clip: bytes
-) -> int:
+async def test_source_survives_expired_credentials(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
     cut = lab.proxy.inject(SOURCE, Truncated(len(clip) // 2))
     expired = lab.proxy.inject(SOURCE, Answered(403, "ExpiredToken"), times=8)
@@ -116,7 +114,9 @@ async def test_the_credentials_expire_in_the_middle_of_the_source(
     fault="source replaced by its first half while read",
     expected="fails with a reason, leaves the source alone",
 )
-async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+async def test_replaced_source_never_becomes_short_video(
+    lab: WireLab, worker: MediaWorker, clip: bytes
+) -> int:
     video = await lab.upload(clip)
 
     def replace(_: Call) -> None:
@@ -137,7 +137,7 @@ async def test_the_source_is_replaced_by_a_shorter_one(lab: WireLab, worker: Med
     fault="source deleted while read",
     expected="fails with a reason; nothing short is published",
 )
-async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+async def test_deleted_source_fails_the_job(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
     gone = lab.proxy.inject(SOURCE, Truncated(len(clip) // 3), then=lambda _: lab.delete_source(video))
     await worker.drain(max_attempts=1)
@@ -154,7 +154,9 @@ async def test_the_source_is_deleted_while_it_is_read(lab: WireLab, worker: Medi
     fault="a bit of picture data flips in every read of the first attempt",
     expected="full length, or failed with source kept; never short",
 )
-async def test_a_bit_of_the_source_is_flipped(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+async def test_flipped_source_bit_never_becomes_short_video(
+    lab: WireLab, worker: MediaWorker, clip: bytes
+) -> int:
     video = await lab.upload(clip)
     flips = lab.proxy.inject(SOURCE, Flipped("answer", len(clip) // 2), times=3)
     await worker.drain()
@@ -167,7 +169,7 @@ async def test_a_bit_of_the_source_is_flipped(lab: WireLab, worker: MediaWorker,
     fault="the store denies an attempt's outputs (403 AccessDenied), then accepts",
     expected="outputs removed; a later attempt completes",
 )
-async def test_outputs_are_denied_for_a_while(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
+async def test_retries_after_outputs_are_denied(lab: WireLab, worker: MediaWorker, clip: bytes) -> int:
     video = await lab.upload(clip)
     denied = lab.proxy.inject(calls("PutObject", key=keys.MASTER_PLAYLIST), Answered(403, "AccessDenied"))
     await worker.drain()

@@ -20,7 +20,7 @@ from tests.faults.registry import row
 from tests.lab.checker import assert_at_rest, has_open_upload
 from tests.lab.product import ADMIN_TOKEN, Product
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 SECONDS = 20
 
@@ -55,7 +55,7 @@ def _until_nothing_is_left(product: Product) -> None:
     fault="connection reset after 0, 1, 9, 20 and 39 of 40 MiB",
     expected="not acknowledged; clean",
 )
-def test_clients_drop_in_the_middle_of_an_upload(product: Product) -> int:
+def test_dropped_upload_leaves_nothing(product: Product) -> int:
     product.start_api()
     cuts = (0, 1, 9, 20, 39)
     for mebibytes in cuts:
@@ -75,7 +75,7 @@ def test_clients_drop_in_the_middle_of_an_upload(product: Product) -> int:
     fault="body ends a byte before its Content-Length",
     expected="not acknowledged; clean",
 )
-def test_a_body_is_shorter_than_it_was_declared(product: Product) -> int:
+def test_short_body_is_not_acknowledged(product: Product) -> int:
     product.start_api()
     for size in (100, 9 * MIB):
         with _uploading(product, f"Content-Length: {size}") as client:
@@ -91,7 +91,7 @@ def test_a_body_is_shorter_than_it_was_declared(product: Product) -> int:
     fault="chunked body continues past MAX_UPLOAD_BYTES",
     expected="413 at the limit; clean",
 )
-def test_a_body_does_not_end(product: Product) -> int:
+def test_rejects_endless_body(product: Product) -> int:
     product.start_api(MAX_UPLOAD_BYTES=str(16 * MIB))
     with _uploading(product, "Transfer-Encoding: chunked") as client:
         for _ in range(17):
@@ -106,7 +106,7 @@ def test_a_body_does_not_end(product: Product) -> int:
     fault="body trickles in, 40 times a kilobyte",
     expected="acknowledged, intact",
 )
-async def test_a_body_trickles_in(lab: WireLab) -> int:
+async def test_accepts_slow_body(lab: WireLab) -> int:
     body = film(40_000)
 
     async def trickle() -> AsyncIterator[bytes]:
@@ -128,7 +128,7 @@ async def test_a_body_trickles_in(lab: WireLab) -> int:
     fault="9 MiB, then silence on an open connection",
     expected="timed out; clean",
 )
-async def test_a_client_falls_silent(lab: WireLab) -> int:
+async def test_gives_up_on_silent_client(lab: WireLab) -> int:
     sent = iter([film(9 * MIB)])
 
     async def receive() -> HTTPReceiveMessage:

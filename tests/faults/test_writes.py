@@ -1,4 +1,4 @@
-"""Writes whose answer lies: lost, doubled, refused though nobody won, 200 though they failed."""
+"""Writes with a wrong response: lost, doubled, refused though no writer won, 200 though they failed."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from tests.faults.lab import MIB, WireLab, film
 from tests.faults.registry import row
 from tests.lab.wire_faults import Answered, AnswerLost, Call, Duplicated, Fault, Flipped, calls
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 LARGE = 17 * MIB
 SMALL = 2 * MIB
@@ -39,7 +39,7 @@ async def _upload_and_work(
     fault="409 to marker, claim and publication; nobody won",
     expected="retried, not taken for a rival's success; one attempt",
 )
-async def test_a_conflict_that_nobody_won(lab: WireLab) -> int:
+async def test_retries_conflict_without_winner(lab: WireLab) -> int:
     conflict = Answered(409, "ConditionalRequestConflict")
     return await _upload_and_work(lab, (MARKER, conflict), (CLAIM, conflict), (PUBLICATION, conflict))
 
@@ -49,7 +49,7 @@ async def test_a_conflict_that_nobody_won(lab: WireLab) -> int:
     fault="412 to claim and publication; no object exists",
     expected="checked and retried; one attempt",
 )
-async def test_a_refusal_without_an_object(lab: WireLab) -> int:
+async def test_retries_412_without_object(lab: WireLab) -> int:
     refused = Answered(412, "PreconditionFailed")
     return await _upload_and_work(lab, (CLAIM, refused), (PUBLICATION, refused))
 
@@ -59,7 +59,7 @@ async def test_a_refusal_without_an_object(lab: WireLab) -> int:
     fault="claim succeeds, answer lost",
     expected="the worker recognises its nonce; one attempt",
 )
-async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
+async def test_worker_recognises_its_claim_after_lost_response(lab: WireLab) -> int:
     return await _upload_and_work(lab, (CLAIM, AnswerLost()))
 
 
@@ -68,7 +68,7 @@ async def test_the_answer_to_a_claim_is_lost(lab: WireLab) -> int:
     fault="result written, answer lost",
     expected="recognised; published once; source deleted only then",
 )
-async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
+async def test_worker_recognises_its_result_after_lost_response(lab: WireLab) -> int:
     return await _upload_and_work(lab, (PUBLICATION, AnswerLost()))
 
 
@@ -77,7 +77,7 @@ async def test_the_answer_to_a_publication_is_lost(lab: WireLab) -> int:
     fault="marker written, answer lost",
     expected="acknowledged and queued once",
 )
-async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
+async def test_upload_is_queued_once_after_lost_response(lab: WireLab) -> int:
     return await _upload_and_work(lab, (MARKER, AnswerLost()))
 
 
@@ -86,7 +86,7 @@ async def test_the_answer_to_a_marker_is_lost(lab: WireLab) -> int:
     fault="every third write or deletion succeeds, answer lost",
     expected="repeated or recognised; unharmed, nothing doubled, clean",
 )
-async def test_many_answers_are_lost(lab: WireLab) -> int:
+async def test_survives_many_lost_responses(lab: WireLab) -> int:
     body = film(LARGE)
     writes = calls(
         *("PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"),
@@ -106,7 +106,7 @@ async def test_many_answers_are_lost(lab: WireLab) -> int:
     fault="one part fails six times while others are stored",
     expected="sent again; no gap or shift",
 )
-async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int:
+async def test_failed_part_leaves_no_gap(lab: WireLab) -> int:
     body = film(LARGE)
     rule = lab.proxy.inject(
         lambda call: call.operation == "UploadPart" and call.query["partNumber"] == "2",
@@ -125,7 +125,7 @@ async def test_one_part_fails_while_its_successor_is_stored(lab: WireLab) -> int
     fault="completion answers 200 with an error body, undone",
     expected="not taken for success; retried",
 )
-async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
+async def test_retries_completion_that_failed_with_200(lab: WireLab) -> int:
     failed = Answered(200, "InternalError")
     source, download = (calls("CompleteMultipartUpload", key=key) for key in ("uploads/", keys.DOWNLOAD))
     return await _upload_and_work(lab, (source, failed), (download, failed), size_bytes=LARGE)
@@ -136,7 +136,7 @@ async def test_a_completion_that_says_200_and_failed(lab: WireLab) -> int:
     fault="upload completes, answer lost; repeating says NoSuchUpload",
     expected="settled by the object's size; intact",
 )
-async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
+async def test_completion_survives_lost_response(lab: WireLab) -> int:
     lost = AnswerLost()
     source, download = (calls("CompleteMultipartUpload", key=key) for key in ("uploads/", keys.DOWNLOAD))
     return await _upload_and_work(lab, (source, lost), (download, lost), size_bytes=LARGE)
@@ -147,7 +147,7 @@ async def test_the_answer_to_a_completion_is_lost(lab: WireLab) -> int:
     fault="deletions answer 200 with an error body",
     expected="not taken for success; clean",
 )
-async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
+async def test_retries_deletion_that_failed_with_200(lab: WireLab) -> int:
     body = film(3 * MIB)
     outputs_fail = lab.proxy.inject(calls("PutObject", key="media/1/3145728"), Answered(403, "AccessDenied"))
     rule = lab.proxy.inject(calls("DeleteObjects"), Answered(200, "InternalError"), times=2)
@@ -163,7 +163,7 @@ async def test_a_deletion_that_says_200_and_failed(lab: WireLab) -> int:
     fault="writes and deletions arrive twice, some 50 ms apart",
     expected="one attempt, one result, clean",
 )
-async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
+async def test_survives_duplicated_writes(lab: WireLab) -> int:
     body = film(SMALL)
     rule = lab.proxy.inject(
         lambda call: call.operation in {"PutObject", "UploadPart", "DeleteObject", "DeleteObjects"},
@@ -182,7 +182,7 @@ async def test_every_write_is_delivered_twice(lab: WireLab) -> int:
     fault="marker, claim and heartbeat arrive again after the job's end",
     expected="the next worker cleans up; published once",
 )
-async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> int:
+async def test_late_duplicates_start_no_second_job(lab: WireLab) -> int:
     body = film(SMALL)
     late = Duplicated(after_seconds=4)
     rules = [lab.proxy.inject(matches, late) for matches in (MARKER, CLAIM)]
@@ -201,7 +201,7 @@ async def test_writes_come_once_more_after_the_job_has_ended(lab: WireLab) -> in
     fault="a lifecycle rule drops the multipart upload between parts",
     expected="not acknowledged; clean; the next upload succeeds",
 )
-async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
+async def test_aborted_upload_is_not_acknowledged(lab: WireLab) -> int:
     body = film(LARGE)
 
     def abort(call: Call) -> None:
@@ -222,7 +222,7 @@ async def test_an_upload_is_aborted_behind_our_back(lab: WireLab) -> int:
     fault="a bit of a part flips on its way to the store",
     expected="noticed, sent again; intact",
 )
-async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
+async def test_flipped_bit_in_upload_is_noticed(lab: WireLab) -> int:
     body = film(LARGE)
     rule = lab.proxy.inject(calls("UploadPart"), Flipped("request", at_byte=MIB))
     video = await lab.upload(body)
@@ -237,7 +237,7 @@ async def test_a_bit_of_an_upload_is_flipped(lab: WireLab) -> int:
     fault="a bit of a segment flips on its way to the store",
     expected="noticed, written again; published as encoded",
 )
-async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
+async def test_flipped_bit_in_output_is_noticed(lab: WireLab) -> int:
     body = film(SMALL)
     rule = lab.proxy.inject(calls("PutObject", key="/media/"), Flipped("request", at_byte=MIB // 2))
     video = await lab.upload(body)
@@ -252,7 +252,7 @@ async def test_a_bit_of_an_output_is_flipped(lab: WireLab) -> int:
     fault="bits of marker, lease and LIST flip on the way back",
     expected="read again later; one result",
 )
-async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:
+async def test_unreadable_records_are_read_again(lab: WireLab) -> int:
     body = film(SMALL)
     video = await lab.upload(body)
     rules = [
@@ -272,6 +272,6 @@ async def test_a_bit_of_what_is_read_is_flipped(lab: WireLab) -> int:
     fault="a flipped chunk length hides a LIST's end",
     expected="timed out and repeated; one attempt",
 )
-async def test_a_bit_of_the_framing_is_flipped(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
+async def test_gives_up_on_broken_chunk_framing(lab: WireLab, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(connection, "READ_TIMEOUT_SECONDS", 2.0)
     return await _upload_and_work(lab, (calls("ListObjectsV2"), Flipped("answer", at_byte=1)))

@@ -1,4 +1,4 @@
-"""Processes that die: workers and uploads with a light job, killed by whoever watches the proxy."""
+"""Processes to be killed by a test that watches the proxy: workers and uploads with a light job."""
 
 import asyncio
 import multiprocessing
@@ -20,18 +20,18 @@ from worker.run.loop import work
 from worker.run.poller import Poller
 
 LONG_LEASE_SECONDS = 600.0
-"""No victim takes over from another: those who come later judge by leases of their own."""
+"""So long that no victim takes over from another. Workers that take over have a shorter lease."""
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
 
 
 def start_worker(settings: StoreSettings) -> BaseProcess:
-    """Start a worker that runs one job, or none if there is none, and ends."""
+    """Start a worker that runs at most one job and ends."""
     return _start(_work_once, settings)
 
 
 def start_upload(settings: StoreSettings, body: Path, acknowledged: Path) -> BaseProcess:
-    """Start an upload of this file, as the API does it; the id is written where clients would see it."""
+    """Start an upload as the API does it. The id is written to `acknowledged` once a client would get it."""
     return _start(_upload, settings, body, acknowledged)
 
 
@@ -60,8 +60,8 @@ def _work_once(settings: StoreSettings) -> None:
                 await runner(claim, asyncio.Event())
                 stop.set()
 
-            lookout = Poller(queue, stop, poll_seconds=0.1, lease_seconds=LONG_LEASE_SECONDS, drain=True)
-            await work(lookout, once, stop)
+            poller = Poller(queue, stop, poll_seconds=0.1, lease_seconds=LONG_LEASE_SECONDS, drain=True)
+            await work(poller, once, stop)
 
     asyncio.run(run())
 

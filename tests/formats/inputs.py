@@ -102,7 +102,7 @@ def _joined(path: Path) -> None:
 
 
 def _changing_sound(path: Path) -> None:
-    """As broadcasts do between programmes: the clock goes on, the sound has other channels."""
+    """As broadcasts do between programmes: the clock continues, the number of sound channels changes."""
     parts = []
     for number, channels in enumerate(("5.1", "stereo", "mono")):
         parts.append(path.with_name(f"{channels}.ts"))

@@ -17,6 +17,7 @@ from tests.lab.server import free_port
 
 ADMIN_TOKEN = "test-token-0123456789abcdef"
 REPOSITORY = Path(__file__).resolve().parents[2]
+SITE = REPOSITORY / "frontend" / "dist"
 START_SECONDS = 60
 STOP_SECONDS = 20
 

@@ -1,5 +1,7 @@
 """Ceph's RADOS Gateway on loopback: a real, durable S3 server, run by rgw.sh."""
 
+import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -45,7 +47,7 @@ class RadosGateway:
     def _run(self, command: str) -> None:
         done = subprocess.run(
             [SCRIPT, command],
-            env=self.environment,
+            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -58,23 +60,78 @@ class RadosGateway:
 
 @contextmanager
 def rgw(directory: Path) -> Iterator[RadosGateway]:
-    """Raises: ServerMissing: it is not installed."""
-    if any(shutil.which(program) is None for program in ("radosgw", "ceph-mon", "ceph-osd")):
-        raise ServerMissing("Ceph is not installed: tests/lab/rgw.sh install")
-    port, monitor, monitor_v1, first_osd = (free_port() for _ in range(4))
-    environment = {
-        **os.environ,
-        "RGW_DIR": str(directory / "ceph"),
-        "RGW_PORT": str(port),
-        "RGW_MON_PORTS": f"{monitor} {monitor_v1}",
-        "RGW_OSD_PORT": str(first_osd),
-        "RGW_KEY": ACCESS_KEY,
-        "RGW_SECRET": SECRET_KEY,
-    }
-    server = StoreServer("rgw", f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
-    gateway = RadosGateway(server, environment)
+    """Run a gateway of your own.
+
+    Raises: ServerMissing: it is not installed.
+    """
+    gateway = _new(directory)
     try:
         gateway.start()
         yield gateway
     finally:
         gateway.wipe()
+
+
+@contextmanager
+def shared_rgw(directory: Path) -> Iterator[RadosGateway]:
+    """Use one gateway together with other processes: the first one starts it, the last one deletes it.
+
+    Tests must not make it fail. Each process that uses it holds a shared lock, which the kernel releases even
+    when the process is killed.
+
+    Raises: ServerMissing: it is not installed.
+    """
+    state = directory / "rgw.json"
+    with (directory / "rgw.users").open("w") as users:
+        with _exclusive(directory):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if state.exists():
+                gateway = _at(json.loads(state.read_text()))
+            else:
+                gateway = _new(directory / "rgw")
+                try:
+                    gateway.start()
+                except BaseException:
+                    gateway.wipe()
+                    raise
+                state.write_text(json.dumps(gateway.environment))
+        try:
+            yield gateway
+        finally:
+            with _exclusive(directory):
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pass  # others still use it
+                else:
+                    state.unlink()
+                    gateway.wipe()
+
+
+@contextmanager
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Let no other process start or delete the shared gateway meanwhile."""
+    with (directory / "rgw.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _new(directory: Path) -> RadosGateway:
+    if any(shutil.which(program) is None for program in ("radosgw", "ceph-mon", "ceph-osd")):
+        raise ServerMissing("Ceph is not installed: tests/lab/rgw.sh install")
+    port, monitor, monitor_v1, first_osd = (free_port() for _ in range(4))
+    return _at(
+        {
+            "RGW_DIR": str(directory / "ceph"),
+            "RGW_PORT": str(port),
+            "RGW_MON_PORTS": f"{monitor} {monitor_v1}",
+            "RGW_OSD_PORT": str(first_osd),
+            "RGW_KEY": ACCESS_KEY,
+            "RGW_SECRET": SECRET_KEY,
+        }
+    )
+
+
+def _at(environment: dict[str, str]) -> RadosGateway:
+    url = f"http://127.0.0.1:{environment['RGW_PORT']}"
+    return RadosGateway(StoreServer("rgw", url, ACCESS_KEY, SECRET_KEY), environment)

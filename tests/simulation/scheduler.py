@@ -1,7 +1,7 @@
 """Runs the product's coroutines step by step: at each step, a seeded choice selects the next store call.
 
 There is no event loop. A coroutine hands up what it waits for (a `Waiting`); this module owns time, processes
-and the order of everything, and asks `faults` what befalls each call.
+and the order of everything, and asks `faults` what goes wrong with each call.
 """
 
 import random

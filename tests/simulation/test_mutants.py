@@ -11,7 +11,7 @@ MAX_SCHEDULES = 3000
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_broken_protocol_is_caught(mutant: Mutant) -> None:
+def test_detects_broken_protocol(mutant: Mutant) -> None:
     with quiet_logs():
         for seed in range(MAX_SCHEDULES):
             try:

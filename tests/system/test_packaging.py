@@ -99,11 +99,11 @@ class Packaged:
 
 
 @pytest.fixture(scope="module")
-def packaged(film_product: Product, film: str) -> Iterator[Packaged]:
-    with film_product.client() as client:
+def packaged(site_product: Product, film: str) -> Iterator[Packaged]:
+    with site_product.client() as client:
         playback = client.get(f"/api/videos/{film}/playback").json()
     with httpx.Client(follow_redirects=True, trust_env=False, timeout=60) as http:
-        yield Packaged(http, film_product.url + playback["hls"], film_product.url + playback["dash"])
+        yield Packaged(http, site_product.url + playback["hls"], site_product.url + playback["dash"])
 
 
 def test_the_master_offers_every_rung_in_both_codecs_with_the_sound_in_a_group(packaged: Packaged) -> None:

@@ -1,4 +1,4 @@
-"""Fifty slow clients at once cost the API little memory, and a fast one gets through between them."""
+"""Fifty slow clients at the same time use little memory of the API, and do not block a fast one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from backend.core.uploads.buffers import MIB
 from tests.lab.memory import measure
 from tests.lab.product import ADMIN_TOKEN, Product
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 SLOW_CLIENTS = 50
 SLOW_BYTES = 64 * MIB
@@ -24,7 +24,7 @@ TUS = {"tus-resumable": "1.0.0"}
 BYTES = {**TUS, "content-type": "application/offset+octet-stream", "upload-offset": "0"}
 
 
-def test_fifty_slow_clients_neither_fill_the_memory_nor_hold_up_a_fast_one(product: Product) -> None:
+def test_slow_clients_use_little_memory_and_do_not_block_a_fast_one(product: Product) -> None:
     api = product.start_api()
 
     took_seconds, growth_mib = measure(api.pid, lambda: asyncio.run(_all_at_once(product.url)))

@@ -10,14 +10,14 @@ import pytest
 from tests.lab.memory import measure
 from tests.lab.product import ADMIN_TOKEN, Product
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 MIB = 1024 * 1024
 MOST_GROWTH_MIB = 100
 
 
-@pytest.mark.parametrize(("files", "size_bytes"), [(1, 2048 * MIB), (50, 32 * MIB)])
-def test_uploads_take_the_api_less_than_100_mebibytes_of_memory(
+@pytest.mark.parametrize(("files", "size_bytes"), [(1, 1024 * MIB), (50, 16 * MIB)])
+def test_uploads_use_less_than_100_mib_of_api_memory(
     product: Product, tmp_path: Path, files: int, size_bytes: int
 ) -> None:
     api = product.start_api()

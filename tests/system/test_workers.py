@@ -16,7 +16,7 @@ from tests.lab.processes import descendants, is_alive
 from tests.lab.product import ADMIN_TOKEN, Product, stop
 from tests.lab.rgw import RadosGateway
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fault="two workers share ten videos",
     expected="each encoded once",
 )
-def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, clip: Path) -> int:
+def test_two_workers_encode_each_of_ten_videos_once(product: Product, clip: Path) -> int:
     product.start_api()
     for _ in range(2):
         product.start_worker()
@@ -59,9 +59,7 @@ def test_ten_videos_and_two_workers_encode_each_video_once(product: Product, cli
     fault="SIGKILL of a worker while encoding",
     expected="its encoders die too; another takes over and completes",
 )
-def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
-    product: Product, long_clip: Path
-) -> int:
+def test_another_worker_takes_over_from_killed_one(product: Product, long_clip: Path) -> int:
     product.start_api()
     doomed = product.start_worker()
     video = product.upload(long_clip)
@@ -86,7 +84,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_by_another(
     fault="SIGTERM to a worker while encoding",
     expected="hands the job back within 20 s, no attempt counted; another completes it",
 )
-def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Product, long_clip: Path) -> int:
+def test_stopped_worker_hands_its_job_back(product: Product, long_clip: Path) -> int:
     product.start_api()
     first = product.start_worker()
     video = product.upload(long_clip)
@@ -111,9 +109,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_job_to_another(product: Produ
     fault="worker frozen past its lease, wakes after another finished",
     expected="late work dropped; published outputs stay",
 )
-def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
-    product: Product, long_clip: Path
-) -> int:
+def test_late_work_of_frozen_worker_is_dropped(product: Product, long_clip: Path) -> int:
     product.start_api()
     sleeper = product.start_worker()
     video = product.upload(long_clip)
@@ -136,20 +132,21 @@ def test_a_worker_frozen_past_its_lease_spoils_nothing_when_it_wakes_up(
     fault="store frozen for 10 s while real media is encoded",
     expected="first attempt completes",
 )
-def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_attempt(
-    product: Product, rgw_gateway: RadosGateway, long_clip: Path
+def test_frozen_store_costs_no_attempt(
+    own_product: Product, own_gateway: RadosGateway, long_clip: Path
 ) -> int:
+    product = own_product
     product.start_api()
     worker = product.start_worker(LEASE_SECONDS="30")
     video = product.upload(long_clip)
     _wait_until_encoding(product, video)
 
-    rgw_gateway.pause()
+    own_gateway.pause()
     try:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.get(rgw_gateway.server.endpoint_url, timeout=10, trust_env=False)
+            httpx.get(own_gateway.server.endpoint_url, timeout=10, trust_env=False)
     finally:
-        rgw_gateway.resume()
+        own_gateway.resume()
     with product.client() as client:
         assert client.get(f"/api/videos/{video}/status").json()["status"] == "processing"
     status = product.wait_for(video, status="done", seconds=240)
@@ -161,9 +158,7 @@ def test_a_store_that_hangs_for_ten_seconds_in_the_middle_of_a_job_costs_no_atte
     return 1
 
 
-def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
-    product: Product, tmp_path: Path
-) -> None:
+def test_text_file_fails_with_reason_and_keeps_source(product: Product, tmp_path: Path) -> None:
     product.start_api()
     fake = tmp_path / "holiday.mp4"
     fake.write_text("Dear diary, this is not a video.\n" * 100)
@@ -184,9 +179,7 @@ def test_a_text_file_named_mp4_fails_with_its_reason_and_keeps_the_source(
     fault="SIGKILL of the API during an upload",
     expected="not acknowledged, no video appears; the next upload is done",
 )
-def test_an_api_killed_in_the_middle_of_an_upload_acknowledges_nothing(
-    product: Product, clip: Path, tmp_path: Path
-) -> int:
+def test_upload_to_killed_api_is_not_acknowledged(product: Product, clip: Path, tmp_path: Path) -> int:
     api = product.start_api()
     big = tmp_path / "big.mp4"
     with big.open("wb") as output:

@@ -8,6 +8,7 @@ import pytest
 from backend.core import keys
 from backend.core.uploads.sniff import SNIFF_BYTES, foreign_type
 from tests.formats.inputs import INPUTS, Input
+from tests.formats.kinds import KIND_OF
 from tests.formats.measuring import (
     beeps_of,
     colours_of,
@@ -33,13 +34,15 @@ QUIETEST = 9_000
 """Of 32768: the tone is at half of full scale, 3 dB less if only in the centre."""
 COLOUR_TOLERANCE = 8
 """Of 255, after two lossy encoders."""
+pytestmark = pytest.mark.spread
 LIGHT = frozenset({"mp4-hdr10", "rotated-90"})
 """Those in every test run; the others take minutes together."""
 TAGS = "bt709 tv yuv420p"
 
 
 def _case(one: Input) -> object:
-    return pytest.param(one, id=one.id, marks=() if one.id in LIGHT else pytest.mark.heavy)
+    marks = (pytest.mark.heavy, pytest.mark.corpus(KIND_OF[one.id]))
+    return pytest.param(one, id=one.id, marks=() if one.id in LIGHT else marks)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ for _kind, _length in {
     "flv": 13,
     "ogv": 58,
 }.items():
-    add(f"only-the-head-of-{_kind}", lambda bait, k=_kind, n=_length: bait.clip(k)[:n], UNDECODABLE)
+    add(f"only-the-head-of-{_kind}", lambda bait, k=_kind, n=_length: bait.clip(k)[:n], UNDECODABLE, "head")
 
 for _kind in ("mp4", "mov", "fragmented.mp4", "mkv", "webm", "ts", "avi", "flv", "ogv", "mpg", "wmv", "gif"):
     for _percent in (5, 50, 95):
@@ -53,11 +53,13 @@ for _kind in ("mp4", "mov", "fragmented.mp4", "mkv", "webm", "ts", "avi", "flv",
             f"{_kind}-cut-after-{_percent}-percent",
             lambda bait, k=_kind, p=_percent: bait.clip(k)[: len(bait.clip(k)) * p // 100],
             DAMAGED | {DONE},
+            f"{_kind} that is cut",
         )
     add(
         f"{_kind}-with-zeros-in-its-second-half",
         lambda bait, k=_kind: bait.clip(k)[: len(bait.clip(k)) // 2] + bytes(len(bait.clip(k)) // 2),
         DAMAGED | {DONE},
+        "zeros in the second half",
     )
 
 
@@ -127,4 +129,5 @@ for _kind in ("mp4", "fragmented.mp4", "mkv", "ts", "avi", "ogv", "flv", "mpg", 
             f"{_kind}-with-bits-flipped-in-{_share:.2%}".replace(".", "-").replace("%", "-percent"),
             lambda bait, k=_kind, s=_share: flipped(bait.clip(k), 1, s),
             DAMAGED | {DONE},
+            f"{_kind} with flipped bits",
         )

@@ -130,7 +130,7 @@ def unsigned(number: str, value: int) -> bytes:
 
 
 def png(width: int, height: int, *, rows: int | None = None, more: bytes = b"") -> bytes:
-    """A black picture, of which `rows` are there; `more` are chunks that come before them."""
+    """Return a black picture with only its first `rows` rows. `more` are chunks that precede them."""
     compressor = zlib.compressobj(9)
     body = b"".join(
         compressor.compress(bytes(1 + 3 * width)) for _ in range(height if rows is None else rows)

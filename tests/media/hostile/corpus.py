@@ -12,7 +12,7 @@ DONE = "done"
 NOT_A_VIDEO = frozenset({"not_a_video"})
 UNDECODABLE = frozenset({"not_a_video", "unsupported_codec", "file_incomplete"})
 DAMAGED = UNDECODABLE | {"source_damaged", "duration_mismatch"}
-"""How what is broken may end, where the point is that it ends."""
+"""Outcomes allowed for broken files: what matters is that the job ends."""
 TOO_LARGE = frozenset({"not_a_video", "picture_too_large", "unsupported_codec"})
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=12:duration=2")
@@ -38,7 +38,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Bait:
-    """Where the canary listens and its file lies, which nobody may open, and real clips."""
+    """Real clips, and the canary: an address and a file that must never be opened."""
 
     url: str
     file: Path
@@ -62,7 +62,10 @@ class Bait:
 
 @dataclass(frozen=True)
 class Hostile:
+    """One file. Those of one `kind` differ little: CI runs a sample of them. Most are a kind of their own."""
+
     name: str
+    kind: str
     make: Callable[[Bait], bytes]
     outcomes: frozenset[str]
 
@@ -70,9 +73,9 @@ class Hostile:
 HOSTILE: dict[str, Hostile] = {}
 
 
-def add(name: str, make: Callable[[Bait], bytes], outcomes: frozenset[str]) -> None:
+def add(name: str, make: Callable[[Bait], bytes], outcomes: frozenset[str], kind: str = "") -> None:
     assert name not in HOSTILE
-    HOSTILE[name] = Hostile(name, make, outcomes)
+    HOSTILE[name] = Hostile(name, kind or name, make, outcomes)
 
 
 def ends(*outcomes: frozenset[str] | str) -> Callable[[Callable[[Bait], bytes]], Callable[[Bait], bytes]]:

@@ -48,12 +48,12 @@ for _name, _text in SCRIPTS.items():
 
 
 @ends(UNDECODABLE)
-def a_playlist_behind_the_head_of_a_film(bait: Bait) -> bytes:
+def a_playlist_after_the_head_of_a_film(bait: Bait) -> bytes:
     return FTYP + box(b"free", SCRIPTS["hls"].format(url=bait.url).encode())
 
 
 @ends(DAMAGED, DONE)
-def a_playlist_behind_a_film(bait: Bait) -> bytes:
+def a_playlist_after_a_film(bait: Bait) -> bytes:
     return bait.clip("ts") + SCRIPTS["hls"].format(url=bait.url).encode() * 100
 
 

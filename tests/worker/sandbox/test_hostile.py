@@ -26,7 +26,10 @@ from tests.worker.media_lab import RUN, TOOLS, MediaLab
 from worker.sandbox.limits import MAX_MEMORY_BYTES
 from worker.transcode.transcoder import EncodingProfile
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="canary and memory measurement need Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="canary and memory measurement need Linux"),
+    pytest.mark.spread,
+]
 
 SECONDS = 90
 """Each takes a second or two; the watchdog ends the one that is slow by design."""
@@ -99,7 +102,11 @@ async def outcome_of(
 def each(*, by_probe: bool) -> list[object]:
     """Return the files that the probe rejects, or the others."""
     return [
-        pytest.param(hostile, id=name, marks=() if name in LIGHT else pytest.mark.heavy)
+        pytest.param(
+            hostile,
+            id=name,
+            marks=() if name in LIGHT else (pytest.mark.heavy, pytest.mark.corpus(hostile.kind)),
+        )
         for name, hostile in HOSTILE.items()
         if (hostile.outcomes <= REJECTED_BY_PROBE) == by_probe
     ]
@@ -122,6 +129,7 @@ async def test_broken_and_oversized_files_end_as_expected(
 
 
 @pytest.mark.heavy
+@pytest.mark.corpus("altered at random")
 @pytest.mark.parametrize("seed", range(36))
 async def test_randomly_altered_video_is_rejected_or_transcoded(
     lab: MediaLab, guard: Canary, bait: Bait, seed: int
