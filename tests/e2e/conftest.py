@@ -77,7 +77,6 @@ def early(product: Product, film_upload: str, site: str, browser: Browser) -> It
 
 
 @pytest.fixture(scope="session")
-@pytest.fixture(scope="session")
 def video(product: Product, film: str) -> str:
     """The encoded film, in 360p, 720p and 1080p."""
     return film
