@@ -32,7 +32,7 @@ from worker.run.poller import Poller
 TOKEN = "a-token-for-tests-0123456789"
 MIB = 1024 * 1024
 LEASE_SECONDS = 30.0
-DRAIN_SECONDS = 60.0
+DRAIN_SECONDS = 180.0
 
 
 def fresh_settings(settings: StoreSettings) -> StoreSettings:

@@ -23,7 +23,7 @@ from worker.sandbox.workspace import PREFIX
 pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 TRIED_AGAIN = "next attempt"
-SECONDS = 60
+SECONDS = 180
 PROOF_OF_WORK = {"ffmpeg": b"-progress", "packager": b"mpd_output"}
 """What the command line holds when it is not just being tried out."""
 SOFTWARE = {"VIDEO_SERVER_ENCODER": "software"}
