@@ -4,6 +4,7 @@ lock            held by the run that uses the directory
 admin-token     made once, readable by its owner only
 store/key       the embedded store's secret key, made once, readable by its owner only
 store/ports     the embedded store's last ports
+store/env       its settings for `vodbucket jobs` and the like, made at each start, readable by its owner only
 store/weed      the embedded store's objects and configuration
 store/objects   what the former embedded store kept: one file per object
 store/imported  says that `make import-old-store` has copied those
@@ -12,7 +13,8 @@ run/<name>.pid  one file per running child process
 
 import fcntl
 import secrets
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +58,11 @@ class DataDirectory:
 
     def store_secret(self) -> str:
         return _kept_secret(self.store / "key")
+
+    def write_store_settings(self, settings: Mapping[str, str]) -> None:
+        """Write lines for a shell to read, so that commands for operators find the embedded store."""
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
+        write_private(self.store / "env", "".join(lines))
 
 
 def write_private(path: Path, text: str) -> None:

@@ -80,6 +80,7 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
     embedded = None if any(env.get(name) for name in OWN_STORE_VARIABLES) else choose_store(data)
     if embedded:
         env.update(embedded.client_settings())
+        data.write_store_settings(embedded.client_settings())
     if not env.get("ADMIN_TOKEN"):
         env["ADMIN_TOKEN"] = data.admin_token()
     port = env.get("PORT") or "3000"

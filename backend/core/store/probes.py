@@ -319,7 +319,7 @@ def _nonce() -> bytes:
 
 _LIST_LAGS = "a LIST after a write did not show it"
 _CREATES_ADVICE = (
-    "Use a store that honours `If-None-Match: *` (AWS S3, Cloudflare R2, MinIO, Ceph), "
+    "Use a store that honours `If-None-Match: *` (AWS S3, Cloudflare R2, MinIO, Ceph, SeaweedFS), "
     "or run a single worker with ONLY_WORKER=true."
 )
 _CONSISTENCY_ADVICE = "Use a strongly consistent store, with no cache between it and vodbucket."

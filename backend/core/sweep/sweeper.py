@@ -2,7 +2,7 @@
 
 It leaves everything alone that is younger than a grace period by the store's clock. It uses the same
 create-only writes as all other processes, so it may run at any time and in any number of processes. `Kind`
-lists what it handles. It never removes the source of a video that exists.
+lists what it handles. It removes the source of an existing video only by finishing a job that has published.
 """
 
 from collections.abc import Awaitable, Callable
