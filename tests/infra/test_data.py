@@ -54,9 +54,7 @@ def test_a_file_in_the_way_is_said_in_a_sentence(tmp_path: Path) -> None:
 def test_a_shell_can_load_the_stores_settings_and_only_their_owner_can_read_them(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     with data.lock():
-        data.write_store_settings(
-            {"S3_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_SECRET_ACCESS_KEY": "a b'c$d"}
-        )
+        data.write_store_settings({"S3_ENDPOINT_URL": "http://[::1]:1", "AWS_SECRET_ACCESS_KEY": "a b'c$d"})
 
     loaded = subprocess.run(
         ["sh", "-c", 'set -a; . "$1"; env', "sh", tmp_path / "store/env"],
