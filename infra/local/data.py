@@ -66,7 +66,7 @@ class DataDirectory:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read; it is there whole or not at all."""
+    """Write a file that only its owner can read, atomically."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     unfinished.touch(mode=0o600)

@@ -135,10 +135,10 @@ def port_is_free(host: str, port: int) -> bool:
                 raise CannotRun(f"PORT: {port} needs root; choose one above 1023.") from None
             except OSError as error:
                 if error.errno in _NO_SUCH_ADDRESS:
-                    raise CannotRun(f"HOST: {host} is no address of this machine.") from None
+                    raise CannotRun(f"HOST: {host} is not an address of this machine.") from None
                 return False
     except socket.gaierror:
-        raise CannotRun(f"HOST: {host} is no address of this machine.") from None
+        raise CannotRun(f"HOST: {host} is not an address of this machine.") from None
     return True
 
 

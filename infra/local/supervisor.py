@@ -51,7 +51,7 @@ class Supervisor:
         try:
             await _first_of([copying], stop)
             if stop.is_set():
-                raise CannotRun("Not all was copied; `make import-old-store` goes on where it was stopped.")
+                raise CannotRun("The copy was interrupted. Run `make import-old-store` again to continue.")
         finally:
             copying.cancel()
             with suppress(asyncio.CancelledError, CannotRun):

@@ -1,6 +1,6 @@
 """Uploads a file as a user of tuspy does, and prints the upload's address.
 
-`python -m tests.clients.with_tuspy ENDPOINT TOKEN FILE MEMORY`: run again after it was killed, it goes on
+`python -m tests.clients.with_tuspy ENDPOINT TOKEN FILE MEMORY`: if it was killed, run it again to resume
 with what MEMORY knows. tuspy repeats what fails in the middle, but not the requests that come first.
 """
 

@@ -59,7 +59,7 @@ class Api:
         return int(answer.headers["upload-offset"])
 
     async def settled_offset(self, url: str) -> int:
-        """Return where the upload is once the request that broke off has let go."""
+        """Return the upload's state once the interrupted request has released it."""
         for _ in range(100):
             at = await self.offset(url)
             if (await self.patch(url, at, b"")).status_code == 204:

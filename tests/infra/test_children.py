@@ -37,7 +37,7 @@ def _command(code: str, directory: Path, stop_seconds: float = 5) -> Command:
 
 async def _until_dead(pid: int) -> None:
     async with asyncio.timeout(10):
-        while is_alive(pid):  # noqa: ASYNC110  # another process's end is no event of ours
+        while is_alive(pid):  # noqa: ASYNC110  # nothing tells us that another process ended
             await asyncio.sleep(0.02)
 
 

@@ -113,7 +113,7 @@ class FaultProxy:
             self._rules = [rule for rule in self._rules if rules and rule not in rules]
 
     def release(self) -> None:
-        """Let go of what hangs or is stalled: those connections end."""
+        """End the connections that hang or are stalled."""
 
         async def release() -> None:
             self._released.set()

@@ -1,4 +1,4 @@
-"""Generations: numbered, create-only objects, of which the one with the highest number counts.
+"""Generations: numbered, create-only objects. The highest number counts.
 
 Leases of jobs (`backend.core.jobs.leases`) and locks of uploads (`backend.core.uploads.resumable.locks`)
 are both kept this way.
