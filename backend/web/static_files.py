@@ -1,4 +1,4 @@
-"""The built site as static files: each is read and compressed once, and served with strict headers."""
+"""The built site as static files: kept in memory, compressed, and served with strict headers."""
 
 import gzip
 import hashlib

@@ -10,7 +10,7 @@ from pathlib import Path
 from vodbucket.__main__ import main
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload([__name__, "vodbucket.doctor.examination", "vodbucket.commands.video_client"])
+_forking.set_forkserver_preload([__name__])
 
 
 async def run_forked(

@@ -168,7 +168,6 @@ async def open_api(settings: ClientSettings) -> AsyncIterator[Api]:
 def _reason(error: BaseException) -> str:
     """Return the system's message for a system error: aiohttp's own messages contain class names."""
     if isinstance(error, OSError) and error.errno is not None:
-        return (
-            os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-        )  # below 0: name resolution
+        # Errors of name resolution are below 0.
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return str(error) or type(error).__name__

@@ -14,6 +14,8 @@ from backend.core.store.probes import Check, Verdict
 from backend.core.store.s3 import open_buckets
 from vodbucket.commands.exit_codes import EXIT_FAILED
 from vodbucket.commands.options import OPERATIONS_PANEL, AsJson
+from vodbucket.doctor.examination import examine, examine_machine
+from vodbucket.doctor.fixes import fix as apply_fixes
 from vodbucket.output.tables import show_checks
 
 SDK_ATTEMPTS = 2
@@ -51,9 +53,6 @@ def doctor(
 
 
 async def _examine(*, worker: bool) -> list[Check]:
-    # Imported here because only the doctor needs aiohttp and the worker's modules.
-    from vodbucket.doctor.examination import examine, examine_machine
-
     checks = []
     try:
         settings = load(StoreSettings)
@@ -74,10 +73,8 @@ async def _examine(*, worker: bool) -> list[Check]:
 
 
 async def _fix(checks: Sequence[Check]) -> list[str]:
-    from vodbucket.doctor.fixes import fix
-
     async with open_buckets(load(StoreSettings), sdk_attempts=SDK_ATTEMPTS) as buckets:
-        return await fix(buckets, checks, load(UploadSettings).upload_days)
+        return await apply_fixes(buckets, checks, load(UploadSettings).upload_days)
 
 
 def _address(settings: StoreSettings) -> str:

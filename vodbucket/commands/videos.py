@@ -15,10 +15,9 @@ from vodbucket.client.local_file import as_text
 from vodbucket.client.responses import VideoWithStatus
 from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from vodbucket.commands.options import VIDEOS_PANEL, AsJson
+from vodbucket.commands.video_client import VideoClient
 from vodbucket.output.messages import print_error
 from vodbucket.output.tables import show_video, show_videos
-
-# Commands import VideoClient themselves: aiohttp takes time to load, and other commands do not need it.
 
 app = typer.Typer()
 
@@ -40,8 +39,6 @@ def upload(
     """Upload files and print their links. To resume an interrupted upload, run the command again."""
     if title is not None and len(files) > 1:
         raise typer.BadParameter("--title needs exactly one file")
-    from vodbucket.commands.video_client import VideoClient
-
     client = VideoClient(load(ClientSettings), patience * 60)
     try:
         succeeded = asyncio.run(client.upload(files, title and as_text(title), watch=watch))
@@ -60,8 +57,6 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show a video's progress. Exits with 1 if encoding failed."""
-    from vodbucket.commands.video_client import VideoClient
-
     client = VideoClient(load(ClientSettings), patience * 60)
     found = asyncio.run(client.follow(video) if follow else client.status(video))
     if as_json:
@@ -78,8 +73,6 @@ def list_videos(
     as_json: AsJson = False,
 ) -> None:
     """List the newest videos."""
-    from vodbucket.commands.video_client import VideoClient
-
     found = asyncio.run(VideoClient(load(ClientSettings)).list(limit))
     if as_json:
         typer.echo(TypeAdapter(Sequence[VideoWithStatus]).dump_json(found, indent=2).decode())
@@ -93,8 +86,6 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete a video and everything that belongs to it."""
-    from vodbucket.commands.video_client import VideoClient
-
     client = VideoClient(load(ClientSettings))
     title = asyncio.run(client.status(video)).title
     if not yes:
@@ -106,8 +97,6 @@ def delete(
 @app.command("open", rich_help_panel=VIDEOS_PANEL)
 def open_video(video: VideoId) -> None:
     """Open a video's page in the browser."""
-    from vodbucket.commands.video_client import VideoClient
-
     client = VideoClient(load(ClientSettings))
     asyncio.run(client.status(video))
     link = client.watch_link(video)

@@ -164,7 +164,11 @@ class Store(Protocol):
         ...
 
     async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
-        """Return the parts of an open upload in ascending order. Raises: UploadVanished."""
+        """Return the parts of an open upload in ascending order.
+
+        Raises:
+            UploadVanished: the upload does not exist, or the store does not tell a part from its replacement.
+        """
         ...
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:

@@ -206,9 +206,9 @@ class _Sweeper:
         await self._act(Kind.VIDEO, video_id, why, modified, act, size_bytes, grace)
 
     async def _runs(self, video: VideoHoldings, raw: RawHoldings) -> None:
-        """Remove unpublished runs. Until their request has ended, runs are kept: one may be published."""
+        """Remove runs that were not published, or replaced. A run of an unfinished request may still be."""
         if len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes:
-            return  # the only run is the published one: otherwise there would be a dead letter
+            return  # the only run is published or may still be: failures leave a dead letter
         outcomes = await self._outcomes(video)
         published = {request: one for request, one in outcomes.items() if isinstance(one, Outputs)}
         current = max(published, key=keys.request_number, default=None)

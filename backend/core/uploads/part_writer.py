@@ -87,7 +87,7 @@ class PartWriter:
 
     @property
     def busy(self) -> bool:
-        """Say whether it is waiting for memory or for the store."""
+        """Return whether it is waiting for memory or for the store."""
         return self._lock.locked()
 
     @property

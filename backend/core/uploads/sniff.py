@@ -11,7 +11,7 @@ from backend.core.errors import UnsupportedType
 
 SNIFF_BYTES = 4096
 CONFIDENCE = 0.3
-"""Of the library, a tenth for each byte that matched. Below this it guesses from one or two bytes."""
+"""The library counts a tenth for each byte that matched. Below this, it guesses from one or two bytes."""
 SURE = 0.8
 BEGINNING_BYTES = 16
 """Signatures further in are not used: they also occur by chance within audio and video."""

@@ -223,8 +223,11 @@ class S3Store:
                 raise UploadVanished from error
             found = page.get("Parts", ())
             for one in found:
-                # SeaweedFS lists a part that was sent again with other bytes beside the one it replaced.
+                # SeaweedFS lists a part that was sent again with other bytes beside the one it replaced, both
+                # dated to the second. Nothing tells which is which if they are of the same second.
                 known = newest.get(one["PartNumber"], one)
+                if known["ETag"] != one["ETag"] and known["LastModified"] == one["LastModified"]:
+                    raise UploadVanished
                 newest[one["PartNumber"]] = max(known, one, key=lambda part: part["LastModified"])
             truncated = page.get("IsTruncated", False) and bool(found)
             after = found[-1]["PartNumber"] if found else 0

@@ -30,9 +30,8 @@ class PunctualSession(AIOHTTPSession):
             async with asyncio.timeout(self._seconds_for(request)):
                 response: Any = await super().send(request)
                 if response.status_code >= FIRST_ERROR_STATUS:
-                    await (
-                        response.content
-                    )  # the SDK reads error bodies immediately, even for streamed requests
+                    # The SDK reads error bodies immediately, even for streamed requests.
+                    await response.content
                 return response
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error

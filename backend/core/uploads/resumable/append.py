@@ -23,7 +23,7 @@ from backend.core.errors import (
     UploadVanished,
     VodbucketError,
 )
-from backend.core.store.interface import Buckets
+from backend.core.store.interface import Buckets, Store
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.part_writer import PartWriter, UploadPlan
 from backend.core.uploads.quota import UploadRules
@@ -54,7 +54,8 @@ class AppendRequest:
 
     def __init__(
         self,
-        buckets: Buckets,
+        raw: Store,
+        retrying: Buckets,
         buffers: PartBuffers,
         rules: UploadRules,
         info: UploadInfo,
@@ -62,7 +63,8 @@ class AppendRequest:
         length: int | None,
         checksum: Checksum | None,
     ) -> None:
-        self._buckets = buckets
+        self._raw = raw
+        self._retrying = retrying
         self._rules = rules
         self._info = info
         self._lock = lock
@@ -75,7 +77,7 @@ class AppendRequest:
         tail = self._begin.tail
         tail_bytes = tail.size_bytes if tail else 0
         self._writer = PartWriter(
-            buckets.raw,
+            retrying.raw,
             keys.upload(info.id),
             UploadPlan.of_parts(info.part_size_bytes),
             buffers,
@@ -110,7 +112,7 @@ class AppendRequest:
             await run_shielded(self._store_and_release())
             raise
         if finished:
-            return await finishing.mark_finished(self._buckets, self._info)
+            return await finishing.mark_finished(self._retrying, self._info)
         await self._store_and_release()
         return UploadState(self._info, self._lock.progress.offset)
 
@@ -135,9 +137,9 @@ class AppendRequest:
     async def _record_length(self, length: int | None) -> None:
         """Record a length that was deferred until now. Raises: StorageFull."""
         if length is not None and self._info.length is None:
-            await self._rules.quota.admit_bytes(self._buckets.raw, length)
+            await self._rules.quota.admit_bytes(self._raw, length)
             self._info = self._info.replace(length=length)
-            await self._buckets.raw.put(keys.upload_info(self._info.id), self._info.to_json())
+            await self._retrying.raw.put(keys.upload_info(self._info.id), self._info.to_json())
 
     async def _read(self, body: AsyncIterator[bytes]) -> None:
         limit = self._rules.max_bytes if self._info.length is None else self._info.length
@@ -179,7 +181,7 @@ class AppendRequest:
     async def _check_tail(self, check: MediaCheck, tail: Tail) -> None:
         """Feed the check the bytes of earlier requests: the connection broke within the first few."""
         try:
-            check.feed((await self._buckets.raw.get(tail.key)).body)
+            check.feed((await self._retrying.raw.get(tail.key)).body)
         except ObjectNotFound:
             raise UploadVanished from None
 
@@ -213,7 +215,7 @@ class AppendRequest:
     async def _delete_spare_tails(self) -> None:
         recorded = self._lock.progress.tail
         spare = [key for key in self._tails[:-SPARE_TAILS] if recorded is None or key != recorded.key]
-        await self._buckets.raw.delete_many(spare)
+        await self._raw.delete_many(spare)
         self._tails = [key for key in self._tails if key not in spare]
 
     def _stop_reading(self) -> None:
@@ -259,7 +261,7 @@ class AppendRequest:
                 offset=self._info.length, upload_id=writer.upload_id, tail=None
             )
             await self._lock.save(lambda: progress)
-        await finishing.complete(self._buckets, self._info, progress)
+        await finishing.complete(self._retrying, self._info, progress)
 
     def _name_tail(self) -> str:
         self._tails_named += 1

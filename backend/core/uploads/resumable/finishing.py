@@ -70,7 +70,7 @@ async def remove_records(raw: Store, upload_id: str) -> None:
 
 
 async def is_assembled(buckets: Buckets, info: UploadInfo) -> bool:
-    """Say whether the parts are one object already; the worker may even have encoded and deleted it since."""
+    """Return whether the parts are one object already. A worker may even have encoded and deleted it."""
     with suppress(ObjectNotFound):
         return (await buckets.raw.head(keys.upload(info.id))).size_bytes == info.length
     return await exists(buckets.video, keys.video_record(info.id))

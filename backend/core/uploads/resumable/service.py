@@ -170,7 +170,14 @@ class ResumableUploads:
             async with self._locked(upload_id) as (info, lock):
                 if not info.finished:
                     request = AppendRequest(
-                        self._retrying, self._buffers, self._rules, info, lock, length, checksum
+                        self._buckets.raw,
+                        self._retrying,
+                        self._buffers,
+                        self._rules,
+                        info,
+                        lock,
+                        length,
+                        checksum,
                     )
                     return await request.run(offset, body, body_bytes)
         if offset == info.length and body_bytes == 0:
