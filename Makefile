@@ -101,7 +101,7 @@ clean:  ## remove what was built; keep data/ and the environments
 	find backend worker vodbucket infra tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments as well; data/ stays
-	rm -rf $(VENV) frontend/node_modules vodbucket.egg-info
+	rm -rf $(VENV) .venv-ministack frontend/node_modules vodbucket.egg-info
 
 # --- set-up steps, each with its stamp ---
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from worker.sandbox.tether import PR_SET_PDEATHSIG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXIT_KILLED = 130
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def main() -> int:
@@ -35,6 +37,11 @@ def main() -> int:
             asyncio.run(arguments.command(plan, data, arguments))
     except CannotRun as error:
         print(f"vodbucket: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        print(f"vodbucket: {error.filename or data.root}: {error.strerror}.", file=sys.stderr)
         return 1
     return 0
 

@@ -1,11 +1,14 @@
 """What `make run` prints: the lines of all processes, each under its name, JSON logs made readable."""
 
 import json
+import re
 import sys
 from datetime import datetime
 
 _COLOURS = {"store": "35", "api": "36", "worker": "33", "site": "34"}
 _NAME_WIDTH = 6
+_STORE_CHATTER = re.compile(r"I\d{4} \d\d:\d\d:\d\d\.\d+ ")
+"""SeaweedFS logs every DELETE and more at its level of information, whatever its `-v` is."""
 
 
 def say(sentence: str = "") -> None:
@@ -14,7 +17,9 @@ def say(sentence: str = "") -> None:
 
 
 def relay(name: str, line: str) -> None:
-    """Print one line of a child's output."""
+    """Print one line of a child's output, unless it is of no use to anybody."""
+    if name == "store" and _STORE_CHATTER.match(line):
+        return
     print(f"{_painted(name)} {readable(line)}", flush=True)
 
 

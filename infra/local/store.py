@@ -165,7 +165,7 @@ def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
         "HOME": str(directory),
     }
     ports = (f"-{name}={port}" for name, port in store.ports.items())
-    log = ("-logtostderr=true", "-v=-1")  # no files of its own; warnings and errors only
+    log = ("-logtostderr=true", "-v=-1")  # no files of its own, and little else than warnings and errors
     argv = (str(program), *log, "server", f"-dir={directory}", *_OPTIONS, *ports)
     return Command("store", argv, env, directory, stop_seconds=STOP_SECONDS)
 

@@ -15,7 +15,7 @@ from infra.local.children import Child, Command
 from infra.local.console import say
 from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
-from infra.local.former_store import former_root, import_former_store
+from infra.local.former_store import former_root, import_former_store, waits_for_import
 from infra.local.plan import Plan
 from infra.local.store import answers, remove_sockets, store_command
 
@@ -47,6 +47,9 @@ class Supervisor:
         """
         if not self._plan.embedded:
             raise CannotRun("Another store is set (S3_ENDPOINT_URL or AWS_*), so nothing was copied.")
+        if not waits_for_import(self._data):  # again, it would bring back what was deleted since
+            say("There is nothing to copy: either all was copied before, or there is no former store.")
+            return
         copying = asyncio.create_task(self._import())
         try:
             await _first_of([copying], stop)

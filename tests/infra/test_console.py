@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infra.local.console import readable
+from infra.local.console import readable, relay
 
 
 def test_a_structured_line_is_shown_as_event_and_values() -> None:
@@ -27,3 +27,14 @@ def test_a_traceback_keeps_its_lines() -> None:
 @pytest.mark.parametrize("line", ["plain text", "{broken", "[1]", '{"no": "event"}', "3", ""])
 def test_any_other_line_is_left_as_it_is(line: str) -> None:
     assert readable(line) == line
+
+
+def test_of_the_store_only_what_matters_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    relay("store", "I1130 03:51:33.202814 s3api_object_handlers_delete.go:209 DeleteObjectHandler raw q/0")
+    relay("store", "E1130 03:42:09.593594 upload_chunked.go:281 chunked upload failed")
+    relay("api", "I1130 03:51:33.202814 not the store's")
+
+    assert [line.partition("| ")[2][:5] for line in capsys.readouterr().out.splitlines()] == [
+        "E1130",
+        "I1130",
+    ]

@@ -136,8 +136,10 @@ def test_a_run_names_the_command_until_it_was_used(data: DataDirectory) -> None:
         return said
 
     before, imported, after = vodbucket("run"), vodbucket("import-old-store"), vodbucket("run")
+    again = vodbucket("import-old-store")
 
     assert "`make import-old-store` copies them" in before
     assert "Copied 5 objects; 0 were there already." in imported
     assert "import-old-store" not in after
+    assert "nothing to copy" in again
     assert _body(data, "video", "bare").read_bytes() == b"bare"

@@ -1,5 +1,6 @@
 """`python -m infra.local run` as a person meets it: its sentences, its link, its end."""
 
+import errno
 import http.client
 import json
 import os
@@ -21,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from infra.local.__main__ import main
 from infra.local.data import DataDirectory
 from infra.local.store import remove_sockets
 from tests.infra.checkout import CHECKOUT, require_embedded_store
@@ -80,6 +82,19 @@ def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_named_in_one_sentence(tmp_path: Path, variable: str, value: str) -> None:
     assert variable in _refusal(tmp_path, **{"PORT": str(free_port()), variable: value})
+
+
+def test_a_full_disk_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("infra.local.__main__.make_plan", full)
+    monkeypatch.setattr(sys, "argv", ["infra.local", "run", "--data", str(tmp_path)])
+
+    assert main() == 1
+    assert capsys.readouterr().err == f"vodbucket: {tmp_path}: No space left on device.\n"
 
 
 def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from backend.core.concurrency import run_shielded
 from backend.core.errors import VodbucketError
+from worker.sandbox.exit_codes import KILLED_EXTERNALLY
 from worker.sandbox.limits import MAX_OPEN_FILES, READ_ONLY, ResourceLimits
+from worker.sandbox.tether import PREPARED
 
 STDERR_TAIL_LINES = 40
 STDERR_LINE_BYTES = 64 * 1024
@@ -146,7 +148,7 @@ async def running(
             )
         started = RunningProcess(process, Path(command[0]).name)
         try:
-            await _check_executed(report, command[0])
+            await _check_executed(started, report, command[0])
             yield started
         finally:
             await run_shielded(started.end())
@@ -207,9 +209,18 @@ def _settings(limits: ResourceLimits) -> Iterator[str]:
     return (f"{name}={value}" for name, value in wanted.items() if value is not None)
 
 
-async def _check_executed(report: FileIO, program: str) -> None:
-    """Wait until the tether has become the program. Raises: OSError: it cannot be executed."""
+async def _check_executed(process: RunningProcess, report: FileIO, program: str) -> None:
+    """Wait until the tether has become the program.
+
+    Raises:
+        OSError: the program cannot be executed, or the tether failed before that. Its exit code must not be
+            taken for the program's, which would be blamed on the file.
+    """
     async with read_pipe(report) as pipe:
-        code = await pipe.read()
-    if code:
-        raise OSError(int(code), os.strerror(int(code)), program)
+        said = await pipe.read()
+    if not said.startswith(PREPARED):
+        exit_code = await process.wait()
+        if exit_code not in KILLED_EXTERNALLY:  # that says the same of both
+            raise ChildProcessError(f"{program} was not started ({exit_code}): {process.stderr_tail}")
+    if code_text := said.removeprefix(PREPARED):
+        raise OSError(int(code_text), os.strerror(int(code_text)), program)

@@ -8,7 +8,9 @@ pid, so the exit code and all signals are the command's own. Run it with `python
 imports nothing from this project, and not `signal`, which takes longer to import than all the rest.
 
 Settings: the names in `LIMITS`, `nice`, `oom_score_adj`, `no_new_privs`, and `report`: a descriptor on which
-it writes `errno` if the command cannot be executed. Without `report` it prints the error.
+it writes `PREPARED` when everything is applied, and then `errno` if the command cannot be executed. So who
+reads nothing there knows that the command never ran, and that the exit code is this program's. Without
+`report` it prints the error.
 """
 
 import ctypes
@@ -16,6 +18,7 @@ import os
 import resource
 import sys
 
+PREPARED = b"."
 PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
@@ -42,6 +45,8 @@ def main() -> None:
         _apply(name, value)
     for number in (_SIGPIPE, _SIGXFSZ):  # Python ignores them, and exec would keep that
         _LIBC.signal(number, None)
+    if report is not None:
+        os.write(report, PREPARED)
     try:
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:

@@ -54,6 +54,13 @@ async def test_reports_a_program_that_cannot_be_executed(tmp_path: Path) -> None
         await run([garbage], timeout_seconds=10)
 
 
+async def test_a_launcher_that_fails_is_not_taken_for_the_program() -> None:
+    impossible = ResourceLimits(cpu_seconds=2**70)  # setrlimit refuses it
+
+    with pytest.raises(ChildProcessError, match=r"/bin/true was not started \(1\): (?s:.*)OverflowError"):
+        await run(["/bin/true"], timeout_seconds=10, limits=impossible)
+
+
 async def test_kills_a_process_after_its_timeout() -> None:
     with pytest.raises(ProcessTimedOut):
         await run(["/bin/sleep", "100"], timeout_seconds=0.2)
