@@ -1,4 +1,4 @@
-"""`python -m infra.local run`: what `make run` starts. Ends with 0 after Ctrl-C, else with 1 and why."""
+"""`python -m infra.local run`: what `make run` starts. Exits with 0 after Ctrl-C, else with 1 and a reason."""
 
 import argparse
 import asyncio
@@ -26,13 +26,13 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 def main() -> int:
     arguments = _parse_arguments(sys.argv[1:])
     if arguments.end_with_parent and sys.platform == "linux":
-        # `make` killed with -9 cannot tell us; the kernel can, and we stop as if asked to.
+        # If `make` is killed with -9, the kernel tells us, and we shut down.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     data = DataDirectory(arguments.data)
     try:
         with data.lock():
             if ended := end_leftovers(data.pids):
-                say(f"Ended what an earlier run had left: {', '.join(ended)}.")
+                say(f"Stopped processes that an earlier run left: {', '.join(ended)}.")
             plan = make_plan(CHECKOUT, data, os.environ)
             asyncio.run(arguments.command(plan, data, arguments))
     except CannotRun as error:
@@ -55,21 +55,21 @@ def _parse_arguments(argv: list[str]) -> argparse.Namespace:
     run.set_defaults(command=_run)
     run.add_argument("--with-site", action="store_true", help="also start the site with hot reload")
     run.add_argument("--end-with-parent", action="store_true", help="stop when the parent process is killed")
-    imported = commands.add_parser("import-old-store", help="copy what the former embedded store kept")
+    imported = commands.add_parser("import-old-store", help="copy the objects of the former embedded store")
     imported.set_defaults(command=_import, end_with_parent=False)
     for command in (run, imported):
-        command.add_argument("--data", type=Path, default=CHECKOUT / "data", help="where everything is kept")
+        command.add_argument("--data", type=Path, default=CHECKOUT / "data", help="the data directory")
     return parser.parse_args(argv)
 
 
 async def _run(plan: Plan, data: DataDirectory, arguments: argparse.Namespace) -> None:
     supervisor = Supervisor(plan, data, with_site=arguments.with_site)
     stop = _stop_by_signals(supervisor)
-    say(f"Starting vodbucket with its data in {data.root} (store: {plan.store_name})")
+    say(f"Starting vodbucket. Data directory: {data.root}. Store: {plan.store_name}.")
     if plan.embedded and waits_for_import(data):
         say(
             f"{former_root(data)} holds objects of MiniStack, the former embedded store: "
-            "`make import-old-store` copies them into the present one."
+            "run `make import-old-store` to copy them into the new one."
         )
     await supervisor.run(stop, on_ready=lambda: _welcome(plan))
     say("Stopped.")
@@ -81,14 +81,14 @@ async def _import(plan: Plan, data: DataDirectory, _: argparse.Namespace) -> Non
 
 
 def _stop_by_signals(supervisor: Supervisor) -> asyncio.Event:
-    """Return an event that is set when somebody asks us to stop."""
+    """Return an event that the first SIGINT, SIGTERM or SIGHUP sets. The second one kills everything."""
     stop = asyncio.Event()
 
     def asked_to_stop() -> None:
         if stop.is_set():
             supervisor.kill_all()
             os._exit(EXIT_KILLED)
-        say("\nStopping (once more to stop at once) ...")
+        say("\nStopping (press Ctrl-C again to stop immediately) ...")
         stop.set()
 
     loop = asyncio.get_running_loop()

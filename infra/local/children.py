@@ -1,4 +1,4 @@
-"""Child processes of `make run`: each in its own process group, tied to our life, its lines relayed."""
+"""Child processes of `make run`: each has its own process group, dies with us, and its output is relayed."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ _TAIL_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a child is started and how long it may take to stop."""
+    """How to start a child, and how long it may take to stop."""
 
     name: str
     argv: Sequence[str]
@@ -50,7 +50,7 @@ class Child:
             stdout=PIPE,
             stderr=STDOUT,
             limit=_LINE_LIMIT_BYTES,
-            start_new_session=True,  # Ctrl-C at the terminal is ours to pass on, in the right order
+            start_new_session=True,  # Ctrl-C reaches only us; we stop the children in order
         )
         pid_file = pids / f"{command.name}.pid"
         write_pid_file(pid_file, process.pid)
@@ -66,13 +66,13 @@ class Child:
 
     @property
     def status(self) -> int:
-        """The exit status, once it has ended (negative: the signal)."""
+        """The exit status after it ended; negative for a signal."""
         return self._process.returncode or 0
 
     async def wait(self) -> int:
-        """Wait for the end, its last lines included, and return the exit status."""
+        """Wait until it ends and its last lines are printed. Return the exit status."""
         status = await self._process.wait()
-        # A grandchild may hold the pipe open after the child is gone.
+        # A grandchild may keep the pipe open.
         await asyncio.wait([self._relay], timeout=1)
         self.kill()
         self._relay.cancel()
@@ -80,7 +80,7 @@ class Child:
         return status
 
     async def stop(self) -> None:
-        """Ask it to end, and kill its group if it does not in time."""
+        """Send SIGTERM, and kill its process group if it does not end in time."""
         if self.running:
             self._process.terminate()
             with suppress(TimeoutError):
@@ -89,7 +89,7 @@ class Child:
         await self.wait()
 
     def kill(self) -> None:
-        """Kill whatever is left of its process group, at once."""
+        """Kill the rest of its process group immediately."""
         with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -99,7 +99,7 @@ class Child:
         while True:
             try:
                 line = await reader.readline()
-            except ValueError:  # longer than the limit: the reader has dropped it
+            except ValueError:  # longer than the limit; the reader dropped it
                 continue
             if not line:
                 return

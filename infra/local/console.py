@@ -1,4 +1,4 @@
-"""What `make run` prints: the lines of all processes, each under its name, JSON logs made readable."""
+"""What `make run` prints: the output of all processes, labelled by name, with JSON logs made readable."""
 
 import json
 import re
@@ -8,23 +8,23 @@ from datetime import datetime
 _COLOURS = {"store": "35", "api": "36", "worker": "33", "site": "34"}
 _NAME_WIDTH = 6
 _STORE_CHATTER = re.compile(r"I\d{4} \d\d:\d\d:\d\d\.\d+ ")
-"""SeaweedFS logs every DELETE and more at its level of information, whatever its `-v` is."""
+"""SeaweedFS logs every DELETE at info level, regardless of `-v`."""
 
 
 def say(sentence: str = "") -> None:
-    """Print a line of our own."""
+    """Print a message of `make run` itself."""
     print(sentence, flush=True)
 
 
 def relay(name: str, line: str) -> None:
-    """Print one line of a child's output, unless it is of no use to anybody."""
+    """Print one line of a child's output, except the store's info lines."""
     if name == "store" and _STORE_CHATTER.match(line):
         return
     print(f"{_painted(name)} {readable(line)}", flush=True)
 
 
 def readable(line: str) -> str:
-    """Turn a structured log line into `time level event key=value ...`; leave every other line as it is."""
+    """Format a structured log line as `time level event key=value ...`. Return other lines unchanged."""
     try:
         fields = json.loads(line)
     except ValueError:

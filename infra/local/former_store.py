@@ -1,7 +1,7 @@
-"""What MiniStack, the former embedded store, kept in `data/store/objects`, and its way into the present one.
+"""Import from MiniStack, the former embedded store, which kept its objects in `data/store/objects`.
 
-It kept an object as a file `<account>/<bucket>/<key>`, and its key, content type and other headers next to it
-as `<key>.meta.json`. Nothing here deletes any of these.
+An object is a file `<account>/<bucket>/<key>`; its key, content type and other headers are in
+`<key>.meta.json` beside it. Nothing here deletes them.
 """
 
 import json
@@ -29,15 +29,15 @@ class FormerObject:
 
 
 def waits_for_import(data: DataDirectory) -> bool:
-    """Say whether there are objects of the former store that were not copied yet."""
+    """Return whether the former store holds objects and no import has completed."""
     return not _done(data).exists() and next(_bodies(data), None) is not None
 
 
 async def import_former_store(data: DataDirectory, buckets: S3Buckets) -> tuple[int, int]:
-    """Copy every object that the present store lacks, and remember that all were copied. May be repeated.
+    """Copy every object that the new store lacks, and record completion. May be repeated.
 
     Returns:
-        How many were copied, and how many were there already.
+        How many were copied, and how many already existed.
     """
     stores: dict[str, Store] = {store.name: store for store in (buckets.raw, buckets.video)}
     copied = there = 0
@@ -85,7 +85,7 @@ def _bodies(data: DataDirectory) -> Iterator[Path]:
 
 
 def _description(body: Path) -> dict[str, Any]:
-    """Return what the file beside it tells; nothing if a kill has torn that or left it out."""
+    """Return the metadata beside the object; empty if a kill left it torn or missing."""
     try:
         found: dict[str, Any] = json.loads(body.with_name(body.name + _SIDECAR).read_text())
     except (OSError, ValueError):

@@ -1,7 +1,6 @@
 """Pid files, and the processes of an earlier run that outlived it.
 
-A pid alone may meanwhile belong to somebody else's process; a pid together with the instant at which it was
-started names one process for good.
+A pid may meanwhile belong to another process. A pid together with its start time identifies one process.
 """
 
 import os
@@ -18,7 +17,7 @@ def write_pid_file(path: Path, pid: int) -> None:
 
 
 def end_leftovers(directory: Path) -> list[str]:
-    """End every process group that a pid file here still names, and return the files' names."""
+    """End every process group that a pid file here still identifies, and return the files' names."""
     ended = []
     for path in sorted(directory.glob("*.pid")):
         pid_text, _, birth = path.read_text().strip().partition(" ")
@@ -43,7 +42,7 @@ def _end_group(pid: int, birth: str) -> None:
 
 
 def _birth(pid: int) -> str:
-    """Say when the process was started, in some notation; empty when there is none (or only a zombie)."""
+    """Return the process's start time in some notation; empty if there is none, or only a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:

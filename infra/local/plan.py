@@ -1,4 +1,4 @@
-"""What is to be run: the environment of the product's processes, worked out and checked before any starts."""
+"""What to run: the environment of the product's processes, checked before any of them starts."""
 
 import os
 import sys
@@ -14,8 +14,8 @@ from infra.local.dotenv import read_dotenv
 from infra.local.errors import CannotRun
 from infra.local.store import EmbeddedStore, choose_store, port_is_free
 
-# Any of these says that there is a store already. Files like ~/.aws/credentials do not count: nobody expects
-# `make run` to create buckets in an account because of them.
+# Any of these selects your own store. Files like ~/.aws/credentials do not: nobody expects `make run` to
+# create buckets in an account because of them.
 OWN_STORE_VARIABLES = (
     "S3_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",
@@ -39,11 +39,11 @@ class Plan:
     env: Mapping[str, str]
     api_settings: ApiSettings
     embedded: EmbeddedStore | None
-    """None when the environment names a store."""
+    """None if the environment selects a store."""
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the API."""
+        """The API's address for a browser on this machine."""
         host = self.api_settings.host
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.api_settings.port}"

@@ -1,13 +1,13 @@
-"""The embedded store: how SeaweedFS is started on loopback ports, and when it is ready.
+"""The embedded store: SeaweedFS on loopback ports.
 
 `weed server` runs a master, a volume server, a filer and an S3 gateway in one process, each with a port for
-HTTP and one for gRPC. SeaweedFS trusts its network, so by default the first three give away every object
-to any process, and partly to any web page, on this machine. Here
+HTTP and one for gRPC. SeaweedFS trusts its network: by default the first three serve every object to
+any process on this machine, and some of it to any web page. Here
 - the S3 gateway requires signatures,
 - the filer and the master serve no data over HTTP (`-disableHttp`),
 - the volume server takes and gives data only with a token that the filer or the S3 gateway signed,
 - every gRPC port requires a client certificate,
-and the keys of all that are made at each start.
+and all these keys are new at each start.
 """
 
 import errno
@@ -29,7 +29,7 @@ from infra.local.errors import CannotRun
 ACCESS_KEY = "vodbucket"
 STOP_SECONDS = 3.0
 """On SIGTERM the volume server ends within milliseconds, but the filer waits 15 s for streams that the other
-servers hold open. What was acknowledged survives SIGKILL, so that waiting gains nothing."""
+servers hold open. Acknowledged writes survive SIGKILL, so waiting gains nothing."""
 _SERVERS = ("s3", "filer", "volume", "master")
 _PORTS = tuple(f"{server}.{port}" for server in _SERVERS for port in ("port", "port.grpc"))
 _OPTIONS = (
@@ -54,7 +54,7 @@ _OPTIONS = (
     "-s3.iam=false",
     "-s3.autoCreateBucket=false",
     "-s3.allowDeleteBucketNotEmpty=false",
-    "-s3.allowedOrigins=",  # by default pages of any origin may read what has no CORS rules
+    "-s3.allowedOrigins=",  # by default, pages of any origin may read buckets without CORS rules
 )
 _CERTIFICATE = "certificate.pem"
 _CERTIFICATE_KEY = "certificate.key"
@@ -64,7 +64,7 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedStore:
-    """Where the store listens, and the secret that signs for it."""
+    """The store's ports and its secret key."""
 
     ports: Mapping[str, int]
     secret: str
@@ -75,7 +75,7 @@ class EmbeddedStore:
 
     @property
     def health_urls(self) -> tuple[str, ...]:
-        """All of these answer with success when the store is ready."""
+        """The store is ready when all of these answer 200."""
         return (f"http://127.0.0.1:{self.ports['volume.port']}/healthz", f"{self.url}/healthz")
 
     def client_settings(self) -> dict[str, str]:
@@ -89,13 +89,13 @@ class EmbeddedStore:
 
 
 def choose_store(data: DataDirectory) -> EmbeddedStore:
-    """Take the ports of the last run where they are free, so that open pages keep working, else others."""
+    """Choose the last run's ports where they are free, so that open pages keep working."""
     remembered = data.store / "ports"
     try:
         last: dict[str, int] = json.loads(remembered.read_text())
     except (OSError, ValueError):
         last = {}
-    with ExitStack() as held:  # all at once, so that no two are the same
+    with ExitStack() as held:  # held together, so that all differ
         ports = {name: _hold_free_port(held, last.get(name, 0)) for name in _PORTS}
         remove_sockets({name: port for name, port in last.items() if port == ports.get(name)})
     remembered.write_text(f"{json.dumps(ports)}\n")
@@ -103,7 +103,7 @@ def choose_store(data: DataDirectory) -> EmbeddedStore:
 
 
 def remove_sockets(ports: Mapping[str, int]) -> None:
-    """Remove the sockets that a store which was killed has left in /tmp; it cannot be told another place."""
+    """Remove the sockets that a killed store left in /tmp, a fixed path of SeaweedFS."""
     for server in _SERVERS:
         port = ports.get(f"{server}.port.grpc", 0)
         with suppress(OSError):
@@ -121,13 +121,13 @@ def _hold_free_port(held: ExitStack, wanted: int) -> int:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Say whether a server could listen there. Raises: CannotRun: this machine has no such address."""
+    """Return whether a server could listen there. Raises: CannotRun: this machine has no such address."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as probe:
-            # What servers set: a port whose last connections are still closing is free.
+            # As servers do: a port whose last connections are still closing is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(address)
@@ -143,7 +143,7 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
-    """Write the store's configuration and say how to start it. Raises: CannotRun: it is not installed."""
+    """Write the store's configuration and return the command. Raises: CannotRun: it is not installed."""
     program = Path(sysconfig.get_path("scripts")) / "weed"
     if not program.exists():
         raise CannotRun(
@@ -153,7 +153,7 @@ def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
     directory = data.store / "weed"
     directory.mkdir(mode=0o700, exist_ok=True)
     make_certificate(directory / _CERTIFICATE, directory / _CERTIFICATE_KEY)
-    # It looks for these in its working directory first, then in the user's home and in /etc.
+    # SeaweedFS looks in its working directory first, then in the user's home and /etc.
     write_private(directory / "security.toml", _security(directory))
     write_private(directory / "filer.toml", '[leveldb2]\nenabled = true\ndir = "filer"\n')
     # By default a new bucket takes seven volumes at once.
@@ -161,11 +161,11 @@ def store_command(store: EmbeddedStore, data: DataDirectory) -> Command:
     env = {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": store.secret,
-        "WEED_S3_SSE_KEK_PASSPHRASE": store.secret,  # unused, but it warns when there is none
+        "WEED_S3_SSE_KEK_PASSPHRASE": store.secret,  # unused, but its absence causes a warning
         "HOME": str(directory),
     }
     ports = (f"-{name}={port}" for name, port in store.ports.items())
-    log = ("-logtostderr=true", "-v=-1")  # no files of its own, and little else than warnings and errors
+    log = ("-logtostderr=true", "-v=-1")  # log to stderr only; mostly warnings and errors
     argv = (str(program), *log, "server", f"-dir={directory}", *_OPTIONS, *ports)
     return Command("store", argv, env, directory, stop_seconds=STOP_SECONDS)
 
@@ -183,7 +183,7 @@ def _security(directory: Path) -> str:
 
 
 def answers(url: str) -> bool:
-    """Say whether a GET is answered with success."""
+    """Return whether a GET is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_SECONDS) as answer:
             return bool(answer.status == 200)

@@ -1,7 +1,7 @@
 """Starts the processes in order, keeps them running, and stops them in the right order.
 
-Store, API, worker come up in this order, each once the one before answers. They go down the other way
-round: a worker still releases its leases in the store, so the store is last.
+Store, API and worker start in this order, each once the previous one answers. They stop in reverse: a worker
+releases its leases in the store, so the store stops last.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ BUCKETS_SECONDS = 30.0
 READY_POLL_SECONDS = 0.1
 RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_SECONDS = 60.0
-"""A worker that ran for so long is restarted without delay the next time."""
+"""After a worker has run this long, its restart pauses start over."""
 WRONG_CONFIGURATION = 2
-"""The exit status of our processes when a setting or a tool is at fault; a restart would not help."""
+"""Exit status of our processes for a wrong setting or a missing tool. A restart would not help."""
 
 
 class Supervisor:
@@ -40,15 +40,15 @@ class Supervisor:
         self._children: list[Child] = []
 
     async def import_former_store(self, stop: asyncio.Event) -> None:
-        """Start the embedded store alone, copy into it what the former one kept, and stop it.
+        """Start only the embedded store, copy the former one's objects into it, and stop it.
 
         Raises:
-            CannotRun: there is no embedded store, it did not come up, or it was stopped before the end.
+            CannotRun: there is no embedded store, it did not start, or the copy was interrupted.
         """
         if not self._plan.embedded:
             raise CannotRun("Another store is set (S3_ENDPOINT_URL or AWS_*), so nothing was copied.")
-        if not waits_for_import(self._data):  # again, it would bring back what was deleted since
-            say("There is nothing to copy: either all was copied before, or there is no former store.")
+        if not waits_for_import(self._data):  # a second copy would restore objects deleted since
+            say("Nothing to copy: it was copied before, or there is no former store.")
             return
         copying = asyncio.create_task(self._import())
         try:
@@ -69,14 +69,14 @@ class Supervisor:
                 copied, there = await import_former_store(self._data, buckets)
         except VodbucketError as error:
             raise CannotRun(f"The former store's objects could not be copied: {error.message}") from None
-        say(f"Copied {copied} objects; {there} were there already.")
-        say(f"Nothing needs {former_root(self._data)} any more: delete it when you like.")
+        say(f"Copied {copied} objects; {there} already existed.")
+        say(f"{former_root(self._data)} is no longer needed. You can delete it.")
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         """Start everything, call `on_ready`, and stop it all when `stop` is set.
 
         Raises:
-            CannotRun: something did not come up, or ended and cannot be restarted.
+            CannotRun: a process did not start, or ended and cannot be restarted.
         """
         started = asyncio.create_task(self._start_all())
         try:
@@ -122,7 +122,7 @@ class Supervisor:
                 await child.wait()
                 raise CannotRun(_why_it_ended(child))
             if time.monotonic() > deadline:
-                raise CannotRun(f"The {child.name} does not answer at {url} after {seconds:.0f} s.")
+                raise CannotRun(f"The {child.name} did not answer at {url} within {seconds:.0f} s.")
             await asyncio.sleep(READY_POLL_SECONDS)
 
     async def _make_buckets(self) -> None:
@@ -135,7 +135,7 @@ class Supervisor:
             raise CannotRun(f"The store ({self._plan.store_name}) cannot be used: {error.message}") from None
 
     async def _keep_running(self, stop: asyncio.Event) -> None:
-        """Watch every child; only the worker may end and come back."""
+        """Watch every child. Only the worker is restarted."""
         guards = [
             asyncio.create_task(self._restarting(child) if child.name == "worker" else self._essential(child))
             for child in self._children
@@ -161,7 +161,7 @@ class Supervisor:
                 raise CannotRun(_why_it_ended(worker))
             restarts = 0 if time.monotonic() - since > STEADY_SECONDS else restarts
             pause = RESTART_SECONDS[min(restarts, len(RESTART_SECONDS) - 1)]
-            say(f"The worker ended {_how(status)}; it is started again in {pause:.0f} s.")
+            say(f"The worker ended {_how(status)}. Restarting it in {pause:.0f} s.")
             await asyncio.sleep(pause)
             restarts += 1
             worker = await self._start(worker.command)
@@ -175,7 +175,7 @@ class Supervisor:
 
 
 async def _first_of(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:
-    """Wait until one of the tasks is done, and raise what it raises, or until `stop` is set."""
+    """Wait until a task ends (and raise its error) or `stop` is set."""
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -187,7 +187,7 @@ async def _first_of(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) ->
 
 
 def _why_it_ended(child: Child) -> str:
-    last_words = child.tail[-1] if child.tail else "it said nothing"
+    last_words = child.tail[-1] if child.tail else "it printed nothing"
     return f"The {child.name} ended {_how(child.status)}: {last_words}"
 
 

@@ -138,8 +138,8 @@ def test_a_run_names_the_command_until_it_was_used(data: DataDirectory) -> None:
     before, imported, after = vodbucket("run"), vodbucket("import-old-store"), vodbucket("run")
     again = vodbucket("import-old-store")
 
-    assert "`make import-old-store` copies them" in before
-    assert "Copied 5 objects; 0 were there already." in imported
+    assert "run `make import-old-store` to copy them" in before
+    assert "Copied 5 objects; 0 already existed." in imported
     assert "import-old-store" not in after
-    assert "nothing to copy" in again
+    assert "Nothing to copy" in again
     assert _body(data, "video", "bare").read_bytes() == b"bare"
