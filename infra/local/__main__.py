@@ -1,4 +1,4 @@
-"""`python -m infra.local run`: what `make run` starts. Exits with 0 after Ctrl-C, else with 1 and a reason."""
+"""`python -m infra.local run`: what `make run` starts. Exits with 0 after Ctrl-C, else 1 and a reason."""
 
 import argparse
 import asyncio
