@@ -18,6 +18,8 @@ def sample(kinds: Mapping[str, str], seed: int) -> set[str]:
         members[kind].append(member)
     return {
         chosen
-        for kind, each_kind in members.items()
-        for chosen in random.Random(f"{seed} {kind}").sample(sorted(each_kind), ceil(SHARE * len(each_kind)))
+        for kind, all_of_kind in members.items()
+        for chosen in random.Random(f"{seed} {kind}").sample(
+            sorted(all_of_kind), ceil(SHARE * len(all_of_kind))
+        )
     }

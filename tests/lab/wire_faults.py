@@ -78,14 +78,14 @@ class AnswerLost:
 
 @dataclass(frozen=True, slots=True)
 class Duplicated:
-    """The request reaches the store again, `after_seconds` later; the second response is discarded."""
+    """The store gets the request again, `after_seconds` later; the second response is discarded."""
 
     after_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderDropped:
-    """This header (lower case) is removed. For stores that check no signatures: the SDK signs most headers."""
+    """Removes this header (lower case). The SDK signs most headers: for stores that check no signatures."""
 
     name: str
 
