@@ -9,8 +9,8 @@ from backend.core.errors import ObjectNotFound, StoreError, UploadVanished
 from backend.core.store.interface import MIN_PART_BYTES, ObjectHeaders, Store, UploadedPart
 from tests.contract.conftest import (
     on_stores_that_date_uploads,
-    on_stores_that_report_vanished_uploads,
     on_stores_that_replace_parts,
+    on_stores_that_report_vanished_uploads,
 )
 
 FIRST = bytes(range(256)) * (MIN_PART_BYTES // 256)
