@@ -1,4 +1,4 @@
-"""Benchmarks: figures as ratios of things measured in one run, since machines differ and are shared.
+"""Benchmarks. They report ratios within one run, because machines differ and are shared.
 
-`make bench`, or `python -m bench upload`, `python -m bench queue`. Timings are never asserted in tests.
+`make bench`, or `python -m bench upload`, `python -m bench queue`. Tests never assert timings.
 """

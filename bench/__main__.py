@@ -1,4 +1,4 @@
-"""`python -m bench [upload] [queue] [idle] [media]`: starts a store and what is measured, prints tables."""
+"""`python -m bench [upload] [queue] [idle] [media]`: measures on a fresh store and prints tables."""
 
 import argparse
 import logging
@@ -27,15 +27,15 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", metavar="table", help=f"{', '.join(TABLES)}; by default all")
     parser.add_argument("--store", action="append", choices=STORES, help="upload: by default each of these")
     parser.add_argument("--size-mib", type=int, default=2048, help="upload: size of the file")
-    parser.add_argument("--rounds", type=int, default=3, help="upload, media: how often each way is measured")
-    parser.add_argument("--jobs", type=int, default=10_000, help="queue: how many jobs wait")
-    parser.add_argument("--seconds", type=float, default=60, help="queue, idle: how long at most")
-    parser.add_argument("--quick", action="store_true", help="media: only once, on four seconds of the film")
+    parser.add_argument("--rounds", type=int, default=3, help="upload, media: measurements per method")
+    parser.add_argument("--jobs", type=int, default=10_000, help="queue: how many jobs to queue")
+    parser.add_argument("--seconds", type=float, default=60, help="queue, idle: time limit")
+    parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
     arguments = parser.parse_args()
     tables = arguments.tables or TABLES
     if unknown := set(tables) - set(TABLES):
         parser.error(f"there is no table {', '.join(sorted(unknown))}")
-    # A line in the log for each of thousands of jobs would be measured as well.
+    # Logging a line for each of thousands of jobs would distort the figures.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if "queue" in tables:
         bench_queue(arguments.jobs, arguments.seconds)

@@ -1,8 +1,8 @@
-"""`python -m bench.encoding`: what encoders, presets and CRFs cost and how they look, in docs/encoding.md.
+"""`python -m bench.encoding`: writes the cost and quality of encoders, presets and CRFs to docs/encoding.md.
 
-Each rung of a real film is encoded from raw pictures with the very arguments of a job, caps included. Work is
-counted in seconds of CPU, which the other load of a machine moves little, and quality by VMAF against the
-picture that the encoder was given: what scaling loses, no encoder can give back.
+Each rung of a real film is encoded from raw pictures with exactly the arguments of a job, caps included. Cost
+is measured in CPU seconds, which other load on the machine hardly affects. Quality is VMAF against the
+picture that the encoder was given, because no encoder can restore what scaling lost.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from worker.source.media import MediaInfo, VideoInfo
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/encoding.md"
 EXCERPTS_START = (3.0, 18.0)
-"""A calm scene and one that moves, of the film's half minute."""
+"""Where a calm scene and one with motion start in the 30 s film."""
 EXCERPT_SECONDS = 5.0
 SEGMENT_SECONDS = WorkerSettings.model_fields["segment_seconds"].default
 PRESETS: dict[Codec, Sequence[int]] = {
@@ -37,14 +37,14 @@ PRESETS: dict[Codec, Sequence[int]] = {
 }
 CRFS: dict[Codec, Sequence[int]] = {"av1": (27, 35, 43), "h264": (19, 23, 27)}
 GOOD_VMAF = 93.0
-"""Where presets are compared: few people tell such a picture from its source."""
+"""Presets are compared at this quality, which few people can tell from the source."""
 TIMEOUT_SECONDS = 900
 TOOLS = find_tools(WorkerSettings())
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One encode. `cpu_seconds` is per second of film; `peak_bps` that of the largest segment."""
+    """One encode. `cpu_seconds` is per second of film; `peak_bps` is the largest segment's rate."""
 
     cpu_seconds: float
     bps: float
@@ -98,14 +98,14 @@ def _document(scratch: Path, excerpt_seconds: float, kept: str | None) -> str:
 
 
 def _streams(codec: Codec) -> tuple[VideoStream, ...]:
-    """Return the renditions of 1080p24, as a job has them."""
+    """Return the renditions that a job makes of 1080p24."""
     rate = Fraction(24)
     video = VideoInfo(0, 1920, 1080, "h264", "yuv420p", rate, rate)
     return plan_encoding(MediaInfo("mp4", 10.0, video=video), (codec,), TranscodeOptions()).packaged_video
 
 
 def _excerpts(film: Path, scratch: Path, seconds: float) -> Path:
-    """Return the excerpts in one file, without loss."""
+    """Return the excerpts in one lossless file."""
     path = scratch / "film.mkv"
     inputs = [word for at in EXCERPTS_START for word in ("-ss", str(at), "-t", str(seconds), "-i", str(film))]
     joined = "".join(f"[{number}:v]" for number in range(len(EXCERPTS_START)))
@@ -118,7 +118,7 @@ def _excerpts(film: Path, scratch: Path, seconds: float) -> Path:
 
 
 def _raw(film: Path, stream: VideoStream, scratch: Path) -> Path:
-    """Return the rung's pictures, raw, so that the measured CPU is the encoder's alone."""
+    """Return the rung's raw pictures, so that only the encoder's CPU time is measured."""
     path = scratch / f"{stream.rung.label}.nut"
     size = f"scale={stream.rung.width}:{stream.rung.height}:flags=bicubic,format=yuv420p"
     _ffmpeg("-i", str(film), "-vf", size, "-c:v", "rawvideo", str(path))
@@ -185,7 +185,7 @@ def _section(stream: VideoStream, cells: dict[tuple[int, int], Measured]) -> str
 
 
 def bps_at(quality: float, row: Iterable[Measured]) -> float | None:
-    """Return the rate of a VMAF between those that were measured, None outside of them."""
+    """Interpolate the bit rate for this VMAF, or return None if it is outside the measured range."""
     points = sorted((cell.vmaf, math.log(cell.bps)) for cell in row)
     for (below, low), (above, high) in pairwise(points):
         if below <= quality <= above and above > below:
@@ -215,7 +215,7 @@ def _kbps(bps: float | None) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns in a block: a page of these tables is read as often raw as rendered."""
+    """Align the columns in a code block, which reads well both raw and rendered."""
     lines = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -1,6 +1,6 @@
-"""An idle worker at its defaults: what it asks of the store, what that costs, and how soon a job is begun.
+"""An idle worker with default settings: its requests, what they cost, and how soon it starts a job.
 
-The sweeper is off: once a day it takes a LIST per 1,000 objects, whether the worker is idle or not.
+The sweeper is off: once a day it needs one LIST per 1,000 objects, whether the worker is idle or not.
 """
 
 import statistics
@@ -16,16 +16,16 @@ from tests.lab.proxy import FaultProxy
 from tests.lab.rgw import rgw
 
 SETTLING_SECONDS = 15.0
-"""Until the pauses have grown to their full length."""
+"""By then the polling interval has grown to its maximum."""
 SHIFT_SECONDS = 1.1
-"""Between the moments, within a pause, at which jobs come."""
+"""Each job arrives this much later in the polling interval than the one before."""
 DOLLARS_PER_LIST = 0.005 / 1000
-"""Of PUT and LIST requests, AWS S3 Standard, us-east-1."""
+"""The price of PUT and LIST requests: AWS S3 Standard, us-east-1."""
 HOURS_PER_MONTH = 730
 
 
 def bench_idle(seconds: float, jobs: int) -> None:
-    """Print requests per hour and their price, and how long jobs wait for an idle worker."""
+    """Print requests per hour, their price, and how long jobs wait for an idle worker."""
     with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
         logs = Path(directory)
         clip = make_clip(logs / "clip.mp4", seconds=1, width=160, height=90)
@@ -63,7 +63,7 @@ def _calls_during(proxy: FaultProxy, seconds: float) -> Counter[str]:
 
 
 def _wait(product: Product, clip: Path, later_seconds: float) -> float:
-    """Return the seconds from the acknowledged upload of a video to the start of its job."""
+    """Upload a video and return the seconds from the response to the start of its job."""
     time.sleep(SETTLING_SECONDS + later_seconds)
     started = product.log_of("worker").count('"job_started"')
     product.upload(clip)

@@ -1,9 +1,9 @@
-"""The media pipeline: a job of ours against bare ffmpeg, an ffmpeg for each rendition, and shaka-streamer.
+"""The media pipeline: our job against bare ffmpeg, one ffmpeg per rendition, and shaka-streamer.
 
-Everything is measured in one run, way after way and round after round, so that what else the machine does
-strikes all alike. Our job reads from and writes to a Ceph RGW on the same machine, as a worker does; the
-gateway's own CPU is not counted, but it takes from the wall clock. The others read a local file; bare ffmpeg
-writes to nowhere and so is the limit of what any pipeline around it can reach.
+All methods take turns in each round of one run, so that other load on the machine affects them equally. Our
+job reads from and writes to a Ceph RGW on the same machine, as a worker does. The gateway's CPU time is not
+counted but adds to the wall-clock time. The others read a local file. Bare ffmpeg discards its output, so no
+pipeline built on it can be faster.
 """
 
 import json
@@ -30,7 +30,7 @@ from tests.lab.server import StoreServer
 
 QUICK_SECONDS = 4
 LOOPS = 10
-"""Of the half minute: five minutes."""
+"""Makes five minutes of the 30 s film."""
 OURS = "a job of ours"
 BARE = "bare ffmpeg, one pass to null"
 ONE_BY_ONE = "one ffmpeg for each rendition to null"
@@ -40,7 +40,7 @@ AS_IT_SHIPS = f"shaka-streamer {shaka_streamer.VERSION}, as it ships"
 
 @dataclass(slots=True)
 class _Results:
-    """Of one clip; `jobs` and `costs` hold one entry a round."""
+    """The results for one clip; `jobs` and `costs` hold one entry per round."""
 
     clip: Path
     renditions: tuple[Rendition, ...] = ()
@@ -53,13 +53,13 @@ class _Results:
         self.costs.setdefault(way, []).append(cost)
 
     def ratio(self, way: str, value: Callable[[Cost], float]) -> float:
-        """The median of the ratios to bare ffmpeg within each round."""
+        """Return the median over the rounds of the ratio to bare ffmpeg."""
         pairs = zip(self.costs[way], self.costs[BARE], strict=True)
         return statistics.median(value(one) / value(bare) for one, bare in pairs)
 
 
 def bench_media(rounds: int, *, quick: bool) -> None:
-    """Print what each way takes for half a minute and for five, and how they look. `quick`: 4 s only."""
+    """Print cost and quality of each method for 30 s and the cost for 5 minutes. `quick`: 4 s only."""
     film = big_buck_bunny()
     shaka_streamer.install()
     with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
@@ -67,11 +67,11 @@ def bench_media(rounds: int, *, quick: bool) -> None:
         if quick:
             results = _measure(gateway.server, _cut(film, scratch), scratch / "quick", 1, as_it_ships=True)
             _print_costs(f"{QUICK_SECONDS} s of 1080p24", results)
-            _print_looks(results, scratch)
+            _print_quality(results, scratch)
             return
         short = _measure(gateway.server, film, scratch / "short", rounds, as_it_ships=True)
         _print_costs("30 s of 1080p24", short)
-        _print_looks(short, scratch)
+        _print_quality(short, scratch)
         long = _measure(gateway.server, _loop(film, scratch), scratch / "long", 1, as_it_ships=False)
         _print_costs("5 minutes of 1080p24", long)
 
@@ -98,24 +98,24 @@ def _measure(server: StoreServer, clip: Path, directory: Path, rounds: int, *, a
 
 
 def _run_ours(results: _Results, server: StoreServer, directory: Path) -> FfmpegCommand:
-    """Run our job and return the command line of its ffmpeg, as the kernel showed it."""
+    """Run our job and return the command line of its ffmpeg, read from /proc."""
     results.ours = directory / "ours"
     results.ours.mkdir()
     seen: list[FfmpegCommand] = []
 
-    def look(pid: int) -> None:
+    def observe(pid: int) -> None:
         try:
             argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         except (FileNotFoundError, ProcessLookupError):
             return
-        # before exec, the launcher (worker/sandbox/tether.py) shows the same words
+        # before exec, the launcher (worker/sandbox/tether.py) shows the same arguments
         if not seen and "-filter_complex" in argv and Path(argv[0]).name.startswith("ffmpeg"):
             seen.append(parse_command(argv))
 
     store = (server.endpoint_url, server.access_key, server.secret_key)
     argv: list[str | Path] = [sys.executable, "-m", "bench.media_job", *store, results.clip, results.ours]
-    # the worker itself is as important as any process; its encoders give way by themselves
-    tree = run_tree(argv, directory / "log", nice=False, look=look)
+    # the worker runs at normal priority and lowers that of its encoders itself
+    tree = run_tree(argv, directory / "log", nice=False, observe=observe)
     job = JobCost(**json.loads((results.ours / "cost.json").read_text()))
     results.jobs.append(job)
     results.add(OURS, replace(tree, wall_seconds=job.wall_seconds, cpu_seconds=job.cpu_seconds))
@@ -128,7 +128,7 @@ def _run_ours(results: _Results, server: StoreServer, directory: Path) -> Ffmpeg
 
 
 def _presets(command: FfmpegCommand) -> dict[str, str]:
-    """Return the presets of the largest rung, by codec: shaka-streamer has one for all."""
+    """Return the largest rung's preset for each codec: shaka-streamer has one preset for all rungs."""
     presets: dict[str, str] = {}
     for output in command.outputs:
         preset = output.value("-preset")
@@ -138,7 +138,7 @@ def _presets(command: FfmpegCommand) -> dict[str, str]:
 
 
 def _rates(results: _Results) -> dict[str, int]:
-    """Return the bits per second of our renditions, by name, so that shaka-streamer spends as many."""
+    """Return our renditions' bits per second by name, so that shaka-streamer can use the same rates."""
     seconds = _seconds(results.clip)
     return {
         one.name: round((results.ours / f"{one.name}.mp4").stat().st_size * 8 / seconds)
@@ -186,8 +186,8 @@ def _print_costs(title: str, results: _Results) -> None:
     )
 
 
-def _print_looks(results: _Results, scratch: Path) -> None:
-    """VMAF of our last round's renditions and of shaka-streamer's, which had the same presets and rates."""
+def _print_quality(results: _Results, scratch: Path) -> None:
+    """Print the VMAF of our last renditions and of shaka-streamer's with the same presets and rates."""
     if results.theirs is None:
         raise AssertionError("nothing was measured")
     seconds = _seconds(results.clip)
@@ -219,13 +219,13 @@ def _loop(film: Path, scratch: Path) -> Path:
 
 
 def _remux(path: Path, *arguments: str) -> Path:
-    """Copy what `arguments` name, the index at the end, as phones write it."""
+    """Remux the input in `arguments` with the index at the end, as phones write it."""
     argv = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *arguments]
     subprocess.run([*argv, "-map", "0:v", "-map", "0:a", "-c", "copy", path], check=True, timeout=120)
     return path
 
 
 def _seconds(clip: Path) -> float:
-    """Return the duration of the picture."""
+    """Return the duration of the video stream."""
     found: float = imageio_ffmpeg.count_frames_and_secs(clip)[1]
     return found

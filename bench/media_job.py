@@ -1,6 +1,6 @@
-"""One job of the worker as a process of its own, which accounts for itself; run by `bench.media`.
+"""Runs one worker job in its own process and measures it; started by `bench.media`.
 
-Python's start and the upload are left out: a worker lives long, and the upload is another table.
+Python's startup and the upload are not counted: workers are long-lived, and uploads have their own table.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class JobCost:
-    """What the job took; `first_playable_seconds` is until the master playlist is in the store."""
+    """The job's cost. `first_playable_seconds` is the time until the master playlist is in the store."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -45,7 +45,7 @@ class JobCost:
 
 
 class _WatchedStore:
-    """Counts the bytes that are read, and notes when the master playlist is first there."""
+    """Counts the bytes read, and records when the master playlist is first written."""
 
     def __init__(self, inner: Store) -> None:
         self._inner = inner
@@ -66,7 +66,7 @@ class _WatchedStore:
             self.playable_at = time.perf_counter()
 
     def as_store(self) -> Store:
-        """Types do not see the verbs that it has by `__getattr__`."""
+        """Return itself as a `Store`: type checkers do not see the verbs in `__getattr__`."""
         return cast(Store, self)
 
 
@@ -117,7 +117,7 @@ async def _upload(raw: Store, source: Path, size: int) -> Job:
 
 
 async def _save(video: Store, run_prefix: str, rendition: Rendition, results: Path) -> None:
-    """Write a rendition's segments as one file, and what describes it."""
+    """Write a rendition's segments as one file, and its description as JSON."""
     prefix = f"{run_prefix}media/{rendition.name}/"
     names = [info.key async for info in video.list_all(prefix)]
     init = [name for name in names if name.endswith("/init.mp4")]
@@ -128,7 +128,7 @@ async def _save(video: Store, run_prefix: str, rendition: Rendition, results: Pa
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of all that it has waited for."""
+    """Return the CPU time of this process and of all children it has waited for."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

@@ -1,6 +1,6 @@
-"""Other ways to call ffmpeg for the same renditions, made from the command line of the worker's own ffmpeg.
+"""Other ffmpeg commands for the same renditions, derived from the command line of the worker's ffmpeg.
 
-That line is read from the running process, so that nothing here can differ from what the worker does.
+That line is read from the running process, so the options cannot drift from the worker's.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from backend.core.records import Rendition
 
 _CLUSTERS = {"-cluster_time_limit", "-cluster_size_limit"}
 _OF_THE_FILE = {"-f", "-movflags", "-frag_duration", "-update", *_CLUSTERS}
-"""Options that only a file's muxer knows; those of the encoders stay."""
+"""Muxer options, which do not apply to the null output. Encoder options are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """`options` without those of the file, `-map` included."""
+    """One output. `options` excludes muxer options and includes `-map`."""
 
     options: tuple[tuple[str, str], ...]
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The ends of the filter graph that it takes."""
+        """The filter graph outputs that it uses."""
         return tuple(value for name, value in self.options if name == "-map")
 
     def value(self, option: str) -> str | None:
@@ -31,7 +31,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class FfmpegCommand:
-    """A command line with one input, `-filter_complex`es and outputs whose options all have a value."""
+    """A command line with one input, filter graphs, and outputs whose options all take a value."""
 
     program: str
     before_input: tuple[str, ...]
@@ -61,7 +61,7 @@ def parse_command(argv: Sequence[str]) -> FfmpegCommand:
 
 
 def one_pass(command: FfmpegCommand, source: Path) -> list[str]:
-    """Return the same graph and the same encoders on the file itself, writing to nowhere."""
+    """Return a command with the same graphs and encoders that reads the file and discards its output."""
     argv = [command.program, *_local(command.before_input), "-i", str(source)]
     for graph in command.graphs:
         argv += ["-filter_complex", graph]
@@ -71,14 +71,14 @@ def one_pass(command: FfmpegCommand, source: Path) -> list[str]:
 
 
 def one_by_one(command: FfmpegCommand, renditions: Sequence[Rendition], source: Path) -> list[list[str]]:
-    """Return a command for each rendition. Each decodes the whole source and discards its output."""
+    """Return one command per rendition. Each decodes the whole source and discards its output."""
     before = [command.program, *_local(command.before_input), "-i", str(source)]
     commands: list[list[str]] = []
     for rendition in renditions:
         options = [pair for pair in command.output_of(rendition.name).options if pair[0] != "-map"]
         if rendition.kind == "video":
             size = f"scale={rendition.width}:{rendition.height}:flags=bicubic,setsar=1,format=yuv420p"
-            # the largest of AV1 is the picture of the WebM as well, which has sound
+            # the WebM file shares the largest AV1 rendition, whose output therefore has audio options
             codec = [pair for pair in options if not pair[0].endswith(":a") and ":a:" not in pair[0]]
             options = [("-map", "0:v:0"), ("-vf", size), *codec]
         else:
@@ -88,7 +88,7 @@ def one_by_one(command: FfmpegCommand, renditions: Sequence[Rendition], source: 
 
 
 def _local(options: Sequence[str]) -> list[str]:
-    """The worker's ffmpeg opens nothing but its loopback feeder."""
+    """Allow `file`: the worker's ffmpeg may only open its loopback feeder."""
     words = list(options)
     for index, word in enumerate(words[:-1]):
         if word == "-protocol_whitelist":

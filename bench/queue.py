@@ -1,7 +1,7 @@
-"""The queue: how fast any number of workers get through jobs of no work, and what each costs in requests.
+"""The queue: how fast a number of workers process empty jobs, and how many requests each job costs.
 
-Every worker is its own `JobQueue`, `Poller` and `JobRunner`, as in a process of its own, but all share one
-event loop, so that what is measured is the protocol and the store, not the number of cores.
+Every worker has its own `JobQueue`, `Poller` and `JobRunner`, as a real one does, but all share one event
+loop. So the figures depend on the protocol and the store, not on the number of cores.
 """
 
 import asyncio
@@ -51,16 +51,16 @@ T = TypeVar("T")
 
 @dataclass
 class Counts:
-    """Requests to the store, and claims that another worker was quicker at."""
+    """Requests to the store, and claims lost to other workers."""
 
     requests: int = 0
     lost: int = 0
 
 
 class CountingStore:
-    """Counts what goes to the store; a create that is lost is read back, which makes two.
+    """Counts requests. A lost create counts as two, because the store reads the object back.
 
-    Each request takes `latency_seconds` more, as it would in a network.
+    Each request takes `latency_seconds` longer, to simulate a network.
     """
 
     def __init__(self, inner: Store, counts: Counts, latency_seconds: float) -> None:
@@ -91,12 +91,12 @@ class CountingStore:
         return created
 
     async def get(self, key: str) -> StoredObject:
-        return await self._looked_up(key, self._inner.get)
+        return await self._read_counted(key, self._inner.get)
 
     async def head(self, key: str) -> ObjectInfo:
-        return await self._looked_up(key, self._inner.head)
+        return await self._read_counted(key, self._inner.head)
 
-    async def _looked_up(self, key: str, verb: Callable[[str], Awaitable[T]]) -> T:
+    async def _read_counted(self, key: str, verb: Callable[[str], Awaitable[T]]) -> T:
         await self._count()
         try:
             return await verb(key)
@@ -117,7 +117,7 @@ class CountingStore:
             yield upload
 
     def as_store(self) -> Store:
-        """Types do not see the verbs that it has by `__getattr__`."""
+        """Return itself as a `Store`: type checkers do not see the verbs in `__getattr__`."""
         return cast(Store, self)
 
 
@@ -130,7 +130,7 @@ class NoWork:
 
 @dataclass
 class Fleet:
-    """Workers on the same buckets; ends when the jobs or the time are used up."""
+    """Workers on the same buckets. They stop when the jobs or the time run out."""
 
     buckets: Buckets
     jobs: int
@@ -141,7 +141,7 @@ class Fleet:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, workers: int) -> float:
-        """Return the seconds that it took."""
+        """Run the workers and return the seconds they took."""
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             ending = group.create_task(self._end_after())
@@ -169,7 +169,7 @@ class Fleet:
         )
 
         async def handle(claim: Claim, stop: asyncio.Event) -> None:
-            # Not the fleet's own event: a job that is claimed is finished.
+            # Not the fleet's own event: claimed jobs are always finished.
             await runner(claim, asyncio.Event())
             self.done += 1
             if self.done >= self.jobs:

@@ -1,7 +1,7 @@
-"""shaka-streamer from PyPI, as others would run it: in an environment of its own, writing to a directory.
+"""shaka-streamer from PyPI, as its users run it: in a virtual environment, writing to a directory.
 
-It fixes the presets of its encoders in its code. To have them like ours, it is given an ffmpeg that changes
-these words of its command line and then is its own.
+Its encoder presets are hard-coded. To match ours, it is given a wrapper that replaces these arguments and
+then runs its own ffmpeg.
 """
 
 import json
@@ -21,7 +21,7 @@ INSTALL_TIMEOUT_SECONDS = 600
 SEGMENT_SECONDS = 4
 
 _OTHER_PRESETS = """#!/bin/sh
-# H.264: its preset by ours. AV1: its -cpu-used, which SVT-AV1 does not know, by our preset.
+# H.264: replace its preset. AV1: replace -cpu-used, which SVT-AV1 does not know, with our preset.
 left=$#
 while [ "$left" -gt 0 ]; do
     case "$before $1" in
@@ -56,7 +56,7 @@ class Streaming:
 
 
 def install() -> None:
-    """Make the environment, unless it is there."""
+    """Create the virtual environment unless it exists."""
     done = DIRECTORY / ".done"
     if done.exists():
         return
@@ -79,7 +79,7 @@ def install() -> None:
 
 
 def as_it_ships(source: Path, renditions: Sequence[Rendition], directory: Path) -> Streaming:
-    """Return it with its own presets and rates."""
+    """Return a command that uses its own presets and rates."""
     return _streaming(source, renditions, directory, {}, (), {})
 
 
@@ -90,7 +90,7 @@ def with_presets(
     presets: Mapping[str, str],
     bits_per_second: Mapping[str, int],
 ) -> Streaming:
-    """Return it with these presets by codec, and for each rendition, by name, this rate."""
+    """Return a command that uses these presets by codec and these rates by rendition name."""
     programs = directory / "programs"
     programs.mkdir(parents=True)
     binaries = _binaries()
@@ -145,7 +145,7 @@ def _streaming(
     inputs = {"inputs": [{"name": str(source), "media_type": kind} for kind in kinds]}
     output = directory / "output"
     output.mkdir(parents=True)
-    # JSON is YAML
+    # JSON is valid YAML
     configs = {"input": inputs, "pipeline": pipeline, "bitrate": bitrates}
     for name, config in configs.items():
         (directory / f"{name}.yaml").write_text(json.dumps(config))

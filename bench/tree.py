@@ -1,4 +1,4 @@
-"""Runs a command to its end and accounts for its whole tree of processes (Linux)."""
+"""Runs a command and measures its whole process tree (Linux)."""
 
 import os
 import subprocess
@@ -11,14 +11,14 @@ from tests.lab.processes import descendants
 from worker.sandbox.process import NICENESS
 
 SAMPLE_SECONDS = 0.5
-"""A look at all of /proc takes milliseconds, which the measured processes do not get."""
+"""Scanning /proc takes milliseconds of CPU time away from the measured processes."""
 MIB = 1024 * 1024
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`peak_mib` is the largest sum of the resident sets of all processes at one time."""
+    """`peak_mib` is the peak of the summed resident sets of all processes."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -26,7 +26,7 @@ class Cost:
 
 
 class CommandFailed(Exception):
-    """It exited with another status than 0."""
+    """The command exited with a status other than 0."""
 
 
 def run_tree(
@@ -35,14 +35,13 @@ def run_tree(
     *,
     environment: Mapping[str, str] | None = None,
     nice: bool = True,
-    look: Callable[[int], None] = lambda pid: None,
+    observe: Callable[[int], None] = lambda pid: None,
 ) -> Cost:
-    """Run the command with its output in `log`; `look` is called for each pid of its tree now and then.
+    """Run the command with its output in `log`, regularly calling `observe` for each pid of its tree.
 
-    With `nice` it gives way just as the encoders of our worker do, so that a busy machine treats all alike.
+    With `nice` it runs at the priority of our worker's encoders, so that a busy machine treats them equally.
 
-    Raises:
-        CommandFailed
+    Raises: CommandFailed: it exited with a status other than 0.
     """
     command = [*(("nice", "-n", str(NICENESS)) if nice else ()), *(str(word) for word in argv)]
     peak_bytes = 0
@@ -63,7 +62,7 @@ def run_tree(
                 tree = (process.pid, *descendants(process.pid))
                 peak_bytes = max(peak_bytes, sum(_resident_bytes(pid) for pid in tree))
                 for pid in tree:
-                    look(pid)
+                    observe(pid)
                 time.sleep(SAMPLE_SECONDS if time.perf_counter() - began > SAMPLE_SECONDS else 0.05)
             wall = time.perf_counter() - began
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -73,7 +72,7 @@ def run_tree(
                 process.wait()
     if process.returncode:
         raise CommandFailed(f"{argv[0]} exited with {process.returncode}:\n{log.read_text()[-2000:]}")
-    # of a process that was waited for, the kernel adds up what those took that it waited for itself
+    # the usage of a reaped process includes that of the children it reaped itself
     return Cost(wall, usage.ru_utime + usage.ru_stime, peak_bytes / MIB)
 
 

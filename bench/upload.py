@@ -1,8 +1,8 @@
 """Upload: raw POST, form POST and tus through the API against boto3's own `upload_fileobj` of the same file.
 
-All go to the same store, in turn, round after round: one large file, then eight of a quarter of its size at
-the same time. Memory is the growth of the API process's resident set; CPU that of the API, or of boto3's
-processes.
+All use the same store and take turns in each round: first one large file, then eight concurrent ones of a
+quarter of its size. Memory is the growth of the API process's resident set. CPU time is that of the API or of
+boto3's processes.
 """
 
 import os
@@ -43,7 +43,7 @@ class _Cost:
 def bench_upload(product: Product, store: str, size_mib: int, rounds: int) -> None:
     """Print MiB/s, the ratio to boto3 within each round, CPU and memory growth."""
     api = product.start_api()
-    # Each upload of boto3's has a process, as it would; they have started before anything is measured.
+    # Each boto3 upload has its own process, as usual. All processes start before the first measurement.
     with (
         tempfile.TemporaryDirectory() as directory,
         ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as processes,
@@ -83,7 +83,7 @@ def _measure(
 
 
 def _at_once(run: Callable[[int], float], files: int, used: list[float]) -> None:
-    """Run it `files` times at once; add up the CPU seconds that each returns."""
+    """Run the upload `files` times concurrently; append the CPU seconds of each to `used`."""
     with ThreadPoolExecutor(files) as threads:
         used += threads.map(run, range(files))
 
@@ -119,7 +119,7 @@ def _write_random(path: Path, size_bytes: int) -> None:
 
 
 def _upload_fileobj(environment: dict[str, str], source: Path, number: int) -> float:
-    """Return the CPU seconds that it took."""
+    """Upload the file and return the CPU seconds used."""
     before = time.process_time()
     client = boto3.client(
         "s3",

@@ -1,4 +1,4 @@
-"""How like the source a rendition looks: VMAF, as ffmpeg's libvmaf gives it for a 1080p screen."""
+"""How close a rendition looks to its source: VMAF, by ffmpeg's libvmaf for a 1080p screen."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 import imageio_ffmpeg  # type: ignore[import-untyped]  # the wheel carries no types
 
 EVERY_NTH_FRAME = 3
-"""Frames that are near to each other look alike; the mean moves by hundredths."""
+"""Adjacent frames look alike: skipping some changes the mean by hundredths."""
 TIMEOUT_SECONDS = 600
 
 _SAME_TAGS = "setparams=range=limited:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-"""A file without tags would be converted to the other's, by a guess at what it is: four points too low."""
+"""An untagged file would be converted by guessing its colours, which costs four points."""
 
 
 def vmaf(rendition: Path, source: Path, width: int, height: int) -> float:
-    """Return the mean over the frames, 0 to 100; the rendition is scaled to the source's size."""
+    """Return the mean over the frames, 0 to 100. The rendition is scaled to `width` by `height`."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "vmaf.json"
-        # compared frame by frame: timestamps of the two files do not matter
+        # compare frame by frame, whatever the timestamps of the two files
         graph = (
             f"[0:v]settb=1/1000,setpts=N,{_SAME_TAGS},scale={width}:{height}:flags=bicubic,format=yuv420p[seen];"
             f"[1:v]settb=1/1000,setpts=N,{_SAME_TAGS},format=yuv420p[meant];"

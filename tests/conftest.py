@@ -1,6 +1,6 @@
-"""Fixtures for every test: lab servers that start when first asked for, and fresh buckets on them.
+"""Fixtures for every test: lab servers that start on first use, and fresh buckets on them.
 
-A server that is not installed skips its tests here and fails them in CI.
+If a server is not installed, its tests are skipped on a developer's machine and fail in CI.
 """
 
 import json
@@ -29,40 +29,40 @@ from tests.lab.server import ServerMissing, StoreServer
 from tests.sampling import sample
 
 SHARED = {"film_upload": "film", "short_film": "film", "own_gateway": "own gateway"}
-"""Costly fixtures. All tests that need those of one name run in one process, one after the other."""
+"""Expensive fixtures and their groups. All tests of a group run in one process, one after another."""
 LONGEST_FIRST = ("e2e", "faults", "system", "core", "infra", "vodbucket", "contract")
-"""The order of the folders in a run. What is not listed comes last: many short tests, which fill the gaps."""
+"""The order in which folders run. Unlisted folders come last: their many short tests fill the gaps."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("corpora")
     group.addoption("--corpora", choices=["all", "sample"], default="all", help="how much of a corpus to run")
-    group.addoption("--sample-seed", type=int, help="take the sample of an earlier run again")
+    group.addoption("--sample-seed", type=int, help="repeat the sample of an earlier run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.sample_seed is None:
-        of_this_run = getattr(config, "workerinput", {}).get("sample_seed")
-        config.option.sample_seed = secrets.randbelow(2**32) if of_this_run is None else of_this_run
+        from_xdist = getattr(config, "workerinput", {}).get("sample_seed")
+        config.option.sample_seed = secrets.randbelow(2**32) if from_xdist is None else from_xdist
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a process of pytest-xdist the seed of this run."""
+    """Pass this run's seed to a pytest-xdist worker process."""
     node.workerinput["sample_seed"] = node.config.option.sample_seed
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     if config.option.corpora == "all":
         return None
-    return f"corpora: a sample of each kind; take it again with --sample-seed {config.option.sample_seed}"
+    return f"corpora: a sample of each kind; repeat it with --sample-seed {config.option.sample_seed}"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for the marks in its own
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks in its own hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose the sample, order the tests, and say which of them run in one process."""
+    """Pick the sample, order the tests and group those that must share a process."""
     if config.option.corpora == "sample":
-        _deselect_what_is_not_sampled(config, items)
+        _deselect_unsampled(config, items)
     items.sort(key=_place)
     for item in items:
         group = _shared_by(item) or (None if item.get_closest_marker("spread") else str(item.path))
@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _deselect_what_is_not_sampled(config: pytest.Config, items: list[pytest.Item]) -> None:
+def _deselect_unsampled(config: pytest.Config, items: list[pytest.Item]) -> None:
     kinds: dict[str, str] = {}
     for item in items:
         if mark := item.get_closest_marker("corpus"):
@@ -86,7 +86,7 @@ def _shared_by(item: pytest.Item) -> str | None:
 
 
 def _place(item: pytest.Item) -> tuple[int, int]:
-    """Return where a test belongs in the run: the film is watched while it is encoded, then checked."""
+    """Return a test's place in the run: tests that play the film during encoding come first."""
     if _shared_by(item) == "film":
         folder = item.path.parent.name
         return (0, 0) if "early" in getattr(item, "fixturenames", ()) else (0, 1 if folder == "system" else 2)
@@ -96,7 +96,7 @@ def _place(item: pytest.Item) -> tuple[int, int]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
-    """Neither settings nor the SDK may see what the developer's shell and home directory hold."""
+    """Hide the developer's shell variables and home directory from our settings and the SDK."""
     with pytest.MonkeyPatch.context() as patch:
         for settings_class in (ApiSettings, WorkerSettings, ClientSettings):
             for name in settings_class.model_fields:
@@ -112,7 +112,7 @@ def _clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_tracebacks() -> None:
-    """structlog's own show all local variables, which takes minutes where a store in memory is among them."""
+    """Print tracebacks without local variables: printing an in-memory store takes minutes."""
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     usual: list[Processor] = list(structlog.get_config()["processors"])
     structlog.configure(processors=[*usual[:-1], renderer])
@@ -140,7 +140,7 @@ def embedded_server(
 def rgw_server(
     tmp_path_factory: pytest.TempPathFactory, _clean_environment: None, worker_id: str
 ) -> Iterator[StoreServer]:
-    """For tests marked `heavy`: one gateway for all processes of this run, which takes 20 s to start."""
+    """For tests marked `heavy`: one gateway for all processes of this run, since it takes 20 s to start."""
     own = tmp_path_factory.getbasetemp()
     with ExitStack() as stack:
         try:
@@ -152,7 +152,7 @@ def rgw_server(
 
 @pytest.fixture(scope="session")
 def own_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[RadosGateway]:
-    """For tests that make a gateway fail: no other process uses this one."""
+    """For tests that make the gateway fail: it is not shared with other processes."""
     with ExitStack() as stack:
         try:
             gateway = stack.enter_context(rgw(tmp_path_factory.mktemp("rgw")))
@@ -163,7 +163,7 @@ def own_gateway(tmp_path_factory: pytest.TempPathFactory, _clean_environment: No
 
 @pytest.fixture(scope="session")
 def site_product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """The product with its site, an API and a worker, for tests that do not disturb each other."""
+    """The product with its site, one API and one worker, shared by tests that do not interfere."""
     logs = tmp_path_factory.mktemp("logs")
     with product_on(
         rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key, logs, SITE_DIR=str(SITE)
@@ -175,7 +175,7 @@ def site_product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def film_upload(site_product: Product) -> str:
-    """The id of a real film of half a minute, uploaded as a form with curl. Its encoding has just begun."""
+    """The id of a real 30 s film, just uploaded as a form with curl. It is still being encoded."""
     film = big_buck_bunny()
     if not film.is_file():
         missing("no film: make test-heavy installs it")
@@ -190,7 +190,7 @@ def film_upload(site_product: Product) -> str:
 
 @pytest.fixture(scope="session")
 def film(site_product: Product, film_upload: str) -> str:
-    """The id of the same film, ready in 360p, 720p and 1080p."""
+    """The id of the same film once 360p, 720p and 1080p are ready."""
     site_product.wait_for(film_upload, status="done", seconds=300)
     return film_upload
 

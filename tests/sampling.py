@@ -1,4 +1,4 @@
-"""Samples of corpora that take too long to run whole in CI: some members of each kind, others in each run."""
+"""Samples of corpora that are too slow to run in full in CI. Each run picks other members of each kind."""
 
 import random
 from collections import defaultdict
@@ -9,15 +9,17 @@ SHARE = 1 / 3
 
 
 def sample(kinds: Mapping[str, str], seed: int) -> set[str]:
-    """Return a third of the members of each kind, and one at least. `kinds` names each member's kind.
+    """Return a third of the members of each kind, at least one. `kinds` maps each member to its kind.
 
-    Members of kinds that a caller wants in every run each have a kind of their own.
+    To include a member in every run, give it a kind of its own.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for member, kind in kinds.items():
         members[kind].append(member)
     return {
         chosen
-        for kind, all_of_it in members.items()
-        for chosen in random.Random(f"{seed} {kind}").sample(sorted(all_of_it), ceil(SHARE * len(all_of_it)))
+        for kind, all_of_kind in members.items()
+        for chosen in random.Random(f"{seed} {kind}").sample(
+            sorted(all_of_kind), ceil(SHARE * len(all_of_kind))
+        )
     }

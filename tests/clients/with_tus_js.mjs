@@ -1,7 +1,7 @@
 /**
- * Uploads a file as a user of tus-js-client does, and prints the upload's address.
+ * Uploads a file as a tus-js-client user would, and prints the upload's URL.
  *
- * node with_tus_js.mjs ENDPOINT TOKEN FILE MEMORY: run again after it was killed, it goes on with what MEMORY knows.
+ * node with_tus_js.mjs ENDPOINT TOKEN FILE MEMORY: if it is killed, run it again to resume from the state in MEMORY.
  */
 import { createReadStream, existsSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';

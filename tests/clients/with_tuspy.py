@@ -1,7 +1,7 @@
-"""Uploads a file as a user of tuspy does, and prints the upload's address.
+"""Uploads a file as a tuspy user would, and prints the upload's URL.
 
-`python -m tests.clients.with_tuspy ENDPOINT TOKEN FILE MEMORY`: if it was killed, run it again to resume
-with what MEMORY knows. tuspy repeats what fails in the middle, but not the requests that come first.
+`python -m tests.clients.with_tuspy ENDPOINT TOKEN FILE MEMORY`: if it is killed, run it again to resume from
+the state in MEMORY. tuspy retries failed chunks but not its first requests; the loop below retries those.
 """
 
 import sys

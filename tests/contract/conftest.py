@@ -1,4 +1,4 @@
-"""The stores that the contract is checked on."""
+"""The stores on which the contract is tested."""
 
 from collections.abc import AsyncIterator
 
@@ -13,16 +13,16 @@ from tests.lab.server import StoreServer
 _RGW = pytest.param("rgw_server", marks=pytest.mark.heavy)
 _SERVERS = ["moto_server", "embedded_server", _RGW]
 
-# Known to differ from S3, so that nothing is asked of them that they cannot answer: moto checks no
-# signatures, says 500 for a vanished upload, dates all uploads alike and lets every origin in. How SeaweedFS,
-# the embedded store, differs is asserted in test_embedded_differences.py.
+# Stores with known differences from S3 skip the tests they cannot pass. moto checks no signatures, answers
+# 500 for a vanished upload, gives all uploads the same date and allows every origin. How the embedded store,
+# SeaweedFS, differs is asserted in test_embedded_differences.py.
 on_servers_that_check_signatures = pytest.mark.parametrize("server", ["embedded_server", _RGW], indirect=True)
 on_servers_that_check_origins = on_servers_that_check_signatures
 _not_moto = pytest.mark.parametrize("store", ["memory", "embedded_server", _RGW], indirect=True)
-on_stores_that_know_vanished_uploads = _not_moto
+on_stores_that_report_vanished_uploads = _not_moto
 on_stores_that_date_uploads = _not_moto
 _not_embedded = pytest.mark.parametrize("store", ["memory", "moto_server", _RGW], indirect=True)
-on_stores_that_list_in_the_order_of_keys = _not_embedded
+on_stores_that_list_in_key_order = _not_embedded
 on_stores_that_replace_parts = _not_embedded
 on_the_embedded_store = pytest.mark.parametrize("server", ["embedded_server"], indirect=True)
 

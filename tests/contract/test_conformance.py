@@ -1,4 +1,4 @@
-"""The probes: conforming stores pass all of them, each way of not conforming fails the one that is meant."""
+"""The probes: conforming stores pass all of them, and each defect fails the probe for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,24 +27,24 @@ async def _checked(store: AnyStore, now: Callable[[], datetime] | None = None) -
     return {check.name: check async for check in checks}
 
 
-async def _all_that_is_left(store: AnyStore) -> list[str]:
+async def _leftovers(store: AnyStore) -> list[str]:
     return [info.key async for info in store.list_all("")] + [
         upload.key async for upload in store.list_uploads("")
     ]
 
 
-async def test_a_conforming_store_passes_and_keeps_nothing_of_it(store: AnyStore) -> None:
+async def test_a_conforming_store_passes_and_the_probes_leave_nothing_in_it(store: AnyStore) -> None:
     quick = await check_creates(store)
     checks = await _checked(store)
 
     assert quick.verdict is Verdict.OK
     failed = [check for check in checks.values() if check.verdict is not Verdict.OK]
     assert [check.name for check in failed] == _known_failures(failed)
-    assert await _all_that_is_left(store) == []
+    assert await _leftovers(store) == []
 
 
 def _known_failures(failed: list[Check]) -> list[str]:
-    """moto dates every upload alike, in 2010, and the probe says so."""
+    """Return the failures expected of moto, which dates every upload in 2010."""
     return [check.name for check in failed if check.measured.endswith("is dated 2010-11-10 20:48")]
 
 
@@ -78,7 +78,7 @@ class IgnoresConditions(MemoryStore):
 
 
 class DecidesLate(MemoryStore):
-    """Looks whether a key is free, and writes a little later: what SeaweedFS did."""
+    """Checks that a key is free and writes a little later, as SeaweedFS did."""
 
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
         try:
@@ -95,7 +95,7 @@ class RefusesConditions(MemoryStore):
         raise StoreError("creating: the store answered 501 NotImplemented")
 
 
-class TellsEveryWriterNo(MemoryStore):
+class RejectsEveryWriter(MemoryStore):
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
         await super().create(key, body, headers)
         return False
@@ -107,31 +107,31 @@ class TellsEveryWriterNo(MemoryStore):
         (IgnoresConditions, "the condition is ignored: a second write replaced the first"),
         (DecidesLate, "8 of 8 writers of one key were told that they won"),
         (RefusesConditions, "creating: the store answered 501 NotImplemented"),
-        (TellsEveryWriterNo, "the first write of a new key was rejected as if the key existed"),
+        (RejectsEveryWriter, "the first write of a new key was rejected as if the key existed"),
     ],
 )
-async def test_the_quick_probe_finds_a_store_that(broken: type[MemoryStore], measured: str) -> None:
+async def test_the_quick_probe_detects_a_broken_store(broken: type[MemoryStore], measured: str) -> None:
     store = broken()
 
     check = await check_creates(store)
 
     assert (check.verdict, check.measured) == (Verdict.FAIL, measured)
     assert "ONLY_WORKER" in check.advice
-    assert await _all_that_is_left(store) == []
+    assert await _leftovers(store) == []
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, StoreDenied, BucketMissing])
-async def test_a_store_that_cannot_be_asked_gets_no_verdict(error: type[StoreError]) -> None:
-    class Away(MemoryStore):
+async def test_an_unreachable_or_forbidden_store_gets_no_verdict(error: type[StoreError]) -> None:
+    class Unreachable(MemoryStore):
         async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
             raise error
 
     with pytest.raises(error):
-        await check_creates(Away())
+        await check_creates(Unreachable())
 
 
-class ReadsLate(MemoryStore):
-    """Answers reads of what was written over with what was there first."""
+class ReadsAreStale(MemoryStore):
+    """Returns the first version of an object even after it was overwritten."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class ReadsLate(MemoryStore):
         return self._first.setdefault(key, await super().get(key))
 
 
-class ListsLate(MemoryStore):
+class ListsAreStale(MemoryStore):
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
         page = await super().list_page(prefix, start_after=start_after, limit=limit)
         return Listing(page.objects[:-1], page.truncated, page.store_now)
@@ -179,7 +179,7 @@ class HidesUploads(MemoryStore):
             yield upload
 
 
-class DatesUploadsAlike(MemoryStore):
+class DatesAllUploadsTheSame(MemoryStore):
     async def list_uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
         async for upload in super().list_uploads(prefix):
             yield OpenUpload(upload.key, upload.upload_id, datetime(2010, 11, 10, tzinfo=UTC))
@@ -205,20 +205,20 @@ class LosesOverwrites(MemoryStore):
     [
         (IgnoresConditions, {"create-only writes", "create-only race"}),
         (DecidesLate, {"create-only race"}),
-        (ReadsLate, {"overwrite"}),
+        (ReadsAreStale, {"overwrite"}),
         (LosesOverwrites, {"overwrite"}),
-        (ListsLate, {"list after write", "list in pages", "the store's clock"}),
+        (ListsAreStale, {"list after write", "list in pages", "the store's clock"}),
         (ListsFromTheStart, {"list in pages"}),
         (KeepsWhatIsDeleted, {"delete"}),
         (IgnoresRanges, {"ranged read", "multipart upload"}),
         (LosesAPart, {"multipart upload"}),
         (KeepsDroppedUploads, {"aborted upload"}),
         (HidesUploads, {"open uploads"}),
-        (DatesUploadsAlike, {"open uploads"}),
+        (DatesAllUploadsTheSame, {"open uploads"}),
         (HasTwoClocks, {"the store's clock"}),
     ],
 )
-async def test_a_store_fails_the_check_for_what_it_does_not_do(
+async def test_a_broken_store_fails_exactly_the_checks_for_its_defect(
     broken: type[MemoryStore], failing: set[str]
 ) -> None:
     checks = await _checked(broken())
@@ -230,7 +230,7 @@ async def test_a_store_fails_the_check_for_what_it_does_not_do(
 @pytest.mark.parametrize(
     ("ahead", "verdict"), [(2, Verdict.OK), (-60, Verdict.WARN), (60, Verdict.WARN), (400, Verdict.FAIL)]
 )
-async def test_this_machines_clock_is_held_against_the_stores(ahead: float, verdict: Verdict) -> None:
+async def test_this_machines_clock_is_compared_with_the_stores(ahead: float, verdict: Verdict) -> None:
     checks = await _checked(MemoryStore(), lambda: datetime.now(UTC) + timedelta(seconds=ahead))
 
     check = checks["this machine's clock"]
@@ -238,7 +238,7 @@ async def test_this_machines_clock_is_held_against_the_stores(ahead: float, verd
     assert check.measured == f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the store's"
 
 
-async def test_a_probe_that_the_store_refuses_fails_and_the_others_go_on() -> None:
+async def test_a_refused_probe_fails_and_the_others_still_run() -> None:
     class NoMultipart(MemoryStore):
         async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
             raise StoreError("opening the upload: the store answered 501 NotImplemented")

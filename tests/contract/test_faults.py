@@ -1,4 +1,4 @@
-"""What the S3 store makes of answers that are lost, late, cut or lies."""
+"""How the S3 store handles responses that are lost, late, truncated or wrong."""
 
 import asyncio
 import gc
@@ -45,7 +45,7 @@ def store(opened: S3Buckets) -> S3Store:
 
 
 class Register:
-    """One object with create-only writes, whose first answers to PUT can be replaced."""
+    """One object with create-only writes. The first responses to PUT can be replaced."""
 
     def __init__(self, *puts: tuple[bool, Answer], body: bytes | None = None) -> None:
         self._puts = list(puts)
@@ -65,7 +65,7 @@ class Register:
     "lost",
     [HANG_UP, error(500, "InternalError"), error(503, "SlowDown"), error(409, "ConditionalRequestConflict")],
 )
-async def test_a_create_whose_answer_was_lost_is_recognised_as_ours(
+async def test_a_create_whose_response_was_lost_is_recognised_as_ours(
     lab: FaultyServer, store: Store, lost: Answer
 ) -> None:
     lab.behaviour = Register((True, lost))
@@ -79,7 +79,7 @@ async def test_a_412_after_our_own_success_is_recognised_as_ours(lab: FaultyServ
     assert await store.create("k", MINE) is True
 
 
-async def test_a_412_for_a_rivals_object_is_a_defeat(lab: FaultyServer, store: Store) -> None:
+async def test_a_412_for_a_rivals_object_means_we_lost(lab: FaultyServer, store: Store) -> None:
     lab.behaviour = Register(body=b"the rival's nonce")
 
     assert await store.create("k", MINE) is False
@@ -88,16 +88,14 @@ async def test_a_412_for_a_rivals_object_is_a_defeat(lab: FaultyServer, store: S
 @pytest.mark.parametrize(
     "refusal", [error(409, "ConditionalRequestConflict"), error(503, "SlowDown"), HANG_UP, TAKEN]
 )
-async def test_a_create_that_nobody_won_is_tried_again(
-    lab: FaultyServer, store: Store, refusal: Answer
-) -> None:
+async def test_a_create_that_nobody_won_is_retried(lab: FaultyServer, store: Store, refusal: Answer) -> None:
     lab.behaviour = register = Register((False, refusal))
 
     assert await store.create("k", MINE) is True
     assert register.body == MINE
 
 
-async def test_a_create_that_stays_doubtful_says_so(lab: FaultyServer, store: Store) -> None:
+async def test_a_create_that_never_succeeds_raises_unavailable(lab: FaultyServer, store: Store) -> None:
     lab.behaviour = Register(*[(False, error(409, "ConditionalRequestConflict"))] * 50)
 
     with pytest.raises(StoreUnavailable):
@@ -105,9 +103,7 @@ async def test_a_create_that_stays_doubtful_says_so(lab: FaultyServer, store: St
     assert lab.count("PUT") == 5
 
 
-async def test_the_sdk_sends_a_conditional_put_only_once_between_two_looks(
-    lab: FaultyServer, store: Store
-) -> None:
+async def test_the_sdk_never_retries_a_conditional_put_by_itself(lab: FaultyServer, store: Store) -> None:
     lab.behaviour = Register((False, error(503, "SlowDown")))
 
     await store.create("k", MINE)
@@ -116,7 +112,7 @@ async def test_the_sdk_sends_a_conditional_put_only_once_between_two_looks(
     assert all(request.headers["if-none-match"] == "*" for request in lab.requests if request.method == "PUT")
 
 
-async def test_a_create_that_is_denied_is_not_tried_again(lab: FaultyServer, store: Store) -> None:
+async def test_a_denied_create_is_not_retried(lab: FaultyServer, store: Store) -> None:
     lab.behaviour = lambda request: error(403, "AccessDenied")
 
     with pytest.raises(StoreDenied):
@@ -124,7 +120,7 @@ async def test_a_create_that_is_denied_is_not_tried_again(lab: FaultyServer, sto
     assert len(lab.requests) == 1
 
 
-async def test_a_store_without_conditional_writes_is_no_doubt_but_an_error(
+async def test_a_store_without_conditional_writes_is_an_error_and_is_not_retried(
     lab: FaultyServer, store: Store
 ) -> None:
     lab.behaviour = lambda request: error(501, "NotImplemented")
@@ -135,7 +131,7 @@ async def test_a_store_without_conditional_writes_is_no_doubt_but_an_error(
     assert len(lab.requests) == 1
 
 
-async def test_a_passing_fault_of_a_put_is_repeated(lab: FaultyServer, store: Store) -> None:
+async def test_a_put_is_retried_after_a_transient_error(lab: FaultyServer, store: Store) -> None:
     answers = [error(503, "SlowDown"), Answer()]
     lab.behaviour = lambda request: answers.pop(0)
     body = bytes(range(256)) * 4096
@@ -146,9 +142,7 @@ async def test_a_passing_fault_of_a_put_is_repeated(lab: FaultyServer, store: St
 
 
 @pytest.mark.parametrize("cut_to", [0, 1, 99_999])
-async def test_a_body_that_is_cut_never_looks_like_the_end(
-    lab: FaultyServer, store: Store, cut_to: int
-) -> None:
+async def test_a_truncated_body_never_looks_complete(lab: FaultyServer, store: Store, cut_to: int) -> None:
     lab.behaviour = lambda request: Answer(
         206, b"x" * 100_000, {"Content-Range": "bytes 0-99999/100000"}, cut_to
     )
@@ -160,7 +154,7 @@ async def test_a_body_that_is_cut_never_looks_like_the_end(
         await store.get("k")
 
 
-async def test_a_store_that_ignores_ranges_is_not_read_from_its_start(
+async def test_reading_from_an_offset_fails_if_the_store_ignores_ranges(
     lab: FaultyServer, store: Store
 ) -> None:
     lab.behaviour = lambda request: Answer(200, b"0123456789")
@@ -170,7 +164,7 @@ async def test_a_store_that_ignores_ranges_is_not_read_from_its_start(
             pass
 
 
-async def test_an_etag_is_compared_whether_quoted_or_not(lab: FaultyServer, store: Store) -> None:
+async def test_etags_match_with_or_without_quotes(lab: FaultyServer, store: Store) -> None:
     lab.behaviour = lambda request: Answer(206, b"x", {"Content-Range": "bytes 0-0/1", "ETag": "abc"})
 
     assert [chunk async for chunk in store.read("k", etag="abc")] == [b"x"]
@@ -180,7 +174,7 @@ async def test_an_etag_is_compared_whether_quoted_or_not(lab: FaultyServer, stor
 
 
 class Completing:
-    """Answers to completing an upload, to HEAD of its object and to listing its parts."""
+    """Answers CompleteMultipartUpload, HEAD of the object and ListParts."""
 
     def __init__(self, answer: Answer, *, size_bytes: int | None, upload_open: bool) -> None:
         self._answer = answer
@@ -205,7 +199,7 @@ DOUBTFUL = [
 
 
 @pytest.mark.parametrize("answer", [*DOUBTFUL, pytest.param(error(404, "NoSuchUpload"), id="404")])
-async def test_a_doubtful_completion_is_a_success_when_the_object_is_there(
+async def test_an_unconfirmed_completion_succeeds_if_the_object_exists(
     lab: FaultyServer, store: Store, answer: Answer
 ) -> None:
     lab.behaviour = Completing(answer, size_bytes=10, upload_open=False)
@@ -217,7 +211,7 @@ async def test_a_doubtful_completion_is_a_success_when_the_object_is_there(
 
 @pytest.mark.parametrize("answer", [*DOUBTFUL, pytest.param(error(404, "NoSuchUpload"), id="404")])
 @pytest.mark.parametrize("size_bytes", [None, 9])
-async def test_a_doubtful_completion_has_vanished_when_upload_and_object_are_gone(
+async def test_an_unconfirmed_completion_has_vanished_if_upload_and_object_are_gone(
     lab: FaultyServer, store: Store, answer: Answer, size_bytes: int | None
 ) -> None:
     lab.behaviour = Completing(answer, size_bytes=size_bytes, upload_open=False)
@@ -227,7 +221,7 @@ async def test_a_doubtful_completion_has_vanished_when_upload_and_object_are_gon
 
 
 @pytest.mark.parametrize("answer", DOUBTFUL)
-async def test_a_completion_that_failed_is_tried_again_while_the_upload_is_open(
+async def test_a_failed_completion_is_retried_while_the_upload_is_open(
     lab: FaultyServer, store: Store, answer: Answer
 ) -> None:
     lab.behaviour = Completing(answer, size_bytes=None, upload_open=True)
@@ -237,14 +231,16 @@ async def test_a_completion_that_failed_is_tried_again_while_the_upload_is_open(
     assert lab.count("POST") == 5
 
 
-async def test_a_completion_may_come_without_an_etag(lab: FaultyServer, store: Store) -> None:
+async def test_a_completion_without_an_etag_is_accepted(lab: FaultyServer, store: Store) -> None:
     xml = b"<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>"
     lab.behaviour = Completing(Answer(body=xml), size_bytes=10, upload_open=False)
 
     await store.complete_upload("k", "u", PARTS)
 
 
-async def test_a_refused_object_of_a_batch_is_deleted_by_itself(lab: FaultyServer, store: Store) -> None:
+async def test_an_object_that_a_batch_refused_is_deleted_individually(
+    lab: FaultyServer, store: Store
+) -> None:
     refused = b"<DeleteResult><Error><Key>b</Key><Code>InternalError</Code></Error></DeleteResult>"
     lab.behaviour = lambda request: Answer(body=refused) if request.method == "POST" else Answer(204)
 
@@ -255,7 +251,7 @@ async def test_a_refused_object_of_a_batch_is_deleted_by_itself(lab: FaultyServe
     ]
 
 
-async def test_a_batch_that_is_refused_for_good_is_an_error(lab: FaultyServer, store: Store) -> None:
+async def test_a_batch_delete_that_is_denied_is_an_error(lab: FaultyServer, store: Store) -> None:
     refused = b"<DeleteResult><Error><Key>b</Key><Code>AccessDenied</Code></Error></DeleteResult>"
     denied = error(403, "AccessDenied")
     lab.behaviour = lambda request: Answer(body=refused) if request.method == "POST" else denied
@@ -273,11 +269,11 @@ async def test_a_batch_that_is_refused_for_good_is_an_error(lab: FaultyServer, s
         (error(400, "RequestTimeout"), StoreUnavailable),
         (error(404, "NoSuchBucket"), BucketMissing),
         (error(404, "NoSuchKey"), ObjectNotFound),
-        (Answer(200, b"this is no XML"), StoreUnavailable),
+        (Answer(200, b"this is not XML"), StoreUnavailable),
         (Answer(500, b"<html>a proxy's page</html>"), StoreUnavailable),
     ],
 )
-async def test_every_answer_becomes_one_of_our_errors(
+async def test_every_error_response_becomes_one_of_our_errors(
     lab: FaultyServer, store: Store, answer: Answer, expected: type[StoreError]
 ) -> None:
     lab.behaviour = lambda request: answer
@@ -288,7 +284,7 @@ async def test_every_answer_becomes_one_of_our_errors(
     assert caught.value.__cause__ is not None
 
 
-async def test_a_store_that_is_not_there_is_unavailable() -> None:
+async def test_an_unreachable_store_is_unavailable() -> None:
     nowhere = StoreServer("nowhere", f"http://127.0.0.1:{free_port()}", "test", "test")
 
     async with open_buckets(store_settings(nowhere), sdk_attempts=1) as buckets:
@@ -298,7 +294,7 @@ async def test_a_store_that_is_not_there_is_unavailable() -> None:
 
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("call", ["get", "list_page", "read"])
-async def test_an_answer_with_broken_chunks_is_not_waited_for_without_end(
+async def test_a_response_with_broken_chunks_does_not_hang(
     lab: FaultyServer, monkeypatch: pytest.MonkeyPatch, call: str, status: int
 ) -> None:
     for name in ("CONNECT_TIMEOUT_SECONDS", "READ_TIMEOUT_SECONDS"):
@@ -310,7 +306,7 @@ async def test_an_answer_with_broken_chunks_is_not_waited_for_without_end(
             await (anext(buckets.raw.read("k")) if call == "read" else getattr(buckets.raw, call)("k"))
 
 
-async def test_a_list_without_the_stores_date_is_refused(lab: FaultyServer, store: Store) -> None:
+async def test_a_list_without_a_date_header_is_rejected(lab: FaultyServer, store: Store) -> None:
     xml = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     lab.behaviour = lambda request: Answer(body=xml, headers={"Date": ""})
 
@@ -318,7 +314,7 @@ async def test_a_list_without_the_stores_date_is_refused(lab: FaultyServer, stor
         await store.list_page("")
 
 
-async def test_errors_hold_no_secret(lab: FaultyServer, store: Store) -> None:
+async def test_errors_contain_no_signature(lab: FaultyServer, store: Store) -> None:
     lab.behaviour = lambda request: error(403, "SignatureDoesNotMatch")
 
     with pytest.raises(StoreDenied) as caught:
@@ -326,7 +322,7 @@ async def test_errors_hold_no_secret(lab: FaultyServer, store: Store) -> None:
     assert "Signature=" not in caught.value.message
 
 
-async def test_a_bucket_that_another_process_creates_meanwhile_is_fine(
+async def test_a_bucket_that_another_process_creates_at_the_same_time_is_used(
     lab: FaultyServer, opened: S3Buckets
 ) -> None:
     heads = [Answer(404), Answer(200), Answer(200)]
@@ -336,7 +332,7 @@ async def test_a_bucket_that_another_process_creates_meanwhile_is_fine(
     await ensure_buckets(opened)
 
 
-async def test_a_bucket_of_somebody_else_is_denied(lab: FaultyServer, opened: S3Buckets) -> None:
+async def test_a_bucket_owned_by_someone_else_is_denied(lab: FaultyServer, opened: S3Buckets) -> None:
     taken = error(409, "BucketAlreadyExists")
     lab.behaviour = lambda request: Answer(404) if request.method == "HEAD" else taken
 
@@ -345,7 +341,7 @@ async def test_a_bucket_of_somebody_else_is_denied(lab: FaultyServer, opened: S3
 
 
 @pytest.mark.parametrize("answer", [error(501, "NotImplemented"), error(403, "AccessDenied")])
-async def test_a_store_that_refuses_cors_is_used_all_the_same(
+async def test_a_store_that_refuses_cors_rules_is_still_used(
     lab: FaultyServer, opened: S3Buckets, answer: Answer
 ) -> None:
     lab.behaviour = lambda request: answer
@@ -353,7 +349,7 @@ async def test_a_store_that_refuses_cors_is_used_all_the_same(
     assert await configure_cors(opened) is False
 
 
-async def test_half_a_pair_of_credentials_stops_the_start(lab: FaultyServer) -> None:
+async def test_an_access_key_without_its_secret_is_a_configuration_error(lab: FaultyServer) -> None:
     half = store_settings(lab.server).model_copy(update={"aws_secret_access_key": None})
 
     with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY"):
@@ -361,7 +357,7 @@ async def test_half_a_pair_of_credentials_stops_the_start(lab: FaultyServer) -> 
             pass
 
 
-async def test_presigned_urls_name_the_public_endpoint(lab: FaultyServer) -> None:
+async def test_presigned_urls_use_the_public_endpoint(lab: FaultyServer) -> None:
     public = store_settings(lab.server).model_copy(
         update={"s3_public_endpoint_url": "https://media.example:8443/", "s3_video_bucket": "films"}
     )
@@ -379,7 +375,7 @@ async def test_presigned_urls_name_the_public_endpoint(lab: FaultyServer) -> Non
         ("my.films", "https://s3.eu-west-1.amazonaws.com/my.films/k?"),
     ],
 )
-async def test_presigned_urls_of_aws_name_the_bucket_in_the_host(
+async def test_presigned_urls_for_aws_have_the_bucket_in_the_host_name(
     lab: FaultyServer, bucket: str, start: str
 ) -> None:
     aws = store_settings(lab.server).model_copy(
@@ -390,7 +386,7 @@ async def test_presigned_urls_of_aws_name_the_bucket_in_the_host(
         assert buckets.video.presign_get("k", PresignedGet(60)).startswith(start)
 
 
-async def test_readers_that_stop_early_give_their_connections_back(lab: FaultyServer, store: Store) -> None:
+async def test_readers_that_stop_early_return_their_connections(lab: FaultyServer, store: Store) -> None:
     body = b"x" * 1_000_000
     lab.behaviour = lambda request: Answer(206, body, {"Content-Range": "bytes 0-999999/1000000"})
 

@@ -1,4 +1,4 @@
-"""What every store owes its callers: objects and lists."""
+"""The contract of every store: objects and lists."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from backend.core.errors import ObjectNotFound, SourceChanged
 from backend.core.store.interface import Store
-from tests.contract.conftest import on_stores_that_list_in_the_order_of_keys
+from tests.contract.conftest import on_stores_that_list_in_key_order
 
 EVERY_BYTE = bytes(range(256)) * 4
 ODD_KEYS = [
@@ -26,7 +26,7 @@ async def _body_of(store: Store, key: str, offset: int = 0, *, etag: str | None 
     return b"".join([chunk async for chunk in store.read(key, offset, etag=etag)])
 
 
-async def test_an_object_comes_back_as_it_was_written(store: Store) -> None:
+async def test_an_object_is_read_back_as_it_was_written(store: Store) -> None:
     await store.put("k", EVERY_BYTE)
 
     found = await store.get("k")
@@ -53,7 +53,7 @@ async def test_put_replaces_an_object(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_a_large_body_of_any_kind_is_stored_whole(store: Store, kind: type) -> None:
+async def test_a_large_body_of_any_bytes_type_is_stored_whole(store: Store, kind: type) -> None:
     body = EVERY_BYTE * 1500
 
     await store.put("k", kind(body))
@@ -62,7 +62,7 @@ async def test_a_large_body_of_any_kind_is_stored_whole(store: Store, kind: type
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-async def test_keys_keep_their_odd_characters(store: Store, key: str) -> None:
+async def test_keys_with_special_characters_are_preserved(store: Store, key: str) -> None:
     await store.put(key, key.encode())
 
     assert (await store.get(key)).body == key.encode()
@@ -71,7 +71,7 @@ async def test_keys_keep_their_odd_characters(store: Store, key: str) -> None:
     assert [info.key async for info in store.list_all("")] == []
 
 
-async def test_a_missing_object_is_told_as_such(store: Store) -> None:
+async def test_a_missing_object_is_not_found(store: Store) -> None:
     with pytest.raises(ObjectNotFound):
         await store.get("missing")
     with pytest.raises(ObjectNotFound):
@@ -90,7 +90,7 @@ async def test_exactly_one_of_many_rivals_creates_an_object(store: Store) -> Non
         assert (await store.get(f"race/{race}")).body == bodies[won.index(True)]
 
 
-async def test_creating_what_is_there_already_changes_nothing(store: Store) -> None:
+async def test_creating_an_existing_object_changes_nothing(store: Store) -> None:
     await store.put("k", b"first")
 
     assert await store.create("k", b"second") is False
@@ -117,7 +117,7 @@ async def test_reading_starts_at_any_offset(store: Store) -> None:
         assert await _body_of(store, "k", offset) == body[offset:]
 
 
-async def test_reading_accepts_the_etag_that_was_seen(store: Store) -> None:
+async def test_reading_accepts_the_current_etag(store: Store) -> None:
     await store.put("k", b"body")
     etag = (await store.head("k")).etag
 
@@ -125,7 +125,7 @@ async def test_reading_accepts_the_etag_that_was_seen(store: Store) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 2, 100])
-async def test_reading_refuses_an_object_that_was_replaced(store: Store, offset: int) -> None:
+async def test_reading_a_replaced_object_raises_source_changed(store: Store, offset: int) -> None:
     await store.put("k", b"first")
     etag = (await store.head("k")).etag
     await store.put("k", b"other")
@@ -145,7 +145,7 @@ async def test_a_reader_may_stop_early(store: Store) -> None:
     assert (await store.head("k")).size_bytes == len(EVERY_BYTE) * 2000
 
 
-async def test_deleting_is_final_and_repeatable(store: Store) -> None:
+async def test_a_deleted_object_is_gone_and_can_be_deleted_again(store: Store) -> None:
     await store.put("k", b"x")
 
     await store.delete("k")
@@ -155,22 +155,22 @@ async def test_deleting_is_final_and_repeatable(store: Store) -> None:
         await store.head("k")
 
 
-async def test_many_objects_are_deleted_and_no_others(store: Store) -> None:
+async def test_delete_many_deletes_exactly_the_given_keys(store: Store) -> None:
     await store.put("keep", b"x")
     await store.put("go/1", b"x")
     await store.put("go/2", b"x")
-    there_and_not = [f"go/{number}" for number in range(2050)]
+    existing_and_missing = [f"go/{number}" for number in range(2050)]
 
-    await store.delete_many(there_and_not)
+    await store.delete_many(existing_and_missing)
 
     assert [info.key async for info in store.list_all("")] == ["keep"]
 
 
-async def test_deleting_no_objects_is_nothing(store: Store) -> None:
+async def test_delete_many_accepts_no_keys(store: Store) -> None:
     await store.delete_many([])
 
 
-async def test_a_list_is_in_the_order_of_utf8(store: Store) -> None:
+async def test_a_list_is_sorted_by_utf8_bytes(store: Store) -> None:
     keys = ["a", "a0", "B", "b", "c/d", "c0", "\u00e9", "\uff5e", "\U0001f600", "a-1", "~"]
     for key in keys:
         await store.put(f"p/{key}", b"")
@@ -180,8 +180,8 @@ async def test_a_list_is_in_the_order_of_utf8(store: Store) -> None:
     assert listed == sorted(keys, key=lambda key: key.encode())
 
 
-@on_stores_that_list_in_the_order_of_keys
-async def test_a_slash_is_like_any_other_character(store: Store) -> None:
+@on_stores_that_list_in_key_order
+async def test_a_slash_sorts_like_any_other_character(store: Store) -> None:
     keys = ["a", "a/b", "a0", "a-1", "a/", "~"]
     for key in keys:
         await store.put(f"p/{key}", b"")
@@ -191,7 +191,7 @@ async def test_a_slash_is_like_any_other_character(store: Store) -> None:
     assert listed == sorted(keys, key=lambda key: key.encode())
 
 
-async def test_a_list_has_pages_that_continue_where_one_ended(store: Store) -> None:
+async def test_each_page_of_a_list_continues_after_the_last(store: Store) -> None:
     for number in range(7):
         await store.put(f"p/{number}", b"x" * number)
     await store.put("q/0", b"")
@@ -206,7 +206,7 @@ async def test_a_list_has_pages_that_continue_where_one_ended(store: Store) -> N
     assert [first.truncated, second.truncated, last.truncated] == [True, True, False]
 
 
-async def test_a_page_that_is_just_full_is_not_truncated(store: Store) -> None:
+async def test_an_exactly_full_page_is_not_truncated(store: Store) -> None:
     for number in range(3):
         await store.put(f"p/{number}", b"")
 
@@ -222,13 +222,13 @@ async def test_a_list_may_start_after_a_key_that_does_not_exist(store: Store) ->
     assert [info.key for info in page.objects] == ["p/c"]
 
 
-async def test_a_list_of_nothing_is_empty(store: Store) -> None:
+async def test_a_list_without_matching_keys_is_empty(store: Store) -> None:
     page = await store.list_page("none/")
 
     assert (page.objects, page.truncated) == ((), False)
 
 
-async def test_a_list_tells_what_head_tells(store: Store) -> None:
+async def test_list_and_head_agree(store: Store) -> None:
     await store.put("k", b"body")
 
     (listed,) = (await store.list_page("")).objects
@@ -238,7 +238,7 @@ async def test_a_list_tells_what_head_tells(store: Store) -> None:
     assert abs(listed.modified - headed.modified) < timedelta(seconds=1)
 
 
-async def test_a_list_sees_every_finished_write_and_delete(store: Store) -> None:
+async def test_a_list_reflects_every_completed_write_and_delete(store: Store) -> None:
     for number in range(10):
         await store.put(f"p/{number}", b"")
         assert len((await store.list_page("p/")).objects) == 1
@@ -246,7 +246,7 @@ async def test_a_list_sees_every_finished_write_and_delete(store: Store) -> None
         assert (await store.list_page("p/")).objects == ()
 
 
-async def test_the_age_of_an_object_is_told_by_one_clock(store: Store) -> None:
+async def test_object_dates_and_store_now_come_from_the_same_clock(store: Store) -> None:
     await store.put("k", b"")
 
     page = await store.list_page("")

@@ -1,4 +1,4 @@
-"""What browsers get from real stores: presigned GETs, ranges, stored headers, CORS."""
+"""What browsers get from real stores: presigned GETs, ranges, stored headers and CORS."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,7 @@ async def test_a_presigned_url_answers_ranges(served: S3Buckets) -> None:
     assert answer.headers["Content-Range"] == "bytes 2-4/10"
 
 
-async def test_stored_headers_come_back_through_a_presigned_url(served: S3Buckets) -> None:
+async def test_a_presigned_url_returns_the_stored_headers(served: S3Buckets) -> None:
     await served.video.put(
         "k", BODY, ObjectHeaders("video/mp4", "max-age=60", 'attachment; filename="a.mp4"')
     )
@@ -51,7 +51,7 @@ async def test_stored_headers_come_back_through_a_presigned_url(served: S3Bucket
     assert answer.headers["Content-Disposition"] == 'attachment; filename="a.mp4"'
 
 
-async def test_stored_headers_of_a_multipart_upload_come_back_too(served: S3Buckets) -> None:
+async def test_a_presigned_url_returns_the_headers_of_a_multipart_upload(served: S3Buckets) -> None:
     upload_id = await served.video.open_upload("k", ObjectHeaders("video/webm", "max-age=60"))
     part = await served.video.put_part("k", upload_id, 1, BODY)
     await served.video.complete_upload("k", upload_id, [part])
@@ -63,7 +63,7 @@ async def test_stored_headers_of_a_multipart_upload_come_back_too(served: S3Buck
     assert answer.headers["Cache-Control"] == "max-age=60"
 
 
-async def test_a_presigned_url_may_name_the_downloaded_file(served: S3Buckets) -> None:
+async def test_a_presigned_url_can_name_the_downloaded_file(served: S3Buckets) -> None:
     disposition = "attachment; filename=\"a b.webm\"; filename*=UTF-8''%C3%BC.webm"
     url = await _signed(served, "k", PresignedGet(60, content_disposition=disposition))
 
@@ -83,7 +83,7 @@ async def test_an_expired_url_is_refused(served: S3Buckets) -> None:
         assert (await browser.get(url)).status_code == 403
 
 
-async def test_a_url_that_is_signed_in_the_past_lives_from_then_on(served: S3Buckets) -> None:
+async def test_a_urls_lifetime_starts_when_it_was_signed(served: S3Buckets) -> None:
     half_an_hour_ago = datetime.now(UTC) - timedelta(minutes=30)
     url = await _signed(served, "k", PresignedGet(3600, signed_at=half_an_hour_ago))
 
@@ -114,7 +114,7 @@ async def test_a_presigned_url_does_not_allow_writing(served: S3Buckets) -> None
     assert (await served.video.get("k")).body == BODY
 
 
-async def test_pages_of_allowed_origins_may_read_ranges(served: S3Buckets) -> None:
+async def test_pages_from_allowed_origins_may_read_ranges(served: S3Buckets) -> None:
     url = await _signed(served, "k", PresignedGet(60))
 
     assert await configure_cors(served, [ORIGIN])
@@ -135,7 +135,7 @@ async def test_pages_of_allowed_origins_may_read_ranges(served: S3Buckets) -> No
 
 
 @on_servers_that_check_origins
-async def test_pages_of_other_origins_may_not(served: S3Buckets) -> None:
+async def test_pages_from_other_origins_may_not_read(served: S3Buckets) -> None:
     url = await _signed(served, "k", PresignedGet(60))
     await configure_cors(served, [ORIGIN])
 
@@ -145,7 +145,7 @@ async def test_pages_of_other_origins_may_not(served: S3Buckets) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_without_origins_any_page_may_play(served: S3Buckets) -> None:
+async def test_pages_from_any_origin_may_play_if_no_origins_are_configured(served: S3Buckets) -> None:
     url = await _signed(served, "k", PresignedGet(60))
     await configure_cors(served)
 

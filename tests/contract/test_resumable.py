@@ -31,12 +31,12 @@ UPLOADS = "/api/uploads"
 TUS = {"tus-resumable": "1.0.0"}
 BYTES = {**TUS, "content-type": "application/offset+octet-stream"}
 FILM = b"\0\0\0\x18ftypisom" + (bytes(range(251)) * 90_000)[: 21 * MIB - 12]
-"""21 MiB: two parts and a last one of five."""
+"""21 MiB: two full parts and a last one of 5 MiB."""
 
 
 @dataclass(frozen=True)
 class Api:
-    """The API on these buckets, and a client of it that is signed in."""
+    """The API on these buckets, and a client that is signed in to it."""
 
     client: httpx.AsyncClient
     buckets: Buckets
@@ -58,16 +58,16 @@ class Api:
         assert answer.status_code == 200
         return int(answer.headers["upload-offset"])
 
-    async def settled_offset(self, url: str) -> int:
-        """Return the upload's state once the interrupted request has released it."""
+    async def offset_once_unlocked(self, url: str) -> int:
+        """Return the upload's offset once the interrupted request has released its lock."""
         for _ in range(100):
             at = await self.offset(url)
             if (await self.patch(url, at, b"")).status_code == 204:
                 return at
-        raise AssertionError("somebody holds the upload still")
+        raise AssertionError("the upload is still locked")
 
     async def break_off(self, url: str, offset: int, data: bytes) -> None:
-        """Send the data, and lose the connection then."""
+        """Send the data, then drop the connection."""
 
         async def body() -> AsyncIterator[bytes]:
             yield data
@@ -112,13 +112,13 @@ def _done(video_id: str) -> set[str]:
 
 
 @pytest.mark.parametrize("cuts", [(1, 9 * MIB, 16 * MIB), (8 * MIB, 20 * MIB + 3)])
-async def test_an_upload_goes_on_at_any_server(served: S3Buckets, cuts: Sequence[int]) -> None:
+async def test_an_upload_resumes_on_any_server(served: S3Buckets, cuts: Sequence[int]) -> None:
     async with api_on(served) as first, api_on(served) as second:
         url = httpx.URL(await first.create(len(FILM))).path
         at, apis = 0, [first, second] * len(cuts)
         for api, cut in zip(apis, cuts, strict=False):
             await api.break_off(url, at, FILM[at:cut])
-            kept = await api.settled_offset(url)
+            kept = await api.offset_once_unlocked(url)
             assert at <= kept <= cut
             at = kept
             assert await second.offset(url) == await first.offset(url) == at
@@ -129,7 +129,7 @@ async def test_an_upload_goes_on_at_any_server(served: S3Buckets, cuts: Sequence
         assert await first.offset(url) == len(FILM)
 
 
-async def test_of_two_servers_one_takes_an_upload(served: S3Buckets) -> None:
+async def test_only_one_of_two_servers_can_append_at_the_same_offset(served: S3Buckets) -> None:
     async with api_on(served) as first, api_on(served) as second:
         url = httpx.URL(await first.create(len(FILM))).path
         answers = await asyncio.gather(first.patch(url, 0, FILM), second.patch(url, 0, FILM))
@@ -141,7 +141,7 @@ async def test_of_two_servers_one_takes_an_upload(served: S3Buckets) -> None:
 
 
 @pytest.mark.usefixtures("_short_copies")
-async def test_pieces_are_put_together_within_the_store(served: S3Buckets) -> None:
+async def test_partial_uploads_are_concatenated_within_the_store(served: S3Buckets) -> None:
     async with api_on(served) as api:
         pieces = [FILM[: 12 * MIB], FILM[12 * MIB : 12 * MIB + 5], FILM[12 * MIB + 5 :]]
         urls = []
@@ -170,7 +170,7 @@ async def test_a_terminated_upload_leaves_nothing(served: S3Buckets) -> None:
 
 
 @pytest.mark.heavy
-async def test_uploads_resume_after_the_embedded_store_was_started_again(tmp_path: Path) -> None:
+async def test_uploads_resume_after_the_embedded_store_restarts(tmp_path: Path) -> None:
     try:
         with embedded(tmp_path) as server:
             settings = store_settings(server)

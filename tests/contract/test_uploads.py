@@ -1,4 +1,4 @@
-"""What every store owes its callers: multipart uploads."""
+"""The contract of every store: multipart uploads."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,8 @@ from backend.core.errors import ObjectNotFound, StoreError, UploadVanished
 from backend.core.store.interface import MIN_PART_BYTES, ObjectHeaders, Store, UploadedPart
 from tests.contract.conftest import (
     on_stores_that_date_uploads,
-    on_stores_that_know_vanished_uploads,
     on_stores_that_replace_parts,
+    on_stores_that_report_vanished_uploads,
 )
 
 FIRST = bytes(range(256)) * (MIN_PART_BYTES // 256)
@@ -25,7 +25,7 @@ async def _two_parts(store: Store, key: str) -> tuple[str, list[UploadedPart]]:
     return upload_id, parts
 
 
-async def test_parts_sent_together_become_one_object(store: Store) -> None:
+async def test_parts_sent_concurrently_become_one_object(store: Store) -> None:
     upload_id, parts = await _two_parts(store, "k")
 
     await store.complete_upload("k", upload_id, parts)
@@ -34,7 +34,7 @@ async def test_parts_sent_together_become_one_object(store: Store) -> None:
     assert [part.size_bytes for part in parts] == [len(FIRST), len(LAST)]
 
 
-async def test_no_object_is_seen_before_the_upload_is_complete(store: Store) -> None:
+async def test_no_object_exists_before_the_upload_is_completed(store: Store) -> None:
     await _two_parts(store, "k")
 
     with pytest.raises(ObjectNotFound):
@@ -42,7 +42,7 @@ async def test_no_object_is_seen_before_the_upload_is_complete(store: Store) -> 
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_a_part_may_be_any_kind_of_bytes(store: Store, kind: type) -> None:
+async def test_a_part_may_be_any_bytes_type(store: Store, kind: type) -> None:
     upload_id = await store.open_upload("k")
 
     part = await store.put_part("k", upload_id, 1, kind(FIRST))
@@ -51,7 +51,7 @@ async def test_a_part_may_be_any_kind_of_bytes(store: Store, kind: type) -> None
     assert (await store.get("k")).body == FIRST
 
 
-async def test_a_part_that_is_sent_again_replaces_the_first(store: Store) -> None:
+async def test_a_part_that_is_sent_again_replaces_the_earlier_one(store: Store) -> None:
     upload_id, (first, _) = await _two_parts(store, "k")
 
     again = await store.put_part("k", upload_id, 2, b"sent again")
@@ -69,7 +69,7 @@ async def test_completing_again_succeeds(store: Store) -> None:
     assert (await store.head("k")).size_bytes == len(FIRST) + len(LAST)
 
 
-async def test_completing_what_was_dropped_says_that_it_vanished(store: Store) -> None:
+async def test_completing_an_aborted_upload_raises_vanished(store: Store) -> None:
     upload_id, parts = await _two_parts(store, "k")
     await store.abort_upload("k", upload_id)
 
@@ -77,7 +77,7 @@ async def test_completing_what_was_dropped_says_that_it_vanished(store: Store) -
         await store.complete_upload("k", upload_id, parts)
 
 
-async def test_an_older_object_is_not_taken_for_the_result_of_a_vanished_upload(store: Store) -> None:
+async def test_an_older_object_is_not_mistaken_for_the_result_of_a_vanished_upload(store: Store) -> None:
     await store.put("k", b"older")
     upload_id, parts = await _two_parts(store, "k")
     await store.abort_upload("k", upload_id)
@@ -86,8 +86,8 @@ async def test_an_older_object_is_not_taken_for_the_result_of_a_vanished_upload(
         await store.complete_upload("k", upload_id, parts)
 
 
-@on_stores_that_know_vanished_uploads
-async def test_a_part_for_a_dropped_upload_says_that_it_vanished(store: Store) -> None:
+@on_stores_that_report_vanished_uploads
+async def test_sending_a_part_of_an_aborted_upload_raises_vanished(store: Store) -> None:
     upload_id = await store.open_upload("k")
     await store.abort_upload("k", upload_id)
 
@@ -95,7 +95,7 @@ async def test_a_part_for_a_dropped_upload_says_that_it_vanished(store: Store) -
         await store.put_part("k", upload_id, 1, LAST)
 
 
-async def test_dropping_an_upload_is_repeatable(store: Store) -> None:
+async def test_an_upload_can_be_aborted_twice(store: Store) -> None:
     upload_id, _ = await _two_parts(store, "k")
 
     await store.abort_upload("k", upload_id)
@@ -104,7 +104,7 @@ async def test_dropping_an_upload_is_repeatable(store: Store) -> None:
     assert [upload async for upload in store.list_uploads("")] == []
 
 
-async def test_dropping_a_completed_upload_leaves_the_object(store: Store) -> None:
+async def test_aborting_a_completed_upload_keeps_the_object(store: Store) -> None:
     upload_id, parts = await _two_parts(store, "k")
     await store.complete_upload("k", upload_id, parts)
 
@@ -113,7 +113,7 @@ async def test_dropping_a_completed_upload_leaves_the_object(store: Store) -> No
     assert (await store.head("k")).size_bytes == len(FIRST) + len(LAST)
 
 
-async def test_completing_with_a_part_that_was_never_sent_is_refused(store: Store) -> None:
+async def test_completing_with_a_part_that_was_never_sent_is_rejected(store: Store) -> None:
     upload_id, (first, _) = await _two_parts(store, "k")
 
     with pytest.raises(StoreError):
@@ -133,7 +133,7 @@ async def test_open_uploads_are_listed_by_prefix(store: Store) -> None:
 
 
 @on_stores_that_date_uploads
-async def test_open_uploads_tell_when_they_began(store: Store) -> None:
+async def test_open_uploads_are_listed_with_their_start_time(store: Store) -> None:
     await store.open_upload("k")
 
     found = [upload async for upload in store.list_uploads("k")]
@@ -141,7 +141,7 @@ async def test_open_uploads_tell_when_they_began(store: Store) -> None:
     assert all(abs(upload.initiated - datetime.now(UTC)) < timedelta(seconds=10) for upload in found)
 
 
-async def test_a_video_of_many_parts_keeps_their_order(store: Store) -> None:
+async def test_parts_are_joined_in_order(store: Store) -> None:
     upload_id = await store.open_upload("k", ObjectHeaders(content_type="video/mp4"))
     bodies = [bytes([number]) * MIN_PART_BYTES for number in range(1, 5)]
 
@@ -153,7 +153,7 @@ async def test_a_video_of_many_parts_keeps_their_order(store: Store) -> None:
     assert (await store.get("k")).body == b"".join(bodies)
 
 
-async def test_the_parts_of_an_open_upload_are_listed_in_their_order(store: Store) -> None:
+async def test_parts_of_an_open_upload_are_listed_in_order(store: Store) -> None:
     upload_id = await store.open_upload("k")
     assert await store.list_parts("k", upload_id) == []
     third = await store.put_part("k", upload_id, 3, LAST)
@@ -164,7 +164,7 @@ async def test_the_parts_of_an_open_upload_are_listed_in_their_order(store: Stor
 
 
 @on_stores_that_replace_parts
-async def test_of_two_parts_with_one_number_the_later_is_listed(store: Store) -> None:
+async def test_only_the_later_of_two_parts_with_the_same_number_is_listed(store: Store) -> None:
     upload_id = await store.open_upload("k")
     await store.put_part("k", upload_id, 1, LAST)
     first = await store.put_part("k", upload_id, 1, FIRST)
@@ -172,7 +172,7 @@ async def test_of_two_parts_with_one_number_the_later_is_listed(store: Store) ->
     assert await store.list_parts("k", upload_id) == [first]
 
 
-async def test_an_upload_is_completed_from_its_listed_parts(store: Store) -> None:
+async def test_an_upload_can_be_completed_from_its_listed_parts(store: Store) -> None:
     upload_id, _ = await _two_parts(store, "k")
 
     await store.complete_upload("k", upload_id, await store.list_parts("k", upload_id))
@@ -180,7 +180,7 @@ async def test_an_upload_is_completed_from_its_listed_parts(store: Store) -> Non
     assert (await store.get("k")).body == FIRST + LAST
 
 
-async def test_more_parts_than_a_page_are_listed(store: Store) -> None:
+async def test_parts_are_listed_across_pages(store: Store) -> None:
     upload_id = await store.open_upload("k")
     for start in range(1, 1003, 25):
         batch = range(start, min(start + 25, 1003))
@@ -191,8 +191,8 @@ async def test_more_parts_than_a_page_are_listed(store: Store) -> None:
     assert [part.number for part in parts] == list(range(1, 1003))
 
 
-@on_stores_that_know_vanished_uploads
-async def test_the_parts_of_a_dropped_upload_have_vanished(store: Store) -> None:
+@on_stores_that_report_vanished_uploads
+async def test_listing_the_parts_of_an_aborted_upload_raises_vanished(store: Store) -> None:
     upload_id, _ = await _two_parts(store, "k")
     await store.abort_upload("k", upload_id)
 
@@ -200,7 +200,7 @@ async def test_the_parts_of_a_dropped_upload_have_vanished(store: Store) -> None
         await store.list_parts("k", upload_id)
 
 
-async def test_an_upload_is_open_until_it_is_completed_or_dropped(store: Store) -> None:
+async def test_an_upload_is_open_until_it_is_completed_or_aborted(store: Store) -> None:
     completed, parts = await _two_parts(store, "k")
     dropped = await store.open_upload("k")
     assert await store.is_open("k", completed)
@@ -213,7 +213,7 @@ async def test_an_upload_is_open_until_it_is_completed_or_dropped(store: Store) 
     assert not await store.is_open("k", dropped)
 
 
-async def test_a_part_may_be_a_piece_of_another_object(store: Store) -> None:
+async def test_a_part_can_be_copied_from_another_object(store: Store) -> None:
     await store.put("from/a b", FIRST + LAST)
     upload_id = await store.open_upload("k")
 
@@ -226,7 +226,7 @@ async def test_a_part_may_be_a_piece_of_another_object(store: Store) -> None:
     assert (await store.get("k")).body == FIRST + LAST[4:8]
 
 
-async def test_a_piece_of_nothing_is_not_found(store: Store) -> None:
+async def test_copying_a_part_of_a_missing_object_raises_not_found(store: Store) -> None:
     upload_id = await store.open_upload("k")
 
     with pytest.raises(ObjectNotFound):

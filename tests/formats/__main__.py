@@ -1,4 +1,4 @@
-"""`python -m tests.formats [INPUT ...]`: put inputs through the pipeline, write docs/formats.md's table."""
+"""`python -m tests.formats [INPUT ...]`: transcode inputs and update the table in docs/formats.md."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ MATRIX = "tests/worker/test_formats.py::test_input_is_transcoded_as_documented"
 
 def main(wanted: list[str]) -> int:
     chosen = [f"{MATRIX}[{input_id}]" for input_id in wanted] or [MATRIX]
-    # A process of its own: pytest must be the first to import its tests.
+    # Run pytest in another process: it must be the first to import its tests.
     tests = subprocess.run([sys.executable, "-m", "pytest", "-q", *chosen], check=False)
     sys.stdout.write(f"{len(write_table())} inputs in the table\n")
     return tests.returncode

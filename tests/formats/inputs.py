@@ -1,4 +1,4 @@
-"""The inputs of the matrix: what each is, how it is made, and what must come out of it."""
+"""The inputs of the format matrix: what each one is, how it is made and what its outputs must look like."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ CHAPTERS = (
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """`size` is that of the largest rung, None for sound alone. `seconds` is how long the outputs must be."""
+    """`size` is the largest rung's, None for audio only. `seconds` is how long the outputs must be."""
 
     id: str
     what: str
@@ -34,14 +34,14 @@ class Input:
     fps: str | None = None
     rotation: int = 0
     synchronous: bool = True
-    """Flashes and tones are in it, to be found together."""
+    """Whether it contains flashes and tones that must coincide in the outputs."""
     flashes_seen: int | None = None
     beeps_heard: int | None = None
-    """None: one in each second."""
+    """None: one per second."""
     hdr: bool = False
-    """Its white is not that of SDR, whose upper end is kept for highlights."""
+    """Whether white comes out darker than SDR white, whose upper range is left for highlights."""
     coloured: bool = True
-    """The red corner is pure red, and the white one above it."""
+    """Whether the red corner must come out as pure red."""
 
     @property
     def flashes(self) -> int:
@@ -57,7 +57,7 @@ def made(*arguments: str | Path) -> Make:
 
 
 def cut(name: str, start: str = "5") -> Make:
-    """Take some seconds of a real film. Without an edit list it begins where a keyframe is: at 0."""
+    """Cut some seconds from a real film. A format without edit lists can only begin at a keyframe: at 0."""
     return lambda path: ffmpeg("-ss", start, "-t", "4", "-i", REAL_CLIPS / name, "-c", "copy", path)
 
 
@@ -87,7 +87,7 @@ def _languages(path: Path) -> None:
 
 
 def _live(path: Path, *codecs: str) -> None:
-    """As browsers record: no duration, no index."""
+    """Write what browsers record: no duration and no index."""
     whole = path.with_name("whole.mkv")
     ffmpeg(*BOTH, *codecs, "-f", "matroska", "-live", "1", whole)
     body = whole.read_bytes()
@@ -95,14 +95,14 @@ def _live(path: Path, *codecs: str) -> None:
 
 
 def _joined(path: Path) -> None:
-    """Two recordings one after the other: the clock jumps back."""
+    """Join two recordings, so that the clock jumps back."""
     part = path.with_name("part.ts")
     ffmpeg(*DEFAULT, part)
     path.write_bytes(part.read_bytes() * 2)
 
 
 def _changing_sound(path: Path) -> None:
-    """As broadcasts do between programmes: the clock continues, the number of sound channels changes."""
+    """Change the number of audio channels while the clock continues, as broadcasts do between programmes."""
     parts = []
     for number, channels in enumerate(("5.1", "stereo", "mono")):
         parts.append(path.with_name(f"{channels}.ts"))
@@ -113,7 +113,7 @@ def _changing_sound(path: Path) -> None:
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
 
-def _sound_goes_on(path: Path) -> None:
+def _sound_longer(path: Path) -> None:
     ffmpeg(*film(seconds=2), *tone(8), *H264, *TAGGED_709, *AAC, path)
     path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOX"))
 
@@ -134,7 +134,7 @@ def _turned_and_anamorphic(path: Path) -> None:
 
 
 def _offset(path: Path, *, picture: float = 0, sound: float = 0) -> None:
-    """Leave out the beginning of one of the two; what follows stays where it is."""
+    """Drop the beginning of the picture or the sound without shifting the rest."""
     picture_filter = f"trim=start={picture}" if picture else "null"
     sound_filter = f"atrim=start={sound}" if sound else "anull"
     ffmpeg(*BOTH, *H264, *TAGGED_709, "-vf", picture_filter, *AAC, "-af", sound_filter, path)
@@ -200,7 +200,7 @@ INPUTS = (
         "webm-vp8-vorbis",
         "WebM, VP8, Vorbis",
         "a.webm",
-        # VP8 says nothing of its colours
+        # VP8 carries no colour tags
         made(
             *film(colours="bt601:limited"),
             *tone(),
@@ -638,7 +638,7 @@ INPUTS = (
         "mkv-sound-longer",
         "MKV, audio far longer than a picture of unstated length",
         "a.mkv",
-        _sound_goes_on,
+        _sound_longer,
         seconds=8,
         flashes_seen=2,
     ),

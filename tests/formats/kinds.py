@@ -1,4 +1,4 @@
-"""The inputs of the matrix by kind: CI puts a sample of each kind through, `make soak` all of them."""
+"""The inputs of the format matrix by kind: CI tests a sample of each kind, `make soak` all of them."""
 
 _KINDS = {
     "index of an MP4": ("mp4-trailing-index", "mp4-faststart", "mp4-fragmented"),

@@ -1,4 +1,4 @@
-"""What is found in the outputs of a job: sizes, colours, which way is up, how far sound is from picture."""
+"""Measures the outputs of a job: sizes, colours, orientation and how far audio lags behind the picture."""
 
 import json
 import subprocess
@@ -13,15 +13,15 @@ from worker.output.playlists import parse_playlist
 
 SAMPLE_RATE_HZ = 8000
 GRID = 4
-"""Pictures are averaged to so many by so many cells."""
+"""Pictures are averaged to a grid of this many cells per side."""
 BRIGHT = (LUMA["grey"] + LUMA["white"]) / 2
 LOUD = 1500
-"""Of 32768."""
+"""Out of 32768."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """One frame, averaged: Y, Cb and Cr of each cell, row by row."""
+    """One averaged frame: Y, Cb and Cr of each cell, row by row."""
 
     luma: bytes
     blue: bytes
@@ -36,7 +36,7 @@ class Cells:
 
 
 async def rendition_file(lab: MediaLab, name: str, directory: Path) -> Path:
-    """Put a rendition's segments together, as a player does."""
+    """Join a rendition's segments, as a player does."""
     playlist = parse_playlist(f"hls/{name}.m3u8", await lab.output(f"hls/{name}.m3u8"))
     path = directory / f"{name}.mp4"
     path.write_bytes(b"".join([await lab.output(part) for part in playlist.names]))
@@ -44,7 +44,7 @@ async def rendition_file(lab: MediaLab, name: str, directory: Path) -> Path:
 
 
 def stream_of(path: Path, kind: str = "v") -> dict[str, str]:
-    """Return what ffprobe says of a file's first stream of this kind."""
+    """Return ffprobe's description of a file's first stream of this kind."""
     shown = ("-v", "error", "-select_streams", f"{kind}:0", "-show_streams", "-of", "json")
     done = subprocess.run([TOOLS.ffprobe, *shown, path], check=True, capture_output=True, timeout=60)
     found: dict[str, str] = json.loads(done.stdout)["streams"][0]
@@ -59,7 +59,7 @@ def frames_of(path: Path) -> list[Cells]:
 
 
 def flashes_of(path: Path) -> list[float]:
-    """Return when the picture turned white."""
+    """Return the times at which the picture turns white."""
     stream = stream_of(path)
     numerator, denominator = (int(part) for part in stream["r_frame_rate"].split("/"))
     start, step = float(stream["start_time"]), denominator / numerator
@@ -70,7 +70,7 @@ def flashes_of(path: Path) -> list[float]:
 
 
 def beeps_of(path: Path) -> list[float]:
-    """Return when the tone began."""
+    """Return the times at which the tone starts."""
     start = float(stream_of(path, "a")["start_time"])
     samples = array("h", _decoded(path, "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "s16le"))
     onsets: list[float] = []
@@ -82,12 +82,12 @@ def beeps_of(path: Path) -> list[float]:
 
 
 def level_of(path: Path) -> int:
-    """Return the peak of a sound, of 32768."""
+    """Return the peak level of the audio, out of 32768."""
     return max(map(abs, array("h", _decoded(path, "-ac", "1", "-f", "s16le"))), default=0)
 
 
 def sync_error_ms(flashes: list[float], beeps: list[float]) -> float | None:
-    """Return by how much the sound is late where that is worst; None: no flash has a tone near it."""
+    """Return the audio lag at its worst, or None if no flash has a tone near it."""
     late = [min((beep - flash for beep in beeps), key=abs) for flash in flashes if beeps]
     near = [seconds for seconds in late if abs(seconds) < 0.4]
     return round(max(near, key=abs) * 1000, 1) if near else None

@@ -1,8 +1,8 @@
-"""The clip that every generated input shows: what it looks and sounds like can be found again in the outputs.
+"""The clip in every generated input. Its picture and sound can be recognised in the outputs.
 
 A grey field with a white corner at the top left, a black one at the bottom left and a red one at the bottom
-right, as it is to be displayed: no turn and no mirror leaves them where they are.
-In each second the whole field flashes white for a tenth of a second, and a tone sounds as long.
+right, as displayed. Any rotation or mirroring moves them.
+Once a second the whole field flashes white for a tenth of a second, and a tone sounds for as long.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ RED = (63, 102, 240)
 
 
 def _flash(slack: float = 0.0) -> str:
-    """The instants of frames are rounded, those of samples are not."""
+    """Return when flash or tone is on. Frame times are rounded and need slack; sample times are exact."""
     return f"between(mod(t\\,1)\\,{FLASH_AT - slack}\\,{FLASH_AT + FLASH_SECONDS - slack})"
 
 
@@ -35,7 +35,7 @@ def film(
     turned: str = "",
     colours: str = "bt709:limited",
 ) -> tuple[str, ...]:
-    """Return an input of the picture. `turned` is a filter, `colours` are matrix and range."""
+    """Return the picture as an input. `turned` is a filter; `colours` names matrix and range."""
     width, height = (int(side) for side in size.split("x"))
     matrix, amount = colours.split(":")
     corner = f"{width // 4}x{height // 4}"
@@ -55,7 +55,7 @@ def film(
 
 
 def tone(seconds: float = 3, channels: str = "stereo") -> tuple[str, ...]:
-    """Return an input of the sound: only the centre sounds where there is one."""
+    """Return the tone as an input. If there is a centre channel, only that one sounds."""
     beep = f"0.5*sin(2*PI*1000*t)*{_flash()}"
     places = {"mono": (beep,), "stereo": (beep, beep)}
     surround = (*("0", "0", beep, "0", "0", "0"), *(("0", "0") if channels == "7.1" else ()))

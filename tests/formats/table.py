@@ -1,6 +1,6 @@
-"""The table in docs/formats.md: written from what each input became, read back by a test.
+"""The table in docs/formats.md: written from the test results and read back by a test.
 
-It leaves out what the tests assert of every input: codecs and colours.
+It omits what the tests assert for every input: codecs and colours.
 """
 
 import json
@@ -21,7 +21,7 @@ NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one input became, as the table says it. Errors are in milliseconds."""
+    """The outputs of one input, as the table shows them. Errors are in milliseconds."""
 
     id: str
     what: str
@@ -45,7 +45,7 @@ def kept(input_id: str) -> Found | None:
 
 
 def written(page: Path = PAGE) -> list[Found]:
-    """Return what the table says."""
+    """Return the rows of the table."""
     table = page.read_text().partition(BEGIN)[2].partition(END)[0]
     lines = [line for line in table.splitlines() if line and not line.startswith("`")][1:]
     cells = (re.split(r" {2,}", line.rstrip()) for line in lines)
@@ -53,7 +53,7 @@ def written(page: Path = PAGE) -> list[Found]:
 
 
 def write_table(page: Path = PAGE) -> list[Found]:
-    """Bring the table up to date with the last runs; inputs that did not run stay as they are."""
+    """Update the table with the latest results. Rows of inputs that did not run are kept."""
     before_it = {found.id: found for found in written(page)}
     rows = [found for found in (kept(one.id) or before_it.get(one.id) for one in INPUTS) if found is not None]
     cells = [COLUMNS, *([cell or NOTHING for cell in asdict(found).values()] for found in rows)]

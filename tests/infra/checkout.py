@@ -1,4 +1,4 @@
-"""Where the tests of `make run` find what it needs."""
+"""The checkout and the embedded store that tests of `make run` need."""
 
 import sysconfig
 from pathlib import Path
@@ -9,6 +9,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def require_embedded_store() -> None:
-    """Skip the test where the embedded store has no wheel; fail it in CI."""
+    """Skip the test if the embedded store is not installed. In CI, fail it."""
     if not Path(sysconfig.get_path("scripts"), "weed").exists():
         missing("the embedded store is not installed")

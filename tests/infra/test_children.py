@@ -1,4 +1,4 @@
-"""Child processes: they are relayed, stopped with all that they started, and do not outlive us."""
+"""Child processes: their output is relayed, they stop with all their descendants and never outlive us."""
 
 import asyncio
 import os
@@ -37,18 +37,18 @@ def _command(code: str, directory: Path, stop_seconds: float = 5) -> Command:
 
 async def _until_dead(pid: int) -> None:
     async with asyncio.timeout(10):
-        while is_alive(pid):  # noqa: ASYNC110  # nothing tells us that another process ended
+        while is_alive(pid):  # noqa: ASYNC110  # only our own children can be awaited
             await asyncio.sleep(0.02)
 
 
 async def _first_line(child: Child) -> str:
     async with asyncio.timeout(10):
-        while not child.tail:  # noqa: ASYNC110  # a tail tells nobody that it grows
+        while not child.tail:  # noqa: ASYNC110  # the tail has no change notification
             await asyncio.sleep(0.02)
     return child.tail[0]
 
 
-async def test_lines_are_relayed_under_the_childs_name(
+async def test_lines_are_prefixed_with_the_childs_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     child = await Child.start(_command("print('hello')", tmp_path), tmp_path)
@@ -57,7 +57,7 @@ async def test_lines_are_relayed_under_the_childs_name(
     assert capsys.readouterr().out == "api   | hello\n"
 
 
-async def test_a_line_of_megabytes_does_not_stop_the_relay(tmp_path: Path) -> None:
+async def test_a_multi_megabyte_line_does_not_stop_the_relay(tmp_path: Path) -> None:
     child = await Child.start(_command("print('x' * 3_000_000); print('after')", tmp_path), tmp_path)
 
     await child.wait()
@@ -65,7 +65,7 @@ async def test_a_line_of_megabytes_does_not_stop_the_relay(tmp_path: Path) -> No
     assert child.tail[-1] == "after"
 
 
-async def test_stop_ends_what_the_child_had_started(tmp_path: Path) -> None:
+async def test_stop_ends_the_childs_descendants(tmp_path: Path) -> None:
     child = await Child.start(_command(PARENT, tmp_path), tmp_path)
     grandchild = int(await _first_line(child))
 
@@ -75,7 +75,7 @@ async def test_stop_ends_what_the_child_had_started(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.pid"))
 
 
-async def test_a_child_that_ignores_the_request_is_killed_in_time(tmp_path: Path) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     child = await Child.start(_command(STUBBORN, tmp_path, stop_seconds=0.2), tmp_path)
     await _first_line(child)
 
@@ -84,8 +84,8 @@ async def test_a_child_that_ignores_the_request_is_killed_in_time(tmp_path: Path
     assert child.status == -signal.SIGKILL
 
 
-# Elsewhere the child lives on until the next start ends it, which the tests of leftovers below show.
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+# On other systems the child lives until the next start ends it: see the tests of leftovers below.
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a parent-death signal")
 def test_a_child_dies_with_its_parent() -> None:
     script = f"""
 import os, subprocess, sys, time
@@ -109,7 +109,7 @@ time.sleep(60)
     assert not is_alive(child)
 
 
-def test_what_an_earlier_run_left_is_ended(tmp_path: Path) -> None:
+def test_processes_left_by_an_earlier_run_are_ended(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as left:
         write_pid_file(tmp_path / "store.pid", left.pid)
 
@@ -119,7 +119,7 @@ def test_what_an_earlier_run_left_is_ended(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.pid"))
 
 
-def test_a_process_that_only_has_the_pid_of_a_leftover_is_left_alone(tmp_path: Path) -> None:
+def test_an_unrelated_process_with_a_leftovers_pid_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         (tmp_path / "store.pid").write_text(f"{stranger.pid} another-boot/1\n")
 

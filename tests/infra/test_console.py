@@ -1,4 +1,4 @@
-"""How the lines of the processes are shown."""
+"""How `make run` shows log lines."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from infra.local.console import readable, relay
 
 
-def test_a_structured_line_is_shown_as_event_and_values() -> None:
+def test_a_structured_line_is_shown_as_its_event_and_fields() -> None:
     line = json.dumps({"event": "job_done", "level": "info", "timestamp": "2026-11-21T03:00:00Z", "id": 7})
 
     shown = readable(line)
@@ -25,7 +25,7 @@ def test_a_traceback_keeps_its_lines() -> None:
 
 
 @pytest.mark.parametrize("line", ["plain text", "{broken", "[1]", '{"no": "event"}', "3", ""])
-def test_any_other_line_is_left_as_it_is(line: str) -> None:
+def test_other_lines_are_unchanged(line: str) -> None:
     assert readable(line) == line
 
 

@@ -10,7 +10,7 @@ from infra.local.data import DataDirectory
 from infra.local.errors import CannotRun
 
 
-def test_admin_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_the_admin_token_is_created_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
 
     token = data.admin_token()
@@ -27,7 +27,7 @@ def test_two_directories_have_different_tokens(tmp_path: Path) -> None:
     assert DataDirectory(tmp_path / "one").admin_token() != DataDirectory(tmp_path / "two").admin_token()
 
 
-def test_a_directory_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
+def test_only_one_run_at_a_time_can_use_a_directory(tmp_path: Path) -> None:
     with (
         DataDirectory(tmp_path).lock(),
         pytest.raises(CannotRun, match="already runs"),
@@ -36,7 +36,7 @@ def test_a_directory_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_directory_is_free_again_after_its_run(tmp_path: Path) -> None:
+def test_a_directory_can_be_used_again_after_its_run(tmp_path: Path) -> None:
     with DataDirectory(tmp_path).lock():
         pass
 
@@ -44,7 +44,7 @@ def test_a_directory_is_free_again_after_its_run(tmp_path: Path) -> None:
         assert (tmp_path / "lock").exists()
 
 
-def test_a_file_in_the_way_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_directory_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
 
     with pytest.raises(CannotRun, match="cannot be used for data"), DataDirectory(tmp_path / "data").lock():

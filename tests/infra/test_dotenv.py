@@ -13,7 +13,7 @@ def _read(directory: Path, text: str) -> dict[str, str]:
     return read_dotenv(directory / ".env")
 
 
-def test_lines_are_keys_and_values(tmp_path: Path) -> None:
+def test_lines_are_parsed_as_keys_and_values(tmp_path: Path) -> None:
     text = (
         '# comment\n\nPORT=3001\nexport HOST = 0.0.0.0\nADMIN_TOKEN="a=b # c"\nEMPTY=\nPATHS=$HOME/a#b # c\n'
     )
@@ -27,11 +27,11 @@ def test_lines_are_keys_and_values(tmp_path: Path) -> None:
     }
 
 
-def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
+def test_a_missing_file_counts_as_empty(tmp_path: Path) -> None:
     assert read_dotenv(tmp_path / ".env") == {}
 
 
 @pytest.mark.parametrize("line", ["PORT", "2PORT=1", "=1", "a b=1", "ONE='"])
-def test_another_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_reported_by_number(tmp_path: Path, line: str) -> None:
     with pytest.raises(CannotRun, match="line 4"):
         _read(tmp_path, f"PORT=1\n\n\n{line}\n")

@@ -1,4 +1,4 @@
-"""What the former embedded store kept is copied into the present one."""
+"""Objects of the former embedded store are copied into the current one."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FILM = os.urandom(33 * 1024 * 1024)
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataDirectory:
-    """A data directory as release 1.5.33 of the former store leaves it."""
+    """A data directory as left by release 1.5.33 of the former store."""
     data = DataDirectory(tmp_path / "data")
     with data.lock():
         _keep(data, "raw", "uploads/a.orig", FILM, content_type="video/quicktime")
@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> DataDirectory:
         _body(data, "video", "torn.meta.json").write_text('{"content_type": "ima')
         _body(data, "video", "torn.tmp").write_bytes(b"half")
         _body(data, "video", "bare").write_bytes(b"bare")
-        _keep(data, "another", "k", b"of a bucket with another name")
+        _keep(data, "another", "k", b"in a bucket with another name")
     return data
 
 
@@ -106,18 +106,18 @@ async def _contents(buckets: S3Buckets) -> dict[str, bytes]:
     }
 
 
-def test_a_directory_without_former_objects_waits_for_nothing(tmp_path: Path) -> None:
+def test_a_directory_without_former_objects_needs_no_import(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     with data.lock():
         assert not waits_for_import(data)
 
 
 @pytest.mark.heavy
-def test_a_run_names_the_command_until_it_was_used(data: DataDirectory) -> None:
+def test_runs_mention_the_import_command_until_it_was_used(data: DataDirectory) -> None:
     require_embedded_store()
 
     def vodbucket(*arguments: str) -> str:
-        """Run it until it is ready or has ended, and return what it said."""
+        """Run a command until it is ready or exits, and return its output."""
         process = subprocess.Popen(
             [sys.executable, "-m", "infra.local", *arguments, "--data", str(data.root)],
             cwd=CHECKOUT,

@@ -1,4 +1,4 @@
-"""`python -m infra.local run` as a person meets it: its sentences, its link, its end."""
+"""`python -m infra.local run` as a user sees it: its messages, its link and its shutdown."""
 
 import errno
 import http.client
@@ -43,7 +43,7 @@ def _environment(**settings: str) -> dict[str, str]:
 
 
 def _refusal(data: Path, **settings: str) -> str:
-    """Run it where it must not start, and return its sentence."""
+    """Start a run that must be refused, and return its error message."""
     run = subprocess.run(
         [sys.executable, "-m", "infra.local", "run", "--data", str(data)],
         cwd=CHECKOUT,
@@ -58,7 +58,7 @@ def _refusal(data: Path, **settings: str) -> str:
     return run.stderr.strip()
 
 
-def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -80,7 +80,7 @@ def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
         ("HOST", "no.such.host.invalid"),
     ],
 )
-def test_a_wrong_setting_is_named_in_one_sentence(tmp_path: Path, variable: str, value: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_sentence(tmp_path: Path, variable: str, value: str) -> None:
     assert variable in _refusal(tmp_path, **{"PORT": str(free_port()), variable: value})
 
 
@@ -103,7 +103,7 @@ def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy  # the SDK retries for some 10 s
-def test_a_store_that_does_not_answer_is_named(tmp_path: Path) -> None:
+def test_an_unreachable_store_is_reported_with_its_address(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     settings = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "S3_ENDPOINT_URL": nobody}
     run = subprocess.run(
@@ -149,7 +149,7 @@ class Run:
         return run
 
     def wait_until_ready(self) -> str:
-        """Return the link that signs in."""
+        """Return the sign-in link."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -162,7 +162,7 @@ class Run:
         raise AssertionError(self.lines)
 
     def pids(self) -> list[int]:
-        """All processes that work for it, itself included."""
+        """Return the pids of the run and all its descendants."""
         found = [self.process.pid]
         for pid in found:
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -170,7 +170,7 @@ class Run:
         return found
 
     def end(self) -> None:
-        """Kill it if it still runs, and with it, by the kernel's hand, all that it started."""
+        """Kill the run if it is still alive. The kernel then kills its descendants."""
         assert self._reader is not None
         assert self.process.stdout is not None
         self.process.kill()
@@ -189,7 +189,7 @@ class Run:
 def runs(tmp_path: Path) -> Iterator[list[Run]]:
     require_embedded_store()
     if not Path("/proc/self/task").exists():
-        missing("counts processes by /proc")
+        missing("no /proc to count processes with")
     started: list[Run] = []
     yield started
     for run in started:
@@ -199,7 +199,7 @@ def runs(tmp_path: Path) -> Iterator[list[Run]]:
 
 
 def _left_after(pids: list[int], seconds: float) -> list[int]:
-    """Return those that still live after `seconds`."""
+    """Wait up to `seconds` for these processes to end, and return those still alive."""
     deadline = time.monotonic() + seconds
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -221,9 +221,7 @@ def _api(run: Run, method: str, path: str, body: bytes | None = None) -> dict[st
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_ends_every_process(
-    tmp_path: Path, runs: list[Run], number: signal.Signals
-) -> None:
+def test_a_stop_signal_ends_every_process(tmp_path: Path, runs: list[Run], number: signal.Signals) -> None:
     run = Run.start(tmp_path, free_port())
     runs.append(run)
     link = run.wait_until_ready()
@@ -239,7 +237,7 @@ def test_a_request_to_stop_ends_every_process(
 
 
 @pytest.mark.heavy
-def test_a_killed_run_leaves_no_process_and_the_next_one_continues_its_jobs_and_uploads(
+def test_a_killed_run_leaves_no_process_and_the_next_run_resumes_its_jobs_and_uploads(
     tmp_path: Path, runs: list[Run]
 ) -> None:
     data, soon = tmp_path / "data", {"LEASE_SECONDS": "6", "WORKER_POLL_SECONDS": "0.5"}
@@ -268,7 +266,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_continues_its_jobs_and_
     assert {entry["id"] for entry in listed} == {done, unfinished}
     assert _api(second, "GET", f"/api/videos/{done}/status")["status"] == "done"
     _assert_plays(master)
-    # The killed worker's was the first: the job was not done when it died.
+    # The killed worker made the first attempt and did not finish it.
     assert _wait_for(second, unfinished, "done")["attempt"] == 2
     offset = int(_tus(second, "HEAD", upload)["Upload-Offset"])
     assert PADDED_BYTES // 3 <= offset < PADDED_BYTES
@@ -278,13 +276,13 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_continues_its_jobs_and_
 
 
 def _padded(clip: bytes, size_bytes: int) -> bytes:
-    """Lengthen an MP4 by a `free` box (ISO/IEC 14496-12)."""
+    """Pad an MP4 with a `free` box (ISO/IEC 14496-12)."""
     free = size_bytes - len(clip)
     return clip + free.to_bytes(4) + b"free" + bytes(free - 8)
 
 
 def _begin_upload(run: Run, body: bytes) -> tuple[str, http.client.HTTPConnection]:
-    """Upload a third, and begin a request for the rest; return the upload's path and that connection."""
+    """Upload a third and start a request for the rest. Return the upload's path and that open connection."""
     created = _tus(run, "POST", "/api/uploads", upload_length=len(body))
     path, third = urlsplit(created["Location"]).path, len(body) // 3
     assert _tus(run, "PATCH", path, body[:third])["Upload-Offset"] == str(third)
@@ -330,7 +328,7 @@ def _wait_for(run: Run, video: str, status: str) -> dict[str, object]:
 
 
 def _assert_plays(master: str) -> None:
-    """Go from the master playlist of a grant to its first segment, as a player without a token would."""
+    """Follow a grant's master playlist to its first segment, as a player without a token would."""
     playlist = urljoin(master, _entries(master)[0])
     segment = urljoin(playlist, _entries(playlist)[0])
 
@@ -341,7 +339,7 @@ def _assert_plays(master: str) -> None:
 
 
 def _entries(playlist: str) -> list[str]:
-    """Return the URIs of an HLS playlist that stand on lines of their own (RFC 8216 section 4.1)."""
+    """Return the URI lines of an HLS playlist (RFC 8216 section 4.1)."""
     with urllib.request.urlopen(playlist, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     assert lines[0] == "#EXTM3U"
@@ -349,7 +347,7 @@ def _entries(playlist: str) -> list[str]:
 
 
 @pytest.mark.heavy
-def test_a_worker_that_dies_is_started_again(tmp_path: Path, runs: list[Run]) -> None:
+def test_a_worker_that_dies_is_restarted(tmp_path: Path, runs: list[Run]) -> None:
     run = Run.start(tmp_path, free_port())
     runs.append(run)
     run.wait_until_ready()
@@ -366,7 +364,7 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path, runs: list[Run]) ->
 
 
 @pytest.mark.heavy
-def test_everything_ends_with_a_sentence_when_the_store_dies(tmp_path: Path, runs: list[Run]) -> None:
+def test_the_run_stops_with_a_message_when_the_store_dies(tmp_path: Path, runs: list[Run]) -> None:
     run = Run.start(tmp_path, free_port())
     runs.append(run)
     run.wait_until_ready()

@@ -1,4 +1,4 @@
-"""The embedded store: what is stored survives kill -9, and nobody without its keys gets in."""
+"""The embedded store: stored data survives kill -9, and no access is possible without its keys."""
 
 import hmac
 import http.client
@@ -37,7 +37,7 @@ LISTENING = "0A"
 
 
 OPEN_ROUTES = {"/", "/ui/index.html", "/status", "/healthz", "/cluster/status"}
-"""Their answers tell volumes and versions, no objects."""
+"""These reveal volumes and versions, but no objects."""
 ROUTES = {
     *OPEN_ROUTES,
     *(
@@ -49,7 +49,7 @@ ROUTES = {
     *("/dir/assign", "/dir/status", "/dir/lookup?volumeId=1", "/submit", "/vol/status", "/vol/vacuum"),
     *("/col/delete?collection=vodbucket-video", "/.tus/", "/stats/disk", "/debug/pprof/", "/metrics"),
 }
-"""What somebody who knows SeaweedFS would try."""
+"""What an attacker who knows SeaweedFS would try."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def _installed() -> None:
 
 @contextmanager
 def _running(data: DataDirectory) -> Iterator[tuple[EmbeddedStore, subprocess.Popen[bytes]]]:
-    """Run the store while the block lasts, then end it by kill -9."""
+    """Run the store while the block lasts, then kill it with SIGKILL."""
     store = choose_store(data)
     command = store_command(store, data)
     process = subprocess.Popen(command.argv, env=dict(command.env), cwd=command.directory)
@@ -127,7 +127,7 @@ async def test_objects_and_open_uploads_survive_a_kill(data: DataDirectory) -> N
             assert (await buckets.raw.get("uploads/b.orig")).body == part
 
 
-async def test_what_is_stored_is_found_on_other_ports(data: DataDirectory) -> None:
+async def test_objects_are_found_after_the_ports_change(data: DataDirectory) -> None:
     with _running(data) as (store, _):
         async with open_buckets(_settings(store)) as buckets:
             await ensure_buckets(buckets)
@@ -142,7 +142,7 @@ async def test_what_is_stored_is_found_on_other_ports(data: DataDirectory) -> No
             assert (await buckets.raw.get("k")).body == b"another"
 
 
-async def test_a_second_store_takes_other_ports(data: DataDirectory, tmp_path: Path) -> None:
+async def test_a_second_store_picks_other_ports(data: DataDirectory, tmp_path: Path) -> None:
     other = DataDirectory(tmp_path / "other")
     with _running(data) as (first, _), other.lock():
         (other.store / "ports").write_text((data.store / "ports").read_text())
@@ -186,7 +186,7 @@ async def test_unsigned_and_wrongly_signed_requests_are_refused(data: DataDirect
         assert _status(signed) == 200
 
 
-async def test_no_port_gives_an_object_away_without_keys(data: DataDirectory) -> None:
+async def test_no_port_serves_an_object_without_keys(data: DataDirectory) -> None:
     with _running(data) as (store, process):
         async with open_buckets(_settings(store)) as buckets:
             await ensure_buckets(buckets)
@@ -214,18 +214,18 @@ async def test_no_port_gives_an_object_away_without_keys(data: DataDirectory) ->
             _ask(store.ports["volume.port"], "GET", f"/{file_id}?jwt={_token(key, file_id)}")[1]
             for file_id in file_ids
         ]
-        assert any(SECRET in body for body in with_key)  # so these are the right addresses
+        assert any(SECRET in body for body in with_key)  # proves that these are the right addresses
         async with open_buckets(_settings(store)) as buckets:
             assert (await buckets.video.get("private.mp4")).body == SECRET * 1000
 
 
 def _listening(pid: int) -> set[tuple[str, int]]:
-    """Return the addresses at which the process accepts TCP connections (proc(5))."""
+    """Return the addresses on which the process accepts TCP connections (proc(5))."""
     if not Path("/proc/net/tcp").exists():
         missing("no /proc/net/tcp here")
     links = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed since it was listed, so not a listening socket
+        with suppress(FileNotFoundError):  # closed in the meantime, so not a listening socket
             links.add(str(descriptor.readlink()))
     found = set()
     for version, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
@@ -239,7 +239,7 @@ def _listening(pid: int) -> set[tuple[str, int]]:
 
 
 def _file_ids(data: DataDirectory) -> list[str]:
-    """Return the address of everything that the volumes hold, as their files tell it."""
+    """Return the file id of everything in the volumes, read from their index and data files."""
     found = []
     for index in (data.store / "weed").glob("*.idx"):
         volume = index.stem.rpartition("_")[2]
@@ -254,7 +254,7 @@ def _file_ids(data: DataDirectory) -> list[str]:
 
 
 def _token(key: str, file_id: str) -> str:
-    """Return a JWT by which the volume server lets read (HS256)."""
+    """Return a JWT that lets its holder read from the volume server (HS256)."""
     claims = {"exp": int(time.time()) + 60, "fid": file_id}
     parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
     signed = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in parts)
@@ -263,7 +263,7 @@ def _token(key: str, file_id: str) -> str:
 
 
 def _ask(port: int, method: str, path: str) -> tuple[int, bytes]:
-    """Send a request as a page of another origin would, without following redirects."""
+    """Send a request as a page from another origin would, without following redirects."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request(method, path, headers={"Origin": "http://evil.example"})
@@ -274,7 +274,7 @@ def _ask(port: int, method: str, path: str) -> tuple[int, bytes]:
 
 
 def _speaks_only_tls_with_our_certificate(port: int) -> bool:
-    """Say whether HTTP/2 without TLS, and TLS without a client certificate, are both refused."""
+    """Return whether both HTTP/2 without TLS and TLS without a client certificate are refused."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
         plain.sendall(preface)
@@ -293,13 +293,13 @@ def _speaks_only_tls_with_our_certificate(port: int) -> bool:
         try:
             secured.sendall(preface)
             return secured.recv(100) == b""
-        except (ssl.SSLError, ConnectionResetError):  # with TLS 1.3 the refusal follows the handshake
+        except (ssl.SSLError, ConnectionResetError):  # in TLS 1.3 the refusal comes after the handshake
             return True
 
 
-async def test_many_buckets_take_little_room(data: DataDirectory) -> None:
+async def test_many_buckets_take_little_space(data: DataDirectory) -> None:
     with _running(data) as (store, _):
-        for number in range(5):  # by default it has eight volumes, and a bucket takes seven
+        for number in range(5):  # SeaweedFS has eight volumes by default, and a bucket takes seven
             names = {"s3_raw_bucket": f"raw-{number}", "s3_video_bucket": f"video-{number}"}
             async with open_buckets(_settings(store).model_copy(update=names)) as buckets:
                 await ensure_buckets(buckets)
@@ -309,7 +309,7 @@ async def test_many_buckets_take_little_room(data: DataDirectory) -> None:
     assert used < 16 * 1024 * 1024
 
 
-def test_without_a_wheel_one_sentence_names_the_setting(
+def test_without_the_embedded_store_the_error_names_the_setting(
     data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_store.sysconfig, "get_path", lambda name: "/nowhere")
@@ -318,7 +318,7 @@ def test_without_a_wheel_one_sentence_names_the_setting(
         store_command(choose_store(data), data)
 
 
-def test_ports_that_were_written_by_hand_are_replaced(data: DataDirectory) -> None:
+def test_an_invalid_ports_file_is_replaced(data: DataDirectory) -> None:
     (data.store / "ports").write_text("{broken")
 
     store = choose_store(data)

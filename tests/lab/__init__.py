@@ -1,1 +1,1 @@
-"""Real S3 servers on loopback, for tests: each a context manager that yields a `StoreServer`."""
+"""What tests run against: S3 servers on loopback, the product's processes, proxies that inject faults."""

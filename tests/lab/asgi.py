@@ -1,11 +1,11 @@
-"""The API in this process, met without a socket."""
+"""The API in this process, called without a socket."""
 
 import httpx
 from litestar import Litestar
 
 
 def client_of(app: Litestar, base_url: str, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
-    """Return a client of the application, whose failures are answered as a server would."""
+    """Return a client of the application. Unhandled exceptions become 500 responses, as on a server."""
     transport = httpx.ASGITransport(
         app,  # type: ignore[arg-type]  # httpx's scopes are any mapping, Litestar's are typed
         raise_app_exceptions=False,

@@ -12,7 +12,7 @@ from tests.lab.server import StoreServer
 
 
 def store_settings(server: StoreServer) -> StoreSettings:
-    """Return settings for a pair of buckets that nobody uses yet."""
+    """Return settings for a pair of buckets that do not exist yet."""
     name = uuid.uuid4().hex
     return StoreSettings(
         s3_endpoint_url=HttpUrl(server.endpoint_url),

@@ -1,4 +1,4 @@
-"""A file and an address that nobody may open, and that tell when somebody did (Linux)."""
+"""A file and a URL that must never be opened, and that record it if they are (Linux)."""
 
 import asyncio
 import ctypes
@@ -14,7 +14,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Canary:
-    """`opened` holds what happened since it was last asked."""
+    """A watched file and URL. `opened` reports the accesses since the last call."""
 
     def __init__(self, url: str, file: Path, watch: int, requests: list[bytes]) -> None:
         self.url = url
@@ -23,7 +23,7 @@ class Canary:
         self._requests = requests
 
     def opened(self) -> list[bytes]:
-        """Return the first bytes of each request to the address, and the kind of each access to the file."""
+        """Return an entry for each connection to the URL and the event mask of each access to the file."""
         try:
             events = os.read(self._watch, 65536)
         except BlockingIOError:
@@ -36,7 +36,7 @@ class Canary:
 
 @asynccontextmanager
 async def canary(file: Path) -> AsyncIterator[Canary]:
-    """Write the file, and listen on a port of its own."""
+    """Write and watch the file, and listen on a free port."""
     file.write_bytes(b"secret" * 100)
     watch = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if watch < 0 or _LIBC.inotify_add_watch(watch, bytes(file), _IN_ALL_EVENTS) < 0:

@@ -1,4 +1,4 @@
-"""Reads both buckets and asserts the invariants that hold once all work has come to rest (docs/queue.md)."""
+"""Asserts the invariants of both buckets once all work has finished (docs/queue.md)."""
 
 import asyncio
 from collections.abc import Set
@@ -11,18 +11,18 @@ from backend.core.store.s3 import open_buckets
 
 
 def store_settings(environment: dict[str, str]) -> StoreSettings:
-    """Turn the environment of a product under test into settings, whatever this process's own says."""
+    """Build settings from the environment of the product under test, ignoring this process's own."""
     names = {name.lower(): value for name, value in environment.items()}
     return StoreSettings(**{name: names[name] for name in StoreSettings.model_fields if name in names})
 
 
 def assert_at_rest(environment: dict[str, str], done: Set[str], failed: Set[str] = frozenset()) -> None:
-    """Assert that exactly these videos exist, each complete or failed, and that nothing else is left."""
+    """Assert that exactly these videos exist, each complete or failed, and that nothing else remains."""
     asyncio.run(check_at_rest(store_settings(environment), done, failed))
 
 
 def has_open_upload(environment: dict[str, str]) -> bool:
-    """Say whether a source is just being uploaded in parts."""
+    """Return whether a multipart upload of a source is in progress."""
 
     async def look() -> bool:
         async with open_buckets(store_settings(environment)) as buckets:
@@ -32,7 +32,7 @@ def has_open_upload(environment: dict[str, str]) -> bool:
 
 
 async def check_at_rest(settings: StoreSettings, done: Set[str], failed: Set[str] = frozenset()) -> None:
-    """The same for callers in an event loop."""
+    """Do what `assert_at_rest` does, for callers in an event loop."""
     async with open_buckets(settings) as buckets:
         await _assert_raw(buckets, failed)
         assert await _uploads(buckets.raw) == []
@@ -54,7 +54,7 @@ async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
 
 
 async def _sizes(store: Store) -> dict[str, int]:
-    """A worker that is killed while it tests the store at its start leaves that to the sweeper."""
+    """Return the size of each object. Probe objects of a worker killed at startup are the sweeper's job."""
     return {
         info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(keys.DOCTOR)
     }

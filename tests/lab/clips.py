@@ -1,4 +1,4 @@
-"""Clips: small ones made with ffmpeg (a test picture and a tone, H.264 and AAC in MP4), and a real film."""
+"""Test clips: small ones made with ffmpeg (test pattern and tone, H.264 and AAC in MP4), and a real film."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The embedded store of `make run`, exactly as it is started there."""
+"""The embedded store, started exactly as `make run` starts it."""
 
 import os
 import sys
@@ -16,7 +16,10 @@ from worker.sandbox import tether
 
 @contextmanager
 def embedded(directory: Path) -> Iterator[StoreServer]:
-    """Run a store that keeps its data below `directory`. Raises: ServerMissing: it is not installed."""
+    """Run a store that keeps its data under `directory`.
+
+    Raises: ServerMissing: it is not installed.
+    """
     data = DataDirectory(directory / "data")
     with data.lock():
         store = choose_store(data)

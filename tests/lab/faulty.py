@@ -1,4 +1,4 @@
-"""An S3 server that misbehaves on purpose: each request is answered by a function of the test's."""
+"""An S3 server that misbehaves on purpose: a function supplied by the test answers each request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ from tests.lab.server import StoreServer
 
 DATE = "Sat, 21 Nov 2026 12:00:00 GMT"
 ARRIVAL_SECONDS = 0.05
-"""Time for the client to read a head before its body follows."""
+"""Lets the client read the head before the body follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`cut_to` sends only so many bytes of the body that the headers announce.
+    """`cut_to` truncates the body to that many bytes; the headers still announce the full length.
 
-    With `broken_chunks` the body follows its head a little later, in chunks whose length is no number.
+    With `broken_chunks` the body follows shortly after the head, in chunks with a non-numeric length.
     """
 
     status: int = 200
@@ -67,7 +67,7 @@ class FaultyServer:
                 writer.write(b"3%8\r\n" + answer.body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went away, which is its right
+            pass  # clients may disconnect
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire (RFC 9112) for a proxy: heads kept byte for byte, bodies by their framing."""
+"""HTTP/1.1 on the wire (RFC 9112) for a proxy: heads kept byte for byte, bodies read by their framing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ HEAD_LIMIT_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Head:
-    """The lines of a request or an answer up to the empty one, as they came."""
+    """The raw lines of a request or response, up to and including the empty one."""
 
     raw: bytes
 
@@ -28,7 +28,7 @@ class Head:
 
     @property
     def status(self) -> int:
-        """Of an answer."""
+        """The status code of a response."""
         return int(self.first_line[1])
 
     @property
@@ -45,7 +45,7 @@ class Head:
         return self.headers.get("connection", "").lower() == "close"
 
     def without(self, *names: str) -> "Head":
-        """Return the head without these headers, the others untouched."""
+        """Return the head without these headers, leaving the others untouched."""
         first, *lines = self.raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
         dropped = {name.encode() for name in names}
         kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in dropped]
@@ -53,12 +53,15 @@ class Head:
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head:
-    """Raises: asyncio.IncompleteReadError: the connection ended."""
+    """Read up to the empty line.
+
+    Raises: asyncio.IncompleteReadError: the connection ended.
+    """
     return Head(await reader.readuntil(b"\r\n\r\n"))
 
 
 async def framed_body(reader: asyncio.StreamReader, head: Head, *, until_close: bool) -> AsyncIterator[bytes]:
-    """Yield the body's bytes with their framing. `until_close` is how an answer without a length ends.
+    """Yield the body's bytes with their framing. `until_close` is for responses without a length.
 
     Raises:
         asyncio.IncompleteReadError: the connection ended before the body did.

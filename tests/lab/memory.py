@@ -1,4 +1,4 @@
-"""How much memory a process takes for a piece of work, by the kernel's own account (Linux)."""
+"""Measures how much memory a process needs for a piece of work, as the kernel counts it (Linux)."""
 
 import threading
 import time
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tests.lab.processes import descendants
 
-LOOK_EVERY_SECONDS = 0.02
+MEMORY_SAMPLE_SECONDS = 0.02
 
 
 def measure(pid: int, run: Callable[[], None]) -> tuple[float, float]:
     """Return the seconds that `run` took and the growth of the process's peak memory in MiB."""
     before = _resident_mib(pid)
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the kernel's own high-water mark
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the kernel's high-water mark
     started = time.monotonic()
     run()
     return time.monotonic() - started, _resident_mib(pid, peak=True) - before
@@ -31,24 +31,24 @@ def _resident_mib(pid: int, *, peak: bool = False) -> float:
 
 @dataclass
 class Peak:
-    """The most that a process's children took at a time, in MiB."""
+    """The peak memory of a process's children together, in MiB."""
 
     mib: float = 0.0
 
 
 @contextmanager
 def peak_of_children(pid: int) -> Iterator[Peak]:
-    """Look at all children of the process and theirs that run another program until the block is left."""
+    """While the block lasts, sample all descendants of the process that run a different program."""
     peak, ended = Peak(), threading.Event()
     own_program = _program(pid)
 
-    def look() -> None:
-        while not ended.wait(LOOK_EVERY_SECONDS):
-            # until a child has become another program, its memory is its parent's
+    def sample() -> None:
+        while not ended.wait(MEMORY_SAMPLE_SECONDS):
+            # before exec, a child shares its parent's memory
             children = [child for child in descendants(pid) if _program(child) not in {own_program, None}]
             peak.mib = max(peak.mib, sum(map(_resident_or_gone, children)))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield peak

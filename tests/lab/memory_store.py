@@ -1,4 +1,4 @@
-"""A bucket in memory, for tests: it passes the contract of S3 and yields to the event loop in every verb."""
+"""An in-memory bucket for tests. It passes the S3 contract tests, and every verb yields to the event loop."""
 
 import asyncio
 import hashlib
@@ -30,12 +30,12 @@ def _utc_now() -> datetime:
 
 
 class MemoryStore:
-    """One bucket. `clock` is the store's own; it stamps objects and answers."""
+    """One bucket. `clock` is the store's clock; it dates objects and responses."""
 
     def __init__(self, clock: Callable[[], datetime] = _utc_now) -> None:
         self._clock = clock
         self._objects: dict[str, StoredObject] = {}
-        self._keys: list[str] = []  # ascending, as LIST shows them
+        self._keys: list[str] = []  # sorted, as LIST returns them
         self._uploads: dict[tuple[str, str], dict[int, bytes]] = {}
         self._started: dict[tuple[str, str], datetime] = {}
         self._upload_ids = (f"upload-{number}" for number in itertools.count(1))

@@ -1,4 +1,4 @@
-"""What a test does without a service that it needs: skip on a developer's machine, fail in CI."""
+"""Handles a missing service: the test is skipped on a developer's machine and fails in CI."""
 
 import os
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""moto: quick and in memory. It checks no signatures and serves every caller."""
+"""moto: fast and in memory. It does not check signatures, so it serves any caller."""
 
 import sys
 from collections.abc import Iterator

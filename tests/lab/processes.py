@@ -1,4 +1,4 @@
-"""Looking at processes as the kernel shows them (Linux), to kill some and to see that none is left."""
+"""Finds processes through /proc (Linux), so that tests can kill some or check that none remain."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _PROC = Path("/proc")
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Return the process's children and theirs, with their programs' names."""
+    """Return the process's descendants and the names of their programs."""
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for entry in _PROC.iterdir():
@@ -22,13 +22,13 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether it runs; one that waits to be reaped (Z), or is being reaped (X), does not."""
+    """Return whether the process runs. Zombies (Z) and processes being reaped (X) do not count."""
     found = _stat(pid)
     return found is not None and found[1] not in "ZX"
 
 
 def _stat(pid: int) -> tuple[str, str, int] | None:
-    """Name, state and parent (proc(5)); the name stands in parentheses and may hold any character."""
+    """Return name, state and parent (proc(5)). The name is in parentheses and may contain any character."""
     try:
         head, _, tail = (_PROC / str(pid) / "stat").read_text().rpartition(")")
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The product as processes: `python -m backend` and `python -m worker` on a given store, ended by pid."""
+"""Runs the product: `python -m backend` and `python -m worker` processes on a given store, stopped by pid."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ STOP_SECONDS = 20
 
 
 class NotStarted(AssertionError):
-    """A process of the product ended or stayed silent."""
+    """A process of the product exited or did not become ready."""
 
 
 @dataclass
 class Product:
-    """One installation: two buckets of its own, any number of API and worker processes.
+    """One installation: its own two buckets and any number of API and worker processes.
 
-    `environment` holds the settings that every process gets; processes see nothing else of ours.
+    `environment` holds the settings passed to every process, which inherits nothing else from ours.
     """
 
     environment: dict[str, str]
@@ -43,7 +43,7 @@ class Product:
         return f"http://127.0.0.1:{self.port}"
 
     def start_api(self, port: int | None = None, **settings: str) -> subprocess.Popen[bytes]:
-        """Start the API, perhaps on another port than its usual one, and wait until it is ready."""
+        """Start the API, on its usual port by default, and wait until it is ready."""
         port = port or self.port
         process = self._start("backend", (), {"PORT": str(port), **settings})
         deadline = time.monotonic() + START_SECONDS
@@ -67,7 +67,7 @@ class Product:
         assert process.wait(timeout=300) == 0, self.log_of("worker")
 
     def client(self) -> httpx.Client:
-        """An HTTP client with the admin token."""
+        """Return an HTTP client that sends the admin token."""
         return httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=60, trust_env=False
         )
@@ -81,7 +81,7 @@ class Product:
         return video_id
 
     def wait_for(self, video_id: str, *, status: str, seconds: float) -> dict[str, object]:
-        """Poll until the video has this status; fail at once when it ended in another."""
+        """Poll until the video has this status. Fail immediately if it ends in another one."""
         deadline = time.monotonic() + seconds
         with self.client() as client:
             while True:
@@ -117,7 +117,7 @@ class Product:
 
 
 def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
-    """End one process and reap it; one that ignores the signal is killed."""
+    """Stop a process and reap it. If it ignores the signal, kill it."""
     if process.poll() is None:
         process.send_signal(number)
         try:
@@ -131,7 +131,7 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
 def product_on(
     endpoint_url: str, access_key: str, secret_key: str, logs: Path, **settings: str
 ) -> Iterator[Product]:
-    """Yield a product with fresh buckets on this store; every process is ended at the end."""
+    """Yield a product with fresh buckets on this store. Stop all its processes when the block ends."""
     suffix = uuid4().hex[:12]
     product = Product(
         environment={

@@ -1,8 +1,8 @@
 """A proxy that injects faults between the product and a real store.
 
-It forwards requests as they came: signatures cover the Host header, which names the proxy, and stores of the
-lab take any. It runs in a thread of its own, so that tests and processes of the product can all use it.
-Whole request bodies are held; answers are streamed.
+It forwards requests unchanged: signatures cover the Host header, which names the proxy, and the lab's stores
+accept any host. It runs in its own thread, so that tests and the product's processes can all use it.
+Request bodies are buffered; responses are streamed.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from tests.lab.wire_faults import (
 START_SECONDS = 10.0
 FLIPPED_BIT = 0x10
 ARRIVAL_SECONDS = 0.05
-"""Time for the client to read what was sent before the rest, or before a reset takes it back."""
+"""Lets the client read what was sent before the rest follows or a reset discards it."""
 T = TypeVar("T")
 
 
 class FaultProxy:
-    """Listens on loopback while the `with` block lasts; `server` describes the store behind it."""
+    """Listens on loopback while the `with` block lasts; `server` is the store reached through it."""
 
     def __init__(self, store: StoreServer) -> None:
         self._store = store
@@ -90,7 +90,7 @@ class FaultProxy:
         probability: float = 1.0,
         then: Callable[[Call], None] | None = None,
     ) -> Rule:
-        """Add a rule and return it; the first rule that takes a call decides what happens to it."""
+        """Add a rule and return it. The first rule that takes a call decides what happens to it."""
         rule = Rule(matches, fault, times, skip, probability, then)
         with self._lock:
             self._rules.append(rule)
@@ -100,7 +100,7 @@ class FaultProxy:
     def injecting(
         self, matches: Callable[[Call], bool], fault: Fault, *, probability: float = 1.0
     ) -> Iterator[Rule]:
-        """Strike every matching call while the block lasts."""
+        """Inject the fault into every matching call while the block lasts."""
         rule = self.inject(matches, fault, times=None, probability=probability)
         try:
             yield rule
@@ -108,12 +108,12 @@ class FaultProxy:
             self.forget(rule)
 
     def forget(self, *rules: Rule) -> None:
-        """Strike no more by these rules, by default by any."""
+        """Remove these rules, or all of them if none are given."""
         with self._lock:
             self._rules = [rule for rule in self._rules if rules and rule not in rules]
 
     def release(self) -> None:
-        """End the connections that hang or are stalled."""
+        """Close all hung and stalled connections."""
 
         async def release() -> None:
             self._released.set()
@@ -130,7 +130,7 @@ class FaultProxy:
         self._do(wait())
 
     def refuse(self, seconds: float | None = None) -> None:
-        """Refuse connections and reset those there are, for so long or until `accept`."""
+        """Reset existing connections and refuse new ones, for `seconds` or until `accept`."""
 
         async def refuse() -> None:
             if self._listening is not None:
@@ -154,7 +154,7 @@ class FaultProxy:
         await self._listen()
 
     def _do_later(self, action: Coroutine[Any, Any, None]) -> None:
-        """Begin something that ends with the proxy at the latest; only from its own loop."""
+        """Start a task that is cancelled when the proxy ends. Call this only from the proxy's loop."""
         task = asyncio.create_task(action)
         self._late.add(task)
         task.add_done_callback(self._late.discard)
@@ -166,7 +166,7 @@ class FaultProxy:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # whatever it is, who waits for the start gets it
+        except BaseException as error:  # passed on to the thread that waits for the start
             if self._ready.done():
                 raise
             self._ready.set_exception(error)
@@ -195,7 +195,7 @@ class FaultProxy:
             while await self._exchange(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, OSError):
-            writer.transport.abort()  # one of the two ends went away: the other shall notice
+            writer.transport.abort()  # one side disconnected: let the other one notice
         except asyncio.CancelledError:
             if not self._ended.is_set():
                 raise
@@ -204,7 +204,7 @@ class FaultProxy:
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Serve one request; say whether the connection lives on."""
+        """Serve one request and return whether the connection stays open."""
         head = await read_head(reader)
         call = _call(head)
         rule = self._rule_for(call)
@@ -258,7 +258,7 @@ class FaultProxy:
             if isinstance(fault, AnswerLost):
                 _reset(writer)
                 return False
-            writer.write(answer.without("connection").raw)  # which is about the connection behind us
+            writer.write(answer.without("connection").raw)  # that header concerns our connection to the store
             has_no_body = head.first_line[0] == "HEAD" or answer.status in {204, 304}
             if not has_no_body and not await self._relay_body(from_store, answer, writer, fault):
                 return False
@@ -271,7 +271,7 @@ class FaultProxy:
     async def _relay_body(
         self, from_store: asyncio.StreamReader, answer: Head, writer: asyncio.StreamWriter, fault: Fault
     ) -> bool:
-        """Pass the answer's body on; say whether it went through whole."""
+        """Forward the response body and return whether all of it got through."""
         limit = _limit(fault)
         passed = 0
         if isinstance(fault, Flipped):
@@ -303,7 +303,7 @@ class FaultProxy:
     async def _break_request(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: Head, after_bytes: int
     ) -> None:
-        """Let the store see the beginning of the request, then reset both connections."""
+        """Send the store the beginning of the request, then reset both connections."""
         _, to_store = await asyncio.open_connection(*self._upstream)
         try:
             if after_bytes:
@@ -372,7 +372,7 @@ def _operation(method: str, key: str, query: dict[str, str]) -> str:
 
 
 def _limit(fault: Fault) -> int | None:
-    """Return how many bytes of an answer's body get through, None for all."""
+    """Return how many bytes of a response body get through, None for all."""
     match fault:
         case Truncated() | Stalled() | Reset(during="answer"):
             return fault.after_bytes

@@ -1,4 +1,4 @@
-"""A network between a client and the API: it can be slow, and it can break. It looks at no byte."""
+"""A network between a client and the API that can be slow or broken. It does not inspect the traffic."""
 
 import asyncio
 import socket
@@ -10,17 +10,17 @@ START_SECONDS = 10.0
 
 
 class Relay:
-    """Passes connections on to a port on loopback, in a thread of its own, while the `with` block lasts."""
+    """Relays connections to a port on loopback, in its own thread, while the `with` block lasts."""
 
     def __init__(self, to_port: int, bytes_per_second: float | None = None) -> None:
-        """`bytes_per_second` is for what each connection's client sends; None: as fast as it goes."""
+        """`bytes_per_second` limits what each client sends; None means no limit."""
         self._to_port = to_port
         self.bytes_per_second = bytes_per_second
         self.passed_bytes = 0
-        """From clients, in all."""
+        """The total sent by clients."""
         self.broken = False
         self._listening = socket.create_server(("127.0.0.1", 0))
-        # Little is on the way, so that what the client has sent is about what has arrived.
+        # Keeps little in flight, so that what the client has sent is roughly what has arrived.
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE_BYTES)
         self.port: int = self._listening.getsockname()[1]
         self._connections: set[asyncio.StreamWriter] = set()
@@ -39,11 +39,11 @@ class Relay:
         self._thread.join(START_SECONDS)
 
     def cut(self) -> None:
-        """Break the connections there are."""
+        """Break the existing connections."""
         self._loop.call_soon_threadsafe(self._cut)
 
     def break_down(self) -> None:
-        """Break the connections there are, and new ones at once, until it is mended."""
+        """Break existing connections, and new ones as soon as they open, until `mend`."""
         self.broken = True
         self.cut()
 

@@ -26,7 +26,7 @@ class RadosGateway:
     environment: dict[str, str]
 
     def start(self) -> None:
-        """Start what does not run, with the data that is there."""
+        """Start the daemons that are not running, with the existing data."""
         self._run("start")
 
     def pause(self) -> None:
@@ -37,11 +37,11 @@ class RadosGateway:
         self._run("resume")
 
     def crash(self) -> None:
-        """Kill everything without warning; `start` recovers."""
+        """Kill all daemons without warning; `start` recovers."""
         self._run("crash")
 
     def wipe(self) -> None:
-        """Stop everything and delete the data."""
+        """Stop all daemons and delete the data."""
         self._run("wipe")
 
     def _run(self, command: str) -> None:
@@ -60,7 +60,7 @@ class RadosGateway:
 
 @contextmanager
 def rgw(directory: Path) -> Iterator[RadosGateway]:
-    """Run a gateway of your own.
+    """Run a gateway that nobody else uses.
 
     Raises: ServerMissing: it is not installed.
     """
@@ -74,10 +74,10 @@ def rgw(directory: Path) -> Iterator[RadosGateway]:
 
 @contextmanager
 def shared_rgw(directory: Path) -> Iterator[RadosGateway]:
-    """Use one gateway together with other processes: the first one starts it, the last one deletes it.
+    """Share one gateway with other processes: the first starts it, the last deletes it.
 
-    Tests must not make it fail. Each process that uses it holds a shared lock, which the kernel releases even
-    when the process is killed.
+    Tests must not make it fail. Each process holds a shared lock, which the kernel releases even if the
+    process is killed.
 
     Raises: ServerMissing: it is not installed.
     """
@@ -110,7 +110,7 @@ def shared_rgw(directory: Path) -> Iterator[RadosGateway]:
 
 @contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
-    """Let no other process start or delete the shared gateway meanwhile."""
+    """Keep other processes from starting or deleting the shared gateway while the block lasts."""
     with (directory / "rgw.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,13 +1,13 @@
 #!/bin/bash
 # rgw.sh install|start|stop|status|wipe|pause|resume|crash: a throwaway Ceph RADOS Gateway (S3) on loopback.
 #
-# One monitor, one OSD and the gateway, without systemd or a manager daemon; everything it writes is in RGW_DIR.
+# One monitor, one OSD and the gateway, without systemd or a manager daemon; all its files are in RGW_DIR.
 # "install" needs root and Debian or Ubuntu (64 MB); nothing else here does. Environment, all optional:
 #
 #   RGW_DIR=${TMPDIR:-/tmp}/vodbucket-rgw   configuration, logs, pids and data
 #   RGW_PORT=7480                           the S3 endpoint
 #   RGW_MON_PORTS="46801 46802"             the monitor (protocols v2 and v1)
-#   RGW_OSD_PORT=46810                      first of the 90 ports that the OSD chooses from
+#   RGW_OSD_PORT=46810                      first of the 90 ports the OSD may use
 #   RGW_KEY=LABACCESSKEY RGW_SECRET=labsecretlabsecret
 #   RGW_SIZE=32G                            size of the (sparse) block file
 #   RGW_LC_DEBUG=                           e.g. 10: one day of lifecycle rules lasts 10 s
@@ -155,7 +155,7 @@ stop1(){ # name comm
   for i in $(seq 80); do kill -0 "$p" 2>/dev/null || break; sleep 0.25; done
   kill -0 "$p" 2>/dev/null && kill -9 "$p"; rm -f "$R/$1.pid"; say "stopped $1 ($p)"
 }
-# A paused gateway would not hear the request to end.
+# A paused gateway would not receive SIGTERM.
 stop(){ alive client.rgw radosgw && kill -CONT "$(cat "$R/client.rgw.pid")"; stop1 client.rgw radosgw; stop1 osd.0 ceph-osd; stop1 mon.a ceph-mon; }
 status(){ local n rc=0; for n in mon.a:ceph-mon osd.0:ceph-osd client.rgw:radosgw; do
   if alive "${n%%:*}" "${n##*:}"; then echo "${n%%:*} up pid $(cat "$R/${n%%:*}.pid")"; else echo "${n%%:*} down"; rc=1; fi; done; return $rc; }

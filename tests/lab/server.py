@@ -1,4 +1,4 @@
-"""What all lab servers share: their description, free ports, and processes that are surely ended."""
+"""What all lab servers share: their description, free ports, and processes that are always stopped."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def running(
     directory: Path | None = None,
     stop_seconds: float = STOP_SECONDS,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server while the block lasts, from its first answer on `url`; end it by its pid."""
+    """Run a server while the block lasts. The block starts once `url` answers."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(word) for word in argv],

@@ -1,4 +1,4 @@
-"""What can happen to a request between the product and a store, and the rules that say to which."""
+"""Faults that can hit a request between the product and a store, and the rules that choose the requests."""
 
 import random
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as rules see it. `operation` is S3's name for it."""
+    """A request as rules see it. `operation` is its S3 name."""
 
     operation: str
     bucket: str
@@ -24,7 +24,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The proxy answers by itself; the store never hears of it."""
+    """The proxy answers by itself; the request never reaches the store."""
 
     status: int
     code: str
@@ -32,7 +32,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Both connections are reset (RST), `after_bytes` into the body of the request or of the answer."""
+    """Both connections are reset (RST), `after_bytes` into the request or response body."""
 
     during: Literal["request", "answer"]
     after_bytes: int = 0
@@ -40,61 +40,61 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The answer's body ends, by an orderly close, after fewer bytes than its length says."""
+    """The response body ends with an orderly close after `after_bytes`, short of its announced length."""
 
     after_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """The answer's body stops `after_bytes` in and nothing follows, until `FaultProxy.release`."""
+    """The response body stops after `after_bytes`; the connection stays open until `FaultProxy.release`."""
 
     after_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hung:
-    """Nothing is forwarded nor answered, until `FaultProxy.release`, which ends the connection."""
+    """Nothing is forwarded or answered. `FaultProxy.release` closes the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """The request is forwarded late, by a random time up to `seconds`."""
+    """The request is forwarded after a random delay of up to `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Bodies move at so many bytes a second, in both directions."""
+    """Bodies are limited to this rate in both directions."""
 
     bytes_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLost:
-    """The store does what it is asked; the connection is reset instead of an answer."""
+    """The store carries out the request, but the client gets a reset instead of a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicated:
-    """The request reaches the store a second time, so much later; that answer goes nowhere."""
+    """The store gets the request again, `after_seconds` later; the second response is discarded."""
 
     after_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderDropped:
-    """The store never sees this header (lower case). The SDK signs most: for a store that does not check."""
+    """Removes this header (lower case). The SDK signs most headers: for stores that check no signatures."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Flipped:
-    """One bit of one byte of the body, its chunked framing included, is another on the other side.
+    """One bit of the body, whose chunked framing counts as part of it, is flipped in transit.
 
-    The head arrives before it, by itself.
+    The head arrives first, by itself.
     """
 
     side: Literal["request", "answer"]
@@ -103,7 +103,7 @@ class Flipped:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """Nothing happens on the wire: for rules that only count, or whose `then` does the harm."""
+    """The request is forwarded unchanged: for rules that only count, or whose `then` does the damage."""
 
 
 Fault = (
@@ -124,10 +124,10 @@ Fault = (
 
 @dataclass(slots=True)
 class Rule:
-    """Which calls are struck, by what and how often; `struck` counts.
+    """Which calls get the fault, and how often; `struck` counts them.
 
-    The first `skip` matching calls pass. `times=None` strikes without end. `then` runs just before, in a
-    thread of its own: it may kill what made the call, or change the store by another way.
+    The first `skip` matching calls pass. `times=None` means no limit. `then` runs just before the fault, in
+    its own thread: it may kill the caller or change the store directly.
     """
 
     matches: Callable[[Call], bool]
@@ -141,7 +141,7 @@ class Rule:
     seen: int = 0
 
     def takes(self, call: Call) -> bool:
-        """Say whether this call is struck, and count it."""
+        """Count this call and return whether it gets the fault."""
         if not self.matches(call):
             return False
         self.seen += 1
@@ -154,7 +154,7 @@ class Rule:
 
 
 def calls(*operations: str, key: str = "", conditional: bool | None = None) -> Callable[[Call], bool]:
-    """Match calls of these operations (any, when none is named) whose key contains `key`."""
+    """Match calls of these operations (all if none are given) whose key contains `key`."""
 
     def matches(call: Call) -> bool:
         return (

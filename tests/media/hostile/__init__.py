@@ -1,4 +1,4 @@
-"""Files that are to do harm, or that are broken; `HOSTILE` has them all by name."""
+"""Malicious and broken files; `HOSTILE` holds all of them by name."""
 
 from tests.media.hostile import broken, disguised, outsized
 from tests.media.hostile.corpus import HOSTILE

@@ -1,4 +1,4 @@
-"""Files that are nothing, that are cut off, overwritten or altered."""
+"""Files that are not media at all, or that are truncated, overwritten or altered."""
 
 import random
 
@@ -64,13 +64,13 @@ for _kind in ("mp4", "mov", "fragmented.mp4", "mkv", "webm", "ts", "avi", "flv",
 
 
 def _with_strays(flv: bytes, kind: int, first: int, count: int, hours: int = 18) -> bytes:
-    """Return an FLV some of whose frames (8: sound, 9: picture) say that they are hours later."""
+    """Return an FLV in which some frames (8: audio, 9: video) have timestamps `hours` too late."""
     body, at, number = bytearray(flv), 13, 0
     while at < len(body):
         if body[at] == kind:
             if first <= number < first + count:
                 milliseconds = int.from_bytes(body[at + 4 : at + 7]) + hours * 3_600_000
-                # the highest of four bytes comes last
+                # the most significant of the four bytes comes last
                 body[at + 4 : at + 8] = (milliseconds & 0xFFFFFF).to_bytes(3) + bytes([milliseconds >> 24])
             number += 1
         at += 11 + int.from_bytes(body[at + 1 : at + 4]) + 4
@@ -94,13 +94,13 @@ def an_flv_whose_second_half_is_18_hours_off(bait: Bait) -> bytes:
 
 @ends("source_damaged")
 def a_film_whose_sound_begins_18_hours_late(bait: Bait) -> bytes:
-    """The silence before it is more than ffmpeg may hold. Some bytes of nothing make the length possible."""
+    """ffmpeg may not buffer that much silence. The padding makes the file large enough to be that long."""
     late = bait.made(*FILM, *MP4, "-bsf:a", "setts=ts=TS+65000/TB", suffix="mp4")
     return late + box(b"free", bytes(800_000))
 
 
 def flipped(body: bytes, seed: int, share: float) -> bytes:
-    """Return it with one bit in so many of its bytes turned round."""
+    """Return the body with one bit flipped in this share of its bytes."""
     chance, damaged = random.Random(seed), bytearray(body)
     for _ in range(max(1, int(len(body) * share))):
         damaged[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
@@ -108,7 +108,7 @@ def flipped(body: bytes, seed: int, share: float) -> bytes:
 
 
 def spliced(body: bytes, seed: int) -> bytes:
-    """Return it with pieces left out, repeated, moved and filled with the numbers that break parsers."""
+    """Return the body with pieces removed, repeated, reversed or replaced by parser-breaking numbers."""
     chance, damaged = random.Random(seed), bytearray(body)
     for _ in range(chance.randint(1, 12)):
         start = chance.randrange(len(damaged))

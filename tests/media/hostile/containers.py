@@ -1,4 +1,4 @@
-"""Media files written by hand, as no program would: boxes of MP4, elements of Matroska, chunks of PNG."""
+"""Builds malformed media files by hand from MP4 boxes, Matroska elements and PNG chunks."""
 
 import struct
 import zlib
@@ -8,11 +8,11 @@ MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 MATROSKA_HEAD = bytes.fromhex(
     "1a45dfa3a34286810142f7810142f2810442f381084282886d6174726f736b614287810442858102"
 )
-"""An EBML header of the type matroska."""
+"""An EBML header with DocType matroska."""
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
-    """A box of ISO 14496-12."""
+    """Return an ISO 14496-12 box."""
     body = b"".join(content)
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
@@ -49,7 +49,7 @@ def track(
     offset: int = 0,
     dref: bytes = full_box(b"url ", flags=1),
 ) -> bytes:
-    """A video track. `sizes` is what stands in stsz after its flags, `offset` where its one chunk begins."""
+    """Return a video track. `sizes` is what follows the flags in stsz, `offset` the position of its chunk."""
     entry = box(
         codec,
         struct.pack(">6xH16xHHIIIH32xHh", 1, width, height, 0x480000, 0x480000, 0, 1, 24, -1),
@@ -90,7 +90,7 @@ def track(
 def mp4_of(
     codec: bytes, samples: Iterable[bytes], *, width: int, height: int, seconds: int = 1, extra: bytes = b""
 ) -> bytes:
-    """A movie of these frames."""
+    """Return a movie with these frames."""
     frames = list(samples)
     sizes = struct.pack(f">II{len(frames)}I", 0, len(frames), *map(len, frames))
     made = track(
@@ -107,20 +107,20 @@ def mp4_of(
 
 
 def golomb(value: int) -> str:
-    """The bits of an unsigned Exp-Golomb code (H.264, section 9.1)."""
+    """Return the bits of an unsigned Exp-Golomb code (H.264, section 9.1)."""
     binary = f"{value + 1:b}"
     return "0" * (len(binary) - 1) + binary
 
 
 def bits(*parts: str) -> bytes:
-    """Put them together, with the stop bit and zeros to the end of the byte."""
+    """Join the parts and add the stop bit and zeros up to a whole byte."""
     joined = "".join(parts) + "1"
     joined += "0" * (-len(joined) % 8)
     return int(joined, 2).to_bytes(len(joined) // 8, "big")
 
 
 def element(number: str, content: bytes, *, claimed_bytes: int | None = None) -> bytes:
-    """An element of EBML (RFC 8794), its size in eight bytes; `number` is its id in hexadecimal."""
+    """Return an EBML element (RFC 8794) with an eight-byte size. `number` is its id in hexadecimal."""
     size = len(content) if claimed_bytes is None else claimed_bytes
     return bytes.fromhex(number) + ((1 << 56) | size).to_bytes(8, "big") + content
 
@@ -130,7 +130,7 @@ def unsigned(number: str, value: int) -> bytes:
 
 
 def png(width: int, height: int, *, rows: int | None = None, more: bytes = b"") -> bytes:
-    """Return a black picture with only its first `rows` rows. `more` are chunks that precede them."""
+    """Return a black picture with only its first `rows` rows. The chunks in `more` precede them."""
     compressor = zlib.compressobj(9)
     body = b"".join(
         compressor.compress(bytes(1 + 3 * width)) for _ in range(height if rows is None else rows)

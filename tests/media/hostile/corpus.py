@@ -1,6 +1,6 @@
-"""What the corpus is made of: real clips to alter, a canary to name, and how a job may end.
+"""What the corpus is built from: real clips to alter, a canary to refer to, and a job's allowed outcomes.
 
-Each file is a function that makes its bytes. An outcome is the code of the failure, or `DONE`.
+Each file is a function that returns its bytes. An outcome is an error code or `DONE`.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ DONE = "done"
 NOT_A_VIDEO = frozenset({"not_a_video"})
 UNDECODABLE = frozenset({"not_a_video", "unsupported_codec", "file_incomplete"})
 DAMAGED = UNDECODABLE | {"source_damaged", "duration_mismatch"}
-"""Outcomes allowed for broken files: what matters is that the job ends."""
+"""Allowed outcomes for broken files. What matters is that the job ends."""
 TOO_LARGE = frozenset({"not_a_video", "picture_too_large", "unsupported_codec"})
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=12:duration=2")
@@ -38,7 +38,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Bait:
-    """Real clips, and the canary: an address and a file that must never be opened."""
+    """Real clips, and the canary: a URL and a file that must never be opened."""
 
     url: str
     file: Path
@@ -47,13 +47,13 @@ class Bait:
     _clips: dict[str, bytes] = field(default_factory=dict)
 
     def clip(self, kind: str) -> bytes:
-        """Two seconds of picture and sound in one of `FORMATS`."""
+        """Return two seconds of video and audio in one of `FORMATS`."""
         if kind not in self._clips:
             self._clips[kind] = self.made(*FILM, *FORMATS[kind], suffix=kind)
         return self._clips[kind]
 
     def made(self, *arguments: str, suffix: str) -> bytes:
-        """What ffmpeg makes of these arguments."""
+        """Return what ffmpeg writes when run with these arguments."""
         path = self.directory / f"made.{suffix}"
         command = [self.ffmpeg, "-nostdin", "-v", "error", "-y", *arguments, path]
         subprocess.run(command, check=True, timeout=60, stderr=subprocess.DEVNULL)
@@ -62,7 +62,7 @@ class Bait:
 
 @dataclass(frozen=True)
 class Hostile:
-    """One file. Those of one `kind` differ little: CI runs a sample of them. Most are a kind of their own."""
+    """One file. CI runs a sample of each `kind`, whose files are similar. Most have a kind of their own."""
 
     name: str
     kind: str
@@ -79,7 +79,7 @@ def add(name: str, make: Callable[[Bait], bytes], outcomes: frozenset[str], kind
 
 
 def ends(*outcomes: frozenset[str] | str) -> Callable[[Callable[[Bait], bytes]], Callable[[Bait], bytes]]:
-    """Register the function below; its name is the file's."""
+    """Register the decorated function under its own name, with the outcomes a job may have."""
     allowed = frozenset().union(*({each} if isinstance(each, str) else each for each in outcomes))
 
     def register(make: Callable[[Bait], bytes]) -> Callable[[Bait], bytes]:

@@ -1,4 +1,4 @@
-"""Files that name others, or addresses: scripts that call themselves films, films that point elsewhere."""
+"""Files that refer to other files or URLs: playlists named as films, and films that point elsewhere."""
 
 import struct
 

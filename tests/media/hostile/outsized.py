@@ -1,4 +1,4 @@
-"""Files that are small and ask for much: pixels, frames, tracks, memory or time."""
+"""Small files that demand a lot: pixels, frames, tracks, memory or time."""
 
 import re
 import struct
@@ -23,7 +23,7 @@ from tests.media.hostile.corpus import DAMAGED, DONE, H264, PICTURE, SOUND, TOO_
 
 
 def _claims(bait: Bait, codec: str, suffix: str, *options: str) -> bytes:
-    """A short film whose container says 30000x30000, though its frames do not."""
+    """Return a short film whose container claims 30000x30000, although its frames are smaller."""
     made = bait.made(*PICTURE, "-c:v", codec, *options, suffix=suffix)
     small, large = struct.pack(">HH", 160, 90), struct.pack(">HH", 30000, 30000)
     assert small in made
@@ -37,7 +37,7 @@ def a_movie_that_says_30000x30000(bait: Bait) -> bytes:
 
 @ends(TOO_LARGE)
 def h264_of_30000x30000(_: Bait) -> bytes:
-    """A sequence parameter set of that size, a picture parameter set, and frames that are cut off."""
+    """A sequence parameter set with that size, a picture parameter set, and truncated frames."""
     side = 30000 // 16 - 1
     sequence = b"\x67\x42\xc0\x33" + bits(
         *(golomb(value) for value in (0, 0, 2, 1)), "0", golomb(side), golomb(side), "1100"
@@ -54,7 +54,7 @@ def h264_of_30000x30000(_: Bait) -> bytes:
 
 @ends(TOO_LARGE)
 def hevc_of_30000x30000(_: Bait) -> bytes:
-    """The same of HEVC (H.265, section 7.3.2.2)."""
+    """The same for HEVC (H.265, section 7.3.2.2)."""
     profile = "00000001" + "0110" + "0" * 28 + "1001" + "0" * 44 + f"{186:08b}"
     sequence = b"\x42\x01" + bits(
         *("0000", "000", "1", profile, golomb(0), golomb(1), golomb(30000), golomb(30000), "0"),
@@ -78,14 +78,14 @@ def hevc_of_30000x30000(_: Bait) -> bytes:
 
 @ends(TOO_LARGE)
 def vp9_of_30000x30000(_: Bait) -> bytes:
-    """A key frame's header in a film that says 320x180 (VP9, section 7.2)."""
+    """A key frame header with that size in a film that claims 320x180 (VP9, section 7.2)."""
     head = f"10000010{0x498342:024b}0010" + f"{29999:016b}" * 2 + "0"
     return _matroska("V_VP9", bits(head) + bytes(200))
 
 
 @ends(TOO_LARGE)
 def av1_of_30000x30000(_: Bait) -> bytes:
-    """A sequence header in a film that says 320x180 (AV1, section 5.5)."""
+    """A sequence header with that size in a film that claims 320x180 (AV1, section 5.5)."""
     header = bits(
         *("000", "0", "0", "0", "0", "00000", "0" * 12, "11111", "0", "1111", "1111"),
         *(f"{29999:016b}" * 2, "0" * 9, "1", "1", "000", "0000", "00", "0", "0"),
@@ -236,7 +236,7 @@ def compressed_frames_that_burst(_: Bait) -> bytes:
 
 @ends(DAMAGED, DONE)
 def pngs_that_burst(_: Bait) -> bytes:
-    """Frames of 8K in a few KiB each, with a text and a colour profile that are bombs of their own."""
+    """8K frames in a few KiB each, with a text and a colour profile that are also decompression bombs."""
     bomb = zlib.compress(bytes(64 * 1024**2), 9)
     more = png_chunk(b"iCCP", b"x\0\0" + bomb) + png_chunk(b"zTXt", b"x\0\0" + bomb)
     return mp4_of(b"png ", [png(8000, 4000, more=more)] * 3, width=8000, height=4000)
@@ -244,7 +244,7 @@ def pngs_that_burst(_: Bait) -> bytes:
 
 @ends(DAMAGED, DONE, "stalled")
 def a_gif_of_much_from_little(_: Bait) -> bytes:
-    """Three thousand frames of one pixel on a screen of 4000x4000."""
+    """Three thousand one-pixel frames on a 4000x4000 canvas."""
     head = b"GIF89a" + struct.pack("<HHBBB", 4000, 4000, 0x80, 0, 0) + bytes(3) + b"\xff\xff\xff"
     frame = b"\x21\xf9\x04\0\x02\0\0\0" + b"\x2c" + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0"
     return head + frame * 3000 + b";"
