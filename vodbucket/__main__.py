@@ -1,7 +1,11 @@
 """`vodbucket`, also `python -m vodbucket`: the command line."""
 
+import errno
 import logging
+import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -11,6 +15,9 @@ from vodbucket.client.errors import ServerUnavailable
 from vodbucket.commands import doctor, encoders, jobs, sweep, videos
 from vodbucket.commands.exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_SERVER_UNAVAILABLE
 from vodbucket.output.messages import print_error
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE}
+"""Why output cannot be written: a full disk, a broken device, a closed pipe or descriptor."""
 
 app = typer.Typer(
     help="Upload videos, and manage vodbucket's jobs and store. Settings are environment variables.",
@@ -22,15 +29,39 @@ for module in (videos, jobs, sweep, doctor, encoders):
     app.add_typer(module.app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vodbucket {version('vodbucket')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
 def main() -> None:
     configure_logs(level=logging.WARNING)
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except VodbucketError as error:
         print_error(error.message)
         if isinstance(error, ConfigurationError):
             sys.exit(EXIT_CONFIGURATION)
         sys.exit(EXIT_SERVER_UNAVAILABLE if isinstance(error, ServerUnavailable) else EXIT_FAILED)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would flush the rest at exit, and fail again
+        print_error(f"Cannot write the output: {error.strerror}.")
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

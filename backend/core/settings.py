@@ -95,6 +95,9 @@ class ClientSettings(TokenSettings):
     """Settings of the commands that call the API."""
 
     vodbucket_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:3000"), description="URL of the server")
+    upload_request_bytes: int | None = Field(
+        None, ge=512 * 1024, description="largest request body to send, for proxies that limit them"
+    )
 
 
 class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
