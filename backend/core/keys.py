@@ -1,7 +1,7 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
-Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket: `catalog/`
-and `videos/`. Both buckets, while the store is being tested: `doctor/`.
+Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket:
+`catalog/`, `videos/`, `keys/`, `sessions/`. Both buckets, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -19,6 +19,8 @@ RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
 VIDEOS = "videos/"
+SIGNING_KEYS = "keys/signing."
+SESSIONS = "sessions/"
 
 MASTER_PLAYLIST = "hls/master.m3u8"
 DASH_MANIFEST = "dash/manifest.mpd"
@@ -224,6 +226,19 @@ def video_of_request(request: str) -> str:
     return parse_id(request.partition(".")[0])
 
 
+def signing_key(number: int) -> str:
+    return f"{SIGNING_KEYS}{number}"
+
+
+def parse_signing_key(key: str) -> int:
+    """Return the key's number. Raises: BadRequest: this is not the key of a signing key."""
+    return int(_matched(_SIGNING_KEY, key, "a signing key")["number"])
+
+
+def session(session_id: str) -> str:
+    return f"{SESSIONS}{session_id}"
+
+
 class LeaseKey(NamedTuple):
     """A parsed `leases/<request>/<generation>`."""
 
@@ -294,6 +309,7 @@ _PROGRESS = re.compile(rf"{UPLOADS}(?P<upload>[0-9a-f-]+)/(?P<generation>0|[1-9]
 _STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
+_SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _UPLOADED_CAPTIONS = re.compile(rf"{CAPTIONS}(?P<language>[A-Za-z][A-Za-z0-9-]*)\.vtt")
