@@ -13,7 +13,7 @@ import structlog
 from pydantic import Field
 
 from backend.core import keys
-from backend.core.errors import BadRequest, ObjectNotFound, StoreError
+from backend.core.errors import BadRequest, ObjectNotFound, StoreError, StoreUnavailable
 from backend.core.records import Record, RecordUnreadable
 from backend.core.store.interface import Store
 
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 60.0
 """How often a running process looks for new and deleted keys."""
+RETRY_SECONDS = 2.0
+"""How often it looks if it could not load any yet."""
 ACTIVE_AFTER_SECONDS = 2.5 * REFRESH_SECONDS
 """A key this old, by the store's clock, is known to every process."""
 
@@ -42,9 +44,9 @@ class SigningKeys:
     @classmethod
     @asynccontextmanager
     async def kept_fresh(cls, video: Store) -> AsyncIterator["SigningKeys"]:
-        """Load the keys, making the first one if there is none, and reload them while the block runs."""
+        """Load the keys, and reload them while the block runs."""
         loaded = cls(video)
-        await loaded.reload()
+        await loaded._try_to_reload()
         refreshing = asyncio.create_task(loaded._refresh())
         try:
             yield loaded
@@ -54,16 +56,18 @@ class SigningKeys:
 
     @property
     def current(self) -> tuple[int, bytes]:
-        """The key that signs, with its number."""
-        return self._signs, self._secrets[self._signs]
+        """The key that signs, with its number. Raises: StoreUnavailable: none was loaded yet."""
+        return self._signs, self.all[self._signs]
 
     @property
     def all(self) -> Mapping[int, bytes]:
-        """The keys that verify, by number."""
+        """The keys that verify, by number. Raises: StoreUnavailable: none was loaded yet."""
+        if not self._secrets:
+            raise StoreUnavailable
         return self._secrets
 
     async def reload(self) -> None:
-        """Raises: StoreError: the keys stay as they were."""
+        """Load all keys, and make the first one if there is none. Raises: StoreError: nothing changes."""
         listed = await self._video.list_page(keys.SIGNING_KEYS)
         if not listed.objects:
             await self._video.create(keys.signing_key(1), SigningKey().to_json())
@@ -87,11 +91,14 @@ class SigningKeys:
 
     async def _refresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await self.reload()
-            except StoreError as error:  # the next time may succeed
-                log.warning("signing_keys_not_reloaded", error=error.message)
+            await asyncio.sleep(REFRESH_SECONDS if self._secrets else RETRY_SECONDS)
+            await self._try_to_reload()
+
+    async def _try_to_reload(self) -> None:
+        try:
+            await self.reload()
+        except StoreError as error:
+            log.warning("signing_keys_not_loaded", error=error.message)
 
 
 async def add_signing_key(video: Store) -> int:
