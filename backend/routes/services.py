@@ -70,7 +70,7 @@ class Services:
                 buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
             ),
             resumptions=Resumptions(buckets.raw),
-            authenticator=Authenticator(admin, sessions, Attempts(clock), settings.cors_origins),
+            authenticator=Authenticator(admin, sessions, Attempts(), settings.cors_origins),
             sessions=sessions,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, sessions, admin, clock),

@@ -5,6 +5,7 @@ it out. Sessions are not affected at all: their cookies are signed, so nobody gu
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -37,11 +38,11 @@ class Pace:
     seconds: float
 
     def wait(self, paid_off: float, now: float) -> float:
-        """Return the seconds until the next attempt, also after the clock was set back."""
-        return min(paid_off - now, self.burst * self.seconds) - (self.burst - 1) * self.seconds
+        """Return the seconds until the next attempt. Not positive: at once."""
+        return paid_off - now - (self.burst - 1) * self.seconds
 
     def after_failure(self, paid_off: float, now: float) -> float:
-        return now + max(0.0, min(paid_off - now, (self.burst - 1) * self.seconds)) + self.seconds
+        return max(paid_off, now) + self.seconds
 
 
 BY_ADDRESS = Pace(burst=10, seconds=10)
@@ -49,17 +50,17 @@ IN_TOTAL = Pace(burst=100, seconds=1)
 
 
 class Attempts:
-    """Counts wrong tokens. `clock` returns seconds."""
+    """Counts wrong tokens. `monotonic` returns seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._total = 0.0
         self._failing: dict[str, float] = {}
         self._good: dict[str, float] = {}
 
     def check(self, address: str, is_right: Callable[[], bool]) -> bool:
         """Return whether the token is right. Raises: TooManyAttempts: it was not compared."""
-        now, source = self._clock(), _source_of(address)
+        now, source = self._monotonic(), _source_of(address)
         paid_off = self._failing.get(source, 0.0)
         wait = BY_ADDRESS.wait(paid_off, now)
         if source not in self._good:

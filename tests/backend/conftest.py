@@ -59,8 +59,10 @@ def settings(site_dir: Path) -> ApiSettings:
     )
 
 
-@pytest.fixture
-async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+@asynccontextmanager
+async def api_process(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+    """Run one of any number of API processes on these buckets."""
+
     @asynccontextmanager
     async def opened(_: ApiSettings) -> AsyncIterator[Buckets]:
         yield buckets
@@ -79,6 +81,12 @@ async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIte
     yield application
     done.set()
     await lifespan
+
+
+@pytest.fixture
+async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+    async with api_process(settings, buckets, clock) as application:
+        yield application
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ async def add_signing_key(video: Store) -> int:
 
 
 async def retire_signing_keys(video: Store) -> int:
-    """Delete all keys but the newest. What they signed is invalid. Returns how many were deleted."""
+    """Delete all keys but the newest: what they signed becomes invalid. Return how many there were."""
     older = sorted(await _numbers(video))[:-1]
     await video.delete_many([keys.signing_key(number) for number in older])
     return len(older)
