@@ -1,5 +1,7 @@
 """Authentication on every route."""
 
+import json
+
 import httpx
 import pytest
 from litestar import Litestar
@@ -10,6 +12,7 @@ from backend.core.store.interface import Buckets
 from backend.web.attempts import BY_ADDRESS
 from backend.web.auth import COOKIE
 from tests.backend.conftest import TOKEN, Clock, publish, upload
+from tests.backend.raw_http import serving
 from tests.lab.asgi import client_of
 
 PUBLIC_ROUTES = {
@@ -109,9 +112,10 @@ async def test_session_cookie_is_secure_on_https(app: Litestar) -> None:
 
 
 async def test_wrong_token_does_not_sign_in(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.post("/api/session", json={"token": "wrong"})
-    assert answer.status_code == 401
-    assert "set-cookie" not in answer.headers
+    for wrong in ("wrong", "", TOKEN + "x", TOKEN[:-1], "\x00", "\udc80", "\ud800", "é" * 9999):
+        answer = await anyone.post("/api/session", content=json.dumps({"token": wrong}))
+        assert answer.status_code in (400, 401)
+        assert "set-cookie" not in answer.headers
 
 
 async def test_session_is_valid_until_it_expires(anyone: httpx.AsyncClient, clock: Clock) -> None:
@@ -142,6 +146,21 @@ async def test_guesses_are_limited_however_they_are_made(app: Litestar, clock: C
 
     async with client_of(app, "http://vod.example", address="192.0.2.1") as owner:
         assert (await owner.post("/api/session", json={"token": TOKEN})).status_code == 204
+
+
+async def test_address_behind_a_proxy_is_the_one_that_the_proxy_saw(app: Litestar) -> None:
+    async with serving(app) as server:
+        connection = await server.connect()
+
+        async def guess(forwarded_for: str) -> int:
+            headers = (f"X-Forwarded-For: {forwarded_for}", "Authorization: Bearer wrong")
+            await connection.send_head("GET /api/videos", *headers)
+            return (await connection.answer())[0]
+
+        made_up = [f"203.0.113.{number}, 198.51.100.1" for number in range(BY_ADDRESS.burst + 1)]
+        assert [await guess(one) for one in made_up] == [401] * BY_ADDRESS.burst + [429]
+        assert await guess("198.51.100.2") == 401
+        connection.disconnect()
 
 
 async def test_guesses_do_not_disturb_sessions_and_guests(

@@ -106,23 +106,24 @@ class Ended:
 async def every_order(begin: Callable[[Turns], Awaitable[Race]]) -> AsyncIterator[Ended]:
     """Run the race again and again, and yield each end.
 
-    The first makes some calls, the second makes some, the first makes all others, then the second does. All
-    numbers of calls are tried.
+    One of the two makes some calls, the other makes some, the one makes all others, then the other does. All
+    numbers of calls are tried, and each of the two is the one.
     """
-    for calls in count():
-        for others in count():
-            turns = Turns()
-            race = await begin(turns)
-            first, second = _start("first", race.first), _start("second", race.second)
-            made = await turns.let("first", calls, first)
-            made_by_other = await turns.let("second", others, second)
-            await turns.let("first", MANY_CALLS, first)
-            await turns.let("second", MANY_CALLS, second)
-            yield Ended(race.buckets, *await asyncio.gather(first, second, return_exceptions=True))
-            if made_by_other < others:
+    for one, other in (("first", "second"), ("second", "first")):
+        for calls in count():
+            for calls_of_other in count():
+                turns = Turns()
+                race = await begin(turns)
+                tasks = {"first": _start("first", race.first), "second": _start("second", race.second)}
+                made = await turns.let(one, calls, tasks[one])
+                made_by_other = await turns.let(other, calls_of_other, tasks[other])
+                await turns.let(one, MANY_CALLS, tasks[one])
+                await turns.let(other, MANY_CALLS, tasks[other])
+                yield Ended(race.buckets, *await asyncio.gather(*tasks.values(), return_exceptions=True))
+                if made_by_other < calls_of_other:
+                    break
+            if made < calls:
                 break
-        if made < calls:
-            break
 
 
 def _start(player: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:

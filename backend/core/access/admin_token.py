@@ -17,7 +17,7 @@ class AdminToken:
 
     def matches(self, candidate: str) -> bool:
         """Compare digests: comparing the texts would tell their lengths."""
-        return hmac.compare_digest(_sha256(candidate.encode(errors="surrogateescape")), _sha256(self._token))
+        return hmac.compare_digest(_sha256(candidate.encode(errors="surrogatepass")), _sha256(self._token))
 
     def fingerprint(self) -> str:
         """Return what ties a session or grant to this token. Without a signing key it tells nothing."""
