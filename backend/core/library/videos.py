@@ -139,9 +139,11 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
 
 async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
     """Return the video and its current status. Raises: VideoNotFound."""
-    (video, history), written = await gather_pair(
-        _read_revised(buckets, video_id), _written_status(buckets.video, video_id)
+    (record, history), written = await gather_pair(
+        gather_pair(_read_record(buckets.video, video_id), _read_history(buckets.video, video_id)),
+        _written_status(buckets.video, video_id),
     )
+    video = await _revised(buckets.video, record, history)
     if written is not None and written.stage is Stage.COMPLETE and not history.ended_after(written):
         return LibraryItem(video=video, status=written)
     # A stalled worker may have overwritten the final status. The outcome of the request counts.
@@ -162,8 +164,8 @@ def _is_later(written: Status | None, failure: DeadLetter) -> bool:
 
 async def read_video(buckets: Buckets, video_id: str) -> Video:
     """Return the video as it was last changed. Raises: VideoNotFound."""
-    video, _ = await _read_revised(buckets, video_id)
-    return video
+    record = await _read_record(buckets.video, video_id)
+    return await _revised(buckets.video, record, await _read_history(buckets.video, video_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +181,16 @@ class _History:
         return any(keys.request_number(request) > number for request in self.requests)
 
 
-async def _read_revised(buckets: Buckets, video_id: str) -> tuple[Video, _History]:
-    """Return the video as it was last changed, and its history. Raises: VideoNotFound."""
-    video, history = await gather_pair(
-        _read_record(buckets.video, video_id), _read_history(buckets.video, video_id)
-    )
-    if history.revision:
-        try:
-            newest = await buckets.video.get(keys.revision(video_id, history.revision))
-        except ObjectNotFound:  # revisions are only deleted with the video
-            raise VideoNotFound from None
-        revision = Revision.from_json(newest.body)
-        video = video.replace(title=revision.title, visibility=revision.visibility)
-    return video, history
+async def _revised(store: Store, record: Video, history: _History) -> Video:
+    """Return the video with its newest revision. Raises: VideoNotFound: it was deleted meanwhile."""
+    if not history.revision:
+        return record
+    try:
+        newest = await store.get(keys.revision(record.id, history.revision))
+    except ObjectNotFound:  # revisions are only deleted with the video
+        raise VideoNotFound from None
+    revision = Revision.from_json(newest.body)
+    return record.replace(title=revision.title, visibility=revision.visibility)
 
 
 async def _read_record(store: Store, video_id: str) -> Video:
@@ -252,7 +251,9 @@ async def _latest_of(buckets: Buckets, video_id: str, requests: Sequence[str]) -
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
     """Change title or visibility and return the video. Raises: VideoNotFound."""
     while True:
-        video, history = await _read_revised(buckets, video_id)
+        record = await _read_record(buckets.video, video_id)
+        history = await _read_history(buckets.video, video_id)
+        video = await _revised(buckets.video, record, history)
         changed = video.replace(**edit.model_dump(exclude_none=True))
         if changed == video:
             return video
