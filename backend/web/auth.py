@@ -22,8 +22,6 @@ PUBLIC = {"public": True}
 
 COOKIE = "vodbucket_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OWN_SITES = frozenset({"same-origin", "none"})
-"""Values of Sec-Fetch-Site that pages of other origins cannot cause."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 """Any connection: guards and handlers receive differently typed ones."""
@@ -78,9 +76,7 @@ class Authenticator:
 
     def _is_own_origin(self, connection: Connection) -> bool:
         origin = connection.headers.get("origin")
-        if origin is None:
-            return connection.headers.get("sec-fetch-site", "none") in OWN_SITES
-        if origin in self._cors_origins:
+        if origin is None or origin in self._cors_origins:
             return True
         try:
             return urlsplit(origin).netloc == connection.headers.get("host")

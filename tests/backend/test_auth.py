@@ -214,16 +214,6 @@ async def test_session_allows_changes_only_from_own_and_allowed_origins(
     assert status == 201 or answer.json()["code"] == "foreign_origin"
 
 
-@pytest.mark.parametrize(
-    ("site", "status"), [("same-origin", 201), ("none", 201), ("same-site", 403), ("cross-site", 403)]
-)
-async def test_session_allows_no_change_from_another_site_without_an_origin(
-    anyone: httpx.AsyncClient, site: str, status: int
-) -> None:
-    headers = {**await _signed_in(anyone), "sec-fetch-site": site}
-    assert (await anyone.post("/api/videos", content=b"x", headers=headers)).status_code == status
-
-
 async def test_cors_allows_only_listed_origins(anyone: httpx.AsyncClient) -> None:
     preflight = {"access-control-request-method": "POST"}
     friend = await anyone.options("/api/videos", headers={"origin": "https://friend.example", **preflight})
