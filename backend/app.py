@@ -14,6 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.router import Router
 from litestar.types import Message, Scope
 
+from backend.core.access.signing_keys import SigningKeys
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.routes import (
@@ -65,8 +66,8 @@ def create_app(
 
     @asynccontextmanager
     async def serve(app: Litestar) -> AsyncIterator[None]:
-        async with open_buckets(settings) as buckets:
-            app.state.services = Services.build(settings, buckets, clock)
+        async with open_buckets(settings) as buckets, SigningKeys.kept_fresh(buckets.video) as signing_keys:
+            app.state.services = Services.build(settings, buckets, signing_keys, clock)
             yield
 
     app = Litestar(

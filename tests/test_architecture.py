@@ -62,6 +62,7 @@ STACK = (
     "backend/core/uploads/resumable",
     "backend/core/uploads",
     "backend/core/jobs",
+    "backend/core/access",
     "backend/core/library",
     "backend/core/store/s3",
     "backend/core/store",
@@ -175,7 +176,7 @@ def test_only_composition_roots_read_the_environment() -> None:
 
 
 def test_only_keys_builds_object_keys() -> None:
-    prefixes = re.compile(r"(uploads|queue|leases|failed|doctor|catalog|videos)/")
+    prefixes = re.compile(r"(uploads|queue|leases|failed|doctor|catalog|videos|keys|sessions)/")
     for path, tree in _modules("backend", "worker", "vodbucket"):
         if path == "backend/core/keys.py":
             continue

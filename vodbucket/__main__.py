@@ -12,7 +12,7 @@ import typer
 from backend.core.errors import ConfigurationError, VodbucketError
 from backend.core.logs import configure_logs
 from vodbucket.client.errors import ServerUnavailable
-from vodbucket.commands import doctor, encoders, jobs, sweep, videos
+from vodbucket.commands import access, doctor, encoders, jobs, sweep, videos
 from vodbucket.commands.exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_SERVER_UNAVAILABLE
 from vodbucket.output.messages import print_error
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (videos, jobs, sweep, doctor, encoders):
+for module in (videos, jobs, sweep, access, doctor, encoders):
     app.add_typer(module.app)
 
 

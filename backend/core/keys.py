@@ -1,7 +1,7 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
-Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket: `catalog/`
-and `videos/`. Both buckets, while the store is being tested: `doctor/`.
+Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket:
+`catalog/`, `videos/`, `keys/`, `sessions/`. Both buckets, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -19,6 +19,8 @@ RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
 VIDEOS = "videos/"
+SIGNING_KEYS = "keys/signing."
+SESSIONS = "sessions/"
 
 MASTER_PLAYLIST = "hls/master.m3u8"
 DASH_MANIFEST = "dash/manifest.mpd"
@@ -139,6 +141,28 @@ def video_record(video_id: str) -> str:
     return f"{video_prefix(video_id)}video.json"
 
 
+def revisions_of(video_id: str) -> str:
+    return f"{video_prefix(video_id)}revisions/"
+
+
+def revision(video_id: str, number: int) -> str:
+    """Return the key of a change to the video. Keys sort newest first."""
+    return f"{revisions_of(video_id)}{_MAX_REVISION - number}"
+
+
+def parse_revision(video_id: str, key: str) -> int:
+    """Return the revision's number. Raises: BadRequest: this is not the key of a revision of the video."""
+    inverted = key.removeprefix(revisions_of(video_id))
+    if not _REVISION.fullmatch(inverted):
+        raise BadRequest(f"not the key of a revision: {key}")
+    return _MAX_REVISION - int(inverted)
+
+
+def history_of(video_id: str) -> str:
+    """Return the common prefix of a video's results and revisions: one LIST shows both, results first."""
+    return f"{video_prefix(video_id)}re"
+
+
 def status(video_id: str) -> str:
     return f"{video_prefix(video_id)}status.json"
 
@@ -148,8 +172,9 @@ def captions_of(video_id: str) -> str:
     return f"{video_prefix(video_id)}{CAPTIONS}"
 
 
-def captions(video_id: str, language: str) -> str:
-    return f"{captions_of(video_id)}{language}.vtt"
+def captions(video_id: str, language: str, token: str | None = None) -> str:
+    """Return the key of a text. Each upload has its own; older versions stored one for each language."""
+    return f"{video_prefix(video_id)}{captions_path(language, token)}"
 
 
 def captions_record(video_id: str, language: str) -> str:
@@ -166,6 +191,14 @@ def result(video_id: str, request: str) -> str:
 
 def request_of_result(key: str) -> str:
     return key.rpartition("/")[2]
+
+
+def parse_result(video_id: str, key: str) -> str:
+    """Return the request. Raises: BadRequest: this is not the key of a result of the video."""
+    request = key.removeprefix(results_of(video_id))
+    if not _RESULT.fullmatch(request):
+        raise BadRequest(f"not the key of a result: {key}")
+    return request
 
 
 def run_prefix(video_id: str, run: str) -> str:
@@ -224,6 +257,19 @@ def video_of_request(request: str) -> str:
     return parse_id(request.partition(".")[0])
 
 
+def signing_key(number: int) -> str:
+    return f"{SIGNING_KEYS}{number}"
+
+
+def parse_signing_key(key: str) -> int:
+    """Return the key's number. Raises: BadRequest: this is not the key of a signing key."""
+    return int(_matched(_SIGNING_KEY, key, "a signing key")["number"])
+
+
+def session(session_id: str) -> str:
+    return f"{SESSIONS}{session_id}"
+
+
 class LeaseKey(NamedTuple):
     """A parsed `leases/<request>/<generation>`."""
 
@@ -268,9 +314,9 @@ def parse_asset_path(path: str) -> str:
     return path
 
 
-def captions_path(language: str) -> str:
+def captions_path(language: str, token: str | None = None) -> str:
     """Return the path that players use for uploaded captions. A run's own captions begin with a number."""
-    return f"{CAPTIONS}{language}.vtt"
+    return f"{CAPTIONS}{language}.{token}.vtt" if token else f"{CAPTIONS}{language}.vtt"
 
 
 def captions_playlist_path(path: str) -> str:
@@ -285,15 +331,19 @@ def playable_object(video_id: str, prefix: str, path: str) -> str:
         BadRequest: the path is neither.
     """
     uploaded = _UPLOADED_CAPTIONS.fullmatch(parse_asset_path(path))
-    return captions(video_id, uploaded["language"]) if uploaded else prefix + path
+    return video_prefix(video_id) + path if uploaded else prefix + path
 
 
 _REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _PROGRESS = re.compile(rf"{UPLOADS}(?P<upload>[0-9a-f-]+)/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
+_RESULT = re.compile(_REQUEST)
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
+_MAX_REVISION = 999_999_999
+_REVISION = re.compile(r"[0-9]{9}")
+_SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-_UPLOADED_CAPTIONS = re.compile(rf"{CAPTIONS}(?P<language>[A-Za-z][A-Za-z0-9-]*)\.vtt")
+_UPLOADED_CAPTIONS = re.compile(rf"{CAPTIONS}[A-Za-z][A-Za-z0-9-]*(\.[0-9a-f]+)?\.vtt")

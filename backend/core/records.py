@@ -68,7 +68,7 @@ class Visibility(StrEnum):
 
 
 class Video(Record):
-    """`videos/<id>/video.json`: the title and other details of a video. A video without it is deleted."""
+    """`videos/<id>/video.json`, create-only: a video as it was uploaded. A video without it is deleted."""
 
     id: str
     title: Title
@@ -77,6 +77,14 @@ class Video(Record):
     content_type: str = "application/octet-stream"
     visibility: Visibility = Visibility.PRIVATE
     created_at: AwareDatetime
+
+
+class Revision(Record):
+    """`videos/<id>/revisions/<number>`, create-only: what can be changed about a video. The newest counts."""
+
+    title: Title
+    visibility: Visibility
+    nonce: str = Field(default_factory=new_nonce)
 
 
 class Tombstone(Record):
@@ -336,12 +344,13 @@ class DeadLetter(Record):
 
 
 class Captions(Record):
-    """`videos/<id>/captions/<language>.json`: uploaded captions. Their text is stored next to this record."""
+    """`videos/<id>/captions/<language>.json`: uploaded captions. The record names their text."""
 
     language: str
     label: str | None = Field(default=None, max_length=MAX_LABEL_LENGTH)
     size_bytes: int = Field(ge=0)
     uploaded_at: AwareDatetime
+    token: str | None = Field(default=None, description="part of the text's key; older records have none")
 
 
 class Swept(Record):

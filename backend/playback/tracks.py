@@ -38,7 +38,7 @@ def tracks_of(uploaded: Iterable[Captions], extracted: Iterable[CaptionTrack]) -
     tracks = []
     for captions in uploaded:
         label = _label(captions.label, captions.language, taken)
-        path = keys.captions_path(captions.language)
+        path = keys.captions_path(captions.language, captions.token)
         tracks.append(Track(path, captions.language, label, forced=False, source=Source.UPLOAD))
     for track in extracted:
         language = standard_language(track.language) or UNDETERMINED

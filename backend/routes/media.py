@@ -56,6 +56,8 @@ async def play(
     if granted is None:
         raise GrantRejected
     try:
+        if not services.rights.stands(granted):
+            await services.rights.check(granted)
         playable = await services.playback.resolve(granted.video_id)
         literal = _literal_path(request, grant)
         if is_manifest(literal):

@@ -11,6 +11,7 @@ from litestar.response import Redirect
 from pydantic import AwareDatetime, BaseModel
 
 from backend.core import keys
+from backend.core.access.rights import EVERYONE, Right
 from backend.core.concurrency import gather_pair
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized, VideoNotFound
 from backend.core.ids import parse_id
@@ -54,13 +55,13 @@ class Playback(BaseModel):
 @get("/api/videos/{video_id:str}/playback", opt=PUBLIC, responses=_ERRORS, tags=["playback"])
 async def get_playback(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Playback:
     """Get playback links. Public videos need no authentication."""
-    await _authorize(request, services, parse_id(video_id))
+    right = await _authorize(request, services, parse_id(video_id))
     status = (await read_item(services.buckets, video_id)).status
     if not status.playable:
         raise NotReady
     extras, uploaded = await gather_pair(_extras(services, status), list_captions(services.buckets, video_id))
     tracks = tracks_of(uploaded, status.captions)
-    token, grant = services.grants.issue(video_id)
+    token, grant = services.grants.issue(video_id, right)
 
     def link(path: str) -> str | None:
         return f"/play/{token}/{path}" if path in extras.paths else None
@@ -126,13 +127,17 @@ async def dash_asset(
     return await _redirect_to_media(request, services, video_id, f"dash{asset}")
 
 
-async def _authorize(request: AnyRequest, services: Services, video_id: str) -> None:
-    """Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids."""
-    if services.authenticator.is_authenticated(request):
-        return
+async def _authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
+    """Return the right to grant playback under.
+
+    Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids.
+    """
+    right = await services.authenticator.right_of(request)
+    if right is not None:
+        return right
     with suppress(VideoNotFound):
         if (await read_video(services.buckets, video_id)).visibility is Visibility.PUBLIC:
-            return
+            return EVERYONE
     raise Unauthorized
 
 
@@ -160,7 +165,7 @@ async def _extras(services: Services, status: Status) -> _Extras:
 async def _redirect_to_media(
     request: AnyRequest, services: Services, video_id: str, path: str, query: str = ""
 ) -> Redirect:
-    await _authorize(request, services, parse_id(video_id))
+    right = await _authorize(request, services, parse_id(video_id))
     try:
         asset = keys.parse_asset_path(path)
     except BadRequest:
@@ -168,7 +173,7 @@ async def _redirect_to_media(
     playable = await services.playback.resolve(video_id)
     if path == keys.DOWNLOAD and not playable.is_published:
         raise NotReady("The WebM file is not ready yet. It is made last.")
-    token, _ = services.grants.issue(video_id)
+    token, _ = services.grants.issue(video_id, right)
     return Redirect(
         f"/play/{token}/{asset}{query}",
         status_code=307,

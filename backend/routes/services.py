@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 
+from backend.core.access.admin_token import AdminToken
+from backend.core.access.sessions import Sessions
+from backend.core.access.signing_keys import SigningKeys
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
@@ -16,7 +19,9 @@ from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
-from backend.web.auth import Authenticator, Sessions
+from backend.playback.rights import Rights
+from backend.web.attempts import Attempts
+from backend.web.auth import Authenticator
 from backend.web.static_files import Site
 
 
@@ -34,20 +39,27 @@ class Services:
     authenticator: Authenticator
     sessions: Sessions
     grants: Grants
+    rights: Rights
     playback: PlaybackIndex
     site: Site
     clock: Callable[[], float]
     """Unix seconds."""
 
     @classmethod
-    def build(cls, settings: ApiSettings, buckets: Buckets, clock: Callable[[], float]) -> "Services":
-        secret = settings.admin_token.get_secret_value()
+    def build(
+        cls,
+        settings: ApiSettings,
+        buckets: Buckets,
+        signing_keys: SigningKeys,
+        clock: Callable[[], float],
+    ) -> "Services":
+        admin = AdminToken(settings.admin_token.get_secret_value(), signing_keys)
         media_url = buckets.video.presign_get("origin", PresignedGet(expires_seconds=1))
         retrying = with_retries(buckets, settings.store_patience_seconds)
         buffers = PartBuffers(settings.upload_memory_bytes)
         quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
-        sessions = Sessions(secret, settings.session_ttl_seconds, clock)
+        sessions = Sessions(buckets.video, signing_keys, admin, settings.session_ttl_seconds, clock)
         return cls(
             settings=settings,
             buckets=buckets,
@@ -58,9 +70,10 @@ class Services:
                 buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
             ),
             resumptions=Resumptions(buckets.raw),
-            authenticator=Authenticator(secret, sessions, settings.cors_origins),
+            authenticator=Authenticator(admin, sessions, Attempts(), settings.cors_origins),
             sessions=sessions,
-            grants=Grants(secret, settings.grant_ttl_seconds, clock),
+            grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
+            rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
             site=Site(settings.site_dir, media_url),
             clock=clock,

@@ -31,9 +31,9 @@ class SignIn(BaseModel):
 )
 async def sign_in(request: AnyRequest, services: FromServices, data: JSONBody[SignIn]) -> Response[None]:
     """Sign in with the admin token."""
-    if not services.authenticator.is_admin_token(data.token):
+    if not services.authenticator.is_admin_token(request, data.token):
         raise Unauthorized("Wrong admin token.")
-    return _with_cookie(request, services.sessions.issue(), services.sessions.ttl_seconds)
+    return _with_cookie(request, await services.sessions.begin(), services.sessions.ttl_seconds)
 
 
 @get(PATH, responses=documented(HTTPStatus.UNAUTHORIZED), status_code=HTTPStatus.NO_CONTENT, tags=["session"])
@@ -41,10 +41,30 @@ async def check_session() -> None:
     """Check whether this browser is signed in."""
 
 
-@delete(PATH, opt=PUBLIC, status_code=HTTPStatus.NO_CONTENT, tags=["session"])
-async def sign_out(request: AnyRequest) -> Response[None]:
+@delete(
+    PATH,
+    opt=PUBLIC,
+    responses=documented(HTTPStatus.FORBIDDEN),
+    status_code=HTTPStatus.NO_CONTENT,
+    tags=["session"],
+)
+async def sign_out(request: AnyRequest, services: FromServices) -> Response[None]:
     """Sign this browser out."""
+    session_id = await services.authenticator.session_of(request)
+    if session_id is not None:
+        await services.sessions.end(session_id)
     return _with_cookie(request, "", 0)
+
+
+@delete(
+    "/api/sessions",
+    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
+    status_code=HTTPStatus.NO_CONTENT,
+    tags=["session"],
+)
+async def end_other_sessions(request: AnyRequest, services: FromServices) -> None:
+    """Sign out every other browser."""
+    await services.sessions.end_others(await services.authenticator.session_of(request))
 
 
 def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None]:
@@ -60,4 +80,4 @@ def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None
     return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 
 
-HANDLERS = (sign_in, check_session, sign_out)
+HANDLERS = (sign_in, check_session, sign_out, end_other_sessions)

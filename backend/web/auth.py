@@ -4,17 +4,18 @@ The session cookie is SameSite=Strict. In addition, a request that uses it to ch
 from a page of another origin.
 """
 
-import hmac
-import struct
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from backend.core.access.admin_token import AdminToken
+from backend.core.access.rights import Right, RightKind
+from backend.core.access.sessions import Sessions
 from backend.core.errors import Unauthorized, VodbucketError
-from backend.playback.grants import TokenSigner
+from backend.web.attempts import Attempts
 
 PUBLIC = {"public": True}
 """Route option: no authentication needed."""
@@ -25,9 +26,6 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 Connection = ASGIConnection[Any, Any, Any, Any]
 """Any connection: guards and handlers receive differently typed ones."""
 
-SESSION_VERSION = 1
-_PAYLOAD = struct.Struct(">BI")
-
 
 class ForeignOrigin(VodbucketError):
     """Pages of other sites cannot use this browser's session. If there is a proxy, it must pass on Host."""
@@ -35,47 +33,46 @@ class ForeignOrigin(VodbucketError):
     code = "foreign_origin"
 
 
-class Sessions:
-    """Issues and checks the session tokens of signed-in browsers. `clock` returns Unix seconds."""
-
-    def __init__(self, secret: str, ttl_seconds: int, clock: Callable[[], float]) -> None:
-        self._signer = TokenSigner(secret, "session", _PAYLOAD.size)
-        self.ttl_seconds = ttl_seconds
-        self._clock = clock
-
-    def issue(self) -> str:
-        return self._signer.sign(_PAYLOAD.pack(SESSION_VERSION, int(self._clock()) + self.ttl_seconds))
-
-    def is_valid(self, token: str) -> bool:
-        payload = self._signer.verify(token)
-        if payload is None:
-            return False
-        version, expires_unix = _PAYLOAD.unpack(payload)
-        return bool(version == SESSION_VERSION and expires_unix > self._clock())
-
-
 class Authenticator:
     """Checks the admin token and sessions. Pages of `cors_origins` may use a session too."""
 
-    def __init__(self, admin_token: str, sessions: Sessions, cors_origins: Collection[str]) -> None:
-        self._admin_token = admin_token.encode()
+    def __init__(
+        self, admin: AdminToken, sessions: Sessions, attempts: Attempts, cors_origins: Collection[str]
+    ) -> None:
+        self._admin = admin
         self._sessions = sessions
+        self._attempts = attempts
         self._cors_origins = frozenset(cors_origins) - {"*"}
 
-    def is_admin_token(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode(errors="surrogateescape"), self._admin_token)
+    def is_admin_token(self, connection: Connection, token: str) -> bool:
+        """Raises: TooManyAttempts: too many wrong tokens came before."""
+        address = connection.client.host if connection.client else ""
+        return self._attempts.check(address, lambda: self._admin.matches(token))
 
-    def is_authenticated(self, connection: Connection) -> bool:
-        """Raises: ForeignOrigin: the session is valid, but the request comes from another site's page."""
+    async def right_of(self, connection: Connection) -> Right | None:
+        """Return the right that the request has everywhere, or None for a guest.
+
+        Raises:
+            ForeignOrigin: the session is valid, but the request comes from another site's page.
+            TooManyAttempts
+        """
         authorization = connection.headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
-            return scheme.lower() == "bearer" and self.is_admin_token(token.strip())
-        if not self._sessions.is_valid(connection.cookies.get(COOKIE, "")):
-            return False
+            if scheme.lower() == "bearer" and self.is_admin_token(connection, token.strip()):
+                return Right(RightKind.ADMIN, self._admin.fingerprint())
+            return None
+        session_id = await self.session_of(connection)
+        return None if session_id is None else Right(RightKind.SESSION, session_id)
+
+    async def session_of(self, connection: Connection) -> str | None:
+        """Return the id of the browser's session. Raises: ForeignOrigin."""
+        session_id = self._sessions.id_of(connection.cookies.get(COOKIE, ""))
+        if session_id is None or not await self._sessions.stands(session_id):
+            return None
         if connection.scope.get("method") not in SAFE_METHODS and not self._is_own_origin(connection):
             raise ForeignOrigin
-        return True
+        return session_id
 
     def _is_own_origin(self, connection: Connection) -> bool:
         origin = connection.headers.get("origin")
@@ -87,14 +84,15 @@ class Authenticator:
             return False
 
 
-def require_admin(connection: Connection, handler: BaseRouteHandler) -> None:
+async def require_admin(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard for the whole application.
 
     Raises:
         Unauthorized: the route is not public, and the request has neither the token nor a valid session.
+        ForeignOrigin, TooManyAttempts: see `Authenticator.right_of`.
     """
     if handler.opt.get("public"):
         return
     authenticator: Authenticator = connection.app.state.services.authenticator
-    if not authenticator.is_authenticated(connection):
+    if await authenticator.right_of(connection) is None:
         raise Unauthorized

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from backend.core import errors
 from backend.web import tus_headers
+from backend.web.attempts import TooManyAttempts
 from backend.web.auth import ForeignOrigin
 from backend.web.bodies import AnyRequest
 
@@ -45,6 +46,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     tus_headers.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     tus_headers.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
+    TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -88,6 +90,8 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, TooManyAttempts):
+        headers["retry-after"] = str(error.retry_after_seconds)
     if status is HTTPStatus.PRECONDITION_FAILED:
         headers["tus-version"] = tus_headers.VERSION
     if isinstance(error, errors.StoreError) and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -131,10 +135,11 @@ def _respond(status: int, sentence: str, code: str, headers: Mapping[str, str]) 
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe error responses with these statuses for OpenAPI."""
+    """Describe error responses with these statuses for OpenAPI. A request that needs a token may get 429."""
+    guarded = HTTPStatus.UNAUTHORIZED in statuses
     return {
         int(status): ResponseSpec(ErrorBody, generate_examples=False, description=_phrase_of(status))
-        for status in statuses
+        for status in (*statuses, *((HTTPStatus.TOO_MANY_REQUESTS,) if guarded else ()))
     }
 
 

@@ -59,8 +59,10 @@ def settings(site_dir: Path) -> ApiSettings:
     )
 
 
-@pytest.fixture
-async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+@asynccontextmanager
+async def api_process(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+    """Run one of any number of API processes on these buckets."""
+
     @asynccontextmanager
     async def opened(_: ApiSettings) -> AsyncIterator[Buckets]:
         yield buckets
@@ -79,6 +81,12 @@ async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIte
     yield application
     done.set()
     await lifespan
+
+
+@pytest.fixture
+async def app(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[Litestar]:
+    async with api_process(settings, buckets, clock) as application:
+        yield application
 
 
 @pytest.fixture
@@ -154,8 +162,9 @@ async def publish(
 
 
 async def stored_keys(buckets: Buckets) -> list[str]:
-    """List every object in both buckets, and open multipart uploads."""
+    """List every object in both buckets except signing keys, and open multipart uploads."""
     found = [info.key async for info in buckets.raw.list_all("")]
     found += [info.key async for info in buckets.video.list_all("")]
+    found = [key for key in found if not key.startswith(keys.SIGNING_KEYS)]
     found += [f"open upload {upload.key}" async for upload in buckets.raw.list_uploads("")]
     return found

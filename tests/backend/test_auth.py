@@ -1,12 +1,18 @@
 """Authentication on every route."""
 
+import json
+
 import httpx
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from backend.core.ids import new_id
+from backend.core.store.interface import Buckets
+from backend.web.attempts import BY_ADDRESS
 from backend.web.auth import COOKIE
-from tests.backend.conftest import TOKEN, Clock, upload
+from tests.backend.conftest import TOKEN, Clock, publish, upload
+from tests.backend.raw_http import serving
 from tests.lab.asgi import client_of
 
 PUBLIC_ROUTES = {
@@ -106,9 +112,10 @@ async def test_session_cookie_is_secure_on_https(app: Litestar) -> None:
 
 
 async def test_wrong_token_does_not_sign_in(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.post("/api/session", json={"token": "wrong"})
-    assert answer.status_code == 401
-    assert "set-cookie" not in answer.headers
+    for wrong in ("wrong", "", TOKEN + "x", TOKEN[:-1], "\x00", "\udc80", "\ud800", "é" * 9999):
+        answer = await anyone.post("/api/session", content=json.dumps({"token": wrong}))
+        assert answer.status_code in (400, 401)
+        assert "set-cookie" not in answer.headers
 
 
 async def test_session_is_valid_until_it_expires(anyone: httpx.AsyncClient, clock: Clock) -> None:
@@ -118,6 +125,65 @@ async def test_session_is_valid_until_it_expires(anyone: httpx.AsyncClient, cloc
     clock.unix += 2_592_001
     anyone.cookies.clear()
     assert (await anyone.get("/api/videos", headers=cookie)).status_code == 401
+
+
+async def test_guesses_are_limited_however_they_are_made(app: Litestar, clock: Clock) -> None:
+    async with client_of(app, "http://vod.example", address="198.51.100.1") as guesser:
+        statuses = []
+        for number in range(30):
+            wrong = f"wrong-{number}"
+            if number % 3 == 0:
+                answer = await guesser.post("/api/session", json={"token": wrong})
+            else:
+                path = ("/api/videos", f"/api/videos/{new_id()}/playback")[number % 3 - 1]
+                answer = await guesser.get(path, headers={"authorization": f"Bearer {wrong}"})
+            statuses.append(answer.status_code)
+        assert statuses == [401] * BY_ADDRESS.burst + [429] * (30 - BY_ADDRESS.burst)
+        assert answer.json()["code"] == "too_many_attempts"
+        assert 0 < int(answer.headers["retry-after"]) <= BY_ADDRESS.seconds
+        right = await guesser.post("/api/session", json={"token": TOKEN})
+        assert right.status_code == 429  # or the limit would not slow guesses down
+
+    async with client_of(app, "http://vod.example", address="192.0.2.1") as owner:
+        assert (await owner.post("/api/session", json={"token": TOKEN})).status_code == 204
+
+
+async def test_address_behind_a_proxy_is_the_one_that_the_proxy_saw(app: Litestar) -> None:
+    async with serving(app) as server:
+        connection = await server.connect()
+
+        async def guess(forwarded_for: str) -> int:
+            headers = (f"X-Forwarded-For: {forwarded_for}", "Authorization: Bearer wrong")
+            await connection.send_head("GET /api/videos", *headers)
+            return (await connection.answer())[0]
+
+        made_up = [f"203.0.113.{number}, 198.51.100.1" for number in range(BY_ADDRESS.burst + 1)]
+        assert [await guess(one) for one in made_up] == [401] * BY_ADDRESS.burst + [429]
+        assert await guess("198.51.100.2") == 401
+        connection.disconnect()
+
+
+async def test_guesses_do_not_disturb_sessions_and_guests(
+    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    await publish(buckets, video)
+    await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
+    cookie = await _signed_in(anyone)
+    anyone.cookies.clear()
+    for _ in range(BY_ADDRESS.burst + 1):
+        answer = await anyone.get("/api/videos", headers={"authorization": "Bearer wrong"})
+    assert answer.status_code == 429
+
+    assert (await anyone.get("/api/videos", headers=cookie)).status_code == 200
+    assert (await anyone.get(f"/api/videos/{video}/playback")).status_code == 200
+
+
+async def test_other_schemes_and_unknown_cookies_are_not_guesses(anyone: httpx.AsyncClient) -> None:
+    for _ in range(BY_ADDRESS.burst + 1):
+        for headers in ({"authorization": "Basic eDp5"}, {"cookie": f"{COOKIE}=expired"}, {}):
+            assert (await anyone.get("/api/videos", headers=headers)).status_code == 401
+    assert (await anyone.post("/api/session", json={"token": TOKEN})).status_code == 204
 
 
 async def test_sign_out_removes_the_cookie(anyone: httpx.AsyncClient) -> None:

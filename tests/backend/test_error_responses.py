@@ -8,6 +8,7 @@ import httpx
 import pytest
 import structlog
 
+from backend.core import keys
 from backend.core.errors import StoreUnavailable
 from backend.core.store.interface import LIST_PAGE, Buckets, Listing
 from backend.openapi import describe
@@ -104,7 +105,7 @@ def test_docs_list_the_same_upload_errors_as_openapi(method: str, path: str) -> 
     documentation = (Path(__file__).resolve().parents[2] / "docs/api.md").read_text()
     section = documentation.partition(f"### `{method} {path}`\n")[2].partition("\n### ")[0]
     responses = json.loads(describe())["paths"][path][method.lower()]["responses"]
-    of_any_route = {"400", "401", "412", "503"}
+    of_any_route = {"400", "401", "412", "429", "503"}
     refusals = {status for status in responses if status >= "400"}
     assert set(re.findall(r"\b[45]\d\d\b", section)) - of_any_route == refusals - of_any_route
 
@@ -115,6 +116,8 @@ class _Broken(MemoryStore):
         self._error = error
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
+        if prefix == keys.SIGNING_KEYS and isinstance(self._error, KeyError):
+            return await super().list_page(prefix)  # the server would not start
         raise self._error
 
 

@@ -54,10 +54,12 @@ async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
 
 
 async def _sizes(store: Store) -> dict[str, int]:
-    """Return the size of each object. Probe objects of a worker killed at startup are the sweeper's job."""
-    return {
-        info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(keys.DOCTOR)
-    }
+    """Return the size of each object, except signing keys and sessions.
+
+    Probe objects of a worker killed at startup are the sweeper's job.
+    """
+    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS)
+    return {info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(others)}
 
 
 async def _keys_of_done(buckets: Buckets, video_id: str, sizes: dict[str, int]) -> set[str]:

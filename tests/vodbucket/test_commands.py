@@ -1,4 +1,4 @@
-"""`vodbucket jobs`, `retry` and `sweep`, as processes on moto."""
+"""`vodbucket jobs`, `retry`, `sweep` and `rotate-key`, as processes on moto."""
 
 import asyncio
 
@@ -8,6 +8,7 @@ from backend.core import keys
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.records import Job, StatusError
 from backend.core.store.interface import Buckets, Store
+from backend.core.store.prefixes import keys_below
 from backend.core.store.s3 import ensure_buckets
 from tests.vodbucket.conftest import POLL_SECONDS, Installation, add
 
@@ -142,6 +143,21 @@ async def test_sweep_removes_what_its_dry_run_lists(on_moto: Installation) -> No
     assert young.json == {"findings": [], "dry_run": False}
     assert left in {finding["key"] for finding in done.json["findings"]}
     assert after == [keys.upload(kept)]
+
+
+async def test_rotate_key_adds_a_key_and_retires_older_ones(on_moto: Installation) -> None:
+    async with on_moto.buckets() as buckets:
+        await ensure_buckets(buckets)
+        added = [await on_moto.vodbucket("rotate-key") for _ in range(2)]
+        both = await keys_below(buckets.video, keys.SIGNING_KEYS)
+        retired = await on_moto.vodbucket("rotate-key", "--retire")
+        left = await keys_below(buckets.video, keys.SIGNING_KEYS)
+
+    assert [one.status for one in (*added, retired)] == [0, 0, 0]
+    assert both == [keys.signing_key(1), keys.signing_key(2)]
+    assert left == [keys.signing_key(3)]
+    assert "Added key 3." in retired.out
+    assert "Deleted 2 older." in retired.out
 
 
 async def test_missing_bucket_is_one_sentence_and_exit_code_1(on_moto: Installation) -> None:

@@ -1,9 +1,11 @@
 """Uploaded captions of a video. They are stored outside of its runs, so that encoding it again keeps them.
 
-Captions are two objects, a text and a record, and exist as long as the record does. The text is written first
-and deleted first, so that an interrupted deletion can be detected and repeated.
+Captions are a record and the text that it names, and exist as long as the record does. Each upload has a text
+of its own, so that two uploads at once never mix the label of one with the text of the other. The text is
+written first and deleted first, so that an interrupted deletion can be detected and repeated.
 """
 
+import secrets
 from datetime import datetime
 
 import structlog
@@ -13,7 +15,7 @@ from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import CaptionsNotFound, ObjectNotFound, TooManyCaptions, VideoNotFound
 from backend.core.library.videos import read_video
 from backend.core.records import Captions, RecordUnreadable
-from backend.core.store.interface import Buckets, ObjectHeaders, Store, exists
+from backend.core.store.interface import Buckets, ObjectHeaders, Store
 from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
@@ -36,11 +38,14 @@ async def store_captions(
         TooManyCaptions: the video already has `MAX_LANGUAGES` languages.
     """
     await read_video(buckets, video_id)
-    record_key, text_key = keys.captions_record(video_id, language), keys.captions(video_id, language)
+    record_key = keys.captions_record(video_id, language)
     records = await _record_keys(buckets.video, video_id)
     if record_key not in records and len(records) >= MAX_LANGUAGES:
         raise TooManyCaptions
-    captions = Captions(language=language, label=label, size_bytes=len(text), uploaded_at=now)
+    replaced = await _text_key(buckets.video, video_id, language) if record_key in records else None
+    token = secrets.token_hex(8)
+    captions = Captions(language=language, label=label, size_bytes=len(text), uploaded_at=now, token=token)
+    text_key = keys.captions(video_id, language, token)
     await buckets.video.put(text_key, text, _TEXT)
     await buckets.video.put(record_key, captions.to_json())
     try:
@@ -49,6 +54,8 @@ async def store_captions(
     except VideoNotFound:
         await buckets.video.delete_many([text_key, record_key])
         raise
+    if replaced is not None:
+        await buckets.video.delete(replaced)
     return captions
 
 
@@ -71,11 +78,24 @@ async def list_captions(buckets: Buckets, video_id: str) -> tuple[Captions, ...]
 
 async def delete_captions(buckets: Buckets, video_id: str, language: str) -> None:
     """Raises: CaptionsNotFound."""
-    record = keys.captions_record(video_id, language)
-    if not await exists(buckets.video, record):
+    text = await _text_key(buckets.video, video_id, language)
+    if text is None:
         raise CaptionsNotFound
-    await buckets.video.delete(keys.captions(video_id, language))
-    await buckets.video.delete(record)
+    await buckets.video.delete(text)
+    await buckets.video.delete(keys.captions_record(video_id, language))
+
+
+async def _text_key(video: Store, video_id: str, language: str) -> str | None:
+    """Return the key of the text that the record names, or None if there is no record."""
+    try:
+        stored = await video.get(keys.captions_record(video_id, language))
+    except ObjectNotFound:
+        return None
+    try:
+        token = Captions.from_json(stored.body).token
+    except RecordUnreadable:  # a newer version wrote it: its text stays until the video is deleted
+        token = None
+    return keys.captions(video_id, language, token)
 
 
 async def _record_keys(video: Store, video_id: str) -> list[str]:

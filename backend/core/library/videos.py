@@ -1,7 +1,9 @@
 """The library: adds, finds, changes and deletes videos.
 
-A video exists as long as `videos/<id>/video.json` does. Every function here may be repeated after a crash at
-any point. The order of its writes makes that safe, so it is part of the contract.
+A video exists as long as `videos/<id>/video.json` does. That record is never rewritten. Each change is a
+create-only revision with the next number, so concurrent changes build on one another, and none brings back a
+deleted video. Every function here may be repeated after a crash at any point. The order of its writes makes
+that safe, so it is part of the contract.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
-from backend.core.errors import InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
+from backend.core.errors import BadRequest, InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.names import clean_text
 from backend.core.records import (
     DeadLetter,
@@ -22,6 +24,7 @@ from backend.core.records import (
     Outcome,
     Outputs,
     RecordUnreadable,
+    Revision,
     Stage,
     Status,
     Title,
@@ -32,7 +35,7 @@ from backend.core.records import (
 )
 from backend.core.status import complete_status, failed_status
 from backend.core.store.interface import Buckets, Store, exists
-from backend.core.store.prefixes import abort_uploads_below, delete_below, keys_below
+from backend.core.store.prefixes import abort_uploads_below, delete_below
 
 log = structlog.get_logger(__name__)
 
@@ -136,13 +139,15 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
 
 async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
     """Return the video and its current status. Raises: VideoNotFound."""
-    video, written = await gather_pair(
-        read_video(buckets, video_id), _written_status(buckets.video, video_id)
+    (record, history), written = await gather_pair(
+        gather_pair(_read_record(buckets.video, video_id), _read_history(buckets.video, video_id)),
+        _written_status(buckets.video, video_id),
     )
-    if written is not None and written.stage is Stage.COMPLETE:
+    video = await _revised(buckets.video, record, history)
+    if written is not None and written.stage is Stage.COMPLETE and not history.ended_after(written):
         return LibraryItem(video=video, status=written)
     # A stalled worker may have overwritten the final status. The outcome of the request counts.
-    outcome = await latest_outcome(buckets, video_id)
+    outcome = await _latest_of(buckets, video_id, history.requests)
     if isinstance(outcome, Outputs):
         return LibraryItem(video=video, status=complete_status(outcome))
     if outcome is not None and not _is_later(written, outcome):
@@ -158,9 +163,39 @@ def _is_later(written: Status | None, failure: DeadLetter) -> bool:
 
 
 async def read_video(buckets: Buckets, video_id: str) -> Video:
-    """Return the record. Raises: VideoNotFound."""
+    """Return the video as it was last changed. Raises: VideoNotFound."""
+    record = await _read_record(buckets.video, video_id)
+    return await _revised(buckets.video, record, await _read_history(buckets.video, video_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """Which requests of a video have ended, and how often the video was changed."""
+
+    requests: tuple[str, ...] = ()
+    revision: int = 0
+
+    def ended_after(self, status: Status) -> bool:
+        """Return whether a later request than the status's has ended."""
+        number = keys.request_number(status.request or status.id)
+        return any(keys.request_number(request) > number for request in self.requests)
+
+
+async def _revised(store: Store, record: Video, history: _History) -> Video:
+    """Return the video with its newest revision. Raises: VideoNotFound: it was deleted meanwhile."""
+    if not history.revision:
+        return record
     try:
-        stored = await buckets.video.get(keys.video_record(video_id))
+        newest = await store.get(keys.revision(record.id, history.revision))
+    except ObjectNotFound:  # revisions are only deleted with the video
+        raise VideoNotFound from None
+    revision = Revision.from_json(newest.body)
+    return record.replace(title=revision.title, visibility=revision.visibility)
+
+
+async def _read_record(store: Store, video_id: str) -> Video:
+    try:
+        stored = await store.get(keys.video_record(video_id))
     except ObjectNotFound:
         raise VideoNotFound from None
     try:
@@ -169,6 +204,16 @@ async def read_video(buckets: Buckets, video_id: str) -> Video:
         if _is_tombstone(stored.body):
             raise VideoNotFound from None
         raise
+
+
+async def _read_history(store: Store, video_id: str) -> _History:
+    requests = []
+    async for info in store.list_all(keys.history_of(video_id)):
+        with suppress(BadRequest):
+            requests.append(keys.parse_result(video_id, info.key))
+        with suppress(BadRequest):  # the newest comes first
+            return _History(tuple(requests), keys.parse_revision(video_id, info.key))
+    return _History(tuple(requests))
 
 
 def _is_tombstone(body: bytes) -> bool:
@@ -187,8 +232,10 @@ async def published_outputs(buckets: Buckets, video_id: str) -> Outputs | None:
 
 async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
     """Return the outputs of the latest successful request, else the failure of the latest request."""
-    ended = await keys_below(buckets.video, keys.results_of(video_id))
-    requests = [keys.request_of_result(key) for key in ended]
+    return await _latest_of(buckets, video_id, (await _read_history(buckets.video, video_id)).requests)
+
+
+async def _latest_of(buckets: Buckets, video_id: str, requests: Sequence[str]) -> Outcome | None:
     failure: DeadLetter | None = None
     for request in sorted(requests, key=keys.request_number, reverse=True):
         try:
@@ -202,15 +249,24 @@ async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
 
 
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
-    """Change title or visibility and return the new record. Raises: VideoNotFound."""
-    video = await read_video(buckets, video_id)
-    changed = video.replace(**edit.model_dump(exclude_none=True))
-    if changed != video:
-        await buckets.video.put(keys.video_record(video_id), changed.to_json())
-        if not await exists(buckets.video, keys.catalog_entry(video_id)):
-            # The video was deleted between our read and our write, which brought its record back.
-            await delete_video(buckets, video_id)
-            raise VideoNotFound
+    """Change title or visibility and return the video. Raises: VideoNotFound."""
+    while True:
+        record = await _read_record(buckets.video, video_id)
+        history = await _read_history(buckets.video, video_id)
+        video = await _revised(buckets.video, record, history)
+        changed = video.replace(**edit.model_dump(exclude_none=True))
+        if changed == video:
+            return video
+        revision = Revision(title=changed.title, visibility=changed.visibility)
+        key = keys.revision(video_id, history.revision + 1)
+        if await buckets.video.create(key, revision.to_json()):
+            break
+    try:
+        # A deletion starts with the record. If it starts after this read, it finds the revision.
+        await _read_record(buckets.video, video_id)
+    except VideoNotFound:
+        await buckets.video.delete(key)
+        raise
     return changed
 
 

@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from backend.core import keys
+from backend.core.access.sessions import read_session
 from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, SourceGone, VideoNotFound
 from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
@@ -45,6 +46,8 @@ class Kind(StrEnum):
     """A video that was stored and added, but not queued: queued."""
     ENTRY = "entry"
     """A video that is missing from the library's index: added to it again."""
+    SESSION = "session"
+    """A session that has expired: removed."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -100,6 +103,7 @@ async def sweep(
     await sweeper.letters(raw)
     await sweeper.uploads(raw)
     await sweeper.resumptions()
+    await sweeper.sessions()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
 
@@ -185,6 +189,16 @@ class _Sweeper:
             act, why = partial(_delete_unchanged, raw, info), "its upload has expired"
             grace = self._rules.uploads_after
             await self._act(Kind.UPLOAD, info.key, why, info.modified, act, info.size_bytes, grace)
+
+    async def sessions(self) -> None:
+        video = self._buckets.video
+        async for info in video.list_all(keys.SESSIONS):
+            if self._now - info.modified <= self._rules.grace:
+                continue
+            session = await read_session(video, info.key)
+            if session is not None:
+                act, since = partial(video.delete, info.key), session.expires_at
+                await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
 
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):

@@ -52,6 +52,7 @@ const MESSAGES: Record<string, string> = {
   video_not_found: 'This video doesn’t exist. It may have been deleted.',
   source_gone: 'The original file is no longer stored. Upload the video again.',
   not_ready: 'This video isn’t ready to play yet.',
+  too_many_attempts: 'Too many wrong tokens. Wait a moment, then try again.',
   grant_rejected: 'This playback link has expired.',
   store_unavailable: 'Storage isn’t responding right now. Try again shortly.',
   store_error: 'Storage rejected the request. Try again, or contact your administrator.',

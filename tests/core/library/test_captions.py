@@ -75,10 +75,12 @@ class Failing(MemoryStore):
 async def test_new_captions_replace_those_in_the_same_language() -> None:
     buckets = await with_video()
     await store(buckets, text=b"WEBVTT first")
-    await store(buckets, text=b"WEBVTT second")
+    second = await store(buckets, text=b"WEBVTT second")
 
     assert await languages(buckets) == ["en"]
-    assert (await buckets.video.get(keys.captions(VIDEO, "en"))).body == b"WEBVTT second"
+    texts = [key for key in await everything(buckets) if key.endswith(".vtt")]
+    assert texts == [keys.captions(VIDEO, "en", second.token)]
+    assert (await buckets.video.get(texts[0])).body == b"WEBVTT second"
 
 
 async def test_a_video_has_a_limited_number_of_caption_languages() -> None:

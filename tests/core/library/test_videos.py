@@ -20,7 +20,8 @@ from backend.core.library.videos import (
     video_remains,
 )
 from backend.core.names import clean_filename
-from backend.core.records import Job, Video
+from backend.core.records import Job, Outputs, Video, Visibility
+from backend.core.status import complete_status
 from backend.core.store.interface import PLAIN, Buckets, ObjectHeaders
 from backend.core.uploads.ingest import Description, ingest
 from tests.lab.memory_store import MemoryStore
@@ -170,27 +171,69 @@ def test_file_names_are_reduced_to_their_last_component(said: str | None, kept: 
     assert clean_filename(said) == kept
 
 
-class DeletedBeforeTheWrite(MemoryStore):
-    """A video bucket whose video is deleted between a read and the write that follows."""
-
-    deletion: Callable[[], Awaitable[None]] | None = None
-
-    async def put(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> None:
-        if self.deletion is not None:
-            deletion, self.deletion = self.deletion, None
-            await deletion()
-        await super().put(key, body, headers)
-
-
-async def test_an_edit_does_not_restore_a_deleted_video() -> None:
-    store = DeletedBeforeTheWrite()
-    buckets = Buckets(MemoryStore(), store)
+async def _added(visibility: Visibility = Visibility.PRIVATE) -> tuple[Buckets, str]:
+    buckets = Buckets(MemoryStore(), MemoryStore())
     video, job = _video()
     await buckets.raw.put(job.source, b"x")
-    await add_video(buckets, video, job)
-    store.deletion = partial(delete_video, buckets, video.id)
+    await add_video(buckets, video.replace(visibility=visibility), job)
+    return buckets, video.id
 
-    with pytest.raises(VideoNotFound):
-        await edit_video(buckets, video.id, VideoEdit(title="new"))
 
-    assert await _keys(buckets) == []
+async def test_each_edit_changes_only_what_it_names_and_the_record_stays_as_it_was() -> None:
+    buckets, video_id = await _added(Visibility.PUBLIC)  # as an older version wrote it after an edit
+    record = await buckets.video.get(keys.video_record(video_id))
+
+    for number in range(12):
+        await edit_video(buckets, video_id, VideoEdit(title=f"title {number}"))
+    await edit_video(buckets, video_id, VideoEdit(visibility=Visibility.PRIVATE))
+
+    video = (await read_item(buckets, video_id)).video
+    assert (video.title, video.visibility) == ("title 11", Visibility.PRIVATE)
+    assert await buckets.video.get(keys.video_record(video_id)) == record
+
+
+async def test_an_edit_that_changes_nothing_writes_nothing() -> None:
+    buckets, video_id = await _added()
+    before = await _keys(buckets)
+
+    await edit_video(buckets, video_id, VideoEdit(visibility=Visibility.PRIVATE))
+
+    assert await _keys(buckets) == before
+
+
+async def test_foreign_objects_among_results_and_revisions_are_ignored() -> None:
+    buckets, video_id = await _added()
+    await edit_video(buckets, video_id, VideoEdit(title="new"))
+    for name in ("results/x.y", "revisions/0", "revisions/zzz", "results/", "remarks"):
+        await buckets.video.put(f"{keys.video_prefix(video_id)}{name}", b"foreign")
+
+    await edit_video(buckets, video_id, VideoEdit(visibility=Visibility.PUBLIC))
+
+    item = await read_item(buckets, video_id)
+    assert (item.video.title, item.video.visibility) == ("new", Visibility.PUBLIC)
+
+
+async def test_a_stalled_worker_cannot_bring_back_the_outputs_of_an_earlier_request() -> None:
+    buckets, video_id = await _added()
+    first, second = (_outputs(video_id, request) for request in (video_id, f"{video_id}.1"))
+    for outputs in (first, second):
+        await buckets.video.create(keys.result(video_id, outputs.request), outputs.to_json())
+
+    await buckets.video.put(keys.status(video_id), complete_status(first).to_json())
+
+    assert (await read_item(buckets, video_id)).status.request == second.request
+
+
+def _outputs(video_id: str, request: str) -> Outputs:
+    return Outputs(
+        id=video_id,
+        request=request,
+        run=f"r{keys.request_number(request)}-0-a",
+        requested_at=NOW,
+        published_at=NOW,
+        duration_seconds=1,
+        qualities=(),
+        renditions=(),
+        objects=(),
+        encoder="software",
+    )

@@ -7,6 +7,9 @@ from datetime import timedelta
 import pytest
 
 from backend.core import keys
+from backend.core.access.admin_token import AdminToken
+from backend.core.access.sessions import Sessions
+from backend.core.access.signing_keys import SigningKeys
 from backend.core.errors import StoreUnavailable, VideoNotFound
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
@@ -434,3 +437,24 @@ async def test_foreign_objects_are_left_alone(lab: Lab) -> None:
     assert _found(await _sweep(lab)) == []
 
     assert len(await _everything(lab)) == 2 * len(strange)
+
+
+async def test_expired_sessions_are_removed(lab: Lab) -> None:
+    signing_keys = SigningKeys(lab.video)
+    await signing_keys.reload()
+    admin = AdminToken("a-token-for-tests", signing_keys)
+    expires, lasts = (
+        Sessions(lab.video, signing_keys, admin, int(days * DAY), lambda: lab.clock().timestamp())
+        for days in (2, 30)
+    )
+    cookies = [await sessions.begin() for sessions in (expires, lasts)]
+    expired, lasting = (keys.session(expires.id_of(cookie) or "") for cookie in cookies)
+    await lab.video.put(keys.session("foreign"), b"x")
+    lab.clock.advance(2 * DAY)
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(HOUR + 1)
+
+    assert _found(await _sweep(lab)) == [(Kind.SESSION, expired)]
+
+    left = await _everything(lab)
+    assert {lasting, keys.session("foreign"), keys.signing_key(1)} == set(left)
