@@ -16,6 +16,7 @@ from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
+from backend.playback.manifest_reads import ManifestReads
 from backend.web.auth import Authenticator, Sessions
 from backend.web.static_files import Site
 
@@ -35,6 +36,7 @@ class Services:
     sessions: Sessions
     grants: Grants
     playback: PlaybackIndex
+    manifests: ManifestReads
     site: Site
     clock: Callable[[], float]
     """Unix seconds."""
@@ -62,6 +64,7 @@ class Services:
             sessions=sessions,
             grants=Grants(secret, settings.grant_ttl_seconds, clock),
             playback=PlaybackIndex(buckets),
+            manifests=ManifestReads(buckets),
             site=Site(settings.site_dir, media_url),
             clock=clock,
         )
