@@ -6,13 +6,14 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import NamedTuple
 
 from backend.core import keys
 from backend.core.errors import ObjectNotFound
 from backend.core.library.captions import list_captions
 from backend.core.recent_reads import RecentReads
-from backend.core.records import Captions
+from backend.core.records import CaptionTrack
 from backend.core.store.interface import Buckets
 from backend.playback.index import CACHED_VIDEOS, IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, Playable
 from backend.playback.manifests import add_to_master, add_to_mpd, captions_playlist
@@ -34,6 +35,10 @@ class Manifest:
     """Its run was still being encoded when it was read."""
     is_final: bool = False
     """It never changes, except for captions."""
+
+
+_WithUploaded = Callable[[tuple[CaptionTrack, ...]], tuple[Track, ...]]
+"""Adds a video's uploaded captions to those of its source."""
 
 
 class _Wanted(NamedTuple):
@@ -112,13 +117,14 @@ class ManifestReads:
         )
 
     async def _tracks(self, playable: Playable) -> tuple[Track, ...]:
-        uploaded = self._captions.peek(playable.video_id)
-        if uploaded is None:
-            uploaded = await self._captions.get(playable.video_id)
-        return tracks_of(uploaded, playable.captions)
+        with_uploaded = self._captions.peek(playable.video_id)
+        if with_uploaded is None:
+            with_uploaded = await self._captions.get(playable.video_id)
+        return with_uploaded(playable.captions)
 
-    async def _list_captions(self, video_id: str) -> tuple[Captions, ...]:
-        return await list_captions(self._buckets, video_id)
+    async def _list_captions(self, video_id: str) -> _WithUploaded:
+        """Return a function of the source's captions, which remembers its result."""
+        return cache(partial(tracks_of, await list_captions(self._buckets, video_id)))
 
 
 def changes_with_captions(path: str) -> bool:

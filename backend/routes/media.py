@@ -10,10 +10,11 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 from litestar import HttpMethod, route
+from litestar.enums import ScopeType
 from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, OpenAPIResponse, Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromPath, FromQuery
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from backend.core import keys
 from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
@@ -28,12 +29,12 @@ from backend.web.error_responses import documented
 REVALIDATED_CACHE = "private, no-cache"
 """For what the same URL may answer differently: playlists that grow, captions, and the current run."""
 # A grant is a capability: anyone who has the link may play the video, on any page.
-_HEADERS = {
-    "access-control-allow-origin": "*",
-    "access-control-expose-headers": "Content-Length, Content-Range, ETag",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
+_HEADERS = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"Content-Length, Content-Range, ETag"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,11 @@ class _Answer:
     """A complete response. Litestar's own take longer, and players send thousands of requests."""
 
     status: int
-    headers: dict[str, str]
+    headers: dict[bytes, str]
     body: bytes = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in (_HEADERS | self.headers).items()]
+        headers = [*_HEADERS, *((name, value.encode()) for name, value in self.headers.items())]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
@@ -81,21 +82,63 @@ async def play(
     request: AnyRequest, grant: FromPath[str], path: FromPath[str], download: FromQuery[bool] = False
 ) -> ASGIApp:
     """Get a manifest, or a redirect to a media file."""
-    services: Services = request.app.state.services
+    failed: Exception | None = request.scope["state"].get(_FAILED)
+    if failed is not None:
+        raise failed
+    return await _answer(request.scope, download=download)
+
+
+class PlayFirst:
+    """ASGI wrapper that answers plain requests under /play before routing, which takes longer than they do.
+
+    The route `play` takes those with a query, those from pages that CORS settings name, and all failures.
+    """
+
+    def __init__(self, app: ASGIApp, *, has_cors: bool) -> None:
+        self._app = app
+        self._has_cors = has_cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == ScopeType.HTTP
+            and scope["path"].startswith(_PREFIX)
+            and scope["method"] in (HttpMethod.GET, HttpMethod.HEAD)
+            and not scope["query_string"]
+            and not (self._has_cors and _header(scope, b"origin"))
+        ):
+            try:
+                answer = await _answer(scope)
+            except Exception as error:  # noqa: BLE001  # the route raises it, for the usual error response
+                scope["state"][_FAILED] = error
+            else:
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+_PREFIX = "/play/"
+_FAILED = "playback_failed"
+
+
+async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
+    """Raises: GrantRejected. ObjectNotFound."""
+    services: Services = scope["litestar_app"].state.services
+    # The path as the client sent it: routing decodes it and merges slashes.
+    raw: bytes = scope.get("raw_path") or b""
+    grant, _, literal = raw.decode("ascii", "replace").removeprefix(_PREFIX).partition("/")
     granted = services.grants.read(grant)
     if granted is None:
         raise GrantRejected
     try:
         playable = await services.playback.resolve(granted.video_id)
-        run, asset = keys.split_run(_literal_path(request, grant))
-        if is_manifest(asset):
-            if run is None and not keys.is_uploaded_captions(asset):
-                return _to_run(playable.run, asset)
-            return await _manifest(request, services, playable, run or playable.run, asset)
-        key = keys.playable_object(
-            playable.video_id, keys.run_prefix(playable.video_id, run or playable.run), asset
-        )
-        if request.method == HttpMethod.HEAD:
+        run, path = keys.split_run(keys.parse_asset_path(literal))
+        if is_manifest(path):
+            if run is None and not keys.is_uploaded_captions(path):
+                return _to_run(playable.run, path)
+            return await _manifest(scope, services, playable, run or playable.run, path)
+        prefix = keys.run_prefix(playable.video_id, run or playable.run)
+        key = keys.playable_object(playable.video_id, prefix, path)
+        if scope["method"] == HttpMethod.HEAD:
             return await _head(services, key)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("Nothing to play was found at this address.") from None
@@ -103,34 +146,26 @@ async def play(
     return _redirect(services, key, is_stable, _attachment(playable.title, key) if download else None)
 
 
-def _literal_path(request: AnyRequest, grant: str) -> str:
-    """Return the path as the client sent it: routing decodes it and merges slashes."""
-    raw: bytes = request.scope.get("raw_path") or b""
-    prefix = f"/play/{grant}/"
-    literal = raw.decode("ascii", "replace")
-    if not literal.startswith(prefix):
-        raise BadRequest
-    return keys.parse_asset_path(literal.removeprefix(prefix))
+def _header(scope: HTTPScope, name: bytes) -> bytes | None:
+    return next((value for header, value in scope["headers"] if header == name), None)
 
 
 def _to_run(run: str, path: str) -> _Answer:
     """Redirect to a path in the run. The URL is relative, as a proxy may serve us below a path of its own."""
     location = f"{'../' * path.count('/')}{run}/{path}"
-    headers = {"location": location, "cache-control": REVALIDATED_CACHE, "content-length": "0"}
+    headers = {b"location": location, b"cache-control": REVALIDATED_CACHE, b"content-length": "0"}
     return _Answer(HTTPStatus.TEMPORARY_REDIRECT, headers)
 
 
-async def _manifest(
-    request: AnyRequest, services: Services, playable: Playable, run: str, path: str
-) -> _Answer:
+async def _manifest(scope: HTTPScope, services: Services, playable: Playable, run: str, path: str) -> _Answer:
     manifest = await services.manifests.read(playable, run, path)
     etag = f'"{manifest.etag}"'
     is_final = manifest.is_final and not changes_with_captions(path)
-    headers = {"cache-control": _final_cache(services) if is_final else REVALIDATED_CACHE, "etag": etag}
-    if _matches(request.headers.get("if-none-match"), etag):
+    headers = {b"cache-control": _final_cache(services) if is_final else REVALIDATED_CACHE, b"etag": etag}
+    if _matches(_header(scope, b"if-none-match"), etag.encode()):
         return _Answer(HTTPStatus.NOT_MODIFIED, headers)
-    headers |= {"content-length": str(len(manifest.body)), "content-type": content_type_of(path)}
-    return _Answer(HTTPStatus.OK, headers, b"" if request.method == HttpMethod.HEAD else manifest.body)
+    headers |= {b"content-length": str(len(manifest.body)), b"content-type": content_type_of(path)}
+    return _Answer(HTTPStatus.OK, headers, b"" if scope["method"] == HttpMethod.HEAD else manifest.body)
 
 
 def _final_cache(services: Services) -> str:
@@ -138,23 +173,23 @@ def _final_cache(services: Services) -> str:
     return f"private, max-age={services.settings.presign_ttl_seconds}, immutable"
 
 
-def _matches(if_none_match: str | None, etag: str) -> bool:
+def _matches(if_none_match: bytes | None, etag: bytes) -> bool:
     """Compare entity tags weakly (RFC 9110 section 13.1.2)."""
-    if not if_none_match or etag == '""':
+    if not if_none_match or etag == b'""':
         return False
-    candidates = [candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")]
-    return etag in candidates or "*" in candidates
+    candidates = [candidate.strip().removeprefix(b"W/") for candidate in if_none_match.split(b",")]
+    return etag in candidates or b"*" in candidates
 
 
 async def _head(services: Services, key: str) -> _Answer:
     """Answer HEAD here: the bucket rejects HEAD on a URL that is presigned for GET."""
     info = await services.buckets.video.head(key)
     headers = {
-        "accept-ranges": "bytes",
-        "cache-control": REVALIDATED_CACHE,
-        "content-length": str(info.size_bytes),
-        "content-type": content_type_of(info.key),
-        "etag": f'"{info.etag}"',
+        b"accept-ranges": "bytes",
+        b"cache-control": REVALIDATED_CACHE,
+        b"content-length": str(info.size_bytes),
+        b"content-type": content_type_of(info.key),
+        b"etag": f'"{info.etag}"',
     }
     return _Answer(HTTPStatus.OK, headers)
 
@@ -163,9 +198,9 @@ def _redirect(services: Services, key: str, is_stable: bool, disposition: str | 
     ttl = services.settings.presign_ttl_seconds
     window = SigningWindow.at(services.clock(), ttl)
     headers = {
-        "location": services.buckets.video.presign_get(key, window.get(ttl, disposition)),
-        "cache-control": f"private, max-age={window.max_age_seconds}" if is_stable else REVALIDATED_CACHE,
-        "content-length": "0",
+        b"location": services.buckets.video.presign_get(key, window.get(ttl, disposition)),
+        b"cache-control": f"private, max-age={window.max_age_seconds}" if is_stable else REVALIDATED_CACHE,
+        b"content-length": "0",
     }
     return _Answer(HTTPStatus.TEMPORARY_REDIRECT, headers)
 

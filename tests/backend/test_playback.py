@@ -5,12 +5,15 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
+from litestar import Litestar
+from structlog.testing import capture_logs
 
 from backend.core import keys
 from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, SourceFile
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
+from backend.web.access_log import AccessLog
 from tests.backend.conftest import Clock, begin_run, publish, upload
 
 
@@ -189,6 +192,41 @@ async def test_deleted_video_stops_playing(
     assert (await anyone.get(f"{root}/hls/av1/00001.m4s")).status_code == 307
     await admin.delete(f"/api/videos/{video}")
     assert (await anyone.get(f"{root}/hls/av1/00001.m4s")).status_code == 404
+
+
+async def test_library_links_posters_without_a_redirect(
+    admin: httpx.AsyncClient, buckets: Buckets, clock: Clock
+) -> None:
+    queued = await upload(admin)
+    video, prefix, _ = await published(admin, buckets)
+
+    listed = {one["id"]: one["poster"] for one in (await admin.get("/api/videos")).json()["videos"]}
+
+    assert listed[queued] is None
+    assert urlsplit(listed[video]).path.endswith(f"{prefix}poster.jpg")
+    assert (await admin.get(f"/api/videos/{video}")).json()["poster"] == listed[video]
+    clock.unix += 299  # within a third of the URLs' life, the browser has the picture already
+    assert (await admin.get(f"/api/videos/{video}")).json()["poster"] == listed[video]
+
+
+async def test_only_failures_of_players_are_logged(
+    app: Litestar, admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, _, root = await published(admin, buckets)
+    transport = httpx.ASGITransport(AccessLog(app))  # type: ignore[arg-type]  # as in tests.lab.asgi
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
+        with capture_logs() as lines:
+            for path in ("hls/master.m3u8", "download.webm", "hls/missing.m3u8"):
+                await client.get(f"{root}/{path}", follow_redirects=path.endswith("m3u8"))
+            await client.get("/play/forged/hls/master.m3u8")
+            await client.get("/api/session")
+
+    assert [(line["path"], line["status"]) for line in lines if line["event"] == "request"] == [
+        ("/play/…/r0-0-abc/hls/missing.m3u8", 404),
+        ("/play/…/hls/master.m3u8", 403),
+        ("/api/session", 401),
+    ]
 
 
 class _Ticks:
