@@ -1,18 +1,24 @@
 """A player that has loaded a manifest stays in the run of that manifest, whatever is encoded meanwhile."""
 
 import re
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
 
 from backend.core import keys
-from backend.core.records import Stage, Status
+from backend.core.records import Job, Outputs, Stage, Status
 from backend.core.store.interface import Buckets
 from backend.playback import index, manifest_reads
 from tests.backend.conftest import publish, upload
+from tests.worker.encode.graphics_card import tools_with_card
+from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
+from worker.encode.video_encoders import SVT_AV1, Encoders, VideoEncoder
+from worker.transcode.transcoder import EncodingProfile, Transcoder
 
 HARDWARE, SOFTWARE = "r0-0-aaaa", "r0-1-bbbb"
 MEDIA = '#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI="../media/v/init.mp4"\n{segments}{end}'
@@ -195,3 +201,82 @@ async def test_run_in_a_path_opens_nothing_but_a_run(
     answer = await anyone.head(f"{root}/{run}/{video}", follow_redirects=True)
 
     assert answer.status_code == 404
+
+
+@pytest.mark.heavy
+async def test_viewer_decodes_the_run_they_loaded_after_another_encoder_has_replaced_it(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, tmp_path: Path
+) -> None:
+    clip, work_dir = tmp_path / "clip.mp4", tmp_path / "work"
+    work_dir.mkdir()
+    ffmpeg(*picture(seconds=3), *tone(3), *H264, "-c:a", "aac", str(clip))
+    video = await upload(admin, clip.read_bytes(), filename="clip.mp4")
+    card = Encoders((SVT_AV1, VideoEncoder("h264", "nvenc", "h264_nvenc")))
+    with_card = Transcoder(
+        buckets,
+        tools_with_card(tmp_path, "h264_nvenc"),
+        EncodingProfile(("h264",), 1.0, encoders=card),
+        work_dir,
+    )
+    in_software = Transcoder(buckets, TOOLS, EncodingProfile(("h264",), 1.0), work_dir)
+    await encode(buckets, video, HARDWARE, clip, with_card)
+    url = (await admin.get(f"/api/videos/{video}/playback")).json()["hls"]
+    base, _ = await load(anyone, url)
+
+    await encode(buckets, video, SOFTWARE, clip, in_software, number=1)
+
+    old, new = await film(anyone, buckets, base), await film(anyone, buckets, url)
+    for name, parts in (("old", old), ("new", new), ("mixed", [old[0], *new[1:]])):
+        (tmp_path / f"{name}.mp4").write_bytes(b"".join(parts))
+    assert decoding_errors(tmp_path / "old.mp4") == decoding_errors(tmp_path / "new.mp4") == ""
+    assert decoding_errors(tmp_path / "mixed.mp4") != ""  # what viewers got before
+
+
+async def film(client: httpx.AsyncClient, buckets: Buckets, master: str) -> list[bytes]:
+    """Return the init and the segments of the only rendition, as a player gets them."""
+    playlist, text = await load(client, urljoin((await load(client, master))[0], "h264-180p.m3u8"))
+    parts = []
+    for uri in uris_in(text):
+        answer = await client.get(urljoin(playlist, uri))
+        assert answer.status_code == 307, answer.text
+        key = urlsplit(answer.headers["location"]).path.partition(keys.VIDEOS)[2]
+        parts.append((await buckets.video.get(f"{keys.VIDEOS}{key}")).body)
+    assert len(parts) == 4
+    return parts
+
+
+async def encode(
+    buckets: Buckets,
+    video: str,
+    run: str,
+    clip: Path,
+    transcoder: Transcoder,
+    number: int = 0,
+) -> None:
+    """Encode the clip and publish the run."""
+    job = Job(
+        id=video,
+        request=keys.request_name(video, number),
+        source=keys.upload(video),
+        source_size_bytes=clip.stat().st_size,
+        created_at=datetime.now(UTC),
+    )
+    done = await transcoder.run(job, run, lambda progress: None)
+    outputs = Outputs(
+        id=video,
+        request=job.request,
+        run=run,
+        requested_at=job.created_at,
+        published_at=job.created_at,
+        duration_seconds=done.duration_seconds,
+        qualities=done.qualities,
+        renditions=done.renditions,
+        objects=done.objects,
+        encoder=done.encoder,
+    )
+    await buckets.video.create(keys.result(video, job.request), outputs.to_json())
+
+
+def decoding_errors(path: Path) -> str:
+    command = ("-v", "error", "-i", str(path), "-f", "null", "-")
+    return subprocess.run([TOOLS.ffmpeg, *command], capture_output=True, text=True, timeout=60).stderr
