@@ -229,6 +229,37 @@ async def test_only_failures_of_players_are_logged(
     ]
 
 
+@pytest.mark.parametrize("method", ["get", "head"])
+async def test_openapi_describes_every_answer_of_players_requests(
+    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, method: str
+) -> None:
+    responses = app.openapi_schema.to_schema()["paths"]["/play/{grant}/{path}"][method]["responses"]
+    _, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
+    etag = (await anyone.get(f"{root}/hls/master.m3u8")).headers["etag"]
+    paths = (
+        f"{root}/hls/master.m3u8",
+        f"{root}/dash/manifest.mpd",
+        f"{root}/hls/missing.m3u8",
+        f"{root}/download.webm",
+        f"{grant}/hls/master.m3u8",
+        f"{root}/download.webm?download=perhaps",
+        "/play/forged/hls/master.m3u8",
+    )
+    answers = [await anyone.request(method, path) for path in paths]
+    answers.append(await anyone.request(method, f"{root}/hls/master.m3u8", headers={"if-none-match": etag}))
+
+    assert {one.status_code for one in answers} == {int(status) for status in responses}
+    for answer in answers:
+        described = responses[str(answer.status_code)].get("content", {None: {}})
+        kind = answer.headers.get("content-type")
+        assert (kind and kind.partition(";")[0]) in described, (str(answer.url), described)
+        if answer.status_code >= 400:
+            assert described["application/json"]["schema"]["$ref"].endswith("/ErrorBody")
+            if method == "get":
+                assert set(answer.json()) == {"error", "code"}
+
+
 class _Ticks:
     def __init__(self) -> None:
         self.now = 0.0
