@@ -13,9 +13,9 @@ from backend.core import keys
 from backend.core.errors import ObjectNotFound
 from backend.core.library.captions import list_captions
 from backend.core.recent_reads import RecentReads
-from backend.core.records import CaptionTrack
+from backend.core.records import Captions, CaptionTrack
 from backend.core.store.interface import Buckets
-from backend.playback.index import CACHED_VIDEOS, IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, Playable
+from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, Playable
 from backend.playback.manifests import add_to_master, add_to_mpd, captions_playlist
 from backend.playback.tracks import Track, tracks_of
 
@@ -23,6 +23,8 @@ CACHED_BYTES = 64 * 1024 * 1024
 """Memory for manifests. Those that were used longest ago are dropped."""
 ENTRY_BYTES = 2048
 """About what a cached manifest takes besides its body."""
+CACHED_CAPTIONS = 20_000
+"""Videos, and uploaded captions of videos, whose records are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,14 @@ class Manifest:
     """It never changes, except for captions."""
 
 
-_WithUploaded = Callable[[tuple[CaptionTrack, ...]], tuple[Track, ...]]
-"""Adds a video's uploaded captions to those of its source."""
+class _Uploaded:
+    """The uploaded captions of a video. What they make with those of its source takes time to compute."""
+
+    def __init__(self, captions: tuple[Captions, ...]) -> None:
+        self.count = len(captions)
+        self.tracks_with: Callable[[tuple[CaptionTrack, ...]], tuple[Track, ...]] = cache(
+            partial(tracks_of, captions)
+        )
 
 
 class _Wanted(NamedTuple):
@@ -64,7 +72,11 @@ class ManifestReads:
             weight=lambda manifest: len(manifest.body) + ENTRY_BYTES,
         )
         self._captions = RecentReads(
-            self._list_captions, seconds=PUBLISHED_SECONDS, capacity=CACHED_VIDEOS, clock=monotonic
+            self._list_captions,
+            seconds=PUBLISHED_SECONDS,
+            capacity=CACHED_CAPTIONS,
+            clock=monotonic,
+            weight=lambda uploaded: 1 + uploaded.count,
         )
 
     async def read(self, playable: Playable, run: str, path: str) -> Manifest:
@@ -117,14 +129,11 @@ class ManifestReads:
         )
 
     async def _tracks(self, playable: Playable) -> tuple[Track, ...]:
-        with_uploaded = self._captions.peek(playable.video_id)
-        if with_uploaded is None:
-            with_uploaded = await self._captions.get(playable.video_id)
-        return with_uploaded(playable.captions)
+        uploaded = self._captions.peek(playable.video_id) or await self._captions.get(playable.video_id)
+        return uploaded.tracks_with(playable.captions)
 
-    async def _list_captions(self, video_id: str) -> _WithUploaded:
-        """Return a function of the source's captions, which remembers its result."""
-        return cache(partial(tracks_of, await list_captions(self._buckets, video_id)))
+    async def _list_captions(self, video_id: str) -> _Uploaded:
+        return _Uploaded(await list_captions(self._buckets, video_id))
 
 
 def changes_with_captions(path: str) -> bool:

@@ -30,14 +30,14 @@ def run_of(prefix: str) -> str:
 
 
 async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: Buckets) -> None:
-    video, _, root = await published(admin, buckets)
+    video, prefix, root = await published(admin, buckets)
     links = (await admin.get(f"/api/videos/{video}/playback")).json()
     assert links.pop("expires_at").startswith("2027-")
     assert links == {
         "hls": f"{root}/hls/master.m3u8",
         "dash": f"{root}/dash/manifest.mpd",
-        "webm": f"{root}/download.webm",
-        "poster": f"{root}/poster.jpg",
+        "webm": f"{root}/{run_of(prefix)}/download.webm",
+        "poster": f"{root}/{run_of(prefix)}/poster.jpg",
         "storyboard": None,
         "captions": [],
         "chapters": [],
@@ -132,7 +132,8 @@ async def test_head_of_media_is_not_redirected(
 
 
 async def test_stable_paths_redirect_to_the_playback_path(admin: httpx.AsyncClient, buckets: Buckets) -> None:
-    video, _, root = await published(admin, buckets)
+    video, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
     wanted = {
         "": f"{root}/download.webm",
         "/download": f"{root}/download.webm?download=1",
