@@ -23,6 +23,13 @@ UNITS := tests/core tests/worker/encode tests/worker/output tests/worker/run tes
     tests/test_sampling.py
 SITE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
+# `make bench play upload` measures only these; so does `make bench PART="play upload"`.
+ifeq ($(firstword $(MAKECMDGOALS)),bench)
+PART := $(wordlist 2,9,$(MAKECMDGOALS))
+$(PART):
+	@:
+endif
+
 .PHONY: help setup run dev import-old-store prepare-python prepare-site quick test test-heavy soak e2e check format bench encoding faults formats build pins ci clean distclean
 
 help:  ## print this help
@@ -81,8 +88,8 @@ faults: $(VENV)/.dev $(TUS_CLIENTS)  ## run the fault report's rows and write it
 formats: $(VENV)/.dev $(FILM)  ## put every kind of input through the pipeline and write the table of formats
 	$(PY) -m tests.formats $(INPUT)
 
-bench: $(VENV)/.dev $(FILM)  ## measure uploads, the queue, and the media pipeline against others
-	$(PY) -m bench
+bench: $(VENV)/.dev $(FILM)  ## measure uploads, the queue, playback, and the media pipeline against others (make bench play)
+	$(PY) -m bench $(PART)
 
 encoding: $(VENV)/.dev $(FILM)  ## measure presets and CRFs by CPU and VMAF, and write docs/encoding.md
 	$(PY) -m bench.encoding

@@ -91,6 +91,7 @@ def create_app(
     )
     # Not as Litestar middleware, which runs after CORS and routing.
     app.asgi_handler = TusMiddleware(app.asgi_handler)
+    app.asgi_handler = media.PlayFirst(app.asgi_handler, has_cors=bool(settings.cors_origins))
     return app
 
 

@@ -1,4 +1,4 @@
-"""`python -m bench [upload] [queue] [idle] [media]`: measures on a fresh store and prints tables."""
+"""`python -m bench [upload] [queue] [idle] [media] [play]`: measures on a fresh store and prints tables."""
 
 import argparse
 import logging
@@ -11,6 +11,7 @@ import structlog
 
 from bench.idle import bench_idle
 from bench.media import bench_media
+from bench.play import bench_play
 from bench.queue import bench_queue
 from bench.upload import bench_upload
 from tests.lab.embedded import embedded
@@ -18,7 +19,7 @@ from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media")
+TABLES = ("upload", "queue", "idle", "media", "play")
 IDLE_JOBS = 5
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", metavar="table", help=f"{', '.join(TABLES)}; by default all")
     parser.add_argument("--store", action="append", choices=STORES, help="upload: by default each of these")
     parser.add_argument("--size-mib", type=int, default=2048, help="upload: size of the file")
-    parser.add_argument("--rounds", type=int, default=3, help="upload, media: measurements per method")
+    parser.add_argument("--rounds", type=int, default=3, help="upload, media, play: measurements per method")
     parser.add_argument("--jobs", type=int, default=10_000, help="queue: how many jobs to queue")
     parser.add_argument("--seconds", type=float, default=60, help="queue, idle: time limit")
     parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
@@ -41,6 +42,8 @@ def main() -> None:
         bench_queue(arguments.jobs, arguments.seconds)
     if "idle" in tables:
         bench_idle(arguments.seconds, IDLE_JOBS)
+    if "play" in tables:
+        bench_play(arguments.rounds)
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
     if "upload" in tables:

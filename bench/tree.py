@@ -76,6 +76,12 @@ def run_tree(
     return Cost(wall, usage.ru_utime + usage.ru_stime, peak_bytes / MIB)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a running process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _resident_bytes(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES

@@ -5,7 +5,6 @@ quarter of its size. Memory is the growth of the API process's resident set. CPU
 boto3's processes.
 """
 
-import os
 import statistics
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ import httpx
 from botocore.config import Config
 
 from bench.table import print_table
+from bench.tree import cpu_seconds
 from tests.lab.memory import measure
 from tests.lab.product import ADMIN_TOKEN, Product
 
@@ -74,9 +74,9 @@ def _measure(
     costs: dict[str, list[_Cost]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
-            before, used = _cpu_seconds(api_pid), [0.0]
+            before, used = cpu_seconds(api_pid), [0.0]
             seconds, grown = measure(api_pid, partial(_at_once, run, files, used))
-            cpu = sum(used) if name == BOTO3 else _cpu_seconds(api_pid) - before
+            cpu = sum(used) if name == BOTO3 else cpu_seconds(api_pid) - before
             costs[name].append(_Cost(gib * 1024 / seconds, cpu / gib, grown))
             _empty(product)
     return costs
@@ -104,11 +104,6 @@ def _print(title: str, costs: dict[str, list[_Cost]]) -> None:
         )
     header = ["way", "MiB/s", "ratio to boto3", "CPU s per GiB", "growth of the API's memory, MiB (largest)"]
     print_table(title, header, rows)
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _write_random(path: Path, size_bytes: int) -> None:

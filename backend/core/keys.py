@@ -234,8 +234,13 @@ def runs_of_request(video_id: str, request: str) -> str:
 
 def run_of_key(video_id: str, key: str) -> str | None:
     """Return the run that wrote this object of the video, or None for records."""
-    name, slash, _ = key.removeprefix(video_prefix(video_id)).partition("/")
-    return name if slash and _RUN.fullmatch(name) else None
+    return split_run(key.removeprefix(video_prefix(video_id)))[0]
+
+
+def split_run(path: str) -> tuple[str | None, str]:
+    """Split `<run>/<path>`. The run is None if the path does not begin with one."""
+    name, slash, rest = path.partition("/")
+    return (name, rest) if slash and _RUN.fullmatch(name) else (None, path)
 
 
 def request_of_run(video_id: str, run: str) -> str:
@@ -322,6 +327,11 @@ def captions_path(language: str, token: str | None = None) -> str:
 def captions_playlist_path(path: str) -> str:
     """Return the path of the HLS playlist of the captions at `path`."""
     return f"{path.removesuffix('.vtt')}.m3u8"
+
+
+def is_uploaded_captions(path: str) -> bool:
+    """Return whether a path that a player requests is that of uploaded captions, which all runs share."""
+    return _UPLOADED_CAPTIONS.fullmatch(path) is not None
 
 
 def playable_object(video_id: str, prefix: str, path: str) -> str:

@@ -1,57 +1,132 @@
-"""Playback: /play/<grant>/<path> serves manifests and redirects to media.
+"""Playback: /play/<grant>/<path> leads to the run that plays now, /play/<grant>/<run>/<path> stays in a run.
 
-The grant in the path is the only authorization, so relative URIs in a manifest carry it too. Media requests
-are redirected to presigned URLs of the bucket that are valid for minutes. `playback_links` issues the grants.
+The grant in the path is the only authorization, so relative URIs in a manifest carry it too, and the run:
+a player that has loaded one manifest never gets segments of another run. Media requests are redirected to
+presigned URLs of the bucket that are valid for minutes. `playback_links` issues the grants.
 """
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
 
-from litestar import HttpMethod, Response, route
+from litestar import HttpMethod, route
+from litestar.enums import ScopeType
+from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, OpenAPIResponse, Operation, Schema
+from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromPath, FromQuery
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from backend.core import keys
 from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
-from backend.core.store.interface import ObjectInfo
 from backend.playback.index import Playable
-from backend.playback.serving import (
-    SigningWindow,
-    changes_with_captions,
-    content_type_of,
-    is_manifest,
-    read_manifest,
-)
-from backend.routes.services import FromServices, Services
+from backend.playback.manifest_reads import changes_with_captions
+from backend.playback.serving import CONTENT_TYPES, SigningWindow, content_type_of, is_manifest
+from backend.routes.services import Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
 
-PUBLISHED_MANIFEST_CACHE = "private, max-age=60"
-"""Short, because encoding a video again changes what the same URL returns."""
 REVALIDATED_CACHE = "private, no-cache"
-"""For playlists that grow, and for manifests that change when captions do."""
+"""For what the same URL may answer differently: playlists that grow, captions, and the current run."""
 # A grant is a capability: anyone who has the link may play the video, on any page.
-_CORS = {
-    "access-control-allow-origin": "*",
-    "access-control-expose-headers": "Content-Length, Content-Range, ETag",
-}
+_HEADERS = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"Content-Length, Content-Range, ETag"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A complete response. Litestar's own take longer, and players send thousands of requests."""
+
+    status: int
+    headers: dict[bytes, str]
+    body: bytes = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*_HEADERS, *((name, value.encode()) for name, value in self.headers.items())]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+@dataclass
+class PlayOperation(Operation):
+    """Describes the responses: Litestar cannot know those of an ASGI application."""
+
+    def __post_init__(self) -> None:
+        text = OpenAPIMediaType(Schema(type=OpenAPIType.STRING))
+        types = dict.fromkeys(CONTENT_TYPES.values(), text)
+        found = OpenAPIResponse("A manifest, or for HEAD, what is known about a media file", content=types)
+        to = OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING))
+        redirect = OpenAPIResponse(
+            "To the manifest of the current run, or to the media file in the store", headers={"location": to}
+        )
+        self.responses = (self.responses or {}) | {
+            "200": found,
+            "304": OpenAPIResponse("The manifest has not changed"),
+            "307": redirect,
+        }
 
 
 @route(
     "/play/{grant:str}/{path:path}",
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
     opt=PUBLIC,
-    responses=documented(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    operation_class=PlayOperation,
     tags=["playback"],
 )
 async def play(
-    request: AnyRequest,
-    services: FromServices,
-    grant: FromPath[str],
-    path: FromPath[str],
-    download: FromQuery[bool] = False,
-) -> Response[bytes | None]:
+    request: AnyRequest, grant: FromPath[str], path: FromPath[str], download: FromQuery[bool] = False
+) -> ASGIApp:
     """Get a manifest, or a redirect to a media file."""
+    failed: Exception | None = request.scope["state"].get(_FAILED)
+    if failed is not None:
+        raise failed
+    return await _answer(request.scope, download=download)
+
+
+class PlayFirst:
+    """ASGI wrapper that answers plain requests under /play before routing, which takes longer than they do.
+
+    The route `play` takes those with a query, those from pages that CORS settings name, and all failures.
+    """
+
+    def __init__(self, app: ASGIApp, *, has_cors: bool) -> None:
+        self._app = app
+        self._has_cors = has_cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == ScopeType.HTTP
+            and scope["path"].startswith(_PREFIX)
+            and scope["method"] in (HttpMethod.GET, HttpMethod.HEAD)
+            and not scope["query_string"]
+            and not (self._has_cors and _header(scope, b"origin"))
+        ):
+            try:
+                answer = await _answer(scope)
+            except Exception as error:  # noqa: BLE001  # the route raises it, for the usual error response
+                scope["state"][_FAILED] = error
+            else:
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+_PREFIX = "/play/"
+_FAILED = "playback_failed"
+
+
+async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
+    """Raises: GrantRejected. ObjectNotFound."""
+    services: Services = scope["litestar_app"].state.services
+    # The path as the client sent it: routing decodes it and merges slashes.
+    raw: bytes = scope.get("raw_path") or b""
+    path = raw.decode("ascii", "replace").removeprefix(scope.get("root_path") or "")
+    grant, _, literal = path.removeprefix(_PREFIX).partition("/")
     granted = services.grants.read(grant)
     if granted is None:
         raise GrantRejected
@@ -59,79 +134,78 @@ async def play(
         if not services.rights.stands(granted):
             await services.rights.check(granted)
         playable = await services.playback.resolve(granted.video_id)
-        literal = _literal_path(request, grant)
-        if is_manifest(literal):
-            return await _manifest(request, services, playable, literal)
-        key = playable.key_of(literal)
-        if request.method == HttpMethod.HEAD:
-            cache_control = PUBLISHED_MANIFEST_CACHE if playable.is_published else REVALIDATED_CACHE
-            return _head_response(await services.buckets.video.head(key), cache_control)
+        run, path = keys.split_run(keys.parse_asset_path(literal))
+        if is_manifest(path):
+            if run is None and not keys.is_uploaded_captions(path):
+                return _to_run(playable.run, path)
+            return await _manifest(scope, services, playable, run or playable.run, path)
+        prefix = keys.run_prefix(playable.video_id, run or playable.run)
+        key = keys.playable_object(playable.video_id, prefix, path)
+        if scope["method"] == HttpMethod.HEAD:
+            return await _head(services, key)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("Nothing to play was found at this address.") from None
-    return _redirect(services, playable, key, attachment=download)
+    is_stable = run is not None or playable.is_published
+    return _redirect(services, key, is_stable, _attachment(playable.title, key) if download else None)
 
 
-def _literal_path(request: AnyRequest, grant: str) -> str:
-    """Return the path as the client sent it: routing decodes it and merges slashes."""
-    raw: bytes = request.scope.get("raw_path") or b""
-    prefix = f"/play/{grant}/"
-    literal = raw.decode("ascii", "replace")
-    if not literal.startswith(prefix):
-        raise BadRequest
-    return keys.parse_asset_path(literal.removeprefix(prefix))
+def _header(scope: HTTPScope, name: bytes) -> bytes | None:
+    return next((value for header, value in scope["headers"] if header == name), None)
 
 
-async def _manifest(
-    request: AnyRequest, services: Services, playable: Playable, path: str
-) -> Response[bytes | None]:
-    manifest = await read_manifest(services.buckets, playable, path)
+def _to_run(run: str, path: str) -> _Answer:
+    """Redirect to a path in the run. The URL is relative, as a proxy may serve us below a path of its own."""
+    location = f"{'../' * path.count('/')}{run}/{path}"
+    headers = {b"location": location, b"cache-control": REVALIDATED_CACHE, b"content-length": "0"}
+    return _Answer(HTTPStatus.TEMPORARY_REDIRECT, headers)
+
+
+async def _manifest(scope: HTTPScope, services: Services, playable: Playable, run: str, path: str) -> _Answer:
+    manifest = await services.manifests.read(playable, run, path)
     etag = f'"{manifest.etag}"'
-    is_final = playable.is_published and not changes_with_captions(path)
-    cache_control = PUBLISHED_MANIFEST_CACHE if is_final else REVALIDATED_CACHE
-    headers = {**_CORS, "cache-control": cache_control, "etag": etag}
-    if _matches(request.headers.get("if-none-match"), etag):
-        return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    if request.method == HttpMethod.HEAD:
-        headers |= {"content-length": str(len(manifest.body)), "content-type": content_type_of(path)}
-        return Response(None, headers=headers)
-    return Response(manifest.body, media_type=content_type_of(path), headers=headers)
+    is_final = manifest.is_final and not changes_with_captions(path)
+    headers = {b"cache-control": _final_cache(services) if is_final else REVALIDATED_CACHE, b"etag": etag}
+    if _matches(_header(scope, b"if-none-match"), etag.encode()):
+        return _Answer(HTTPStatus.NOT_MODIFIED, headers)
+    headers |= {b"content-length": str(len(manifest.body)), b"content-type": content_type_of(path)}
+    return _Answer(HTTPStatus.OK, headers, b"" if scope["method"] == HttpMethod.HEAD else manifest.body)
 
 
-def _matches(if_none_match: str | None, etag: str) -> bool:
+def _final_cache(services: Services) -> str:
+    """For what a run has finished. Cached for no longer than a presigned URL would open it."""
+    return f"private, max-age={services.settings.presign_ttl_seconds}, immutable"
+
+
+def _matches(if_none_match: bytes | None, etag: bytes) -> bool:
     """Compare entity tags weakly (RFC 9110 section 13.1.2)."""
-    if not if_none_match or etag == '""':
+    if not if_none_match or etag == b'""':
         return False
-    candidates = [candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")]
-    return etag in candidates or "*" in candidates
+    candidates = [candidate.strip().removeprefix(b"W/") for candidate in if_none_match.split(b",")]
+    return etag in candidates or b"*" in candidates
 
 
-def _head_response(info: ObjectInfo, cache_control: str) -> Response[bytes | None]:
+async def _head(services: Services, key: str) -> _Answer:
     """Answer HEAD here: the bucket rejects HEAD on a URL that is presigned for GET."""
+    info = await services.buckets.video.head(key)
     headers = {
-        **_CORS,
-        "accept-ranges": "bytes",
-        "cache-control": cache_control,
-        "content-length": str(info.size_bytes),
-        "content-type": content_type_of(info.key),
-        "etag": f'"{info.etag}"',
+        b"accept-ranges": "bytes",
+        b"cache-control": REVALIDATED_CACHE,
+        b"content-length": str(info.size_bytes),
+        b"content-type": content_type_of(info.key),
+        b"etag": f'"{info.etag}"',
     }
-    return Response(None, headers=headers)
+    return _Answer(HTTPStatus.OK, headers)
 
 
-def _redirect(
-    services: Services, playable: Playable, key: str, *, attachment: bool
-) -> Response[bytes | None]:
+def _redirect(services: Services, key: str, is_stable: bool, disposition: str | None) -> _Answer:
     ttl = services.settings.presign_ttl_seconds
     window = SigningWindow.at(services.clock(), ttl)
-    disposition = _attachment(playable.title, key) if attachment else None
-    location = services.buckets.video.presign_get(key, window.get(ttl, disposition))
-    max_age = f"private, max-age={window.max_age_seconds}"
     headers = {
-        **_CORS,
-        "location": location,
-        "cache-control": max_age if playable.is_published else REVALIDATED_CACHE,
+        b"location": services.buckets.video.presign_get(key, window.get(ttl, disposition)),
+        b"cache-control": f"private, max-age={window.max_age_seconds}" if is_stable else REVALIDATED_CACHE,
+        b"content-length": "0",
     }
-    return Response(b"", status_code=HTTPStatus.TEMPORARY_REDIRECT, media_type="text/plain", headers=headers)
+    return _Answer(HTTPStatus.TEMPORARY_REDIRECT, headers)
 
 
 def _attachment(title: str, key: str) -> str:

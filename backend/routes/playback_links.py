@@ -62,9 +62,11 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     extras, uploaded = await gather_pair(_extras(services, status), list_captions(services.buckets, video_id))
     tracks = tracks_of(uploaded, status.captions)
     token, grant = services.grants.issue(video_id, right)
+    run = keys.run_of_key(video_id, status.outputs or "")
 
     def link(path: str) -> str | None:
-        return f"/play/{token}/{path}" if path in extras.paths else None
+        # With the run, a player that reads a file in pieces gets all of them from the same file.
+        return f"/play/{token}/{run}/{path}" if path in extras.paths else None
 
     return Playback(
         hls=f"/play/{token}/{keys.MASTER_PLAYLIST}",
@@ -175,7 +177,7 @@ async def _redirect_to_media(
         raise NotReady("The WebM file is not ready yet. It is made last.")
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
-        f"/play/{token}/{asset}{query}",
+        f"/play/{token}/{playable.run}/{asset}{query}",
         status_code=307,
         headers={"cache-control": "no-store"},
     )

@@ -19,6 +19,7 @@ from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
+from backend.playback.manifest_reads import ManifestReads
 from backend.playback.rights import Rights
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
@@ -41,6 +42,7 @@ class Services:
     grants: Grants
     rights: Rights
     playback: PlaybackIndex
+    manifests: ManifestReads
     site: Site
     clock: Callable[[], float]
     """Unix seconds."""
@@ -75,6 +77,7 @@ class Services:
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
+            manifests=ManifestReads(buckets),
             site=Site(settings.site_dir, media_url),
             clock=clock,
         )

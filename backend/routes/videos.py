@@ -7,6 +7,7 @@ from litestar import delete, get, patch
 from litestar.params import FromPath, JSONBody, QueryParameter
 from pydantic import BaseModel, Field
 
+from backend.core import keys
 from backend.core.concurrency import gather_pair
 from backend.core.errors import VideoNotFound
 from backend.core.ids import parse_id
@@ -21,6 +22,7 @@ from backend.core.library.videos import (
     video_remains,
 )
 from backend.core.records import Chapter, SourceFile, Status, Video
+from backend.playback.serving import SigningWindow
 from backend.routes.services import FromServices, Services
 from backend.web.error_responses import documented
 
@@ -34,10 +36,20 @@ class VideoItem(Video):
     """A video with its current status."""
 
     status: Status
+    poster: str | None = Field(
+        description="address of a picture, valid for minutes; null, or not there yet, until some is encoded"
+    )
 
     @classmethod
-    def of(cls, item: LibraryItem) -> "VideoItem":
-        return cls.model_construct(**dict(item.video), status=item.status)
+    def of(cls, item: LibraryItem, services: Services) -> "VideoItem":
+        run = keys.run_of_key(item.video.id, item.status.outputs or "")
+        poster = None
+        if run is not None:
+            ttl = services.settings.presign_ttl_seconds
+            how = SigningWindow.at(services.clock(), ttl).get(ttl)
+            key = keys.run_prefix(item.video.id, run) + keys.POSTER
+            poster = services.buckets.video.presign_get(key, how)
+        return cls.model_construct(**dict(item.video), status=item.status, poster=poster)
 
 
 class VideoDetails(VideoItem):
@@ -75,7 +87,8 @@ async def get_videos(
     page = await list_videos(
         services.buckets, limit=limit, cursor=None if cursor is None else parse_id(cursor)
     )
-    return VideoList(videos=tuple(map(VideoItem.of, page.items)), next_cursor=page.next_cursor)
+    videos = tuple(VideoItem.of(item, services) for item in page.items)
+    return VideoList(videos=videos, next_cursor=page.next_cursor)
 
 
 @get("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
@@ -100,7 +113,7 @@ async def _details(services: Services, video_id: str) -> VideoDetails:
         read_item(services.buckets, video_id), published_outputs(services.buckets, video_id)
     )
     return VideoDetails.model_construct(
-        **dict(VideoItem.of(item)),
+        **dict(VideoItem.of(item, services)),
         source=outputs.source if outputs else None,
         chapters=outputs.chapters if outputs else (),
     )

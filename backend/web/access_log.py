@@ -9,10 +9,13 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 log = structlog.get_logger(__name__)
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+QUIET_PREFIX = "/play/"
+"""Below it, only failures are logged: each viewer sends a request every few seconds, and a line takes half as
+long as the answer."""
 
 
 class AccessLog:
-    """ASGI wrapper that logs each request."""
+    """ASGI wrapper that logs each request except those that players send all the time."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,7 +25,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        method, path = scope.get("method"), loggable_path(scope["path"])
+        method, path = scope.get("method"), scope["path"]
         status = 0
 
         async def send_and_note_status(message: Message) -> None:
@@ -34,8 +37,15 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_and_note_status)
         finally:
-            milliseconds = round((time.perf_counter() - started) * 1000, 1)
-            log.info("request", method=method, path=path, status=status, milliseconds=milliseconds)
+            if not (path.startswith(QUIET_PREFIX) and 200 <= status < 400):
+                milliseconds = round((time.perf_counter() - started) * 1000, 1)
+                log.info(
+                    "request",
+                    method=method,
+                    path=loggable_path(path),
+                    status=status,
+                    milliseconds=milliseconds,
+                )
 
 
 def loggable_path(path: str) -> str:

@@ -123,6 +123,7 @@ async def publish(
     video_id: str,
     run: str = "r0-0-abc",
     *,
+    request: str | None = None,
     captions: Sequence[CaptionTrack] = (),
     chapters: Sequence[Chapter] = (),
     source: SourceFile | None = None,
@@ -143,7 +144,7 @@ async def publish(
     now = datetime(2026, 1, 1, tzinfo=UTC)
     outputs = Outputs(
         id=video_id,
-        request=video_id,
+        request=request or video_id,
         run=run,
         requested_at=now,
         published_at=now,
@@ -157,7 +158,7 @@ async def publish(
         encoder="software",
         nonce="n",
     )
-    await buckets.video.create(keys.result(video_id, video_id), outputs.to_json())
+    await buckets.video.create(keys.result(video_id, outputs.request), outputs.to_json())
     return prefix
 
 

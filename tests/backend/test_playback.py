@@ -5,12 +5,15 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
+from litestar import Litestar
+from structlog.testing import capture_logs
 
 from backend.core import keys
 from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, SourceFile
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
+from backend.web.access_log import AccessLog
 from tests.backend.conftest import Clock, begin_run, publish, upload
 
 
@@ -22,15 +25,19 @@ async def published(admin: httpx.AsyncClient, buckets: Buckets, **query: str) ->
     return video, prefix, links["hls"].removesuffix("/hls/master.m3u8")
 
 
+def run_of(prefix: str) -> str:
+    return prefix.split("/")[-2]
+
+
 async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: Buckets) -> None:
-    video, _, root = await published(admin, buckets)
+    video, prefix, root = await published(admin, buckets)
     links = (await admin.get(f"/api/videos/{video}/playback")).json()
     assert links.pop("expires_at").startswith("2027-")
     assert links == {
         "hls": f"{root}/hls/master.m3u8",
         "dash": f"{root}/dash/manifest.mpd",
-        "webm": f"{root}/download.webm",
-        "poster": f"{root}/poster.jpg",
+        "webm": f"{root}/{run_of(prefix)}/download.webm",
+        "poster": f"{root}/{run_of(prefix)}/poster.jpg",
         "storyboard": None,
         "captions": [],
         "chapters": [],
@@ -44,7 +51,7 @@ async def test_video_in_progress_has_links_only_to_existing_files(
     await begin_run(buckets, video)
     links = (await admin.get(f"/api/videos/{video}/playback")).json()
     assert (links["webm"], links["poster"]) == (None, None)
-    manifest = await admin.get(links["hls"])
+    manifest = await admin.get(links["hls"], follow_redirects=True)
     assert b"in progress" in manifest.content
     assert manifest.headers["cache-control"] == "private, no-cache"
 
@@ -86,7 +93,8 @@ async def test_guests_get_chapters_but_no_source_facts(
 async def test_manifests_are_served_with_etags(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, path: str, body: bytes, kind: str
 ) -> None:
-    _, _, root = await published(admin, buckets)
+    _, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
     answer = await anyone.get(f"{root}/{path}")
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, body, kind)
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -124,7 +132,8 @@ async def test_head_of_media_is_not_redirected(
 
 
 async def test_stable_paths_redirect_to_the_playback_path(admin: httpx.AsyncClient, buckets: Buckets) -> None:
-    video, _, root = await published(admin, buckets)
+    video, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
     wanted = {
         "": f"{root}/download.webm",
         "/download": f"{root}/download.webm?download=1",
@@ -186,6 +195,72 @@ async def test_deleted_video_stops_playing(
     assert (await anyone.get(f"{root}/hls/av1/00001.m4s")).status_code == 404
 
 
+async def test_library_links_posters_without_a_redirect(
+    admin: httpx.AsyncClient, buckets: Buckets, clock: Clock
+) -> None:
+    queued = await upload(admin)
+    video, prefix, _ = await published(admin, buckets)
+
+    listed = {one["id"]: one["poster"] for one in (await admin.get("/api/videos")).json()["videos"]}
+
+    assert listed[queued] is None
+    assert urlsplit(listed[video]).path.endswith(f"{prefix}poster.jpg")
+    assert (await admin.get(f"/api/videos/{video}")).json()["poster"] == listed[video]
+    clock.unix += 299  # within a third of the URLs' life, the browser has the picture already
+    assert (await admin.get(f"/api/videos/{video}")).json()["poster"] == listed[video]
+
+
+async def test_only_failures_of_players_are_logged(
+    app: Litestar, admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, _, root = await published(admin, buckets)
+    transport = httpx.ASGITransport(AccessLog(app))  # type: ignore[arg-type]  # as in tests.lab.asgi
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
+        with capture_logs() as lines:
+            for path in ("hls/master.m3u8", "download.webm", "hls/missing.m3u8"):
+                await client.get(f"{root}/{path}", follow_redirects=path.endswith("m3u8"))
+            await client.get("/play/forged/hls/master.m3u8")
+            await client.get("/api/session")
+
+    assert [(line["path"], line["status"]) for line in lines if line["event"] == "request"] == [
+        ("/play/…/r0-0-abc/hls/missing.m3u8", 404),
+        ("/play/…/hls/master.m3u8", 403),
+        ("/api/session", 401),
+    ]
+
+
+@pytest.mark.parametrize("method", ["get", "head"])
+async def test_openapi_describes_every_answer_of_players_requests(
+    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, method: str
+) -> None:
+    responses = app.openapi_schema.to_schema()["paths"]["/play/{grant}/{path}"][method]["responses"]
+    _, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
+    etag = (await anyone.get(f"{root}/hls/master.m3u8")).headers["etag"]
+    paths = (
+        f"{root}/hls/master.m3u8",
+        f"{root}/dash/manifest.mpd",
+        f"{root}/hls/missing.m3u8",
+        f"{root}/download.webm",
+        f"{grant}/hls/master.m3u8",
+        f"{root}/download.webm?download=perhaps",
+        "/play/forged/hls/master.m3u8",
+    )
+    answers = [await anyone.request(method, path) for path in paths]
+    answers.append(await anyone.request(method, f"{root}/hls/master.m3u8", headers={"if-none-match": etag}))
+
+    assert {one.status_code for one in answers} == {int(status) for status in responses}
+    for answer in answers:
+        described = responses[str(answer.status_code)].get("content", {None: {}})
+        kind = answer.headers.get("content-type")
+        assert (kind and kind.partition(";")[0]) in described, (str(answer.url), described)
+        if answer.status_code >= 400:
+            assert described["application/json"]["schema"]["$ref"].endswith("/ErrorBody")
+            if method == "get":
+                assert set(answer.json()) == {"error", "code"}
+
+
 class _Ticks:
     def __init__(self) -> None:
         self.now = 0.0
@@ -200,10 +275,10 @@ async def test_other_processes_notice_a_deletion_within_seconds(
     ticks = _Ticks()
     index = PlaybackIndex(buckets, ticks)
     video, prefix, _ = await published(admin, buckets)
-    assert (await index.resolve(video)).prefix == prefix
+    assert (await index.resolve(video)).run == run_of(prefix)
     await delete_video(buckets, video)
     ticks.now = PUBLISHED_SECONDS - 0.1
-    assert (await index.resolve(video)).prefix == prefix
+    assert (await index.resolve(video)).run == run_of(prefix)
     ticks.now = PUBLISHED_SECONDS
     with pytest.raises(Exception, match="no such video"):
         await index.resolve(video)
@@ -216,11 +291,11 @@ async def test_playback_switches_to_the_result_within_seconds(
     index = PlaybackIndex(buckets, ticks)
     video = await upload(admin)
     first = await begin_run(buckets, video, run="r0-0-first")
-    assert (await index.resolve(video)).prefix == first
+    assert (await index.resolve(video)).run == run_of(first)
     second = await publish(buckets, video, run="r0-1-second")
     ticks.now = IN_PROGRESS_SECONDS
     assert await index.resolve(video) == await index.resolve(video)
-    assert (await index.resolve(video)).prefix == second
+    assert (await index.resolve(video)).run == run_of(second)
 
 
 async def test_status_with_another_videos_prefix_is_not_trusted(

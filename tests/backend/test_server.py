@@ -18,7 +18,7 @@ from backend.core.uploads.buffers import MIB
 from backend.web.bodies import stream_body
 from tests.backend.conftest import TOKEN, stored_keys
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Server, serving
-from tests.backend.test_playback import published
+from tests.backend.test_playback import published, run_of
 
 LIMIT = 64 * MIB
 FORM = "Content-Type: multipart/form-data; boundary=b"
@@ -137,7 +137,8 @@ async def test_stalled_client_is_disconnected() -> None:
 async def test_no_path_spelling_escapes_the_run(
     server: Server, admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    _, _, root = await published(admin, buckets)
+    _, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
     other, other_prefix, _ = await published(admin, buckets)
     await admin.post(f"/api/videos/{other}/captions/en", content=b"WEBVTT\n\n00:01.000 --> 00:02.000\nHello")
     attempts = [

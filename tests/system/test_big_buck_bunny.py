@@ -93,7 +93,7 @@ def test_webm_index_precedes_media(product: Product, playback: dict[str, str]) -
 def test_media_is_redirected_to_the_store_and_manifests_are_not(
     product: Product, playback: dict[str, str]
 ) -> None:
-    master = httpx.get(product.url + playback["hls"])
+    master = httpx.get(product.url + playback["hls"], follow_redirects=True)
     assert master.status_code == 200
     playlist_url = urljoin(str(master.url), _first_uri(master.text))
     playlist = httpx.get(playlist_url)

@@ -4,7 +4,7 @@ Rungs are 360, 720 and 1080, by the short side of the displayed picture, and nev
 gets one rung of its own size.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from backend.core import keys
@@ -57,11 +57,10 @@ class VideoStream:
     max_bps: int
     packaged: bool = True
     """False: only for the WebM."""
-    name_suffix: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.codec}-{self.rung.label}{self.name_suffix}"
+        return f"{self.codec}-{self.rung.label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +93,6 @@ class EncodingPlan:
     @property
     def top_rung(self) -> "Rung | None":
         return self.video[-1].rung if self.video else None
-
-    def named(self, suffix: str) -> "EncodingPlan":
-        """Return the plan with `suffix` in the names of the video renditions."""
-        return replace(self, video=tuple(replace(stream, name_suffix=suffix) for stream in self.video))
 
     @property
     def packaged_video(self) -> tuple[VideoStream, ...]:

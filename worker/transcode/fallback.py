@@ -1,8 +1,7 @@
 """What happens when a hardware encoder fails in the middle of a job: the attempt restarts in software.
 
-It restarts in its own run, and its video renditions get other names. A playback link names the video, not
-the run: otherwise a viewer of the first run would request the next segment of the playlist they hold, and
-get one that their decoder was not set up for. This way the segment is missing and the player reloads.
+It restarts in its own run. A viewer of the first run stays in that run, whose playlist is no longer found, so
+that the player reloads and never gets a segment that its decoder was not set up for.
 """
 
 from dataclasses import dataclass
@@ -12,9 +11,6 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed
 from worker.encode.video_encoders import Encoders
 from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
-
-FALLBACK_SUFFIX = "-sw"
-"""Appended to the names of video renditions made by the fallback."""
 
 ENCODE_FAILURE_CODES = frozenset(
     {

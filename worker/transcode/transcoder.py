@@ -43,7 +43,7 @@ from worker.source.ffprobe_parser import NOT_A_VIDEO
 from worker.source.media import MediaInfo
 from worker.source.probe import probe
 from worker.transcode.diagnosis import diagnose_source
-from worker.transcode.fallback import ENCODE_FAILURE_CODES, FALLBACK_SUFFIX, STALLED, Fallback
+from worker.transcode.fallback import ENCODE_FAILURE_CODES, STALLED, Fallback
 from worker.transcode.progress import ActivityClock, Progress, ReportProgress, encoded_seconds
 
 log = structlog.get_logger(__name__)
@@ -64,8 +64,6 @@ class EncodingProfile:
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
-    name_suffix: str = ""
-    """Appended to the names of video renditions."""
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -129,7 +127,7 @@ class Transcoder:
             if fallback is None:
                 raise
         log.warning("encoder_fallback", reason=fallback.reason, run=fallback.run)
-        profile = replace(self._profile, encoders=fallback.encoders, name_suffix=FALLBACK_SUFFIX)
+        profile = replace(self._profile, encoders=fallback.encoders)
         transcoded = await self._attempt(
             info, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
         )
@@ -171,7 +169,6 @@ class _Attempt:
             media = await self._probe(source)
             check_claimed_duration(media, self._job.source_size_bytes)
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
-            plan = plan.named(self._profile.name_suffix)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             sink = PackagerSink(
                 self._buckets.video,

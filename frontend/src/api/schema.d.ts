@@ -822,6 +822,8 @@ export interface components {
             created_at: string;
             filename: string;
             id: string;
+            /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
+            poster: string | null;
             /**
              * @default 1
              * @constant
@@ -849,6 +851,8 @@ export interface components {
             created_at: string;
             filename: string;
             id: string;
+            /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
+            poster: string | null;
             /**
              * @default 1
              * @constant
@@ -2803,31 +2807,45 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Request fulfilled, document follows */
+            /** @description A manifest, or for HEAD, what is known about a media file */
             200: {
                 headers: {
-                    "cache-control"?: string;
-                    "referrer-policy"?: string;
-                    "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": string | null;
+                    "application/dash+xml": string;
+                    "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                    "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
                 };
             };
-            /** @description Bad request syntax or unsupported method */
+            /** @description The manifest has not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description To the manifest of the current run, or to the media file in the store */
+            307: {
+                headers: {
+                    location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
             400: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        detail: string;
-                        extra?: null | {
-                            [key: string]: unknown;
-                        } | unknown[];
-                        status_code: number;
-                    };
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             /** @description Forbidden */
@@ -2864,31 +2882,45 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Request fulfilled, document follows */
+            /** @description A manifest, or for HEAD, what is known about a media file */
             200: {
                 headers: {
-                    "cache-control"?: string;
-                    "referrer-policy"?: string;
-                    "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": string | null;
+                    "application/dash+xml": string;
+                    "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                    "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
                 };
             };
-            /** @description Bad request syntax or unsupported method */
+            /** @description The manifest has not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description To the manifest of the current run, or to the media file in the store */
+            307: {
+                headers: {
+                    location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
             400: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        detail: string;
-                        extra?: null | {
-                            [key: string]: unknown;
-                        } | unknown[];
-                        status_code: number;
-                    };
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             /** @description Forbidden */

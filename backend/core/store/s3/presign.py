@@ -1,13 +1,14 @@
 """Presigns GET URLs (AWS Signature Version 4 in the query string) without the SDK and without I/O.
 
 Players need a URL per segment, so signing must be cheap: whatever does not change between URLs is computed
-once, and the signing key once a day.
+once. Callers round the time of signing, so that is nearly everything.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 """
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ MAX_EXPIRES_SECONDS = 604_800
 """A week: the maximum in Signature Version 4."""
 
 _UNRESERVED = "-._~"
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9._~/-]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +33,16 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class _SigningKey:
-    """A derived key. It is valid for one day and one set of credentials."""
+class _Moment:
+    """What URLs signed for the same second have in common, with the same credentials and lifetime."""
 
     credentials: Credentials
-    date: str
+    signed_at: datetime
+    expires_seconds: int
     key: bytes
-    credential_query: str
-    token_query: str
+    query: str
+    to_sign: str
+    """The string to sign, without the hash of the request at its end."""
 
 
 class Presigner:
@@ -50,53 +54,59 @@ class Presigner:
 
     def __init__(self, bucket_url: str, region: str, credentials: Callable[[], Credentials]) -> None:
         parts = urlsplit(bucket_url)
-        self._origin = f"{parts.scheme}://{_host_header(parts.scheme, parts.netloc)}"
+        host = _host_header(parts.scheme, parts.netloc)
+        self._origin = f"{parts.scheme}://{host}"
         self._path = quote(parts.path, safe=_UNRESERVED + "/%")
-        self._host = _host_header(parts.scheme, parts.netloc)
+        self._end_of_request = f"\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
         self._region = region
         self._credentials = credentials
-        self._signing_key: _SigningKey | None = None
+        self._moment: _Moment | None = None
 
     def get_url(self, key: str, how: PresignedGet) -> str:
         """Return a URL that reads `key`. It is valid for `how.expires_seconds` from `how.signed_at`."""
-        signed_at = datetime.now(UTC) if how.signed_at is None else how.signed_at.astimezone(UTC)
-        expires = min(how.expires_seconds, MAX_EXPIRES_SECONDS)
-        date = f"{signed_at.year:04}{signed_at.month:02}{signed_at.day:02}"
-        timestamp = f"{date}T{signed_at.hour:02}{signed_at.minute:02}{signed_at.second:02}Z"
-        signing = self._key_for(date)
-        path = f"{self._path}/{quote(key, safe=_UNRESERVED + '/')}"
-        # The canonical query is sorted by name. As the URL has the same order, one string serves for both.
-        query = (
-            f"X-Amz-Algorithm=AWS4-HMAC-SHA256&{signing.credential_query}&X-Amz-Date={timestamp}"
-            f"&X-Amz-Expires={expires}{signing.token_query}&X-Amz-SignedHeaders=host"
-        )
+        moment = self._moment_of(how)
+        path = f"{self._path}/{key if _NEEDS_NO_QUOTES(key) else quote(key, safe=_UNRESERVED + '/')}"
+        query = moment.query
         if how.content_disposition is not None:
             disposition = quote(how.content_disposition, safe=_UNRESERVED)
             query = f"{query}&response-content-disposition={disposition}"
-        request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
-        digest = hashlib.sha256(request.encode()).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{date}/{self._region}/s3/aws4_request\n{digest}"
-        signature = hmac.digest(signing.key, to_sign.encode(), "sha256").hex()
+        # The canonical query is sorted by name. As the URL has the same order, one string serves for both.
+        request = f"GET\n{path}\n{query}{self._end_of_request}"
+        to_sign = moment.to_sign + hashlib.sha256(request.encode()).hexdigest()
+        signature = hmac.digest(moment.key, to_sign.encode(), "sha256").hex()
         return f"{self._origin}{path}?{query}&X-Amz-Signature={signature}"
 
-    def _key_for(self, date: str) -> _SigningKey:
-        credentials = self._credentials()
-        known = self._signing_key
-        if known is not None and known.date == date and known.credentials == credentials:
+    def _moment_of(self, how: PresignedGet) -> _Moment:
+        credentials, known = self._credentials(), self._moment
+        signed_at = (how.signed_at or datetime.now(UTC)).replace(microsecond=0)
+        if (
+            known is not None
+            and known.signed_at == signed_at
+            and known.expires_seconds == how.expires_seconds
+            and known.credentials == credentials
+        ):
             return known
+        self._moment = self._sign_for(credentials, signed_at, how.expires_seconds)
+        return self._moment
+
+    def _sign_for(self, credentials: Credentials, signed_at: datetime, expires_seconds: int) -> _Moment:
+        utc = signed_at.astimezone(UTC)
+        date = f"{utc.year:04}{utc.month:02}{utc.day:02}"
+        timestamp = f"{date}T{utc.hour:02}{utc.minute:02}{utc.second:02}Z"
+        scope = f"{date}/{self._region}/s3/aws4_request"
         key = f"AWS4{credentials.secret_key}".encode()
-        for message in (date, self._region, "s3", "aws4_request"):
+        for message in scope.split("/"):
             key = hmac.digest(key, message.encode(), "sha256")
-        scope = f"{credentials.access_key}/{date}/{self._region}/s3/aws4_request"
+        credential = quote(f"{credentials.access_key}/{scope}", safe=_UNRESERVED)
         token = credentials.session_token
-        self._signing_key = _SigningKey(
-            credentials,
-            date,
-            key,
-            f"X-Amz-Credential={quote(scope, safe=_UNRESERVED)}",
-            f"&X-Amz-Security-Token={quote(token, safe=_UNRESERVED)}" if token else "",
+        query = (
+            f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={timestamp}"
+            f"&X-Amz-Expires={min(expires_seconds, MAX_EXPIRES_SECONDS)}"
+            f"{f'&X-Amz-Security-Token={quote(token, safe=_UNRESERVED)}' if token else ''}"
+            "&X-Amz-SignedHeaders=host"
         )
-        return self._signing_key
+        to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n"
+        return _Moment(credentials, signed_at, expires_seconds, key, query, to_sign)
 
 
 def _host_header(scheme: str, netloc: str) -> str:
