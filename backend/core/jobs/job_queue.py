@@ -6,7 +6,7 @@ nothing about media; `worker.run.loop` decides when to call them.
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from backend.core.jobs.leases import Claim, Leases, SeenLease, highest_generatio
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.library.videos import delete_video
 from backend.core.records import (
+    MAX_RECORD_BYTES,
     SMALLEST_VIDEO_BYTES,
     DeadLetter,
     Job,
@@ -77,6 +78,7 @@ class JobQueue:
         self._run_token = run_token
         self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
+        self._unreadable: set[str] = set()  # requests with foreign markers
         self._in_doubt: set[str] = set()  # runs that a write may still publish, as its answer was lost
 
     @property
@@ -87,20 +89,30 @@ class JobQueue:
     async def poll(self) -> QueueSnapshot:
         """List the leases and the oldest markers.
 
-        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases.
+        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases,
+        or so many foreign keys that no marker is among the first.
         """
-        objects: list[ObjectInfo] = []
+        leased: list[ObjectInfo] = []
+        markers: list[str] = []
         start_after, limit = keys.LEASES, POLL_KEYS
         while True:
             page = await self._buckets.raw.list_page("", start_after=start_after, limit=limit)
-            objects += page.objects
-            if not page.truncated or page.objects[-1].key >= keys.QUEUE:
+            leased += page.objects
+            markers += self._markers(page.objects)
+            last = page.objects[-1].key if page.objects else ""
+            in_queue = last.startswith(keys.QUEUE)
+            if not page.truncated or (last > keys.QUEUE and (markers or not in_queue)):
                 break
-            start_after, limit = page.objects[-1].key, LIST_PAGE
-        leases = highest_generations(objects)
+            start_after, limit = last, LIST_PAGE
+            if not in_queue and not last.startswith(keys.LEASES):
+                start_after = keys.QUEUE
+        leases = highest_generations(leased)
         due = await self._leases.takeable(leases, page.store_now)
-        truncated = page.truncated and page.objects[-1].key.startswith(keys.QUEUE)
-        return QueueSnapshot(objects, leases, due, truncated=truncated)
+        return QueueSnapshot(markers, leases, due, truncated=page.truncated and in_queue)
+
+    def _markers(self, objects: Iterable[ObjectInfo]) -> list[str]:
+        small = (info.key for info in objects if info.size_bytes <= MAX_RECORD_BYTES)
+        return [one for one in keys.ours(keys.parse_marker, small) if one not in self._unreadable]
 
     async def claim(self, snapshot: QueueSnapshot, *, silent_too: bool = True) -> Claim | None:
         """Claim a job of `snapshot`: first one of a silent worker or one due for a retry, else a waiting one.
@@ -112,9 +124,12 @@ class JobQueue:
             seen, lease = due
             if lease.state is LeaseState.RUNNING and not silent_too:
                 continue
-            claim = await self._take_over(seen, lease)
-            if claim is not None and not await self._settle(claim):
-                return claim
+            try:
+                claim = await self._take_over(seen, lease)
+                if claim is not None and not await self._settle(claim):
+                    return claim
+            except RecordUnreadable as error:
+                log.warning("job_unreadable", request=seen.request, error=error.message)
         while True:
             # If more jobs wait than were listed, all of the listed ones are old enough.
             spread = POLL_KEYS if snapshot.truncated else self._spread
@@ -122,17 +137,17 @@ class JobQueue:
                 return None
             try:
                 claim = await self._claim_marker(request)
+                if claim is None:
+                    snapshot.missed()
+                    self._spread = min(self._spread * 2, POLL_KEYS)
+                    continue
+                snapshot.hit()
+                self._spread = max(self._spread - 1, SPREAD)
+                if not await self._settle(claim):
+                    return claim
             except RecordUnreadable as error:
-                log.warning("marker_unreadable", request=request, error=error.message)
-                continue
-            if claim is None:
-                snapshot.missed()
-                self._spread = min(self._spread * 2, POLL_KEYS)
-                continue
-            snapshot.hit()
-            self._spread = max(self._spread - 1, SPREAD)
-            if not await self._settle(claim):
-                return claim
+                self._unreadable.add(request)
+                log.warning("job_unreadable", request=request, error=error.message)
 
     async def settle(self, seen: SeenLease) -> None:
         """Clean up after a silent worker whose request has ended or whose video was deleted."""
@@ -259,6 +274,8 @@ class JobQueue:
             job = Job.from_json((await self._buckets.raw.get(marker)).body)
         except ObjectNotFound:
             return None
+        if job.request != request:
+            raise RecordUnreadable(f"{marker} is the job of another request")
         run = keys.run_name(request, 0, self._run_token())
         claim = await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
         if claim is None:

@@ -80,8 +80,10 @@ async def next_request_number(buckets: Buckets, video_id: str) -> int:
 
     A job moves from its marker to a lease to an outcome, so listing in that order cannot miss it.
     """
-    for prefix in (keys.marker(video_id), keys.leases_of_video(video_id)):
-        if await keys_below(buckets.raw, prefix):
-            raise AlreadyQueued
+    markers = keys.ours(keys.parse_marker, await keys_below(buckets.raw, keys.marker(video_id)))
+    leases = keys.ours(keys.parse_lease, await keys_below(buckets.raw, keys.leases_of_video(video_id)))
+    if any(markers) or any(leases):
+        raise AlreadyQueued
     ended = await keys_below(buckets.video, keys.results_of(video_id))
-    return max((keys.request_number(keys.request_of_result(key)) + 1 for key in ended), default=0)
+    requests = keys.ours(keys.request_of_result, ended)
+    return max((keys.request_number(request) + 1 for request in requests), default=0)

@@ -5,8 +5,6 @@ any point. The order of its writes makes that safe, so it is part of the contrac
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
-from backend.core.errors import InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
+from backend.core.errors import ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.names import clean_text
 from backend.core.records import (
     DeadLetter,
@@ -126,7 +124,7 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
 
     while True:
         page = await buckets.video.list_page(keys.CATALOG, start_after=start_after, limit=limit)
-        ids = _ids_of([info.key for info in page.objects])
+        ids = list(keys.ours(keys.video_of_catalog_entry, (info.key for info in page.objects)))
         found = await gather_or_cancel(read(video_id) for video_id in ids)
         items = tuple(item for item in found if item is not None)
         if items or not page.truncated:
@@ -188,12 +186,15 @@ async def published_outputs(buckets: Buckets, video_id: str) -> Outputs | None:
 async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
     """Return the outputs of the latest successful request, else the failure of the latest request."""
     ended = await keys_below(buckets.video, keys.results_of(video_id))
-    requests = [keys.request_of_result(key) for key in ended]
+    requests = keys.ours(keys.request_of_result, ended)
     failure: DeadLetter | None = None
     for request in sorted(requests, key=keys.request_number, reverse=True):
         try:
             outcome = read_outcome((await buckets.video.get(keys.result(video_id, request))).body)
         except ObjectNotFound:
+            continue
+        except RecordUnreadable as error:
+            log.warning("record_unreadable", request=request, error=error.message)
             continue
         if isinstance(outcome, Outputs):
             return outcome
@@ -271,11 +272,6 @@ async def _written_status(store: Store, video_id: str) -> Status | None:
         return Status.from_json((await store.get(keys.status(video_id))).body)
     except ObjectNotFound:
         return None
-
-
-def _ids_of(catalog_keys: Sequence[str]) -> list[str]:
-    ids = []
-    for key in catalog_keys:
-        with suppress(InvalidId):
-            ids.append(keys.video_of_catalog_entry(key))
-    return ids
+    except RecordUnreadable as error:  # the outcome is worth more
+        log.warning("record_unreadable", key=keys.status(video_id), error=error.message)
+        return None

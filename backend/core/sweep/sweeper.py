@@ -282,7 +282,7 @@ class _Sweeper:
     async def _settle(self, seen: SeenLease) -> bool:
         try:
             await self._queue.settle(seen)
-        except (ObjectNotFound, RecordUnreadable):
+        except ObjectNotFound:
             return False
         return True
 
@@ -304,7 +304,11 @@ class _Sweeper:
         if age <= (self._rules.grace if grace is None else grace):
             return
         if not self._dry_run:
-            if await act() is False:
+            try:
+                if await act() is False:
+                    return
+            except RecordUnreadable as error:  # foreign, or of a newer version: the rest must be swept
+                log.warning("not_swept", kind=kind, key=key, error=error.message)
                 return
             log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
         self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))

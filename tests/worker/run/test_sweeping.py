@@ -9,7 +9,7 @@ from backend.core import keys
 from backend.core.errors import ObjectNotFound
 from backend.core.ids import new_id
 from backend.core.records import Swept
-from backend.core.sweep.sweeper import SweepRules
+from backend.core.sweep.sweeper import SweepReport, SweepRules
 from tests.core.jobs.queue_lab import Lab
 from worker.run import sweeping
 from worker.run.sweeping import keep_sweeping
@@ -63,3 +63,29 @@ async def test_stopping_worker_does_not_wait_for_its_next_sweep(lab: Lab) -> Non
     await _sweep_for(lab, 0)
     with pytest.raises(ObjectNotFound):
         await lab.raw.head(keys.LAST_SWEEP)
+
+
+async def test_sweeps_again_after_a_sweep_that_broke(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps = 0
+
+    async def break_once(*arguments: object) -> SweepReport:
+        nonlocal sweeps
+        sweeps += 1
+        if sweeps == 1:
+            raise ValueError("a bug")
+        return SweepReport((), dry_run=False)
+
+    monkeypatch.setattr(sweeping, "sweep", break_once)
+
+    await _sweep_for(lab, 0.2)
+
+    assert sweeps == 2
+    assert await lab.raw_keys() == [keys.LAST_SWEEP]
+
+
+async def test_foreign_object_is_not_taken_for_the_last_sweep(lab: Lab) -> None:
+    await lab.raw.put(keys.LAST_SWEEP + ".bak", b"")
+
+    await _sweep_for(lab, 0.2)
+
+    assert keys.LAST_SWEEP in await lab.raw_keys()
