@@ -20,6 +20,7 @@ Title = Annotated[str, Field(max_length=300)]
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
 MAX_RETRY_AFTER_SECONDS = 30 * 86_400
+MAX_RETENTION_SECONDS = 100 * 365 * 86_400
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""
 
@@ -71,6 +72,15 @@ class Visibility(StrEnum):
     """Anyone who knows the id can get a playback grant."""
 
 
+class Retention(Value):
+    """How long a video's uploaded file is kept once its outputs are published."""
+
+    keep: bool = Field(default=False, description="until the video is deleted")
+    delete_after_seconds: float = Field(
+        default=0, ge=0, le=MAX_RETENTION_SECONDS, description="otherwise, this long after publication"
+    )
+
+
 class Video(Record):
     """`videos/<id>/video.json`: the title and other details of a video. A video without it is deleted."""
 
@@ -80,6 +90,7 @@ class Video(Record):
     size_bytes: int = Field(ge=0)
     content_type: str = "application/octet-stream"
     visibility: Visibility = Visibility.PRIVATE
+    original: Retention | None = Field(default=None, description="null: the worker's settings decide")
     created_at: AwareDatetime
 
 
@@ -112,6 +123,7 @@ class Job(Record):
     source: str = Field(description="key of the source in the raw bucket")
     source_size_bytes: int = Field(ge=0)
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
+    original: Retention | None = Field(default=None, description="as in Video")
     created_at: AwareDatetime
     nonce: str = Field(default_factory=new_nonce)
 

@@ -28,6 +28,7 @@ from backend.core.records import (
     Outcome,
     Outputs,
     RecordUnreadable,
+    Retention,
     StatusError,
     read_outcome,
 )
@@ -56,7 +57,8 @@ def _run_token() -> str:
 class JobQueue:
     """The queue as one worker uses it. Safe with any number of workers that crash or stall at any time.
 
-    `owner` names the worker in leases, for operators. `rng`, `now` and `run_token` are replaced in tests.
+    `owner` names the worker in leases, for operators. `keep_originals` keeps the sources of all jobs; None
+    keeps those whose job does not say what to do. `rng`, `now` and `run_token` are replaced in tests.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class JobQueue:
         *,
         owner: str,
         lease_seconds: float,
-        keep_originals: bool = False,
+        keep_originals: bool | None = False,
         rng: random.Random | None = None,
         now: Callable[[], datetime] = _utc_now,
         run_token: Callable[[], str] = _run_token,
@@ -85,6 +87,10 @@ class JobQueue:
     def lease(self) -> timedelta:
         """How long a worker may be silent before its job may be taken over."""
         return self._leases.lease
+
+    @property
+    def keeps_all_originals(self) -> bool:
+        return self._keep_originals is True
 
     async def poll(self) -> QueueSnapshot:
         """List the leases and the oldest markers.
@@ -344,8 +350,14 @@ class JobQueue:
 
     async def _finish_published(self, job: Job, outputs: Outputs) -> None:
         await self._buckets.video.put(keys.status(job.id), complete_status(outputs).to_json())
-        if not self._keep_originals:
+        if self._deletes_source(job.original):
             await self._buckets.raw.delete(job.source)
+
+    def _deletes_source(self, original: Retention | None) -> bool:
+        """Return whether the source goes on publication. If it goes later, the sweeper deletes it."""
+        if original is None:
+            return self._keep_originals is False
+        return not (self._keep_originals or original.keep or original.delete_after_seconds)
 
     async def _finish_failed(self, job: Job, letter: DeadLetter) -> None:
         await self._buckets.raw.put(keys.dead_letter(job.request), letter.to_json())

@@ -88,7 +88,7 @@ export interface paths {
         put?: never;
         /**
          * UploadForm
-         * @description Upload a video as the form field `file`. The field `title` is optional.
+         * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
          */
         post: operations["ApiUploadUploadForm"];
         delete?: never;
@@ -404,7 +404,7 @@ export interface paths {
         put?: never;
         /**
          * UploadForm
-         * @description Upload a video as the form field `file`. The field `title` is optional.
+         * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
          */
         post: operations["UploadMultipartUploadForm"];
         delete?: never;
@@ -671,6 +671,19 @@ export interface components {
             size_bytes?: number | null;
             upload_url?: string | null;
         };
+        /** Retention */
+        Retention: {
+            /**
+             * @description otherwise, this long after publication
+             * @default 0
+             */
+            delete_after_seconds: number;
+            /**
+             * @description until the video is deleted
+             * @default false
+             */
+            keep: boolean;
+        };
         /** SignIn */
         SignIn: {
             token: string;
@@ -802,6 +815,8 @@ export interface components {
             created_at: string;
             filename: string;
             id: string;
+            /** @description null: the worker's settings decide */
+            original?: components["schemas"]["Retention"] | null;
             /**
              * @default 1
              * @constant
@@ -829,6 +844,8 @@ export interface components {
             created_at: string;
             filename: string;
             id: string;
+            /** @description null: the worker's settings decide */
+            original?: components["schemas"]["Retention"] | null;
             /**
              * @default 1
              * @constant
@@ -1193,6 +1210,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     file: string;
+                    keep_original?: string;
                     title?: string;
                 };
             };
@@ -1842,6 +1860,8 @@ export interface operations {
             query?: {
                 filename?: string | null;
                 title?: string | null;
+                /** @description keep the uploaded file after transcoding: anything but false, 0, no, off */
+                keep_original?: string | null;
                 /** @description AV1 quality; lower is better */
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
@@ -2694,6 +2714,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     file: string;
+                    keep_original?: string;
                     title?: string;
                 };
             };
