@@ -177,6 +177,10 @@ class JobQueue:
             await self._finish(claim.lease.job)
             raise LeaseLost
 
+    async def hold(self, claim: Claim) -> None:
+        """Renew the lease, whatever else happened to the job. Raises: LeaseLost."""
+        await self._leases.renew(claim)
+
     async def check(self, claim: Claim) -> None:
         """Check that this worker still holds the job, without renewing the lease. Raises: LeaseLost."""
         await self._leases.check(claim)
