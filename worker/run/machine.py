@@ -18,7 +18,7 @@ from worker.sandbox.workspace import sweep_workspaces
 
 log = structlog.get_logger(__name__)
 
-CHECKS = Backoff(first_seconds=2, longest_seconds=60)
+CHECKS = Backoff(first_seconds=1, longest_seconds=60)
 """While the machine cannot do jobs."""
 
 
