@@ -13,10 +13,9 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-
-import structlog
 
 from backend.core.errors import VodbucketError
 from backend.core.jobs.job_queue import JobQueue
@@ -30,13 +29,11 @@ from worker.encode.encoder_trials import choose_encoders
 from worker.run.admission import admit
 from worker.run.job import JobRunner
 from worker.run.loop import work
+from worker.run.machine import Machine, fit_tools
 from worker.run.poller import Poller
 from worker.run.sweeping import keep_sweeping
 from worker.sandbox.tools import find_tools
-from worker.sandbox.workspace import sweep_workspaces
 from worker.transcode.transcoder import EncodingProfile, Transcoder
-
-log = structlog.get_logger(__name__)
 
 EXIT_CONFIGURATION = 2
 
@@ -63,14 +60,14 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tools = find_tools(settings)
+    work_dir = settings.work_dir or Path(tempfile.gettempdir())
+    tools = await fit_tools(partial(find_tools, settings), work_dir, stop)
+    if tools is None:
+        return
     encoders = await choose_encoders(
         tools, settings.video_server_encoder, settings.rendition_codecs, settings.video_vaapi_device
     )
-    work_dir = settings.work_dir or Path(tempfile.gettempdir())
-    swept = sweep_workspaces(work_dir)
-    if swept:
-        log.info("workspaces_swept", count=swept)
+    machine = Machine(tools, work_dir, encoders)
     async with open_buckets(settings) as buckets:
         await admit(
             buckets,
@@ -93,6 +90,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             patience_seconds=settings.store_patience_seconds,
+            examine=machine.examine,
         )
         poller = Poller(
             queue,
@@ -100,6 +98,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             poll_seconds=settings.worker_poll_seconds,
             lease_seconds=settings.lease_seconds,
             drain=drain,
+            ready=machine.check_before_claim,
         )
         async with _sweeping(buckets, queue, settings, stop, drain=drain):
             await work(poller, runner, stop, concurrency=settings.worker_concurrency)
@@ -121,8 +120,7 @@ async def _sweeping(
         yield
     finally:
         sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+        await asyncio.gather(sweeping, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -32,17 +32,19 @@ async def run_shielded(work: Awaitable[None]) -> None:
     """Run `work` to completion even if this task is cancelled, any number of times, while it runs.
 
     Raises:
-        CancelledError: this task was cancelled meanwhile; `work` has still completed.
+        CancelledError: this task was cancelled meanwhile; `work` has still completed, or failed: its error is
+            the cause. A cancellation must not be lost, or what waits for this task's end waits forever.
     """
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait({task})
         except asyncio.CancelledError:
             cancelled = True
     if cancelled:
-        raise asyncio.CancelledError
+        raise asyncio.CancelledError from None if task.cancelled() else task.exception()
+    task.result()
 
 
 async def sleep_unless_set(stop: asyncio.Event, seconds: float) -> None:

@@ -78,6 +78,10 @@ class SourceChanged(StoreError):
     code = "source_changed"
 
 
+STORE_AWAY = (StoreUnavailable, StoreDenied, BucketMissing)
+"""What may pass by itself, or once somebody mends the store, its policy or the credentials."""
+
+
 # Requests
 
 
@@ -238,6 +242,12 @@ class VideoDeleted(VodbucketError):
     """The video was deleted while it was being processed."""
 
     code = "video_deleted"
+
+
+class MachineFault(VodbucketError):
+    """This machine cannot process videos at the moment."""
+
+    code = "machine_fault"
 
 
 class JobFailure(VodbucketError):

@@ -40,7 +40,7 @@ def unix_ms_of(video_id: str) -> int:
 
 def id_time(video_id: str) -> datetime:
     """Return the time of creation that the id contains."""
-    return datetime.fromtimestamp(unix_ms_of(video_id) / 1000, UTC)
+    return datetime.fromtimestamp(min(unix_ms_of(video_id), _LAST_UNIX_MS) / 1000, UTC)
 
 
 def descending(video_id: str) -> str:
@@ -51,4 +51,6 @@ def descending(video_id: str) -> str:
     return video_id.translate(_INVERTED_DIGITS)
 
 
+_LAST_UNIX_MS = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1
+"""An id may contain a later time than `datetime` can express."""
 _INVERTED_DIGITS = str.maketrans("0123456789abcdef", "fedcba9876543210")

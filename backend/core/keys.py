@@ -5,7 +5,9 @@ Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.j
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 from backend.core.errors import BadRequest
 from backend.core.ids import descending, parse_id
@@ -30,6 +32,14 @@ STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
 
 _FALLBACK = "s"
+T = TypeVar("T")
+
+
+def ours(parse: Callable[[str], T], found: Iterable[str]) -> Iterator[T]:
+    """Yield what `parse` returns for each key. Foreign keys, for which it raises BadRequest, are skipped."""
+    for key in found:
+        with suppress(BadRequest):
+            yield parse(key)
 
 
 def upload(video_id: str) -> str:
@@ -66,7 +76,7 @@ def resumption(fingerprint: str) -> str:
 def parse_upload_progress(key: str) -> tuple[str, int]:
     """Return upload and generation. Raises: BadRequest: this is not the key of an upload's progress."""
     match = _matched(_PROGRESS, key, "an upload's progress")
-    return match["upload"], int(match["generation"])
+    return match["video"], int(match["generation"])
 
 
 def generation_of_state(key: str) -> int | None:
@@ -120,10 +130,10 @@ def video_of_catalog_entry(key: str) -> str:
 
 def video_of_raw_object(key: str) -> str:
     """Return the video of an upload, marker or dead letter. Raises: BadRequest: the key is none of these."""
-    for prefix, suffix in ((UPLOADS, ".orig"), (QUEUE, ""), (FAILED, "")):
-        if key.startswith(prefix) and key.endswith(suffix):
-            return video_of_request(key.removeprefix(prefix).removesuffix(suffix))
-    raise BadRequest(f"not an object of a video: {key}")
+    match = _SOURCE.fullmatch(key) or _MARKER.fullmatch(key) or _DEAD_LETTER.fullmatch(key)
+    if match is None:
+        raise BadRequest(f"not an object of a video: {key}")
+    return match["video"]
 
 
 def video_of_object(key: str) -> str:
@@ -190,15 +200,8 @@ def result(video_id: str, request: str) -> str:
 
 
 def request_of_result(key: str) -> str:
-    return key.rpartition("/")[2]
-
-
-def parse_result(video_id: str, key: str) -> str:
-    """Return the request. Raises: BadRequest: this is not the key of a result of the video."""
-    request = key.removeprefix(results_of(video_id))
-    if not _RESULT.fullmatch(request):
-        raise BadRequest(f"not the key of a result: {key}")
-    return request
+    """Raises: BadRequest: this is not the key of a result, or its request is of another video."""
+    return _matched(_RESULT, key, "a result")["request"]
 
 
 def run_prefix(video_id: str, run: str) -> str:
@@ -344,13 +347,17 @@ def playable_object(video_id: str, prefix: str, path: str) -> str:
     return video_prefix(video_id) + path if uploaded else prefix + path
 
 
-_REQUEST = r"(?P<request>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.[1-9][0-9]{0,8})?)"
+_ID = r"(?P<video>[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
+"""As `backend.core.ids.parse_id` has it."""
+_NUMBER = r"(?:\.[1-9][0-9]{0,8})?"
+_REQUEST = rf"(?P<request>{_ID}{_NUMBER})"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
-_PROGRESS = re.compile(rf"{UPLOADS}(?P<upload>[0-9a-f-]+)/(?P<generation>0|[1-9][0-9]{{0,8}})")
+_PROGRESS = re.compile(rf"{UPLOADS}{_ID}/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
-_RESULT = re.compile(_REQUEST)
+_SOURCE = re.compile(rf"{UPLOADS}{_ID}\.orig")
 _MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
+_RESULT = re.compile(rf"{VIDEOS}{_ID}/results/(?P<request>(?P=video){_NUMBER})")
 _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")

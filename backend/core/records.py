@@ -9,13 +9,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from backend.core import keys
 from backend.core.errors import StoreError
 
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
 Title = Annotated[str, Field(max_length=300)]
+MAX_RECORD_BYTES = 1024**2
+"""Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
+MAX_RETRY_AFTER_SECONDS = 30 * 86_400
+MAX_RETENTION_SECONDS = 100 * 365 * 86_400
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""
 
@@ -34,7 +39,7 @@ class RecordUnreadable(StoreError):
 class Record(BaseModel):
     """A record that is stored as one object."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
 
@@ -57,7 +62,7 @@ class Record(BaseModel):
 class Value(BaseModel):
     """A value inside a record."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Visibility(StrEnum):
@@ -65,6 +70,15 @@ class Visibility(StrEnum):
     """Playable only with the admin token, a session or a grant."""
     PUBLIC = "public"
     """Anyone who knows the id can get a playback grant."""
+
+
+class Retention(Value):
+    """How long a video's uploaded file is kept once its outputs are published."""
+
+    keep: bool = Field(default=False, description="until the video is deleted")
+    delete_after_seconds: float = Field(
+        default=0, ge=0, le=MAX_RETENTION_SECONDS, description="otherwise, this long after publication"
+    )
 
 
 class Video(Record):
@@ -76,6 +90,7 @@ class Video(Record):
     size_bytes: int = Field(ge=0)
     content_type: str = "application/octet-stream"
     visibility: Visibility = Visibility.PRIVATE
+    original: Retention | None = Field(default=None, description="null: the worker's settings decide")
     created_at: AwareDatetime
 
 
@@ -116,8 +131,16 @@ class Job(Record):
     source: str = Field(description="key of the source in the raw bucket")
     source_size_bytes: int = Field(ge=0)
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
+    original: Retention | None = Field(default=None, description="as in Video")
     created_at: AwareDatetime
     nonce: str = Field(default_factory=new_nonce)
+
+    @model_validator(mode="after")
+    def _concerns_one_video(self) -> Self:
+        """Check what a foreign record may get wrong: this job's end deletes the source that it names."""
+        if self.request.partition(".")[0] != self.id or self.source != keys.upload(self.id):
+            raise ValueError("video, request and source do not belong together")
+        return self
 
 
 class LeaseState(StrEnum):
@@ -140,7 +163,7 @@ class Lease(Record):
         description="attempts that failed because of the store; `attempt` does not count them",
     )
     state: LeaseState = LeaseState.RUNNING
-    retry_after_seconds: float = Field(default=0, ge=0)
+    retry_after_seconds: float = Field(default=0, ge=0, le=MAX_RETRY_AFTER_SECONDS)
     last_error: str | None = None
     nonce: str = Field(default_factory=new_nonce)
 

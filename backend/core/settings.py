@@ -12,6 +12,7 @@ from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
+from backend.core.records import MAX_RETENTION_SECONDS
 
 MIN_TOKEN_LENGTH = 16
 
@@ -128,6 +129,16 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
     upload_memory_bytes: int = Field(
         72 * 1024**2, ge=16 * 1024**2, description="memory for parts in flight, shared by all uploads"
     )
+    keep_originals: bool | None = Field(
+        None,
+        description="keep uploaded files after transcoding; if unset, the worker's KEEP_ORIGINALS decides",
+    )
+    delete_source_after: float = Field(
+        0,
+        ge=0,
+        le=MAX_RETENTION_SECONDS,
+        description="how many seconds after publication the uploaded file is deleted",
+    )
     site_dir: Path = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
@@ -156,7 +167,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
     )
     video_vaapi_device: Path = Field(Path("/dev/dri/renderD128"), description="render node for vaapi and qsv")
-    keep_originals: bool = Field(False, description="keep the uploaded file after transcoding")
+    keep_originals: bool = Field(
+        False, description="keep all uploaded files, also those that the API did not ask to keep"
+    )
     stall_seconds: float = Field(
         120, ge=5, description="an encoder that makes no progress for this long is killed"
     )

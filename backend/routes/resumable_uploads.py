@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 
 from litestar import HttpMethod, MediaType, Response, delete, head, patch, post, route
@@ -17,7 +18,7 @@ from backend.core.errors import (
 )
 from backend.core.records import TranscodeOptions
 from backend.core.uploads.records import Role, UploadState
-from backend.routes.services import FromServices, Services
+from backend.routes.services import FromServices, Services, retention
 from backend.routes.uploads import CpuUsedQuery, CrfQuery
 from backend.web import tus_headers as tus
 from backend.web.auth import PUBLIC
@@ -86,7 +87,9 @@ async def create_upload(
     tus.check_version(headers)
     concat = tus.concat(headers)
     metadata = headers.get("upload-metadata")
-    description = tus.description(tus.metadata(headers))
+    values = tus.metadata(headers)
+    original = retention(services.settings, values.get("keep_original"))
+    description = replace(tus.description(values), original=original)
     options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
     if concat is not None and concat.is_final:
         if "upload-length" in headers:

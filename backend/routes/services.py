@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.records import Retention
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
@@ -81,6 +82,18 @@ class Services:
             site=Site(settings.site_dir, media_url),
             clock=clock,
         )
+
+
+def retention(settings: ApiSettings, wish: str | None) -> Retention | None:
+    """Return what becomes of an uploaded file. `wish` is the upload's field `keep_original`, if it has one.
+
+    Anything but a clear no keeps the file, as its deletion cannot be undone. None: the worker decides.
+    """
+    wanted = wish is not None and wish.strip().lower() not in {"false", "0", "no", "off"}
+    if wanted or settings.keep_originals is not None or settings.delete_source_after:
+        keep = wanted or bool(settings.keep_originals)
+        return Retention(keep=keep, delete_after_seconds=settings.delete_source_after)
+    return None
 
 
 FromServices = NamedDependency[Services]

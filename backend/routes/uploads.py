@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from backend.core.errors import UploadTooLarge
 from backend.core.records import TranscodeOptions, Video
 from backend.core.uploads.ingest import Description, ingest
-from backend.routes.services import FromServices
+from backend.routes.services import FromServices, retention
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
@@ -28,6 +28,10 @@ _ERRORS = documented(
 )
 CrfQuery = Annotated[int | None, QueryParameter(ge=0, le=63, description="AV1 quality; lower is better")]
 CpuUsedQuery = Annotated[int | None, QueryParameter(ge=0, le=8, description="AV1 speed; higher is faster")]
+KeepOriginalQuery = Annotated[
+    str | None,
+    QueryParameter(description="keep the uploaded file after transcoding: anything but false, 0, no, off"),
+]
 
 _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -71,7 +75,9 @@ class FormUploadOperation(Operation):
 
     def __post_init__(self) -> None:
         form = Schema(
-            type=OpenAPIType.OBJECT, properties={FILE_FIELD: _BYTES, "title": _TEXT}, required=[FILE_FIELD]
+            type=OpenAPIType.OBJECT,
+            properties={FILE_FIELD: _BYTES, "title": _TEXT, "keep_original": _TEXT},
+            required=[FILE_FIELD],
         )
         self.request_body = RequestBody({"multipart/form-data": OpenAPIMediaType(form)}, required=True)
 
@@ -88,11 +94,13 @@ async def upload_raw(
     services: FromServices,
     filename: FromQuery[str | None] = None,
     title: FromQuery[str | None] = None,
+    keep_original: KeepOriginalQuery = None,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
 ) -> Response[UploadAnswer]:
     """Upload a video as the request body."""
-    description = Description(filename, title, request.headers.get("content-type"))
+    original = retention(services.settings, keep_original)
+    description = Description(filename, title, request.headers.get("content-type"), original)
     video = await ingest(
         services.retrying_buckets,
         stream_body(request),
@@ -119,7 +127,7 @@ async def upload_form(
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
 ) -> Response[UploadAnswer]:
-    """Upload a video as the form field `file`. The field `title` is optional."""
+    """Upload a video as the form field `file`. The fields `title` and `keep_original` are optional."""
     limit = services.settings.max_upload_bytes
     body_bytes = content_length(request)
     if body_bytes is not None and body_bytes > limit + OVERHEAD_BYTES:
@@ -128,7 +136,12 @@ async def upload_form(
     video = await ingest(
         services.retrying_buckets,
         form.file(),
-        lambda: Description(form.filename, form.text("title"), form.content_type),
+        lambda: Description(
+            form.filename,
+            form.text("title"),
+            form.content_type,
+            retention(services.settings, form.text("keep_original")),
+        ),
         declared_bytes=None,
         # The file is smaller than its form. Knowing a bound allows smaller parts.
         max_bytes=limit if body_bytes is None else min(limit, body_bytes),

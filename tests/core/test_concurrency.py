@@ -80,6 +80,26 @@ async def test_shielded_work_ends_before_the_cancellation_takes_effect() -> None
     assert ended.is_set()
 
 
+async def test_failure_of_shielded_work_does_not_swallow_the_cancellation() -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await may_end.wait()
+        raise ValueError("x")
+
+    task = asyncio.create_task(run_shielded(work()))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await task
+    assert isinstance(cancelled.value.__cause__, ValueError)
+    assert task.cancelled()
+
+
 async def test_errors_of_shielded_work_are_raised() -> None:
     async def work() -> None:
         raise ValueError("x")

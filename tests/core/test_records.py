@@ -40,6 +40,22 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
     assert Video.from_json(newer) == VIDEO
 
 
+@pytest.mark.parametrize("seconds", [b"NaN", b"Infinity", b"1e300", b"-1"])
+def test_rejects_numbers_that_no_clock_can_add(seconds: bytes) -> None:
+    lease = Lease(job=_job(), owner="w", run="r0-0-x", attempt=1, retry_after_seconds=77).to_json()
+
+    with pytest.raises(RecordUnreadable):
+        Lease.from_json(lease.replace(b"77.0", seconds))
+
+
+@pytest.mark.parametrize(
+    "change", [{"request": "w"}, {"request": "v2"}, {"id": "w"}, {"source": "uploads/w.orig"}, {"source": ""}]
+)
+def test_rejects_jobs_that_concern_two_videos(change: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        _job().replace(**change)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"schema_version": 2}', b"\xff\xfe"])
 def test_rejects_bodies_that_are_not_records(body: bytes) -> None:
     with pytest.raises(RecordUnreadable):

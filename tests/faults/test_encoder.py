@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from worker.sandbox.workspace import PREFIX
 pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 TRIED_AGAIN = "next attempt"
+HANDED_BACK = "handed back, no attempt counted; completes"
 SECONDS = 180
 PROOF_OF_WORK = {"ffmpeg": b"-progress", "packager": b"mpd_output"}
 """What the command line holds when it is not just being tried out."""
@@ -51,8 +53,10 @@ def _find(worker: "subprocess.Popen[bytes]", name: str, product: Product) -> int
     raise AssertionError(product.log_of("worker"))
 
 
-def _strike(product: Product, clip: Path, tmp_path: Path, name: str, number: int, **settings: str) -> int:
-    """Send a signal to a process of the first attempt, and see the second one complete."""
+def _strike(
+    product: Product, clip: Path, tmp_path: Path, name: str, number: int, *, attempt: int = 2, **settings: str
+) -> int:
+    """Send a signal to a process of the first attempt, and see the job complete with this attempt."""
     work_dir = tmp_path / "work"
     work_dir.mkdir()
     product.start_api()
@@ -60,7 +64,8 @@ def _strike(product: Product, clip: Path, tmp_path: Path, name: str, number: int
     video = product.upload(clip)
     os.kill(_find(worker, name, product), number)
     status = product.wait_for(video, status="done", seconds=SECONDS)
-    assert status["attempt"] == 2
+    assert status["attempt"] == attempt
+    assert product.log_of("worker").count('"job_started"') == 2
     assert descendants(worker.pid) == {}
     stop(worker)
     assert list(work_dir.glob(f"{PREFIX}*")) == []
@@ -71,10 +76,10 @@ def _strike(product: Product, clip: Path, tmp_path: Path, name: str, number: int
 @row(
     "encoder-killed",
     fault="SIGKILL of ffmpeg, as by the OOM killer",
-    expected=TRIED_AGAIN,
+    expected=HANDED_BACK,
 )
 def test_retries_after_encoder_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
-    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGKILL)
+    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGKILL, attempt=1)
 
 
 @row("encoder-crashed", fault="SIGSEGV in ffmpeg", expected=TRIED_AGAIN)
@@ -82,9 +87,9 @@ def test_retries_after_encoder_crashes(product: Product, clip: Path, tmp_path: P
     return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSEGV)
 
 
-@row("packager-killed", fault="SIGKILL of the packager", expected=TRIED_AGAIN)
+@row("packager-killed", fault="SIGKILL of the packager", expected=HANDED_BACK)
 def test_retries_after_packager_is_killed(product: Product, clip: Path, tmp_path: Path) -> int:
-    return _strike(product, clip, tmp_path, "packager", signal.SIGKILL)
+    return _strike(product, clip, tmp_path, "packager", signal.SIGKILL, attempt=1)
 
 
 @row(
@@ -167,38 +172,120 @@ def test_gives_up_job_that_kills_every_worker(product: Product, short_clip: Path
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 KiB: less than a poster takes."""
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 100 MiB."""
     if os.geteuid() != 0:
         missing("only root can mount a small tmpfs")
-    path = tmp_path / "tiny"
+    path = tmp_path / "disk"
     path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", path], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", path], check=True)
     yield path
     subprocess.run(["umount", path], check=True)
 
 
-@row(
-    "disk-full",
-    fault="WORK_DIR full (ENOSPC) in the first attempt",
-    expected=TRIED_AGAIN,
-)
-def test_retries_after_disk_is_full(
-    product: Product, short_clip: Path, tmp_path: Path, tiny_disk: Path
-) -> int:
-    product.start_api()
-    video = product.upload(short_clip)
-    cramped = product.start_worker(WORK_DIR=str(tiny_disk), **SOFTWARE)
+def _fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def _wait_for_log(product: Product, *words: str) -> None:
     deadline = time.monotonic() + SECONDS
-    while '"attempt_failed"' not in product.log_of("worker"):
+    while not any(all(word in line for word in words) for line in product.log_of("worker").splitlines()):
         assert time.monotonic() < deadline, product.log_of("worker")
         time.sleep(0.05)
-    stop(cramped)
-    assert list(tiny_disk.glob(f"{PREFIX}*")) == []
-    product.drain(WORK_DIR=str(tmp_path), **SOFTWARE)
-    assert product.wait_for(video, status="done", seconds=1)["attempt"] == 2
-    assert_at_rest(product.environment, done={video})
+
+
+@row(
+    "disk-full",
+    fault="WORK_DIR fills up (ENOSPC) during a job",
+    expected="handed back, no attempt counted; completes by itself once there is space",
+)
+def test_full_disk_counts_no_attempt(product: Product, clip: Path, disk: Path) -> int:
+    product.start_api()
+    worker = product.start_worker(WORK_DIR=str(disk), **SOFTWARE)
+    first = product.upload(clip)
+    _find(worker, "ffmpeg", product)
+    _fill(disk)
+    _wait_for_log(product, '"job_handed_back"')
+    second = product.upload(clip)
+    _wait_for_log(product, '"machine_not_ready"', "WORK_DIR")
+    (disk / "fill").unlink()
+    for video in (first, second):
+        assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1
+    stop(worker)
+    assert list(disk.glob(f"{PREFIX}*")) == []
+    assert_at_rest(product.environment, done={first, second})
     return 1
+
+
+def _read_only(disk: Path) -> Callable[[], None]:
+    def remount(how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+    remount("ro")
+    return lambda: remount("rw")
+
+
+def _gone(disk: Path) -> Callable[[], None]:
+    work_dir = disk / "work"
+    work_dir.rmdir()
+    return work_dir.mkdir
+
+
+@row(
+    "disk-broken",
+    fault="WORK_DIR becomes read-only, then disappears, while jobs arrive",
+    expected="its worker takes no job and names it; once it is mended, the first attempts complete",
+)
+def test_worker_with_broken_disk_takes_no_job(product: Product, short_clip: Path, disk: Path) -> int:
+    work_dir = disk / "work"
+    work_dir.mkdir()
+    product.start_api()
+    worker = product.start_worker(WORK_DIR=str(work_dir), WORKER_POLL_SECONDS="0.2", **SOFTWARE)
+    videos = {product.upload(short_clip)}
+    product.wait_for(next(iter(videos)), status="done", seconds=SECONDS)
+    for breaks, words in ((_read_only, "Read-only file system"), (_gone, "No such file or directory")):
+        mend = breaks(disk)
+        video = product.upload(short_clip)
+        _wait_for_log(product, '"machine_not_ready"', f"cannot write to {work_dir}: {words}")
+        assert product.log_of("worker").count('"job_started"') == len(videos)
+        mend()
+        assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1
+        videos.add(video)
+    stop(worker)
+    assert_at_rest(product.environment, done=videos)
+    return 2
+
+
+@row(
+    "tools-broken",
+    fault="ffmpeg, ffprobe and packager in turn are missing, or are /bin/true, which succeeds at anything",
+    expected="its worker names the tool and counts no attempt; once it is back, the first attempts complete",
+)
+def test_broken_tools_count_no_attempt(product: Product, short_clip: Path, tmp_path: Path) -> int:
+    tools = find_tools(WorkerSettings())
+    links = {name: tmp_path / f"{name}-link" for name in ("ffmpeg", "ffprobe", "packager")}
+    for name, link in links.items():
+        link.symlink_to(getattr(tools, name))
+    product.start_api()
+    paths = {name.upper(): str(link) for name, link in links.items()}
+    worker = product.start_worker(WORKER_POLL_SECONDS="0.2", **paths, **SOFTWARE)
+    videos = {product.upload(short_clip)}
+    product.wait_for(next(iter(videos)), status="done", seconds=SECONDS)
+    for name, link in links.items():
+        for impostor, words in (("/no/such/file", "there is no file"), ("/bin/true", f"is not {name}")):
+            link.unlink()
+            link.symlink_to(impostor)
+            video = product.upload(short_clip)
+            _wait_for_log(product, '"machine_not_ready"', f"{name.upper()}: ", words)
+            link.unlink()
+            link.symlink_to(getattr(tools, name))
+            assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1
+            videos.add(video)
+    stop(worker)
+    assert_at_rest(product.environment, done=videos)
+    return 6
 
 
 @row(

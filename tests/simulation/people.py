@@ -33,14 +33,21 @@ async def upload(stage: Stage, process: Process) -> None:
             await raw.complete_upload(source, upload_id, [part])
         else:
             await raw.put(source, SOURCE)
+        original = stage.plan.original
         video = Video(
-            id=video_id, title="A title", filename="film.mp4", size_bytes=len(SOURCE), created_at=created_at
+            id=video_id,
+            title="A title",
+            filename="film.mp4",
+            size_bytes=len(SOURCE),
+            original=original,
+            created_at=created_at,
         )
         job = Job(
             id=video_id,
             request=keys.request_name(video_id),
             source=source,
             source_size_bytes=len(SOURCE),
+            original=original,
             created_at=created_at,
         )
         await stage.add_video(stage.buckets, video, job)
@@ -94,7 +101,9 @@ async def sweep_once(stage: Stage, process: Process) -> None:
     """Sweep once after all other processes have come to rest."""
     rules = _rules(stage)
     # An id contains the start time of its upload by the clock of its process.
-    await Rest(max(rules.grace, rules.uploads_after).total_seconds() + LARGEST_SKEW_SECONDS + 2)
+    kept_for = stage.plan.original.delete_after_seconds if stage.plan.original else 0
+    grace = max(rules.grace, rules.uploads_after, timedelta(seconds=kept_for))
+    await Rest(grace.total_seconds() + LARGEST_SKEW_SECONDS + 2)
     await sweep(stage.buckets, stage.queue(process), rules)
 
 

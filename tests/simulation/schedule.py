@@ -90,7 +90,7 @@ def run_schedule(
         _come_to_rest(stage)
     finally:
         scheduler.abandon()
-    assert_at_rest(world, ledger, originals_kept=plan.keep_originals)
+    assert_at_rest(world, ledger, originals_kept=plan.keeps_sources)
     struck = {f"fault: {fate.name.lower()}": count for fate, count in faults.struck.items()}
     return Outcome(scheduler.steps, ledger.checks, struck | ledger.summary())
 

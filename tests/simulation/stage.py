@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
-from backend.core.records import Outputs, StatusError
+from backend.core.records import Outputs, Retention, StatusError
 from backend.core.store.interface import Buckets
 from tests.simulation.invariants import Ledger
 from tests.simulation.scheduler import Process, Scheduler
@@ -36,6 +36,8 @@ class Plan:
     create_attempts: int
     """Attempts of the store's client at a create-only write."""
     keep_originals: bool
+    original: Retention | None
+    """What videos and jobs say about their sources."""
     grace_seconds: float
     uploads_after_seconds: float
     lease_seconds: float = LEASE_SECONDS
@@ -57,7 +59,14 @@ class Plan:
             keep_originals=rng.random() < 0.1,
             grace_seconds=rng.choice((1, LEASE_SECONDS + 1, 10 * LEASE_SECONDS)),
             uploads_after_seconds=rng.choice((1, LEASE_SECONDS + 1, 10 * LEASE_SECONDS)),
+            original=rng.choice(
+                (None, None, Retention(), Retention(keep=True), Retention(delete_after_seconds=LEASE_SECONDS))
+            ),
         )
+
+    @property
+    def keeps_sources(self) -> bool:
+        return self.keep_originals or (self.original is not None and self.original.keep)
 
 
 @dataclass(slots=True)

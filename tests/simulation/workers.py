@@ -12,8 +12,10 @@ from functools import partial
 
 from backend.core import keys
 from backend.core.errors import (
+    STORE_AWAY,
     AttemptFailed,
     LeaseLost,
+    MachineFault,
     ObjectNotFound,
     SourceRejected,
     StoreError,
@@ -29,10 +31,8 @@ from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, t
 from tests.simulation.stage import Stage
 from worker.encode.video_encoders import SOFTWARE
 from worker.run.job import (
-    FIRST_RETRY_SECONDS,
     HEARTBEAT_RETRY_SECONDS,
     HEARTBEATS_PER_LEASE,
-    MAX_OUTAGES,
     RELEASE_RETRY_SECONDS,
     RELEASE_TIMEOUT_SECONDS,
     JobRunner,
@@ -82,34 +82,28 @@ class Runner(JobRunner):
             except (StoreError, TimeoutError) as error:
                 pause = HEARTBEAT_RETRY_SECONDS
                 if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
-                    raise LeaseLost from error
+                    raise StoreUnavailable from error
 
     async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
-        releasing = self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
-        with suppress(StoreError, TimeoutError):
-            await Race((releasing, time_out(RELEASE_TIMEOUT_SECONDS)))
+        async def release() -> None:
+            await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
+            await self._discard_run(claim)
 
-    async def _retry_after_outage(
-        self, claim: Claim, status: StatusWriter, error: StoreError, stop: asyncio.Event
-    ) -> None:
+        with suppress(StoreError, TimeoutError):
+            await Race((release(), time_out(RELEASE_TIMEOUT_SECONDS)))
+
+    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         assert self.process is not None
-        outages = claim.lease.outages + 1
-        if outages > MAX_OUTAGES:
-            await self._fail(claim, error)
-            return
-        while not self.process.stopping:
-            try:
-                await self._release(
-                    claim,
-                    status,
-                    claim.lease.attempt,
-                    retry_after_seconds=FIRST_RETRY_SECONDS * outages,
-                    error=error.message,
-                    outage=True,
-                )
+        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        while True:
+            with suppress(*STORE_AWAY, TimeoutError):
+                await Race((end(), time_out(interval)))
                 return
-            except StoreUnavailable:
-                await Rest(RELEASE_RETRY_SECONDS)
+            if self.process.stopping:
+                return
+            with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
+                await Race((self.queue.hold(claim), time_out(interval)))
+            await Rest(RELEASE_RETRY_SECONDS)
 
     async def _write_status(self, status: StatusWriter) -> None:
         while True:
@@ -146,7 +140,7 @@ class Pipeline:
         for path in OUTPUTS:
             await Rest(rng.choice((0, 3, 30)))
             if rng.random() < plan.failure_rate:
-                raise SourceRejected if rng.random() < 0.2 else AttemptFailed
+                raise rng.choice((SourceRejected, MachineFault, AttemptFailed, AttemptFailed, AttemptFailed))
             write = self._in_parts if rng.random() < 0.15 else video.put
             await _ride_out(partial(write, prefix + path, output_body(run, path)))
         objects = tuple(

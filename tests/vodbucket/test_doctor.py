@@ -16,7 +16,10 @@ Rows = dict[str, dict[str, str]]
 CREATES = {"create-only writes", "create-only race", "create-only writes, video bucket"}
 OF_MOTO = {"open uploads", "altered signature", "expired URL"}
 """moto gives all uploads the same date and does not check signatures."""
-MACHINE = {"ffmpeg", "ffprobe", "packager", "av1 encoder", "h264 encoder", "hardware encoders", "WORK_DIR"}
+MACHINE = {
+    *("ffmpeg", "ffprobe", "packager", "av1 encoder", "h264 encoder", "hardware encoders"),
+    *("memory and descriptors", "WORK_DIR"),
+}
 
 
 def _with(rows: Rows, verdict: str) -> set[str]:
@@ -113,13 +116,19 @@ async def test_unreachable_store_is_one_failed_check(on_moto: Installation) -> N
 
 async def test_wrong_settings_are_failed_checks(on_moto: Installation) -> None:
     done, rows = await on_moto.doctor(
-        AWS_SECRET_ACCESS_KEY="", WORK_DIR="/nowhere", FFMPEG="/bin/false", VIDEO_SERVER_ENCODER="vaapi"
+        AWS_SECRET_ACCESS_KEY="",
+        WORK_DIR="/nowhere",
+        FFMPEG="/bin/false",
+        PACKAGER="/bin/true",
+        VIDEO_SERVER_ENCODER="vaapi",
     )
 
     assert done.status == 1
     assert _with(rows, "fail") == {
-        *("store settings", "ffmpeg", "av1 encoder", "h264 encoder", "hardware encoders", "WORK_DIR")
+        *("store settings", "ffmpeg", "packager", "av1 encoder", "h264 encoder", "hardware encoders"),
+        "WORK_DIR",
     }
+    assert rows["packager"]["measured"].startswith("PACKAGER: /bin/true is not packager. ")
     assert "AWS_SECRET_ACCESS_KEY" in rows["store settings"]["measured"]
     assert rows["ffprobe"]["measured"].startswith("version ")
 

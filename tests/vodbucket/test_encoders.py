@@ -41,3 +41,11 @@ async def test_exits_with_1_and_the_reason_when_the_chosen_encoder_lacks_a_codec
     assert rows["av1_nvenc"].endswith(" s the GPU does not encode av1")
     settings = "VIDEO_SERVER_ENCODER=nvenc and RENDITION_CODECS=av1,h264"
     assert done.err.splitlines() == [f"vodbucket: no encoder for av1 works here with {settings}"]
+
+
+@pytest.mark.parametrize("variable", ["FFMPEG", "FFPROBE", "PACKAGER"])
+async def test_names_a_tool_that_is_another_program(on_moto: Installation, variable: str) -> None:
+    done = await on_moto.vodbucket("encoders", **{variable: "/bin/true"})
+
+    assert done.status != 0
+    assert f"{variable}: /bin/true is not {variable.lower()}" in done.err

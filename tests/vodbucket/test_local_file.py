@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def test_invalid_utf8_in_a_file_name_is_replaced(tmp_path: Path) -> None:
     path.write_bytes(b"film")
 
     assert inspect_file(path).metadata("Caf\udce9")["filename"] == "caf?.mp4"
+
+
+def test_server_is_asked_to_keep_the_original_only_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"film")
+    file = inspect_file(path)
+
+    assert "keep_original" not in file.metadata(None)
+    assert replace(file, keep_original=True).metadata(None)["keep_original"] == "true"
 
 
 @pytest.mark.parametrize("size_bytes", [1, 2 * MIB - 1, 2 * MIB])

@@ -25,7 +25,7 @@ STALLED_SECONDS = 60.0
 """A connection that sends and receives nothing for this long is considered lost."""
 PAGE = 200
 NO_LIMIT = 2**63
-_RETRYABLE_STATUSES = {408, 423, 425, 500, 502, 503, 504}
+_RETRYABLE_STATUSES = {408, 423, 425, 429, 500, 502, 503, 504}
 _RETRYABLE_CODES = {"offset_mismatch"}
 """Solved by asking for the offset again: this client stalled, or another one sent something."""
 

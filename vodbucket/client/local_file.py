@@ -17,6 +17,8 @@ class LocalFile:
     path: Path
     size_bytes: int
     fingerprint: str
+    keep_original: bool = False
+    """Ask the server to keep the file after transcoding."""
 
     @property
     def name(self) -> str:
@@ -25,7 +27,8 @@ class LocalFile:
     def metadata(self, title: str | None) -> dict[str, str]:
         """Return the Upload-Metadata of this file."""
         kind, _ = mimetypes.guess_type(self.name)
-        values = {"filename": self.name, "filetype": kind, "title": title}
+        keep = "true" if self.keep_original else None
+        values = {"filename": self.name, "filetype": kind, "title": title, "keep_original": keep}
         return {name: value for name, value in values.items() if value}
 
 

@@ -58,7 +58,8 @@ async def _sweep(settings: WorkerSettings, rules: SweepRules, *, dry_run: bool) 
             buckets,
             owner=f"sweep-{socket.gethostname()}-{os.getpid()}",
             lease_seconds=settings.lease_seconds,
-            keep_originals=settings.keep_originals,
+            # this shell may lack the workers' setting
+            keep_originals=settings.keep_originals or None,
         )
         return await sweep_buckets(buckets, queue, rules, dry_run=dry_run)
 

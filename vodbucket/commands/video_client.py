@@ -3,6 +3,7 @@
 import asyncio
 import webbrowser
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backend.core.records import Status, StatusWord
@@ -47,14 +48,16 @@ class VideoClient:
             await self._follow(api, video_id)
             return await self._patience(_report).attempt(api.video, video_id)
 
-    async def upload(self, files: Sequence[Path], title: str | None, *, watch: bool) -> bool:
+    async def upload(
+        self, files: Sequence[Path], title: str | None, *, watch: bool, keep_original: bool = False
+    ) -> bool:
         """Upload files in order and return whether all succeeded. A bad file does not stop the others."""
         succeeded = True
         video_ids = []
         async with open_api(self._settings) as api:
             for path in files:
                 try:
-                    video_ids.append(await self._upload(api, path, title))
+                    video_ids.append(await self._upload(api, path, title, keep_original=keep_original))
                     print_line(self.watch_link(video_ids[-1]))
                 except (FileRejected, RequestRejected) as error:
                     succeeded = False
@@ -69,8 +72,8 @@ class VideoClient:
                     succeeded = succeeded and status.status is StatusWord.DONE
         return succeeded
 
-    async def _upload(self, api: Api, path: Path, title: str | None) -> str:
-        file = await asyncio.to_thread(inspect_file, path)
+    async def _upload(self, api: Api, path: Path, title: str | None, *, keep_original: bool) -> str:
+        file = replace(await asyncio.to_thread(inspect_file, path), keep_original=keep_original)
         with UploadBar(file) as bar:
             return await FileUpload(api, file, title, self._patience(bar.print), bar).run()
 

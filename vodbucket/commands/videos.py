@@ -31,6 +31,9 @@ def upload(
     watch: Annotated[
         bool, typer.Option("--watch", help="Wait for encoding, and open the page once the video is playable.")
     ] = False,
+    keep_original: Annotated[
+        bool, typer.Option("--keep-original", help="Keep the uploaded file after transcoding.")
+    ] = False,
     patience: Patience = 60,
 ) -> None:
     """Upload files and print their links. To resume an interrupted upload, run the command again."""
@@ -38,7 +41,9 @@ def upload(
         raise typer.BadParameter("--title needs exactly one file")
     client = VideoClient(load(ClientSettings), patience * 60)
     try:
-        succeeded = asyncio.run(client.upload(files, title and as_text(title), watch=watch))
+        succeeded = asyncio.run(
+            client.upload(files, title and as_text(title), watch=watch, keep_original=keep_original)
+        )
     except KeyboardInterrupt:
         print_error("Interrupted. Run the same command again to resume.")
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -34,13 +34,15 @@ class EncoderTable:
 
 
 async def try_encoders(settings: WorkerSettings) -> EncoderTable:
-    """Raises: ConfigurationError: there is no ffmpeg."""
+    """Raises: ConfigurationError, MachineFault: a tool is missing, or is not what it claims to be."""
     # Imported here because a machine without a worker may lack the worker's dependencies.
     from worker.encode.encoder_trials import codecs_needed, eligible_encoders, run_trial
     from worker.encode.video_encoders import CODECS, candidates
-    from worker.sandbox.tools import find_tools
+    from worker.sandbox.tools import find_tools, version_of
 
     tools, node, renditions = find_tools(settings), settings.video_vaapi_device, settings.rendition_codecs
+    for name in ("ffmpeg", "ffprobe", "packager"):
+        await version_of(name, getattr(tools, name))
     needed = codecs_needed(renditions)
     rows, missing = [], []
     for codec in CODECS:

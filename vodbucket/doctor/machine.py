@@ -1,22 +1,18 @@
 """Checks of what a worker needs on this machine: tools, encoders, disk space."""
 
-import re
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from backend.core.errors import ConfigurationError
+from backend.core.errors import ConfigurationError, MachineFault
 from backend.core.settings import Codec, WorkerSettings
 from backend.core.store.probes import Check, Verdict
 from worker.encode.encoder_trials import run_trial
 from worker.encode.video_encoders import candidates
-from worker.sandbox.process import ProcessTimedOut, run
-from worker.sandbox.tools import Tools, find_tools
+from worker.sandbox.machine import check_resources, check_work_dir
+from worker.sandbox.tools import Tools, find_tools, version_of
 
-VERSION_SECONDS = 20.0
 LOW_SPACE_BYTES = 1024**3
-NO_SPACE_BYTES = 64 * 1024**2
 
 _TOOLS_ADVICE = (
     "Install the worker's dependencies (`pip install 'vodbucket[worker]'`), "
@@ -30,24 +26,29 @@ async def check_machine(settings: WorkerSettings) -> AsyncIterator[Check]:
     except ConfigurationError as error:
         yield Check("tools", Verdict.FAIL, error.message, _TOOLS_ADVICE)
     else:
-        yield await _version("ffmpeg", tools.ffmpeg, "-version")
-        yield await _version("ffprobe", tools.ffprobe, "-version")
-        yield await _version("packager", tools.packager, "--version")
+        for name in ("ffmpeg", "ffprobe", "packager"):
+            yield await _version(name, getattr(tools, name))
         for codec in settings.rendition_codecs:
             yield await _software(tools, codec, settings)
         yield await _hardware(tools, settings)
+    yield _resources()
     yield _disk_space(settings.work_dir or Path(tempfile.gettempdir()))
 
 
-async def _version(name: str, path: Path, argument: str) -> Check:
+async def _version(name: str, path: Path) -> Check:
     try:
-        done = await run([path, argument], timeout_seconds=VERSION_SECONDS)
-    except (ProcessTimedOut, OSError) as error:
-        return Check(name, Verdict.FAIL, f"{path} does not run: {error}", _TOOLS_ADVICE)
-    found = re.search(r"version \S+", done.stdout.decode(errors="replace"))
-    if done.exit_code or found is None:
-        return Check(name, Verdict.FAIL, f"{path} exited with status {done.exit_code}", _TOOLS_ADVICE)
-    return Check(name, Verdict.OK, found[0])
+        return Check(name, Verdict.OK, await version_of(name, path))
+    except MachineFault as error:
+        return Check(name, Verdict.FAIL, error.message, _TOOLS_ADVICE)
+
+
+def _resources() -> Check:
+    name = "memory and descriptors"
+    try:
+        check_resources()
+    except MachineFault as error:
+        return Check(name, Verdict.FAIL, error.message, "Raise the limits of the worker, or free up memory.")
+    return Check(name, Verdict.OK, "enough for a job")
 
 
 async def _software(tools: Tools, codec: Codec, settings: WorkerSettings) -> Check:
@@ -77,19 +78,15 @@ async def _hardware(tools: Tools, settings: WorkerSettings) -> Check:
 
 def _disk_space(work_dir: Path) -> Check:
     name = "WORK_DIR"
+    advice = (
+        "Free up disk space, or set WORK_DIR to a directory that the worker can write to: "
+        "each job keeps its images and captions there, some dozen MB."
+    )
     try:
-        with tempfile.TemporaryFile(dir=work_dir) as scratch:
-            scratch.write(b"x")
-        free_bytes = shutil.disk_usage(work_dir).free
-    except OSError as error:
-        measured = f"cannot write to {work_dir} ({error.strerror})"
-        return Check(
-            name, Verdict.FAIL, measured, "Set WORK_DIR to a directory that the worker can write to."
-        )
+        free_bytes = check_work_dir(work_dir)
+    except MachineFault as error:
+        return Check(name, Verdict.FAIL, error.message.removeprefix("WORK_DIR: "), advice)
     measured = f"{work_dir}: {free_bytes / 1024**3:.1f} GiB free"
-    advice = "Free up disk space: each job keeps its images and captions there, some dozen MB."
-    if free_bytes < NO_SPACE_BYTES:
-        return Check(name, Verdict.FAIL, measured, advice)
     if free_bytes < LOW_SPACE_BYTES:
         return Check(name, Verdict.WARN, measured, advice)
     return Check(name, Verdict.OK, measured)

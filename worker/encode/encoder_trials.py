@@ -4,7 +4,6 @@ That a build lists an encoder says nothing about the driver or the device. And a
 still place keyframes elsewhere, while the ladder needs them exactly where it requests them.
 """
 
-import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import structlog
 
-from backend.core.errors import ConfigurationError
+from backend.core.concurrency import gather_or_cancel
+from backend.core.errors import ConfigurationError, MachineFault
 from backend.core.settings import Codec, Encoder
 from worker.encode.video_encoders import Encoders, VideoEncoder, candidates, keyframe_arguments
-from worker.sandbox.exit_codes import KILLED_EXTERNALLY
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import CompletedProcess, ProcessTimedOut, run
 from worker.sandbox.tools import Tools
@@ -75,11 +74,9 @@ async def choose_encoders(
         ConfigurationError: no encoder for a codec works, or the one that VIDEO_SERVER_ENCODER names does not.
     """
     codecs = codecs_needed(rendition_codecs)
-    chosen = await asyncio.gather(
-        *(
-            _first_working(tools, codec, eligible_encoders(requested, codec, rendition_codecs, render_node))
-            for codec in codecs
-        )
+    chosen = await gather_or_cancel(
+        _first_working(tools, codec, eligible_encoders(requested, codec, rendition_codecs, render_node))
+        for codec in codecs
     )
     encoders = Encoders(tuple(chosen))
     if encoders.use_hardware:
@@ -119,6 +116,8 @@ async def run_trial(tools: Tools, encoder: VideoEncoder) -> Trial:
         )
     except OSError as error:
         failure = TrialFailure(f"{tools.ffmpeg} does not run: {error}", "Set FFMPEG to a working binary.")
+    except MachineFault:
+        failure = TrialFailure("ffmpeg is killed every time", "Is there enough memory?")
     else:
         if done.exit_code:
             failure = explain(encoder, done.stderr, done.exit_code)
@@ -132,18 +131,22 @@ async def _encode(tools: Tools, encoder: VideoEncoder) -> CompletedProcess:
 
     Raises:
         ProcessTimedOut: it does not finish.
+        MachineFault: it is killed every time.
     """
-    for killed in range(MAX_KILLED_TRIALS + 1):
-        done = await run(
-            trial_arguments(tools.ffmpeg, encoder),
-            timeout_seconds=TRIAL_TIMEOUT_SECONDS,
-            # as in a job: a driver may keep files in memory
-            limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
-        )
-        if done.exit_code not in KILLED_EXTERNALLY:
-            break
-        log.warning("trial_killed", encoder=encoder.name, times=killed + 1)
-    return done
+    killed = 0
+    while True:
+        try:
+            return await run(
+                trial_arguments(tools.ffmpeg, encoder),
+                timeout_seconds=TRIAL_TIMEOUT_SECONDS,
+                # as in a job: a driver may keep files in memory
+                limits=encoding_limits(TRIAL_FRAMES / TRIAL_FPS),
+            )
+        except MachineFault:
+            killed += 1
+            log.warning("trial_killed", encoder=encoder.name, times=killed)
+            if killed > MAX_KILLED_TRIALS:
+                raise
 
 
 def trial_arguments(ffmpeg: Path, encoder: VideoEncoder) -> tuple[str, ...]:
@@ -165,8 +168,6 @@ def explain(encoder: VideoEncoder, stderr: str, exit_code: int) -> TrialFailure:
     for sign in _ERROR_PATTERNS:
         if re.search(sign.pattern, stderr):
             return TrialFailure(sign.reason.format(encoder=encoder), sign.advice)
-    if exit_code in KILLED_EXTERNALLY:
-        return TrialFailure("ffmpeg is killed every time", "Is there enough memory?")
     first = next((line for line in stderr.splitlines() if line.strip()), None)
     if first is None:
         return TrialFailure(f"ffmpeg ended with {exit_code}", "Check that FFMPEG works.")
@@ -195,11 +196,9 @@ def _none_works(codec: Codec, trials: Sequence[Trial]) -> str:
 async def _in_software(tools: Tools, codecs: Sequence[Codec], render_node: Path) -> Encoders | None:
     """Return the fallback for hardware that fails in the middle of a job. None: there is none."""
     try:
-        chosen = await asyncio.gather(
-            *(
-                _first_working(tools, codec, eligible_encoders("software", codec, codecs, render_node))
-                for codec in codecs
-            )
+        chosen = await gather_or_cancel(
+            _first_working(tools, codec, eligible_encoders("software", codec, codecs, render_node))
+            for codec in codecs
         )
     except ConfigurationError as error:
         log.warning("no_fallback", error=error.message)

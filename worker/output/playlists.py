@@ -53,14 +53,58 @@ def _parse_mpd(path: str, body: bytes) -> Playlist:
     longest = 0.0
     for template in root.iter(f"{MPD}SegmentTemplate"):
         names.append(_resolve(path, template.attrib["initialization"]))
-        entries = list(template.iter(f"{MPD}S"))
-        count = sum(1 + int(entry.get("r", "0")) for entry in entries)
-        first = int(template.get("startNumber", "1"))
-        pattern = template.attrib["media"]
-        segments += [_resolve(path, _numbered(pattern, number)) for number in range(first, first + count)]
+        segments += [_segment(path, template, number) for number in _numbers(template)]
+        entries = template.iter(f"{MPD}S")
         ticks = sum(int(entry.attrib["d"]) * (1 + int(entry.get("r", "0"))) for entry in entries)
         longest = max(longest, ticks / int(template.get("timescale", "1")))
     return Playlist((*names, *segments), tuple(segments), longest, finished=root.get("type") == "static")
+
+
+def _numbers(template: ElementTree.Element) -> range:
+    """Return the numbers of a template's segments."""
+    first = int(template.get("startNumber", "1"))
+    return range(first, first + sum(1 + int(entry.get("r", "0")) for entry in template.iter(f"{MPD}S")))
+
+
+def _segment(path: str, template: ElementTree.Element, number: int) -> str:
+    return _resolve(path, _numbered(template.attrib["media"], number))
+
+
+class NewNames:
+    """Reads the growing versions of one playlist: of each, only the names that earlier ones did not have.
+
+    The master is small and read in full.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._last_line = b""
+        self._next_numbers: dict[str, int] = {}
+        self.any_segment = False
+
+    def read(self, body: bytes) -> set[str]:
+        return self._read_mpd(body) if self._path.endswith(".mpd") else self._read_hls(body)
+
+    def _read_hls(self, body: bytes) -> set[str]:
+        at = body.rfind(self._last_line) if self._last_line else -1
+        new = body if at < 0 else body[at + len(self._last_line) :]
+        playlist = _parse_hls(self._path, new.decode())
+        if playlist.segments:
+            self.any_segment = True
+            uri = next(line for line in reversed(new.splitlines()) if line and not line.startswith(b"#"))
+            self._last_line = b"\n%s\n" % uri
+        return set(playlist.names)
+
+    def _read_mpd(self, body: bytes) -> set[str]:
+        names: set[str] = set()
+        for template in ElementTree.fromstring(body).iter(f"{MPD}SegmentTemplate"):  # noqa: S314  # as above
+            numbers, media = _numbers(template), template.attrib["media"]
+            names.add(_resolve(self._path, template.attrib["initialization"]))
+            new = range(max(numbers.start, self._next_numbers.get(media, 0)), numbers.stop)
+            names |= {_segment(self._path, template, number) for number in new}
+            self._next_numbers[media] = numbers.stop
+            self.any_segment |= bool(numbers)
+        return names
 
 
 def _numbered(pattern: str, number: int) -> str:

@@ -19,7 +19,8 @@ from backend.core.errors import AttemptFailed, BadRequest, VodbucketError
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store.interface import ObjectHeaders, Store
 from worker.output.corrections import corrected_manifest, corrected_master
-from worker.output.playlists import is_playlist, parse_playlist
+from worker.output.growing_playlist import GrowingPlaylist
+from worker.output.playlists import is_playlist
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 
@@ -31,8 +32,6 @@ PLAYLIST_EVERY_SECONDS = 2.0
 PUBLISH_CHECK_SECONDS = 0.2
 DEFAULT_AUDIO_PLAYLIST = "hls/aac.m3u8"
 """The playlist of the default track, as `worker.encode.ladder` names it."""
-MAX_VERSIONS = 8
-"""Versions of a playlist kept until its segments are stored: an older one may be ready before the newest."""
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 _CONTENT_TYPES = {
@@ -72,9 +71,9 @@ class PackagerSink:
         self._errors = errors
         self._on_stored = on_stored
         self._base = ""
-        self._uploads: dict[str, asyncio.Task[None]] = {}
+        self._uploads: dict[str, asyncio.Task[None]] = {}  # in flight
         self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
-        self._waiting: dict[str, list[bytes]] = {}
+        self._playlists: dict[str, GrowingPlaylist] = {}
         self._published_at: dict[str, float] = {}
         self._finishing = asyncio.Event()
         self._publisher: asyncio.Task[None] | None = None
@@ -109,9 +108,9 @@ class PackagerSink:
             await self._publisher
         self._errors.check()
         await self._publish(last=True)
-        if self._waiting:
+        if waiting := sorted(path for path, playlist in self._playlists.items() if playlist.waits):
             raise AttemptFailed(
-                f"Playlists name segments that were never written: {sorted(self._waiting)}.",
+                f"Playlists name segments that were never written: {waiting}.",
                 code="outputs_incomplete",
             )
 
@@ -138,9 +137,11 @@ class PackagerSink:
         async for chunk in request.content.iter_any():
             body += chunk
         if is_playlist(path):
-            versions = self._waiting.setdefault(path, [])
-            versions.append(self._for_players(path, bytes(body)))
-            del versions[:-MAX_VERSIONS]
+            if path not in self._playlists:
+                # players read the master once: it must name every stream from the start
+                required = self._media_playlists if path == MASTER_PLAYLIST else frozenset()
+                self._playlists[path] = GrowingPlaylist(path, required, self._for_players)
+            self._playlists[path].add(bytes(body))
         else:
             await self._free.acquire()
             self._uploads[path] = asyncio.create_task(
@@ -157,6 +158,8 @@ class PackagerSink:
             self._report(error)
         finally:
             self._free.release()
+            if self._uploads.get(path) is asyncio.current_task():
+                del self._uploads[path]
 
     async def _keep_publishing(self) -> None:
         """Publish until `finish` takes over; they never publish at the same time."""
@@ -171,7 +174,7 @@ class PackagerSink:
 
     async def _publish(self, *, last: bool = False) -> None:
         """Store what is ready and due: media playlists, then the manifest, then the master."""
-        media = [path for path in self._waiting if path not in {MASTER_PLAYLIST, DASH_MANIFEST}]
+        media = [path for path in self._playlists if path not in {MASTER_PLAYLIST, DASH_MANIFEST}]
         results = await asyncio.gather(
             *(self._publish_one(path, last) for path in media), return_exceptions=True
         )
@@ -179,35 +182,17 @@ class PackagerSink:
             if error is not None:
                 raise error
         for path in (DASH_MANIFEST, MASTER_PLAYLIST):
-            if path in self._waiting:
+            if path in self._playlists:
                 await self._publish_one(path, last)
 
     async def _publish_one(self, path: str, last: bool) -> None:
-        now = time.monotonic()
-        if not last and now - self._published_at.get(path, -PLAYLIST_EVERY_SECONDS) < PLAYLIST_EVERY_SECONDS:
-            return
-        versions = self._waiting[path]
-        newest = len(versions) - 1
-        for index in range(newest, (newest if last else 0) - 1, -1):
-            if self._is_ready(path, versions[index]):
-                body = versions[index]
-                del versions[: index + 1]
-                if not versions:
-                    del self._waiting[path]
+        now, playlist = time.monotonic(), self._playlists[path]
+        is_due = now - self._published_at.get(path, -PLAYLIST_EVERY_SECONDS) >= PLAYLIST_EVERY_SECONDS
+        if playlist.waits and (last or is_due):
+            body = await (playlist.take_last(self.sizes) if last else playlist.take(self.sizes))
+            if body is not None:
                 await self.put(path, body)
                 self._published_at[path] = now
-                return
-
-    def _is_ready(self, path: str, body: bytes) -> bool:
-        playlist = parse_playlist(path, body)
-        if path == MASTER_PLAYLIST:
-            # players read the master once: it must name every stream from the start
-            complete = self._media_playlists.issubset(playlist.names)
-        else:
-            complete = bool(
-                playlist.segments
-            )  # the packager begins with none, which players take for an error
-        return complete and all(name in self.sizes for name in playlist.names)
 
     def _report(self, error: Exception) -> None:
         if not isinstance(error, VodbucketError):

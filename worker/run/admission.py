@@ -7,7 +7,7 @@ import structlog
 from backend.core import keys
 from backend.core.backoff import Backoff
 from backend.core.concurrency import run_unless_set, sleep_unless_set
-from backend.core.errors import BucketMissing, ConfigurationError, StoreDenied, StoreUnavailable
+from backend.core.errors import STORE_AWAY, ConfigurationError
 from backend.core.store.interface import Buckets
 from backend.core.store.probes import Verdict, check_creates
 
@@ -32,7 +32,7 @@ async def admit(
         try:
             # a store may hang for minutes
             failure = await run_unless_set(stop, _create_only_failure(buckets))
-        except (StoreUnavailable, StoreDenied, BucketMissing) as error:
+        except STORE_AWAY as error:
             failures += 1
             pause = backoff.pause_seconds(failures)
             log.warning("store_not_probed", error=error.message, pause_seconds=round(pause, 1))

@@ -6,7 +6,7 @@ for the queue. No exception leaves it: a broken job must not take the worker dow
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +15,13 @@ from typing import Protocol
 import structlog
 
 from backend.core.backoff import Backoff
-from backend.core.concurrency import run_guarded, sleep_unless_set
+from backend.core.concurrency import run_guarded, run_unless_set, sleep_unless_set
 from backend.core.errors import (
+    STORE_AWAY,
     AttemptFailed,
     JobFailure,
     LeaseLost,
+    MachineFault,
     SourceRejected,
     StoreError,
     StoreUnavailable,
@@ -40,18 +42,22 @@ HEARTBEAT_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 RETRIES = Backoff(FIRST_RETRY_SECONDS, longest_seconds=600, jitter=0)
 MAX_OUTAGES = 50
-"""Attempts in a row that the store may end, over about eight hours, before the job fails."""
+"""Attempts that the store or a worker's machine may end, over about eight hours, before the job fails."""
 RELEASE_RETRY_SECONDS = 5.0
 RELEASE_TIMEOUT_SECONDS = 10.0
-"""How long a stopping worker tries to release its job. If it cannot, the lease expires."""
+"""How long a stopping worker tries to release or end its job. If it cannot, the lease expires."""
 
 
 class Pipeline(Protocol):
     """Turns a source into outputs: `worker.transcode.transcoder.Transcoder`, or a test double."""
 
     async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
-        """Write the outputs of a run. Raises: SourceRejected, AttemptFailed, StoreError."""
+        """Write the outputs of a run. Raises: SourceRejected, AttemptFailed, MachineFault, StoreError."""
         ...
+
+
+async def _trust_the_machine(error: Exception) -> None:
+    return
 
 
 class StopRequested(Exception):
@@ -70,6 +76,8 @@ class JobRunner:
     patience_seconds: float = 0
     """How long the pipeline waits out a store outage; the lease is kept for as long."""
     status_every_seconds: float = 2.0
+    examine: Callable[[Exception], Awaitable[None]] = _trust_the_machine
+    """Is called with each failure of the pipeline. Raises MachineFault if this machine is its cause."""
 
     async def __call__(self, claim: Claim, stop: asyncio.Event) -> None:
         """Run one job to its end. Never raises, except when cancelled."""
@@ -83,7 +91,7 @@ class JobRunner:
 
     async def _run(self, claim: Claim, stop: asyncio.Event) -> None:
         if claim.lease.attempt > self.max_attempts:
-            await self._fail(claim, JobFailure(claim.lease.last_error, code="worker_crashed"))
+            await self._fail(claim, JobFailure(claim.lease.last_error, code="worker_crashed"), stop)
             return
         status = StatusWriter(self.video, claim, write_every_seconds=self.status_every_seconds)
         log.info("job_started", run=claim.lease.run, generation=claim.generation)
@@ -100,22 +108,22 @@ class JobRunner:
         except StopRequested:
             await self._release_on_stop(claim, status)
         except SourceRejected as error:
-            await self._fail(claim, error)
+            await self._fail(claim, error, stop)
         except AttemptFailed as error:
-            await self._retry(claim, status, error)
-        except StoreError as error:
-            await self._retry_after_outage(claim, status, error, stop)
+            await self._retry(claim, status, error, stop)
+        except (MachineFault, StoreError) as error:
+            await self._hand_back(claim, status, error, stop)
         except Exception as error:  # a bug: log the traceback and give the job its other attempts
             log.exception("job_broke")
-            await self._retry(claim, status, AttemptFailed(f"Internal error ({type(error).__name__})."))
+            failure = AttemptFailed(f"Internal error ({type(error).__name__}).")
+            await self._retry(claim, status, failure, stop)
 
     async def _transcode(self, claim: Claim, stop: asyncio.Event, status: StatusWriter) -> Transcoded:
         """Run the pipeline until it ends, the lease is lost, the video is deleted or the worker stops."""
-        lease = claim.lease
         writing = asyncio.create_task(status.keep_writing())
         try:
             return await run_guarded(
-                self.pipeline.run(lease.job, lease.run, status.report),
+                self._attempt(claim, status),
                 self._keep_lease(claim),
                 _until_stopped(stop),
             )
@@ -123,12 +131,22 @@ class JobRunner:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
+    async def _attempt(self, claim: Claim, status: StatusWriter) -> Transcoded:
+        try:
+            return await self.pipeline.run(claim.lease.job, claim.lease.run, status.report)
+        except Exception as error:
+            await self.examine(error)
+            raise
+
     async def _keep_lease(self, claim: Claim) -> None:
         """Renew until cancelled. Raises: LeaseLost, VideoDeleted.
 
         An outage is no reason to stop while the pipeline waits it out: nobody else can take over the job,
         unless only this worker is cut off. Then the work is done twice at worst: the next heartbeat or the
         publication finds out.
+
+        Raises:
+            StoreUnavailable: it lasts too long. The job is handed back once the store answers.
         """
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
         renewed_at, pause = time.monotonic(), interval
@@ -142,49 +160,79 @@ class JobRunner:
             except (StoreError, TimeoutError) as error:
                 log.warning("heartbeat_failed", error=str(error))
                 pause = min(HEARTBEAT_RETRY_SECONDS, interval)
-                if time.monotonic() - renewed_at >= self.lease_seconds + self.patience_seconds:
-                    raise LeaseLost from error
+                silent_seconds = time.monotonic() - renewed_at
+                if silent_seconds >= self.lease_seconds + self.patience_seconds:
+                    raise StoreUnavailable(f"No heartbeat got through for {silent_seconds:.0f} s.") from error
 
     async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
                 await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
-            log.info("job_released")
+                log.info("job_released")
+                await self._discard_run(claim)
         except (StoreError, TimeoutError) as error:
             log.warning("job_not_released", error=str(error))
 
-    async def _retry(self, claim: Claim, status: StatusWriter, error: JobFailure) -> None:
+    async def _retry(
+        self, claim: Claim, status: StatusWriter, error: JobFailure, stop: asyncio.Event
+    ) -> None:
         attempt = claim.lease.attempt
         if attempt >= self.max_attempts:
-            await self._fail(claim, error)
+            await self._fail(claim, error, stop)
             return
         pause = RETRIES.pause_seconds(attempt)
         log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
-        await self._release(claim, status, attempt + 1, retry_after_seconds=pause, error=error.message)
 
-    async def _retry_after_outage(
-        self, claim: Claim, status: StatusWriter, error: StoreError, stop: asyncio.Event
+        async def release() -> None:
+            await self._release(claim, status, attempt + 1, retry_after_seconds=pause, error=error.message)
+
+        await self._insist(claim, release, stop)
+        await self._discard_run(claim)
+
+    async def _hand_back(
+        self, claim: Claim, status: StatusWriter, error: MachineFault | StoreError, stop: asyncio.Event
     ) -> None:
-        """Release the job without counting the attempt: the store failed, not the video.
-
-        Keeps trying until the store accepts the release, or another worker has the job.
-        """
+        """Release the job without counting the attempt: the store or this machine failed, not the video."""
         outages = claim.lease.outages + 1
         if outages > MAX_OUTAGES:
-            await self._fail(claim, error)
+            await self._fail(claim, error, stop)
             return
         pause = RETRIES.pause_seconds(outages)
-        log.warning("attempt_ended_by_store", error=error.message, retry_after_seconds=pause)
-        while not stop.is_set():
-            try:
-                attempt, reason = claim.lease.attempt, error.message
-                await self._release(
-                    claim, status, attempt, retry_after_seconds=pause, error=reason, outage=True
-                )
+        log.warning("job_handed_back", code=error.code, error=error.message, retry_after_seconds=pause)
+
+        async def release() -> None:
+            attempt, reason = claim.lease.attempt, error.message
+            await self._release(claim, status, attempt, retry_after_seconds=pause, error=reason, outage=True)
+
+        await self._insist(claim, release, stop)
+        await self._discard_run(claim)
+
+    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        """Repeat `end` until the store accepts it, another worker has the job, or this one stops.
+
+        Meanwhile the lease is kept as far as possible: a job whose lease expires loses an attempt.
+        """
+        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        while not await run_unless_set(
+            stop, self._tried(claim, end, interval), grace_seconds=RELEASE_TIMEOUT_SECONDS
+        ):
+            if stop.is_set():
                 return
-            except StoreUnavailable as still:
-                log.warning("job_not_handed_back", error=still.message)
-                await sleep_unless_set(stop, RELEASE_RETRY_SECONDS)
+            await sleep_unless_set(stop, min(RELEASE_RETRY_SECONDS, interval))
+
+    async def _tried(self, claim: Claim, end: Callable[[], Awaitable[None]], seconds: float) -> bool:
+        """Return whether `end` succeeded. If not, renew the lease."""
+        try:
+            async with asyncio.timeout(seconds):
+                await end()
+        except (*STORE_AWAY, TimeoutError) as error:
+            log.warning("job_not_ended", error=str(error))
+        else:
+            return True
+        with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
+            async with asyncio.timeout(seconds):
+                await self.queue.hold(claim)
+        return False
 
     async def _release(
         self,
@@ -202,13 +250,24 @@ class JobRunner:
             await self.queue.release(
                 claim, retry_after_seconds=retry_after_seconds, error=error, outage=outage
             )
-        await self.queue.discard_run(claim)
 
-    async def _fail(self, claim: Claim, error: StoreError | JobFailure) -> None:
+    async def _discard_run(self, claim: Claim) -> None:
+        try:
+            await self.queue.discard_run(claim)
+        except StoreError as error:  # the worker that ends the request deletes it
+            log.warning("run_not_discarded", run=claim.lease.run, error=error.message)
+
+    async def _fail(
+        self, claim: Claim, error: MachineFault | StoreError | JobFailure, stop: asyncio.Event
+    ) -> None:
         code = error.failure_code if isinstance(error, JobFailure) else error.code
         log.warning("job_failed", code=code, error=error.message)
-        with suppress(LeaseLost):
-            await self.queue.bury(claim, StatusError(code=code, message=error.message))
+
+        async def bury() -> None:
+            with suppress(LeaseLost):
+                await self.queue.bury(claim, StatusError(code=code, message=error.message))
+
+        await self._insist(claim, bury, stop)
 
 
 async def _until_stopped(stop: asyncio.Event) -> None:

@@ -5,16 +5,17 @@ All slots of a worker share one poller: an idle worker costs one LIST per pause,
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from backend.core.backoff import Backoff
 from backend.core.concurrency import sleep_unless_set
-from backend.core.errors import StoreError
+from backend.core.errors import MachineFault, StoreError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
+from worker.run.machine import CHECKS
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +31,15 @@ HOLD_OFF_SHARE_OF_LEASE = 1 / 2
 """How long silent workers have to renew their leases after an outage, as a share of a lease."""
 
 
+async def _always_ready() -> None:
+    return
+
+
 class Poller:
     """Finds jobs until `stop` is set or, with `drain`, until no job waits or runs anywhere.
 
-    `poll_seconds` is the longest pause between polls of an idle queue.
+    `poll_seconds` is the longest pause between polls of an idle queue. `ready` is called before each claim;
+    while it raises MachineFault, nothing is claimed.
     """
 
     def __init__(
@@ -44,12 +50,15 @@ class Poller:
         poll_seconds: float,
         lease_seconds: float,
         drain: bool = False,
+        ready: Callable[[], Awaitable[None]] = _always_ready,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._stop = stop
         self._lease_seconds = lease_seconds
         self._drain = drain
+        self._ready = ready
+        self._faults = 0
         self._monotonic = monotonic
         self._polling = asyncio.Lock()
         self._snapshot: QueueSnapshot | None = None
@@ -66,7 +75,15 @@ class Poller:
                 snapshot = await self._usable_snapshot()
                 if snapshot is None:
                     return None
+                if not snapshot.is_used_up:
+                    await self._check_machine()
                 claim = await self._queue.claim(snapshot, silent_too=self._may_take_over)
+            except MachineFault as error:
+                self._snapshot = None
+                self._faults += 1
+                self._pause = CHECKS.pause_seconds(self._faults)
+                log.error("machine_not_ready", error=error.message, pause_seconds=round(self._pause, 1))
+                continue
             except StoreError as error:
                 self._snapshot = None
                 self._hold_off()
@@ -76,6 +93,12 @@ class Poller:
             if claim is not None:
                 self._pause, self._idle_polls = 0.0, 0
                 return claim
+
+    async def _check_machine(self) -> None:
+        await self._ready()
+        if self._faults:
+            self._faults = 0
+            log.info("machine_ready")
 
     async def _usable_snapshot(self) -> QueueSnapshot | None:
         async with self._polling:

@@ -38,11 +38,14 @@ async def keep_sweeping(
                 await _sweep(buckets, queue, rules)
         except StoreError as error:
             log.warning("sweep_failed", error=error.message)
+        except Exception:  # a bug must neither end this task unseen, nor the worker
+            log.exception("sweep_broke")
 
 
 async def _is_due(buckets: Buckets, every: timedelta) -> bool:
     page = await buckets.raw.list_page(keys.LAST_SWEEP, limit=1)
-    return not page.objects or page.store_now - page.objects[0].modified >= every
+    last = next((info for info in page.objects if info.key == keys.LAST_SWEEP), None)
+    return last is None or page.store_now - last.modified >= every
 
 
 async def _sweep(buckets: Buckets, queue: JobQueue, rules: SweepRules) -> None:

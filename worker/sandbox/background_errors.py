@@ -6,6 +6,7 @@ ffmpeg and the packager see only a broken connection, and may still exit with 0 
 import asyncio
 
 from backend.core.errors import AttemptFailed, VodbucketError
+from worker.sandbox.machine import fault_in
 
 
 class BackgroundErrors:
@@ -16,9 +17,9 @@ class BackgroundErrors:
         self._reported = asyncio.Event()
 
     def report(self, error: Exception, *, meaning: str = "Something failed", code: str | None = None) -> None:
-        """Keep the error if it is the first. One that is not ours becomes an `AttemptFailed`."""
+        """Keep the error if it is the first. Others than ours become MachineFault or AttemptFailed."""
         if not isinstance(error, VodbucketError):
-            error = AttemptFailed(f"{meaning}: {error!r}.", code=code)
+            error = fault_in(error) or AttemptFailed(f"{meaning}: {error!r}.", code=code)
         self._first = self._first or error
         self._reported.set()
 

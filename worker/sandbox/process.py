@@ -8,16 +8,18 @@ ends when its pipes close.
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import cast
 
 from backend.core.concurrency import run_shielded
-from backend.core.errors import VodbucketError
+from backend.core.errors import MachineFault, VodbucketError
 from worker.sandbox.exit_codes import KILLED_EXTERNALLY
 from worker.sandbox.limits import MAX_OPEN_FILES, READ_ONLY, ResourceLimits
 from worker.sandbox.tether import PREPARED
@@ -26,6 +28,8 @@ STDERR_TAIL_LINES = 40
 STDERR_LINE_BYTES = 64 * 1024
 GRACE_SECONDS = 1.0
 """Between SIGTERM and SIGKILL; ffmpeg ignores SIGTERM while it waits for input."""
+EXIT_POLL_SECONDS = 0.05
+"""Where the kernel cannot tell of an exit without reaping: on macOS and old Linux."""
 NICENESS = 5
 """Encoders yield the CPU to the API and the store on the same machine."""
 
@@ -51,15 +55,21 @@ class CompletedProcess:
 class RunningProcess:
     """A process started by `running`. Its stderr is drained from the start."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        name: str,
+        stdout: asyncio.StreamReader | None,
+        stderr: asyncio.StreamReader,
+    ) -> None:
         self.name = name
         self.pid = process.pid
         self._process = process
-        if process.stderr is None:
-            raise TypeError("the process was started without a pipe for its stderr")
-        self._stdout, self._stderr = process.stdout, process.stderr
+        self._stdout, self._stderr = stdout, stderr
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._drain = asyncio.create_task(self._drain_stderr())
+        self._reaped = asyncio.create_task(self._reap())
+        self._ended = False
 
     @property
     def stderr_tail(self) -> str:
@@ -78,20 +88,26 @@ class RunningProcess:
         return bytes(kept)
 
     async def wait(self) -> int:
-        """Return the exit code (negative: a signal) once all of stderr has been read."""
-        code = await self._process.wait()
-        await self._drain
+        """Return the exit code (negative: a signal) once all of stderr has been read.
+
+        Raises:
+            MachineFault: it was killed from outside, which neither the file nor the program causes.
+        """
+        code = await asyncio.shield(self._reaped)
+        await asyncio.shield(self._drain)
+        if code in KILLED_EXTERNALLY and not self._ended:
+            raise MachineFault(f"{self.name} was killed by signal {-code}. Is this machine out of memory?")
         return code
 
     async def end(self) -> None:
         """Terminate the process, wait, kill its group and reap it. Safe to repeat."""
-        if self._process.returncode is None:
-            self._signal_group(signal.SIGTERM)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_SECONDS):
-                    await self._process.wait()
+        self._ended = True
+        self._signal_group(signal.SIGTERM)
+        await asyncio.wait({self._reaped}, timeout=GRACE_SECONDS)
         self._signal_group(signal.SIGKILL)
-        await self._process.wait()
+        await asyncio.wait({self._reaped})
+        if self._reaped.cancelled():  # a closing event loop cancels all tasks
+            self._process.wait()
         self._drain.cancel()
         await asyncio.gather(self._drain, return_exceptions=True)
 
@@ -101,9 +117,16 @@ class RunningProcess:
             raise TypeError("the process was started with its stdout discarded")
         return self._stdout
 
+    async def _reap(self) -> int:
+        """Return the exit code. What is left of the group is killed while nobody else can get its id."""
+        await _until_exit(self._process)
+        self._signal_group(signal.SIGKILL)
+        return self._process.wait()
+
     def _signal_group(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
-            os.killpg(self.pid, number)
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+                os.killpg(self.pid, number)
 
     async def _drain_stderr(self) -> None:
         buffered = b""
@@ -124,29 +147,43 @@ async def running(
     discard_stdout: bool = False,
     limits: ResourceLimits = ResourceLimits(),  # noqa: B008  # frozen
 ) -> AsyncIterator[RunningProcess]:
-    """Start a process. At the end of the block its whole group is killed and reaped.
+    """Start a process. When it exits, or at the end of the block, its whole group is killed and reaped.
 
     Read stdout or discard it: a process that fills the pipe waits forever.
 
     Raises:
         OSError: the program cannot be executed.
+        MachineFault: it was killed before it was.
     """
     command = [str(word) for word in argv]
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb", buffering=0) as report:
+    async with AsyncExitStack() as stack:
+        report = stack.enter_context(os.fdopen(reading, "rb", buffering=0))
         with os.fdopen(writing, "wb"):
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _TETHER, str(os.getpid())),
-                *(f"report={writing}", *_settings(limits), "--", *command),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL if discard_stdout else asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+            process = subprocess.Popen(  # noqa: ASYNC220  # asyncio's reaps at once, and frees the pid
+                [
+                    *(sys.executable, "-I", "-S", str(_TETHER), str(os.getpid())),
+                    *(f"report={writing}", *_settings(limits), "--", *command),
+                ],
+                bufsize=0,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if discard_stdout else subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 cwd=cwd,
                 env=_minimal_environment() | (environment or {}),
                 start_new_session=True,
                 pass_fds=(writing,),
             )
-        started = RunningProcess(process, Path(command[0]).name)
+        try:
+            stderr = await stack.enter_async_context(read_pipe(cast(FileIO, process.stderr)))
+            stdout = None
+            if process.stdout is not None:
+                stdout = await stack.enter_async_context(read_pipe(cast(FileIO, process.stdout)))
+            started = RunningProcess(process, Path(command[0]).name, stdout, stderr)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         try:
             await _check_executed(started, report, command[0])
             yield started
@@ -178,6 +215,7 @@ async def run(
     Raises:
         ProcessTimedOut: it was killed after `timeout_seconds`.
         OSError: the program cannot be executed.
+        MachineFault: it was killed from outside.
     """
     try:
         async with asyncio.timeout(timeout_seconds), running(argv, limits=limits) as process:
@@ -186,6 +224,23 @@ async def run(
             return CompletedProcess(exit_code, stdout, process.stderr_tail)
     except TimeoutError:
         raise ProcessTimedOut(f"{Path(argv[0]).name} took more than {timeout_seconds:g} s") from None
+
+
+async def _until_exit(process: "subprocess.Popen[bytes]") -> None:
+    """Return once the process has ended, if possible without reaping it: only then its id becomes free."""
+    try:
+        exit_descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        while process.poll() is None:  # noqa: ASYNC110  # there is no event
+            await asyncio.sleep(EXIT_POLL_SECONDS)
+        return
+    loop, exited = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(exit_descriptor, exited.set)
+    try:
+        await exited.wait()
+    finally:
+        loop.remove_reader(exit_descriptor)
+        os.close(exit_descriptor)
 
 
 def _minimal_environment() -> dict[str, str]:
@@ -220,7 +275,6 @@ async def _check_executed(process: RunningProcess, report: FileIO, program: str)
         said = await pipe.read()
     if not said.startswith(PREPARED):
         exit_code = await process.wait()
-        if exit_code not in KILLED_EXTERNALLY:  # that says the same of both
-            raise ChildProcessError(f"{program} was not started ({exit_code}): {process.stderr_tail}")
+        raise ChildProcessError(f"{program} was not started ({exit_code}): {process.stderr_tail}")
     if code_text := said.removeprefix(PREPARED):
         raise OSError(int(code_text), os.strerror(int(code_text)), program)

@@ -67,7 +67,9 @@ def _apply(name: str, value: int) -> None:
     if name in LIMITS:
         hard = resource.getrlimit(LIMITS[name])[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(LIMITS[name], (bound, bound))
+        # the kernel sends SIGKILL at the hard limit of CPU time: that would look like the OOM killer
+        most = hard if name == "cpu" else bound
+        resource.setrlimit(LIMITS[name], (bound, most))
     elif name == "nice":
         os.nice(value)
     elif sys.platform != "linux":

@@ -1,12 +1,17 @@
-"""Finds ffmpeg, ffprobe and the packager when the worker starts, and checks that they can be executed."""
+"""Finds ffmpeg, ffprobe and the packager, and checks that they are what they claim to be."""
 
 import os
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from backend.core.errors import ConfigurationError
+from backend.core.errors import ConfigurationError, MachineFault
 from backend.core.settings import WorkerSettings
+from worker.sandbox.process import ProcessTimedOut, run
+
+VERSION_SECONDS = 20.0
+_VERSION_ARGUMENT = {"ffmpeg": "-version", "ffprobe": "-version", "packager": "--version"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +19,34 @@ class Tools:
     ffmpeg: Path
     ffprobe: Path
     packager: Path
+
+    def check_executable(self) -> None:
+        """Raises: MachineFault: one is missing or cannot be executed."""
+        for name in _VERSION_ARGUMENT:
+            try:
+                _usable(name.upper(), getattr(self, name))
+            except ConfigurationError as error:
+                raise MachineFault(error.message) from None
+
+
+async def version_of(name: str, path: Path) -> str:
+    """Return what `ffmpeg`, `ffprobe` or `packager` says its version is.
+
+    Raises:
+        MachineFault: it does not run, or is another program.
+    """
+    try:
+        done = await run([path, _VERSION_ARGUMENT[name]], timeout_seconds=VERSION_SECONDS)
+    except (ProcessTimedOut, OSError) as error:
+        raise MachineFault(f"{name.upper()}: {path} does not run: {error}") from error
+    said = done.stdout.decode(errors="replace")
+    found = re.match(rf"{name} (version \S+)", said)
+    if done.exit_code or found is None:
+        raise MachineFault(
+            f"{name.upper()}: {path} is not {name}. It exited with status {done.exit_code} "
+            f"and printed {said.partition(chr(10))[0][:100]!r}"
+        )
+    return found[1]
 
 
 def find_tools(settings: WorkerSettings) -> Tools:

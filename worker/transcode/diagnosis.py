@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.errors import SourceRejected
-from worker.sandbox.exit_codes import KILLED_EXTERNALLY, OUT_OF_MEMORY, REFUSED
+from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
 from worker.sandbox.guards import GUARDS
 from worker.sandbox.limits import READ_ONLY
 from worker.sandbox.process import running
@@ -59,10 +59,7 @@ async def diagnose_source(
         SourceRejected: a stream cannot be decoded, or does not end where it should.
     """
     streams = tuple(decoded_streams(media))
-    results = [await check_stream(tools, url, stream, tolerance_seconds, touch) for stream in streams]
-    ends = [end for end in results if end is not None]
-    if len(ends) < len(results):
-        return
+    ends = [await check_stream(tools, url, stream, tolerance_seconds, touch) for stream in streams]
     # outputs are padded to an estimated duration too
     claim_counts = media.duration_is_reliable or for_code == DURATION_MISMATCH
     claimed = media.duration_seconds if claim_counts else None
@@ -87,10 +84,11 @@ async def diagnose_source(
 
 async def check_stream(
     tools: Tools, url: str, stream: DecodedStream, tolerance_seconds: float, touch: Callable[[], None]
-) -> float | None:
-    """Decode a whole stream and return its end. None: the process was killed from outside.
+) -> float:
+    """Decode a whole stream and return its end.
 
     Raises:
+        MachineFault: the process was killed from outside.
         SourceRejected: it cannot be decoded, or does not end where it claims.
     """
     seconds: float | None = None
@@ -101,8 +99,6 @@ async def check_stream(
                 seconds = reached
                 touch()
         exit_code = await process.wait()
-    if exit_code in KILLED_EXTERNALLY:
-        return None
     if seconds is None:
         raise unsupported_codec(stream.codec)
     if exit_code != 0:

@@ -6,7 +6,7 @@ nothing about media; `worker.run.loop` decides when to call them.
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from backend.core.jobs.leases import Claim, Leases, SeenLease, highest_generatio
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.library.videos import delete_video
 from backend.core.records import (
+    MAX_RECORD_BYTES,
     SMALLEST_VIDEO_BYTES,
     DeadLetter,
     Job,
@@ -27,6 +28,7 @@ from backend.core.records import (
     Outcome,
     Outputs,
     RecordUnreadable,
+    Retention,
     StatusError,
     read_outcome,
 )
@@ -55,7 +57,8 @@ def _run_token() -> str:
 class JobQueue:
     """The queue as one worker uses it. Safe with any number of workers that crash or stall at any time.
 
-    `owner` names the worker in leases, for operators. `rng`, `now` and `run_token` are replaced in tests.
+    `owner` names the worker in leases, for operators. `keep_originals` keeps the sources of all jobs; None
+    keeps those whose job does not say what to do. `rng`, `now` and `run_token` are replaced in tests.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class JobQueue:
         *,
         owner: str,
         lease_seconds: float,
-        keep_originals: bool = False,
+        keep_originals: bool | None = False,
         rng: random.Random | None = None,
         now: Callable[[], datetime] = _utc_now,
         run_token: Callable[[], str] = _run_token,
@@ -77,6 +80,7 @@ class JobQueue:
         self._run_token = run_token
         self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
+        self._unreadable: set[str] = set()  # requests with foreign markers
         self._in_doubt: set[str] = set()  # runs that a write may still publish, as its answer was lost
 
     @property
@@ -84,23 +88,37 @@ class JobQueue:
         """How long a worker may be silent before its job may be taken over."""
         return self._leases.lease
 
+    @property
+    def keeps_all_originals(self) -> bool:
+        return self._keep_originals is True
+
     async def poll(self) -> QueueSnapshot:
         """List the leases and the oldest markers.
 
-        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases.
+        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases,
+        or so many foreign keys that no marker is among the first.
         """
-        objects: list[ObjectInfo] = []
+        leased: list[ObjectInfo] = []
+        markers: list[str] = []
         start_after, limit = keys.LEASES, POLL_KEYS
         while True:
             page = await self._buckets.raw.list_page("", start_after=start_after, limit=limit)
-            objects += page.objects
-            if not page.truncated or page.objects[-1].key >= keys.QUEUE:
+            leased += page.objects
+            markers += self._markers(page.objects)
+            last = page.objects[-1].key if page.objects else ""
+            in_queue = last.startswith(keys.QUEUE)
+            if not page.truncated or (last > keys.QUEUE and (markers or not in_queue)):
                 break
-            start_after, limit = page.objects[-1].key, LIST_PAGE
-        leases = highest_generations(objects)
+            start_after, limit = last, LIST_PAGE
+            if not in_queue and not last.startswith(keys.LEASES):
+                start_after = keys.QUEUE
+        leases = highest_generations(leased)
         due = await self._leases.takeable(leases, page.store_now)
-        truncated = page.truncated and page.objects[-1].key.startswith(keys.QUEUE)
-        return QueueSnapshot(objects, leases, due, truncated=truncated)
+        return QueueSnapshot(markers, leases, due, truncated=page.truncated and in_queue)
+
+    def _markers(self, objects: Iterable[ObjectInfo]) -> list[str]:
+        small = (info.key for info in objects if info.size_bytes <= MAX_RECORD_BYTES)
+        return [one for one in keys.ours(keys.parse_marker, small) if one not in self._unreadable]
 
     async def claim(self, snapshot: QueueSnapshot, *, silent_too: bool = True) -> Claim | None:
         """Claim a job of `snapshot`: first one of a silent worker or one due for a retry, else a waiting one.
@@ -112,9 +130,12 @@ class JobQueue:
             seen, lease = due
             if lease.state is LeaseState.RUNNING and not silent_too:
                 continue
-            claim = await self._take_over(seen, lease)
-            if claim is not None and not await self._settle(claim):
-                return claim
+            try:
+                claim = await self._take_over(seen, lease)
+                if claim is not None and not await self._settle(claim):
+                    return claim
+            except RecordUnreadable as error:
+                log.warning("job_unreadable", request=seen.request, error=error.message)
         while True:
             # If more jobs wait than were listed, all of the listed ones are old enough.
             spread = POLL_KEYS if snapshot.truncated else self._spread
@@ -122,17 +143,17 @@ class JobQueue:
                 return None
             try:
                 claim = await self._claim_marker(request)
+                if claim is None:
+                    snapshot.missed()
+                    self._spread = min(self._spread * 2, POLL_KEYS)
+                    continue
+                snapshot.hit()
+                self._spread = max(self._spread - 1, SPREAD)
+                if not await self._settle(claim):
+                    return claim
             except RecordUnreadable as error:
-                log.warning("marker_unreadable", request=request, error=error.message)
-                continue
-            if claim is None:
-                snapshot.missed()
-                self._spread = min(self._spread * 2, POLL_KEYS)
-                continue
-            snapshot.hit()
-            self._spread = max(self._spread - 1, SPREAD)
-            if not await self._settle(claim):
-                return claim
+                self._unreadable.add(request)
+                log.warning("job_unreadable", request=request, error=error.message)
 
     async def settle(self, seen: SeenLease) -> None:
         """Clean up after a silent worker whose request has ended or whose video was deleted."""
@@ -155,6 +176,10 @@ class JobQueue:
             # The worker that ended it may have died right after, so the holder of the lease finishes the job.
             await self._finish(claim.lease.job)
             raise LeaseLost
+
+    async def hold(self, claim: Claim) -> None:
+        """Renew the lease, whatever else happened to the job. Raises: LeaseLost."""
+        await self._leases.renew(claim)
 
     async def check(self, claim: Claim) -> None:
         """Check that this worker still holds the job, without renewing the lease. Raises: LeaseLost."""
@@ -259,6 +284,8 @@ class JobQueue:
             job = Job.from_json((await self._buckets.raw.get(marker)).body)
         except ObjectNotFound:
             return None
+        if job.request != request:
+            raise RecordUnreadable(f"{marker} is the job of another request")
         run = keys.run_name(request, 0, self._run_token())
         claim = await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
         if claim is None:
@@ -327,8 +354,14 @@ class JobQueue:
 
     async def _finish_published(self, job: Job, outputs: Outputs) -> None:
         await self._buckets.video.put(keys.status(job.id), complete_status(outputs).to_json())
-        if not self._keep_originals:
+        if self._deletes_source(job.original):
             await self._buckets.raw.delete(job.source)
+
+    def _deletes_source(self, original: Retention | None) -> bool:
+        """Return whether the source goes on publication. If it goes later, the sweeper deletes it."""
+        if original is None:
+            return self._keep_originals is False
+        return not (self._keep_originals or original.keep or original.delete_after_seconds)
 
     async def _finish_failed(self, job: Job, letter: DeadLetter) -> None:
         await self._buckets.raw.put(keys.dead_letter(job.request), letter.to_json())

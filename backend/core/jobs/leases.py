@@ -12,7 +12,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound
-from backend.core.records import Lease, LeaseState, RecordUnreadable
+from backend.core.records import MAX_RECORD_BYTES, Lease, LeaseState, RecordUnreadable
 from backend.core.store.generations import group_generations
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.prefixes import keys_below
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 MIN_AGE = timedelta(seconds=1)
 """Leases younger than this are not read, as most were just taken. A released lease also waits this long."""
+READS_PER_POLL = 16
+"""So that a new worker among a thousand running jobs claims its first one soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class SeenLease:
 
 def highest_generations(objects: Iterable[ObjectInfo]) -> list[SeenLease]:
     """Return the highest lease of each request, oldest request first. Other objects are skipped."""
-    groups = group_generations(objects, keys.parse_lease)
+    readable = (info for info in objects if info.size_bytes <= MAX_RECORD_BYTES)
+    groups = group_generations(readable, keys.parse_lease)
     return [
         SeenLease(request, *group[-1], tuple(info.key for _, info in group[:-1]))
         for request, group in sorted(groups.items())
@@ -69,23 +72,27 @@ class Leases:
     def __init__(self, raw: Store, lease_seconds: float) -> None:
         self._raw = raw
         self.lease = timedelta(seconds=lease_seconds)
-        self._read: dict[tuple[str, str], Lease] = {}
+        self._read: dict[tuple[str, str], Lease | None] = {}
+        """By version of a lease. None: unreadable."""
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
         """Return the leases that may be taken over now: silent for too long, or released and due.
 
         A lease is read only once, as its heartbeats rewrite the same bytes: watching it costs no requests.
+        The least recently written are read first: heartbeats keep all that run young.
         """
         current = {_version(one.info) for one in seen}
         self._read = {version: lease for version, lease in self._read.items() if version in current}
-        found = []
-        for one in seen:
-            if one.age(store_now) < MIN_AGE:
-                continue
+        old = [one for one in seen if one.age(store_now) >= MIN_AGE]
+        unread = [one for one in old if _version(one.info) not in self._read]
+        for one in sorted(unread, key=lambda one: one.info.modified)[:READS_PER_POLL]:
             try:
-                lease = await self.read(one)
+                await self.read(one)
             except (ObjectNotFound, RecordUnreadable) as error:
                 log.warning("lease_unreadable", key=one.info.key, error=error.message)
+        found = []
+        for one in old:
+            if (lease := self._read.get(_version(one.info))) is None:
                 continue
             if lease.state is LeaseState.RELEASED:
                 due = one.age(store_now) >= timedelta(seconds=lease.retry_after_seconds)
@@ -141,8 +148,13 @@ class Leases:
             stored = await self._raw.get(seen.info.key)
             if seen.info.etag and stored.info.etag != seen.info.etag:
                 raise ObjectNotFound(f"{seen.info.key} was rewritten since it was listed")
-            self._read[version] = Lease.from_json(stored.body)
-        return self._read[version]
+            self._read[version] = None
+            lease = Lease.from_json(stored.body)
+            if lease.job.request == seen.request:
+                self._read[version] = lease
+        if (known := self._read[version]) is None:
+            raise RecordUnreadable(f"{seen.info.key} is not the lease of this request")
+        return known
 
 
 def _version(info: ObjectInfo) -> tuple[str, str]:

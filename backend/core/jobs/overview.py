@@ -20,6 +20,7 @@ from backend.core.errors import BadRequest, ObjectNotFound, VideoNotFound
 from backend.core.jobs.leases import SeenLease, highest_generations
 from backend.core.library.videos import CONCURRENT_READS, read_video
 from backend.core.records import (
+    MAX_RECORD_BYTES,
     DeadLetter,
     Job,
     Lease,
@@ -160,6 +161,8 @@ class _Reader:
         async def entry_of(info: ObjectInfo) -> JobEntry | None:
             async with self._reads:
                 try:
+                    if info.size_bytes > MAX_RECORD_BYTES:
+                        raise RecordUnreadable("it is too large for a record")
                     stored = await self._buckets.raw.get(info.key)
                     return await read(info, stored.body)
                 except ObjectNotFound:

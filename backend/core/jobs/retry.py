@@ -12,7 +12,7 @@ import structlog
 from backend.core import keys
 from backend.core.errors import AlreadyQueued, ObjectNotFound, SourceGone
 from backend.core.library.videos import read_video
-from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Status, TranscodeOptions
+from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Status, TranscodeOptions, Video
 from backend.core.store.interface import Buckets, ObjectInfo, Store
 from backend.core.store.prefixes import keys_below
 
@@ -33,11 +33,11 @@ async def retry_video(
         SourceGone: the source was deleted, as happens after a success unless originals are kept.
         AlreadyQueued: a job of this video is queued, waiting or running.
     """
-    await read_video(buckets, video_id)
+    video = await read_video(buckets, video_id)
     source = await stored_source(buckets.raw, video_id)
     number = await next_request_number(buckets, video_id)
     letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
-    job = job_of(source, video_id, number, created_at=now(), options=options)
+    job = job_of(source, video, number, created_at=now(), options=options)
     if not await buckets.raw.create(keys.marker(job.request), job.to_json()):
         raise AlreadyQueued
     log.info("video_queued_again", video=video_id, request=job.request)
@@ -58,7 +58,7 @@ async def stored_source(raw: Store, video_id: str) -> ObjectInfo:
 
 def job_of(
     source: ObjectInfo,
-    video_id: str,
+    video: Video,
     number: int,
     *,
     created_at: datetime,
@@ -66,11 +66,12 @@ def job_of(
 ) -> Job:
     """Return the job of the video's request with this number."""
     return Job(
-        id=video_id,
-        request=keys.request_name(video_id, number),
+        id=video.id,
+        request=keys.request_name(video.id, number),
         source=source.key,
         source_size_bytes=source.size_bytes,
         options=options,
+        original=video.original,
         created_at=created_at,
     )
 
@@ -80,8 +81,10 @@ async def next_request_number(buckets: Buckets, video_id: str) -> int:
 
     A job moves from its marker to a lease to an outcome, so listing in that order cannot miss it.
     """
-    for prefix in (keys.marker(video_id), keys.leases_of_video(video_id)):
-        if await keys_below(buckets.raw, prefix):
-            raise AlreadyQueued
+    markers = keys.ours(keys.parse_marker, await keys_below(buckets.raw, keys.marker(video_id)))
+    leases = keys.ours(keys.parse_lease, await keys_below(buckets.raw, keys.leases_of_video(video_id)))
+    if any(markers) or any(leases):
+        raise AlreadyQueued
     ended = await keys_below(buckets.video, keys.results_of(video_id))
-    return max((keys.request_number(keys.request_of_result(key)) + 1 for key in ended), default=0)
+    requests = keys.ours(keys.request_of_result, ended)
+    return max((keys.request_number(request) + 1 for request in requests), default=0)

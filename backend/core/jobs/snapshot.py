@@ -2,14 +2,10 @@
 
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 
-from backend.core import keys
-from backend.core.errors import BadRequest
 from backend.core.jobs.leases import SeenLease
 from backend.core.records import Lease
-from backend.core.store.interface import ObjectInfo
 
 MAX_MISSES = 2
 """After this many markers in a row that others had claimed, a snapshot is too old to be of use."""
@@ -20,21 +16,20 @@ class QueueSnapshot:
 
     def __init__(
         self,
-        objects: Iterable[ObjectInfo],
+        markers: Iterable[str],
         leases: Sequence[SeenLease],
         due: Sequence[tuple[SeenLease, Lease]],
         *,
         truncated: bool = False,
     ) -> None:
-        """`objects` were listed, `leases` are those among them, and `due` those that may be taken over.
+        """`markers` are waiting requests, oldest first, and `due` the leases that may be taken over.
 
         `truncated`: more jobs wait than were listed.
         """
         self.truncated = truncated
         leased = {seen.request for seen in leases}
         self.leases = tuple(leases)
-        self.markers = tuple(request for request in _markers(objects) if request not in leased)
-        """Waiting requests, oldest first."""
+        self.markers = tuple(request for request in markers if request not in leased)
         self._due = deque(due)
         self._waiting = list(self.markers)
         self._misses = 0
@@ -65,9 +60,3 @@ class QueueSnapshot:
     def hit(self) -> None:
         """Note that a marker of this snapshot was still there."""
         self._misses = 0
-
-
-def _markers(objects: Iterable[ObjectInfo]) -> Iterator[str]:
-    for info in objects:
-        with suppress(BadRequest):
-            yield keys.parse_marker(info.key)

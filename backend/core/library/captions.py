@@ -64,7 +64,9 @@ async def list_captions(buckets: Buckets, video_id: str) -> tuple[Captions, ...]
 
     async def read(key: str) -> Captions | None:
         try:
-            return Captions.from_json((await buckets.video.get(key)).body)
+            captions = Captions.from_json((await buckets.video.get(key)).body)
+            # players get paths made of the language
+            return captions if key == keys.captions_record(video_id, captions.language) else None
         except ObjectNotFound:
             return None
         except RecordUnreadable as error:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
-from backend.core.errors import BadRequest, InvalidId, ObjectNotFound, StoreUnavailable, VideoNotFound
+from backend.core.errors import BadRequest, ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.names import clean_text
 from backend.core.records import (
     DeadLetter,
@@ -129,7 +129,7 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
 
     while True:
         page = await buckets.video.list_page(keys.CATALOG, start_after=start_after, limit=limit)
-        ids = _ids_of([info.key for info in page.objects])
+        ids = list(keys.ours(keys.video_of_catalog_entry, (info.key for info in page.objects)))
         found = await gather_or_cancel(read(video_id) for video_id in ids)
         items = tuple(item for item in found if item is not None)
         if items or not page.truncated:
@@ -207,10 +207,9 @@ async def _read_record(store: Store, video_id: str) -> Video:
 
 
 async def _read_history(store: Store, video_id: str) -> _History:
-    requests = []
+    requests = list[str]()
     async for info in store.list_all(keys.history_of(video_id)):
-        with suppress(BadRequest):
-            requests.append(keys.parse_result(video_id, info.key))
+        requests += keys.ours(keys.request_of_result, [info.key])
         with suppress(BadRequest):  # the newest comes first
             return _History(tuple(requests), keys.parse_revision(video_id, info.key))
     return _History(tuple(requests))
@@ -241,6 +240,9 @@ async def _latest_of(buckets: Buckets, video_id: str, requests: Sequence[str]) -
         try:
             outcome = read_outcome((await buckets.video.get(keys.result(video_id, request))).body)
         except ObjectNotFound:
+            continue
+        except RecordUnreadable as error:
+            log.warning("record_unreadable", request=request, error=error.message)
             continue
         if isinstance(outcome, Outputs):
             return outcome
@@ -327,11 +329,6 @@ async def _written_status(store: Store, video_id: str) -> Status | None:
         return Status.from_json((await store.get(keys.status(video_id))).body)
     except ObjectNotFound:
         return None
-
-
-def _ids_of(catalog_keys: Sequence[str]) -> list[str]:
-    ids = []
-    for key in catalog_keys:
-        with suppress(InvalidId):
-            ids.append(keys.video_of_catalog_entry(key))
-    return ids
+    except RecordUnreadable as error:  # the outcome is worth more
+        log.warning("record_unreadable", key=keys.status(video_id), error=error.message)
+        return None

@@ -46,8 +46,9 @@ class VideoHoldings:
             written.size_bytes += info.size_bytes
         elif info.key == keys.video_record(self.id):
             self.record = info
-        elif info.key.startswith(keys.results_of(self.id)):
-            self.results[keys.request_of_result(info.key)] = info.modified
+        else:
+            with suppress(BadRequest):
+                self.results[keys.request_of_result(info.key)] = info.modified
 
 
 @dataclass(slots=True)

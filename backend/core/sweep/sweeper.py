@@ -2,7 +2,8 @@
 
 It leaves everything alone that is younger than a grace period by the store's clock. It uses the same
 create-only writes as all other processes, so it may run at any time and in any number of processes. `Kind`
-lists what it handles. It removes the source of an existing video only by finishing a job that has published.
+lists what it handles. It removes the source of an existing video only by finishing a job that has published,
+or when the video's own record says that it is time.
 """
 
 from collections.abc import Awaitable, Callable
@@ -48,6 +49,8 @@ class Kind(StrEnum):
     """A video that is missing from the library's index: added to it again."""
     SESSION = "session"
     """A session that has expired: removed."""
+    ORIGINAL = "original"
+    """The source of a video that was published `DELETE_SOURCE_AFTER` ago: removed."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -131,6 +134,8 @@ class _Sweeper:
             self._existing[video.id] = video
             await self._runs(video, raw)
             if video.results:
+                if video.id in raw.sources:
+                    await self._original(video, raw)
                 continue
             if video.id in raw.sources:
                 await self._job(video, raw)
@@ -267,8 +272,39 @@ class _Sweeper:
             return False
         if number:
             return False  # its job has ended meanwhile
-        job = job_of(source, video_id, number, created_at=video.created_at)
+        job = job_of(source, video, number, created_at=video.created_at)
         return await self._buckets.raw.create(keys.marker(job.request), job.to_json())
+
+    async def _original(self, video: VideoHoldings, raw: RawHoldings) -> None:
+        """Delete the source of a published video whose `DELETE_SOURCE_AFTER` is over.
+
+        A video with a failed or an unfinished later request keeps it.
+        """
+        source = raw.sources[video.id]
+        if self._queue.keeps_all_originals or video.id in raw.queued or video.id in raw.leased_videos:
+            return
+        try:
+            original = (await read_video(self._buckets, video.id)).original
+        except (VideoNotFound, RecordUnreadable):
+            return
+        if original is None or original.keep or not original.delete_after_seconds:
+            return  # what goes on publication is gone, or came back and may be wanted
+        latest = max(video.results, key=keys.request_number)
+        act, why = partial(self._delete_source, video.id, latest), "its outputs have been there long enough"
+        since, grace = video.results[latest], timedelta(seconds=original.delete_after_seconds)
+        await self._act(Kind.ORIGINAL, source.key, why, since, act, source.size_bytes, grace)
+
+    async def _delete_source(self, video_id: str, latest: str) -> bool:
+        """Delete the source unless the video's latest request is another one by now, or has failed."""
+        try:
+            number = await next_request_number(self._buckets, video_id)
+            stored = await self._buckets.video.get(keys.result(video_id, latest))
+        except (AlreadyQueued, ObjectNotFound):
+            return False
+        if number != keys.request_number(latest) + 1 or not isinstance(read_outcome(stored.body), Outputs):
+            return False
+        await self._buckets.raw.delete(keys.upload(video_id))
+        return True
 
     async def _entries(self, raw: RawHoldings) -> None:
         """Compare the library's index with the records."""
@@ -296,7 +332,7 @@ class _Sweeper:
     async def _settle(self, seen: SeenLease) -> bool:
         try:
             await self._queue.settle(seen)
-        except (ObjectNotFound, RecordUnreadable):
+        except ObjectNotFound:
             return False
         return True
 
@@ -318,7 +354,11 @@ class _Sweeper:
         if age <= (self._rules.grace if grace is None else grace):
             return
         if not self._dry_run:
-            if await act() is False:
+            try:
+                if await act() is False:
+                    return
+            except RecordUnreadable as error:  # foreign, or of a newer version: the rest must be swept
+                log.warning("not_swept", kind=kind, key=key, error=error.message)
                 return
             log.info("swept", kind=kind, key=key, why=why, age_seconds=age.total_seconds())
         self.findings.append(Finding(kind, key, why, age.total_seconds(), size_bytes))

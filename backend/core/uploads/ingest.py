@@ -24,7 +24,7 @@ from backend.core.ids import new_id
 from backend.core.jobs.retry import next_request_number
 from backend.core.library.videos import add_video, delete_video, read_video
 from backend.core.names import clean_filename, clean_text
-from backend.core.records import AS_THE_WORKER_CHOOSES, Job, TranscodeOptions, Video
+from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Retention, TranscodeOptions, Video
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.one_shot import clean_up, store_source
@@ -41,6 +41,8 @@ class Description:
     filename: str | None = None
     title: str | None = None
     content_type: str | None = None
+    original: Retention | None = None
+    """What becomes of the file after publication. The API's settings have a say too."""
 
     def video(self, video_id: str, size_bytes: int, created_at: datetime) -> Video:
         """Return the record of a video with this description."""
@@ -51,6 +53,7 @@ class Description:
             filename=filename,
             size_bytes=size_bytes,
             content_type=_media_type(self.content_type, filename),
+            original=self.original,
             created_at=created_at,
         )
 
@@ -130,6 +133,7 @@ def _job(video: Video, options: TranscodeOptions) -> Job:
         source=keys.upload(video.id),
         source_size_bytes=video.size_bytes,
         options=options,
+        original=video.original,
         created_at=video.created_at,
     )
 

@@ -5,11 +5,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import ObjectNotFound, StorageFull, TooManyUploads
+from backend.core.records import RecordUnreadable
 from backend.core.store.interface import Store
 from backend.core.uploads.records import UploadInfo
+
+log = structlog.get_logger(__name__)
 
 READS_IN_FLIGHT = 16
 NO_LIMIT = 2**63
@@ -89,12 +94,12 @@ class _Usage:
 
 
 async def _usage(raw: Store, except_for: Collection[str] = ()) -> _Usage:
-    stored_bytes, open_keys = 0, []
+    stored_bytes, open_keys = 0, list[str]()
     async for info in raw.list_all(keys.UPLOADS):
         if info.key in except_for:
             continue
         if info.key.endswith(".info"):
-            open_keys.append(info.key)
+            open_keys += map(keys.upload_info, keys.ours(keys.upload_of, [info.key]))
         elif info.key.endswith(".orig"):
             stored_bytes += info.size_bytes
     return _Usage(stored_bytes, tuple(open_keys))
@@ -105,3 +110,6 @@ async def _length_of(raw: Store, key: str) -> int:
         return UploadInfo.from_json((await raw.get(key)).body).length or 0
     except ObjectNotFound:
         return 0  # finished since it was listed
+    except RecordUnreadable as error:  # a foreign object must not prevent all uploads
+        log.warning("record_unreadable", key=key, error=error.message)
+        return 0

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from backend.core.records import AS_THE_WORKER_CHOOSES, Record, TranscodeOptions, Value, new_nonce
+from backend.core.records import AS_THE_WORKER_CHOOSES, Record, Retention, TranscodeOptions, Value, new_nonce
 
 
 class Role(StrEnum):
@@ -31,6 +31,7 @@ class UploadInfo(Record):
     title: str | None = None
     content_type: str | None = None
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
+    original: Retention | None = None
     created_at: AwareDatetime
     expires_at: AwareDatetime
     finished: bool = False

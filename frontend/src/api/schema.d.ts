@@ -108,7 +108,7 @@ export interface paths {
         put?: never;
         /**
          * UploadForm
-         * @description Upload a video as the form field `file`. The field `title` is optional.
+         * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
          */
         post: operations["ApiUploadUploadForm"];
         delete?: never;
@@ -424,7 +424,7 @@ export interface paths {
         put?: never;
         /**
          * UploadForm
-         * @description Upload a video as the form field `file`. The field `title` is optional.
+         * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
          */
         post: operations["UploadMultipartUploadForm"];
         delete?: never;
@@ -691,6 +691,19 @@ export interface components {
             size_bytes?: number | null;
             upload_url?: string | null;
         };
+        /** Retention */
+        Retention: {
+            /**
+             * @description otherwise, this long after publication
+             * @default 0
+             */
+            delete_after_seconds: number;
+            /**
+             * @description until the video is deleted
+             * @default false
+             */
+            keep: boolean;
+        };
         /** SignIn */
         SignIn: {
             token: string;
@@ -824,6 +837,8 @@ export interface components {
             id: string;
             /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
             poster: string | null;
+            /** @description null: the worker's settings decide */
+            original?: components["schemas"]["Retention"] | null;
             /**
              * @default 1
              * @constant
@@ -853,6 +868,8 @@ export interface components {
             id: string;
             /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
             poster: string | null;
+            /** @description null: the worker's settings decide */
+            original?: components["schemas"]["Retention"] | null;
             /**
              * @default 1
              * @constant
@@ -1328,6 +1345,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     file: string;
+                    keep_original?: string;
                     title?: string;
                 };
             };
@@ -2013,6 +2031,8 @@ export interface operations {
             query?: {
                 filename?: string | null;
                 title?: string | null;
+                /** @description keep the uploaded file after transcoding: anything but false, 0, no, off */
+                keep_original?: string | null;
                 /** @description AV1 quality; lower is better */
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
@@ -2983,6 +3003,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     file: string;
+                    keep_original?: string;
                     title?: string;
                 };
             };

@@ -11,7 +11,7 @@ from backend.core.errors import StoreUnavailable
 from backend.core.ids import new_id
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
-from backend.core.records import Job, OutputObject, Outputs, Status, Video
+from backend.core.records import Job, OutputObject, Outputs, Retention, Status, Video
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from tests.lab.memory_store import MemoryStore
 
@@ -105,7 +105,9 @@ class Lab:
         self.video = video or MemoryStore(self.clock)
         self.buckets = Buckets(self.raw, self.video)
 
-    def worker(self, name: str, *, fault: Fault | None = None, keep_originals: bool = False) -> JobQueue:
+    def worker(
+        self, name: str, *, fault: Fault | None = None, keep_originals: bool | None = False
+    ) -> JobQueue:
         buckets = self.buckets
         if fault is not None:
             buckets = self.faulty(fault)
@@ -122,7 +124,7 @@ class Lab:
         """Return both buckets with a shared fault."""
         return Buckets(_faulty(self.raw, fault), _faulty(self.video, fault))
 
-    async def add_job(self) -> Job:
+    async def add_job(self, original: Retention | None = None) -> Job:
         """Store everything that an acknowledged upload leaves in the buckets."""
         video_id = new_id()
         job = Job(
@@ -130,9 +132,17 @@ class Lab:
             request=video_id,
             source=keys.upload(video_id),
             source_size_bytes=3,
+            original=original,
             created_at=self.clock(),
         )
-        video = Video(id=video_id, title="t", filename="f", size_bytes=3, created_at=self.clock())
+        video = Video(
+            id=video_id,
+            title="t",
+            filename="f",
+            size_bytes=3,
+            original=original,
+            created_at=self.clock(),
+        )
         await self.raw.put(job.source, b"abc")
         await self.video.put(keys.catalog_entry(video_id), b"")
         await self.video.put(keys.video_record(video_id), video.to_json())

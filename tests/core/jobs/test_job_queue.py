@@ -13,7 +13,7 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Leases, highest_generations
 from backend.core.library.videos import delete_video
 from backend.core.records import Job, StatusError, Tombstone
-from backend.core.store.interface import PLAIN, Buckets, Listing, ObjectHeaders, Store
+from backend.core.store.interface import PLAIN, Buckets, Listing, ObjectHeaders, Store, StoredObject
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Fault, Lab, WorkerCrashed, crash, lost_answer
 from tests.lab.memory_store import MemoryStore
 
@@ -419,3 +419,43 @@ async def test_polling_finds_queue_and_leases_among_a_thousand_uploads(lab: Lab)
     snapshot = await queue.poll()
     assert [lease.request for lease in snapshot.leases] == [claim.request]
     assert len(snapshot.markers) == len(jobs) - 1
+
+
+async def test_new_worker_among_many_running_jobs_reads_few_leases(lab: Lab) -> None:
+    class Counting(MemoryStore):
+        lease_reads = 0
+
+        async def get(self, key: str) -> StoredObject:
+            self.lease_reads += key.startswith(keys.LEASES)
+            return await super().get(key)
+
+    lab.raw = Counting(lab.clock)
+    lab.buckets = Buckets(lab.raw, lab.video)
+    busy = lab.worker("busy")
+    for _ in range(200):
+        await lab.add_job()
+        await lab.claimed(busy)
+    waiting = await lab.add_job()
+    lab.clock.advance(LEASE_SECONDS / 2)
+    assert isinstance(lab.raw, Counting)
+    lab.raw.lease_reads = 0
+
+    claim = await lab.claimed(lab.worker("new"))
+
+    assert claim.request == waiting.request
+    assert lab.raw.lease_reads <= 16
+
+
+async def test_new_worker_finds_the_silent_lease_among_running_ones_at_once(lab: Lab) -> None:
+    silent = await lab.add_job()
+    await lab.claimed(lab.worker("dead"))
+    lab.clock.advance(LEASE_SECONDS)
+    busy = lab.worker("busy")
+    for _ in range(100):
+        await lab.add_job()
+        await lab.claimed(busy)
+    lab.clock.advance(2)
+
+    claim = await lab.claimed(lab.worker("new"))
+
+    assert (claim.request, claim.generation) == (silent.request, 1)

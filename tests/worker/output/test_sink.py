@@ -183,3 +183,15 @@ async def test_store_failure_fails_the_attempt(path: str, error: Exception) -> N
             await it.errors.watch()
         with pytest.raises((AttemptFailed, StoreDenied)):
             await it.sink.finish()
+
+
+async def test_forgets_finished_uploads() -> None:
+    async with packager() as it:
+        for number in range(50):
+            await it.writes(segment(number), b"x")
+        await it.writes(INIT, b"x")
+        await it.writes(INIT, b"y")
+        while len(it.sink.sizes) < 51 or it.sink._uploads:  # noqa: ASYNC110  # the store tells nobody
+            await asyncio.sleep(0)
+
+        assert await it.stored(INIT) == b"y"

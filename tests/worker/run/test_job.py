@@ -7,13 +7,21 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed, SourceRejected, StoreUnavailable
+from backend.core.errors import (
+    AttemptFailed,
+    BucketMissing,
+    MachineFault,
+    SourceRejected,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.library.videos import delete_video
 from backend.core.records import Job, Lease, LeaseState, OutputObject, Stage
 from backend.core.store.interface import PLAIN, Body, Buckets, ObjectHeaders
-from tests.core.jobs.queue_lab import LEASE_SECONDS, Lab
+from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.encode.video_encoders import SOFTWARE
 from worker.run import job as job_module
@@ -282,6 +290,159 @@ async def test_releases_the_job_once_the_store_is_back(lab: Lab, monkeypatch: py
 
     lease = Lease.from_json((await lab.raw.get(claim.key)).body)
     assert (fails, lease.state, lease.attempt, lease.outages) == (0, LeaseState.RELEASED, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "failure", [SourceRejected("Not a video."), AttemptFailed("ffmpeg exited with 1."), OSError(28, "full")]
+)
+async def test_failure_of_the_machine_is_not_blamed_on_the_file(lab: Lab, failure: Exception) -> None:
+    async def examine(error: Exception) -> None:
+        assert error is failure
+        raise MachineFault("WORK_DIR: it is full.") from error
+
+    job = await lab.add_job()
+    queue = lab.worker("broken")
+    for outages in range(5):  # more than attempts
+        claim = await lab.claimed(queue)
+        assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
+        running = replace(runner(lab, queue, Pipeline(lab, _raise(failure))), examine=examine)
+        await running(claim, asyncio.Event())
+        assert (await lab.status(job)).status == "queued"
+        lab.clock.advance(600)
+
+    lease = Lease.from_json((await lab.raw.get(claim.key)).body)
+    assert lease.last_error == "WORK_DIR: it is full."
+    claim = await lab.claimed(other := lab.worker("sound"))
+    await runner(lab, other, Pipeline(lab, lambda: TRANSCODED))(claim, asyncio.Event())
+    await lab.assert_published_and_clean(job)
+    assert (await lab.result(job)).attempt == 1
+
+
+async def test_program_killed_from_outside_counts_no_attempt(lab: Lab) -> None:
+    queue = lab.worker("one")
+    _, claim = await _claimed(lab, queue)
+    killed = Pipeline(lab, _raise(MachineFault("ffmpeg was killed by signal 9.")))
+
+    await runner(lab, queue, killed)(claim, asyncio.Event())
+
+    lease = Lease.from_json((await lab.raw.get(claim.key)).body)
+    assert (lease.state, lease.attempt, lease.outages) == (LeaseState.RELEASED, 1, 1)
+
+
+class _Outage(MemoryStore):
+    """Fails writes below some prefixes while `away` is set."""
+
+    away = False
+    prefixes: tuple[str, ...] = ("",)
+    error: type[StoreError] = StoreUnavailable
+
+    async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
+        self._check(key)
+        await super().put(key, body, headers)
+
+    async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        self._check(key)
+        return await super().create(key, body, headers)
+
+    def _check(self, key: str) -> None:
+        if self.away and key.startswith(self.prefixes):
+            raise self.error
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setattr(job_module, "RELEASE_RETRY_SECONDS", 0.001)
+    clock = Clock()
+    return Lab(clock, raw=_Outage(clock), video=_Outage(clock))
+
+
+async def _end_during_outage(lab: Lab, ends: Exception, error: type[StoreError]) -> tuple[Job, Claim]:
+    """Let a run end with `ends` while neither bucket can be written, and end the outage somewhat later."""
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+    stores = [store for store in (lab.raw, lab.video) if isinstance(store, _Outage)]
+
+    def fail() -> Transcoded:
+        for store in stores:
+            store.away, store.error = True, error
+        raise ends
+
+    running = asyncio.create_task(
+        runner(lab, queue, Pipeline(lab, fail), lease_seconds=0.03)(claim, asyncio.Event())
+    )
+    done, _ = await asyncio.wait({running}, timeout=0.15)  # several leases
+    assert not done
+    for store in stores:
+        store.away = False
+    async with asyncio.timeout(5):
+        await running
+    return job, claim
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreDenied, BucketMissing])
+@pytest.mark.parametrize("ends", [StoreUnavailable(), MachineFault()])
+async def test_outage_beyond_all_patience_counts_no_attempt(
+    outage: Lab, error: type[StoreError], ends: Exception
+) -> None:
+    _, claim = await _end_during_outage(outage, ends, error)
+
+    lease = Lease.from_json((await outage.raw.get(claim.key)).body)
+    assert (lease.state, lease.attempt, lease.outages) == (LeaseState.RELEASED, 1, 1)
+
+
+async def test_failed_attempt_is_handed_back_after_the_outage(outage: Lab) -> None:
+    _, claim = await _end_during_outage(outage, AttemptFailed("It crashed."), StoreDenied)
+
+    lease = Lease.from_json((await outage.raw.get(claim.key)).body)
+    assert (lease.state, lease.attempt, lease.last_error) == (LeaseState.RELEASED, 2, "It crashed.")
+
+
+async def test_rejected_file_keeps_its_reason_after_the_outage(outage: Lab) -> None:
+    job, _ = await _end_during_outage(outage, SourceRejected("A text file.", code="not_media"), StoreDenied)
+
+    status = await outage.status(job)
+    assert status.error is not None
+    assert status.error.code == "not_media"
+
+
+async def test_lease_is_kept_while_only_the_other_bucket_is_away(outage: Lab) -> None:
+    queue = outage.worker("one")
+    _, claim = await _claimed(outage, queue)
+    assert isinstance(outage.video, _Outage)
+    outage.video.away = True
+    stop = asyncio.Event()
+    running = asyncio.create_task(
+        runner(outage, queue, Pipeline(outage, _raise(StoreUnavailable())), lease_seconds=0.03)(claim, stop)
+    )
+    for _ in range(3):
+        outage.clock.advance(LEASE_SECONDS - 1)
+        before = (await outage.raw.head(claim.key)).modified
+        async with asyncio.timeout(5):
+            while (await outage.raw.head(claim.key)).modified == before:  # noqa: ASYNC110  # as others see it
+                await asyncio.sleep(0)
+        assert await outage.claim(outage.worker("rival")) is None
+
+    stop.set()
+    await running
+
+
+async def test_silent_heartbeats_end_the_run_without_counting_it(outage: Lab) -> None:
+    queue = outage.worker("one")
+    _, claim = await _claimed(outage, queue)
+    pipeline = Pipeline(outage)
+    running = asyncio.create_task(runner(outage, queue, pipeline, lease_seconds=0.03)(claim, asyncio.Event()))
+    await pipeline.started.wait()
+    assert isinstance(outage.raw, _Outage)
+    outage.raw.away = True
+    async with asyncio.timeout(5):
+        while not pipeline.cancelled:  # noqa: ASYNC110  # the heartbeat has its own clock
+            await asyncio.sleep(0.001)
+    outage.raw.away = False
+    async with asyncio.timeout(5):
+        await running
+
+    lease = Lease.from_json((await outage.raw.get(claim.key)).body)
+    assert (lease.state, lease.attempt, lease.outages) == (LeaseState.RELEASED, 1, 1)
 
 
 async def test_job_whose_workers_keep_dying_fails_without_another_attempt(lab: Lab) -> None:

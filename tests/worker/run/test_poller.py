@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from backend.core.errors import StoreUnavailable
+from backend.core.backoff import Backoff
+from backend.core.errors import MachineFault, StoreUnavailable
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.store.interface import LIST_PAGE, Listing
@@ -138,6 +139,48 @@ async def test_slow_poll_counts_as_an_outage(lab: Lab) -> None:
 
     assert not claiming.done()
     claiming.cancel()
+
+
+async def test_worker_on_a_broken_machine_takes_no_job_until_it_is_mended(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "CHECKS", Backoff(0.001, 0.001))
+    job = await lab.add_job()
+    before = await lab.raw_keys()
+    checks = 0
+
+    async def ready() -> None:
+        nonlocal checks
+        checks += 1
+        if checks <= 3:
+            assert await lab.raw_keys() == before
+            raise MachineFault("WORK_DIR: it is broken.")
+
+    poller = Poller(
+        lab.worker("one"), asyncio.Event(), poll_seconds=0.001, lease_seconds=LEASE_SECONDS, ready=ready
+    )
+
+    async with asyncio.timeout(5):
+        claim = await poller.next_claim()
+
+    assert claim is not None
+    assert (claim.request, claim.lease.attempt, claim.lease.outages, checks) == (job.request, 1, 0, 4)
+
+
+async def test_idle_worker_does_not_check_its_machine(lab: Lab) -> None:
+    async def ready() -> None:
+        raise AssertionError
+
+    stop = asyncio.Event()
+    poller = Poller(lab.worker("one"), stop, poll_seconds=0.001, lease_seconds=LEASE_SECONDS, ready=ready)
+    claiming = asyncio.create_task(poller.next_claim())
+    assert isinstance(lab.raw, Listed)
+    while lab.raw.polls < 2:  # noqa: ASYNC110  # the poller has its own clock
+        await asyncio.sleep(0.001)
+
+    stop.set()
+
+    assert await claiming is None
 
 
 async def _no_job(claim: Claim, stop: asyncio.Event) -> None:

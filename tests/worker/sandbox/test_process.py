@@ -1,14 +1,17 @@
 """Starting processes: limits, output, errors, and that none is left."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from backend.core.errors import MachineFault
 from tests.lab.processes import is_alive
 from worker.sandbox.limits import ResourceLimits
 from worker.sandbox.process import ProcessTimedOut, run, running
@@ -101,7 +104,7 @@ async def test_limits_cpu_time() -> None:
     busy = [sys.executable, "-c", "while True: pass"]
 
     async with asyncio.timeout(30), running(busy, limits=ResourceLimits(cpu_seconds=1)) as process:
-        assert await process.wait() in {-signal.SIGXCPU, -signal.SIGKILL}
+        assert await process.wait() == -signal.SIGXCPU  # by the file's fault, unlike SIGKILL
 
 
 async def test_limits_file_size(tmp_path: Path) -> None:
@@ -146,6 +149,41 @@ async def test_kills_the_whole_process_group_at_the_end_of_the_block() -> None:
     async with asyncio.timeout(5):
         while is_alive(grandchild):  # noqa: ASYNC110  # reaped by init, which tells nobody
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an exit cannot be seen without reaping")
+@pytest.mark.parametrize("script", ["exit 0", "exit 3", "sleep 100 & exit 0", "exec sleep 100"])
+async def test_signals_no_group_whose_id_others_may_have_by_now(
+    monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    signalled, kill_group = [], os.killpg
+
+    def checked(group: int, number: int) -> None:
+        with suppress(ChildProcessError):  # reaped: the id may belong to any other process
+            os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            signalled.append(group)
+            kill_group(group, number)
+            return
+        raise AssertionError("the group was signalled after its leader had been reaped")
+
+    monkeypatch.setattr(os, "killpg", checked)
+    async with asyncio.timeout(10), running(["/bin/sh", "-c", script]) as process:
+        if "exec" not in script:
+            await process.wait()
+
+    assert set(signalled) == {process.pid}
+
+
+@pytest.mark.parametrize("number", ["KILL", "TERM", "INT", "HUP"])
+async def test_death_by_somebody_elses_signal_is_the_machines_fault(number: str) -> None:
+    with pytest.raises(MachineFault, match="sh was killed by signal"):
+        await run(["/bin/sh", "-c", f"kill -{number} $$"], timeout_seconds=10)
+
+
+async def test_death_by_its_own_fault_is_not_the_machines() -> None:
+    done = await run(["/bin/sh", "-c", "kill -SEGV $$"], timeout_seconds=10)
+
+    assert done.exit_code == -signal.SIGSEGV
 
 
 # macOS has no parent-death signal.

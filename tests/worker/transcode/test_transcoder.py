@@ -281,9 +281,10 @@ async def test_source_of_the_wrong_size_is_not_processed(lab: MediaLab, clip: Pa
 
 async def test_missing_source_is_not_a_store_outage(lab: MediaLab, clip: Path) -> None:
     job = await lab.job(clip.read_bytes())
+    await lab.buckets.raw.delete(job.source)
 
     with pytest.raises(AttemptFailed, match="no longer exists"):
-        await lab.transcoder().run(job.replace(source="uploads/another.orig"), RUN, lab.reports.append)
+        await lab.transcoder().run(job, RUN, lab.reports.append)
 
 
 async def test_cancellation_ends_every_process_and_deletes_the_directory(

@@ -27,7 +27,7 @@ async def complete(buckets: Buckets, info: UploadInfo, progress: UploadProgress)
     if not await is_assembled(buckets, info):
         await _assemble(buckets.raw, info, info.length, progress)
     if info.role is not Role.PARTIAL:
-        description = Description(info.filename, info.title, info.content_type)
+        description = Description(info.filename, info.title, info.content_type, info.original)
         await enter_video(buckets, description.video(info.id, info.length, info.created_at), info.options)
 
 

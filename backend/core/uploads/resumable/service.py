@@ -261,6 +261,7 @@ class ResumableUploads:
             title=description.title,
             content_type=description.content_type,
             options=options,
+            original=description.original,
             created_at=created_at,
             expires_at=created_at + self._rules.lifetime,
         )

@@ -1,0 +1,112 @@
+"""Whether this worker's machine can do jobs: checked before it claims one, and when an attempt has failed."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from backend.core.backoff import Backoff
+from backend.core.concurrency import sleep_unless_set
+from backend.core.errors import ConfigurationError, MachineFault, StoreError
+from worker.encode.encoder_trials import run_trial
+from worker.encode.video_encoders import Encoders
+from worker.sandbox.machine import check_resources, check_work_dir, fault_in
+from worker.sandbox.tools import Tools, version_of
+from worker.sandbox.workspace import sweep_workspaces
+
+log = structlog.get_logger(__name__)
+
+CHECKS = Backoff(first_seconds=1, longest_seconds=60)
+"""While the machine cannot do jobs."""
+
+
+class Machine:
+    """The machine of one worker. All of its slots share it.
+
+    What takes milliseconds is checked before each claim. The rest (are the tools what they claim to be, can
+    they encode?) is checked at the start and after an attempt has failed, until it passes.
+    """
+
+    def __init__(self, tools: Tools, work_dir: Path, encoders: Encoders) -> None:
+        self._tools = tools
+        self._work_dir = work_dir
+        # if hardware fails, jobs continue in software
+        self._encoders = (encoders.fallback or encoders).chosen
+        self._suspected = False
+        self._checking = asyncio.Lock()
+
+    async def check_before_claim(self) -> None:
+        """Raises: MachineFault: a job would fail here."""
+        async with self._checking:
+            await self._check()
+
+    async def examine(self, error: Exception) -> None:
+        """Find out whether this machine made an attempt fail with `error`, and not the file.
+
+        Raises:
+            MachineFault: it did. The attempt must not count.
+        """
+        if isinstance(error, StoreError):
+            return
+        fault, self._suspected = fault_in(error), True
+        if fault is not None:
+            raise fault from error
+        async with self._checking:
+            await self._check()
+
+    async def _check(self) -> None:
+        await check_quickly(self._tools, self._work_dir)
+        if self._suspected:
+            await check_tools(self._tools)
+            for encoder in self._encoders:
+                if (failure := (await run_trial(self._tools, encoder)).failure) is not None:
+                    raise MachineFault(f"{encoder.name} does not encode any more: {failure.reason}.")
+            self._suspected = False
+
+
+async def fit_tools(find: Callable[[], Tools], work_dir: Path, stop: asyncio.Event) -> Tools | None:
+    """Wait until the machine is fit for jobs. None: `stop` was set.
+
+    What dead workers left in WORK_DIR is deleted first: it may be what fills the disk.
+    """
+    faults = 0
+    while not stop.is_set():
+        with suppress(OSError):
+            if swept := sweep_workspaces(work_dir):
+                log.info("workspaces_swept", count=swept)
+        try:
+            tools = find()
+            await check_quickly(tools, work_dir)
+            await check_tools(tools)
+        except (MachineFault, ConfigurationError, OSError) as error:
+            faults += 1
+            pause = CHECKS.pause_seconds(faults)
+            log.error("machine_not_ready", error=str(error), pause_seconds=round(pause, 1))
+            await sleep_unless_set(stop, pause)
+        else:
+            return tools
+    return None
+
+
+async def check_quickly(tools: Tools, work_dir: Path) -> None:
+    """Check what takes milliseconds. Raises: MachineFault."""
+
+    def check() -> None:
+        check_resources()
+        tools.check_executable()
+        check_work_dir(work_dir)
+
+    try:
+        await asyncio.to_thread(check)  # a disk may be slow
+    except (OSError, RuntimeError) as error:
+        if (fault := fault_in(error)) is None:
+            raise
+        raise fault from error
+
+
+async def check_tools(tools: Tools) -> None:
+    """Raises: MachineFault: a tool does not run, or is another program."""
+    for name, path in (("ffmpeg", tools.ffmpeg), ("ffprobe", tools.ffprobe), ("packager", tools.packager)):
+        await version_of(name, path)
