@@ -835,10 +835,10 @@ export interface components {
             created_at: string;
             filename: string;
             id: string;
-            /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
-            poster: string | null;
             /** @description null: the worker's settings decide */
             original?: components["schemas"]["Retention"] | null;
+            /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
+            poster: string | null;
             /**
              * @default 1
              * @constant
@@ -866,10 +866,10 @@ export interface components {
             created_at: string;
             filename: string;
             id: string;
-            /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
-            poster: string | null;
             /** @description null: the worker's settings decide */
             original?: components["schemas"]["Retention"] | null;
+            /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
+            poster: string | null;
             /**
              * @default 1
              * @constant
