@@ -49,21 +49,28 @@ class Authenticator:
         address = connection.client.host if connection.client else ""
         return self._attempts.check(address, lambda: self._admin.matches(token))
 
+    async def is_authenticated(self, connection: Connection) -> bool:
+        """Raises: ForeignOrigin, TooManyAttempts: see `right_of`."""
+        if "authorization" in connection.headers:
+            return self._sends_token(connection)
+        return await self.session_of(connection) is not None
+
     async def right_of(self, connection: Connection) -> Right | None:
         """Return the right that the request has everywhere, or None for a guest.
 
         Raises:
             ForeignOrigin: the session is valid, but the request comes from another site's page.
-            TooManyAttempts
+            TooManyAttempts: too many wrong tokens came before.
         """
-        authorization = connection.headers.get("authorization")
-        if authorization is not None:
-            scheme, _, token = authorization.partition(" ")
-            if scheme.lower() == "bearer" and self.is_admin_token(connection, token.strip()):
-                return Right(RightKind.ADMIN, self._admin.fingerprint())
-            return None
+        if "authorization" in connection.headers:
+            sent = self._sends_token(connection)
+            return Right(RightKind.ADMIN, self._admin.fingerprint()) if sent else None
         session_id = await self.session_of(connection)
         return None if session_id is None else Right(RightKind.SESSION, session_id)
+
+    def _sends_token(self, connection: Connection) -> bool:
+        scheme, _, token = connection.headers["authorization"].partition(" ")
+        return scheme.lower() == "bearer" and self.is_admin_token(connection, token.strip())
 
     async def session_of(self, connection: Connection) -> str | None:
         """Return the id of the browser's session. Raises: ForeignOrigin."""
@@ -94,5 +101,5 @@ async def require_admin(connection: Connection, handler: BaseRouteHandler) -> No
     if handler.opt.get("public"):
         return
     authenticator: Authenticator = connection.app.state.services.authenticator
-    if await authenticator.right_of(connection) is None:
+    if not await authenticator.is_authenticated(connection):
         raise Unauthorized

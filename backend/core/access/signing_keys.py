@@ -30,7 +30,7 @@ ACTIVE_AFTER_SECONDS = 2.5 * REFRESH_SECONDS
 class SigningKey(Record):
     """`keys/signing.<number>`, create-only. The secret makes its body unique."""
 
-    secret: str = Field(default_factory=lambda: secrets.token_hex(32), min_length=64, repr=False)
+    secret: str = Field(default_factory=lambda: secrets.token_hex(32), pattern="^[0-9a-f]{64}$", repr=False)
 
 
 class SigningKeys:
@@ -68,10 +68,9 @@ class SigningKeys:
 
     async def reload(self) -> None:
         """Load all keys, and make the first one if there is none. Raises: StoreError: nothing changes."""
-        listed = await self._video.list_page(keys.SIGNING_KEYS)
-        if not listed.objects:
+        if not await _numbers(self._video):
             await self._video.create(keys.signing_key(1), SigningKey().to_json())
-            listed = await self._video.list_page(keys.SIGNING_KEYS)
+        listed = await self._video.list_page(keys.SIGNING_KEYS)
         found: dict[int, bytes] = {}
         active = []
         for info in listed.objects:

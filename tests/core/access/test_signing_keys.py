@@ -91,13 +91,20 @@ async def test_unreadable_and_foreign_objects_are_ignored() -> None:
     store = MemoryStore()
     process = await _process(store)
     current = process.current
-    foreign = ("2", "x", "0", "99999", "1.bak")
-    for name in foreign:
-        await store.put(f"{keys.SIGNING_KEYS}{name}", b'{"schema_version": 2}')
+    bodies = (b'{"schema_version": 2}', b"", b'{"secret": "%s"}' % (b"x" * 64), b'{"secret": ""}')
+    for number, name in enumerate(("2", "3", "4", "5", "x", "0", "99999", "1.bak")):
+        await store.put(f"{keys.SIGNING_KEYS}{name}", bodies[number % 4])
 
     await process.reload()
 
     assert process.current == current
+
+
+async def test_foreign_objects_do_not_prevent_the_first_key() -> None:
+    store = MemoryStore()
+    await store.put(f"{keys.SIGNING_KEYS}txt", b"a note")
+
+    assert (await _process(store)).current[0] == 1
 
 
 class Away(MemoryStore):
