@@ -5,8 +5,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from backend.core import keys
@@ -39,21 +38,33 @@ class Manifest:
     """It never changes, except for captions."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """The captions to add to a manifest. Equal ones have equal names, which are quick to compare."""
+
+    tracks: tuple[Track, ...] = field(compare=False)
+    name: str
+
+
 class _Uploaded:
-    """The uploaded captions of a video. What they make with those of its source takes time to compute."""
+    """The uploaded captions of a video, and what they make together with those of its source."""
 
     def __init__(self, captions: tuple[Captions, ...]) -> None:
-        self.count = len(captions)
-        self.tracks_with: Callable[[tuple[CaptionTrack, ...]], tuple[Track, ...]] = cache(
-            partial(tracks_of, captions)
-        )
+        self.captions = captions
+        self._of_source: tuple[CaptionTrack, ...] | None = None
+        self._together = _Added((), "")
+
+    def and_those_of(self, source: tuple[CaptionTrack, ...]) -> _Added:
+        if self._of_source is not source:
+            tracks = tracks_of(self.captions, source)
+            self._of_source, self._together = source, _Added(tracks, repr(tracks) if tracks else "")
+        return self._together
 
 
 class _Wanted(NamedTuple):
     key: str
     is_published: bool
-    tracks: tuple[Track, ...] = ()
-    """The captions to add."""
+    added: _Added = _Added((), "")
 
 
 class ManifestReads:
@@ -76,7 +87,7 @@ class ManifestReads:
             seconds=PUBLISHED_SECONDS,
             capacity=CACHED_CAPTIONS,
             clock=monotonic,
-            weight=lambda uploaded: 1 + uploaded.count,
+            weight=lambda uploaded: 1 + len(uploaded.captions),
         )
 
     async def read(self, playable: Playable, run: str, path: str) -> Manifest:
@@ -97,9 +108,10 @@ class ManifestReads:
         if not playable.is_published or not changes_with_captions(path):
             return _unless_given_up(await self._get(wanted), playable, run)
         if path not in (keys.MASTER_PLAYLIST, keys.DASH_MANIFEST):
-            return _captions_playlist(path, await self._tracks(playable), playable.duration_seconds)
-        tracks = await self._tracks(playable)
-        return _unless_given_up(await self._get(wanted._replace(tracks=tracks)), playable, run)
+            added = await self._added(playable)
+            return _captions_playlist(path, added.tracks, playable.duration_seconds)
+        with_captions = _Wanted(key, wanted.is_published, await self._added(playable))
+        return _unless_given_up(await self._get(with_captions), playable, run)
 
     def forget_captions(self, video_id: str) -> None:
         """Read them again at the next request: this process has changed them."""
@@ -109,13 +121,14 @@ class ManifestReads:
         return self._recent.peek(wanted) or await self._recent.get(wanted)
 
     async def _read(self, wanted: _Wanted) -> Manifest:
-        if not wanted.tracks:
+        tracks = wanted.added.tracks
+        if not tracks:
             return await self._stored(wanted)
-        plain = await self._get(wanted._replace(tracks=()))
+        plain = await self._get(_Wanted(wanted.key, wanted.is_published))
         if wanted.key.endswith(keys.DASH_MANIFEST):
-            body = add_to_mpd(plain.body, wanted.tracks)
+            body = add_to_mpd(plain.body, tracks)
         else:
-            body = add_to_master(plain.body.decode(), wanted.tracks).encode()
+            body = add_to_master(plain.body.decode(), tracks).encode()
         return _with_hash(body, grows=plain.grows, is_final=plain.is_final)
 
     async def _stored(self, wanted: _Wanted) -> Manifest:
@@ -128,9 +141,9 @@ class ManifestReads:
             is_final=wanted.is_published or grows is False,
         )
 
-    async def _tracks(self, playable: Playable) -> tuple[Track, ...]:
+    async def _added(self, playable: Playable) -> _Added:
         uploaded = self._captions.peek(playable.video_id) or await self._captions.get(playable.video_id)
-        return uploaded.tracks_with(playable.captions)
+        return uploaded.and_those_of(playable.captions)
 
     async def _list_captions(self, video_id: str) -> _Uploaded:
         return _Uploaded(await list_captions(self._buckets, video_id))

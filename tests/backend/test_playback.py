@@ -230,6 +230,45 @@ async def test_only_failures_of_players_are_logged(
     ]
 
 
+async def test_requests_with_a_query_or_a_root_path_get_the_same_answers(
+    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, prefix, grant = await published(admin, buckets)
+    root = f"{grant}/{run_of(prefix)}"
+    below = httpx.ASGITransport(app, root_path="/vod")  # type: ignore[arg-type]  # as in tests.lab.asgi
+
+    async with httpx.AsyncClient(transport=below, base_url="http://vod.example") as proxied:
+        for path in (
+            f"{root}/hls/master.m3u8",
+            f"{grant}/hls/master.m3u8",
+            f"{root}/hls/av1/00001.m4s",
+            f"{root}/hls/missing.m3u8",
+            f"{root}/../status.json",
+            "/play/forged/hls/master.m3u8",
+        ):
+            for method in ("GET", "HEAD"):
+                plain = await anyone.request(method, path)
+                for other in (
+                    await anyone.request(method, f"{path}?x=1"),
+                    await proxied.request(method, f"/vod{path}"),
+                ):
+                    assert (other.status_code, other.content) == (plain.status_code, plain.content)
+                    assert dict(other.headers) == dict(plain.headers)
+
+
+async def test_pages_of_allowed_origins_may_send_credentials(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    _, prefix, grant = await published(admin, buckets)
+
+    answer = await anyone.get(
+        f"{grant}/{run_of(prefix)}/hls/master.m3u8", headers={"origin": "https://friend.example"}
+    )
+
+    assert answer.headers["access-control-allow-origin"] == "https://friend.example"
+    assert answer.headers["access-control-allow-credentials"] == "true"
+
+
 @pytest.mark.parametrize("method", ["get", "head"])
 async def test_openapi_describes_every_answer_of_players_requests(
     app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, method: str
