@@ -18,6 +18,8 @@ function withoutRemoteFonts(): Plugin {
 }
 
 export default defineConfig({
+  // Addresses are relative to `<base>`, because a proxy may serve the site below a path.
+  base: './',
   plugins: [withoutRemoteFonts(), svelte()],
   // Otherwise Vitest uses Svelte's server build, where runes are not reactive.
   ...(process.env.VITEST ? { resolve: { conditions: ['browser'] } } : {}),

@@ -116,7 +116,7 @@ class Notes extends Api {
   readonly changes: VideoChange[] = [];
 
   constructor(readonly server: Server) {
-    super();
+    super(ORIGIN);
   }
 
   override resumption() {

@@ -21,7 +21,7 @@ describe('the sign-in', () => {
   let session: Session;
 
   beforeEach(() => {
-    door = new Door();
+    door = new Door('https://vod.example/');
     session = new Session(door);
   });
 

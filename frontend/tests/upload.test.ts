@@ -393,7 +393,7 @@ describe('resumptions', () => {
     new Resumptions(notes, new RetryPolicy(new SignInGate(() => undefined), immediately, immediately), origin);
 
   beforeEach(() => {
-    notes = new Notes();
+    notes = new Notes('https://vod.example/');
   });
 
   it('are found by another browser, under another host name of the server', async () => {
@@ -465,7 +465,7 @@ describe('the speed meter', () => {
 });
 
 it('a proxy error page becomes an error with a code', () => {
-  expect(ApiError.from(413, '<html>')).toMatchObject({ code: 'upload_too_large', status: 413 });
+  expect(ApiError.from(413, '<html>')).toMatchObject({ code: 'proxy_limit', status: 413 });
   expect(ApiError.from(502, '<html>')).toMatchObject({ code: 'unexpected_answer', status: 502 });
   expect(ApiError.from(400, '{"error":"Empty.","code":"empty_upload"}')).toMatchObject({
     code: 'empty_upload',

@@ -1,5 +1,6 @@
 /** The API calls that the site makes. Every failure is an ApiError. */
 
+import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
 import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
@@ -7,12 +8,12 @@ import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails,
 const RESPONSE_TIMEOUT_MS = 120_000;
 
 export class Api {
-  readonly #origin: string;
+  readonly #root: string;
   readonly #unauthorizedListeners = new Set<() => void>();
 
-  /** `origin` is empty in the browser, because the API serves the page. */
-  constructor(origin = '') {
-    this.#origin = origin;
+  /** `root` is the address that the server has for this page. */
+  constructor(root: string) {
+    this.#root = root;
   }
 
   /** Call `listener` on every 401; returns its own undo. */
@@ -59,8 +60,21 @@ export class Api {
     return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/status`);
   }
 
-  playback(id: string, quiet = false): Promise<Playback> {
-    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/playback`, { quiet });
+  /** With full addresses, because Shaka does not resolve those of added tracks. */
+  async playback(id: string, quiet = false): Promise<Playback> {
+    const path = `/api/videos/${encodeURIComponent(id)}/playback`;
+    const playback = await this.#json<Playback>('GET', path, { quiet });
+    const full = (part: string) => addressOf(part, this.#root);
+    const maybe = (part: string | null) => (part === null ? null : full(part));
+    return {
+      ...playback,
+      hls: full(playback.hls),
+      dash: full(playback.dash),
+      webm: maybe(playback.webm),
+      poster: maybe(playback.poster),
+      storyboard: maybe(playback.storyboard),
+      captions: playback.captions.map((captions) => ({ ...captions, url: full(captions.url) })),
+    };
   }
 
   async change(id: string, change: VideoChange): Promise<void> {
@@ -159,13 +173,14 @@ export class Api {
     if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     let response: Response;
     try {
-      response = await fetch(this.#origin + path, init);
+      response = await fetch(addressOf(path, this.#root), init);
     } catch {
       throw new ApiError('network', 0, 'no response');
     }
     if (response.ok) return response;
     if (response.status === 401 && options.quiet !== true) this.reportUnauthorized();
-    throw ApiError.from(response.status, await response.text().catch(() => ''));
+    const body = await response.text().catch(() => '');
+    throw ApiError.from(response.status, body, response.headers.get('retry-after'));
   }
 }
 
