@@ -7,6 +7,13 @@ import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails,
 /** For requests without a file. A slower response is not coming. */
 const RESPONSE_TIMEOUT_MS = 120_000;
 
+export interface UploadState {
+  /** All bytes have arrived. */
+  complete: boolean;
+  /** Of the video, or given when the upload began. null: none, or unknown, as for a part of a file. */
+  title: string | null;
+}
+
 export class Api {
   readonly #root: string;
   readonly #unauthorizedListeners = new Set<() => void>();
@@ -130,15 +137,16 @@ export class Api {
     return bytes === null ? null : Number(bytes);
   }
 
-  /** Whether an upload can be resumed, or has become a video that still exists. */
-  async hasUpload(path: string): Promise<boolean> {
+  /** An upload's state, or null if it is gone, or if its video was deleted. */
+  async upload(path: string): Promise<UploadState | null> {
     try {
-      const response = await this.#request('HEAD', path, { headers: TUS, quiet: true });
-      const videoId = response.headers.get('video-id');
-      if (videoId !== null) await this.video(videoId, true);
-      return true;
+      const { headers } = await this.#request('HEAD', path, { headers: TUS, quiet: true });
+      const videoId = headers.get('video-id');
+      const complete = headers.get('upload-offset') === headers.get('upload-length');
+      if (videoId !== null) return { complete, title: (await this.video(videoId, true)).title };
+      return { complete, title: titleIn(headers.get('upload-metadata') ?? '') };
     } catch (error) {
-      if (isGone(error)) return false;
+      if (isGone(error)) return null;
       throw error;
     }
   }
@@ -186,6 +194,13 @@ export class Api {
 
 /** Every tus request must name the protocol version. */
 const TUS = { 'tus-resumable': '1.0.0' };
+
+/** The title in `Upload-Metadata` (tus 1.0.0): `key base64,key base64`. */
+function titleIn(metadata: string): string | null {
+  const encoded = metadata.split(',').find((pair) => pair.trim().startsWith('title '))?.trim().split(' ')[1];
+  if (encoded === undefined) return null;
+  return new TextDecoder().decode(Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0)));
+}
 
 function resumptionPath(fingerprint: string): string {
   return `/api/resumptions/${encodeURIComponent(fingerprint)}`;

@@ -82,7 +82,7 @@ function formatWait(seconds: number): string {
 const PASSING_STATUSES = [408, 409, 410, 423, 425, 429, 460, 507];
 /** The file is at fault, so every try ends the same. The second half are codes of failed encodings. */
 const FINAL_CODES = [
-  ...['unplayable', 'file_unreadable', 'captions_too_large', 'upload_expired', 'source_gone', 'unsupported_type'],
+  ...['unplayable', 'file_unreadable', 'captions_too_large', 'source_gone', 'unsupported_type'],
   ...['unsupported_media', 'not_a_video', 'unsupported_codec', 'unsupported_colours', 'picture_too_large'],
   ...['video_too_long', 'file_incomplete', 'source_damaged', 'source_missing'],
 ];
