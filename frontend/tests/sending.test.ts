@@ -445,3 +445,20 @@ describe('after a reload', () => {
     expect(uppy.getState().recoveredState).not.toBeNull();
   });
 });
+
+it.each([
+  [413, true],
+  [507, false],
+])('knows whether another try can help (%i)', async (status, final) => {
+  const id = add(new Film(10));
+  server.override = (request) => (request.getMethod() === 'POST' ? status : undefined);
+  void uppy.upload();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(Boolean(uppy.getFile(id).meta.final)).toBe(final);
+
+  server.override = () => undefined;
+  const sent = server.log.length;
+  void uppy.retryAll();
+  await pass();
+  expect(server.log.length > sent).toBe(!final);
+});

@@ -15,4 +15,5 @@ export function correctPanel(panel: HTMLElement, uppy: Sender): void {
     }
   };
   new MutationObserver(correct).observe(panel, { childList: true, subtree: true });
+  uppy.on('state-update', correct);
 }

@@ -172,10 +172,11 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
 
   uppy.on('upload-error', (file, error) => {
     if (file === undefined) return;
+    // Read first: an aborted request loses its response.
+    const problem = toApiError(error);
     // tus-js-client keeps sending the other parts after one was rejected.
     requests.end(file.id);
     // Why no other try can upload it. "Try again" tries all files.
-    const problem = toApiError(error);
     if (!canTryAgain(problem)) uppy.setFileMeta(file.id, { final: problem });
   });
 

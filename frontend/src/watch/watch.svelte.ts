@@ -87,7 +87,7 @@ export class Watch {
 
   /** End playback and say so, if `error` means that the video was deleted or is private now. */
   #check(error: unknown): void {
-    if (!isGone(error) && !hasCode(error, 'unauthorized')) return;
+    if (this.problem !== null || !(isGone(error) || hasCode(error, 'unauthorized'))) return;
     this.lost = this.video !== null || this.playback !== null;
     this.problem = error;
     this.#hide();
