@@ -210,4 +210,61 @@ describe('the watch page state', () => {
     await vi.waitFor(() => expect(watch.playback).not.toBeNull(), 4_000);
     expect([watch.trouble, watch.problem]).toEqual([null, null]);
   });
+
+  describe('of a video that is being watched', () => {
+    const done = status({ playable: true, status: 'done', stage: 'complete' });
+    const answer = (title: string, visibility = 'private') => ({ status: 200, body: { title, visibility, status: done } });
+    const gone = { status: 404, body: { error: 'None.', code: 'video_not_found' } };
+    let watch: Watch;
+
+    beforeEach(async () => {
+      vi.useFakeTimers({ toFake: ['setTimeout'] });
+      answers = { '/': answer('T'), '/status': { status: 200, body: done }, '/playback': playback('/w') };
+      watch = new Watch(api, 'v');
+      stop = watch.start(true);
+      await vi.waitFor(() => expect(watch.status?.status).toBe('done'));
+      await vi.waitFor(() => expect(watch.playback).not.toBeNull());
+    });
+
+    const later = (check: () => void) =>
+      vi.waitFor(async () => {
+        await vi.advanceTimersByTimeAsync(1_000);
+        check();
+      });
+
+    it('follows a new title', async () => {
+      answers['/'] = answer('Renamed elsewhere');
+      await later(() => expect(watch.video?.title).toBe('Renamed elsewhere'));
+    });
+
+    it('ends with its deletion', async () => {
+      answers = { '/': gone, '/status': gone, '/playback': gone };
+      await later(() => expect(watch.problem).toMatchObject({ code: 'video_not_found' }));
+      expect([watch.video, watch.playback, watch.lost]).toEqual([null, null, true]);
+    });
+
+    it('ends when its grant cannot be renewed because it was deleted', async () => {
+      answers = { '/playback': gone };
+      await expect(watch.renew()).rejects.toMatchObject({ code: 'video_not_found' });
+      expect([watch.playback, watch.lost]).toEqual([null, true]);
+    });
+
+    it.each([
+      ['private', true],
+      ['public', false],
+    ])('drops what a guest may not see at once after a sign-out (%s)', async (visibility, stops) => {
+      answers['/'] = answer('T', visibility);
+      await later(() => expect(watch.video?.visibility).toBe(visibility));
+      stop();
+      stop = watch.start(false);
+      expect([watch.video, watch.status, watch.playback === null]).toEqual([null, null, stops]);
+    });
+
+    it('is followed again once another page asks for a new encoding', async () => {
+      const again = status({ status: 'queued', stage: 'queued', request: 'v.1' });
+      answers['/'] = { status: 200, body: { title: 'T', status: again } };
+      answers['/status'] = { status: 200, body: again };
+      await later(() => expect(watch.status?.status).toBe('queued'));
+    });
+  });
 });

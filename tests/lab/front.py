@@ -1,7 +1,7 @@
-"""A reverse proxy as many put in front of the API: below a path of its own, and with a limit of request bodies."""
+"""A reverse proxy in front of the API: below a path of its own, and with a limit of request bodies."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,7 +62,10 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _pass_on
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("do_"):
+            return self._pass_on
+        raise AttributeError(name)
 
     def _refuse(self, length: int) -> None:
         self.server.refused += 1
