@@ -344,7 +344,6 @@ def test_the_site_works_below_a_path(
     with front(Front(product.port, prefix="/vod")) as proxy:
         visit = Visit(context.new_page(), replace(product, port=proxy.port))
         page = visit.page
-        _name_the_base(page, product, proxy)
         page.goto(f"http://127.0.0.1:{proxy.port}/vod/#token={ADMIN_TOKEN}")
         page.get_by_role("button", name="Sign out").wait_for()
         uploader = Uploader(visit)
@@ -360,22 +359,3 @@ def test_the_site_works_below_a_path(
         page.get_by_role("heading", name="Your videos").wait_for()
         assert page.url == f"http://127.0.0.1:{proxy.port}/vod/"
         assert visit.script_errors == visit.foreign_requests == []
-
-
-def _name_the_base(page: Page, product: Product, proxy: Front) -> None:
-    """What the server does that knows its path (ROOT_PATH): the page's base, and locations of uploads."""
-
-    def below(route: Route) -> None:
-        answer = route.fetch(max_redirects=0)
-        headers = dict(answer.headers)
-        location = headers.get("location", "")
-        if location.startswith("/") and not location.startswith(f"{proxy.prefix}/"):
-            headers["location"] = proxy.prefix + location
-        body = answer.body()
-        if headers.get("content-type", "").startswith("text/html"):
-            body = body.replace(b'<base href="/" />', f'<base href="{proxy.prefix}/" />'.encode())
-        route.fulfill(response=answer, headers=headers, body=body)
-
-    page.route(f"http://127.0.0.1:{proxy.port}{proxy.prefix}/", below)
-    page.route(f"http://127.0.0.1:{proxy.port}{proxy.prefix}/watch/*", below)
-    page.route(f"http://127.0.0.1:{proxy.port}{proxy.prefix}/api/uploads", below)

@@ -15,6 +15,7 @@ TOO_LARGE = b"<html><head><title>413 Request Entity Too Large</title></head></ht
 class Front(ThreadingHTTPServer):
     """Passes requests below `prefix` on to a port on loopback, without the prefix.
 
+    In answers it adds the prefix to the page's base and to locations, unless the server knows it (ROOT_PATH).
     A body over `max_body_bytes` is answered with 413 once it was read, or breaks the connection.
     """
 
@@ -53,12 +54,17 @@ class _Handler(BaseHTTPRequestHandler):
             return
         upstream = HTTPConnection("127.0.0.1", front.to_port, timeout=60)
         try:
-            upstream.request(
-                self.command, self.path.removeprefix(front.prefix), body or None, dict(self.headers.items())
-            )
+            sent = {name: value for name, value in self.headers.items() if name.lower() != "accept-encoding"}
+            upstream.request(self.command, self.path.removeprefix(front.prefix), body or None, sent)
             answer = upstream.getresponse()
-            headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
-            self._answer(answer.status, headers, answer.read(), answer.getheader("content-length"))
+            headers = [
+                (name, self._below(value) if name.lower() == "location" else value)
+                for name, value in answer.getheaders()
+                if name.lower() not in HOP_BY_HOP
+            ]
+            page = answer.read().replace(b'<base href="/" />', f'<base href="{front.prefix}/" />'.encode())
+            length = answer.getheader("content-length") if self.command == "HEAD" else None
+            self._answer(answer.status, headers, page, length)
         finally:
             upstream.close()
 
@@ -66,6 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
         if name.startswith("do_"):
             return self._pass_on
         raise AttributeError(name)
+
+    def _below(self, location: str) -> str:
+        prefix = self.server.prefix
+        return (
+            f"{prefix}{location}"
+            if location.startswith("/") and not location.startswith(f"{prefix}/")
+            else location
+        )
 
     def _refuse(self, length: int) -> None:
         self.server.refused += 1
