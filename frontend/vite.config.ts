@@ -1,3 +1,5 @@
+import { fileURLToPath } from 'node:url';
+
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
@@ -18,9 +20,14 @@ function withoutRemoteFonts(): Plugin {
 }
 
 export default defineConfig({
+  // Addresses are relative to `<base>`, because a proxy may serve the site below a path.
+  base: './',
   plugins: [withoutRemoteFonts(), svelte()],
-  // Otherwise Vitest uses Svelte's server build, where runes are not reactive.
-  ...(process.env.VITEST ? { resolve: { conditions: ['browser'] } } : {}),
+  resolve: {
+    alias: { '@transloadit/prettier-bytes': fileURLToPath(new URL('src/ui/prettier-bytes.ts', import.meta.url)) },
+    // Otherwise Vitest uses Svelte's server build, where runes are not reactive.
+    ...(process.env.VITEST ? { conditions: ['browser'] } : {}),
+  },
   server: {
     host: '127.0.0.1',
     proxy: { '/api': API, '/play': API },

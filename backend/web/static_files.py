@@ -96,7 +96,7 @@ def _content_security_policy(media_origin: str) -> str:
             "font-src 'self' data:",
             "worker-src 'self' blob:",
             "object-src 'none'",
-            "base-uri 'none'",
+            "base-uri 'self'",
             "form-action 'self'",
             "frame-ancestors 'none'",
         )

@@ -1,4 +1,17 @@
-/** Which page the URL shows. Two routes do not need a router package. */
+/** Which page the URL shows, and where the viewer was on it. Two routes do not need a router package. */
+
+import { pathBelow } from './api/address';
+
+const SCROLLING_MS = 150;
+
+/** What a history entry keeps, to show the page as the viewer left it. */
+interface Place {
+  top?: number;
+  /** How many videos the list showed. */
+  videos?: number;
+  /** The `href` of the link by which the viewer left. */
+  link?: string;
+}
 
 type Route = { page: 'home' } | { page: 'watch'; id: string } | { page: 'not-found' };
 
@@ -17,22 +30,38 @@ export class Router {
   route = $state<Route>({ page: 'not-found' });
   /** The query string. Pages read and change it. */
   query = $state.raw(new URLSearchParams());
+  #scrolling: ReturnType<typeof setTimeout> | undefined;
+
+  /** Of the present history entry. */
+  get place(): Place {
+    return (history.state as Place | null) ?? {};
+  }
+
+  remember(place: Place): void {
+    history.replaceState({ ...this.place, ...place }, '');
+  }
 
   /** Follow the address bar and clicks on internal links; returns its own undo. */
   start(): () => void {
     this.#read();
     const onPop = () => this.#read();
     const onClick = (event: MouseEvent) => this.#click(event);
+    const onScroll = () => this.#scrolled();
     window.addEventListener('popstate', onPop);
+    window.addEventListener('scroll', onScroll, { passive: true });
     document.addEventListener('click', onClick);
     return () => {
       window.removeEventListener('popstate', onPop);
+      window.removeEventListener('scroll', onScroll);
       document.removeEventListener('click', onClick);
     };
   }
 
-  go(path: string): void {
-    history.pushState(null, '', path);
+  /** `address` may be relative to the site's root. */
+  go(address: string): void {
+    clearTimeout(this.#scrolling);
+    this.remember({ top: scrollY, link: address });
+    history.pushState(null, '', new URL(address, document.baseURI));
     this.#read();
     window.scrollTo(0, 0);
   }
@@ -43,13 +72,16 @@ export class Router {
     if (value === null) query.delete(name);
     else query.set(name, value);
     const text = query.toString();
-    history.replaceState(null, '', location.pathname + (text === '' ? '' : `?${text}`));
+    history.replaceState(this.place, '', location.pathname + (text === '' ? '' : `?${text}`));
     this.query = query;
   }
 
   #read(): void {
     this.query = new URLSearchParams(location.search);
-    const route = routeOf(location.pathname);
+    const route = routeOf(pathBelow(location.pathname, document.baseURI));
+    // Only the home page knows when it is as long as it was. Elsewhere the browser restores the position.
+    history.scrollRestoration = route.page === 'home' ? 'manual' : 'auto';
+    clearTimeout(this.#scrolling);
     // Replacing the route with an equal one would recreate the page and stop playback.
     if (JSON.stringify(route) !== JSON.stringify(this.route)) this.route = route;
   }
@@ -60,8 +92,14 @@ export class Router {
     if (!(event.target instanceof Element)) return;
     const link = event.target.closest('a');
     if (link === null || link.origin !== location.origin || link.target !== '' || link.hasAttribute('download')) return;
-    if (routeOf(link.pathname).page === 'not-found') return;
+    if (routeOf(pathBelow(link.pathname, document.baseURI)).page === 'not-found') return;
     event.preventDefault();
-    this.go(link.pathname + link.search);
+    this.go(link.getAttribute('href') ?? link.href);
+  }
+
+  /** Browsers limit how often a page may change its history. */
+  #scrolled(): void {
+    clearTimeout(this.#scrolling);
+    this.#scrolling = setTimeout(() => this.remember({ top: scrollY }), SCROLLING_MS);
   }
 }

@@ -11,7 +11,7 @@ import { Uploads } from './upload/uploads.svelte';
 export const [siteContext, provideSite] = createContext<ReturnType<typeof createSite>>();
 
 export function createSite() {
-  const api = new Api();
+  const api = new Api(document.baseURI);
   const session = new Session(api);
   const library = new Library(api);
   const uploads = new Uploads(api, session.gate, () => void library.refresh());

@@ -74,7 +74,7 @@ describe('captions', () => {
   it('are not sent if they are too large', async () => {
     const film = new File([new Uint8Array(2 * 1024 * 1024 + 1)], 'film.mp4');
     expect(await editor.upload(film, 'en', '')).toBe(false);
-    expect(messageFor(editor.problem)).toContain('2 MiB');
+    expect(messageFor(editor.problem)).toContain('2 MB');
     expect(asked).toEqual([]);
   });
 
@@ -104,7 +104,7 @@ describe('captions', () => {
     const now = status({ playable: true, status: word });
     answers['GET '] = { status: 200, body: { title: 'T', status: now } };
     answers['GET /status'] = { status: 200, body: now };
-    answers['GET /playback'] = { status: 200, body: { hls: '/play/g/hls', dash: '/d', webm: null } };
+    answers['GET /playback'] = { status: 200, body: { hls: '/play/g/hls', dash: '/d', webm: null, poster: null, storyboard: null, captions: [] } };
     const watch = new Watch(api, 'v');
     const stop = watch.start();
     await expect.poll(() => watch.playback).not.toBeNull();

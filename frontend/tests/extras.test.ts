@@ -64,7 +64,7 @@ describe('captions, chapters and previews', () => {
 
   beforeEach(() => {
     player = new Player();
-    extras = new Extras(player, 'https://vod.example/watch/v');
+    extras = new Extras(player);
   });
 
   async function load(playback: Playback) {
@@ -80,8 +80,8 @@ describe('captions, chapters and previews', () => {
   it('are added to a finished video', async () => {
     await load({ ...READY, chapters: CHAPTERS });
     expect(player.labels).toEqual(['Deutsch']);
-    expect(player.texts[0]).toMatchObject({ originalTextId: 'https://vod.example/play/g/de.vtt', active: false });
-    expect(player.previews).toEqual(['https://vod.example/play/g/board.vtt']);
+    expect(player.texts[0]).toMatchObject({ originalTextId: '/play/g/de.vtt', active: false });
+    expect(player.previews).toEqual(['/play/g/board.vtt']);
     expect(decodeURIComponent(player.chapters[0]!.replace('data:text/vtt;charset=utf-8,', ''))).toBe(
       chaptersAsWebvtt(CHAPTERS),
     );

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { formatBytes, formatClock, formatRemaining, formatPercent, parseTime, titleFromFilename } from '../src/ui/format';
+import { formatBytes, formatClock, formatRemaining, formatPercent, formatPosition, parseTime, titleFromFilename } from '../src/ui/format';
 
 describe('sizes', () => {
   it.each([
@@ -61,4 +61,21 @@ it('shows 100% only when everything is done', () => {
 
 it('makes a title from the file name without its extension', () => {
   expect(['my_trip.final.mp4', '.hidden', 'plain'].map(titleFromFilename)).toEqual(['my trip.final', '.hidden', 'plain']);
+});
+
+describe('a position', () => {
+  it.each([
+    [0, 29.97, '0:00 / 0:30'],
+    [29.2, 29.97, '0:29 / 0:30'],
+    [29.97, 29.97, '0:30 / 0:30'],
+    [29.93, 29.97, '0:30 / 0:30'],
+    [30.4, 30.4, '0:30 / 0:30'],
+  ])('of %f in %f is %s', (seconds, total, text) => {
+    expect(formatPosition(seconds, total)).toBe(text);
+  });
+});
+
+it('Uppy counts bytes as the rest of the page does', async () => {
+  const { prettierBytes } = await import('@transloadit/prettier-bytes');
+  expect(prettierBytes(1_048_576)).toBe('1.05 MB');
 });

@@ -1,15 +1,21 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Api } from '../src/api/client';
 import type { Video, VideoPage } from '../src/api/types';
 import { Library } from '../src/library/library.svelte';
+import { status } from './status';
 
 /** An API whose responses the test releases. */
 class SlowApi {
-  readonly asked: { resolve(page: VideoPage): void; reject(error: unknown): void }[] = [];
+  readonly asked: {
+    cursor: string | null;
+    limit: number;
+    resolve(page: VideoPage): void;
+    reject(error: unknown): void;
+  }[] = [];
 
-  videos(): Promise<VideoPage> {
-    return new Promise((resolve, reject) => this.asked.push({ resolve, reject }));
+  videos(cursor: string | null, limit: number): Promise<VideoPage> {
+    return new Promise((resolve, reject) => this.asked.push({ cursor, limit, resolve, reject }));
   }
 }
 
@@ -59,5 +65,70 @@ describe('the library', () => {
 
     expect(library.error).toBeNull();
     expect(library.videos.map((video) => video.id)).toEqual(['new']);
+  });
+
+  it('loads as many videos as were shown, in as few requests as the API allows', async () => {
+    const [library, api] = opened();
+    const loading = library.refresh(250);
+    const many = (from: number, count: number) => page(...Array.from({ length: count }, (_, index) => `${from + index}`));
+    api.asked[0]?.resolve({ ...many(0, 200), next_cursor: 'c' });
+    await Promise.resolve();
+    api.asked[1]?.resolve({ ...many(200, 50), next_cursor: 'd' });
+    await loading;
+    expect(api.asked.map(({ cursor, limit }) => [cursor, limit])).toEqual([[null, 200], ['c', 50]]);
+    expect(library.videos).toHaveLength(250);
+
+    void library.refresh();
+    expect(api.asked[2]?.limit).toBe(200);
+  });
+});
+
+describe('the library that is followed', () => {
+  class Screen extends EventTarget {
+    hidden = false;
+
+    turn(hidden: boolean) {
+      this.hidden = hidden;
+      this.dispatchEvent(new Event('visibilitychange'));
+    }
+  }
+
+  const encoding = { id: 'a', status: status({ status: 'processing' }) } as Video;
+  const done = { id: 'a', status: status({ status: 'done' }) } as Video;
+
+  function followed(video: Video) {
+    const screen = new Screen();
+    const api = { videos: vi.fn(() => Promise.resolve({ videos: [video], next_cursor: null })) };
+    const library = new Library(api as unknown as Api);
+    const stop = library.follow(screen as unknown as Document);
+    return { screen, library, stop, looks: () => api.videos.mock.calls.length };
+  }
+
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it.each([
+    ['often while a video is encoded', encoding, 15],
+    ['seldom otherwise', done, 5],
+  ])('is refreshed %s', async (_, video, expected) => {
+    const { library, stop, looks } = followed(video);
+    await library.refresh();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(Math.abs(looks() - expected)).toBeLessThan(3);
+    stop();
+    const before = looks();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(looks()).toBe(before);
+  });
+
+  it('is not refreshed while nobody sees it, and at once when somebody does', async () => {
+    const { screen, stop, looks } = followed(done);
+    screen.turn(true);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(looks()).toBe(0);
+    screen.turn(false);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(looks()).toBe(1);
+    stop();
   });
 });

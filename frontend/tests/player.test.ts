@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { ApiError } from '../src/api/errors';
+import { ApiError, canTryAgain } from '../src/api/errors';
 import type { Playback } from '../src/api/types';
 import { onLoadError, onPlayError } from '../src/player/failures';
 import { Reloads } from '../src/player/reloads';
@@ -132,4 +132,20 @@ describe('a player error', () => {
   ])('%s is handled during playback and after a load', (_, error, playing, loading) => {
     expect([onPlayError(error), onLoadError(error)]).toEqual([playing, loading]);
   });
+});
+
+const http = (status: number) => ({ code: 1001, severity: 1, data: ['https://vod.example/play/g/r1/h/1.m4s', status] });
+
+it.each([404, 410])('a run that is gone is left for the one that plays now (%i)', (status) => {
+  expect([onPlayError(http(status)), onLoadError(http(status))]).toEqual(['reload', 'reload']);
+});
+
+it('offers another try only where it can help', () => {
+  const error = (code: string, status: number) => canTryAgain(new ApiError(code, status, ''));
+  expect([error('network', 0), error('store_unavailable', 503), error('not_ready', 409), error('storage_full', 507)]).toEqual(
+    Array(4).fill(true),
+  );
+  expect([error('video_not_found', 404), error('unplayable', 0), error('source_gone', 409), error('unsupported_type', 415)]).toEqual(
+    Array(4).fill(false),
+  );
 });

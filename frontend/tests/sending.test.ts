@@ -5,6 +5,7 @@ import { Api } from '../src/api/client';
 import { ApiError } from '../src/api/errors';
 import type { Resumption, VideoChange, VideoDetails } from '../src/api/types';
 import { SignInGate } from '../src/session/gate';
+import { fingerprint } from '../src/upload/file';
 import { LiveRequests } from '../src/upload/http';
 import { RetryPolicy } from '../src/upload/retrying';
 import { resumeRestored } from '../src/upload/restoring';
@@ -23,6 +24,9 @@ interface StoredUpload {
 class Server implements HttpStack {
   readonly uploads = new Map<string, StoredUpload>();
   readonly log: string[] = [];
+  /** The largest body that the proxy in front passes on, and what it does with others. */
+  limit: { bytes: number; answer: 'html' | 'reset' } = { bytes: Infinity, answer: 'html' };
+  readonly bodies: number[] = [];
   /** Called first. A status; 'break': the connection fails; 'hang': no response ever; undefined: the normal answer. */
   override: (request: ServerRequest) => number | 'break' | 'hang' | undefined = () => undefined;
 
@@ -71,13 +75,23 @@ class ServerRequest implements HttpRequest {
     const concat = this.getHeader('Upload-Concat')?.split(';')[0] ?? '';
     this.server.log.push(`${this.method} ${concat}`.trim());
     const override = this.server.override(this);
+    if (body !== null) this.server.bodies.push(body.size);
+    if (body !== null && body.size > this.server.limit.bytes) {
+      if (this.server.limit.answer === 'reset') throw new Event('error');
+      return this.#response(413, {}, '<html>Request Entity Too Large</html>');
+    }
     if (override === 'hang') return new Promise(() => undefined);
     // Like XMLHttpRequest, this rejects with an event, and an unreadable file looks like a network failure.
     const unreadable = body instanceof Film && !body.readable;
     if (override === 'break' || unreadable) throw new Event('error');
     const [status, headers] = typeof override === 'number' ? [override, {}] : this.server.answer(this, body);
+    const error = JSON.stringify({ error: 'No.', code: status === 413 ? 'upload_too_large' : 'other' });
+    return this.#response(status, headers, status < 400 ? '' : error);
+  }
+
+  #response(status: number, headers: Record<string, string>, body: string): HttpResponse {
     this.#answer = headers;
-    return { getStatus: () => status, getHeader: (name) => headers[name], getBody: () => '', getUnderlyingObject: this.getUnderlyingObject };
+    return { getStatus: () => status, getHeader: (name) => headers[name], getBody: () => body, getUnderlyingObject: this.getUnderlyingObject };
   }
 
   abort(): Promise<void> {
@@ -116,10 +130,10 @@ class Notes extends Api {
   readonly changes: VideoChange[] = [];
 
   constructor(readonly server: Server) {
-    super();
+    super(ORIGIN);
   }
 
-  override resumption() {
+  override resumption(_: string) {
     return this.noteProblem ? Promise.reject(this.noteProblem) : Promise.resolve(this.note);
   }
   override async noteResumption(_: string, note: Resumption) {
@@ -131,8 +145,11 @@ class Notes extends Api {
   override maxUploadBytes() {
     return Promise.resolve(null);
   }
-  override async hasUpload(path: string) {
-    return this.server.uploads.has(ORIGIN + path);
+  /** The title that uploads were begun with. */
+  begunTitle: string | null = null;
+  override async upload(path: string) {
+    const upload = this.server.uploads.get(ORIGIN + path);
+    return upload === undefined ? null : { complete: upload.offset === upload.length, title: this.begunTitle };
   }
   override async discardUpload(path: string) {
     this.server.uploads.delete(ORIGIN + path);
@@ -161,7 +178,7 @@ beforeEach(() => {
     () => Promise.resolve(),
     () => Promise.resolve(),
   );
-  uppy = createSender({ api: notes, retryPolicy, report, httpStack: server, origin: ORIGIN });
+  uppy = createSender({ api: notes, retryPolicy, report, httpStack: server, root: ORIGIN });
 });
 
 afterEach(() => {
@@ -284,26 +301,98 @@ it('does not start an upload over when its note cannot be read', async () => {
   expect(server.log).toEqual([]);
 });
 
-describe('the title of an upload started in another browser', () => {
+describe('an earlier upload of the same file', () => {
+  const given = (title: string) => {
+    uppy.setFileMeta(add(new Film(10)), { title });
+    void uppy.upload();
+    return pass();
+  };
+  const started = { length: 10, offset: 5 };
+  const note = { upload_url: '/api/uploads/started', parallel_upload_urls: null, size_bytes: 10 };
+
   beforeEach(() => {
-    server.uploads.set(`${ORIGIN}/api/uploads/started`, { length: 10, offset: 5 });
-    notes.note = { upload_url: '/api/uploads/started', parallel_upload_urls: null, size_bytes: 10 };
+    server.uploads.set(`${ORIGIN}/api/uploads/started`, { ...started });
+    notes.note = note;
+    notes.begunTitle = 'Given elsewhere';
   });
 
-  it('is replaced by one given here', async () => {
-    uppy.setFileMeta(add(new Film(10)), { title: 'Given here' });
-    void uppy.upload();
-    await pass();
+  it('is resumed and visibly takes a title given here', async () => {
+    const said: string[] = [];
+    uppy.on('info-visible', () => said.push(String(uppy.getState().info[0]?.message)));
+    await given('Given here');
     expect(notes.changes).toEqual([{ title: 'Given here' }]);
     expect(report.onUploaded).toHaveBeenCalledWith({ id: 'video', title: 'Given here' });
+    expect(said).toEqual(['Resuming “Given elsewhere”, now titled “Given here”.']);
+    expect(times('POST')).toBe(0);
   });
 
-  it('stays if none is given here', async () => {
+  it('keeps its title if none is given here', async () => {
     add(new Film(10));
     void uppy.upload();
     await pass();
     expect(notes.changes).toEqual([]);
     expect(report.onUploaded).toHaveBeenCalledWith({ id: 'video', title: 'Given elsewhere' });
+  });
+
+  it('that is complete stays as it is: another title makes a second video', async () => {
+    server.uploads.set(`${ORIGIN}/api/uploads/started`, { length: 10, offset: 10 });
+    await given('Given here');
+    expect([times('POST'), times('PATCH'), notes.changes]).toEqual([1, 1, []]);
+    expect(report.onUploaded).toHaveBeenCalledWith({ id: 'video', title: 'Given here' });
+  });
+
+  it('that is complete is not sent again with the same title', async () => {
+    server.uploads.set(`${ORIGIN}/api/uploads/started`, { length: 10, offset: 10 });
+    await given('Given elsewhere');
+    expect([times('POST'), times('PATCH'), notes.changes]).toEqual([0, 0, []]);
+    expect(report.onUploaded).toHaveBeenCalledWith({ id: 'video', title: 'Given elsewhere' });
+  });
+
+  it('in complete parts, which may be a video already, is not renamed', async () => {
+    server.uploads.set(`${ORIGIN}/api/uploads/started`, { length: 10, offset: 10 });
+    notes.note = { upload_url: null, parallel_upload_urls: ['/api/uploads/started'], size_bytes: 10 };
+    notes.begunTitle = null;
+    vi.spyOn(notes, 'resumption').mockImplementation(async (key) => (key === (await fingerprint(new Film(10))) ? notes.note : null));
+    await given('Given here');
+    expect([times('POST'), notes.changes]).toEqual([1, []]);
+  });
+
+  it('finished by another browser meanwhile is not renamed', async () => {
+    server.override = (request) => {
+      if (request.getMethod() === 'HEAD') server.uploads.get(request.getURL())!.offset = 10;
+      return undefined;
+    };
+    await given('Given here');
+    expect(notes.changes).toEqual([]);
+  });
+});
+
+describe('behind a proxy that limits bodies', () => {
+  const MIB = 1024 ** 2;
+
+  it.each([
+    ['a whole file', 100 * MIB, 'html', 1],
+    ['parts', LARGE, 'html', 4],
+    ['a whole file, through a proxy that closes the connection', 100 * MIB, 'reset', 1],
+  ] as const)('%s is sent in smaller requests', async (_, size, answer, count) => {
+    server.limit = { bytes: MIB, answer };
+    add(new Film(size));
+    void uppy.upload();
+    await vi.advanceTimersByTimeAsync(300_000);
+    expect(failures()).toEqual([undefined]);
+    expect(report.onUploaded).toHaveBeenCalledOnce();
+    expect(times(count === 1 ? 'POST' : 'POST partial')).toBe(count);
+    expect(server.bodies.filter((bytes) => bytes <= MIB).reduce((sum, bytes) => sum + bytes)).toBe(size);
+    // It learns the limit once, not for every request.
+    expect(server.bodies.filter((bytes) => bytes > MIB).length).toBeLessThan(12 * count);
+  });
+
+  it('that passes on nothing useful, an upload fails with the reason', async () => {
+    server.limit = { bytes: 1000, answer: 'html' };
+    add(new Film(100 * MIB));
+    void uppy.upload();
+    await pass();
+    expect(failures()).toEqual([expect.stringContaining('A proxy in front of the server')]);
   });
 });
 
@@ -355,4 +444,21 @@ describe('after a reload', () => {
     expect(started).toEqual([]);
     expect(uppy.getState().recoveredState).not.toBeNull();
   });
+});
+
+it.each([
+  [413, true],
+  [507, false],
+])('knows whether another try can help (%i)', async (status, final) => {
+  const id = add(new Film(10));
+  server.override = (request) => (request.getMethod() === 'POST' ? status : undefined);
+  void uppy.upload();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(Boolean(uppy.getFile(id).meta.final)).toBe(final);
+
+  server.override = () => undefined;
+  const sent = server.log.length;
+  void uppy.retryAll();
+  await pass();
+  expect(server.log.length > sent).toBe(!final);
 });

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { Api } from '../src/api/client';
 import { ApiError } from '../src/api/errors';
@@ -21,7 +21,7 @@ describe('the sign-in', () => {
   let session: Session;
 
   beforeEach(() => {
-    door = new Door();
+    door = new Door('https://vod.example/');
     session = new Session(door);
   });
 
@@ -58,5 +58,42 @@ describe('the sign-in', () => {
     door.answer = true;
     await session.recheck();
     expect([session.asking, session.gate.closed, session.epoch]).toEqual([false, false, 1]);
+  });
+
+  it('ends in every tab that shares it, and returns to all of them', async () => {
+    const other = new Session(door);
+    const undo = [session.start('https://vod.example/'), other.start('https://vod.example/')];
+    await Promise.all([session.open(null), other.open(null)]);
+    vi.spyOn(door, 'signOut').mockResolvedValue();
+    vi.spyOn(door, 'signIn').mockResolvedValue();
+
+    await session.signOut();
+    await vi.waitFor(() => expect([other.signedIn, other.epoch]).toEqual([false, 2]));
+    await session.signIn('token');
+    await vi.waitFor(() => expect([other.signedIn, other.epoch]).toEqual([true, 3]));
+    undo.forEach((stop) => stop());
+  });
+
+  it('that a 401 ends makes pages drop what is private', async () => {
+    const undo = session.start('https://vod.example/');
+    await session.open(null);
+    const epoch = session.epoch;
+    door.reportUnauthorized();
+    expect([session.signedIn, session.asking, session.epoch]).toEqual([false, true, epoch + 1]);
+    undo();
+  });
+
+  it('is kept if the server did not end it', async () => {
+    await session.open(null);
+    vi.spyOn(door, 'signOut').mockRejectedValue(unreachable);
+    await expect(session.signOut()).rejects.toBe(unreachable);
+    expect(session.signedIn).toBe(true);
+  });
+
+  it('tells how long to wait after too many guesses', async () => {
+    const body = '{"error":"Too many.","code":"too_many_attempts"}';
+    vi.spyOn(door, 'signIn').mockRejectedValue(ApiError.from(429, body, '90'));
+    await session.signIn('guess');
+    expect(session.problem).toBe('Too many attempts. Try again in 90 seconds.');
   });
 });

@@ -8,6 +8,7 @@ import { SignInGate } from '../src/session/gate';
 import { isRetryable, toApiError } from '../src/upload/failures';
 import { fingerprint } from '../src/upload/file';
 import { LiveRequests, ResilientHttpStack } from '../src/upload/http';
+import { BodyLimit } from '../src/upload/limit';
 import { RetryPolicy } from '../src/upload/retrying';
 import { Resumptions } from '../src/upload/resumptions';
 import { SpeedMeter } from '../src/upload/speed';
@@ -172,6 +173,7 @@ describe('an upload request', () => {
   let wire: Wire;
   let gate: SignInGate;
   let stack: ResilientHttpStack;
+  let limit: BodyLimit;
   let sentBytes: number;
   let outcome: unknown;
 
@@ -180,7 +182,8 @@ describe('an upload request', () => {
     gate = new SignInGate(() => undefined);
     sentBytes = 0;
     outcome = 'none';
-    stack = new ResilientHttpStack(wire, new RetryPolicy(gate, immediately, immediately), (bytes) => (sentBytes += bytes));
+    limit = new BodyLimit(null, '');
+    stack = new ResilientHttpStack(wire, new RetryPolicy(gate, immediately, immediately), limit, (bytes) => (sentBytes += bytes));
   });
 
   function send(method: string, body: Blob | null = null, headers: Record<string, string> = {}): HttpRequest {
@@ -367,9 +370,9 @@ class Notes extends Api {
     this.notes.delete(id);
   }
 
-  override async hasUpload(path: string) {
+  override async upload(path: string) {
     await this.#called(`head ${path}`);
-    return !this.gone.has(path);
+    return this.gone.has(path) ? null : { complete: false, title: null };
   }
 
   override async discardUpload(path: string) {
@@ -393,16 +396,16 @@ describe('resumptions', () => {
     new Resumptions(notes, new RetryPolicy(new SignInGate(() => undefined), immediately, immediately), origin);
 
   beforeEach(() => {
-    notes = new Notes();
+    notes = new Notes('https://vod.example/');
   });
 
   it('are found by another browser, under another host name of the server', async () => {
     const here = browser();
-    expect(await here.lookUp('a', file)).toBeNull();
+    expect(await here.lookUp('a', file, null)).toBeNull();
     await here.addUpload('a', upload({ uploadUrl: 'https://vod.example/api/uploads/1' }));
 
     const there = browser('http://10.0.0.2:3000');
-    await there.lookUp('b', new Blob(['film']));
+    await there.lookUp('b', new Blob(['film']), null);
     const found = await there.findUploadsByFingerprint('b');
     expect(found.map((previous) => [previous.uploadUrl, previous.urlStorageKey])).toEqual([
       ['http://10.0.0.2:3000/api/uploads/1', 'b'],
@@ -413,17 +416,17 @@ describe('resumptions', () => {
   it('list the parts in order, unless one of them is gone', async () => {
     const urls = [1, 2, 3].map((part) => `https://vod.example/api/uploads/${part}`);
     const here = browser();
-    await here.lookUp('a', file);
+    await here.lookUp('a', file, null);
     await here.addUpload('a', upload({ parallelUploadUrls: urls }));
-    expect((await browser().lookUp('b', file))?.parallelUploadUrls).toEqual(urls);
+    expect((await browser().lookUp('b', file, null))?.previous.parallelUploadUrls).toEqual(urls);
 
     notes.gone.add('/api/uploads/2');
-    expect(await browser().lookUp('b', file)).toBeNull();
+    expect(await browser().lookUp('b', file, null)).toBeNull();
   });
 
   it('are written in order despite network failures', async () => {
     const here = browser();
-    await here.lookUp('a', file);
+    await here.lookUp('a', file, null);
     notes.calls.length = 0;
     notes.failures = [new ApiError('network', 0, ''), new ApiError('store_unavailable', 503, '')];
     const first = here.addUpload('a', upload({ uploadUrl: 'https://vod.example/api/uploads/1' }));
@@ -435,20 +438,47 @@ describe('resumptions', () => {
 
   it('do not stop an upload when writing them fails', async () => {
     const here = browser();
-    await here.lookUp('a', file);
+    await here.lookUp('a', file, null);
     notes.failures = [new ApiError('note_too_large', 400, '')];
     await expect(here.addUpload('a', upload({ uploadUrl: 'https://vod.example/api/uploads/1' }))).resolves.toBe('a');
   });
 
   it('are deleted with the parts when the file is cancelled', async () => {
     const here = browser();
-    await here.lookUp('a', file);
+    await here.lookUp('a', file, null);
     await here.addUpload('a', upload({ parallelUploadUrls: ['https://vod.example/api/uploads/1', 'https://vod.example/api/uploads/2'] }));
     notes.calls.length = 0;
     await here.discard('a');
     expect(notes.calls).toEqual(['delete', 'drop /api/uploads/1', 'drop /api/uploads/2']);
     await here.discard('a');
     expect(notes.calls).toHaveLength(3);
+  });
+});
+
+describe('the limit of request bodies', () => {
+  const memory = () => {
+    const kept = new Map<string, string>();
+    return { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, value: string) => void kept.set(key, value) };
+  };
+
+  it('is remembered for a day, by server', () => {
+    vi.useFakeTimers();
+    const kept = memory();
+    expect(new BodyLimit(kept, 'https://a/').refused(10 ** 9)).toBe(true);
+    expect(new BodyLimit(kept, 'https://a/').bytes).toBe(64 * 1024 ** 2);
+    expect(new BodyLimit(kept, 'https://b/').bytes).toBe(Infinity);
+    vi.advanceTimersByTime(25 * 3600 * 1000);
+    expect(new BodyLimit(kept, 'https://a/').bytes).toBe(Infinity);
+    vi.useRealTimers();
+  });
+
+  it('does not shrink while an upload advances between failures', () => {
+    const limit = new BodyLimit(memory(), '');
+    for (const offset of ['0', '5', '10', '15']) limit.failed('/1', offset, 10 ** 8);
+    limit.failed('/2', '15', 10 ** 8);
+    expect(limit.bytes).toBe(Infinity);
+    limit.failed('/2', '15', 10 ** 8);
+    expect(limit.bytes).toBe(10 ** 8 / 4);
   });
 });
 
@@ -465,7 +495,7 @@ describe('the speed meter', () => {
 });
 
 it('a proxy error page becomes an error with a code', () => {
-  expect(ApiError.from(413, '<html>')).toMatchObject({ code: 'upload_too_large', status: 413 });
+  expect(ApiError.from(413, '<html>')).toMatchObject({ code: 'proxy_limit', status: 413 });
   expect(ApiError.from(502, '<html>')).toMatchObject({ code: 'unexpected_answer', status: 502 });
   expect(ApiError.from(400, '{"error":"Empty.","code":"empty_upload"}')).toMatchObject({
     code: 'empty_upload',

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +16,7 @@ from tests.e2e.browser import FLAGS, RESULTS, Visit, chromium
 from tests.e2e.conftest import PHONE
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.faults.clients import harm
+from tests.lab.front import Front, front
 from tests.lab.missing import missing
 from tests.lab.product import ADMIN_TOKEN, SITE, Product, product_on
 from tests.lab.proxy import FaultProxy
@@ -390,6 +392,59 @@ def test_an_upload_resumes_after_the_session_expired(
     video_id = uploader.watch_link()
     assert uploader.created == 1
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "refuses_with"),
+    [(SIZE, MIB, "413"), (SIZE, MIB, "reset"), (PARALLEL_SIZE, 10 * MIB, "413")],
+)
+def test_an_upload_passes_a_proxy_that_limits_bodies(
+    product: Product,
+    context: BrowserContext,
+    tmp_path: Path,
+    size: int,
+    limit: int,
+    refuses_with: Literal["413", "reset"],
+) -> None:
+    film = film_like(tmp_path / f"limited-{refuses_with}.mp4", size)
+    with front(Front(product.port, max_body_bytes=limit, refuses_with=refuses_with)) as proxy:
+        uploader = Uploader(Visit(context.new_page(), replace(product, port=proxy.port)))
+        uploader.visit.sign_in()
+        uploader.choose(film)
+        uploader.start()
+        video_id = uploader.watch_link(120)
+        learned = proxy.refused
+
+    assert uploader.created == (1 if size == SIZE else 4)
+    assert 0 < learned < 40
+    assert stored_sha256(product, video_id) == sha256(film)
+
+
+def test_another_title_makes_a_second_video_of_a_finished_upload(
+    uploader: Uploader, product: Product, tmp_path: Path
+) -> None:
+    film = film_like(tmp_path / "twice.mp4", 3 * MIB)
+    note = f"/api/resumptions/{fingerprint(film, film.stat().st_size)}"
+    page = uploader.page
+    with product.client() as client:
+        with page.expect_request(lambda one: one.method == "PUT" and one.url.endswith(note)) as noted:
+            uploader.choose(film)
+            uploader.give_title(film, "First")
+            uploader.start()
+        first = uploader.watch_link()
+        uploader.visit.until(lambda: client.get(note).status_code == 404)
+        # As if the response to the last request was lost, so the note remains.
+        client.put(note, json=noted.value.post_data_json).raise_for_status()
+
+        page.reload()
+        uploader.choose(film)
+        uploader.give_title(film, "Second")
+        uploader.start()
+        second = uploader.watch_link()
+
+        assert second != first
+        titles = {one: client.get(f"/api/videos/{one}").json()["title"] for one in (first, second)}
+    assert titles == {first: "First", second: "Second"}
 
 
 def test_a_file_that_is_not_a_video_is_rejected_at_once(

@@ -1,18 +1,26 @@
 /** The API calls that the site makes. Every failure is an ApiError. */
 
+import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
 import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
 /** For requests without a file. A slower response is not coming. */
 const RESPONSE_TIMEOUT_MS = 120_000;
 
+export interface UploadState {
+  /** All bytes have arrived. */
+  complete: boolean;
+  /** Of the video, or given when the upload began. null: none, or unknown, as for a part of a file. */
+  title: string | null;
+}
+
 export class Api {
-  readonly #origin: string;
+  readonly #root: string;
   readonly #unauthorizedListeners = new Set<() => void>();
 
-  /** `origin` is empty in the browser, because the API serves the page. */
-  constructor(origin = '') {
-    this.#origin = origin;
+  /** `root` is the address that the server has for this page. */
+  constructor(root: string) {
+    this.#root = root;
   }
 
   /** Call `listener` on every 401; returns its own undo. */
@@ -59,8 +67,21 @@ export class Api {
     return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/status`);
   }
 
-  playback(id: string, quiet = false): Promise<Playback> {
-    return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/playback`, { quiet });
+  /** With full addresses, because Shaka does not resolve those of added tracks. */
+  async playback(id: string, quiet = false): Promise<Playback> {
+    const path = `/api/videos/${encodeURIComponent(id)}/playback`;
+    const playback = await this.#json<Playback>('GET', path, { quiet });
+    const full = (part: string) => addressOf(part, this.#root);
+    const maybe = (part: string | null) => (part === null ? null : full(part));
+    return {
+      ...playback,
+      hls: full(playback.hls),
+      dash: full(playback.dash),
+      webm: maybe(playback.webm),
+      poster: maybe(playback.poster),
+      storyboard: maybe(playback.storyboard),
+      captions: playback.captions.map((captions) => ({ ...captions, url: full(captions.url) })),
+    };
   }
 
   async change(id: string, change: VideoChange): Promise<void> {
@@ -116,15 +137,16 @@ export class Api {
     return bytes === null ? null : Number(bytes);
   }
 
-  /** Whether an upload can be resumed, or has become a video that still exists. */
-  async hasUpload(path: string): Promise<boolean> {
+  /** An upload's state, or null if it is gone, or if its video was deleted. */
+  async upload(path: string): Promise<UploadState | null> {
     try {
-      const response = await this.#request('HEAD', path, { headers: TUS, quiet: true });
-      const videoId = response.headers.get('video-id');
-      if (videoId !== null) await this.video(videoId, true);
-      return true;
+      const { headers } = await this.#request('HEAD', path, { headers: TUS, quiet: true });
+      const videoId = headers.get('video-id');
+      const complete = headers.get('upload-offset') === headers.get('upload-length');
+      if (videoId !== null) return { complete, title: (await this.video(videoId, true)).title };
+      return { complete, title: titleIn(headers.get('upload-metadata') ?? '') };
     } catch (error) {
-      if (isGone(error)) return false;
+      if (isGone(error)) return null;
       throw error;
     }
   }
@@ -159,18 +181,26 @@ export class Api {
     if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     let response: Response;
     try {
-      response = await fetch(this.#origin + path, init);
+      response = await fetch(addressOf(path, this.#root), init);
     } catch {
       throw new ApiError('network', 0, 'no response');
     }
     if (response.ok) return response;
     if (response.status === 401 && options.quiet !== true) this.reportUnauthorized();
-    throw ApiError.from(response.status, await response.text().catch(() => ''));
+    const body = await response.text().catch(() => '');
+    throw ApiError.from(response.status, body, response.headers.get('retry-after'));
   }
 }
 
 /** Every tus request must name the protocol version. */
 const TUS = { 'tus-resumable': '1.0.0' };
+
+/** The title in `Upload-Metadata` (tus 1.0.0): `key base64,key base64`. */
+function titleIn(metadata: string): string | null {
+  const encoded = metadata.split(',').find((pair) => pair.trim().startsWith('title '))?.trim().split(' ')[1];
+  if (encoded === undefined) return null;
+  return new TextDecoder().decode(Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0)));
+}
 
 function resumptionPath(fingerprint: string): string {
   return `/api/resumptions/${encodeURIComponent(fingerprint)}`;

@@ -5,20 +5,23 @@ export class ApiError extends Error {
     readonly code: string,
     readonly status: number,
     message: string,
+    /** When to try again, if the server says so. */
+    readonly retryAfterSeconds: number | null = null,
   ) {
     super(message);
     this.name = 'ApiError';
   }
 
   /** Build an error from a response, which may come from a proxy in between. */
-  static from(status: number, body: string): ApiError {
+  static from(status: number, body: string, retryAfter: string | null = null): ApiError {
+    const seconds = retryAfter !== null && /^\d+$/.test(retryAfter) ? Number(retryAfter) : null;
     try {
       const parsed: unknown = JSON.parse(body);
-      if (isProblem(parsed)) return new ApiError(parsed.code, status, parsed.error);
+      if (isProblem(parsed)) return new ApiError(parsed.code, status, parsed.error, seconds);
     } catch {
       // Not JSON, so a proxy's error page. Only the status is of use.
     }
-    return new ApiError(status === 413 ? 'upload_too_large' : 'unexpected_answer', status, `HTTP ${status}`);
+    return new ApiError(status === 413 ? 'proxy_limit' : 'unexpected_answer', status, `HTTP ${status}`, seconds);
   }
 }
 
@@ -37,6 +40,8 @@ const MESSAGES: Record<string, string> = {
   // The site's own codes, for failures that the API does not report.
   network: 'Couldn’t reach the server. Check your connection and try again.',
   unexpected_answer: 'The server sent an unexpected response. Try again in a moment.',
+  proxy_limit: 'A proxy in front of the server rejects requests of this size. Ask your administrator to raise its limit.',
+  unplayable: 'This browser can’t play any of this video’s formats.',
   upload_too_large: 'This file is larger than the server allows.',
   file_unreadable: 'This file was changed or moved. Choose it again.',
   unsupported_type: 'This isn’t a video or audio file.',
@@ -44,7 +49,7 @@ const MESSAGES: Record<string, string> = {
   storage_full: 'Storage is full. Delete some videos, or ask your administrator for more space.',
   partial_unfinished: 'Part of this file wasn’t uploaded. Try again.',
   unauthorized: 'Sign in to continue.',
-  captions_too_large: 'This file is too large. Captions can be up to 2 MiB.',
+  captions_too_large: 'This file is too large. Captions can be up to 2 MB.',
   invalid_language: 'This isn’t a valid language tag. Try one like en, pt-BR or zh-Hant.',
   too_many_captions: 'This video has reached its limit of caption languages. Delete some first.',
   captions_not_found: 'These captions were already deleted.',
@@ -62,7 +67,36 @@ const MESSAGES: Record<string, string> = {
 /** The message to show: the site's own if it knows the code, otherwise the API's. */
 export function messageFor(error: unknown): string {
   if (!(error instanceof ApiError)) return 'Something went wrong. Reload the page and try again.';
+  if (error.status === 429 && error.retryAfterSeconds !== null) {
+    return `Too many attempts. Try again in ${formatWait(error.retryAfterSeconds)}.`;
+  }
   return MESSAGES[error.code] ?? error.message;
+}
+
+/** How long to wait, rounded up: `5 seconds`, `1 minute`. */
+function formatWait(seconds: number): string {
+  const [count, unit] = seconds < 100 ? [Math.max(1, Math.ceil(seconds)), 'second'] : [Math.ceil(seconds / 60), 'minute'];
+  return `${count} ${unit}${count === 1 ? '' : 's'}`;
+}
+
+/** Failures that go away when the user waits, or makes room first. */
+const PASSING_STATUSES = [408, 409, 410, 423, 425, 429, 460, 507];
+/** The file is at fault, so every try ends the same. The second half are codes of failed encodings. */
+const FINAL_CODES = [
+  ...['unplayable', 'file_unreadable', 'captions_too_large', 'source_gone', 'unsupported_type'],
+  ...['unsupported_media', 'not_a_video', 'unsupported_codec', 'unsupported_colours', 'picture_too_large'],
+  ...['video_too_long', 'file_incomplete', 'source_damaged', 'source_missing'],
+];
+
+export function isFinalCode(code: string): boolean {
+  return FINAL_CODES.includes(code);
+}
+
+/** Whether to offer another try: it may succeed, because the file and the request are not at fault. */
+export function canTryAgain(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return true;
+  if (isFinalCode(error.code)) return false;
+  return error.status < 400 || error.status >= 500 || PASSING_STATUSES.includes(error.status);
 }
 
 export function hasCode(error: unknown, ...codes: string[]): boolean {

@@ -4,9 +4,18 @@ import type { Api } from '../api/client';
 import type { Video } from '../api/types';
 
 const PAGE_SIZE = 12;
+/** The API's limit of one request. */
+const MAX_PAGE_SIZE = 200;
+/** How often to look for changes: while videos are being encoded, and otherwise. */
+const ENCODING_MS = 4_000;
+const IDLE_MS = 12_000;
+
+/** A document, which knows whether anybody sees it. */
+type Screen = Pick<Document, 'hidden' | 'addEventListener' | 'removeEventListener'>;
 
 export class Library {
   videos = $state.raw<Video[]>([]);
+  /** The user waits for more. */
   loading = $state(false);
   loaded = $state(false);
   error = $state.raw<unknown>(null);
@@ -23,13 +32,39 @@ export class Library {
     return this.#cursor !== null;
   }
 
-  /** Load the first page again, even during another load: the user may have signed in or out since it began. */
-  async refresh(): Promise<void> {
-    await this.#load(null, []);
+  /**
+   * Load as many videos as are shown, or `count` if that is more. Works during another load: the user may have signed in
+   * or out since it began.
+   */
+  async refresh(count = 0): Promise<void> {
+    await this.#load(null, Math.max(PAGE_SIZE, count, this.videos.length), []);
   }
 
   async more(): Promise<void> {
-    if (this.#cursor !== null && !this.loading) await this.#load(this.#cursor, this.videos);
+    if (this.#cursor === null || this.loading) return;
+    this.loading = true;
+    await this.#load(this.#cursor, PAGE_SIZE, this.videos);
+  }
+
+  /** Refresh again and again while `screen` is visible; returns its own undo. */
+  follow(screen: Screen): () => void {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => void look(), this.#isEncoding ? ENCODING_MS : IDLE_MS);
+    };
+    const look = async () => {
+      if (!screen.hidden && !this.loading) await this.refresh();
+      if (timer !== undefined) wait();
+    };
+    const onVisible = () => void look();
+    screen.addEventListener('visibilitychange', onVisible);
+    wait();
+    return () => {
+      screen.removeEventListener('visibilitychange', onVisible);
+      clearTimeout(timer);
+      timer = undefined;
+    };
   }
 
   forget(): void {
@@ -38,18 +73,28 @@ export class Library {
     this.videos = [];
     this.#cursor = null;
     this.loaded = false;
+    this.error = null;
+  }
+
+  get #isEncoding(): boolean {
+    return this.videos.some(({ status }) => status.status === 'queued' || status.status === 'processing');
   }
 
   /** Ignores the response to any earlier load. */
-  async #load(cursor: string | null, before: Video[]): Promise<void> {
+  async #load(cursor: string | null, count: number, before: Video[]): Promise<void> {
     const load = ++this.#latest;
-    this.loading = true;
+    const known = new Set(before.map((video) => video.id));
+    const videos = [...before];
     try {
-      const page = await this.#api.videos(cursor, PAGE_SIZE);
-      if (load !== this.#latest) return;
-      const known = new Set(before.map((video) => video.id));
-      this.videos = [...before, ...page.videos.filter((video) => !known.has(video.id))];
-      this.#cursor = page.next_cursor;
+      do {
+        const page = await this.#api.videos(cursor, Math.min(count, MAX_PAGE_SIZE));
+        if (load !== this.#latest) return;
+        videos.push(...page.videos.filter((video) => !known.has(video.id)));
+        cursor = page.next_cursor;
+        count -= page.videos.length;
+      } while (cursor !== null && count > 0);
+      this.videos = videos;
+      this.#cursor = cursor;
       this.error = null;
       this.loaded = true;
     } catch (error) {

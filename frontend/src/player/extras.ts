@@ -31,16 +31,13 @@ type Target = Pick<
 
 export class Extras {
   readonly #player: Target;
-  readonly #base: string;
   #playback: Playback | null = null;
   #state: 'loading' | 'loaded' | 'added' = 'loading';
   /** The label of the captions shown last. null: captions were off. undefined: there were none to choose from. */
   #shown: string | null | undefined;
 
-  /** `base` is the page's URL: Shaka does not resolve relative URLs of added tracks. */
-  constructor(player: Target, base: string) {
+  constructor(player: Target) {
     this.#player = player;
-    this.#base = base;
   }
 
   /** A load begins, which removes everything that was added. */
@@ -82,7 +79,7 @@ export class Extras {
     for (const { url, language, label, forced } of captions) {
       tracks.push(
         await this.#player.addTextTrackAsync(
-          this.#absolute(url), language, 'subtitles', 'text/vtt', undefined, label, forced,
+          url, language, 'subtitles', 'text/vtt', undefined, label, forced,
         ),
       );
     }
@@ -109,11 +106,7 @@ export class Extras {
   }
 
   async #addPreviews({ storyboard }: Playback): Promise<void> {
-    if (storyboard !== null) await this.#player.addThumbnailsTrack(this.#absolute(storyboard), 'text/vtt');
-  }
-
-  #absolute(path: string): string {
-    return new URL(path, this.#base).href;
+    if (storyboard !== null) await this.#player.addThumbnailsTrack(storyboard, 'text/vtt');
   }
 }
 

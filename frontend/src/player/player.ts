@@ -9,10 +9,12 @@
 import shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
 import 'shaka-player/dist/controls.css';
 
+import { ApiError } from '../api/errors';
 import type { Playback } from '../api/types';
 import { preferredCodecs } from './codecs';
 import { Extras } from './extras';
-import { onLoadError, onPlayError } from './failures';
+import { isUnplayable, onLoadError, onPlayError } from './failures';
+import { nameControls } from './names';
 import { Reloads } from './reloads';
 import { registerGrowingTime } from './time';
 
@@ -38,6 +40,7 @@ export class VodPlayer {
   readonly #overlay: shaka.ui.Overlay;
   readonly #extras: Extras;
   readonly #reloads: Reloads;
+  readonly #unname: () => void;
   #format: Format = 'hls';
   #startSeconds: number | null = null;
   #growing = false;
@@ -50,7 +53,10 @@ export class VodPlayer {
     this.#player = new shaka.Player();
     this.#overlay = new shaka.ui.Overlay(this.#player, options.container, options.video);
     this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
-    this.#extras = new Extras(this.#player, location.href);
+    // The page is in English too.
+    this.#overlay.getControls()?.getLocalization()?.changeLocale(['en']);
+    this.#unname = nameControls(options.container);
+    this.#extras = new Extras(this.#player);
     this.#reloads = new Reloads({
       renew: options.renew,
       load: (playback) => this.load(playback),
@@ -103,6 +109,7 @@ export class VodPlayer {
   async destroy(): Promise<void> {
     this.#destroyed = true;
     this.#reloads.stop();
+    this.#unname();
     this.#options.video.removeEventListener('ended', this.#onEnded);
     await this.#overlay.destroy();
   }
@@ -125,7 +132,9 @@ export class VodPlayer {
       if (this.#destroyed) return;
       const consequence = onLoadError(error);
       if (consequence === 'reload') this.#reloads.failed(error);
-      else if (consequence === 'report') this.#options.onProblem(error);
+      else if (consequence === 'report') {
+        this.#options.onProblem(isUnplayable(error) ? new ApiError('unplayable', 0, 'no playable format') : error);
+      }
     }
   }
 
@@ -149,6 +158,8 @@ export class VodPlayer {
 function playerConfiguration(codecs: string[]): object {
   return {
     preferredVideo: codecs.map((codec) => ({ codec })),
+    // On a busy machine, Shaka would take a rung out of the quality menu for 30 s.
+    abr: { droppedFrames: false },
     manifest: {
       // Extras adds captions.
       disableText: true,

@@ -4,9 +4,14 @@ import type { Api } from '../api/client';
 import { hasCode, messageFor } from '../api/errors';
 import { SignInGate } from './gate';
 
+/** How often to ask an unreachable server. */
+const RECHECK_MS = 5_000;
+
 export class Session {
   /** null until the API has answered. */
   signedIn = $state<boolean | null>(null);
+  /** The first check has ended, even without an answer. */
+  opened = $state(false);
   /** Whether to show the sign-in dialog. */
   asking = $state(false);
   busy = $state(false);
@@ -18,46 +23,62 @@ export class Session {
   readonly gate = new SignInGate(() => void this.#check());
 
   readonly #api: Api;
+  /** The other tabs, which share the session. */
+  #tabs: BroadcastChannel | undefined;
 
   constructor(api: Api) {
     this.#api = api;
   }
 
-  /** Ask the user to sign in on every 401 from now on; returns its own undo. */
-  start(): () => void {
-    return this.#api.onUnauthorized(() => {
-      this.signedIn = false;
+  /** Follow other tabs, and ask the user to sign in on every 401; returns its own undo. */
+  start(root: string): () => void {
+    const tabs = new BroadcastChannel(`vodbucket-session ${root}`);
+    this.#tabs = tabs;
+    tabs.onmessage = ({ data }) => {
+      if (data === 'signed out') this.#leave();
+      else void this.recheck();
+    };
+    const undo = this.#api.onUnauthorized(() => {
+      this.#leave();
       this.asking = true;
     });
+    return () => {
+      undo();
+      tabs.close();
+    };
   }
 
   /** Sign in with a token from the URL, or find out whether this browser is signed in already. */
   async open(token: string | null): Promise<void> {
-    if (token !== null) {
+    if (token === null) {
+      await this.#check(false);
+    } else {
       await this.signIn(token);
       if (!this.signedIn) this.asking = true;
-      return;
     }
-    try {
-      this.signedIn = await this.#api.signedIn();
-    } catch {
-      // The server is unreachable, which the page's own requests will report. The sign-in may still be valid.
-    }
+    this.opened = true;
   }
 
-  /** Check again if the sign-in state is unknown, or if another tab may have signed in. */
+  /** Check again: the session may have ended, and another tab may have signed in or out. */
   async recheck(): Promise<void> {
-    if (!this.busy && (this.gate.closed || this.signedIn === null)) await this.#check(false);
+    if (!this.busy) await this.#check(false);
   }
 
   /** With `ask`, a request was rejected: show the dialog unless this tab or another has signed in since. */
   async #check(ask = true): Promise<void> {
     // Without a rejected request, a failed check says nothing about the sign-in.
+    const epoch = this.epoch;
     const signedIn = await this.#api.signedIn().catch(() => (ask ? false : null));
-    if (signedIn === null) return;
-    this.signedIn = signedIn;
-    if (signedIn) this.#enter();
-    else if (ask) this.asking = true;
+    // The user has signed in or out meanwhile.
+    if (epoch !== this.epoch) return;
+    if (signedIn === true) {
+      if (this.signedIn !== true || this.gate.closed) this.#enter();
+    } else if (signedIn === false) {
+      this.#leave();
+      if (ask) this.asking = true;
+    } else if (this.signedIn === null) {
+      setTimeout(() => void this.recheck(), RECHECK_MS);
+    }
   }
 
   async signIn(token: string): Promise<void> {
@@ -65,33 +86,40 @@ export class Session {
     this.problem = '';
     try {
       await this.#api.signIn(token.trim());
-      this.signedIn = true;
       this.#enter();
+      this.#tabs?.postMessage('signed in');
     } catch (error) {
-      this.signedIn = false;
+      this.#leave();
       this.problem = hasCode(error, 'unauthorized') ? 'That isn’t the admin token.' : messageFor(error);
     } finally {
       this.busy = false;
     }
   }
 
+  /** Rejects if the server did not end the session. */
+  async signOut(): Promise<void> {
+    await this.#api.signOut();
+    this.#leave();
+    this.#tabs?.postMessage('signed out');
+  }
+
   #enter(): void {
+    this.signedIn = true;
     this.asking = false;
     this.epoch += 1;
     this.gate.open();
   }
 
-  async signOut(): Promise<void> {
-    await this.#api.signOut();
+  #leave(): void {
+    if (this.signedIn === true) this.epoch += 1;
     this.signedIn = false;
-    this.epoch += 1;
   }
 }
 
 /** Read the token from `#token=…` and remove it from the address bar and the history. */
 export function takeTokenFromUrl(): string | null {
   const token = tokenFromHash(location.hash);
-  if (token !== null) history.replaceState(null, '', location.pathname + location.search);
+  if (token !== null) history.replaceState(history.state, '', location.pathname + location.search);
   return token;
 }
 

@@ -25,6 +25,13 @@ export function formatClock(seconds: number): string {
   return hours > 0 ? `${hours}:${String(minutes).padStart(2, '0')}:${rest}` : `${minutes}:${rest}`;
 }
 
+/** A position within a length. At the end, both are equal: `0:30 / 0:30`. */
+export function formatPosition(seconds: number, total: number): string {
+  const length = Math.round(total);
+  // The last frame is shown before the end.
+  return `${formatClock(seconds > total - 0.25 ? length : Math.min(seconds, length))} / ${formatClock(length)}`;
+}
+
 /** A rough remaining time: `5 s left`, `3 min left`, `1 h 20 min left`. */
 export function formatRemaining(seconds: number): string {
   if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s left`;

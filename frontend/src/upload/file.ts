@@ -27,3 +27,8 @@ export async function fingerprint(file: Blob): Promise<string> {
   for (const piece of pieces) hash.update(await readBytes(piece));
   return bytesToHex(hash.digest());
 }
+
+/** The key under which the upload of a file with a given title is noted: each title gets its own video. */
+export function titledKey(fingerprint: string, title: string): string {
+  return bytesToHex(sha256(utf8ToBytes(`${fingerprint}\n${title}`)));
+}

@@ -9,6 +9,7 @@
 import type { HttpRequest, HttpResponse, HttpStack } from 'tus-js-client';
 
 import { readBytes } from './file';
+import { type BodyLimit, isFromProxy } from './limit';
 import type { RetryPolicy } from './retrying';
 
 const STALLED_MS = 120_000;
@@ -23,16 +24,18 @@ type OnSent = (bytes: number) => void;
 export class ResilientHttpStack implements HttpStack {
   readonly #inner: HttpStack;
   readonly #retryPolicy: RetryPolicy;
+  readonly #limit: BodyLimit;
   readonly #onSent: OnSent;
 
-  constructor(inner: HttpStack, retryPolicy: RetryPolicy, onSent: OnSent) {
+  constructor(inner: HttpStack, retryPolicy: RetryPolicy, limit: BodyLimit, onSent: OnSent) {
     this.#inner = inner;
     this.#retryPolicy = retryPolicy;
+    this.#limit = limit;
     this.#onSent = onSent;
   }
 
   createRequest(method: string, url: string): HttpRequest {
-    return new ResilientRequest(this.#inner.createRequest(method, url), this.#retryPolicy, this.#onSent);
+    return new ResilientRequest(() => this.#inner.createRequest(method, url), this.#retryPolicy, this.#limit, this.#onSent);
   }
 
   getName(): string {
@@ -41,17 +44,23 @@ export class ResilientHttpStack implements HttpStack {
 }
 
 class ResilientRequest implements HttpRequest {
-  readonly #inner: HttpRequest;
+  readonly #create: () => HttpRequest;
   readonly #retryPolicy: RetryPolicy;
+  readonly #limit: BodyLimit;
   readonly #onSent: OnSent;
+  readonly #headers = new Map<string, string>();
+  #inner: HttpRequest;
   #aborted = false;
   #sentBytes = 0;
   #stallTimer: ReturnType<typeof setTimeout> | undefined;
   #onProgress: () => void = () => undefined;
+  #progressHandler: (bytesSent: number) => void = () => undefined;
 
-  constructor(inner: HttpRequest, retryPolicy: RetryPolicy, onSent: OnSent) {
-    this.#inner = inner;
+  constructor(create: () => HttpRequest, retryPolicy: RetryPolicy, limit: BodyLimit, onSent: OnSent) {
+    this.#create = create;
+    this.#inner = create();
     this.#retryPolicy = retryPolicy;
+    this.#limit = limit;
     this.#onSent = onSent;
   }
 
@@ -64,6 +73,7 @@ class ResilientRequest implements HttpRequest {
   }
 
   setHeader(header: string, value: string): void {
+    this.#headers.set(header, value);
     this.#inner.setHeader(header, value);
   }
 
@@ -76,6 +86,7 @@ class ResilientRequest implements HttpRequest {
   }
 
   setProgressHandler(handler: (bytesSent: number) => void): void {
+    this.#progressHandler = handler;
     this.#inner.setProgressHandler((bytesSent) => {
       this.#onSent(bytesSent - this.#sentBytes);
       this.#sentBytes = bytesSent;
@@ -95,7 +106,7 @@ class ResilientRequest implements HttpRequest {
     await this.#retryPolicy.ready();
     if (this.#aborted) return new Promise(() => undefined);
     try {
-      return await this.#usableResponse(body);
+      return await this.#withinLimit(body);
     } catch (cause) {
       // tus-js-client retries errors that name their request (upload.js:1030), but does not name the request that
       // concatenates the parts (upload.js:345).
@@ -104,10 +115,31 @@ class ResilientRequest implements HttpRequest {
     }
   }
 
+  /** Send the beginning of the body that gets through. tus-js-client sends what is missing after it. */
+  async #withinLimit(body: Blob | null): Promise<HttpResponse> {
+    for (;;) {
+      const part = body !== null && body.size > this.#limit.bytes ? body.slice(0, this.#limit.bytes) : body;
+      const response = await this.#usableResponse(part);
+      if (part === null || response.getStatus() !== 413 || !isFromProxy(413, response.getBody())) return response;
+      if (!this.#limit.refused(part.size)) return response;
+      this.#renew();
+      if (this.#aborted) return new Promise(() => undefined);
+    }
+  }
+
+  /** A request can be sent only once. */
+  #renew(): void {
+    this.#inner = this.#create();
+    this.#sentBytes = 0;
+    this.#headers.forEach((value, header) => this.#inner.setHeader(header, value));
+    this.setProgressHandler(this.#progressHandler);
+  }
+
   async #usableResponse(body: Blob | null): Promise<HttpResponse> {
     const response = await this.#response(body);
     const status = response.getStatus();
     this.#retryPolicy.answered(status);
+    if (status !== 413 && isFromProxy(status, response.getBody())) this.#failed(body);
     if (status === 401) throw new Error('The API requires a sign-in.');
     if (this.getMethod() === 'HEAD' && status >= 300 && !PASSED_ON_FROM_HEAD.includes(status)) {
       throw new Error(`HEAD was answered with ${status}.`);
@@ -122,10 +154,16 @@ class ResilientRequest implements HttpRequest {
       // For a file that was changed or moved, the browser only reports that the request failed.
       if (body !== null) await readBytes(body.slice(0, 1));
       this.#retryPolicy.unanswered();
+      this.#failed(body);
       throw error;
     } finally {
       clearTimeout(this.#stallTimer);
     }
+  }
+
+  #failed(body: Blob | null): void {
+    const offset = this.#headers.get('Upload-Offset');
+    if (body !== null && offset !== undefined) this.#limit.failed(this.getURL(), offset, body.size);
   }
 
   /** Rejects after too long without progress. */

@@ -7,41 +7,71 @@
 
 import type { PreviousUpload, UrlStorage } from 'tus-js-client';
 
-import type { Api } from '../api/client';
+import { addressOf, pathBelow } from '../api/address';
+import type { Api, UploadState } from '../api/client';
 import type { Resumption } from '../api/types';
-import { fingerprint } from './file';
+import { fingerprint, titledKey } from './file';
 import type { RetryPolicy } from './retrying';
 
 interface Known {
-  fingerprint: string;
+  /** The server's keys for the note: that of the title, if one was given, and the fingerprint. */
+  keys: string[];
   previous: PreviousUpload | null;
   /** The last write. Each write waits for the one before, to keep their order. */
   written: Promise<void>;
 }
 
+/** What the server has of a file. */
+export interface Earlier {
+  previous: PreviousUpload;
+  complete: boolean;
+  /** null: none, or unknown. */
+  title: string | null;
+}
+
 export class Resumptions implements UrlStorage {
   readonly #api: Api;
   readonly #retryPolicy: RetryPolicy;
-  readonly #origin: string;
+  readonly #root: string;
   readonly #files = new Map<string, Known>();
 
-  constructor(api: Api, retryPolicy: RetryPolicy, origin: string) {
+  constructor(api: Api, retryPolicy: RetryPolicy, root: string) {
     this.#api = api;
     this.#retryPolicy = retryPolicy;
-    this.#origin = origin;
+    this.#root = root;
   }
 
-  /** Ask the server about a file. Raises ApiError if the file cannot be read or the server refuses to answer. */
-  async lookUp(key: string, file: Blob): Promise<PreviousUpload | null> {
-    const known: Known = { fingerprint: await fingerprint(file), previous: null, written: Promise.resolve() };
+  /**
+   * Find the earlier upload of a file. `title` is null unless the user gave one. A complete upload with another title is
+   * another video, so it is not found.
+   *
+   * Raises ApiError if the file cannot be read or the server refuses to answer.
+   */
+  async lookUp(key: string, file: Blob, title: string | null): Promise<Earlier | null> {
+    const plain = await fingerprint(file);
+    const keys = title === null ? [plain] : [titledKey(plain, title), plain];
+    const known: Known = { keys, previous: null, written: Promise.resolve() };
     this.#files.set(key, known);
-    const note = await this.#retryPolicy.retry(() => this.#api.resumption(known.fingerprint));
-    const previous = note === null ? null : this.#previous(key, note);
-    // One missing part makes the note useless: tus-js-client would replace the part without updating the note.
-    const urls = previous === null ? [] : urlsOf(previous);
-    const found = await Promise.all(urls.map((url) => this.#retryPolicy.retry(() => this.#api.hasUpload(pathOf(url)))));
-    if (found.every(Boolean)) known.previous = previous;
-    return known.previous;
+    for (const noteKey of keys) {
+      const note = await this.#retryPolicy.retry(() => this.#api.resumption(noteKey));
+      if (note === null) continue;
+      const previous = this.#previous(key, note);
+      const states = await Promise.all(urlsOf(previous).map((url) => this.#state(url)));
+      // One missing part makes the note useless: tus-js-client would replace the part without updating the note.
+      if (!states.every((state) => state !== null)) continue;
+      const complete = states.every((state) => state.complete);
+      // Parts do not tell their title.
+      const itsTitle = previous.parallelUploadUrls === null ? (states[0]?.title ?? null) : null;
+      const isSame = title === null || itsTitle === title || (itsTitle === null && noteKey !== plain);
+      if (complete && !isSame) continue;
+      known.previous = previous;
+      return { previous, complete, title: itsTitle };
+    }
+    return null;
+  }
+
+  #state(url: string): Promise<UploadState | null> {
+    return this.#retryPolicy.retry(() => this.#api.upload(this.#pathOf(url)));
   }
 
   /** What the last look-up or write left, without asking the server. */
@@ -55,7 +85,7 @@ export class Resumptions implements UrlStorage {
     if (previous === null) return;
     await this.removeUpload(key);
     await Promise.all(
-      urlsOf(previous).map((url) => this.#retryPolicy.retry(() => this.#api.discardUpload(pathOf(url)))),
+      urlsOf(previous).map((url) => this.#retryPolicy.retry(() => this.#api.discardUpload(this.#pathOf(url)))),
     );
   }
 
@@ -72,8 +102,8 @@ export class Resumptions implements UrlStorage {
     const previous = { ...upload, urlStorageKey: key };
     return this.#write(key, previous, (id) =>
       this.#api.noteResumption(id, {
-        upload_url: previous.uploadUrl ? pathOf(previous.uploadUrl) : null,
-        parallel_upload_urls: previous.parallelUploadUrls?.map(pathOf) ?? null,
+        upload_url: previous.uploadUrl ? this.#pathOf(previous.uploadUrl) : null,
+        parallel_upload_urls: previous.parallelUploadUrls?.map((url) => this.#pathOf(url)) ?? null,
         size_bytes: previous.size,
       }),
     );
@@ -88,15 +118,22 @@ export class Resumptions implements UrlStorage {
     const known = this.#files.get(key);
     if (known !== undefined) {
       known.previous = previous;
-      const writeWithRetries = () => this.#retryPolicy.retry(() => write(known.fingerprint));
+      const writeWithRetries = async () => {
+        await Promise.all(known.keys.map((id) => this.#retryPolicy.retry(() => write(id))));
+      };
       known.written = known.written.then(writeWithRetries).catch(() => undefined);
       await known.written;
     }
     return key;
   }
 
+  /** Notes hold paths only, because one server may be reached by several names and below several paths. */
+  #pathOf(url: string): string {
+    return pathBelow(url, this.#root);
+  }
+
   #previous(key: string, note: Resumption): PreviousUpload {
-    const absolute = (url: string) => new URL(pathOf(url), this.#origin).href;
+    const absolute = (url: string) => addressOf(url, this.#root);
     return {
       size: note.size_bytes,
       metadata: {},
@@ -110,9 +147,4 @@ export class Resumptions implements UrlStorage {
 
 function urlsOf(previous: PreviousUpload): string[] {
   return previous.parallelUploadUrls ?? (previous.uploadUrl === null ? [] : [previous.uploadUrl]);
-}
-
-/** Notes hold paths only, because one server may be reached by several host names. */
-function pathOf(url: string): string {
-  return new URL(url, 'http://localhost').pathname;
 }

@@ -4,11 +4,13 @@ import Uppy, { type Meta, type UppyFile } from '@uppy/core';
 import Tus, { type TusBody } from '@uppy/tus';
 import type { HttpRequest, HttpStack } from 'tus-js-client';
 
+import { addressOf } from '../api/address';
 import type { Api } from '../api/client';
-import { ApiError, isGone, messageFor } from '../api/errors';
+import { ApiError, canTryAgain, isGone, messageFor } from '../api/errors';
 import { titleFromFilename } from '../ui/format';
 import { isRetryable, toApiError } from './failures';
 import { LiveRequests, ResilientHttpStack, isConcatenation } from './http';
+import { BodyLimit, browserMemory } from './limit';
 import { type RetryPolicy, RETRY_DELAYS_MS } from './retrying';
 import { Resumptions } from './resumptions';
 import { CORE_TEXTS } from './texts';
@@ -21,11 +23,13 @@ type File = UppyFile<Meta, TusBody>;
  * then needs time to join them, which only pays off for files that take a minute or more. Browsers open six connections
  * per server, so two remain for the rest of the site. That is also why only one file is sent at a time.
  */
-const PARALLEL_FROM_BYTES = 200 * 1024 ** 2;
+const PARALLEL_FROM_BYTES = 200_000_000;
 const PARALLEL_PARTS = 4;
 
 /** Extensions that some systems do not recognize as video. */
 const EXTENSIONS = ['.mkv', '.ts', '.mts', '.m2ts', '.mxf', '.vob', '.flv', '.wmv', '.avi', '.mpg', '.mov', '.ogv', '.rm'];
+
+const INFO_MS = 10_000;
 
 const UNREADABLE = messageFor(new ApiError('file_unreadable', 0, ''));
 
@@ -61,18 +65,18 @@ interface SenderOptions {
   retryPolicy: RetryPolicy;
   report: UploadReport;
   httpStack: HttpStack;
-  /** The server's origin as this browser sees it. */
-  origin: string;
+  /** The server's address as this browser sees it. */
+  root: string;
 }
 
-export function createSender({ api, retryPolicy, report, httpStack, origin }: SenderOptions): Sender {
-  const endpoint = `${origin}/api/uploads`;
+export function createSender({ api, retryPolicy, report, httpStack, root }: SenderOptions): Sender {
+  const endpoint = addressOf('/api/uploads', root);
   // The key that @uppy/tus passes to the URL storage (its getFingerprint.js).
   const keyOf = (id: string) => ['tus', id, endpoint].join('-');
-  const resumptions = new Resumptions(api, retryPolicy, origin);
+  const resumptions = new Resumptions(api, retryPolicy, root);
   const requests = new LiveRequests((id) => uppy.getFile(id) !== undefined && uppy.getFile(id).error == null);
-  /** Files that the server already had part of. */
-  const resumed = new Set<string>();
+  /** Files that the server already had part of. They take the title given here if this page sends the rest. */
+  const resumed = new Map<string, { retitle: boolean; sent: boolean }>();
 
   const restrictions = { minFileSize: 1, allowedFileTypes: ['video/*', 'audio/*', ...EXTENSIONS] };
   const uppy: Sender = new Uppy<Meta, TusBody>({
@@ -88,10 +92,15 @@ export function createSender({ api, retryPolicy, report, httpStack, origin }: Se
     limit: 1,
     retryDelays: RETRY_DELAYS_MS,
     removeFingerprintOnSuccess: true,
-    allowedMetaFields: ['title', 'name', 'type'],
+    // The panel shows `name`, which follows the title.
+    allowedMetaFields: ['title', 'filename', 'type'],
     urlStorage: resumptions,
-    httpStack: new ResilientHttpStack(httpStack, retryPolicy, report.onSent),
-    onBeforeRequest: (request, file) => requests.begin(file.id, request),
+    httpStack: new ResilientHttpStack(httpStack, retryPolicy, new BodyLimit(browserMemory(), root), report.onSent),
+    onBeforeRequest: (request, file) => {
+      const earlier = resumed.get(file.id);
+      if (earlier !== undefined && request.getMethod() === 'PATCH') earlier.sent = true;
+      requests.begin(file.id, request);
+    },
     onShouldRetry: (error) => {
       const problem = toApiError(error);
       const retryable = isRetryable(problem);
@@ -110,7 +119,8 @@ export function createSender({ api, retryPolicy, report, httpStack, origin }: Se
   );
 
   uppy.on('file-added', (file) => {
-    if (file.meta.title === undefined) uppy.setFileMeta(file.id, { title: titleFor(file) });
+    const title = titleFor(file);
+    if (file.meta.title === undefined) uppy.setFileMeta(file.id, { title, defaultTitle: title, filename: file.name });
   });
 
   // Uppy takes an edited file for a new one, and its panel offers only "Try again" while any file has failed.
@@ -128,17 +138,23 @@ export function createSender({ api, retryPolicy, report, httpStack, origin }: Se
       try {
         await prepare(file, file.data);
       } catch (error) {
-        uppy.emit('upload-error', uppy.getFile(file.id), new Error(messageFor(error)));
+        uppy.emit('upload-error', uppy.getFile(file.id), new Error(messageFor(error), { cause: error }));
       }
       uppy.emit('preprocess-complete', uppy.getFile(file.id));
     }
   });
 
   async function prepare(file: File, data: Blob): Promise<void> {
-    const previous = await resumptions.lookUp(keyOf(file.id), data);
+    if (file.meta.final instanceof ApiError) throw file.meta.final;
+    const title = givenTitle(file);
+    const earlier = await resumptions.lookUp(keyOf(file.id), data, title);
     if (uppy.getFile(file.id) === undefined) return;
-    if (previous !== null) resumed.add(file.id);
-    const parts = previous?.parallelUploadUrls?.length ?? (previous === null && isLarge(file) ? PARALLEL_PARTS : 1);
+    if (earlier !== null) {
+      const retitle = title !== null && !earlier.complete && earlier.title !== title;
+      resumed.set(file.id, { retitle, sent: false });
+      if (retitle && earlier.title !== null) uppy.info(`Resuming “${earlier.title}”, now titled “${title}”.`, 'info', INFO_MS);
+    }
+    const parts = earlier?.previous.parallelUploadUrls?.length ?? (earlier === null && isLarge(file) ? PARALLEL_PARTS : 1);
     uppy.setFileState(file.id, { tus: { parallelUploads: parts } });
   }
 
@@ -154,9 +170,14 @@ export function createSender({ api, retryPolicy, report, httpStack, origin }: Se
     Object.assign(uploader, { _parallelUploadUrls: null, _urlStorageKey: null });
   }
 
-  // tus-js-client keeps sending the other parts after one was rejected.
-  uppy.on('upload-error', (file) => {
-    if (file !== undefined) requests.end(file.id);
+  uppy.on('upload-error', (file, error) => {
+    if (file === undefined) return;
+    // Read first: an aborted request loses its response.
+    const problem = toApiError(error);
+    // tus-js-client keeps sending the other parts after one was rejected.
+    requests.end(file.id);
+    // Why no other try can upload it. "Try again" tries all files.
+    if (!canTryAgain(problem)) uppy.setFileMeta(file.id, { final: problem });
   });
 
   // tus-js-client forgets the URLs of parts that it was asking about when it was paused.
@@ -187,16 +208,17 @@ export function createSender({ api, retryPolicy, report, httpStack, origin }: Se
   uppy.on('upload-success', (file, response) => {
     if (file === undefined) return;
     const id = response.body?.xhr.getResponseHeader('Video-Id') ?? lastSegment(response.uploadURL ?? '');
-    uppy.setFileState(file.id, { uploadURL: `${origin}/watch/${id}` });
+    uppy.setFileState(file.id, { uploadURL: addressOf(`/watch/${id}`, root) });
     const title = String(file.meta.title || file.name);
-    const titled = resumed.has(file.id) ? finalTitle(id, title, title !== titleFor(file)) : Promise.resolve(title);
+    const earlier = resumed.get(file.id);
+    const titled = earlier === undefined ? Promise.resolve(title) : finalTitle(id, title, earlier.retitle && earlier.sent);
     void titled.catch(() => title).then((title) => report.onUploaded({ id, title }));
     requests.end(file.id);
   });
 
   /** Return the title after a resumed upload. The server has the one given when it began, perhaps in another browser. */
-  async function finalTitle(id: string, title: string, isGiven: boolean): Promise<string> {
-    if (!isGiven) return (await api.video(id, true)).title;
+  async function finalTitle(id: string, title: string, retitle: boolean): Promise<string> {
+    if (!retitle) return (await api.video(id, true)).title;
     await api.change(id, { title });
     return title;
   }
@@ -207,7 +229,7 @@ export function createSender({ api, retryPolicy, report, httpStack, origin }: Se
     const inProgress = filesInProgress(uppy);
     report.onPaused(inProgress.length > 0 && inProgress.every((file) => file.isPaused));
     const failed = Object.values(state.files).filter((file) => file.error);
-    report.onFailed(failed.map((file) => ({ id: file.id, name: file.name ?? '', reason: String(file.error) })));
+    report.onFailed(failed.map((file) => ({ id: file.id, name: file.meta.name, reason: String(file.error) })));
   });
   return uppy;
 }
@@ -220,6 +242,12 @@ export function filesInProgress(uppy: Sender): File[] {
 
 function isLarge(file: File): boolean {
   return (file.size ?? 0) >= PARALLEL_FROM_BYTES;
+}
+
+/** The title, or null if the user gave none. */
+function givenTitle(file: File): string | null {
+  const title = String(file.meta.title || '');
+  return title === '' || title === file.meta.defaultTitle ? null : title;
 }
 
 function titleFor(file: File): string {

@@ -65,6 +65,11 @@ export class Uploads {
     }
   }
 
+  /** Forget what is done, because the user signed out. */
+  forget(): void {
+    this.uploaded = [];
+  }
+
   #set(busy: boolean, paused: boolean): void {
     if (busy === this.busy && paused === this.paused) return;
     this.busy = busy;

@@ -11,6 +11,7 @@ import '@uppy/webcam/css/style.min.css';
 import { DefaultHttpStack } from 'tus-js-client';
 
 import type { Api } from '../api/client';
+import { correctPanel } from './panel';
 import type { RetryPolicy } from './retrying';
 import { acquireRestoreLock, rerunPreparation, resumeRestored } from './restoring';
 import { createSender, type UploadReport } from './sending';
@@ -18,8 +19,8 @@ import { CAMERA_TEXTS, PANEL_TEXTS, SCREEN_TEXTS } from './texts';
 import './uppy.css';
 
 /** Files up to this size are copied to the browser's storage, so that users need not choose them again after a reload. */
-const MAX_STORED_FILE_BYTES = 1024 ** 3;
-const MAX_STORED_BYTES = 3 * 1024 ** 3;
+const MAX_STORED_FILE_BYTES = 1_000_000_000;
+const MAX_STORED_BYTES = 3_000_000_000;
 const STORED_MS = 7 * 24 * 3600 * 1000;
 
 export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: UploadReport): Promise<HTMLElement> {
@@ -27,7 +28,7 @@ export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: Up
   panel.className = 'uploader';
 
   const httpStack = new DefaultHttpStack({});
-  const uppy = createSender({ api, retryPolicy, report, httpStack, origin: location.origin }).use(Dashboard, {
+  const uppy = createSender({ api, retryPolicy, report, httpStack, root: document.baseURI }).use(Dashboard, {
     target: panel,
     inline: true,
     width: '100%',
@@ -41,6 +42,10 @@ export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: Up
     singleFileFullScreen: false,
     disableThumbnailGenerator: true,
     locale: { strings: PANEL_TEXTS },
+  });
+  correctPanel(panel, uppy);
+  uppy.on('dashboard:file-edit-complete', (file) => {
+    if (file !== undefined) uppy.setFileMeta(file.id, { name: file.meta.title || file.name });
   });
   // Browsers give only secure pages access to the camera and screen.
   if (window.isSecureContext) {

@@ -1,14 +1,14 @@
 /** The state of one watch page: the video, its status during encoding, and its playback URLs. */
 
 import type { Api } from '../api/client';
-import { hasCode, isTransient } from '../api/errors';
+import { hasCode, isGone, isTransient } from '../api/errors';
 import type { Playback, Status, VideoChange, VideoDetails } from '../api/types';
 import { backOff, StatusPoller } from './poller.svelte';
 
 /** How often to check whether the video is playable, for guests who may not read its status. */
 const GUEST_RETRY_MS = 4_000;
-/** How often to check, for a guest already watching, whether encoding has finished. */
-const GUEST_FOLLOW_MS = 10_000;
+/** How often to check whether a video that is being watched has changed, or is gone. */
+const FOLLOW_MS = 10_000;
 
 export class Watch {
   readonly id: string;
@@ -23,17 +23,24 @@ export class Watch {
   waiting = $state(false);
   /** Why the video cannot be shown. */
   problem = $state.raw<unknown>(null);
+  /** The video was shown before it became unavailable. */
+  lost = $state(false);
   /** Why opening the video takes longer: the request failed and will be retried. */
   trouble = $state.raw<unknown>(null);
 
   readonly #api: Api;
   readonly #poller: StatusPoller;
+  readonly #isVisible: () => boolean;
   /** Aborted when the latest `start` is undone. */
   #ended: AbortSignal = AbortSignal.abort();
+  #stopPolling = () => {};
+  /** Counts this page's own changes: what was asked for before one is outdated. */
+  #changes = 0;
 
-  constructor(api: Api, id: string) {
+  constructor(api: Api, id: string, isVisible = () => true) {
     this.#api = api;
     this.id = id;
+    this.#isVisible = isVisible;
     this.#poller = new StatusPoller(() => this.#loadStatus());
   }
 
@@ -46,26 +53,52 @@ export class Watch {
     return this.#poller.error !== null;
   }
 
-  /** Load the video and follow its encoding; returns its own undo. */
-  start(): () => void {
+  /** Load the video and follow it; returns its own undo. Without a sign-in, nothing private stays on the page. */
+  start(signedIn: boolean | null = null): () => void {
     const ended = new AbortController();
     this.problem = null;
     this.trouble = null;
     this.waiting = false;
+    this.lost = false;
     this.#ended = ended.signal;
+    if (signedIn === false) this.#hide(this.video?.visibility === 'public');
     void this.#open(ended.signal);
     return () => ended.abort();
   }
 
   /** Get a fresh grant, for example after the player's has expired. */
   async renew(): Promise<Playback> {
-    this.playback = await this.#api.playback(this.id, this.guest);
-    return this.playback;
+    const ended = this.#ended;
+    try {
+      const playback = await this.#api.playback(this.id, this.guest);
+      if (!ended.aborted) this.playback = playback;
+      return playback;
+    } catch (error) {
+      if (!ended.aborted) this.#check(error);
+      throw error;
+    }
   }
 
   async change(change: VideoChange): Promise<void> {
     await this.#api.change(this.id, change);
+    this.#changes += 1;
     if (this.video !== null) this.video = { ...this.video, ...change };
+  }
+
+  /** End playback and say so, if `error` means that the video was deleted or is private now. */
+  #check(error: unknown): void {
+    if (this.problem !== null || !(isGone(error) || hasCode(error, 'unauthorized'))) return;
+    this.lost = this.video !== null || this.playback !== null;
+    this.problem = error;
+    this.#hide();
+  }
+
+  #hide(isPublic = false): void {
+    this.#stopPolling();
+    this.#poller.status = null;
+    this.video = null;
+    // A guest may keep watching a public video.
+    if (!isPublic) this.playback = null;
   }
 
   /** Encode the video again and follow its progress. */
@@ -109,10 +142,13 @@ export class Watch {
     this.guest = false;
     this.trouble = null;
     this.#follow(ended);
+    this.#keepCurrent(ended, () => this.#refresh(ended));
   }
 
   #follow(ended: AbortSignal): void {
-    ended.addEventListener('abort', this.#poller.start());
+    this.#stopPolling();
+    this.#stopPolling = this.#poller.start();
+    ended.addEventListener('abort', this.#stopPolling);
   }
 
   async #openAsGuest(ended: AbortSignal, waitedMs = 0): Promise<void> {
@@ -122,7 +158,7 @@ export class Watch {
       if (ended.aborted) return;
       this.waiting = false;
       this.trouble = null;
-      this.#followAsGuest(ended);
+      this.#keepCurrent(ended, () => this.renew());
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'not_ready')) {
@@ -140,21 +176,37 @@ export class Watch {
     }
   }
 
-  /** Check until the WebM exists. It is made last, so captions, chapters and previews exist by then. */
-  #followAsGuest(ended: AbortSignal): void {
-    if (this.playback?.webm !== null) return;
-    setTimeout(() => void this.#pollAsGuest(ended), GUEST_FOLLOW_MS);
+  /**
+   * Look again and again whether the video has changed. The WebM is made last, so captions, chapters and previews exist
+   * once a guest's playback has it. An owner's status is polled until then.
+   */
+  #keepCurrent(ended: AbortSignal, look: () => Promise<unknown>): void {
+    setTimeout(() => void this.#lookAgain(ended, look), FOLLOW_MS);
   }
 
-  async #pollAsGuest(ended: AbortSignal): Promise<void> {
+  async #lookAgain(ended: AbortSignal, look: () => Promise<unknown>): Promise<void> {
     if (ended.aborted) return;
     try {
-      await this.renew();
+      // Nobody watches a hidden page, and the player itself notices what it cannot load.
+      if (this.#isVisible()) await look();
     } catch (error) {
+      if (ended.aborted) return;
+      this.#check(error);
       // The player keeps playing, and reports it if it cannot.
-      if (!isTransient(error) && !hasCode(error, 'not_ready')) return;
+      if (this.problem !== null) return;
     }
-    if (!ended.aborted) this.#followAsGuest(ended);
+    if (!ended.aborted) this.#keepCurrent(ended, look);
+  }
+
+  async #refresh(ended: AbortSignal): Promise<void> {
+    // While the video is encoded, the poller looks.
+    if (this.status?.status === 'queued' || this.status?.status === 'processing') return;
+    const changes = this.#changes;
+    const video = await this.#api.video(this.id);
+    if (ended.aborted || changes !== this.#changes) return;
+    this.video = video;
+    // Another page has asked for a new encoding.
+    if (video.status.request !== this.status?.request) this.#follow(ended);
   }
 
   #openLater(error: unknown, waitedMs: number, open: (waitMs: number) => Promise<void>, ended: AbortSignal): void {
@@ -167,7 +219,10 @@ export class Watch {
 
   async #loadStatus(): Promise<Status> {
     const before = this.#poller.status;
-    const status = await this.#api.status(this.id);
+    const status = await this.#api.status(this.id).catch((error: unknown) => {
+      this.#check(error);
+      throw error;
+    });
     const canPlay = status.playable || status.status === 'done';
     // Renew once more at the end, for the download that exists only then. The player keeps playing.
     const justFinished = status.status === 'done' && before?.status !== 'done';
