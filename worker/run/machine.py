@@ -26,7 +26,7 @@ class Machine:
     """The machine of one worker. All of its slots share it.
 
     What takes milliseconds is checked before each claim. The rest (are the tools what they claim to be, can
-    they encode?) is checked at the start and after an attempt has failed, until it passes.
+    they encode?) is checked after an attempt has failed or a tool was replaced, until it passes.
     """
 
     def __init__(self, tools: Tools, work_dir: Path, encoders: Encoders) -> None:
@@ -35,6 +35,7 @@ class Machine:
         # if hardware fails, jobs continue in software
         self._encoders = (encoders.fallback or encoders).chosen
         self._suspected = False
+        self._known_files = tools.files()
         self._checking = asyncio.Lock()
 
     async def check_before_claim(self) -> None:
@@ -58,12 +59,14 @@ class Machine:
 
     async def _check(self) -> None:
         await check_quickly(self._tools, self._work_dir)
-        if self._suspected:
+        files = self._tools.files()
+        if self._suspected or files != self._known_files:
+            self._suspected = True
             await check_tools(self._tools)
             for encoder in self._encoders:
                 if (failure := (await run_trial(self._tools, encoder)).failure) is not None:
                     raise MachineFault(f"{encoder.name} does not encode any more: {failure.reason}.")
-            self._suspected = False
+            self._suspected, self._known_files = False, files
 
 
 async def fit_tools(find: Callable[[], Tools], work_dir: Path, stop: asyncio.Event) -> Tools | None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,15 @@ class Tools:
     ffmpeg: Path
     ffprobe: Path
     packager: Path
+
+    def files(self) -> tuple[tuple[int, ...], ...]:
+        """Return what changes when a tool is replaced."""
+        found = []
+        for name in _VERSION_ARGUMENT:
+            with suppress(OSError):
+                file = getattr(self, name).stat()
+                found.append((file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns))
+        return tuple(found)
 
     def check_executable(self) -> None:
         """Raises: MachineFault: one is missing or cannot be executed."""

@@ -94,6 +94,26 @@ async def test_impostor_is_blamed_for_a_failed_attempt(tmp_path: Path, name: str
         await machine.check_before_claim()
 
 
+@pytest.mark.parametrize("name", TOOL_NAMES)
+async def test_tool_replaced_by_another_program_is_noticed_before_a_job_is_claimed(
+    tmp_path: Path, name: str
+) -> None:
+    tool = tmp_path / name
+    tool.symlink_to(getattr(TOOLS, name))
+    machine = Machine(replace(TOOLS, **{name: tool}), tmp_path, SOFTWARE)
+    await machine.check_before_claim()
+    tool.unlink()
+    tool.symlink_to("/bin/true")
+
+    for _ in range(2):
+        with pytest.raises(MachineFault, match=f"{name.upper()}: {tool} is not {name}"):
+            await machine.check_before_claim()
+
+    tool.unlink()
+    tool.symlink_to(getattr(TOOLS, name))
+    await machine.check_before_claim()
+
+
 async def test_encoder_that_works_no_more_is_blamed(tmp_path: Path) -> None:
     version = f'case "$*" in -version) exec {TOOLS.ffmpeg} -version ;; esac'
     ffmpeg = _script(tmp_path / "ffmpeg", version, "echo no >&2; exit 1")
