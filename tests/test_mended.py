@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     (page.stem, cells)
     for page in sorted((ROOT / "tests/mended").glob("*.md"))
-    for line in page.read_text().splitlines()[2:]
+    for line in page.read_text().partition("|---|---|---|---|")[2].splitlines()
     if len(cells := [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]) > 1
 ]
 
