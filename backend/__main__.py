@@ -18,7 +18,6 @@ from backend.core.settings import ApiSettings, load
 from backend.core.store.interface import Buckets
 from backend.web.access_log import AccessLog
 
-EXIT_CONFIGURATION = 2
 GRACE_SECONDS = 3
 """Open requests may run this long after a signal; then they are cancelled."""
 CLEAN_UP_SECONDS = 3.0
@@ -39,7 +38,7 @@ def main() -> int:
             runner.run(_serve(settings, listener))
     except VodbucketError as error:
         print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
-        return EXIT_CONFIGURATION
+        return error.exit_code
     return 0
 
 

@@ -1,15 +1,16 @@
 """`vodbucket`, also `python -m vodbucket`: the command line."""
 
 import logging
+import os
 import sys
+from pathlib import Path
 
 import typer
 
-from backend.core.errors import ConfigurationError, VodbucketError
+from backend.core.errors import VodbucketError
 from backend.core.logs import configure_logs
-from vodbucket.client.errors import ServerUnavailable
 from vodbucket.commands import doctor, encoders, jobs, sweep, videos
-from vodbucket.commands.exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_SERVER_UNAVAILABLE
+from vodbucket.commands.embedded_store import find_embedded_store
 from vodbucket.output.messages import print_error
 
 app = typer.Typer(
@@ -18,6 +19,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+ON_THE_STORE = ("jobs", "retry", "sweep", "doctor")
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    """Commands that access the store find the one that `make run` keeps in the working directory."""
+    if context.invoked_subcommand in ON_THE_STORE:
+        find_embedded_store(os.environ, Path("data/store/env"))
+
+
 for module in (videos, jobs, sweep, doctor, encoders):
     app.add_typer(module.app)
 
@@ -28,9 +39,7 @@ def main() -> None:
         app()
     except VodbucketError as error:
         print_error(error.message)
-        if isinstance(error, ConfigurationError):
-            sys.exit(EXIT_CONFIGURATION)
-        sys.exit(EXIT_SERVER_UNAVAILABLE if isinstance(error, ServerUnavailable) else EXIT_FAILED)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

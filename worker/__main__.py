@@ -38,8 +38,6 @@ from worker.transcode.transcoder import EncodingProfile, Transcoder
 
 log = structlog.get_logger(__name__)
 
-EXIT_CONFIGURATION = 2
-
 
 def main() -> int:
     arguments = _parse_arguments(sys.argv[1:])
@@ -49,7 +47,7 @@ def main() -> int:
         asyncio.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
         print(f"vodbucket worker: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
-        return EXIT_CONFIGURATION
+        return error.exit_code
     return 0
 
 
@@ -72,13 +70,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     if swept:
         log.info("workspaces_swept", count=swept)
     async with open_buckets(settings) as buckets:
-        await admit(
-            buckets,
-            stop,
-            only_worker=settings.only_worker,
-            concurrency=settings.worker_concurrency,
-            pause_seconds=settings.worker_poll_seconds,
-        )
+        await admit(buckets, stop, pause_seconds=settings.worker_poll_seconds)
         retrying = with_retries(buckets, settings.store_patience_seconds)
         queue = JobQueue(
             retrying,

@@ -54,7 +54,7 @@ def test_a_file_in_place_of_the_directory_is_a_clear_error(tmp_path: Path) -> No
 def test_a_shell_can_load_the_stores_settings_and_only_their_owner_can_read_them(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     with data.lock():
-        data.write_store_settings({"S3_ENDPOINT_URL": "http://[::1]:1", "AWS_SECRET_ACCESS_KEY": "a b'c$d"})
+        data.write_settings({"S3_ENDPOINT_URL": "http://[::1]:1", "AWS_SECRET_ACCESS_KEY": "a b'c$d"})
 
     loaded = subprocess.run(
         ["sh", "-c", 'set -a; . "$1"; env', "sh", tmp_path / "store/env"],

@@ -15,8 +15,15 @@ from enum import StrEnum
 
 from backend.core import keys
 from backend.core.concurrency import run_shielded
-from backend.core.errors import BucketMissing, ObjectNotFound, StoreDenied, StoreError, StoreUnavailable
-from backend.core.store.interface import MIN_PART_BYTES, Store
+from backend.core.errors import (
+    BucketMissing,
+    ConfigurationError,
+    ObjectNotFound,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
+from backend.core.store.interface import MIN_PART_BYTES, Buckets, Store
 
 START_WRITERS = 8
 RACE_WRITERS = 16
@@ -97,7 +104,29 @@ async def scratch(store: Store) -> AsyncIterator[Key]:
         await run_shielded(remove())
 
 
-async def check_creates(store: Store) -> Check:
+async def require_creates(buckets: Buckets, *, writers: int = 0) -> None:
+    """Test whether both buckets honour create-only writes, and with `writers` if exactly one of them wins.
+
+    Jobs are claimed in one bucket and published in the other. With ONLY_WORKER, the stores that
+    `backend.core.store.s3` opens pass, because they look up a key before they create it.
+
+    Raises:
+        ConfigurationError: one does not.
+        StoreUnavailable, StoreDenied, BucketMissing: the test could not be run.
+    """
+    for store in (buckets.raw, buckets.video):
+        # fails faster than a create when the store is away: a create retries to learn what became of it
+        await store.list_page(keys.DOCTOR, limit=1)
+        check = await check_creates(store, writers=writers)
+        if check.verdict is not Verdict.OK:
+            raise ConfigurationError(
+                f"this store does not honour create-only writes ({check.measured}), so two workers would "
+                "take the same job. Use another store, or set ONLY_WORKER=true for the API and the worker "
+                "and never start a second one. `vodbucket doctor` has details"
+            )
+
+
+async def check_creates(store: Store, *, writers: int = START_WRITERS) -> Check:
     """Test with about 20 requests whether exactly one of several writers of a key wins.
 
     Raises:
@@ -106,8 +135,8 @@ async def check_creates(store: Store) -> Check:
     async with scratch(store) as key:
         try:
             finding = await _create_twice(store, key)
-            if finding.verdict is Verdict.OK:
-                finding = await _race(store, key("race"), START_WRITERS)
+            if writers and finding.verdict is Verdict.OK:
+                finding = await _race(store, key("race"), writers)
         except (StoreUnavailable, StoreDenied, BucketMissing):
             raise
         except StoreError as error:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlsplit
 
 from backend.core.store.interface import PresignedGet
@@ -45,22 +45,34 @@ class Presigner:
     """Signs GET URLs of one bucket.
 
     `bucket_url` has no trailing slash: `https://host/bucket` (path style) or `https://bucket.host`
-    (virtual-host style). `credentials` is called each time, as temporary credentials change.
+    (virtual-host style). `credentials` is called each time, as temporary credentials change, and so is
+    `store_is_ahead`: how many seconds the store's clock is ahead of ours. URLs start `backdated_seconds`
+    earlier, and end when asked.
     """
 
-    def __init__(self, bucket_url: str, region: str, credentials: Callable[[], Credentials]) -> None:
+    def __init__(
+        self,
+        bucket_url: str,
+        region: str,
+        credentials: Callable[[], Credentials],
+        store_is_ahead: Callable[[], int] = lambda: 0,
+        backdated_seconds: int = 0,
+    ) -> None:
         parts = urlsplit(bucket_url)
         self._origin = f"{parts.scheme}://{_host_header(parts.scheme, parts.netloc)}"
         self._path = quote(parts.path, safe=_UNRESERVED + "/%")
         self._host = _host_header(parts.scheme, parts.netloc)
         self._region = region
         self._credentials = credentials
+        self._store_is_ahead = store_is_ahead
+        self._backdated_seconds = backdated_seconds
         self._signing_key: _SigningKey | None = None
 
     def get_url(self, key: str, how: PresignedGet) -> str:
         """Return a URL that reads `key`. It is valid for `how.expires_seconds` from `how.signed_at`."""
-        signed_at = datetime.now(UTC) if how.signed_at is None else how.signed_at.astimezone(UTC)
-        expires = min(how.expires_seconds, MAX_EXPIRES_SECONDS)
+        starts_at = datetime.now(UTC) if how.signed_at is None else how.signed_at.astimezone(UTC)
+        signed_at = starts_at + timedelta(seconds=self._store_is_ahead() - self._backdated_seconds)
+        expires = min(how.expires_seconds + self._backdated_seconds, MAX_EXPIRES_SECONDS)
         date = f"{signed_at.year:04}{signed_at.month:02}{signed_at.day:02}"
         timestamp = f"{date}T{signed_at.hour:02}{signed_at.minute:02}{signed_at.second:02}Z"
         signing = self._key_for(date)
