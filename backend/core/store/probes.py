@@ -21,6 +21,7 @@ from backend.core.errors import (
     ObjectNotFound,
     StoreDenied,
     StoreError,
+    StoreRejected,
     StoreUnavailable,
 )
 from backend.core.store.interface import MIN_PART_BYTES, Buckets, Store
@@ -265,17 +266,33 @@ async def _ranged_read(store: Store, key: Key) -> Finding:
 
 async def _multipart(store: Store, key: Key) -> Finding:
     name = key("k")
-    async with _open_upload(store, name) as upload_id:
+    async with _open_upload(store, name, to_complete=True) as upload_id:
         parts = [
             await store.put_part(name, upload_id, 1, bytes(MIN_PART_BYTES)),
             await store.put_part(name, upload_id, 2, b"the end"),
         ]
         await store.complete_upload(name, upload_id, parts)
-        tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])
-        size_bytes = (await store.head(name)).size_bytes
+    tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])
+    size_bytes = (await store.head(name)).size_bytes
     if size_bytes != MIN_PART_BYTES + len(b"the end") or tail != b"the end":
         return Finding(Verdict.FAIL, "the object differs from its parts")
     return Finding(Verdict.OK, "two parts became one object")
+
+
+async def _copied_range(store: Store, key: Key) -> Finding:
+    source, name = key("source"), key("k")
+    await store.put(source, bytes(range(256)) * (MIN_PART_BYTES // 256 + 1))
+    try:
+        async with _open_upload(store, name, to_complete=True) as upload_id:
+            part = await store.copy_part(name, upload_id, 1, source, 128, MIN_PART_BYTES)
+            await store.complete_upload(name, upload_id, [part])
+    except StoreRejected as error:
+        return Finding(Verdict.WARN, error.message)
+    info = await store.head(name)
+    start = await anext(store.read(name))
+    if info.size_bytes != MIN_PART_BYTES or start[:2] != bytes((128, 129)):
+        return Finding(Verdict.FAIL, "something else than the range was copied")
+    return Finding(Verdict.OK, "a part can be a range of another object")
 
 
 async def _aborted_upload(store: Store, key: Key) -> Finding:
@@ -328,8 +345,11 @@ async def _our_clock(store: Store, now: Callable[[], datetime]) -> Finding:
 
 
 @asynccontextmanager
-async def _open_upload(store: Store, key: str) -> AsyncIterator[str]:
-    """Open a multipart upload for the block, and abort it at the end even if the check is cancelled."""
+async def _open_upload(store: Store, key: str, *, to_complete: bool = False) -> AsyncIterator[str]:
+    """Open a multipart upload for the block, and abort it at the end even if the check is cancelled.
+
+    An upload `to_complete` is only aborted if the block fails.
+    """
     upload_id = await store.open_upload(key)
 
     async def abort() -> None:
@@ -338,7 +358,10 @@ async def _open_upload(store: Store, key: str) -> AsyncIterator[str]:
 
     try:
         yield upload_id
-    finally:
+    except BaseException:
+        await run_shielded(abort())
+        raise
+    if not to_complete:
         await run_shielded(abort())
 
 
@@ -354,7 +377,7 @@ _CREATES_ADVICE = (
 _CONSISTENCY_ADVICE = "Use a strongly consistent store, with no cache between it and vodbucket."
 _MULTIPART_ADVICE = "Use a store with S3 multipart uploads: files are uploaded in parts."
 OUR_CLOCK_ADVICE = (
-    "Synchronise this machine's clock with NTP: stores reject requests that are 15 minutes off."
+    "Synchronise this machine's clock with NTP. Until then, requests are signed by the store's clock."
 )
 
 CREATES = Probe("create-only writes", _CREATES_ADVICE, _create_twice)
@@ -368,6 +391,11 @@ PROBES = (
     Probe("delete", _CONSISTENCY_ADVICE, _delete),
     Probe("ranged read", "Use a store that honours the Range header: players need it to seek.", _ranged_read),
     Probe("multipart upload", _MULTIPART_ADVICE, _multipart),
+    Probe(
+        "copy of a range",
+        "Uploads in several pieces are joined by reading and sending them once more, through the API.",
+        _copied_range,
+    ),
     Probe("aborted upload", _MULTIPART_ADVICE, _aborted_upload),
     Probe(
         "open uploads",
