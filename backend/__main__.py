@@ -1,6 +1,7 @@
 """`python -m backend`: serve the API on HOST:PORT until a signal, with uvicorn on uvloop and httptools."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -49,7 +50,9 @@ def _listen(host: str, port: int) -> socket.socket:
         dual_stack = host == "::" and socket.has_dualstack_ipv6()  # "::" means every address, IPv4 too
         return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual_stack)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # Its own text repeats the address.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno) if known else error.strerror or str(error)
         raise ConfigurationError(f"cannot listen on {host}:{port} (HOST, PORT): {reason}") from error
 
 

@@ -4,6 +4,7 @@ Values are checked where they are read. Later they would end as a crash, or as a
 """
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def origin(text: str) -> str:
     found = _ORIGIN.fullmatch(text)
     if found is None:
         raise ValueError(
-            "must be origins such as https://videos.example: scheme, host and port, without a path"
+            "must be origins such as https://videos.example, with scheme, host and port but without a path"
         )
     scheme, host, port = found[1].lower(), found[2].lower(), found[3]
     return f"{scheme}://{host}" + (f":{port}" if port not in {None, _DEFAULT_PORTS[scheme]} else "")
@@ -59,7 +60,7 @@ def _address(url: HttpUrl) -> HttpUrl:
 def _bucket_name(name: str) -> str:
     if not _BUCKET_NAME.fullmatch(name) or _NO_BUCKET_NAME.fullmatch(name):
         raise ValueError(
-            "must be a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens, "
+            "must be the name of a bucket, 3 to 63 lower-case letters, digits, dots and hyphens, "
             "with a letter or digit at both ends"
         )
     return name
@@ -67,7 +68,7 @@ def _bucket_name(name: str) -> str:
 
 def _region(region: str) -> str:
     if not re.fullmatch(_LABEL, region) or region.isdecimal():
-        raise ValueError("must be a region such as us-east-1: letters, digits and hyphens")
+        raise ValueError("must be a region such as us-east-1, of letters, digits and hyphens")
     return region
 
 
@@ -84,8 +85,11 @@ def _secret(secret: SecretStr) -> SecretStr:
 
 
 def _host(host: str) -> str:
-    if not re.fullmatch(rf"{_HOST_NAME}|[0-9A-Fa-f:.]+(%[A-Za-z0-9.]+)?", host):
-        raise ValueError("must be a host name or an IP address")
+    if not re.fullmatch(_HOST_NAME, host):
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("must be a host name or an IP address") from None
     return host
 
 

@@ -293,5 +293,5 @@ _SENTENCES = {
 
 def _split(value: object) -> object:
     if isinstance(value, str):
-        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+        return tuple(part for part in (piece.strip() for piece in readable(value).split(",")) if part)
     return value
