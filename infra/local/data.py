@@ -75,9 +75,12 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _kept_secret(path: Path) -> str:
-    """Return the secret in `path`; make it on first use."""
-    if path.exists() and (kept := path.read_text().strip()):
-        return kept
+    """Return the secret in `path`; make it on first use. Raises: CannotRun: the file cannot be read."""
+    try:
+        if path.exists() and (kept := path.read_text().strip()):
+            return kept
+    except (OSError, UnicodeDecodeError):
+        raise CannotRun(f"{path} cannot be read: repair or delete it.") from None
     secret = secrets.token_urlsafe(32)
     write_private(path, f"{secret}\n")
     return secret
