@@ -261,13 +261,6 @@ async def test_clocks_that_differ_by_seconds_do_not_change_signatures() -> None:
         assert buckets.video.presign_get("k", how) == before
 
 
-async def test_a_store_that_always_refuses_our_clock_is_told_from_wrong_credentials() -> None:
-    async with faulty() as lab, open_buckets(store_settings(lab.server)) as buckets:
-        lab.behaviour = lambda request: error(403, "RequestTimeTooSkewed")
-        with pytest.raises(StoreDenied, match="clock"):
-            await buckets.raw.list_page("")
-
-
 # What is not a store
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.core.store.s3 import ensure_buckets
+from tests.lab.faulty import error, faulty
 from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer, free_port
 from tests.lab.wire_faults import Answered, HeaderDropped, calls
@@ -219,3 +220,13 @@ async def test_detects_wrong_credentials(on_real: Installation) -> None:
     assert wrong_secret["store"]["measured"].endswith("(403 SignatureDoesNotMatch)")
     assert unknown_key["store"]["measured"].endswith("(403 InvalidAccessKeyId)")
     assert "AWS_SECRET_ACCESS_KEY" in wrong_secret["store"]["advice"]
+
+
+async def test_a_refused_clock_is_not_taken_for_wrong_credentials(tmp_path: Path) -> None:
+    async with faulty() as lab:
+        lab.behaviour = lambda request: error(403, "RequestTimeTooSkewed")
+        _, rows = await installation_on(lab.server, tmp_path).doctor("--no-worker")
+
+    assert rows["store"]["verdict"] == "fail"
+    assert "NTP" in rows["store"]["advice"]
+    assert "AWS_ACCESS_KEY_ID" not in rows["store"]["advice"]
