@@ -145,6 +145,12 @@ class ClientSettings(TokenSettings):
     """Settings of the commands that call the API."""
 
     vodbucket_url: Address = Field(HttpUrl("http://127.0.0.1:3000"), description="URL of the server")
+    upload_request_bytes: int | None = Field(
+        None,
+        ge=512 * 1024,
+        le=PEBIBYTE,
+        description="largest request body to send, for proxies that limit them",
+    )
 
 
 class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):

@@ -5,11 +5,15 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from io import BytesIO
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 
 from backend.core import keys
@@ -91,11 +95,11 @@ async def _upload(
         return await FileUpload(api, file, title, Patience(SECONDS, seen.print), seen).run()
 
 
-async def _interrupt(api: Api, file: LocalFile, after_bytes: int) -> None:
+async def _interrupt(api: Api, file: LocalFile, after_bytes: int, title: str | None = None) -> None:
     """Upload until about this many bytes were sent, then stop as Ctrl-C does."""
     enough = asyncio.Event()
     display = RecordingDisplay(lambda sent: enough.set() if sent >= after_bytes else None)
-    uploading = asyncio.create_task(_upload(api, file, display))
+    uploading = asyncio.create_task(_upload(api, file, display, title))
     await during(uploading, enough.wait())
     uploading.cancel()
     with suppress(asyncio.CancelledError):
@@ -155,6 +159,69 @@ async def test_interrupted_upload_resumes_from_another_machine(
     assert display.offsets[0] > 0
     await _assert_arrived(buckets, video_id, film)
     assert (await api.video(video_id)).title == "Renamed on the way"
+
+
+async def test_one_file_with_two_titles_becomes_two_videos(api: Api, film: LocalFile) -> None:
+    await _interrupt(api, film, 10 * MIB, title="One")
+    two = await _upload(api, film, title="Two")
+    display = RecordingDisplay()
+    one = await _upload(api, film, display, title="One")
+
+    assert [(await api.video(video)).title for video in (one, two)] == ["One", "Two"]
+    assert display.offsets[0] > 0
+
+
+async def test_another_title_does_not_rename_a_finished_video(api: Api, film: LocalFile) -> None:
+    first = await _upload(api, film)
+    address = Resumption(upload_url=path_of(first), size_bytes=film.size_bytes)
+    await api.save_resumption(film.fingerprint, address)
+
+    second = await _upload(api, film, title="Second")
+
+    assert [(await api.video(video)).title for video in (first, second)] == ["film", "Second"]
+
+
+async def test_sends_shorter_bodies_through_a_proxy_that_limits_them(
+    product: Product, api: Api, buckets: S3Buckets, film: LocalFile
+) -> None:
+    async with _limiting_proxy(product.url, 3 * MIB) as url:
+        settings = _settings(product).model_copy(update={"vodbucket_url": HttpUrl(url)})
+        async with open_api(settings) as through_proxy:
+            await _assert_arrived(buckets, await _upload(through_proxy, film), film)
+            assert MIB < through_proxy.max_body_bytes < 3 * MIB
+
+
+async def test_gives_up_behind_a_proxy_that_accepts_no_bodies(product: Product, film: LocalFile) -> None:
+    async with _limiting_proxy(product.url, 1000) as url:
+        settings = _settings(product).model_copy(update={"vodbucket_url": HttpUrl(url)})
+        async with open_api(settings) as through_proxy:
+            with pytest.raises(RequestRejected, match="rejects request bodies"):
+                await _upload(through_proxy, film)
+
+
+@asynccontextmanager
+async def _limiting_proxy(to_url: str, limit_bytes: int) -> AsyncIterator[str]:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+
+        async def forward(request: web.Request) -> web.Response:
+            body = await request.read()  # raises 413 beyond the limit
+            headers = {**request.headers, "Content-Length": str(len(body))}
+            target = to_url.rstrip("/") + request.raw_path
+            async with session.request(request.method, target, headers=headers, data=BytesIO(body)) as answer:
+                kept = {name: value for name, value in answer.headers.items() if name.lower() not in _FRAMING}
+                return web.Response(status=answer.status, headers=kept, body=await answer.read())
+
+        application = web.Application(client_max_size=limit_bytes)
+        application.router.add_route("*", "/{path:.*}", forward)
+        server = TestServer(application)
+        await server.start_server()
+        try:
+            yield str(server.make_url("/"))
+        finally:
+            await server.close()
+
+
+_FRAMING = {"content-length", "transfer-encoding", "connection"}
 
 
 @pytest.mark.heavy

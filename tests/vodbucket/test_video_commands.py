@@ -93,8 +93,9 @@ def test_list_status_and_delete(here: Installation, tmp_path: Path) -> None:
     deleted = _command(here, "delete", video, "--yes")
     gone = _command(here, "status", video)
 
-    (row,) = (line.split() for line in listed.stdout.splitlines() if video in line)
-    assert (row[1], row[-2:]) == ("queued", ["Harbour", "[6]"])
+    titled, sized = listed.stdout.splitlines()[-3:-1]
+    assert titled.split()[2:] == ["queued", "Harbour", "[6]"]
+    assert sized.split() == ["3.0", "kB", video]
     assert [one["id"] for one in json.loads(as_json.stdout)] == [video]
     assert shown_status.stdout.splitlines() == ["title      Harbour [6]", "state      queued"]
     assert kept.exit_code == 1

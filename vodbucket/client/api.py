@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from backend.core.ids import parse_id
 from backend.core.records import Status
 from backend.core.settings import ClientSettings
-from vodbucket.client.errors import NotFound, RequestRejected, ServerUnavailable, TokenRejected
+from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_body import FileBody
 from vodbucket.client.responses import ErrorBody, Resumption, VideoPage, VideoWithStatus
 
@@ -24,6 +24,7 @@ CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 60.0
 """A connection that sends and receives nothing for this long is considered lost."""
 PAGE = 200
+NO_LIMIT = 2**63
 _RETRYABLE_STATUSES = {408, 423, 425, 500, 502, 503, 504}
 _RETRYABLE_CODES = {"offset_mismatch"}
 """Solved by asking for the offset again: this client stalled, or another one sent something."""
@@ -42,9 +43,11 @@ class Response:
 class Api:
     """One vodbucket server."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, max_body_bytes: int | None) -> None:
         self._session = session
         self.url = url
+        self.max_body_bytes = max_body_bytes or NO_LIMIT
+        """The largest request body to send. Lowered when a proxy rejects one (413)."""
 
     async def video(self, video_id: str) -> VideoWithStatus:
         return await self._read(VideoWithStatus, f"/api/videos/{parse_id(video_id)}")
@@ -121,7 +124,7 @@ class Api:
         except (aiohttp.ClientError, OSError) as error:
             if body is not None and body.failure is not None:
                 raise body.failure from None
-            raise ServerUnavailable(f"Connection to {self.url} failed: {_reason(error)}.") from error
+            raise ServerUnavailable(f"Connection to {self.url} failed: {_reason(error)}") from error
         if response.status >= 300:
             raise self._error(response, content)
         return Response(response.headers, content)
@@ -145,6 +148,8 @@ class Api:
             return TokenRejected()
         if status in _RETRYABLE_STATUSES or body.code in _RETRYABLE_CODES:
             return ServerUnavailable(body.error)
+        if status == 413 and not body.code:
+            return BodyTooLarge(f"A proxy in front of {self.url} rejects request bodies of this size (413).")
         if status in (404, 410):
             return NotFound(body.error, body.code)
         if status < 400:
@@ -162,12 +167,18 @@ async def open_api(settings: ClientSettings) -> AsyncIterator[Api]:
         headers={"authorization": f"Bearer {token}"},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     ) as session:
-        yield Api(str(settings.vodbucket_url).rstrip("/"), session)
+        yield Api(str(settings.vodbucket_url).rstrip("/"), session, settings.upload_request_bytes)
 
 
 def _reason(error: BaseException) -> str:
     """Return the system's message for a system error: aiohttp's own messages contain class names."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "Its certificate is not trusted."
+    if isinstance(error, aiohttp.ClientSSLError):  # its errno is not a system error
+        return "It does not speak TLS. Does VODBUCKET_URL need http:// instead of https://?"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "It does not speak HTTP. Does VODBUCKET_URL need https://?"
     if isinstance(error, OSError) and error.errno is not None:
         # Errors of name resolution are below 0.
-        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-    return str(error) or type(error).__name__
+        return f"{os.strerror(error.errno) if error.errno > 0 else error.strerror}."
+    return f"{error or type(error).__name__}."

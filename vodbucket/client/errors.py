@@ -21,6 +21,10 @@ class RequestRejected(VodbucketError):
         self.server_code = server_code
 
 
+class BodyTooLarge(RequestRejected):
+    """A proxy in front of the server limits request bodies (413): shorter ones may pass."""
+
+
 class NotFound(RequestRejected):
     """The server does not have it, or no longer has it (404, 410)."""
 

@@ -1,6 +1,7 @@
 """Uploads one file: starts or resumes it, and survives failures of the connection and the server.
 
-The server finds the upload by the file's fingerprint. Nothing is stored on this machine.
+The server finds the upload by the file's fingerprint and the title asked for, so that one file can become
+several videos. Nothing is stored on this machine.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vodbucket.client.api import Api
-from vodbucket.client.errors import NotFound, RequestRejected, ServerUnavailable
+from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable
 from vodbucket.client.file_body import FileBody
-from vodbucket.client.local_file import LocalFile
+from vodbucket.client.local_file import LocalFile, titled_key
 from vodbucket.client.patience import Patience
 from vodbucket.client.responses import Resumption
 from vodbucket.client.tus_client import TusClient, UploadState, path_of, upload_id_in
@@ -20,6 +21,9 @@ FILE_ERROR_CODES = ("unsupported_type",)
 """Errors in the file itself: the server will never accept it."""
 MAX_LOST_UPLOADS = 5
 """Give up when the server has lost the whole upload this many times."""
+LARGEST_LIMITED_BYTES = 64 * 1024 * 1024
+SMALLEST_LIMITED_BYTES = 512 * 1024
+"""What to try behind a proxy that limits request bodies. nginx allows 1 MiB by default, Cloudflare 100 MB."""
 
 
 class Display(Protocol):
@@ -42,6 +46,16 @@ class Piece:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierUpload:
+    """An unfinished upload of this file, and the key of its resumption record."""
+
+    key: str
+    pieces: Sequence[Piece]
+    is_untitled: bool
+    """It was started without the title that is asked for now."""
+
+
 class FileUpload:
     """Uploads one file. After an interruption it can be run again, on any machine."""
 
@@ -52,6 +66,7 @@ class FileUpload:
         self._tus = TusClient(api)
         self._file = file
         self._title = title
+        self._key = file.fingerprint if title is None else titled_key(file.fingerprint, title)
         self._patience = patience
         self._display = display
 
@@ -62,22 +77,20 @@ class FileUpload:
             ServerUnavailable: for too long; the server keeps what has arrived.
             RequestRejected, TokenRejected, FileRejected
         """
-        pieces = await self._patience.attempt(self._find)
-        if pieces is None:
+        earlier = await self._patience.attempt(self._find)
+        if earlier is None:
             video_id = await self._upload_from_start()
         else:
-            video_id = await self._resume(pieces)
-        await self._patience.attempt(self._api.delete_resumption, self._file.fingerprint)
+            video_id = await self._resume(earlier)
         return video_id
 
-    async def _resume(self, pieces: Sequence[Piece]) -> str:
+    async def _resume(self, earlier: EarlierUpload) -> str:
         try:
-            video_id = await self._send(pieces)
+            video_id = await self._send(earlier.pieces, earlier.key)
         except NotFound:
             self._display.print("The earlier upload has expired or was lost. Starting over.")
             return await self._upload_from_start()
-        if self._title is not None:
-            # The upload may have been started with another title.
+        if earlier.is_untitled and self._title is not None:
             await self._patience.attempt(self._api.rename, video_id, self._title)
         return video_id
 
@@ -85,18 +98,29 @@ class FileUpload:
         for _ in range(MAX_LOST_UPLOADS):
             piece = await self._create()
             with suppress(NotFound):
-                return await self._send([piece])
+                return await self._send([piece], self._key)
             self._display.print("The server lost the upload.")
         raise RequestRejected(f"The server lost the upload {MAX_LOST_UPLOADS} times.")
 
-    async def _find(self) -> Sequence[Piece] | None:
-        """Return the file's earlier upload, or None if there is none to resume."""
-        resumption = await self._api.resumption(self._file.fingerprint)
+    async def _find(self) -> EarlierUpload | None:
+        """Return the upload to resume, if any.
+
+        An unfinished upload without a title gets the title asked for. A complete one is another video.
+        """
+        for key in dict.fromkeys((self._key, self._file.fingerprint)):
+            is_untitled = key != self._key
+            pieces = await self._pieces(key, may_be_complete=not is_untitled)
+            if pieces is not None:
+                return EarlierUpload(key, pieces, is_untitled)
+        return None
+
+    async def _pieces(self, key: str, *, may_be_complete: bool) -> Sequence[Piece] | None:
+        resumption = await self._api.resumption(key)
         if resumption is None:
             return None
         urls = [resumption.upload_url] if resumption.upload_url else resumption.parallel_upload_urls or []
         pieces: list[Piece] = []
-        start = 0
+        start = missing = 0
         for url in urls:
             upload_id = upload_id_in(url)
             state = await self._head(upload_id) if upload_id else None
@@ -104,9 +128,10 @@ class FileUpload:
                 return None
             if state.video_id is not None and not await self._video_exists(state.video_id):
                 return None  # it was complete, and the video was deleted since
+            missing += state.length - state.offset
             pieces.append(Piece(upload_id, start, state.length))
             start += state.length
-        return pieces if start == self._file.size_bytes else None
+        return pieces if start == self._file.size_bytes and (missing or may_be_complete) else None
 
     async def _head(self, upload_id: str) -> UploadState | None:
         with suppress(NotFound):
@@ -127,11 +152,15 @@ class FileUpload:
         file, attempt = self._file, self._patience.attempt
         upload_id = await attempt(self._tus.create, file.size_bytes, file.metadata(self._title))
         resumption = Resumption(upload_url=path_of(upload_id), size_bytes=file.size_bytes)
-        await attempt(self._api.save_resumption, file.fingerprint, resumption)
+        await attempt(self._api.save_resumption, self._key, resumption)
         return Piece(upload_id, 0, file.size_bytes)
 
-    async def _send(self, pieces: Sequence[Piece]) -> str:
-        """Send what is missing of all pieces and return the video's id. Raises: NotFound: one was lost."""
+    async def _send(self, pieces: Sequence[Piece], key: str) -> str:
+        """Send what is missing of all pieces, and delete the resumption record. Return the video's id.
+
+        Raises:
+            NotFound: a piece was lost.
+        """
         try:
             for piece in pieces:
                 state = await self._send_piece(piece)
@@ -141,22 +170,23 @@ class FileUpload:
                 state = await self._patience.attempt(self._tus.concatenate, ids, metadata)
         except RequestRejected as error:
             if error.server_code in FILE_ERROR_CODES:
-                await self._discard(pieces)
+                await self._discard(pieces, key)
             raise
         if state.video_id is None:
             raise RequestRejected("The server has the whole file, but did not return a video id.")
+        await self._patience.attempt(self._api.delete_resumption, key)
         return state.video_id
 
     async def _send_piece(self, piece: Piece) -> UploadState:
-        sender = _PieceSender(self._tus, self._file, piece, self._display)
+        sender = _PieceSender(self._api, self._file, piece, self._display)
         while not sender.is_complete(state := await self._patience.attempt(sender.advance)):
             pass
         return state
 
-    async def _discard(self, pieces: Sequence[Piece]) -> None:
+    async def _discard(self, pieces: Sequence[Piece], key: str) -> None:
         """Delete the uploads, which would otherwise count as unfinished."""
         with suppress(RequestRejected, ServerUnavailable):
-            await self._api.delete_resumption(self._file.fingerprint)
+            await self._api.delete_resumption(key)
             for piece in pieces:
                 with suppress(NotFound):
                     await self._tus.terminate(piece.upload_id)
@@ -165,8 +195,9 @@ class FileUpload:
 class _PieceSender:
     """Sends a piece, as much as possible in each request, from the offset that the server reports."""
 
-    def __init__(self, tus: TusClient, file: LocalFile, piece: Piece, display: Display) -> None:
-        self._tus = tus
+    def __init__(self, api: Api, file: LocalFile, piece: Piece, display: Display) -> None:
+        self._api = api
+        self._tus = TusClient(api)
         self._file = file
         self._piece = piece
         self._display = display
@@ -190,9 +221,16 @@ class _PieceSender:
         self._display.set_offset(position)
         if self.is_complete(state):
             return state
-        body = FileBody(self._file.path, position, piece.length - state.offset, self._display.advance)
+        size_bytes = min(piece.length - state.offset, self._api.max_body_bytes)
+        body = FileBody(self._file.path, position, size_bytes, self._display.advance)
         try:
             return await self._tus.send(piece.upload_id, state.offset, body)
+        except BodyTooLarge:
+            if size_bytes <= SMALLEST_LIMITED_BYTES:
+                raise
+            limit = max(SMALLEST_LIMITED_BYTES, min(LARGEST_LIMITED_BYTES, size_bytes // 2))
+            self._api.max_body_bytes = limit
+            return state
         except ServerUnavailable:
             if not has_grown:
                 raise

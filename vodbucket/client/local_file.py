@@ -29,6 +29,11 @@ class LocalFile:
         return {name: value for name, value in values.items() if value}
 
 
+def titled_key(fingerprint: str, title: str) -> str:
+    """Return the key of a resumption record for a file that is uploaded with a title (docs/uploads.md)."""
+    return hashlib.sha256(f"{fingerprint}\n{title}".encode()).hexdigest()
+
+
 def as_text(name: str) -> str:
     """Replace bytes that are not UTF-8. File names and arguments may contain some."""
     return name.encode(errors="replace").decode()

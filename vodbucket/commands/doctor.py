@@ -1,12 +1,10 @@
 """`vodbucket doctor`."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter
 
 from backend.core.errors import ConfigurationError, VodbucketError
 from backend.core.settings import OriginSettings, StoreSettings, UploadSettings, WorkerSettings, load
@@ -16,6 +14,7 @@ from vodbucket.commands.exit_codes import EXIT_FAILED
 from vodbucket.commands.options import OPERATIONS_PANEL, AsJson
 from vodbucket.doctor.examination import examine, examine_machine
 from vodbucket.doctor.fixes import fix as apply_fixes
+from vodbucket.output.messages import print_json, print_line
 from vodbucket.output.tables import show_checks
 
 SDK_ATTEMPTS = 2
@@ -40,12 +39,12 @@ def doctor(
     checks = asyncio.run(_examine(worker=worker))
     if fix:
         done = asyncio.run(_fix(checks))
-        typer.echo("\n".join(done) or "Nothing to fix.", err=True)
+        for sentence in done or ["Nothing to fix."]:
+            print_line(sentence, err=True)
         checks = asyncio.run(_examine(worker=worker)) if done else checks
     failed = any(check.verdict is Verdict.FAIL for check in checks)
     if as_json:
-        rows = TypeAdapter(Sequence[Check]).dump_python(checks, mode="json")
-        typer.echo(json.dumps({"ok": not failed, "checks": rows}, indent=2))
+        print_json({"ok": not failed, "checks": checks})
     else:
         show_checks(checks)
     if failed:

@@ -1,16 +1,15 @@
 """`vodbucket encoders`."""
 
 import asyncio
-import json
+from dataclasses import asdict
 
 import typer
-from pydantic import TypeAdapter
 
 from backend.core.settings import WorkerSettings, load
 from vodbucket.commands.exit_codes import EXIT_FAILED
 from vodbucket.commands.options import OPERATIONS_PANEL, AsJson
-from vodbucket.doctor.encoders import EncoderTable, try_encoders
-from vodbucket.output.messages import print_error
+from vodbucket.doctor.encoders import try_encoders
+from vodbucket.output.messages import print_error, print_json
 from vodbucket.output.tables import show_encoders
 
 app = typer.Typer()
@@ -22,8 +21,7 @@ def encoders(as_json: AsJson = False) -> None:
     settings = load(WorkerSettings)
     table = asyncio.run(try_encoders(settings))
     if as_json:
-        content = TypeAdapter(EncoderTable).dump_python(table, mode="json")
-        typer.echo(json.dumps({"ok": not table.missing, **content}, indent=2))
+        print_json({"ok": not table.missing, **asdict(table)})
     else:
         show_encoders(table)
     for codec in table.missing:

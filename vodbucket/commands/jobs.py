@@ -15,7 +15,7 @@ from backend.core.settings import StoreSettings, load
 from backend.core.store.s3 import open_buckets
 from vodbucket.commands.exit_codes import EXIT_FAILED
 from vodbucket.commands.options import OPERATIONS_PANEL, AsJson
-from vodbucket.output.messages import print_error
+from vodbucket.output.messages import print_error, print_json, print_line
 from vodbucket.output.tables import show_jobs
 
 app = typer.Typer()
@@ -32,7 +32,7 @@ def jobs(
     """List running, waiting, queued and failed jobs."""
     overview = asyncio.run(_list_jobs(load(StoreSettings), state or tuple(JobState), limit))
     if as_json:
-        typer.echo(overview.model_dump_json(indent=2))
+        print_json(overview)
     else:
         show_jobs(overview)
 
@@ -69,7 +69,7 @@ async def _retry(
         for video in dict.fromkeys((*videos, *(job.video_id for job in failed))):
             try:
                 job = await retry_video(buckets, parse_id(video), options=options)
-                typer.echo(f"queued: {job.request}")
+                print_line(f"queued: {job.request}")
             except VodbucketError as error:
                 all_queued = False
                 print_error(f"{video}: {error.message}")

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter
 
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.settings import WorkerSettings, load
@@ -15,6 +14,7 @@ from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepReport, SweepRules
 from backend.core.sweep.sweeper import sweep as sweep_buckets
 from vodbucket.commands.options import OPERATIONS_PANEL, AsJson
+from vodbucket.output.messages import print_json
 from vodbucket.output.tables import show_sweep
 
 MAX_HOURS = 87_600
@@ -50,7 +50,7 @@ def sweep(
     )
     report = asyncio.run(_sweep(settings, rules, dry_run=dry_run))
     if as_json:
-        typer.echo(TypeAdapter(SweepReport).dump_json(report, indent=2).decode())
+        print_json(report)
     else:
         show_sweep(report)
 

@@ -5,8 +5,6 @@ import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import typer
-
 from backend.core.records import Status, StatusWord
 from backend.core.settings import ClientSettings
 from vodbucket.client.api import Api, open_api
@@ -15,7 +13,7 @@ from vodbucket.client.file_upload import FileUpload
 from vodbucket.client.local_file import inspect_file
 from vodbucket.client.patience import Patience
 from vodbucket.client.responses import VideoWithStatus
-from vodbucket.output.messages import print_error
+from vodbucket.output.messages import print_error, print_line
 from vodbucket.output.progress import EncodingBar, UploadBar
 
 POLL_SECONDS = 1.0
@@ -57,7 +55,7 @@ class VideoClient:
             for path in files:
                 try:
                     video_ids.append(await self._upload(api, path, title))
-                    typer.echo(self.watch_link(video_ids[-1]))
+                    print_line(self.watch_link(video_ids[-1]))
                 except (FileRejected, RequestRejected) as error:
                     succeeded = False
                     print_error(f"{path}: {error.message}")
@@ -99,4 +97,4 @@ class VideoClient:
 
 
 def _report(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+    print_line(sentence, err=True)

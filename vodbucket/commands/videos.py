@@ -2,21 +2,18 @@
 
 import asyncio
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter
 
 from backend.core.records import StatusWord
 from backend.core.settings import ClientSettings, load
 from vodbucket.client.local_file import as_text
-from vodbucket.client.responses import VideoWithStatus
 from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from vodbucket.commands.options import VIDEOS_PANEL, AsJson
 from vodbucket.commands.video_client import VideoClient
-from vodbucket.output.messages import print_error
+from vodbucket.output.messages import print_error, print_json, print_line, printable
 from vodbucket.output.tables import show_video, show_videos
 
 app = typer.Typer()
@@ -60,7 +57,7 @@ def status(
     client = VideoClient(load(ClientSettings), patience * 60)
     found = asyncio.run(client.follow(video) if follow else client.status(video))
     if as_json:
-        typer.echo(found.status.model_dump_json(indent=2))
+        print_json(found.status)
     else:
         show_video(found, client.watch_link(video))
     if found.status.status is StatusWord.ERROR:
@@ -75,7 +72,7 @@ def list_videos(
     """List the newest videos."""
     found = asyncio.run(VideoClient(load(ClientSettings)).list(limit))
     if as_json:
-        typer.echo(TypeAdapter(Sequence[VideoWithStatus]).dump_json(found, indent=2).decode())
+        print_json(found)
     else:
         show_videos(found)
 
@@ -89,9 +86,9 @@ def delete(
     client = VideoClient(load(ClientSettings))
     title = asyncio.run(client.status(video)).title
     if not yes:
-        typer.confirm(f"Delete “{title}” permanently?", abort=True, err=True)
+        typer.confirm(f"Delete “{printable(title)}” permanently?", abort=True, err=True)
     asyncio.run(client.delete(video))
-    typer.echo(f"deleted: {video}")
+    print_line(f"deleted: {video}")
 
 
 @app.command("open", rich_help_panel=VIDEOS_PANEL)
@@ -100,7 +97,7 @@ def open_video(video: VideoId) -> None:
     client = VideoClient(load(ClientSettings))
     asyncio.run(client.status(video))
     link = client.watch_link(video)
-    typer.echo(link)
+    print_line(link)
     if not webbrowser.open(link):
         print_error("No browser could be opened.")
         raise typer.Exit(EXIT_FAILED)

@@ -1,7 +1,25 @@
-"""Messages on stderr."""
+"""What commands print: messages on stderr, JSON on stdout, and how untrusted text is made printable."""
+
+import json
 
 import typer
+from pydantic_core import to_jsonable_python
+
+
+def printable(text: str) -> str:
+    """Return the text with every character that could control a terminal written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_line(sentence: str, *, err: bool = False) -> None:
+    typer.echo(printable(sentence), err=err)
 
 
 def print_error(sentence: str) -> None:
-    typer.echo(f"vodbucket: {sentence}", err=True)
+    print_line(f"vodbucket: {sentence}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print dataclasses, records and what contains them. Control characters in strings stay escaped."""
+    text = json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False)
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

@@ -3,21 +3,19 @@
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
     ProgressColumn,
-    Task,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
-from rich.text import Text
 
 from backend.core.records import Status
 from vodbucket.client.local_file import LocalFile
-from vodbucket.output.tables import duration, size
+from vodbucket.output.tables import cell, duration
 
 
 class _Bar:
@@ -36,7 +34,7 @@ class _Bar:
 
     def print(self, sentence: str) -> None:
         """Print a message above the bar."""
-        self._progress.console.print(escape(sentence), soft_wrap=True)
+        self._progress.console.print(cell(sentence), soft_wrap=True)
 
 
 class UploadBar(_Bar):
@@ -46,11 +44,11 @@ class UploadBar(_Bar):
         super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(binary_units=True),
-            _SpeedColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
-        self._task = self._progress.add_task(escape(file.name), total=file.size_bytes)
+        self._task = self._progress.add_task(cell(file.name), total=file.size_bytes)
 
     def set_offset(self, offset: int) -> None:
         self._progress.reset(self._task, completed=offset)
@@ -68,7 +66,7 @@ class EncodingBar(_Bar):
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%  {task.fields[stage]}  {task.fields[left]}"),
         )
-        self._task = self._progress.add_task(escape(name), total=1, stage="", left="")
+        self._task = self._progress.add_task(cell(name), total=1, stage="", left="")
 
     def show(self, status: Status) -> None:
         left = status.estimated_remaining_seconds
@@ -78,11 +76,3 @@ class EncodingBar(_Bar):
             stage=status.stage,
             left=f"{duration(left)} left" if left else "",
         )
-
-
-class _SpeedColumn(ProgressColumn):
-    """Speed in the same binary units as the sizes; rich's own column uses powers of ten."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{size(speed)}/s")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,6 +14,7 @@ from backend.core.store.probes import Check, Verdict
 from backend.core.sweep.sweeper import SweepReport
 from vodbucket.client.responses import VideoWithStatus
 from vodbucket.doctor.encoders import EncoderTable, Result
+from vodbucket.output.messages import printable
 
 PLAIN_WIDTH = 120
 """Width in columns when the output is not a terminal."""
@@ -24,13 +26,13 @@ _STATE_STYLE = {JobState.FAILED: "bold red", JobState.UNREADABLE: "bold red", Jo
 
 
 def show_videos(videos: Sequence[VideoWithStatus]) -> None:
-    console, table = _console(), _table("id", "state", "size", "uploaded", "title")
+    """Print two lines for each video, so that its id fits into 80 columns beside the rest."""
+    console, table = _console(), _table("uploaded", "state", "video")
     for video in videos:
         uploaded = video.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         style = _VIDEO_STYLE.get(video.status.status, "")
-        table.add_row(
-            video.id, _state(video.status), size(video.size_bytes), uploaded, escape(video.title), style=style
-        )
+        state = f"{_state(video.status)}\n{size(video.size_bytes)}"
+        table.add_row(uploaded, state, f"{cell(video.title)}\n{video.id}", style=style)
     console.print(table if videos else "No videos.")
 
 
@@ -49,7 +51,7 @@ def show_video(video: VideoWithStatus, link: str) -> None:
     console = _console()
     for name, value in facts.items():
         if value:
-            console.print(f"{name:<9}  {escape(value)}", soft_wrap=True)
+            console.print(f"{name:<9}  {cell(value)}", soft_wrap=True)
 
 
 def show_jobs(overview: JobsOverview) -> None:
@@ -77,14 +79,14 @@ def show_checks(checks: Sequence[Check]) -> None:
     for check in checks:
         if check.advice:
             word = f"[{_STYLE[check.verdict]}]{check.verdict}[/]"
-            console.print(f"{word}  {escape(check.name)}: {escape(check.advice)}", soft_wrap=True)
+            console.print(f"{word}  {cell(check.name)}: {cell(check.advice)}", soft_wrap=True)
 
 
 def show_encoders(encoders: EncoderTable) -> None:
     """Print every trial. A failed one shows the reason, and below it what to do about it."""
     console, table = _console(), _table("codec", "encoder", "result", "time", "reason")
     for row in encoders.rows:
-        why = escape("\n".join(filter(None, (row.reason, row.advice))))
+        why = "\n".join(map(cell, filter(None, (row.reason, row.advice))))
         style = _RESULT_STYLE[row.result]
         table.add_row(row.codec, row.encoder, f"[{style}]{row.result}[/]", f"{row.seconds:.2f} s", why)
     console.print(table)
@@ -103,14 +105,14 @@ def _jobs_table(overview: JobsOverview) -> Table:
         age = "" if job.age_seconds is None else duration(job.age_seconds)
         first = f"{job.request}  {job.title or ''}".rstrip()
         style = _STATE_STYLE.get(job.state, "")
-        table.add_row(job.state, age, escape("\n".join(filter(None, (first, _detail(job))))), style=style)
+        table.add_row(job.state, age, "\n".join(map(cell, filter(None, (first, _detail(job))))), style=style)
     return table
 
 
 def _sweep_table(report: SweepReport) -> Table:
     table = _table("kind", "age", "size", "item")
     for found in report.findings:
-        what = escape(f"{found.key}\n{found.why}")
+        what = f"{cell(found.key)}\n{cell(found.why)}"
         table.add_row(found.kind, duration(found.age_seconds), size(found.size_bytes), what)
     return table
 
@@ -126,9 +128,7 @@ def _table(*headings: str) -> Table:
 def _checks_table(checks: Sequence[Check]) -> Table:
     table = _table("check", "result", "measured")
     for check in checks:
-        table.add_row(
-            escape(check.name), f"[{_STYLE[check.verdict]}]{check.verdict}[/]", escape(check.measured)
-        )
+        table.add_row(cell(check.name), f"[{_STYLE[check.verdict]}]{check.verdict}[/]", cell(check.measured))
     return table
 
 
@@ -143,11 +143,13 @@ def duration(seconds: float) -> str:
 
 
 def size(size_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.1f} TiB"
+    """Format in powers of ten, as file managers and the site do: `1.5 MB`."""
+    return decimal(int(size_bytes))
+
+
+def cell(text: str) -> str:
+    """Return text from elsewhere as rich prints it literally."""
+    return escape(printable(text))
 
 
 def _state(status: Status) -> str:

@@ -15,6 +15,7 @@ from backend.core.errors import (
     AlreadyQueued,
     EmptyUpload,
     IncompleteUpload,
+    StorageFull,
     UnsupportedType,
     UploadTooLarge,
     VideoNotFound,
@@ -78,7 +79,7 @@ async def ingest(
         TooManyUploads, StorageFull: see `Quota`.
         UnsupportedType: the first bytes are surely not those of a video or audio file.
     """
-    await quota.admit(buckets.raw, declared_bytes if announced_bytes is None else announced_bytes)
+    room = await quota.admit(buckets.raw, declared_bytes if announced_bytes is None else announced_bytes)
     created_at = now()
     video_id = new_id(int(created_at.timestamp() * 1000))
     key = keys.upload(video_id)
@@ -88,14 +89,18 @@ async def ingest(
             key,
             checked_media(body),
             declared_bytes=declared_bytes,
-            max_bytes=max_bytes,
+            max_bytes=min(max_bytes, room),
             buffers=buffers,
             tail_key=keys.upload_tail(video_id),
         )
         video = describe().video(video_id, size_bytes, created_at)
         await add_video(buckets, video, _job(video, options))
-    except (EmptyUpload, IncompleteUpload, UploadTooLarge, UnsupportedType):
-        raise  # nothing was stored
+    except UploadTooLarge:  # nothing was stored, as with the next three
+        if room < max_bytes:
+            raise StorageFull from None
+        raise
+    except (EmptyUpload, IncompleteUpload, UnsupportedType):
+        raise
     except BaseException:  # including the cancellation when a client disconnects
         await run_shielded(clean_up(delete_video(buckets, video_id), "upload_not_discarded", id=video_id))
         raise

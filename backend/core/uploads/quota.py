@@ -1,6 +1,7 @@
 """Limits on uploads. What all uploads together use is counted in the bucket before any byte is read."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,36 +12,49 @@ from backend.core.store.interface import Store
 from backend.core.uploads.records import UploadInfo
 
 READS_IN_FLIGHT = 16
+NO_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
     """Limits on all uploads together; None means no limit.
 
-    A resumable upload counts once its length is announced, a raw body or a form once it is stored. Uploads
-    that begin at the same instant may together exceed a limit.
+    A resumable upload counts once its length is announced, a raw body or a form once it is stored. A request
+    whose upload has no known length may send as much as there was room for when it began. Uploads that begin
+    at the same instant may together exceed a limit.
     """
 
     max_open_uploads: int | None = None
     max_raw_bytes: int | None = None
 
-    async def admit(self, raw: Store, size_bytes: int | None) -> None:
-        """Raises: TooManyUploads, StorageFull: there is no room for another upload of this size, if known."""
+    async def admit(self, raw: Store, size_bytes: int | None) -> int:
+        """Check a new upload of this size, if known. Return the bytes that there is room for.
+
+        Raises:
+            TooManyUploads, StorageFull
+        """
         if self.max_open_uploads is None and self.max_raw_bytes is None:
-            return
+            return NO_LIMIT
         usage = await _usage(raw)
         if self.max_open_uploads is not None and len(usage.open_keys) >= self.max_open_uploads:
             raise TooManyUploads
-        await self._admit_bytes(raw, usage, size_bytes or 0)
+        return await self._admit_bytes(raw, usage, size_bytes or 0)
 
-    async def admit_bytes(self, raw: Store, size_bytes: int) -> None:
-        """Raises: StorageFull: there is no room for an open upload whose size is only known now."""
-        if self.max_raw_bytes is not None:
-            await self._admit_bytes(raw, await _usage(raw), size_bytes)
+    async def admit_bytes(self, raw: Store, size_bytes: int, replacing: Collection[str] = ()) -> int:
+        """Check an open upload whose size is only known now. Objects at the keys `replacing` do not count.
 
-    async def _admit_bytes(self, raw: Store, usage: "_Usage", size_bytes: int) -> None:
+        Return the bytes that there is room for.
+
+        Raises:
+            StorageFull
+        """
         if self.max_raw_bytes is None:
-            return
+            return NO_LIMIT
+        return await self._admit_bytes(raw, await _usage(raw, except_for=replacing), size_bytes)
+
+    async def _admit_bytes(self, raw: Store, usage: "_Usage", size_bytes: int) -> int:
+        if self.max_raw_bytes is None:
+            return NO_LIMIT
         slots = asyncio.Semaphore(READS_IN_FLIGHT)
 
         async def length_of(key: str) -> int:
@@ -48,8 +62,10 @@ class Quota:
                 return await _length_of(raw, key)
 
         lengths = await gather_or_cancel(length_of(key) for key in usage.open_keys)
-        if usage.stored_bytes + sum(lengths) + size_bytes > self.max_raw_bytes:
+        room = self.max_raw_bytes - usage.stored_bytes - sum(lengths)
+        if size_bytes > room:
             raise StorageFull
+        return room
 
 
 NO_QUOTA = Quota()
@@ -72,9 +88,11 @@ class _Usage:
     """The records of unfinished uploads."""
 
 
-async def _usage(raw: Store) -> _Usage:
+async def _usage(raw: Store, except_for: Collection[str] = ()) -> _Usage:
     stored_bytes, open_keys = 0, []
     async for info in raw.list_all(keys.UPLOADS):
+        if info.key in except_for:
+            continue
         if info.key.endswith(".info"):
             open_keys.append(info.key)
         elif info.key.endswith(".orig"):

@@ -101,6 +101,37 @@ async def test_a_deferred_length_counts_once_it_is_announced(buckets: Buckets) -
     assert (await uploads.append(first.id, 40, chunks(DATA[40:]))).video_id == first.id
 
 
+async def test_pieces_listed_several_times_count_each_time(buckets: Buckets) -> None:
+    uploads = _uploads(buckets, Quota(max_raw_bytes=350))
+    piece = await uploads.create(100, FILM, partial=True)
+    await uploads.append(piece.id, 0, chunks(DATA))
+    with pytest.raises(StorageFull):
+        await uploads.concatenate([piece.id] * 4, FILM, header="final;")
+    joined = await uploads.concatenate([piece.id] * 3, FILM, header="final;")
+    assert (await buckets.raw.head(keys.upload(joined.info.id))).size_bytes == 300
+
+
+async def test_pieces_can_be_joined_when_they_fill_the_quota(buckets: Buckets) -> None:
+    uploads = _uploads(buckets, Quota(max_raw_bytes=200))
+    pieces = [await uploads.create(100, FILM, partial=True) for _ in range(2)]
+    for piece in pieces:
+        await uploads.append(piece.id, 0, chunks(DATA))
+    joined = await uploads.concatenate([piece.id for piece in pieces], FILM, header="final;")
+    assert (await buckets.raw.head(keys.upload(joined.info.id))).size_bytes == 200
+
+
+async def test_bodies_of_unknown_length_cannot_exceed_the_quota(buckets: Buckets) -> None:
+    quota = Quota(max_raw_bytes=150)
+    await _one_shot(buckets, quota, DATA, declares=False)
+    with pytest.raises(StorageFull):
+        await _one_shot(buckets, quota, DATA, declares=False)
+    uploads = _uploads(buckets, quota)
+    deferred = await uploads.create(None, FILM)
+    await uploads.append(deferred.id, 0, chunks(DATA[:50]))
+    with pytest.raises(StorageFull):
+        await uploads.append(deferred.id, 50, chunks(DATA[50:51]))
+
+
 async def test_without_limits_the_bucket_is_not_listed() -> None:
     class Unreadable(MemoryStore):
         def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:

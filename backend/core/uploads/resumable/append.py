@@ -16,6 +16,7 @@ from backend.core.errors import (
     LengthFixed,
     ObjectNotFound,
     OffsetMismatch,
+    StorageFull,
     StoreError,
     UnsupportedType,
     UploadLocked,
@@ -142,7 +143,7 @@ class AppendRequest:
             await self._retrying.raw.put(keys.upload_info(self._info.id), self._info.to_json())
 
     async def _read(self, body: AsyncIterator[bytes]) -> None:
-        limit = self._rules.max_bytes if self._info.length is None else self._info.length
+        limit, too_long = await self._limit()
         holder = self._lock.holder
         if self._media_check is not None and self._begin.tail is not None:
             await self._check_tail(self._media_check, self._begin.tail)
@@ -158,7 +159,7 @@ class AppendRequest:
                 async for chunk in body:
                     holder.heard_at = inf  # the client is not silent: it waits for us
                     if self._writer.received_bytes + len(chunk) > limit:
-                        raise UploadTooLarge("The request is longer than the rest of the upload.")
+                        raise too_long
                     if self._media_check is not None:
                         self._media_check.feed(chunk)
                     if self._checksum is not None:
@@ -177,6 +178,14 @@ class AppendRequest:
             self._checksum = None
         if self._media_check is not None:
             self._media_check.end()
+
+    async def _limit(self) -> tuple[int, VodbucketError]:
+        """Return the largest size of the upload, and the error of a longer one."""
+        too_long = UploadTooLarge("The request is longer than the rest of the upload.")
+        if self._info.length is not None:
+            return self._info.length, too_long
+        room = await self._rules.quota.admit_bytes(self._raw, self._begin.offset)
+        return (room, StorageFull()) if room < self._rules.max_bytes else (self._rules.max_bytes, too_long)
 
     async def _check_tail(self, check: MediaCheck, tail: Tail) -> None:
         """Feed the check the bytes of earlier requests: the connection broke within the first few."""

@@ -196,7 +196,7 @@ class ResumableUploads:
         """Make one upload, and a video, from complete partial uploads, in their order.
 
         Raises:
-            PartialUnfinished, EmptyUpload, UploadTooLarge, UnsupportedType
+            PartialUnfinished, EmptyUpload, UploadTooLarge, StorageFull, UnsupportedType
             UploadNotFound: one of the partial uploads does not exist.
             UploadLocked: another request is doing the same.
         """
@@ -321,6 +321,10 @@ class ResumableUploads:
                 raise EmptyUpload
             if length > self._rules.max_bytes:
                 raise UploadTooLarge
+            # A piece may be listed several times. What an interrupted request has joined is replaced.
+            replaced = {keys.upload(piece.id) for piece in pieces}
+            replaced |= {keys.upload(final_id), keys.upload_info(final_id)}
+            await self._rules.quota.admit_bytes(self._buckets.raw, length, replaced)
             info, raw = new_info(length), self._retrying.raw
             spans = [Span(keys.upload(piece.id), 0, piece.length) for piece in pieces if piece.length]
             await check_media_type(raw, spans[0])
