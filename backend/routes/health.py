@@ -26,7 +26,7 @@ def healthz() -> str:
 
 @get("/readyz", opt=PUBLIC, media_type=MediaType.TEXT, tags=["health"])
 async def readyz(services: FromServices) -> Response[str]:
-    """Check that both buckets can be read. A second line says if this machine's clock is wrong."""
+    """Check that both buckets can be read."""
     try:
         async with asyncio.timeout(READY_SECONDS):
             page = await services.buckets.raw.list_page(keys.QUEUE, limit=1)

@@ -108,11 +108,10 @@ class S3Store:
             with suppress(ObjectNotFound):
                 return (await self.get(key)).body == body
             if self._conditions_work:
-                try:
+                with suppress(StoreRejected):
                     return await self._create(key, body, headers)
-                except StoreRejected:
-                    self._conditions_work = False
             await self.put(key, body, headers)
+            self._conditions_work = False  # it was the condition that the store rejected
             return True
 
     async def _create(self, key: str, body: bytes, headers: ObjectHeaders) -> bool:

@@ -97,9 +97,8 @@ def _what_happened(error: Exception) -> str:
         if isinstance(cause, aiohttp.ServerDisconnectedError):
             hint = "; if it expects TLS, use https://" if url.scheme == "http" else ""
             return f"{store} closed the connection without an answer{hint}"
-        if isinstance(
-            cause, aiohttp.ClientError
-        ):  # some of them are errors of the system too, with odd texts
+        # Some of aiohttp's errors are errors of the system too, with odd texts; the cause follows.
+        if isinstance(cause, aiohttp.ClientError):
             cause = cause.__cause__ or cause.__context__
             continue
         if isinstance(cause, ssl.SSLCertVerificationError):
