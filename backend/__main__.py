@@ -1,6 +1,7 @@
 """`python -m backend`: serve the API on HOST:PORT until a signal, with uvicorn on uvloop and httptools."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -18,7 +19,6 @@ from backend.core.settings import ApiSettings, load
 from backend.core.store.interface import Buckets
 from backend.web.access_log import AccessLog
 
-EXIT_CONFIGURATION = 2
 GRACE_SECONDS = 3
 """Open requests may run this long after a signal; then they are cancelled."""
 CLEAN_UP_SECONDS = 3.0
@@ -39,7 +39,7 @@ def main() -> int:
             runner.run(_serve(settings, listener))
     except VodbucketError as error:
         print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
-        return EXIT_CONFIGURATION
+        return error.exit_code
     return 0
 
 
@@ -50,7 +50,9 @@ def _listen(host: str, port: int) -> socket.socket:
         dual_stack = host == "::" and socket.has_dualstack_ipv6()  # "::" means every address, IPv4 too
         return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual_stack)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # Its own text repeats the address.
+        code = error.errno or 0
+        reason = os.strerror(code) if code > 0 else error.strerror or str(error)
         raise ConfigurationError(f"cannot listen on {host}:{port} (HOST, PORT): {reason}") from error
 
 

@@ -12,6 +12,7 @@ from backend.app import create_app
 from backend.core.logs import configure_logs
 from backend.core.settings import ApiSettings, load
 from backend.core.store.interface import Buckets
+from backend.core.store.probes import require_creates
 from backend.core.store.s3 import configure_cors, ensure_buckets, open_buckets
 from backend.web.access_log import AccessLog
 
@@ -31,8 +32,10 @@ async def open_prepared_buckets(settings: ApiSettings) -> AsyncIterator[Buckets]
 
     Raises:
         StoreError: the store cannot be reached or refuses the credentials.
+        ConfigurationError: the store has no create-only writes, on which every upload would fail at its end.
     """
     async with open_buckets(settings) as buckets:
         await ensure_buckets(buckets)
+        await require_creates(buckets)
         await configure_cors(buckets)
         yield buckets

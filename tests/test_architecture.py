@@ -165,6 +165,7 @@ def test_only_composition_roots_read_the_environment() -> None:
         "backend/__main__.py",
         "backend/asgi.py",
         "worker/__main__.py",
+        "vodbucket/__main__.py",
         "infra/local/__main__.py",
         "infra/local/plan.py",
         "infra/local/store_server.py",

@@ -5,15 +5,16 @@ import logging
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from backend.core.errors import ConfigurationError, VodbucketError
+from backend.core.errors import VodbucketError
 from backend.core.logs import configure_logs
-from vodbucket.client.errors import ServerUnavailable
 from vodbucket.commands import access, doctor, encoders, jobs, sweep, videos
-from vodbucket.commands.exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_SERVER_UNAVAILABLE
+from vodbucket.commands.embedded_store import find_embedded_store
+from vodbucket.commands.exit_codes import EXIT_FAILED
 from vodbucket.output.messages import print_error
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE}
@@ -25,6 +26,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+ON_THE_STORE = ("jobs", "retry", "sweep", "rotate-key", "doctor")
+"""Commands that find the store of `make run` in the working directory."""
+
+
 for module in (videos, jobs, sweep, access, doctor, encoders):
     app.add_typer(module.app)
 
@@ -36,11 +41,14 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _before_any_command(
+    context: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand in ON_THE_STORE:
+        find_embedded_store(os.environ, Path("data/store/env"))
 
 
 def main() -> None:
@@ -53,9 +61,7 @@ def main() -> None:
                 sys.stdout.flush()
     except VodbucketError as error:
         print_error(error.message)
-        if isinstance(error, ConfigurationError):
-            sys.exit(EXIT_CONFIGURATION)
-        sys.exit(EXIT_SERVER_UNAVAILABLE if isinstance(error, ServerUnavailable) else EXIT_FAILED)
+        sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:
             raise

@@ -35,8 +35,6 @@ from worker.run.sweeping import keep_sweeping
 from worker.sandbox.tools import find_tools
 from worker.transcode.transcoder import EncodingProfile, Transcoder
 
-EXIT_CONFIGURATION = 2
-
 
 def main() -> int:
     arguments = _parse_arguments(sys.argv[1:])
@@ -46,7 +44,7 @@ def main() -> int:
         asyncio.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
         print(f"vodbucket worker: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
-        return EXIT_CONFIGURATION
+        return error.exit_code
     return 0
 
 
@@ -69,13 +67,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     )
     machine = Machine(tools, work_dir, encoders)
     async with open_buckets(settings) as buckets:
-        await admit(
-            buckets,
-            stop,
-            only_worker=settings.only_worker,
-            concurrency=settings.worker_concurrency,
-            pause_seconds=settings.worker_poll_seconds,
-        )
+        await admit(buckets, stop, pause_seconds=settings.worker_poll_seconds)
         retrying = with_retries(buckets, settings.store_patience_seconds)
         queue = JobQueue(
             retrying,

@@ -1,7 +1,8 @@
 """The exception tree that every part of vodbucket shares.
 
 A class's docstring is its default message, and `code` never changes. HTTP statuses are not decided here:
-`backend.web.error_responses` maps these classes to them.
+`backend.web.error_responses` maps these classes to them. `exit_code` is what a process returns that ends with
+the error: 2 for what somebody must set right, 3 for what may pass.
 """
 
 from typing import ClassVar
@@ -11,6 +12,7 @@ class VodbucketError(Exception):
     """Something went wrong. Try again; if that does not help, check the server's log."""
 
     code: ClassVar[str] = "internal_error"
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -25,6 +27,7 @@ class ConfigurationError(VodbucketError):
     """A setting is missing or invalid."""
 
     code = "configuration_error"
+    exit_code = 2
 
 
 # The store
@@ -34,6 +37,10 @@ class StoreError(VodbucketError):
     """The object store could not complete the request."""
 
     code = "store_error"
+
+
+class StoreRejected(StoreError):
+    """The object store rejected the request. It may not support it."""
 
 
 class ObjectNotFound(StoreError):
@@ -64,12 +71,18 @@ class StoreDenied(StoreError):
     """The object store denied access. Check the credentials and the bucket policy."""
 
     code = "store_denied"
+    exit_code = 2
+
+
+class ClockSkewed(StoreDenied):
+    """This machine's clock differs too much from the store's. Synchronise it with NTP."""
 
 
 class StoreUnavailable(StoreError):
     """The object store is not responding properly. Try again later."""
 
     code = "store_unavailable"
+    exit_code = 3
 
 
 class SourceChanged(StoreError):

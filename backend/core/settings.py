@@ -4,17 +4,45 @@ Entry points (`backend.asgi`, `worker.__main__`, infra/local) load these classes
 A missing or invalid value stops the start with a message that names the variable (see `load`).
 """
 
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
 from backend.core.records import MAX_RETENTION_SECONDS
+from backend.core.setting_values import (
+    Address,
+    BucketName,
+    Directory,
+    Host,
+    KeyId,
+    Region,
+    RenderNode,
+    Secret,
+    origin,
+    readable,
+)
 
 MIN_TOKEN_LENGTH = 16
+YEARS_10_SECONDS = 315_360_000
+PEBIBYTE = 1024**5
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+_ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
+
+OWN_STORE_VARIABLES = (
+    "S3_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""Any of these selects your own store, and none the one of `make run`. Files like ~/.aws/credentials do not:
+nobody expects `make run` to create buckets in an account because of them."""
 
 Codec = Literal["av1", "h264"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
@@ -22,29 +50,49 @@ Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _readable(cls, value: object) -> object:
+        return readable(value) if isinstance(value, str) else value
 
 
 class StoreSettings(_Settings):
     """The store and its two buckets. Credentials may also come from any source that the AWS SDK knows."""
 
-    s3_endpoint_url: HttpUrl | None = Field(None, description="URL of the store; unset for AWS S3")
-    s3_public_endpoint_url: HttpUrl | None = Field(
+    s3_endpoint_url: Address | None = Field(None, description="URL of the store; unset for AWS S3")
+    s3_public_endpoint_url: Address | None = Field(
         None, description="URL of the store for browsers, if it differs"
     )
-    s3_raw_bucket: str = Field("vodbucket-raw", min_length=3, description="uploads, queue and leases")
-    s3_video_bucket: str = Field("vodbucket-video", min_length=3, description="records and renditions")
-    aws_region: str = Field("us-east-1", description="the store's region")
-    aws_access_key_id: str | None = Field(None, description="access key id")
-    aws_secret_access_key: SecretStr | None = Field(None, description="secret access key")
-    aws_session_token: SecretStr | None = Field(None, description="session token of temporary credentials")
+    s3_raw_bucket: BucketName = Field("vodbucket-raw", description="uploads, queue and leases")
+    s3_video_bucket: BucketName = Field("vodbucket-video", description="records and renditions")
+    aws_region: Region = Field("us-east-1", description="the store's region")
+    aws_access_key_id: KeyId | None = Field(None, description="access key id")
+    aws_secret_access_key: Secret | None = Field(None, description="secret access key")
+    aws_session_token: Secret | None = Field(None, description="session token of temporary credentials")
+    only_worker: bool = Field(
+        False,
+        description="declares that there is one API and one worker, which allows stores without "
+        "create-only writes",
+    )
     store_patience_seconds: float = Field(
         75,
         ge=0,
         le=3600,
         description="how long uploads and jobs keep retrying while the store is unavailable",
     )
+
+    @model_validator(mode="after")
+    def _buckets_fit(self) -> Self:
+        buckets = (self.s3_raw_bucket, self.s3_video_bucket)
+        if len(set(buckets)) == 1:
+            raise ValueError("S3_VIDEO_BUCKET: must be another bucket than S3_RAW_BUCKET")
+        for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
+            if str(getattr(self, name)).rstrip("/").rpartition("/")[2] in buckets:
+                raise ValueError(f"{name.upper()}: must not end with the name of a bucket")
+        return self
 
 
 class OriginSettings(_Settings):
@@ -57,15 +105,22 @@ class OriginSettings(_Settings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        origins = _split(value)
-        return tuple(one.rstrip("/") for one in origins) if isinstance(origins, tuple) else origins
+        return _split(value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin(one) for one in origins)
 
 
 class UploadSettings(_Settings):
     """Settings that the API and the sweeper must share."""
 
     upload_ttl_seconds: float = Field(
-        604_800, ge=1, description="how long an unfinished upload can be resumed before it is deleted"
+        604_800,
+        ge=1,
+        le=YEARS_10_SECONDS,
+        description="how long an unfinished upload can be resumed before it is deleted",
     )
 
     @property
@@ -77,7 +132,7 @@ class UploadSettings(_Settings):
 class TokenSettings(_Settings):
     """Settings that the API and its clients must share."""
 
-    admin_token: SecretStr = Field(description="secret that grants full access; at least 16 characters")
+    admin_token: Secret = Field(description="secret that grants full access; at least 16 characters")
 
     @field_validator("admin_token")
     @classmethod
@@ -86,25 +141,23 @@ class TokenSettings(_Settings):
             raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
         return token
 
-    @field_validator("admin_token", mode="before")
-    @classmethod
-    def _without_line_end(cls, token: object) -> object:
-        return token.strip() if isinstance(token, str) else token
-
 
 class ClientSettings(TokenSettings):
     """Settings of the commands that call the API."""
 
-    vodbucket_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:3000"), description="URL of the server")
+    vodbucket_url: Address = Field(HttpUrl("http://127.0.0.1:3000"), description="URL of the server")
     upload_request_bytes: int | None = Field(
-        None, ge=512 * 1024, description="largest request body to send, for proxies that limit them"
+        None,
+        ge=512 * 1024,
+        le=PEBIBYTE,
+        description="largest request body to send, for proxies that limit them",
     )
 
 
 class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
     """Settings of the API."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: Host = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL is valid"
@@ -119,15 +172,19 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         200 * 1024**3, ge=1, le=5 * 1024**4, description="maximum size of an upload"
     )
     max_open_uploads: int | None = Field(
-        None, ge=1, description="maximum number of unfinished resumable uploads"
+        None, ge=1, le=10**9, description="maximum number of unfinished resumable uploads"
     )
     max_raw_bytes: int | None = Field(
         None,
         ge=1,
+        le=1024 * PEBIBYTE,
         description="maximum size of all uploads in the raw bucket, with the announced size of open ones",
     )
     upload_memory_bytes: int = Field(
-        72 * 1024**2, ge=16 * 1024**2, description="memory for parts in flight, shared by all uploads"
+        72 * 1024**2,
+        ge=16 * 1024**2,
+        le=PEBIBYTE,
+        description="memory for parts in flight, shared by all uploads",
     )
     keep_originals: bool | None = Field(
         None,
@@ -139,9 +196,17 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
     )
-    site_dir: Path = Field(
+    site_dir: Directory = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
+
+    @model_validator(mode="after")
+    def _store_is_another(self) -> Self:
+        store = self.s3_endpoint_url
+        ours = {self.host, *(_LOOPBACK if self.host in _ANYWHERE else ())}
+        if store is not None and store.port == self.port and store.host in ours:
+            raise ValueError("S3_ENDPOINT_URL: must be the store's address, not that of this server")
+        return self
 
 
 class WorkerSettings(StoreSettings, UploadSettings):
@@ -151,10 +216,6 @@ class WorkerSettings(StoreSettings, UploadSettings):
         5, gt=0, le=60, description="longest pause between polls of an empty queue"
     )
     worker_concurrency: int = Field(1, ge=1, le=64, description="how many jobs a worker runs at a time")
-    only_worker: bool = Field(
-        False,
-        description="declares that there is no other worker, which allows stores without create-only writes",
-    )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
     )
@@ -166,18 +227,25 @@ class WorkerSettings(StoreSettings, UploadSettings):
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
     )
-    video_vaapi_device: Path = Field(Path("/dev/dri/renderD128"), description="render node for vaapi and qsv")
+    video_vaapi_device: RenderNode = Field(
+        Path("/dev/dri/renderD128"), description="render node for vaapi and qsv"
+    )
     keep_originals: bool = Field(
         False, description="keep all uploaded files, also those that the API did not ask to keep"
     )
     stall_seconds: float = Field(
-        120, ge=5, description="an encoder that makes no progress for this long is killed"
+        120, ge=5, le=86_400, description="an encoder that makes no progress for this long is killed"
     )
     sweep_every_seconds: float = Field(
-        86_400, ge=0, description="how often one of the workers removes leftovers of crashes; 0: never"
+        86_400,
+        ge=0,
+        le=YEARS_10_SECONDS,
+        description="how often one of the workers removes leftovers of crashes; 0: never",
     )
-    sweep_grace_seconds: float = Field(86_400, ge=1, description="leftovers younger than this are kept")
-    work_dir: Path | None = Field(
+    sweep_grace_seconds: float = Field(
+        86_400, ge=1, le=YEARS_10_SECONDS, description="leftovers younger than this are kept"
+    )
+    work_dir: Directory | None = Field(
         None, description="directory for images and captions; by default the system's temporary directory"
     )
     ffmpeg: Path | None = Field(None, description="path of ffmpeg, instead of the bundled one")
@@ -209,18 +277,40 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
     try:
         return settings_class()
     except ValidationError as error:
-        problems = (
-            f"{str(problem['loc'][0]).upper()}: {_sentence(problem['type'], problem['msg'])}"
-            for problem in error.errors(include_url=False, include_input=False)
+        found = error.errors(include_url=False, include_input=False)
+        problems = dict.fromkeys(
+            _problem(one["loc"], one["type"], one["msg"], one.get("ctx", {})) for one in found
         )
         raise ConfigurationError("; ".join(problems)) from None
 
 
-def _sentence(kind: str, message: str) -> str:
-    return "is not set" if kind == "missing" else message.removeprefix("Value error, ")
+def _problem(where: tuple[int | str, ...], kind: str, message: str, limits: Mapping[str, Any]) -> str:
+    """Name the variable and say what its value must be. The value itself may be a secret."""
+    if kind.startswith("url_"):
+        sentence = "must be a URL that begins with http:// or https://"
+    elif kind in _SENTENCES:
+        sentence = _SENTENCES[kind].format(**limits)
+    else:
+        sentence = message.removeprefix("Value error, ")
+    # A check of several settings names its variable itself.
+    return f"{str(where[0]).upper()}: {sentence}" if where else sentence
+
+
+_SENTENCES = {
+    "missing": "is not set",
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be more than {gt:.0f}",
+    "greater_than_equal": "must be at least {ge:.0f}",
+    "less_than_equal": "must be at most {le:.0f}",
+    "literal_error": "must be {expected}",
+}
 
 
 def _split(value: object) -> object:
     if isinstance(value, str):
-        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+        return tuple(part for part in (piece.strip() for piece in readable(value).split(",")) if part)
     return value

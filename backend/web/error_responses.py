@@ -85,7 +85,7 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
             break
     else:
         return from_crash(request, error)
-    headers = {}
+    headers, sentence = {}, error.message
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
@@ -96,7 +96,9 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         headers["tus-version"] = tus_headers.VERSION
     if isinstance(error, errors.StoreError) and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("store_failed", code=error.code, error=error.message, cause=repr(error.__cause__))
-    return _respond(status, error.message, error.code, headers)
+        # Its message names the store's address and settings, which are not for clients.
+        sentence = next(str(kind.__doc__) for kind in type(error).__mro__ if "code" in vars(kind))
+    return _respond(status, sentence, error.code, headers)
 
 
 def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:

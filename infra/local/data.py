@@ -4,7 +4,7 @@ lock            held by the run that uses the directory
 admin-token     made once, readable by its owner only
 store/key       the embedded store's secret key, made once, readable by its owner only
 store/ports     the embedded store's last ports
-store/env       its settings for `vodbucket jobs` and the like, made at each start, readable by its owner only
+store/env       all settings for `vodbucket jobs` and the like, made at each start, readable by its owner only
 store/weed      the embedded store's objects and configuration
 store/objects   what the former embedded store kept: one file per object
 store/imported  says that `make import-old-store` has copied those
@@ -59,8 +59,8 @@ class DataDirectory:
     def store_secret(self) -> str:
         return _kept_secret(self.store / "key")
 
-    def write_store_settings(self, settings: Mapping[str, str]) -> None:
-        """Write lines for a shell to read, so that commands for operators find the embedded store."""
+    def write_settings(self, settings: Mapping[str, str]) -> None:
+        """Write lines for a shell or `vodbucket` to read, so that commands for operators find our store."""
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
         write_private(self.store / "env", "".join(lines))
 
@@ -75,9 +75,12 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _kept_secret(path: Path) -> str:
-    """Return the secret in `path`; make it on first use."""
-    if path.exists() and (kept := path.read_text().strip()):
-        return kept
+    """Return the secret in `path`; make it on first use. Raises: CannotRun: the file cannot be read."""
+    try:
+        if path.exists() and (kept := path.read_text().strip()):
+            return kept
+    except (OSError, UnicodeDecodeError):
+        raise CannotRun(f"{path} cannot be read: repair or delete it.") from None
     secret = secrets.token_urlsafe(32)
     write_private(path, f"{secret}\n")
     return secret

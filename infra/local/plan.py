@@ -7,23 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.errors import ConfigurationError
-from backend.core.settings import ApiSettings, WorkerSettings, load
+from backend.core.settings import OWN_STORE_VARIABLES, ApiSettings, WorkerSettings, load
 from infra.local.children import Command
 from infra.local.data import DataDirectory
 from infra.local.dotenv import read_dotenv
 from infra.local.errors import CannotRun
 from infra.local.store import EmbeddedStore, choose_store, port_is_free
 
-# Any of these selects your own store. Files like ~/.aws/credentials do not: nobody expects `make run` to
-# create buckets in an account because of them.
-OWN_STORE_VARIABLES = (
-    "S3_ENDPOINT_URL",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_PROFILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)
+_FOR_OPERATORS = {
+    name.upper()
+    for kind in (ApiSettings, WorkerSettings)
+    for name in kind.model_fields
+    if name != "admin_token"
+}
 API_STOP_SECONDS = 10.0
 WORKER_STOP_SECONDS = 22.0
 """A worker has 20 s to release its jobs."""
@@ -80,7 +76,7 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
     embedded = None if any(env.get(name) for name in OWN_STORE_VARIABLES) else choose_store(data)
     if embedded:
         env.update(embedded.client_settings())
-        data.write_store_settings(embedded.client_settings())
+        data.write_settings({name: value for name, value in env.items() if name in _FOR_OPERATORS})
     if not env.get("ADMIN_TOKEN"):
         env["ADMIN_TOKEN"] = data.admin_token()
     port = env.get("PORT") or "3000"

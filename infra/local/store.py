@@ -92,8 +92,8 @@ def choose_store(data: DataDirectory) -> EmbeddedStore:
     """Choose the last run's ports where they are free, so that open pages keep working."""
     remembered = data.store / "ports"
     try:
-        last: dict[str, int] = json.loads(remembered.read_text())
-    except (OSError, ValueError):
+        last = {name: int(port) for name, port in json.loads(remembered.read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
         last = {}
     with ExitStack() as held:  # held together, so that all differ
         ports = {name: _hold_free_port(held, last.get(name, 0)) for name in _PORTS}

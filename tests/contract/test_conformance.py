@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backend.core.errors import BucketMissing, ObjectNotFound, StoreDenied, StoreError, StoreUnavailable
+from backend.core.errors import (
+    BucketMissing,
+    ObjectNotFound,
+    StoreDenied,
+    StoreError,
+    StoreRejected,
+    StoreUnavailable,
+)
 from backend.core.store.interface import (
     PLAIN,
     Body,
@@ -163,6 +170,21 @@ class IgnoresRanges(MemoryStore):
             yield chunk
 
 
+class CopiesFromTheStart(MemoryStore):
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        return await super().copy_part(key, upload_id, number, source, 0, size_bytes)
+
+
+class CopiesWholeObjects(MemoryStore):
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+    ) -> UploadedPart:
+        whole = (await self.head(source)).size_bytes
+        return await super().copy_part(key, upload_id, number, source, 0, whole)
+
+
 class LosesAPart(MemoryStore):
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         await super().complete_upload(key, upload_id, parts[:1])
@@ -212,6 +234,8 @@ class LosesOverwrites(MemoryStore):
         (KeepsWhatIsDeleted, {"delete"}),
         (IgnoresRanges, {"ranged read", "multipart upload"}),
         (LosesAPart, {"multipart upload"}),
+        (CopiesFromTheStart, {"copy of a range"}),
+        (CopiesWholeObjects, {"copy of a range"}),
         (KeepsDroppedUploads, {"aborted upload"}),
         (HidesUploads, {"open uploads"}),
         (DatesAllUploadsTheSame, {"open uploads"}),
@@ -238,6 +262,32 @@ async def test_this_machines_clock_is_compared_with_the_stores(ahead: float, ver
     assert check.measured == f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the store's"
 
 
+async def test_a_store_that_cannot_copy_ranges_gets_a_warning_and_keeps_no_upload() -> None:
+    class NoCopies(MemoryStore):
+        async def copy_part(
+            self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        ) -> UploadedPart:
+            raise StoreRejected("copying a part: the store answered 501 NotImplemented")
+
+    store = NoCopies()
+    checks = await _checked(store)
+
+    assert checks["copy of a range"].verdict is Verdict.WARN
+    assert {check.verdict for check in checks.values()} == {Verdict.OK, Verdict.WARN}
+    assert await _leftovers(store) == []
+
+
+async def test_completed_uploads_are_not_aborted() -> None:
+    class Strict(MemoryStore):
+        async def abort_upload(self, key: str, upload_id: str) -> None:
+            assert await self.is_open(key, upload_id)
+            await super().abort_upload(key, upload_id)
+
+    checks = await _checked(Strict())
+
+    assert {check.verdict for check in checks.values()} == {Verdict.OK}
+
+
 async def test_a_refused_probe_fails_and_the_others_still_run() -> None:
     class NoMultipart(MemoryStore):
         async def open_upload(self, key: str, headers: ObjectHeaders = PLAIN) -> str:
@@ -247,6 +297,7 @@ async def test_a_refused_probe_fails_and_the_others_still_run() -> None:
 
     assert {name for name, check in checks.items() if check.verdict is Verdict.FAIL} == {
         "multipart upload",
+        "copy of a range",
         "aborted upload",
         "open uploads",
     }

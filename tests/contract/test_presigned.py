@@ -93,7 +93,7 @@ async def test_a_urls_lifetime_starts_when_it_was_signed(served: S3Buckets) -> N
 
 @on_servers_that_check_signatures
 @pytest.mark.parametrize(
-    ("old", "new"), [("/k?", "/other?"), ("Expires=60", "Expires=600"), ("Signature=", "Signature=0")]
+    ("old", "new"), [("/k?", "/other?"), ("Expires=120", "Expires=1200"), ("Signature=", "Signature=0")]
 )
 async def test_a_tampered_url_is_refused(served: S3Buckets, old: str, new: str) -> None:
     await served.video.put("other", b"secret")

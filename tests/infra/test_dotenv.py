@@ -1,5 +1,7 @@
 """`.env` files."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,45 @@ def test_lines_are_parsed_as_keys_and_values(tmp_path: Path) -> None:
         "EMPTY": "",
         "PATHS": "$HOME/a#b",
     }
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    assert _read(tmp_path, "\ufeffPORT=3001\r\nHOST=::\r\n") == {"PORT": "3001", "HOST": "::"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"ADMIN_TOKEN=schl\xfcssel", "is not UTF-8"),
+        ("PORT=3001".encode("utf-16"), "is not UTF-8"),
+        ("PORT=3001".encode("utf-16-le"), "NUL"),
+    ],
+)
+def test_a_file_in_another_encoding_is_reported(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+
+    with pytest.raises(CannotRun, match=said):
+        read_dotenv(tmp_path / ".env")
+
+
+def test_what_is_no_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    os.mkfifo(tmp_path / "pipe.env")
+
+    for name in (".env", "pipe.env"):
+        with pytest.raises(CannotRun, match=f"{name} is not a file"):
+            read_dotenv(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").touch()
+
+    def denied(*_: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_text", denied)  # root may read anything
+    with pytest.raises(CannotRun, match=r"\.env cannot be read: Permission denied"):
+        read_dotenv(tmp_path / ".env")
 
 
 def test_a_missing_file_counts_as_empty(tmp_path: Path) -> None:

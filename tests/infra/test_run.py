@@ -222,18 +222,38 @@ def _api(run: Run, method: str, path: str, body: bytes | None = None) -> dict[st
 @pytest.mark.heavy
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_every_process(tmp_path: Path, runs: list[Run], number: signal.Signals) -> None:
-    run = Run.start(tmp_path, free_port())
+    data = tmp_path / "data"
+    run = Run.start(data, free_port(), S3_RAW_BUCKET="my-own-uploads")
     runs.append(run)
     link = run.wait_until_ready()
     pids = run.pids()
     assert len(pids) >= 4
-    assert link == f"http://127.0.0.1:{run.port}/#token={(tmp_path / 'admin-token').read_text().strip()}"
+    assert link == f"http://127.0.0.1:{run.port}/#token={(data / 'admin-token').read_text().strip()}"
+    listed = _vodbucket(tmp_path, "jobs", "--json")
+    assert (listed.returncode, json.loads(listed.stdout)["jobs"]) == (0, [])
+    assert listed.stderr == f"Using the store of `make run` in {data}.\n"
 
     run.process.send_signal(number)
 
     assert run.process.wait(STOP_SECONDS) == 0
     assert _left_after(pids, 0) == []
     assert "Traceback" not in "".join(run.lines)
+    refused = _vodbucket(tmp_path, "jobs")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"vodbucket: the store of `make run` in {data} is not running.")
+
+
+def _vodbucket(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a person does who has set nothing."""
+    return subprocess.run(
+        [sys.executable, "-m", "vodbucket", *arguments],
+        cwd=directory,
+        env=_environment(PYTHONPATH=str(CHECKOUT)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.heavy

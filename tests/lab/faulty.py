@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 from tests.lab.server import StoreServer
 
-DATE = "Sat, 21 Nov 2026 12:00:00 GMT"
 ARRIVAL_SECONDS = 0.05
 """Lets the client read the head before the body follows."""
 
@@ -86,7 +86,8 @@ def _rendered(request: Request, answer: Answer) -> bytes:
     framing = {"Content-Length": str(len(answer.body))}
     if answer.broken_chunks:
         framing = {"Transfer-Encoding": "chunked"}
-    headers = {"Date": DATE, "Last-Modified": DATE, "Connection": "close", **framing, **answer.headers}
+    now = formatdate(usegmt=True)
+    headers = {"Date": now, "Last-Modified": now, "Connection": "close", **framing, **answer.headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     at_once = b"" if request.method == "HEAD" or answer.broken_chunks else answer.body[: answer.cut_to]
     return f"HTTP/1.1 {answer.status} Whatever\r\n{lines}\r\n".encode() + at_once

@@ -50,11 +50,11 @@ class Installation:
 
     environment: dict[str, str]
 
-    async def run(self, module: str, *arguments: str, **settings: str) -> Done:
+    async def run(self, module: str, *arguments: str, directory: Path = REPOSITORY, **settings: str) -> Done:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *arguments),
             env={**self.environment, **settings},
-            cwd=REPOSITORY,
+            cwd=directory,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -149,3 +149,20 @@ async def test_closed_connection_is_a_failed_check(server: FaultyServer) -> None
     ]
 
     assert [check.measured for check in checks] == ["the store stopped responding (ServerDisconnectedError)"]
+
+
+@pytest.mark.parametrize(
+    ("body", "advice"),
+    [
+        (b"<Error><Code>RequestTimeTooSkewed</Code></Error>", "NTP"),
+        (b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>", "NTP"),
+        (b"<Error><Code>SignatureDoesNotMatch</Code></Error>", "S3_PUBLIC_ENDPOINT_URL"),
+    ],
+)
+async def test_a_refused_url_is_explained_by_clock_or_address(
+    server: FaultyServer, body: bytes, advice: str
+) -> None:
+    checks = await _checked(server, lambda request: Answer(403, body))
+
+    assert checks["presigned URL"].measured.startswith("status 403 ")
+    assert advice in checks["presigned URL"].advice

@@ -7,6 +7,7 @@ class ServerUnavailable(VodbucketError):
     """The server is unavailable. The same request may succeed later."""
 
     code = "server_away"
+    exit_code = 3
 
 
 class RequestRejected(VodbucketError):

@@ -55,10 +55,12 @@ async def _examine(*, worker: bool) -> list[Check]:
     checks = []
     try:
         settings = load(StoreSettings)
-        async with open_buckets(settings, sdk_attempts=SDK_ATTEMPTS) as buckets:
+        plain = settings.model_copy(update={"only_worker": False})
+        async with open_buckets(plain, sdk_attempts=SDK_ATTEMPTS) as buckets:
             checks.append(Check("store settings", Verdict.OK, _address(settings)))
             origins, upload_days = load(OriginSettings).cors_origins, load(UploadSettings).upload_days
-            checks += [check async for check in examine(buckets, origins, upload_days)]
+            examined = examine(buckets, origins, upload_days, only_worker=settings.only_worker)
+            checks += [check async for check in examined]
     except VodbucketError as error:
         checks.append(Check("store settings", Verdict.FAIL, error.message, SETTINGS_ADVICE))
     if worker:

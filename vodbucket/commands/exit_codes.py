@@ -1,6 +1,4 @@
-"""The exit codes of the command line (docs/operations.md)."""
+"""The exit codes of the command line (docs/operations.md). Those of errors are in `backend.core.errors`."""
 
 EXIT_FAILED = 1
-EXIT_CONFIGURATION = 2
-EXIT_SERVER_UNAVAILABLE = 3
 EXIT_INTERRUPTED = 130

@@ -17,6 +17,9 @@ from vodbucket.commands.options import OPERATIONS_PANEL, AsJson
 from vodbucket.output.messages import print_json
 from vodbucket.output.tables import show_sweep
 
+MAX_HOURS = 87_600
+"""Ten years."""
+
 app = typer.Typer()
 
 
@@ -65,4 +68,8 @@ async def _sweep(settings: WorkerSettings, rules: SweepRules, *, dry_run: bool) 
 
 
 def _hours(given: float | None, default: timedelta) -> timedelta:
-    return default if given is None else timedelta(hours=given)
+    if given is None:
+        return default
+    if not given <= MAX_HOURS:  # NaN too
+        raise typer.BadParameter(f"the hours must be a number up to {MAX_HOURS}")
+    return timedelta(hours=given)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from statistics import median
 
-from backend.core.errors import StoreDenied, StoreError
+from backend.core.errors import StoreDenied, StoreError, StoreRejected
 from backend.core.store.interface import Store
 from backend.core.store.probes import Check, Finding, Key, Probe, Verdict, run_probe, scratch
 from backend.core.store.s3 import S3Store
@@ -16,6 +16,9 @@ SLOW_SECONDS = 1.0
 PART_BYTES = 8 * 1024**2
 SLOW_MIB_PER_SECOND = 2.0
 LIFECYCLE = "clean-up rule, {} bucket"
+VERSIONS = "old versions, {} bucket"
+VERSION_DAYS = 1
+"""Heartbeats write a version every few seconds, and deleted sources are large."""
 _NO_RULE_ADVICE = (
     "Workers delete them when they sweep; `vodbucket doctor --fix` makes the store do it as well."
 )
@@ -65,6 +68,26 @@ async def check_permissions(store: Store, role: str) -> Check:
         missing = ", ".join(denied)
         return Check(name, Verdict.FAIL, f"denied: {missing}", "Grant these permissions to the access key.")
     return Check(name, Verdict.OK, "write, read, list, delete, multipart")
+
+
+async def check_batches(store: S3Store) -> Check:
+    """Check that many objects can be deleted with one request."""
+
+    async def delete_two(_: Store, key: Key) -> Finding:
+        for name in ("a", "b"):
+            await store.put(key(name), b"")
+        try:
+            await store.delete_batch([key("a"), key("b")])
+        except StoreRejected as error:
+            return Finding(Verdict.WARN, error.message)
+        if (await store.list_page(key(""))).objects:
+            return Finding(Verdict.FAIL, "a LIST still shows deleted objects")
+        return Finding(Verdict.OK, "two objects were deleted with one request")
+
+    advice = (
+        "Objects are deleted one at a time: deleting videos and sweeping take longer and cost more requests."
+    )
+    return await run_probe(store, Probe("deletion of many", advice, delete_two))
 
 
 async def check_times(store: Store) -> AsyncIterator[Check]:
@@ -130,6 +153,31 @@ async def check_lifecycle(store: S3Store, role: str, upload_days: int) -> Check:
         measured = f"uploads are deleted after {days} days, but UPLOAD_TTL_SECONDS needs {upload_days}"
         return Check(name, Verdict.WARN, measured, "Make the rule wait longer, or lower UPLOAD_TTL_SECONDS.")
     return Check(name, Verdict.OK, f"unfinished uploads are deleted after {days} days")
+
+
+async def check_versions(store: S3Store, role: str) -> Check:
+    """Check that the bucket does not keep what is replaced or deleted, or deletes it after a while."""
+    name = VERSIONS.format(role)
+    try:
+        if not await store.is_versioned():
+            return Check(name, Verdict.OK, "not kept")
+        days = await store.days_until_old_versions_are_deleted()
+    except StoreRejected:
+        return Check(name, Verdict.OK, "not kept: the store knows no versions")
+    except StoreError as error:
+        return Check(name, Verdict.WARN, error.message, "Allow s3:GetBucketVersioning to have it checked.")
+    if days is None:
+        measured = "kept for ever: versioning is on, and no rule deletes them"
+        advice = (
+            "Deleted videos and each heartbeat keep costing storage: turn versioning off when you create the "
+            f"bucket, or let `vodbucket doctor --fix` delete old versions after {VERSION_DAYS} day."
+        )
+        return Check(name, Verdict.WARN, measured, advice)
+    return Check(name, Verdict.OK, f"deleted after {_days(days)}")
+
+
+def _days(days: int) -> str:
+    return f"{days} day" if days == 1 else f"{days} days"
 
 
 SMALL_OPERATIONS = Probe(

@@ -5,26 +5,46 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from backend.core import keys
-from backend.core.errors import BucketMissing, StoreDenied, StoreError, StoreUnavailable
+from backend.core.errors import BucketMissing, ClockSkewed, StoreDenied, StoreError, StoreUnavailable
 from backend.core.settings import WorkerSettings
-from backend.core.store.probes import Check, Verdict, check_creates, check_store
+from backend.core.store.probes import CREATES, OUR_CLOCK_ADVICE, Check, Verdict, check_creates, check_store
 from backend.core.store.s3 import S3Buckets, S3Store
-from vodbucket.doctor.buckets import check_exists, check_lifecycle, check_permissions, check_times
+from vodbucket.doctor.buckets import (
+    check_batches,
+    check_exists,
+    check_lifecycle,
+    check_permissions,
+    check_times,
+    check_versions,
+)
 from vodbucket.doctor.playback import check_playback
 
 
-async def examine(buckets: S3Buckets, origins: Sequence[str], upload_days: int) -> AsyncIterator[Check]:
-    """Check the store. Stops early if it is unreachable or a bucket is missing."""
+async def examine(
+    buckets: S3Buckets, origins: Sequence[str], upload_days: int, *, only_worker: bool
+) -> AsyncIterator[Check]:
+    """Check the store. Stops early if it is unreachable or a bucket is missing.
+
+    The buckets must be opened without `only_worker`, so that they show what the store does.
+    """
     reached = await _reach(buckets.raw)
     yield reached
     if reached.verdict is Verdict.FAIL:
         return
     try:
         async for check in _examine_buckets(buckets, origins, upload_days):
-            yield check
+            yield _for_one_worker(check) if only_worker else check
     except StoreUnavailable as error:
         advice = "Repair the store, then run this again."
         yield Check("store", Verdict.FAIL, f"stopped responding: {error.message}", advice)
+
+
+def _for_one_worker(check: Check) -> Check:
+    """Return what a store without create-only writes means with ONLY_WORKER: it works, with a risk."""
+    if check.verdict is not Verdict.FAIL or check.advice != CREATES.advice:
+        return check
+    advice = "ONLY_WORKER=true: keys are looked up first. Never start a second worker or API."
+    return replace(check, verdict=Verdict.WARN, advice=advice)
 
 
 async def _examine_buckets(
@@ -44,12 +64,14 @@ async def _examine_buckets(
     async for check in check_store(buckets.raw):
         yield check
     yield replace(await check_creates(buckets.video), name="create-only writes, video bucket")
+    yield await check_batches(buckets.raw)
     async for check in check_times(buckets.raw):
         yield check
     async for check in check_playback(buckets.video, origins):
         yield check
     for role, store in roles.items():
         yield await check_lifecycle(store, role, upload_days)
+        yield await check_versions(store, role)
 
 
 async def _reach(store: S3Store) -> Check:
@@ -59,6 +81,8 @@ async def _reach(store: S3Store) -> Check:
         await store.list_page(keys.DOCTOR, limit=1)
     except BucketMissing:
         pass  # the store responds; a missing bucket has its own check
+    except ClockSkewed as error:
+        return Check(name, Verdict.FAIL, error.message, OUR_CLOCK_ADVICE)
     except StoreDenied as error:
         advice = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and the bucket's policy."
         return Check(name, Verdict.FAIL, error.message, advice)

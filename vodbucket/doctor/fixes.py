@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Sequence
 
 from backend.core.errors import StoreError
 from backend.core.store.probes import Check, Verdict
-from backend.core.store.s3 import S3Buckets, configure_cors
-from vodbucket.doctor.buckets import LIFECYCLE
+from backend.core.store.s3 import S3Buckets, S3Store, configure_cors
+from vodbucket.doctor.buckets import LIFECYCLE, VERSION_DAYS, VERSIONS
 from vodbucket.doctor.playback import CORS
 
 
@@ -30,7 +30,18 @@ async def fix(buckets: S3Buckets, checks: Sequence[Check], upload_days: int) -> 
         if role in created or LIFECYCLE.format(role) in not_passed:
             what = f"delete unfinished uploads in {store.name} after {upload_days} days"
             done.append(await _attempt(what, store.abort_uploads_after(upload_days)))
+        if VERSIONS.format(role) in not_passed or (role in created and await _keeps_versions(store)):
+            what = f"delete old versions in {store.name} after {VERSION_DAYS} day"
+            done.append(await _attempt(what, store.delete_old_versions_after(VERSION_DAYS)))
     return done
+
+
+async def _keeps_versions(store: S3Store) -> bool:
+    """Return whether a new bucket keeps versions, as on Backblaze B2."""
+    try:
+        return await store.is_versioned()
+    except StoreError:
+        return False
 
 
 async def _attempt(what: str, work: Awaitable[None]) -> str:

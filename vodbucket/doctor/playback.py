@@ -1,5 +1,6 @@
 """Checks of what browsers can fetch from the store's public address: presigned URLs, ranges, CORS."""
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from yarl import URL
 
 from backend.core.errors import StoreError
 from backend.core.store.interface import ObjectHeaders, PresignedGet, Store
-from backend.core.store.probes import Check, Verdict, scratch
+from backend.core.store.probes import OUR_CLOCK_ADVICE, Check, Verdict, scratch
 
 TIMEOUT_SECONDS = 15.0
 BODY = bytes(range(256)) * 16
@@ -96,7 +97,10 @@ class _Browser:
 def _presigned(response: _Response) -> Check:
     name = "presigned URL"
     if response.status != 200:
-        return Check(name, Verdict.FAIL, f"status {response.status}", _ADDRESS_ADVICE)
+        code = "".join(re.findall(r"<Code>(\w+)</Code>", response.body.decode(errors="replace")))
+        late = re.search(b"TimeTooSkewed|not valid yet|not yet valid|has expired", response.body)
+        advice = OUR_CLOCK_ADVICE if late else _ADDRESS_ADVICE
+        return Check(name, Verdict.FAIL, f"status {response.status} {code}".rstrip(), advice)
     if response.body != BODY:
         return Check(name, Verdict.FAIL, "status 200 with a different body", _ADDRESS_ADVICE)
     return Check(name, Verdict.OK, "status 200")

@@ -16,6 +16,8 @@ MIN_PART_BYTES = 5 * 1024 * 1024
 """The smallest part that S3 accepts, except for the last one."""
 MAX_PARTS = 10_000
 LIST_PAGE = 1000
+CLOCK_TOLERANCE_SECONDS = 30
+"""How far this machine's clock may differ from the store's before requests are signed by the store's."""
 
 Body = bytes | bytearray | memoryview
 """Bodies are sent without being copied, so they must not change before the operation returns."""
@@ -101,6 +103,7 @@ class Store(Protocol):
 
         Raises:
             StoreUnavailable: the outcome stayed in doubt. The object may or may not exist.
+            StoreRejected: the store does not support create-only writes.
         """
         ...
 
@@ -156,6 +159,7 @@ class Store(Protocol):
         Raises:
             UploadVanished
             ObjectNotFound: there is no such source.
+            StoreRejected: the store cannot copy ranges. Read the range and send it instead.
         """
         ...
 

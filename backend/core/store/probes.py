@@ -15,8 +15,16 @@ from enum import StrEnum
 
 from backend.core import keys
 from backend.core.concurrency import run_shielded
-from backend.core.errors import BucketMissing, ObjectNotFound, StoreDenied, StoreError, StoreUnavailable
-from backend.core.store.interface import MIN_PART_BYTES, Store
+from backend.core.errors import (
+    BucketMissing,
+    ConfigurationError,
+    ObjectNotFound,
+    StoreDenied,
+    StoreError,
+    StoreRejected,
+    StoreUnavailable,
+)
+from backend.core.store.interface import MIN_PART_BYTES, Buckets, Store
 
 START_WRITERS = 8
 RACE_WRITERS = 16
@@ -97,7 +105,29 @@ async def scratch(store: Store) -> AsyncIterator[Key]:
         await run_shielded(remove())
 
 
-async def check_creates(store: Store) -> Check:
+async def require_creates(buckets: Buckets, *, writers: int = 0) -> None:
+    """Test whether both buckets honour create-only writes, and with `writers` if exactly one of them wins.
+
+    Jobs are claimed in one bucket and published in the other. With ONLY_WORKER, the stores that
+    `backend.core.store.s3` opens pass, because they look up a key before they create it.
+
+    Raises:
+        ConfigurationError: one does not.
+        StoreUnavailable, StoreDenied, BucketMissing: the test could not be run.
+    """
+    for store in (buckets.raw, buckets.video):
+        # fails faster than a create when the store is away: a create retries to learn what became of it
+        await store.list_page(keys.DOCTOR, limit=1)
+        check = await check_creates(store, writers=writers)
+        if check.verdict is not Verdict.OK:
+            raise ConfigurationError(
+                f"this store does not honour create-only writes ({check.measured}), so two workers would "
+                "take the same job. Use another store, or set ONLY_WORKER=true for the API and the worker "
+                "and never start a second one. `vodbucket doctor` has details"
+            )
+
+
+async def check_creates(store: Store, *, writers: int = START_WRITERS) -> Check:
     """Test with about 20 requests whether exactly one of several writers of a key wins.
 
     Raises:
@@ -106,8 +136,8 @@ async def check_creates(store: Store) -> Check:
     async with scratch(store) as key:
         try:
             finding = await _create_twice(store, key)
-            if finding.verdict is Verdict.OK:
-                finding = await _race(store, key("race"), START_WRITERS)
+            if writers and finding.verdict is Verdict.OK:
+                finding = await _race(store, key("race"), writers)
         except (StoreUnavailable, StoreDenied, BucketMissing):
             raise
         except StoreError as error:
@@ -236,17 +266,31 @@ async def _ranged_read(store: Store, key: Key) -> Finding:
 
 async def _multipart(store: Store, key: Key) -> Finding:
     name = key("k")
-    async with _open_upload(store, name) as upload_id:
+    async with _open_upload(store, name, to_complete=True) as upload_id:
         parts = [
             await store.put_part(name, upload_id, 1, bytes(MIN_PART_BYTES)),
             await store.put_part(name, upload_id, 2, b"the end"),
         ]
         await store.complete_upload(name, upload_id, parts)
-        tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])
-        size_bytes = (await store.head(name)).size_bytes
+    tail = b"".join([chunk async for chunk in store.read(name, MIN_PART_BYTES)])
+    size_bytes = (await store.head(name)).size_bytes
     if size_bytes != MIN_PART_BYTES + len(b"the end") or tail != b"the end":
         return Finding(Verdict.FAIL, "the object differs from its parts")
     return Finding(Verdict.OK, "two parts became one object")
+
+
+async def _copied_range(store: Store, key: Key) -> Finding:
+    source, name, body = key("source"), key("k"), bytes(range(256)) * (MIN_PART_BYTES // 256 + 1)
+    await store.put(source, body)
+    try:
+        async with _open_upload(store, name, to_complete=True) as upload_id:
+            part = await store.copy_part(name, upload_id, 1, source, 128, MIN_PART_BYTES)
+            await store.complete_upload(name, upload_id, [part])
+    except StoreRejected as error:
+        return Finding(Verdict.WARN, error.message)
+    if (await store.get(name)).body != body[128 : 128 + MIN_PART_BYTES]:
+        return Finding(Verdict.FAIL, "something else than the range was copied")
+    return Finding(Verdict.OK, "a part can be a range of another object")
 
 
 async def _aborted_upload(store: Store, key: Key) -> Finding:
@@ -299,8 +343,11 @@ async def _our_clock(store: Store, now: Callable[[], datetime]) -> Finding:
 
 
 @asynccontextmanager
-async def _open_upload(store: Store, key: str) -> AsyncIterator[str]:
-    """Open a multipart upload for the block, and abort it at the end even if the check is cancelled."""
+async def _open_upload(store: Store, key: str, *, to_complete: bool = False) -> AsyncIterator[str]:
+    """Open a multipart upload for the block, and abort it at the end even if the check is cancelled.
+
+    An upload `to_complete` is only aborted if the block fails.
+    """
     upload_id = await store.open_upload(key)
 
     async def abort() -> None:
@@ -309,7 +356,10 @@ async def _open_upload(store: Store, key: str) -> AsyncIterator[str]:
 
     try:
         yield upload_id
-    finally:
+    except BaseException:
+        await run_shielded(abort())
+        raise
+    if not to_complete:
         await run_shielded(abort())
 
 
@@ -325,7 +375,7 @@ _CREATES_ADVICE = (
 _CONSISTENCY_ADVICE = "Use a strongly consistent store, with no cache between it and vodbucket."
 _MULTIPART_ADVICE = "Use a store with S3 multipart uploads: files are uploaded in parts."
 OUR_CLOCK_ADVICE = (
-    "Synchronise this machine's clock with NTP: stores reject requests that are 15 minutes off."
+    "Synchronise this machine's clock with NTP. Until then, requests are signed by the store's clock."
 )
 
 CREATES = Probe("create-only writes", _CREATES_ADVICE, _create_twice)
@@ -339,6 +389,11 @@ PROBES = (
     Probe("delete", _CONSISTENCY_ADVICE, _delete),
     Probe("ranged read", "Use a store that honours the Range header: players need it to seek.", _ranged_read),
     Probe("multipart upload", _MULTIPART_ADVICE, _multipart),
+    Probe(
+        "copy of a range",
+        "Uploads in several pieces are joined by reading and sending them once more, through the API.",
+        _copied_range,
+    ),
     Probe("aborted upload", _MULTIPART_ADVICE, _aborted_upload),
     Probe(
         "open uploads",

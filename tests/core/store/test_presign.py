@@ -130,6 +130,14 @@ def test_a_url_is_valid_for_a_week_at_most() -> None:
     assert "X-Amz-Expires=604800&" in presigner.get_url("k", PresignedGet(10_000_000))
 
 
+def test_urls_are_signed_by_the_stores_clock_and_a_little_in_the_past() -> None:
+    presigner = Presigner("https://s3.example/films", "us-east-1", lambda: STATIC, lambda: 1200, 60)
+
+    url = presigner.get_url("k", PresignedGet(900, signed_at=NOON))
+
+    assert "X-Amz-Date=20261121T121900Z&X-Amz-Expires=960&" in url
+
+
 def test_credentials_do_not_show_their_secrets() -> None:
     assert "secret" not in repr(TEMPORARY)
     assert "token" not in repr(TEMPORARY).replace("session_token", "")

@@ -38,14 +38,12 @@ class Away(MemoryStore):
         return await super().create(key, body, headers)
 
 
-async def _admit(buckets: Buckets, *, only_worker: bool = False, concurrency: int = 1) -> None:
-    await admit(
-        buckets, asyncio.Event(), only_worker=only_worker, concurrency=concurrency, pause_seconds=0.001
-    )
+async def _admit(buckets: Buckets) -> None:
+    await admit(buckets, asyncio.Event(), pause_seconds=0.001)
 
 
-async def test_admits_any_number_of_workers_if_the_store_honours_conditions() -> None:
-    await _admit(Buckets(raw=MemoryStore(), video=MemoryStore()), concurrency=8)
+async def test_admits_a_worker_if_the_store_honours_conditions() -> None:
+    await _admit(Buckets(raw=MemoryStore(), video=MemoryStore()))
 
 
 @pytest.mark.parametrize(
@@ -56,13 +54,9 @@ async def test_admits_any_number_of_workers_if_the_store_honours_conditions() ->
     ],
     ids=["raw", "video"],
 )
-async def test_admits_only_a_single_worker_if_a_bucket_ignores_conditions(buckets: Buckets) -> None:
+async def test_admits_no_worker_if_a_bucket_ignores_conditions(buckets: Buckets) -> None:
     with pytest.raises(ConfigurationError, match=r"the condition is ignored.*ONLY_WORKER=true"):
         await _admit(buckets)
-    with pytest.raises(ConfigurationError, match="WORKER_CONCURRENCY=1"):
-        await _admit(buckets, only_worker=True, concurrency=2)
-
-    await _admit(buckets, only_worker=True)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, StoreDenied, BucketMissing])
@@ -88,9 +82,7 @@ class Hangs(MemoryStore):
 @pytest.mark.parametrize("raw", [Away(StoreUnavailable, refusals=1_000_000), Hangs()], ids=["away", "hangs"])
 async def test_worker_waiting_for_its_store_can_be_stopped(raw: Away | Hangs) -> None:
     stop = asyncio.Event()
-    waiting = asyncio.create_task(
-        admit(Buckets(raw=raw, video=MemoryStore()), stop, only_worker=False, concurrency=1, pause_seconds=60)
-    )
+    waiting = asyncio.create_task(admit(Buckets(raw=raw, video=MemoryStore()), stop, pause_seconds=60))
     await raw.asked.wait()
 
     stop.set()

@@ -1,7 +1,9 @@
-"""Sends request bodies without copying them and without blocking the event loop."""
+"""Sends request bodies without copying them or blocking the event loop, with the digests that stores want."""
 
+import hashlib
+from base64 import b64encode
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.handlers import convert_body_to_file_like_object
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 SEND_CHUNK_BYTES = 256 * 1024
+_WITH_MD5 = ("DeleteObjects", "PutBucketCors", "PutBucketLifecycleConfiguration")
 
 
 def send_without_copying(client: "S3Client") -> None:
@@ -30,6 +33,22 @@ def send_without_copying(client: "S3Client") -> None:
 def _send_in_pieces(request: AWSPreparedRequest, **_: object) -> None:
     if isinstance(request.body, bytes | bytearray | memoryview) and len(request.body) > SEND_CHUNK_BYTES:
         request.body = cast(bytes, _Pieces(request.body))
+
+
+def send_md5(client: "S3Client") -> None:
+    """Send Content-MD5 with the operations that need a digest, in place of the SDK's CRC32.
+
+    All stores know it, as S3 demanded it until 2022. Older MinIO, OVH and others reject all else.
+    """
+    for operation in _WITH_MD5:
+        client.meta.events.register(f"before-call.s3.{operation}", _add_md5)
+
+
+def _add_md5(params: dict[str, Any], **_: object) -> None:
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = b64encode(digest).decode()
+    params["context"].pop("checksum", None)
+    params["headers"].pop("x-amz-sdk-checksum-algorithm", None)
 
 
 def as_sent(body: Body) -> bytes:

@@ -9,7 +9,16 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from backend.core.backoff import Backoff
-from backend.core.errors import ObjectNotFound, SourceChanged, StoreUnavailable, UploadVanished
+from backend.core.concurrency import gather_or_cancel
+from backend.core.errors import (
+    BucketMissing,
+    ObjectNotFound,
+    SourceChanged,
+    StoreError,
+    StoreRejected,
+    StoreUnavailable,
+    UploadVanished,
+)
 from backend.core.store.interface import (
     LIST_PAGE,
     PLAIN,
@@ -25,7 +34,7 @@ from backend.core.store.interface import (
 )
 from backend.core.store.s3.body import as_sent
 from backend.core.store.s3.presign import Presigner
-from backend.core.store.s3.sdk_errors import RangeBeyondEnd, map_sdk_errors
+from backend.core.store.s3.sdk_errors import NOT_S3, PreconditionFailed, RangeBeyondEnd, map_sdk_errors
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
         CORSRuleTypeDef,
         LifecycleRuleOutputTypeDef,
         LifecycleRuleTypeDef,
+        ListObjectsV2OutputTypeDef,
         PartTypeDef,
     )
 
@@ -44,6 +54,7 @@ BACKOFF = Backoff(first_seconds=0.1, longest_seconds=1, jitter=1)
 """With much jitter, as rival writers that collided should not collide again."""
 DELETE_BATCH = 1000
 """The maximum for DeleteObjects."""
+DELETES_IN_FLIGHT = 8
 READ_CHUNK_BYTES = 256 * 1024
 
 
@@ -68,21 +79,44 @@ class S3Store:
         name: str,
         presigner: Presigner,
         location: "BucketLocationConstraintType | None",
+        *,
+        only_writer: bool = False,
     ) -> None:
-        """`location` is the region in which AWS creates a new bucket; None if the store needs none."""
+        """`location` is the region in which AWS creates a new bucket; None if the store needs none.
+
+        With `only_writer`, a key is looked up before it is created, which is right as long as no other
+        process creates the same key, even on a store that rejects or ignores the condition.
+        """
         self.name = name
         self._s3 = clients.retrying
         self._s3_once = clients.once
         self._read_seconds = clients.read_seconds
         self._presigner = presigner
         self._location = location
+        self._only_writer = only_writer
+        self._conditions_work = True
+        self._creating = asyncio.Lock()
 
     async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
         with map_sdk_errors("writing", key):
             await self._s3.put_object(Bucket=self.name, Key=key, Body=as_sent(body), **_stored(headers))
 
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
+        if not self._only_writer:
+            return await self._create(key, body, headers)
+        async with self._creating:
+            with suppress(ObjectNotFound):
+                return (await self.get(key)).body == body
+            if self._conditions_work:
+                with suppress(StoreRejected):
+                    return await self._create(key, body, headers)
+            await self.put(key, body, headers)
+            self._conditions_work = False  # it was the condition that the store rejected
+            return True
+
+    async def _create(self, key: str, body: bytes, headers: ObjectHeaders) -> bool:
         doubt: StoreUnavailable | None = None
+        wrongly_taken = 0
         for attempt in range(ATTEMPTS):
             await asyncio.sleep(BACKOFF.pause_seconds(attempt))
             try:
@@ -96,6 +130,9 @@ class S3Store:
             # The key is taken, or our write succeeded but its response was lost, or nobody won (409).
             with suppress(ObjectNotFound, StoreUnavailable):
                 return (await self.get(key)).body == body
+            wrongly_taken += isinstance(doubt, PreconditionFailed)
+        if wrongly_taken == ATTEMPTS:
+            raise StoreRejected(f"creating {key}: the store answered 412, but there is no such object")
         raise StoreUnavailable(f"creating {key}: it is not known whether it was written") from doubt
 
     async def get(self, key: str) -> StoredObject:
@@ -153,25 +190,48 @@ class S3Store:
             return
         for start in range(0, len(keys), DELETE_BATCH):
             batch = keys[start : start + DELETE_BATCH]
-            with map_sdk_errors("deleting many"):
-                answer = await self._s3.delete_objects(
-                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
-                )
-            # The response is 200 even if some deletions failed. A single deletion works or gives the reason.
-            for failed in answer.get("Errors", ()):
-                await self.delete(failed["Key"])
+            try:
+                failed = await self.delete_batch(batch)
+            except (StoreUnavailable, BucketMissing):
+                raise
+            except StoreError:  # Google Cloud Storage and others have no DeleteObjects
+                failed = batch
+            # A single deletion works or gives the reason.
+            for at in range(0, len(failed), DELETES_IN_FLIGHT):
+                await gather_or_cancel(self.delete(key) for key in failed[at : at + DELETES_IN_FLIGHT])
+
+    async def delete_batch(self, keys: Sequence[str]) -> Sequence[str]:
+        """Delete up to 1,000 objects with one request, and return the keys that the store did not delete.
+
+        Raises:
+            StoreRejected: the store does not support it.
+        """
+        with map_sdk_errors("deleting many"):
+            answer = await self._s3.delete_objects(
+                Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            )
+        return [failed["Key"] for failed in answer.get("Errors", ())]
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
-        with map_sdk_errors("listing", prefix):
-            answer = await self._s3.list_objects_v2(
-                Bucket=self.name, Prefix=prefix, StartAfter=start_after, MaxKeys=limit
-            )
+        answer = await self._list("listing", prefix, start_after, limit)
         objects = tuple(
             _info(found["Key"], found["Size"], found["LastModified"], found.get("ETag"))
             for found in answer.get("Contents", ())
         )
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return Listing(objects, answer["IsTruncated"], _store_clock(date))
+
+    async def _list(
+        self, doing: str, prefix: str, start_after: str, limit: int
+    ) -> "ListObjectsV2OutputTypeDef":
+        answer = None
+        with suppress(ObjectNotFound), map_sdk_errors(doing, prefix):
+            answer = await self._s3.list_objects_v2(
+                Bucket=self.name, Prefix=prefix, StartAfter=start_after, MaxKeys=limit
+            )
+        if answer is None or "IsTruncated" not in answer:
+            raise StoreUnavailable(f"{doing} {prefix}: {NOT_S3}")
+        return answer
 
     def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         return list_all(self, prefix)
@@ -200,7 +260,10 @@ class S3Store:
                 CopySource={"Bucket": self.name, "Key": source},
                 CopySourceRange=f"bytes={offset}-{offset + size_bytes - 1}",
             )
-        return UploadedPart(number, _etag(answer["CopyPartResult"].get("ETag")), size_bytes)
+        etag = _etag(answer.get("CopyPartResult", {}).get("ETag"))
+        if not etag:
+            raise StoreRejected(f"copying a part of {source}: the store ignored the source")
+        return UploadedPart(number, etag, size_bytes)
 
     async def is_open(self, key: str, upload_id: str) -> bool:
         try:
@@ -291,10 +354,10 @@ class S3Store:
 
     async def exists(self) -> bool:
         """Return whether the bucket exists. Raises: StoreDenied: it belongs to another account."""
+        # Not HEAD: its answer cannot say why it is a refusal, or that no S3 store answered.
         try:
-            with map_sdk_errors("checking the bucket", self.name):
-                await self._s3.head_bucket(Bucket=self.name)
-        except ObjectNotFound:
+            await self._list(f"checking the bucket {self.name}", "", "", 1)
+        except BucketMissing:
             return False
         return True
 
@@ -312,8 +375,8 @@ class S3Store:
                     )
         except StoreUnavailable:
             # Another process may have created it meanwhile, which is fine.
-            with map_sdk_errors("checking the bucket", self.name):
-                await self._s3.head_bucket(Bucket=self.name)
+            if not await self.exists():
+                raise
 
     async def allow_origins(self, origins: Sequence[str]) -> None:
         """Set the bucket's CORS rules: allow GET and HEAD, including ranges, to pages of these origins."""
@@ -327,6 +390,33 @@ class S3Store:
         with map_sdk_errors("setting the CORS rules of", self.name):
             await self._s3.put_bucket_cors(Bucket=self.name, CORSConfiguration={"CORSRules": [rule]})
 
+    async def is_versioned(self) -> bool:
+        """Return whether the bucket keeps old versions, or did so in the past."""
+        with map_sdk_errors("reading the versioning of", self.name):
+            return "Status" in await self._s3.get_bucket_versioning(Bucket=self.name)
+
+    async def days_until_old_versions_are_deleted(self) -> int | None:
+        """Return after how many days the store itself deletes old versions, or None if it never does."""
+        days = [
+            rule["NoncurrentVersionExpiration"].get("NoncurrentDays", 0)
+            for rule in await self._lifecycle_rules()
+            if rule["Status"] == "Enabled" and "NoncurrentVersionExpiration" in rule and _is_for_all(rule)
+        ]
+        return min(days, default=None)
+
+    async def delete_old_versions_after(self, days: int) -> None:
+        """Make the store itself delete versions this long after they were replaced or deleted."""
+        await self._set_lifecycle_rule(
+            {
+                "ID": "vodbucket-delete-old-versions",
+                "Status": "Enabled",
+                "Filter": {"Prefix": ""},
+                "NoncurrentVersionExpiration": {"NoncurrentDays": days},
+                # A deletion leaves a marker, which LISTs step over until it goes with the last version.
+                "Expiration": {"ExpiredObjectDeleteMarker": True},
+            }
+        )
+
     async def days_until_uploads_are_aborted(self) -> int | None:
         """Return after how many days the store itself aborts incomplete uploads, or None if it never does."""
         days = [
@@ -337,13 +427,18 @@ class S3Store:
         return min(days, default=None)
 
     async def abort_uploads_after(self, days: int) -> None:
-        """Make the store itself abort uploads that are incomplete for this long. Other rules are kept."""
-        ours: LifecycleRuleTypeDef = {
-            "ID": "vodbucket-abort-incomplete-uploads",
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
-        }
+        """Make the store itself abort uploads that are incomplete for this long."""
+        await self._set_lifecycle_rule(
+            {
+                "ID": "vodbucket-abort-incomplete-uploads",
+                "Status": "Enabled",
+                "Filter": {"Prefix": ""},
+                "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+            }
+        )
+
+    async def _set_lifecycle_rule(self, ours: "LifecycleRuleTypeDef") -> None:
+        """Replace the rule of the same ID, and keep all others."""
         others = [rule for rule in await self._lifecycle_rules() if rule.get("ID") != ours["ID"]]
         with map_sdk_errors("setting the lifecycle rules of", self.name):
             await self._s3.put_bucket_lifecycle_configuration(

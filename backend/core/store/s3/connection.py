@@ -17,8 +17,9 @@ from botocore.credentials import ReadOnlyCredentials
 from backend.core.errors import ConfigurationError, StoreError
 from backend.core.settings import StoreSettings
 from backend.core.store.interface import Buckets
-from backend.core.store.s3.body import send_without_copying
+from backend.core.store.s3.body import send_md5, send_without_copying
 from backend.core.store.s3.bucket import Clients, S3Store
+from backend.core.store.s3.clock import StoreClock, sign_by_store_clock
 from backend.core.store.s3.presign import Credentials, Presigner
 from backend.core.store.s3.sdk_errors import map_sdk_errors
 from backend.core.store.s3.session import PunctualSession
@@ -40,6 +41,8 @@ _SLOW_OPERATIONS = ("PutObject", "UploadPart", "CompleteMultipartUpload", "Delet
 POOL_CONNECTIONS = 64
 """With the SDK's default of 10, uploads, playback and heartbeats would wait for each other."""
 CREDENTIALS_REFRESH_SECONDS = 60.0
+BACKDATED_SECONDS = 60
+"""Presigned URLs start this much earlier: clocks of a store's nodes differ, and URLs from the future fail."""
 
 _log = structlog.get_logger()
 
@@ -132,8 +135,11 @@ async def open_buckets(
         session.create_client("s3", region_name=region, endpoint_url=endpoint, config=once) as client_once,
     ):
         clients = Clients(client, client_once, READ_TIMEOUT_SECONDS)
-        send_without_copying(client)
-        send_without_copying(client_once)
+        clock = StoreClock()
+        for each in (client, client_once):
+            send_without_copying(each)
+            send_md5(each)
+            sign_by_store_clock(each, clock, lambda: credentials.now)
         _set_timeouts(client, put_seconds=WRITE_TIMEOUT_SECONDS)
         _set_timeouts(client_once, put_seconds=CREATE_TIMEOUT_SECONDS)
         public = _plain_url(settings.s3_public_endpoint_url) or endpoint
@@ -146,7 +152,10 @@ async def open_buckets(
 
         def open_bucket(name: str) -> S3Store:
             url = _bucket_url(public, client.meta.endpoint_url, name)
-            return S3Store(clients, name, Presigner(url, region, lambda: credentials.now), location)
+            presigner = Presigner(
+                url, region, lambda: credentials.now, lambda: clock.ahead_seconds, BACKDATED_SECONDS
+            )
+            return S3Store(clients, name, presigner, location, only_writer=settings.only_worker)
 
         yield S3Buckets(open_bucket(settings.s3_raw_bucket), open_bucket(settings.s3_video_bucket))
 

@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlsplit
 
 from backend.core.store.interface import PresignedGet
@@ -38,6 +38,8 @@ class _Moment:
 
     credentials: Credentials
     signed_at: datetime
+    shift_seconds: int
+    """What is added to `signed_at`, for the store's clock."""
     expires_seconds: int
     key: bytes
     query: str
@@ -49,10 +51,19 @@ class Presigner:
     """Signs GET URLs of one bucket.
 
     `bucket_url` has no trailing slash: `https://host/bucket` (path style) or `https://bucket.host`
-    (virtual-host style). `credentials` is called each time, as temporary credentials change.
+    (virtual-host style). `credentials` is called each time, as temporary credentials change, and so is
+    `store_is_ahead`: how many seconds the store's clock is ahead of ours. URLs start `backdated_seconds`
+    earlier, and end when asked.
     """
 
-    def __init__(self, bucket_url: str, region: str, credentials: Callable[[], Credentials]) -> None:
+    def __init__(
+        self,
+        bucket_url: str,
+        region: str,
+        credentials: Callable[[], Credentials],
+        store_is_ahead: Callable[[], int] = lambda: 0,
+        backdated_seconds: int = 0,
+    ) -> None:
         parts = urlsplit(bucket_url)
         host = _host_header(parts.scheme, parts.netloc)
         self._origin = f"{parts.scheme}://{host}"
@@ -60,6 +71,8 @@ class Presigner:
         self._end_of_request = f"\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
         self._region = region
         self._credentials = credentials
+        self._store_is_ahead = store_is_ahead
+        self._backdated_seconds = backdated_seconds
         self._moment: _Moment | None = None
 
     def get_url(self, key: str, how: PresignedGet) -> str:
@@ -79,18 +92,22 @@ class Presigner:
     def _moment_of(self, how: PresignedGet) -> _Moment:
         credentials, known = self._credentials(), self._moment
         signed_at = (how.signed_at or datetime.now(UTC)).replace(microsecond=0)
+        shift = self._store_is_ahead() - self._backdated_seconds
         if (
             known is not None
             and known.signed_at == signed_at
+            and known.shift_seconds == shift
             and known.expires_seconds == how.expires_seconds
             and known.credentials == credentials
         ):
             return known
-        self._moment = self._sign_for(credentials, signed_at, how.expires_seconds)
+        self._moment = self._sign_for(credentials, signed_at, shift, how.expires_seconds)
         return self._moment
 
-    def _sign_for(self, credentials: Credentials, signed_at: datetime, expires_seconds: int) -> _Moment:
-        utc = signed_at.astimezone(UTC)
+    def _sign_for(
+        self, credentials: Credentials, signed_at: datetime, shift_seconds: int, expires_seconds: int
+    ) -> _Moment:
+        utc = signed_at.astimezone(UTC) + timedelta(seconds=shift_seconds)
         date = f"{utc.year:04}{utc.month:02}{utc.day:02}"
         timestamp = f"{date}T{utc.hour:02}{utc.minute:02}{utc.second:02}Z"
         scope = f"{date}/{self._region}/s3/aws4_request"
@@ -101,12 +118,12 @@ class Presigner:
         token = credentials.session_token
         query = (
             f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={timestamp}"
-            f"&X-Amz-Expires={min(expires_seconds, MAX_EXPIRES_SECONDS)}"
+            f"&X-Amz-Expires={min(expires_seconds + self._backdated_seconds, MAX_EXPIRES_SECONDS)}"
             f"{f'&X-Amz-Security-Token={quote(token, safe=_UNRESERVED)}' if token else ''}"
             "&X-Amz-SignedHeaders=host"
         )
         to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n"
-        return _Moment(credentials, signed_at, expires_seconds, key, query, to_sign)
+        return _Moment(credentials, signed_at, shift_seconds, expires_seconds, key, query, to_sign)
 
 
 def _host_header(scheme: str, netloc: str) -> str:

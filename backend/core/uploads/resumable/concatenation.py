@@ -6,10 +6,11 @@ The final upload's id is derived from its pieces, so that a repeated request get
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from backend.core.concurrency import gather_or_cancel, run_shielded
-from backend.core.errors import BadRequest, ObjectNotFound, UploadNotFound
+from backend.core.errors import BadRequest, ObjectNotFound, StoreRejected, UploadNotFound
 from backend.core.ids import new_id, unix_ms_of
 from backend.core.store.interface import Store, UploadedPart
 from backend.core.store.prefixes import abort_uploads_below
@@ -55,8 +56,8 @@ async def check_media_type(store: Store, first: Span) -> None:
 async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBuffers) -> None:
     """Make one object of the spans, in their order.
 
-    All parts but the last have the same size, as R2 requires. Parts within one span are copied by the store;
-    the others are read and sent.
+    All parts but the last have the same size, as R2 requires. Parts within one span are copied by the store,
+    if it can; the others are read and sent.
 
     Raises:
         UploadNotFound: a piece was removed meanwhile.
@@ -71,7 +72,8 @@ async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBu
         async with slots:
             if len(sources) == 1:
                 one = sources[0]
-                return await store.copy_part(key, upload_id, number, one.key, one.offset, one.size_bytes)
+                with suppress(StoreRejected):  # not every store copies ranges
+                    return await store.copy_part(key, upload_id, number, one.key, one.offset, one.size_bytes)
             buffer = await buffers.acquire(part_size)
             try:
                 for source in sources:

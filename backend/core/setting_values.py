@@ -1,0 +1,119 @@
+"""What settings may contain: each type rejects all else with the end of a sentence, "must ...".
+
+Values are checked where they are read. Later they would end as a crash, or as an error that names no setting.
+"""
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, HttpUrl, SecretStr
+
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+_ORIGIN = re.compile(rf"(https?)://({_HOST_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE)
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_BUCKET_NAME = re.compile(r"[a-z0-9](?!.*(\.\.|\.-|-\.))[a-z0-9.-]{1,61}[a-z0-9]")
+_NO_BUCKET_NAME = re.compile(
+    r"[0-9]+(\.[0-9]+){3}|(xn--|sthree-|amzn-s3-demo-).*|.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)"
+)
+
+
+def readable(text: str) -> str:
+    """Return the text of any setting without surrounding white space."""
+    text = text.strip()
+    if not text:
+        raise ValueError("must not be blank")
+    if any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must be UTF-8 without line breaks and other control characters")
+    return text
+
+
+def origin(text: str) -> str:
+    """Return an origin as browsers send it, or `*`."""
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            "must be origins such as https://videos.example, with scheme, host and port but without a path"
+        )
+    scheme, host, port = found[1].lower(), found[2].lower(), found[3]
+    return f"{scheme}://{host}" + (f":{port}" if port not in {None, _DEFAULT_PORTS[scheme]} else "")
+
+
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def _address(url: HttpUrl) -> HttpUrl:
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not contain a user name or password")
+    if url.query is not None or url.fragment is not None:
+        raise ValueError("must not contain a query or fragment")
+    host = url.host or ""
+    if not host.startswith("[") and not re.fullmatch(_HOST_NAME, host):
+        raise ValueError("must have a host name of letters, digits, hyphens and dots, or an IP address")
+    return url
+
+
+def _bucket_name(name: str) -> str:
+    if not _BUCKET_NAME.fullmatch(name) or _NO_BUCKET_NAME.fullmatch(name):
+        raise ValueError(
+            "must be the name of a bucket, 3 to 63 lower-case letters, digits, dots and hyphens, "
+            "with a letter or digit at both ends"
+        )
+    return name
+
+
+def _region(region: str) -> str:
+    if not re.fullmatch(_LABEL, region) or region.isdecimal():
+        raise ValueError("must be a region such as us-east-1, of letters, digits and hyphens")
+    return region
+
+
+def _key_id(key_id: str) -> str:
+    if not re.fullmatch("[!-.0-~]+", key_id):
+        raise ValueError("must consist of printable ASCII characters other than space and slash")
+    return key_id
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch("[ -~]+", secret.get_secret_value()):
+        raise ValueError("must consist of printable ASCII characters")
+    return secret
+
+
+def _host(host: str) -> str:
+    if not re.fullmatch(_HOST_NAME, host):
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("must be a host name or an IP address") from None
+    return host
+
+
+def _directory(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise ValueError("must be a directory")
+    return path
+
+
+def _render_node(path: Path) -> Path:
+    if path.exists() and not path.is_char_device():
+        raise ValueError("must be a device such as /dev/dri/renderD128")
+    return path
+
+
+Address = Annotated[HttpUrl, AfterValidator(_address)]
+"""A URL without credentials, query and fragment. It may have a path, as some stores and proxies need."""
+BucketName = Annotated[str, AfterValidator(_bucket_name)]
+Region = Annotated[str, AfterValidator(_region)]
+KeyId = Annotated[str, AfterValidator(_key_id)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+"""It goes into headers."""
+Host = Annotated[str, AfterValidator(_host)]
+Directory = Annotated[Path, AfterValidator(_directory)]
+"""It need not exist."""
+RenderNode = Annotated[Path, AfterValidator(_render_node)]
+"""It need not exist."""
