@@ -20,7 +20,7 @@ from tests.faults import victims
 from tests.faults.lab import MIB, WireLab, film, run_worker
 from tests.faults.light import LightPipeline
 from tests.faults.registry import row
-from tests.lab.product import product_on
+from tests.lab.product import NotStarted, product_on
 from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer
 from tests.lab.wire_faults import Call, Forwarded, HeaderDropped, Reset, calls
@@ -257,14 +257,17 @@ async def test_playback_link_replaces_expired_url(lab: WireLab) -> int:
 @row(
     "conditions-ignored",
     fault="the store ignores If-None-Match, so two workers would win a job",
-    expected="the worker refuses to run and says why",
+    expected="API and worker refuse to run and say why",
 )
-def test_worker_refuses_store_that_ignores_conditions(moto_server: StoreServer, tmp_path: Path) -> int:
+def test_api_and_worker_refuse_a_store_that_ignores_conditions(
+    moto_server: StoreServer, tmp_path: Path
+) -> int:
     with FaultProxy(moto_server) as proxy:
         rule = proxy.inject(calls("PutObject", conditional=True), HeaderDropped("if-none-match"), times=None)
         store = proxy.server
         with product_on(store.endpoint_url, store.access_key, store.secret_key, tmp_path) as product:
-            product.start_api()
+            with pytest.raises(NotStarted, match="does not honour create-only writes"):
+                product.start_api()
             assert product.start_worker("--drain").wait(VICTIM_SECONDS) == 2
             assert "does not honour create-only writes" in product.log_of("worker")
     return rule.struck
