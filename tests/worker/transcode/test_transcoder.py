@@ -281,7 +281,7 @@ async def test_source_of_the_wrong_size_is_not_processed(lab: MediaLab, clip: Pa
 
 async def test_missing_source_is_not_a_store_outage(lab: MediaLab, clip: Path) -> None:
     job = await lab.job(clip.read_bytes())
-    await lab.buckets.raw.delete(job.source)
+    await lab.memory.delete(job.source)
 
     with pytest.raises(AttemptFailed, match="no longer exists"):
         await lab.transcoder().run(job, RUN, lab.reports.append)
