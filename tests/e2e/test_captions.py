@@ -60,7 +60,7 @@ def test_captions_can_be_uploaded_shown_and_deleted_on_the_page(
 
     page.mouse.move(600, 300)
     page.locator(".shaka-controls-button-panel .shaka-caption-button").click()
-    page.locator(".shaka-text-languages").get_by_role("menuitemradio", name="Deutsch").click()
+    page.locator(".shaka-text-languages").get_by_role("radio", name="Deutsch").click()
     shown = page.locator(".shaka-text-container").get_by_text("Ein Hase & Vögel")
     shown.wait_for()
     RESULTS.mkdir(exist_ok=True)

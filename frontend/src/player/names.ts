@@ -9,6 +9,8 @@ const MENU_BUTTONS = ['overflow-menu', 'settings-menu', 'sub-menu', 'context-men
   .map((menu) => `.shaka-${menu} button[aria-label]`)
   .join(', ');
 
+const MARKS = '.shaka-overflow-playback-rate-mark, .shaka-overflow-quality-mark';
+
 /** Keep the controls in `container` right; returns its own undo. */
 export function nameControls(container: HTMLElement): () => void {
   const observer = new MutationObserver(() => correct(container));
@@ -27,6 +29,13 @@ function correct(container: HTMLElement): void {
   each('[aria-haspopup]', (button) => button.removeAttribute('aria-haspopup'));
   each(MENU_BUTTONS, (button) => {
     if (/[a-z]/i.test(button.textContent ?? '')) button.removeAttribute('aria-label');
+  });
+  // The mark on a button is part of what people see as its name.
+  each('.shaka-controls-button-panel button[aria-label]', (button) => {
+    const mark = button.querySelector<HTMLElement>(MARKS);
+    const text = mark === null || mark.style.display === 'none' ? '' : (mark.textContent ?? '');
+    const label = [button.getAttribute('aria-label')!.split(',')[0], text].filter(Boolean).join(', ');
+    if (button.getAttribute('aria-label') !== label) button.setAttribute('aria-label', label);
   });
   const name = (selector: string, label: string) =>
     each(`${selector}:not([aria-label="${label}"])`, (control) => control.setAttribute('aria-label', label));

@@ -247,7 +247,7 @@ function isLarge(file: File): boolean {
 /** The title, or null if the user gave none. */
 function givenTitle(file: File): string | null {
   const title = String(file.meta.title || '');
-  return title === '' || title === file.meta.defaultTitle ? null : title;
+  return title === '' || title === (file.meta.defaultTitle ?? titleFor(file)) ? null : title;
 }
 
 function titleFor(file: File): string {

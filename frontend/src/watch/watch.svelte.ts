@@ -218,11 +218,13 @@ export class Watch {
   }
 
   async #loadStatus(): Promise<Status> {
+    const ended = this.#ended;
     const before = this.#poller.status;
     const status = await this.#api.status(this.id).catch((error: unknown) => {
       this.#check(error);
       throw error;
     });
+    if (ended.aborted) return status;
     const canPlay = status.playable || status.status === 'done';
     // Renew once more at the end, for the download that exists only then. The player keeps playing.
     const justFinished = status.status === 'done' && before?.status !== 'done';
@@ -235,7 +237,8 @@ export class Watch {
     }
     // The description of the original file is available once encoding has finished.
     if (status.status === 'done' && this.video !== null && this.video.status.status !== 'done') {
-      this.video = await this.#api.video(this.id);
+      const video = await this.#api.video(this.id);
+      if (!ended.aborted) this.video = video;
     }
     return status;
   }
