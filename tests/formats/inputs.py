@@ -423,6 +423,24 @@ INPUTS = (
             *BOTH, "-c:v", "mpeg2video", "-q:v", "2", "-pix_fmt", "yuv422p", *TAGGED_709, "-c:a", "pcm_s16le"
         ),
     ),
+    Input(
+        "mxf-mono-tracks",
+        "MXF of a camera, each channel a track",
+        "a.mxf",
+        made(
+            *(*film(), *tone(channels="mono"), *tone(channels="mono"), "-map", "0", "-map", "1", "-map", "2"),
+            *("-c:v", "mpeg2video", "-q:v", "2", "-pix_fmt", "yuv422p", *TAGGED_709, "-c:a", "pcm_s24le"),
+        ),
+    ),
+    Input(
+        "raw-h264",
+        "H.264 without a container",
+        "a.h264",
+        made(*film(rate="30"), *H264, *TAGGED_709),
+        tracks=0,
+        synchronous=False,
+        fps="30/1",
+    ),
     Input("gif", "animated GIF", "a.gif", made(*film(rate="10")), tracks=0, synchronous=False),
     Input(
         "mp4-hevc-10-bit",

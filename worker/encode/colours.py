@@ -41,6 +41,19 @@ def to_bt709(video: VideoInfo, width: int, height: int) -> str:
     return f"{source},{_TO_BT709},format=yuv420p,{BT709}"
 
 
+def on_black(video: VideoInfo) -> tuple[str, ...]:
+    """Return filters that put a transparent picture on black, which else would show what it hides."""
+    pixels = video.pixel_format
+    if not video.has_alpha:
+        return ()
+    if pixels.startswith("yuva"):
+        return f"format={pixels}", "premultiply=inplace=1", f"format={pixels.replace('yuva', 'yuv')}"
+    deep = "16" if "64" in pixels or "16" in pixels else ""
+    if pixels.startswith(("ayuv", "vuya")):
+        return "format=yuva444p16", "premultiply=inplace=1", "format=yuv444p16"
+    return f"format=gbrap{deep}", "premultiply=inplace=1", f"format=gbrp{deep}"
+
+
 def _matrix(video: VideoInfo) -> str:
     if video.colour.matrix in _MATRICES:
         return video.colour.matrix

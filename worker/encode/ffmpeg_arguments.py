@@ -33,7 +33,7 @@ def pipe_name(rendition: str) -> str:
 
 
 def caption_name(stream: CaptionStream) -> str:
-    return f"caption-{stream.source.index}.vtt"
+    return f"caption-{stream.source.index}.{'srt' if stream.source.is_srt else 'ass'}"
 
 
 def sheet_file(number: int) -> str:
@@ -54,7 +54,7 @@ def encoder_arguments(
     ]
     if plan.video:
         outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
-        outputs.append(("-map", "[board]", *_STRIPPED, "-c:v", "mjpeg", "-q:v", str(SHEET_QUALITY), SHEETS))
+        outputs.append(("-map", "[board]", *_jpeg(SHEET_QUALITY), SHEETS))
     else:
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
@@ -69,7 +69,9 @@ def encoder_arguments(
         *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
         # when the picture size changes, keep the graph: a new one would restart its timestamps and lose the
         # poster candidates
-        *("-reinit_filter:v", "0", "-i", url),
+        *("-reinit_filter:v", "0"),
+        *((f"-c:{media.video.index}", media.video.decoder) if media.video and media.video.decoder else ()),
+        *("-i", url),
         *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
         *(word for output in outputs for word in output),
     )
@@ -137,17 +139,18 @@ def _three_letters(language: str | None) -> str | None:
 
 
 def _still(name: str) -> tuple[str, ...]:
-    return (
-        *_STRIPPED,
-        *("-frames:v", "1", "-c:v", "mjpeg", "-q:v", str(JPEG_QUALITY), "-f", "image2", "-update", "1"),
-        name,
-    )
+    return (*_jpeg(JPEG_QUALITY), "-frames:v", "1", "-f", "image2", "-update", "1", name)
+
+
+def _jpeg(quality: int) -> tuple[str, ...]:
+    # not at a constant rate: sheets would be repeated, and last as long as a hundred pictures
+    return (*_STRIPPED, "-fps_mode", "passthrough", "-c:v", "mjpeg", "-q:v", str(quality))
 
 
 def _captions(stream: CaptionStream) -> tuple[str, ...]:
+    kind = ("-c:s", "copy", "-f", "srt") if stream.source.is_srt else ("-c:s", "ass", "-f", "ass")
     return (
-        *("-map", f"0:{stream.source.index}", *_STRIPPED),
-        *("-c:s", "webvtt", "-f", "webvtt", "-fs", str(MAX_CAPTION_BYTES)),
+        *("-map", f"0:{stream.source.index}", *_STRIPPED, *kind, "-fs", str(MAX_CAPTION_BYTES)),
         caption_name(stream),
     )
 

@@ -10,7 +10,8 @@ name, `[poster]`, `[board]`, `[wave]`.
 import math
 from collections.abc import Sequence
 
-from worker.encode.colours import to_bt709
+from worker.encode.channels import may_clip, stereo_filters
+from worker.encode.colours import on_black, to_bt709
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
@@ -36,8 +37,6 @@ MIN_GAP_SECONDS = 0.02
 """Gaps shorter than a frame are not filled."""
 MIN_ESTIMATED_GAP_SECONDS = 1.0
 """MPEG streams have timestamps for some frames only, so their ends are known no better than this."""
-MAX_LAYOUT_CHANNELS = 8
-"""ffmpeg knows no layout for more channels."""
 BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
 """Their audio may change its layout or rate midway."""
 _DROP_STRAYS = (
@@ -64,6 +63,7 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
     top = rungs[-1]
     prepared = [
         f"select={_DROP_STRAYS}",
+        *on_black(video),
         # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
         *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
         # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
@@ -142,18 +142,27 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
     # a restarted graph would fill the time before it with silence
     from_zero = "" if media.container in BROADCAST_CONTAINERS and not source.start_seconds else ":first_pts=0"
+    # fill gaps with silence, starting at zero
+    filled = f"aresample={AUDIO_RATE_HZ}:async=1{from_zero}"
+    padding = _padding(media, source) if padded else ()
     filters = [
-        f"aselect={_DROP_STRAYS}",
-        *_stereo_filters(source),
-        # fill gaps with silence, starting at zero
-        f"aresample={AUDIO_RATE_HZ}:async=1{from_zero}:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",
+        f"{filled}:rematrix_maxval=1000:out_chlayout=stereo:osf=fltp",
         # the sum of channels may exceed full scale: limit peaks rather than lower the volume
-        *(["alimiter=limit=0.95:level=disabled:latency=1"] if source.channels > 2 else []),
+        *(["alimiter=limit=0.95:level=disabled:latency=1"] if may_clip(source) else []),
         f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts=stereo",
-        *(_padding(media, source) if padded else []),
+        *padding,
         f"asplit={len(ports)}",
     ]
-    chains = [f"[0:{source.index}]{','.join(filters)}{''.join(f'[{port}]' for port in ports)}"]
+    first = (f"aselect={_DROP_STRAYS}", *stereo_filters(source))
+    chains = []
+    begin = f"[0:{source.index}]{','.join(first)}"
+    if source.right_index is not None:
+        for side, index in (("left", source.index), ("right", source.right_index)):
+            chains.append(f"[0:{index}]{','.join((first[0], filled, *padding))}[{side}-{stream.name}]")
+        begin = (
+            f"[left-{stream.name}][right-{stream.name}]join=inputs=2:channel_layout=stereo:map=0.0-FL|1.0-FR"
+        )
+    chains.append(f"{begin},{','.join(filters)}{''.join(f'[{port}]' for port in ports)}")
     if wave:
         chains.append(
             # draw the envelope: showwavespic keeps all its input in memory
@@ -168,17 +177,6 @@ def _envelope_rate_hz(media: MediaInfo) -> int:
     """Return a rate with several samples per column, but only megabytes for a day of audio."""
     seconds = media.duration_seconds or ASSUMED_SECONDS
     return min(WAVE_RATE_HZ, max(MIN_ENVELOPE_HZ, math.ceil(4 * WAVE_WIDTH / seconds)))
-
-
-def _stereo_filters(source: AudioInfo) -> tuple[str, ...]:
-    """Downmix the layouts that ffmpeg would get wrong."""
-    if source.channels == 1:
-        return ("pan=stereo|c0=c0|c1=c0",)  # at full level: ffmpeg's own downmix is 3 dB quieter
-    if source.layout.startswith("ambisonic"):
-        return ("pan=stereo|c0=c0|c1=c0",)  # the first channel is omnidirectional
-    if source.channels > MAX_LAYOUT_CHANNELS and (not source.layout or "channels" in source.layout):
-        return ("pan=stereo|c0=c0|c1=c1",)
-    return ()
 
 
 def _padding(media: MediaInfo, source: AudioInfo) -> tuple[str, ...]:

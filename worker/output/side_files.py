@@ -8,11 +8,9 @@ from backend.core.records import CaptionTrack
 from worker.encode.ffmpeg_arguments import MAX_CAPTION_BYTES, POSTER_NAME, caption_name, sheet_file
 from worker.encode.ladder import EncodingPlan
 from worker.encode.storyboard import Storyboard, sheet_name
+from worker.output.webvtt import webvtt_of
 
 Put = Callable[[str, bytes], Awaitable[None]]
-
-_LEGACY_ENCODING = "cp1252"
-"""For subtitles that are not UTF-8; all but five bytes are valid in it."""
 
 
 async def store_side_files(
@@ -31,7 +29,8 @@ async def store_side_files(
     captions: list[CaptionTrack] = []
     for stream in plan.captions:
         path = directory / caption_name(stream)
-        text = webvtt_of(path.read_bytes()[:MAX_CAPTION_BYTES]) if path.exists() else None
+        body = path.read_bytes()[:MAX_CAPTION_BYTES] if path.exists() else b""
+        text = webvtt_of(body, stream.source, duration_seconds)
         if text is not None:
             await put(stream.track.path, text.encode())
             captions.append(stream.track)
@@ -48,15 +47,6 @@ async def _store_storyboard(
         await put(f"{folder}/{sheet_name(sheets)}", sheet.read_bytes())
     if sheets:
         await put(keys.STORYBOARD, storyboard.webvtt(duration_seconds, sheets).encode())
-
-
-def webvtt_of(body: bytes) -> str | None:
-    """Return WebVTT as text. None: it has no cue."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = body.decode(_LEGACY_ENCODING, errors="replace")
-    return text.replace("\0", "\ufffd") if "-->" in text else None
 
 
 def _has_content(path: Path) -> bool:

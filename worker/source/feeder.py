@@ -6,7 +6,7 @@ would turn a lost connection into a short video.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import structlog
@@ -21,12 +21,15 @@ log = structlog.get_logger(__name__)
 
 HEAD_BYTES = 8 * 1024 * 1024
 """Kept in memory: ffprobe and ffmpeg read the beginning several times."""
+NOTABLE_BYTES = 1024 * 1024
+"""A source that trickles is not progress."""
 
 
 class SourceFeeder:
     """Serves one version (ETag) of one object.
 
-    A store that delivers no byte for `patience_seconds` is an error.
+    A store that delivers no byte for `patience_seconds` is an error. `on_new_bytes` is called when the reader
+    gets notably further than before.
     """
 
     def __init__(
@@ -35,11 +38,14 @@ class SourceFeeder:
         info: ObjectInfo,
         errors: BackgroundErrors,
         patience_seconds: float = PATIENCE_SECONDS,
+        on_new_bytes: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._info = info
         self._errors = errors
         self._patience_seconds = patience_seconds
+        self._on_new_bytes = on_new_bytes
+        self._furthest = 0
         self._head = bytearray()
         self.fed_bytes = 0
         self._position = 0
@@ -89,6 +95,9 @@ class SourceFeeder:
                     self.fed_bytes += len(chunk)
                     position += len(chunk)
                     self._position = position
+                    if position >= self._furthest + NOTABLE_BYTES:
+                        self._furthest = position
+                        self._on_new_bytes()
             with suppress(ConnectionError):
                 await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg would see the end of the file

@@ -9,23 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from pydantic import ValidationError
-
-from backend.core.errors import AttemptFailed, SourceRejected
+from backend.core.errors import SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
 from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.source.ffprobe_schema import Report, Stream
 from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
+from worker.source.selection import NOT_A_VIDEO, choose_audio, choose_picture
 
-NOT_A_VIDEO = "This file is not a video: it has no video or audio stream."
-MAX_TRACKS = 8
-"""Of audio and of subtitles each. Every audio track takes two encoders."""
+MAX_SUBTITLE_TRACKS = 8
 MAX_CHAPTERS = 500
 MAX_TITLE_LENGTH = 100
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 INDEXED_CONTAINERS = frozenset({"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif"})
 """Their headers give the duration, so an output that is shorter has lost something."""
+RAW_CONTAINERS = frozenset({"h264", "hevc"})
+CAMERA_CONTAINERS = frozenset({"mov", "mxf"})
 FILE_END_ONLY_CONTAINERS = frozenset({"matroska", "flv"})
 """Their headers give the end of the file, not of each stream."""
 LATE_START_SECONDS = 0.5
@@ -36,12 +35,6 @@ _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 _CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)")
 _DEPTH = re.compile(r"(?:p|gray|x|v)0?(9|10|12|14|16)(?:msb)?(?:le|be)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-
-def unsupported_codec(codec: str) -> SourceRejected:
-    return SourceRejected(
-        f"This file's codec ({codec or 'unknown'}) cannot be decoded.", code="unsupported_codec"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +67,9 @@ class ProbeReport:
         )
 
 
-def parse_report(json: bytes) -> ProbeReport:
-    """Raises: SourceRejected: no media, or beyond the limits. AttemptFailed: unreadable output of ffprobe."""
-    try:
-        report = Report.model_validate_json(json)
-    except ValidationError as error:
-        raise AttemptFailed("The output of ffprobe is not readable.", code="probe_unreadable") from error
-    video = next((stream for stream in report.streams if stream.is_video), None)
-    audio = [stream for stream in report.streams if stream.is_audio][:MAX_TRACKS]
+def parse_report(report: Report) -> ProbeReport:
+    """Raises: SourceRejected: no media, or beyond the limits."""
+    video, audio = choose_picture(report.streams), choose_audio(report.streams)
     if video is None and not audio:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
     streams = [*([video] if video else []), *audio]
@@ -90,23 +78,22 @@ def parse_report(json: bytes) -> ProbeReport:
     file_end_only = container in FILE_END_ONLY_CONTAINERS
     late_start = file_end_only and abs(origin) > LATE_START_SECONDS
     ends = {stream.index: _end(stream, report, origin, late_start=late_start) for stream in streams}
-    if len(streams) == 1 and not late_start and ends[streams[0].index] is None:
+    if len(streams) == 1 and not report.has_subtitles and not late_start and ends[streams[0].index] is None:
         ends[streams[0].index] = report.format.duration
-    known = [end for end in (*ends.values(), report.format.duration) if end is not None and end > 0]
-    # Matroska and FLV give the timestamp of the end, the others the duration
-    duration = (
-        max(known, default=None)
-        if not late_start
-        else max((end for end in ends.values() if end), default=None)
-    )
+    known = [end for end in ends.values() if end is not None and end > 0]
+    # the file's own end may be that of subtitles
+    if len(known) < len(ends) and not late_start and report.format.duration:
+        # Matroska and FLV give the timestamp of the end, the others the duration
+        known.append(report.format.duration)
+    duration = max(known, default=None)
     media = MediaInfo(
         container=container,
         duration_seconds=duration,
         duration_is_reliable=duration is not None
         and container in INDEXED_CONTAINERS
         and (video is None or ends[video.index] is not None),
-        video=None if video is None else _video_info(video, origin, ends[video.index]),
-        audio=_audio_tracks(audio, origin, ends),
+        video=None if video is None else _video_info(video, container, origin, ends[video.index]),
+        audio=_audio_tracks(audio, container, origin, ends),
         subtitles=_subtitle_tracks(report),
         chapters=_chapters(report, origin),
         recorded_at=report.format.tags.recorded_at,
@@ -139,15 +126,13 @@ def _end(stream: Stream, report: Report, origin: float, *, late_start: bool) -> 
         return None
     # some programs write the duration of the stream there, others its end
     end = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    if late_start:
-        return None
+    if late_start or (start > LATE_START_SECONDS and report.has_subtitles):
+        return None  # the end of the file, which may be that of subtitles, cannot tell them apart
     last = report.format.duration
     return min(start + end, last) if last is not None else end
 
 
-def _video_info(stream: Stream, origin: float, end: float | None) -> VideoInfo:
-    if not stream.pix_fmt:
-        raise unsupported_codec(stream.codec_name)
+def _video_info(stream: Stream, container: str, origin: float, end: float | None) -> VideoInfo:
     if any(data.dv_profile == DOLBY_VISION_WITHOUT_BASE for data in stream.side_data_list):
         raise SourceRejected(
             "This video's colours (Dolby Vision profile 5) cannot be converted.", code="unsupported_colours"
@@ -158,17 +143,24 @@ def _video_info(stream: Stream, origin: float, end: float | None) -> VideoInfo:
     width, height = round(stream.width * aspect), stream.height
     if max(stream.width, width) * height > MAX_PIXELS or max(stream.width, width, height) > MAX_SIDE:
         raise SourceRejected(f"This video is too large: {width}x{height} pixels.", code="picture_too_large")
+    width = round((stream.width - stream.crop.crop_left - stream.crop.crop_right) * aspect)
+    height -= stream.crop.crop_top + stream.crop.crop_bottom
     if stream.rotation % 180 == 90:
         width, height = height, width
-    depth = _DEPTH.search(stream.pix_fmt)
+    depth = _DEPTH.search(stream.pixel_format)
+    base_fps, average_fps = _fraction(stream.r_frame_rate), _fraction(stream.avg_frame_rate)
+    if base_fps is not None and container in RAW_CONTAINERS:
+        # ffprobe assumes an average, and counts the fields of H.264
+        base_fps = average_fps = base_fps / 2 if container == "h264" else base_fps
     return VideoInfo(
         index=stream.index,
         display_width=max(1, width),
         display_height=max(1, height),
         codec=stream.codec_name,
-        pixel_format=stream.pix_fmt,
-        base_fps=_fraction(stream.r_frame_rate),
-        average_fps=_fraction(stream.avg_frame_rate),
+        # AVI's fourth byte of RGB is unused, and often zero
+        pixel_format="bgr0" if _is_opaque(stream, container) else stream.pixel_format,
+        base_fps=base_fps,
+        average_fps=average_fps,
         interlaced=stream.field_order in _INTERLACED,
         colour=Colour(
             primaries=_named(stream.color_primaries),
@@ -183,8 +175,12 @@ def _video_info(stream: Stream, origin: float, end: float | None) -> VideoInfo:
     )
 
 
+def _is_opaque(stream: Stream, container: str) -> bool:
+    return (container, stream.codec_name, stream.pix_fmt) == ("avi", "rawvideo", "bgra")
+
+
 def _audio_tracks(
-    streams: list[Stream], origin: float, ends: dict[int, float | None]
+    streams: list[Stream], container: str, origin: float, ends: dict[int, float | None]
 ) -> tuple[AudioInfo, ...]:
     tracks = [
         AudioInfo(
@@ -201,7 +197,37 @@ def _audio_tracks(
         )
         for stream in streams
     ]
+    if container in CAMERA_CONTAINERS:
+        tracks = _paired(tracks)
     return tuple(sorted(tracks, key=lambda track: not track.default))
+
+
+def _paired(tracks: list[AudioInfo]) -> list[AudioInfo]:
+    """Join each two mono tracks in a row: cameras write every channel as a track of its own."""
+    paired: list[AudioInfo] = []
+    for track in tracks:
+        left = paired[-1] if paired else None
+        if left is not None and left.channels == 1 and _plays_along(left, track):
+            ends = [end for end in (left.end_seconds, track.end_seconds) if end is not None]
+            paired[-1] = replace(
+                left,
+                channels=2,
+                layout="stereo",
+                right_index=track.index,
+                end_seconds=max(ends, default=None),
+            )
+        else:
+            paired.append(track)
+    return paired
+
+
+def _plays_along(left: AudioInfo, right: AudioInfo) -> bool:
+    """Whether these are not alternatives, such as languages."""
+
+    def character(track: AudioInfo) -> AudioInfo:
+        return replace(track, index=0, layout="", default=False, end_seconds=None)
+
+    return left.codec.startswith("pcm_") and character(left) == character(right)
 
 
 def _subtitle_tracks(report: Report) -> tuple[SubtitleInfo, ...]:
@@ -215,7 +241,7 @@ def _subtitle_tracks(report: Report) -> tuple[SubtitleInfo, ...]:
         )
         for stream in report.streams
         if stream.codec_type == "subtitle" and stream.codec_name in TEXT_SUBTITLES
-    )[:MAX_TRACKS]
+    )[:MAX_SUBTITLE_TRACKS]
 
 
 def _chapters(report: Report, origin: float) -> tuple[Chapter, ...]:

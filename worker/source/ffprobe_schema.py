@@ -1,8 +1,17 @@
 """The parts of ffprobe's JSON that we read. Nearly everything is optional: files may leave out anything."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+ALPHA_CODECS = frozenset({"vp8", "vp9"})
+"""Their alpha channel is an addition of Matroska."""
+COVER_CODECS = frozenset({"bmp", "tiff", "webp", "jpegxl"})
+"""Not all programs mark them as covers."""
+PNG_CODECS = frozenset({"png", "apng"})
+"""Some ffprobe builds cannot decode them."""
 
 
 class FfprobeModel(BaseModel):
@@ -12,10 +21,19 @@ class FfprobeModel(BaseModel):
 class SideData(FfprobeModel):
     rotation: float = 0
     dv_profile: int | None = None
+    crop_left: int = 0
+    crop_right: int = 0
+    crop_top: int = 0
+    crop_bottom: int = 0
+
+    @property
+    def is_crop(self) -> bool:
+        return any((self.crop_left, self.crop_right, self.crop_top, self.crop_bottom))
 
 
 class Disposition(FfprobeModel):
     attached_pic: int = 0
+    timed_thumbnails: int = 0
     default: int = 0
     forced: int = 0
 
@@ -25,6 +43,10 @@ class Tags(FfprobeModel):
     language: str = ""
     title: str = ""
     creation_time: str = ""
+    alpha_mode: str = Field(
+        "", description="Matroska's; 1: a second stream in the packets is the alpha channel"
+    )
+    enc_key_id: str = Field("", description="set for encrypted Matroska tracks")
     apple_creation_date: str = Field("", alias="com.apple.quicktime.creationdate")
 
     @property
@@ -44,6 +66,10 @@ class Stream(FfprobeModel):
     index: int
     codec_type: str = ""
     codec_name: str = ""
+    codec_long_name: str = ""
+    codec_tag_string: str = ""
+    codec_tag: str = ""
+    nb_frames: int | None = None
     width: int = 0
     height: int = 0
     pix_fmt: str = ""
@@ -68,13 +94,45 @@ class Stream(FfprobeModel):
         return max(0.0, (self.start_time if self.start_time is not None else zero) - zero)
 
     @property
-    def is_audio(self) -> bool:
-        return self.codec_type == "audio" and self.channels > 0
+    def is_picture(self) -> bool:
+        """Covers of music files and thumbnails of chapters do not count."""
+        shown = self.disposition
+        if self.codec_type != "video" or shown.attached_pic or shown.timed_thumbnails:
+            return False
+        return self.codec_name not in COVER_CODECS or (self.nb_frames or 1) > 1
 
     @property
-    def is_video(self) -> bool:
-        """The cover image of a music file does not count."""
-        return self.codec_type == "video" and self.width > 0 and not self.disposition.attached_pic
+    def is_still(self) -> bool:
+        return self.nb_frames == 1 or (self.nb_frames is None and self.avg_frame_rate == "0/0")
+
+    @property
+    def is_described(self) -> bool:
+        """Whether enough of the stream was found to plan with it."""
+        if self.codec_type == "audio":
+            return self.channels > 0 and self.sample_rate > 0
+        return self.area > 0 and bool(self.pixel_format)
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    @property
+    def pixel_format(self) -> str:
+        if self.codec_name in ALPHA_CODECS and self.tags.alpha_mode == "1":
+            return "yuva420p"
+        return self.pix_fmt or ("rgba" if self.codec_name in PNG_CODECS else "")
+
+    @property
+    def codec_words(self) -> str:
+        """For messages."""
+        if not self.codec_name:
+            return self.codec_tag_string
+        return f"{self.codec_long_name} ({self.codec_name})" if self.codec_long_name else self.codec_name
+
+    @property
+    def crop(self) -> SideData:
+        """What the container cuts off."""
+        return next((data for data in self.side_data_list if data.is_crop), SideData())
 
     @property
     def rotation(self) -> int:
@@ -98,3 +156,12 @@ class Report(FfprobeModel):
     streams: tuple[Stream, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     format: Format = Format()
+
+    @property
+    def has_subtitles(self) -> bool:
+        return any(stream.codec_type == "subtitle" for stream in self.streams)
+
+    def without(self, indexes: Collection[int]) -> Self:
+        return self.model_copy(
+            update={"streams": tuple(stream for stream in self.streams if stream.index not in indexes)}
+        )

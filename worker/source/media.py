@@ -13,6 +13,9 @@ from backend.core.records import Chapter
 
 Hdr = Literal["hdr10", "hlg"]
 
+_ALPHA_FORMATS = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "pal8", "ayuv", "vuya")
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""ffmpeg's own do not decode the alpha channel."""
 _HDR_TRANSFERS: dict[str, Hdr] = {"smpte2084": "hdr10", "arib-std-b67": "hlg"}
 
 
@@ -49,10 +52,22 @@ class VideoInfo:
     start_seconds: float = 0.0
     end_seconds: float | None = None
 
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixel_format.startswith(_ALPHA_FORMATS)
+
+    @property
+    def decoder(self) -> str | None:
+        """The decoder to use, unless it is ffmpeg's default for the codec."""
+        return _ALPHA_DECODERS.get(self.codec) if self.has_alpha else None
+
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """One audio track. `layout` is empty if the file only gives the number of channels."""
+    """One audio track. `layout` is empty if the file only gives the number of channels.
+
+    If `right_index` is set, `index` is the left channel alone, and that stream is the right one.
+    """
 
     index: int
     codec: str
@@ -65,6 +80,11 @@ class AudioInfo:
     default: bool = False
     start_seconds: float = 0.0
     end_seconds: float | None = None
+    right_index: int | None = None
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        return (self.index,) if self.right_index is None else (self.index, self.right_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +96,11 @@ class SubtitleInfo:
     language: str | None = None
     title: str | None = None
     forced: bool = False
+
+    @property
+    def is_srt(self) -> bool:
+        """Whether ffmpeg can copy the text as it is into SRT. It converts all others to ASS."""
+        return self.codec in {"subrip", "srt", "text"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from worker.sandbox.guards import GUARDS
 from worker.sandbox.limits import READ_ONLY
 from worker.sandbox.process import running
 from worker.sandbox.tools import Tools
-from worker.source.ffprobe_parser import unsupported_codec
 from worker.source.media import MediaInfo
+from worker.source.selection import unsupported_codec
 from worker.transcode.progress import encoded_seconds
 
 DURATION_MISMATCH = "duration_mismatch"
@@ -39,7 +39,8 @@ def decoded_streams(media: MediaInfo) -> Iterator[DecodedStream]:
         ends = None if claimed is None else media.video.end_seconds
         yield DecodedStream(media.video.index, "the picture", media.video.codec, ends)
     for track in media.audio:
-        yield DecodedStream(track.index, "the audio", track.codec, None if media.video else claimed)
+        for index in track.indexes:
+            yield DecodedStream(index, "the audio", track.codec, None if media.video else claimed)
 
 
 async def diagnose_source(
@@ -100,7 +101,7 @@ async def check_stream(
                 touch()
         exit_code = await process.wait()
     if seconds is None:
-        raise unsupported_codec(stream.codec)
+        raise unsupported_codec(stream.name, stream.codec)
     if exit_code != 0:
         raise SourceRejected(f"This file is damaged: {stream.name} cannot be decoded.", code=DAMAGED)
     claimed = stream.claimed_seconds

@@ -39,9 +39,9 @@ from worker.sandbox.workspace import workspace
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
-from worker.source.ffprobe_parser import NOT_A_VIDEO
 from worker.source.media import MediaInfo
 from worker.source.probe import probe
+from worker.source.selection import NOT_A_VIDEO
 from worker.transcode.diagnosis import diagnose_source
 from worker.transcode.fallback import ENCODE_FAILURE_CODES, STALLED, Fallback
 from worker.transcode.progress import ActivityClock, Progress, ReportProgress, encoded_seconds
@@ -162,7 +162,9 @@ class _Attempt:
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
         patience = self._profile.patience_seconds
-        self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience)
+        self._feeder = SourceFeeder(
+            self._buckets.raw, self._info, self._errors, patience, self._activity.touch
+        )
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
@@ -241,9 +243,12 @@ class _Attempt:
         if self._finalizing:
             return
         if media.duration_seconds:
-            encoded_seconds = sink.segments / len(plan.names) * self._profile.segment_seconds
-            self._fraction = max(self._fraction, min(1.0, encoded_seconds / media.duration_seconds))
+            share = self._stored_seconds(plan, sink) / media.duration_seconds
+            self._fraction = max(self._fraction, min(1.0, share))
         self._report(Stage.TRANSCODING, media, plan, sink)
+
+    def _stored_seconds(self, plan: EncodingPlan, sink: PackagerSink) -> float:
+        return sink.segments / len(plan.names) * self._profile.segment_seconds
 
     async def _follow(
         self, encoding: RunningProcess, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -256,7 +261,9 @@ class _Attempt:
                 if seconds > self._encoded_seconds:
                     self._encoded_seconds = seconds
                     self._activity.touch()
-                check_encoded_duration(seconds, longest)
+                # ffmpeg's own time may be that of subtitles, which may end much later
+                reached = self._stored_seconds(plan, sink) if plan.captions else seconds
+                check_encoded_duration(reached, longest)
                 if media.duration_seconds:
                     fraction = min(1.0, self._encoded_seconds / media.duration_seconds)
                     self._fraction = max(self._fraction, fraction)

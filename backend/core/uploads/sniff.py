@@ -98,8 +98,13 @@ def foreign_type(head: bytes) -> str | None:
     for kind, words in _SURELY_NOT.items():
         if kinds.get(kind, 0) >= (SURE if words == _IMAGE else CONFIDENCE):
             return words
-    if any(kind.startswith(_MEDIA) for kind in kinds):
+    if any(kind.startswith(_MEDIA) for kind in kinds) or _is_animated_png(head):
         return None
     return next(
         (words for beginning, words in _NOT.items() for kind in kinds if kind.startswith(beginning)), None
     )
+
+
+def _is_animated_png(head: bytes) -> bool:
+    """Whether the chunk that says so comes first, as the specification wants."""
+    return head.startswith(b"\x89PNG") and b"acTL" in head

@@ -136,7 +136,7 @@ def test_extracts_text_subtitles_in_the_same_pass() -> None:
     argv = list(encoder_arguments(Path("ffmpeg"), plan(media), media, URL, 4.0, SOFTWARE))
 
     assert argv[argv.index("0:5") - 1] == "-map"
-    assert argv[-1] == "caption-5.vtt"
+    assert argv[-1] == "caption-5.srt"
     [captions] = plan(media).captions
     assert (captions.track.path, captions.track.forced) == ("captions/1-fr.vtt", True)
 

@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import pytest
-
 from backend.core import keys
 from worker.encode.ladder import EncodingPlan, caption_streams
-from worker.output.side_files import store_side_files, webvtt_of
+from worker.output.side_files import store_side_files
 from worker.source.media import SubtitleInfo
 
 PLAN = EncodingPlan(
     (), None, captions=caption_streams((SubtitleInfo(2, "subrip", "de"), SubtitleInfo(3, "ass")))
 )
-CUE = "WEBVTT\n\n00:00.000 --> 00:01.000\n"
 
 
 async def stored_from(directory: Path) -> tuple[dict[str, bytes], list[str]]:
@@ -26,8 +23,8 @@ async def stored_from(directory: Path) -> tuple[dict[str, bytes], list[str]]:
 
 
 async def test_skips_captions_without_a_cue(tmp_path: Path) -> None:
-    (tmp_path / "caption-2.vtt").write_text(CUE + "Hallo.\n")
-    (tmp_path / "caption-3.vtt").write_text("WEBVTT\n\n")
+    (tmp_path / "caption-2.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHallo.\n")
+    (tmp_path / "caption-3.ass").write_text("[Script Info]\n\n[Events]\n")
 
     stored, captions = await stored_from(tmp_path)
 
@@ -40,10 +37,3 @@ async def test_missing_poster_is_not_an_output(tmp_path: Path) -> None:
 
     (tmp_path / "poster.jpg").write_bytes(b"picture")
     assert (await stored_from(tmp_path))[0] == {keys.POSTER: b"picture"}
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
-def test_converts_captions_in_a_legacy_encoding(encoding: str) -> None:
-    text = CUE + "Schöne Grüße.\n"
-
-    assert webvtt_of(text.encode(encoding)) == text

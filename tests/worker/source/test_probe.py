@@ -18,6 +18,7 @@ from worker.sandbox.guards import DECODERS, DEMUXERS
 from worker.sandbox.process import run
 from worker.source.feeder import SourceFeeder
 from worker.source.ffprobe_parser import parse_report
+from worker.source.ffprobe_schema import Report
 from worker.source.media import MediaInfo
 from worker.source.probe import probe
 
@@ -46,7 +47,7 @@ SOUND = {"codec_type": "audio", "codec_name": "aac", "channels": 6, "sample_rate
 
 
 def parse_probe(json: bytes) -> MediaInfo:
-    return parse_report(json).media
+    return parse_report(Report.model_validate_json(json)).media
 
 
 def test_describes_a_plain_video() -> None:
@@ -252,9 +253,15 @@ def test_rejects_unsupported_files_permanently(report: bytes, code: str) -> None
     assert refused.value.failure_code == code
 
 
-def test_unreadable_ffprobe_output_is_retried() -> None:
-    with pytest.raises(AttemptFailed):
-        parse_probe(b"{")
+async def test_unreadable_ffprobe_output_is_retried(tmp_path: Path) -> None:
+    silent = tmp_path / "ffprobe"
+    silent.write_text("#!/bin/sh\necho {\n")
+    silent.chmod(0o755)
+
+    with pytest.raises(AttemptFailed) as failed:
+        await probe(replace(TOOLS, ffprobe=silent), "http://127.0.0.1:9/")
+
+    assert failed.value.failure_code == "probe_unreadable"
 
 
 SUBTITLE = "1\n00:00:00,000 --> 00:00:01,000\nGood morning.\n"
