@@ -169,7 +169,7 @@ async def read_pipe(pipe: FileIO, limit_bytes: int = 65536) -> AsyncIterator[asy
 async def run(
     argv: Sequence[str | Path],
     *,
-    timeout_seconds: float,
+    timeout_seconds: float | None = None,
     stdout_limit_bytes: int = 4 * 1024**2,
     limits: ResourceLimits = READ_ONLY,
 ) -> CompletedProcess:

@@ -6,21 +6,25 @@ would turn a lost connection into a short video.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
 
 from backend.core.store.interface import ObjectInfo, Store
-from backend.core.store.ranged_read import PATIENCE_SECONDS, read_span
+from backend.core.store.ranged_read import PATIENCE_SECONDS
+from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
+from worker.source.positions import SourceReader
 
 log = structlog.get_logger(__name__)
 
-HEAD_BYTES = 8 * 1024 * 1024
-"""Kept in memory: ffprobe and ffmpeg read the beginning several times."""
+
+SEND_BYTES = 64 * 1024
+"""How much is on its way to a reader at a time: what it does not want when it jumps is sent in vain."""
 
 
 class SourceFeeder:
@@ -35,12 +39,13 @@ class SourceFeeder:
         info: ObjectInfo,
         errors: BackgroundErrors,
         patience_seconds: float = PATIENCE_SECONDS,
+        activity: ActivityClock | None = None,
     ) -> None:
-        self._store = store
+        """`activity` is stopped while the store is waited for."""
         self._info = info
         self._errors = errors
-        self._patience_seconds = patience_seconds
-        self._head = bytearray()
+        self._reader = SourceReader(store, info, patience_seconds)
+        self._activity = activity or ActivityClock()
         self.fed_bytes = 0
         self._position = 0
 
@@ -52,12 +57,12 @@ class SourceFeeder:
     @property
     def head(self) -> bytes:
         """The beginning of the source, as far as it was read and kept."""
-        return bytes(self._head)
+        return bytes(self._reader.head)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Yield the source's URL."""
-        async with serve(self._handle) as base:
+        async with self._reader, serve(self._handle) as base:
             yield f"{base}source"
 
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -76,19 +81,23 @@ class SourceFeeder:
             answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         answer.content_length = end - start
         await answer.prepare(request)
+        if request.transport is not None:
+            connection = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         if request.method == "HEAD":
             return answer
         try:
             position = start
-            async with aclosing(self._bytes(start, end)) as chunks:
-                async for chunk in chunks:
-                    try:
-                        await answer.write(chunk)
-                    except ConnectionError:
-                        return answer  # the reader hung up: it seeks, or is done
-                    self.fed_bytes += len(chunk)
-                    position += len(chunk)
-                    self._position = position
+            while position < end:
+                with self._activity.waiting():
+                    chunk = await self._reader.read(position, min(end - position, SEND_BYTES))
+                try:
+                    await answer.write(chunk)
+                except ConnectionError:
+                    return answer  # the reader hung up: it seeks, or is done
+                self.fed_bytes += len(chunk)
+                position += len(chunk)
+                self._position = position
             with suppress(ConnectionError):
                 await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg would see the end of the file
@@ -97,26 +106,6 @@ class SourceFeeder:
             if request.transport is not None:
                 request.transport.abort()
         return answer
-
-    async def _bytes(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield exactly the bytes from `start` up to `end` (exclusive), over as many connections as needed.
-
-        Raises:
-            StoreError: they cannot be read.
-        """
-        position = start
-        if position < len(self._head):
-            kept = bytes(self._head[position:end])
-            position += len(kept)
-            yield kept
-        etag, patience = self._info.etag or None, self._patience_seconds
-        stream = read_span(self._store, self._info.key, position, end, etag=etag, patience_seconds=patience)
-        async with aclosing(stream) as chunks:
-            async for chunk in chunks:
-                if position == len(self._head) < HEAD_BYTES:
-                    self._head += chunk[: HEAD_BYTES - position]
-                position += len(chunk)
-                yield chunk
 
 
 def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -5,13 +5,12 @@ from collections import defaultdict
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from worker.sandbox.guards import GUARDS
-from worker.sandbox.process import CompletedProcess, ProcessTimedOut, run
+from worker.sandbox.process import CompletedProcess, run
 from worker.sandbox.tools import Tools
 from worker.source.duration_limits import StreamEnd
 from worker.source.ffprobe_parser import NOT_A_VIDEO, ProbeReport, parse_report, unsupported_codec
 from worker.source.media import MediaInfo
 
-PROBE_TIMEOUT_SECONDS = 120
 TAIL_SECONDS = 3.0
 """How much of the file's end is read to find where its streams end."""
 
@@ -40,12 +39,7 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
 
 
 async def _ffprobe(tools: Tools, *arguments: str) -> CompletedProcess:
-    try:
-        done = await run(
-            [tools.ffprobe, "-v", "error", *GUARDS, *arguments], timeout_seconds=PROBE_TIMEOUT_SECONDS
-        )
-    except ProcessTimedOut as error:
-        raise AttemptFailed(str(error), code="probe_timed_out") from error
+    done = await run([tools.ffprobe, "-v", "error", *GUARDS, *arguments])
     if done.exit_code < 0:
         raise AttemptFailed(f"ffprobe was killed by signal {-done.exit_code}.", code="probe_crashed")
     return done
