@@ -14,7 +14,12 @@ from worker.encode.colours import to_bt709
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
-from worker.source.duration_limits import MAX_GAP_SECONDS, MAX_STRAY_FRAMES
+from worker.source.duration_limits import (
+    MAX_GAP_SECONDS,
+    MAX_STANDING_FRAMES,
+    MAX_STEP_BACK_SECONDS,
+    MAX_STRAY_FRAMES,
+)
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
 POSTER_AT = 0.1
@@ -40,8 +45,13 @@ MAX_LAYOUT_CHANNELS = 8
 """ffmpeg knows no layout for more channels."""
 BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
 """Their audio may change its layout or rate midway."""
+_AV_LOG_ERROR = 16
 _DROP_STRAYS = (
     f"not(st(0\\,gt(t-prev_selected_t\\,{MAX_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
+    # and tell `worker.source.completeness` if the clock goes back or stands still
+    f"+0*(st(2\\,max(prev_selected_t\\,ld(2)))+st(1\\,lte(t\\,ld(2))*(ld(1)+1))"
+    f"+if(gt(ld(1)\\,if(lt(t\\,ld(2)-{MAX_STEP_BACK_SECONDS})\\,{MAX_STRAY_FRAMES}\\,{MAX_STANDING_FRAMES}))"
+    f"\\,print(t\\,{_AV_LOG_ERROR})))"
 )
 _HOST = "host-"
 """Marks a port whose pictures must still be uploaded to the encoding device."""

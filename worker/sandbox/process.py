@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -51,7 +51,9 @@ class CompletedProcess:
 class RunningProcess:
     """A process started by `running`. Its stderr is drained from the start."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, name: str, on_stderr: Callable[[str], None]
+    ) -> None:
         self.name = name
         self.pid = process.pid
         self._process = process
@@ -59,6 +61,7 @@ class RunningProcess:
             raise TypeError("the process was started without a pipe for its stderr")
         self._stdout, self._stderr = process.stdout, process.stderr
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
+        self._on_stderr = on_stderr
         self._drain = asyncio.create_task(self._drain_stderr())
 
     @property
@@ -110,9 +113,15 @@ class RunningProcess:
         while chunk := await self._stderr.read(8192):
             *lines, buffered = (buffered + chunk).split(b"\n")
             buffered = buffered[-STDERR_LINE_BYTES:]
-            self._tail.extend(line.decode(errors="replace")[:500] for line in lines if line.strip())
-        if buffered.strip():
-            self._tail.append(buffered.decode(errors="replace")[:500])
+            for line in lines:
+                self._take(line)
+        self._take(buffered)
+
+    def _take(self, line: bytes) -> None:
+        if line.strip():
+            text = line.decode(errors="replace")[:500]
+            self._tail.append(text)
+            self._on_stderr(text)
 
 
 @asynccontextmanager
@@ -122,11 +131,12 @@ async def running(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
     discard_stdout: bool = False,
+    on_stderr: Callable[[str], None] = lambda line: None,
     limits: ResourceLimits = ResourceLimits(),  # noqa: B008  # frozen
 ) -> AsyncIterator[RunningProcess]:
     """Start a process. At the end of the block its whole group is killed and reaped.
 
-    Read stdout or discard it: a process that fills the pipe waits forever.
+    Read stdout or discard it: a process that fills the pipe waits forever. `on_stderr` gets every line.
 
     Raises:
         OSError: the program cannot be executed.
@@ -146,7 +156,7 @@ async def running(
                 start_new_session=True,
                 pass_fds=(writing,),
             )
-        started = RunningProcess(process, Path(command[0]).name)
+        started = RunningProcess(process, Path(command[0]).name, on_stderr)
         try:
             await _check_executed(started, report, command[0])
             yield started

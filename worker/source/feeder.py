@@ -61,14 +61,21 @@ class SourceFeeder:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Yield the source's URL."""
+        """Yield the source's URL. Followed by `-` and a number, it is the source without that many bytes."""
         async with self._reader, serve(self._handle) as base:
             yield f"{base}source"
 
+    async def further_beginnings(self) -> set[int]:
+        """Return where the file begins once more (`worker.source.beginnings`). Reads what was not fed."""
+        with self._activity.waiting():
+            return await self._reader.further_beginnings()
+
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if path != "source" or request.method not in {"GET", "HEAD"}:
+        skipped = _SOURCE_PATH.fullmatch(path)
+        first = int(skipped[1] or 0) if skipped else self._info.size_bytes
+        size = self._info.size_bytes - first
+        if size < 0 or skipped is None or request.method not in {"GET", "HEAD"}:
             return web.Response(status=404)
-        size = self._info.size_bytes
         span = _parse_range(request.headers.get("Range"), size)
         if span is None:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
@@ -87,7 +94,7 @@ class SourceFeeder:
         if request.method == "HEAD":
             return answer
         try:
-            position = start
+            position, end = first + start, first + end
             while position < end:
                 with self._activity.waiting():
                     chunk = await self._reader.read(position, min(end - position, SEND_BYTES))
@@ -120,4 +127,5 @@ def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return (start, end) if start < end else None
 
 
+_SOURCE_PATH = re.compile(r"source(?:-(\d{1,18}))?")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")

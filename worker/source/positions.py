@@ -12,6 +12,7 @@ from typing import Self
 
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.ranged_read import read_span
+from worker.source.beginnings import OVERLAP_BYTES, Beginnings
 
 HEAD_BYTES = 8 * 1024 * 1024
 """Kept in memory: ffprobe and ffmpeg read the beginning several times."""
@@ -30,6 +31,9 @@ class SourceReader:
         self._patience_seconds = patience_seconds
         self._positions: deque[_Position] = deque()
         """The one used last is the last."""
+        self._beginnings = Beginnings()
+        self._spans: list[tuple[int, int]] = []
+        """What closed positions have read: start and end."""
         self.head = bytearray()
 
     async def read(self, offset: int, limit: int) -> bytes:
@@ -49,8 +53,11 @@ class SourceReader:
             finally:
                 if not chunk and position in self._positions:
                     self._positions.remove(position)
+                    self._spans.append(position.span)
         while len(self._positions) > MAX_POSITIONS:
-            await self._positions.popleft().close()
+            closed = self._positions.popleft()
+            await closed.close()
+            self._spans.append(closed.span)
         if offset == len(self.head) < HEAD_BYTES:
             self.head += chunk[: HEAD_BYTES - offset]
         return chunk
@@ -59,10 +66,34 @@ class SourceReader:
         """Take the position that can reach `offset` soonest out of the list, or return a new one."""
         near = [position for position in self._positions if position.reaches(offset)]
         if not near:
-            return _Position(self._store, self._info, offset, self._patience_seconds)
+            return _Position(self._store, self._info, offset, self._patience_seconds, self._beginnings)
         nearest = min(near, key=lambda position: abs(position.offset - offset))
         self._positions.remove(nearest)
         return nearest
+
+    async def further_beginnings(self) -> set[int]:
+        """Return where the file begins once more. Reads what has not been read yet.
+
+        Raises:
+            StoreError.
+        """
+        reached = 0
+        for start, end in sorted([*self._spans, *(position.span for position in self._positions)]):
+            if start > reached:
+                await self._scan(reached, start)
+            reached = max(reached, end)
+        await self._scan(reached, self._info.size_bytes)
+        return self._beginnings.found
+
+    async def _scan(self, start: int, end: int) -> None:
+        if start < end and self._beginnings.possible:
+            begin = max(0, start - OVERLAP_BYTES)
+            rest = _Position(self._store, self._info, begin, self._patience_seconds, self._beginnings)
+            try:
+                while rest.offset < end:
+                    await rest.read(rest.offset, 1)
+            finally:
+                await rest.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,9 +108,12 @@ class SourceReader:
 class _Position:
     """One connection, from where it began to the end of the object, and the last bytes that it brought."""
 
-    def __init__(self, store: Store, info: ObjectInfo, offset: int, patience_seconds: float) -> None:
-        self.offset = offset
-        """Of the next byte that the connection brings."""
+    def __init__(
+        self, store: Store, info: ObjectInfo, offset: int, patience_seconds: float, beginnings: Beginnings
+    ) -> None:
+        self._start = self.offset = offset
+        """`offset` is that of the next byte that the connection brings."""
+        self._beginnings = beginnings
         self._chunks: deque[bytes] = deque()
         self._kept_bytes = 0
         self._stream = read_span(
@@ -91,6 +125,11 @@ class _Position:
             patience_seconds=patience_seconds,
         )
         self._turn = asyncio.Lock()
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The start and end of what it has read."""
+        return self._start, self.offset
 
     def reaches(self, offset: int) -> bool:
         return self.offset - self._kept_bytes <= offset <= self.offset + WINDOW_BYTES
@@ -112,6 +151,8 @@ class _Position:
             return b""
 
     def _keep(self, chunk: bytes) -> None:
+        before = self._chunks[-1][-OVERLAP_BYTES:] if self._chunks else b""
+        self._beginnings.scan(self.offset - len(before), before + chunk)
         self._chunks.append(chunk)
         self.offset += len(chunk)
         self._kept_bytes += len(chunk)

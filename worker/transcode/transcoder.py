@@ -37,6 +37,7 @@ from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
 from worker.sandbox.workspace import workspace
+from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
@@ -189,7 +190,7 @@ class _Attempt:
                     self._finalizing = True
                     self._fraction = 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
-                    work = self._finalize(media, plan, sink, webm_bytes)
+                    work = self._finalize(source, media, plan, sink, webm_bytes)
                     # not the encoder's fault: software would not help
                     return await self._guarded(work, "The check of the outputs", "check_stalled")
                 except AttemptFailed as error:
@@ -224,6 +225,7 @@ class _Attempt:
                 encoder,
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
+                on_stderr=self._notice_loss,
                 limits=encoding_limits(media.duration_seconds),
             ) as encoding,
             asyncio.TaskGroup() as group,
@@ -233,6 +235,10 @@ class _Attempt:
             group.create_task(_wait_for_success(packaging, "packager_failed"))
             stored = group.create_task(webm.store(webm_pipe, encoded))
         return stored.result()
+
+    def _notice_loss(self, line: str) -> None:
+        if (loss := loss_in(line)) is not None:
+            self._errors.report(loss)
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
@@ -272,8 +278,9 @@ class _Attempt:
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _finalize(
-        self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
+        self, source: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
     ) -> Transcoded:
+        await check_all_read(self._tools, source, self._feeder)
         segment, video = self._profile.segment_seconds, self._buckets.video
         webm_seconds = await verify_webm(
             self._tools, video, self._prefix, plan, self._profile.patience_seconds, self._activity
