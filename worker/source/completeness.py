@@ -23,7 +23,7 @@ MIN_RECORDING_SECONDS = 1.0
 
 _STEPPED_BACK = re.compile(r"\[Eval @ \w+\] (-?[\d.]+)")
 """Printed by the filters that drop stray frames (`worker.encode.filter_graph`)."""
-_NEW_STREAM = re.compile(r"New (audio|video) stream with index \d+ at pos:-?\d+ and DTS:(-?[\d.]+)s")
+_NEW_STREAM = re.compile(r"New (audio|video) stream with index")
 
 
 def several_recordings() -> SourceRejected:
@@ -40,8 +40,8 @@ def loss_in(line: str) -> SourceRejected | None:
         return several_recordings()
     if new := _NEW_STREAM.search(line):
         return SourceRejected(
-            f"In this file, another {new[1]} stream begins after {float(new[2]):.0f} s, without having been "
-            "announced. Convert the file to MP4 or MKV and upload that.",
+            f"In this file, another {new[1]} stream begins midway without having been announced. Convert the "
+            "file to MP4 or MKV and upload that.",
             code=LATE_STREAM,
         )
     return None

@@ -17,6 +17,7 @@ from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.source.ffprobe_schema import Report, Stream
 from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
+from worker.source.programmes import of_one_programme
 
 NOT_A_VIDEO = "This file is not a video: it has no video or audio stream."
 MAX_TRACKS = 8
@@ -80,6 +81,7 @@ def parse_report(json: bytes) -> ProbeReport:
         report = Report.model_validate_json(json)
     except ValidationError as error:
         raise AttemptFailed("The output of ffprobe is not readable.", code="probe_unreadable") from error
+    report = of_one_programme(report)
     video = next((stream for stream in report.streams if stream.is_video), None)
     audio = [stream for stream in report.streams if stream.is_audio][:MAX_TRACKS]
     if video is None and not audio:

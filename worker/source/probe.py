@@ -7,13 +7,18 @@ from backend.core.errors import AttemptFailed, SourceRejected
 from worker.sandbox.guards import GUARDS
 from worker.sandbox.process import CompletedProcess, run
 from worker.sandbox.tools import Tools
+from worker.source.completeness import several_recordings
 from worker.source.duration_limits import StreamEnd
 from worker.source.ffprobe_parser import NOT_A_VIDEO, ProbeReport, parse_report, unsupported_codec
+from worker.source.ffprobe_schema import Report
 from worker.source.media import MediaInfo
+from worker.source.programmes import changes_midway
 
+TAIL_BYTES = 4 * 1024 * 1024
 TAIL_SECONDS = 3.0
 """How much of the file's end is read to find where its streams end."""
 
+_SHOWN = ("-show_format", "-show_streams", "-show_chapters", "-show_programs", "-of", "json")
 _UNLISTED_CODEC = re.compile(r"Codec \((\w+)\) not on whitelist")
 _UNREADABLE = re.compile(
     r"HTTP error|Server returned|Connection (refused|reset|timed out)|Input/output error|"
@@ -30,12 +35,21 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
         SourceRejected: it is not a video or audio file, is broken, or exceeds the limits.
         AttemptFailed: ffprobe itself failed or hung.
     """
-    shown = ("-show_format", "-show_streams", "-show_chapters", "-of", "json")
-    done = await _ffprobe(tools, *shown, url)
+    done = await _ffprobe(tools, *_SHOWN, url)
     if done.exit_code != 0:
         raise _failure(done.stderr)
     report = parse_report(done.stdout)
+    if report.media.container == "mpegts":
+        await _check_end(tools, url, Report.model_validate_json(done.stdout))
     return report.with_ends(await _ends(tools, url, report)) if report.needs_tail else report.media
+
+
+async def _check_end(tools: Tools, url: str, beginning: Report) -> None:
+    """Raises: SourceRejected: an MPEG-TS ends with other streams than it begins with."""
+    size = beginning.format.size
+    done = await _ffprobe(tools, *_SHOWN, f"{url}-{max(size * 3 // 4, size - TAIL_BYTES)}")
+    if done.exit_code == 0 and changes_midway(beginning, Report.model_validate_json(done.stdout)):
+        raise several_recordings()
 
 
 async def _ffprobe(tools: Tools, *arguments: str) -> CompletedProcess:
