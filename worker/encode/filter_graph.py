@@ -14,6 +14,7 @@ from worker.encode.colours import to_bt709
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
+from worker.sandbox.guards import MAX_SAMPLE_ASPECT
 from worker.source.duration_limits import (
     MAX_GAP_SECONDS,
     MAX_STANDING_FRAMES,
@@ -43,6 +44,12 @@ MIN_ESTIMATED_GAP_SECONDS = 1.0
 """MPEG streams have timestamps for some frames only, so their ends are known no better than this."""
 MAX_LAYOUT_CHANNELS = 8
 """ffmpeg knows no layout for more channels."""
+RESIZABLE_CODECS = frozenset(
+    {"vp8", "vp9", "av1", "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "h263", "mjpeg", "vc1", "flv1"}
+)
+"""Their streams may change the size of the picture midway."""
+SAME_SHAPE = 0.03
+"""Relative difference, from sizes that are rounded, for which there are no bars."""
 BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
 """Their audio may change its layout or rate midway."""
 _AV_LOG_ERROR = 16
@@ -76,6 +83,7 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         f"select={_DROP_STRAYS}",
         # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
         *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
+        *_fit(video),
         # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
         f"fps=fps={plan.fps}:start_time=0",
         # players stop at the end of the shorter track: hold the last picture until the audio ends
@@ -94,6 +102,21 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
         *([_board_chain(storyboard)] if storyboard else []),
     ]
+
+
+def _fit(video: VideoInfo) -> tuple[str, ...]:
+    """Fit pictures of another shape between bars: a call is recorded, and the phone is turned."""
+    if video.codec not in RESIZABLE_CODECS:
+        return ()
+    # `pad` rounds to whole samples of chroma
+    width, height = (max(2, side // 2 * 2) for side in (video.display_width, video.display_height))
+    shape = f"if(between(sar\\,{float(1 / MAX_SAMPLE_ASPECT)}\\,{float(MAX_SAMPLE_ASPECT)})\\,dar\\,a)"
+    same = f"lt(abs({shape}*{height}/{width}-1)\\,{SAME_SHAPE})"
+    return (
+        f"scale=w=if({same}\\,{width}\\,2*round(min({width}\\,{height}*{shape})/2))"
+        f":h=if({same}\\,{height}\\,2*round(min({height}\\,{width}/({shape}))/2)):eval=frame:flags=bicubic",
+        f"setsar=1,pad={width}:{height}:-1:-1:eval=frame",
+    )
 
 
 def _hold_last_picture(media: MediaInfo, video: VideoInfo) -> tuple[str, ...]:
