@@ -60,7 +60,8 @@ def encoder_arguments(
     outputs += [_captions(stream) for stream in plan.captions]
     return (
         str(ffmpeg),
-        *("-hide_banner", "-nostdin", "-v", "error", "-y"),
+        # `worker.source.completeness` reads the warnings
+        *("-hide_banner", "-nostdin", "-v", "warning", "-y"),
         # machine-readable progress on stdout, twice a second
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
         *encoders.options,

@@ -15,7 +15,13 @@ from worker.encode.colours import on_black, to_bt709
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
-from worker.source.duration_limits import MAX_GAP_SECONDS, MAX_STRAY_FRAMES
+from worker.sandbox.guards import MAX_SAMPLE_ASPECT
+from worker.source.duration_limits import (
+    MAX_GAP_SECONDS,
+    MAX_STANDING_FRAMES,
+    MAX_STEP_BACK_SECONDS,
+    MAX_STRAY_FRAMES,
+)
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
 POSTER_AT = 0.1
@@ -37,10 +43,21 @@ MIN_GAP_SECONDS = 0.02
 """Gaps shorter than a frame are not filled."""
 MIN_ESTIMATED_GAP_SECONDS = 1.0
 """MPEG streams have timestamps for some frames only, so their ends are known no better than this."""
+RESIZABLE_CODECS = frozenset(
+    {"vp8", "vp9", "av1", "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "h263", "mjpeg", "vc1", "flv1"}
+)
+"""Their streams may change the size of the picture midway."""
+SAME_SHAPE = 0.03
+"""Relative difference, from sizes that are rounded, for which there are no bars."""
 BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
 """Their audio may change its layout or rate midway."""
+_AV_LOG_ERROR = 16
 _DROP_STRAYS = (
     f"not(st(0\\,gt(t-prev_selected_t\\,{MAX_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
+    # and tell `worker.source.completeness` if the clock goes back or stands still
+    f"+0*(st(2\\,max(prev_selected_t\\,ld(2)))+st(1\\,lte(t\\,ld(2))*(ld(1)+1))"
+    f"+if(gt(ld(1)\\,if(lt(t\\,ld(2)-{MAX_STEP_BACK_SECONDS})\\,{MAX_STRAY_FRAMES}\\,{MAX_STANDING_FRAMES}))"
+    f"\\,print(t\\,{_AV_LOG_ERROR})))"
 )
 _HOST = "host-"
 """Marks a port whose pictures must still be uploaded to the encoding device."""
@@ -66,6 +83,7 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         *on_black(video),
         # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
         *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
+        *_fit(video),
         # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
         f"fps=fps={plan.fps}:start_time=0",
         # players stop at the end of the shorter track: hold the last picture until the audio ends
@@ -84,6 +102,21 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
         *([_board_chain(storyboard)] if storyboard else []),
     ]
+
+
+def _fit(video: VideoInfo) -> tuple[str, ...]:
+    """Fit pictures of another shape between bars: a call is recorded, and the phone is turned."""
+    if video.codec not in RESIZABLE_CODECS:
+        return ()
+    # `pad` rounds to whole samples of chroma
+    width, height = (max(2, side // 2 * 2) for side in (video.display_width, video.display_height))
+    shape = f"if(between(sar\\,{float(1 / MAX_SAMPLE_ASPECT)}\\,{float(MAX_SAMPLE_ASPECT)})\\,dar\\,a)"
+    same = f"lt(abs({shape}*{height}/{width}-1)\\,{SAME_SHAPE})"
+    return (
+        f"scale=w=if({same}\\,{width}\\,2*round(min({width}\\,{height}*{shape})/2))"
+        f":h=if({same}\\,{height}\\,2*round(min({height}\\,{width}/({shape}))/2)):eval=frame:flags=bicubic",
+        f"setsar=1,pad={width}:{height}:-1:-1:eval=frame",
+    )
 
 
 def _hold_last_picture(media: MediaInfo, video: VideoInfo) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Only this finds a driver that writes garbage, or a truncated segment.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -13,16 +13,19 @@ from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import AttemptFailed
 from backend.core.store.interface import Store
 from worker.sandbox.loopback import serve
-from worker.sandbox.process import ProcessTimedOut, run
+from worker.sandbox.process import run
 from worker.sandbox.tools import Tools
 
-DECODE_TIMEOUT_SECONDS = 120
 MAX_DECODERS = 2
 """At a time. Each keeps some frames of its rendition in memory."""
 
 
-async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequence[tuple[str, ...]]) -> None:
+async def check_decoding(
+    tools: Tools, store: Store, prefix: str, edges: Sequence[tuple[str, ...]], touch: Callable[[], None]
+) -> None:
     """Decode from the store: each of `edges` is an init segment and the segments to decode with it.
+
+    `touch` is called after each.
 
     Raises:
         AttemptFailed: one of them cannot be decoded, or is empty.
@@ -39,15 +42,13 @@ async def check_decoding(tools: Tools, store: Store, prefix: str, edges: Sequenc
         async def check(number: int, segments: Sequence[str]) -> None:
             async with free:
                 await _check(tools, segments, [f"{base}{number}/{segment}" for segment in segments])
+                touch()
 
         await gather_or_cancel(check(number, segments) for number, (_, *segments) in enumerate(edges))
 
 
 async def _check(tools: Tools, segments: Sequence[str], urls: Sequence[str]) -> None:
-    try:
-        done = await run(decoder_arguments(tools.ffmpeg, urls), timeout_seconds=DECODE_TIMEOUT_SECONDS)
-    except ProcessTimedOut:
-        raise _cannot_decode(segments, "it takes too long") from None
+    done = await run(decoder_arguments(tools.ffmpeg, urls))
     if done.exit_code != 0:
         raise _cannot_decode(segments, done.stderr[-200:])
 

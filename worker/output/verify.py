@@ -13,14 +13,13 @@ from worker.encode.ladder import EncodingPlan
 from worker.encode.packager_arguments import media_playlist, playlists_of
 from worker.output.playlists import Playlist, parse_playlist
 from worker.output.webm import cues_come_first
+from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
-from worker.sandbox.process import ProcessTimedOut, run
+from worker.sandbox.process import run
 from worker.sandbox.tools import Tools
 from worker.source.feeder import SourceFeeder
 from worker.source.ffprobe_schema import Report
 from worker.source.media import MediaInfo
-
-PROBE_TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,21 @@ async def verify_outputs(
     )
 
 
-async def verify_webm(tools: Tools, store: Store, prefix: str, plan: EncodingPlan) -> float:
+async def verify_webm(
+    tools: Tools,
+    store: Store,
+    prefix: str,
+    plan: EncodingPlan,
+    patience_seconds: float,
+    activity: ActivityClock,
+) -> float:
     """Check the streams and the index of the stored WebM and return its duration in seconds.
 
     Raises:
         AttemptFailed, StoreError.
     """
     info, errors = await store.head(prefix + DOWNLOAD), BackgroundErrors()
-    feeder = SourceFeeder(store, info, errors)
+    feeder = SourceFeeder(store, info, errors, patience_seconds, activity)
     async with feeder.serving() as url:
         report = await _probe_webm(tools, url)
     errors.check()
@@ -104,10 +110,7 @@ async def verify_webm(tools: Tools, store: Store, prefix: str, plan: EncodingPla
 async def _probe_webm(tools: Tools, url: str) -> Report:
     shown = ("-show_entries", "format=duration:stream=index,codec_name", "-of", "json")
     argv = (tools.ffprobe, "-v", "error", "-protocol_whitelist", "http,tcp", "-f", "matroska", *shown, url)
-    try:
-        done = await run(argv, timeout_seconds=PROBE_TIMEOUT_SECONDS)
-    except ProcessTimedOut:
-        raise _incomplete("reading the WebM takes too long") from None
+    done = await run(argv)
     if done.exit_code != 0:
         raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})")
     return Report.model_validate_json(done.stdout)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -61,12 +61,14 @@ class RunningProcess:
         name: str,
         stdout: asyncio.StreamReader | None,
         stderr: asyncio.StreamReader,
+        on_stderr: Callable[[str], None],
     ) -> None:
         self.name = name
         self.pid = process.pid
         self._process = process
         self._stdout, self._stderr = stdout, stderr
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
+        self._on_stderr = on_stderr
         self._drain = asyncio.create_task(self._drain_stderr())
         self._reaped = asyncio.create_task(self._reap())
         self._ended = False
@@ -133,9 +135,15 @@ class RunningProcess:
         while chunk := await self._stderr.read(8192):
             *lines, buffered = (buffered + chunk).split(b"\n")
             buffered = buffered[-STDERR_LINE_BYTES:]
-            self._tail.extend(line.decode(errors="replace")[:500] for line in lines if line.strip())
-        if buffered.strip():
-            self._tail.append(buffered.decode(errors="replace")[:500])
+            for line in lines:
+                self._take(line)
+        self._take(buffered)
+
+    def _take(self, line: bytes) -> None:
+        if line.strip():
+            text = line.decode(errors="replace")[:500]
+            self._tail.append(text)
+            self._on_stderr(text)
 
 
 @asynccontextmanager
@@ -145,11 +153,12 @@ async def running(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
     discard_stdout: bool = False,
+    on_stderr: Callable[[str], None] = lambda line: None,
     limits: ResourceLimits = ResourceLimits(),  # noqa: B008  # frozen
 ) -> AsyncIterator[RunningProcess]:
     """Start a process. When it exits, or at the end of the block, its whole group is killed and reaped.
 
-    Read stdout or discard it: a process that fills the pipe waits forever.
+    Read stdout or discard it: a process that fills the pipe waits forever. `on_stderr` gets every line.
 
     Raises:
         OSError: the program cannot be executed.
@@ -179,7 +188,7 @@ async def running(
             stdout = None
             if process.stdout is not None:
                 stdout = await stack.enter_async_context(read_pipe(cast(FileIO, process.stdout)))
-            started = RunningProcess(process, Path(command[0]).name, stdout, stderr)
+            started = RunningProcess(process, Path(command[0]).name, stdout, stderr, on_stderr)
         except BaseException:
             process.kill()
             process.wait()
@@ -206,7 +215,7 @@ async def read_pipe(pipe: FileIO, limit_bytes: int = 65536) -> AsyncIterator[asy
 async def run(
     argv: Sequence[str | Path],
     *,
-    timeout_seconds: float,
+    timeout_seconds: float | None = None,
     stdout_limit_bytes: int = 4 * 1024**2,
     limits: ResourceLimits = READ_ONLY,
 ) -> CompletedProcess:

@@ -14,6 +14,10 @@ MAX_GAP_SECONDS = 900.0
 MAX_STRAY_FRAMES = 8
 """Up to this many frames in a row that jump further ahead count as damaged timestamps; more, as a real gap.
 Gaps are filled, and those of audio in memory: 330 MiB for a quarter of an hour."""
+MAX_STEP_BACK_SECONDS = 1.0
+MAX_STANDING_FRAMES = 60
+"""More stray frames in a row that are this much earlier than their predecessors, or more of these that are no
+later than them, are another recording. They would be dropped."""
 MAX_AUDIO_START_SECONDS = 7200.0
 """The silence before it is filled like a gap."""
 FREE_SECONDS = 3600.0

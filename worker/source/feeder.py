@@ -6,30 +6,32 @@ would turn a lost connection into a short video.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
 
 from backend.core.store.interface import ObjectInfo, Store
-from backend.core.store.ranged_read import PATIENCE_SECONDS, read_span
+from backend.core.store.ranged_read import PATIENCE_SECONDS
+from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
+from worker.source.positions import SourceReader
 
 log = structlog.get_logger(__name__)
 
-HEAD_BYTES = 8 * 1024 * 1024
-"""Kept in memory: ffprobe and ffmpeg read the beginning several times."""
 NOTABLE_BYTES = 1024 * 1024
 """A source that trickles is not progress."""
+SEND_BYTES = 64 * 1024
+"""How much is on its way to a reader at a time: what it does not want when it jumps is sent in vain."""
 
 
 class SourceFeeder:
     """Serves one version (ETag) of one object.
 
-    A store that delivers no byte for `patience_seconds` is an error. `on_new_bytes` is called when the reader
-    gets notably further than before.
+    A store that delivers no byte for `patience_seconds` is an error.
     """
 
     def __init__(
@@ -38,17 +40,15 @@ class SourceFeeder:
         info: ObjectInfo,
         errors: BackgroundErrors,
         patience_seconds: float = PATIENCE_SECONDS,
-        on_new_bytes: Callable[[], None] = lambda: None,
+        activity: ActivityClock | None = None,
     ) -> None:
-        self._store = store
+        """`activity` stands still while the store is waited for, and is touched when the reader gets further."""
         self._info = info
         self._errors = errors
-        self._patience_seconds = patience_seconds
-        self._on_new_bytes = on_new_bytes
-        self._furthest = 0
-        self._head = bytearray()
+        self._reader = SourceReader(store, info, patience_seconds)
+        self._activity = activity or ActivityClock()
         self.fed_bytes = 0
-        self._position = 0
+        self._position = self._furthest = 0
 
     @property
     def share_fed(self) -> float:
@@ -58,18 +58,25 @@ class SourceFeeder:
     @property
     def head(self) -> bytes:
         """The beginning of the source, as far as it was read and kept."""
-        return bytes(self._head)
+        return bytes(self._reader.head)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Yield the source's URL."""
-        async with serve(self._handle) as base:
+        """Yield the source's URL. Followed by `-` and a number, it is the source without that many bytes."""
+        async with self._reader, serve(self._handle) as base:
             yield f"{base}source"
 
+    async def further_beginnings(self) -> set[int]:
+        """Return where the file begins once more (`worker.source.beginnings`). Reads what was not fed."""
+        with self._activity.waiting():
+            return await self._reader.further_beginnings()
+
     async def _handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if path != "source" or request.method not in {"GET", "HEAD"}:
+        skipped = _SOURCE_PATH.fullmatch(path)
+        first = int(skipped[1] or 0) if skipped else self._info.size_bytes
+        size = self._info.size_bytes - first
+        if size < 0 or skipped is None or request.method not in {"GET", "HEAD"}:
             return web.Response(status=404)
-        size = self._info.size_bytes
         span = _parse_range(request.headers.get("Range"), size)
         if span is None:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
@@ -82,22 +89,26 @@ class SourceFeeder:
             answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         answer.content_length = end - start
         await answer.prepare(request)
+        if request.transport is not None:
+            connection = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         if request.method == "HEAD":
             return answer
         try:
-            position = start
-            async with aclosing(self._bytes(start, end)) as chunks:
-                async for chunk in chunks:
-                    try:
-                        await answer.write(chunk)
-                    except ConnectionError:
-                        return answer  # the reader hung up: it seeks, or is done
-                    self.fed_bytes += len(chunk)
-                    position += len(chunk)
-                    self._position = position
-                    if position >= self._furthest + NOTABLE_BYTES:
-                        self._furthest = position
-                        self._on_new_bytes()
+            position, end = first + start, first + end
+            while position < end:
+                with self._activity.waiting():
+                    chunk = await self._reader.read(position, min(end - position, SEND_BYTES))
+                try:
+                    await answer.write(chunk)
+                except ConnectionError:
+                    return answer  # the reader hung up: it seeks, or is done
+                self.fed_bytes += len(chunk)
+                position += len(chunk)
+                self._position = position
+                if position >= self._furthest + NOTABLE_BYTES:
+                    self._furthest = position
+                    self._activity.touch()
             with suppress(ConnectionError):
                 await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and ffmpeg would see the end of the file
@@ -106,26 +117,6 @@ class SourceFeeder:
             if request.transport is not None:
                 request.transport.abort()
         return answer
-
-    async def _bytes(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield exactly the bytes from `start` up to `end` (exclusive), over as many connections as needed.
-
-        Raises:
-            StoreError: they cannot be read.
-        """
-        position = start
-        if position < len(self._head):
-            kept = bytes(self._head[position:end])
-            position += len(kept)
-            yield kept
-        etag, patience = self._info.etag or None, self._patience_seconds
-        stream = read_span(self._store, self._info.key, position, end, etag=etag, patience_seconds=patience)
-        async with aclosing(stream) as chunks:
-            async for chunk in chunks:
-                if position == len(self._head) < HEAD_BYTES:
-                    self._head += chunk[: HEAD_BYTES - position]
-                position += len(chunk)
-                yield chunk
 
 
 def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -140,4 +131,5 @@ def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return (start, end) if start < end else None
 
 
+_SOURCE_PATH = re.compile(r"source(?:-(\d{1,18}))?")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")

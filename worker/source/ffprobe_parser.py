@@ -15,6 +15,7 @@ from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
 from worker.source.ffprobe_schema import Report, Stream
 from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
+from worker.source.programmes import of_one_programme
 from worker.source.selection import NOT_A_VIDEO, choose_audio, choose_picture
 
 MAX_SUBTITLE_TRACKS = 8
@@ -69,6 +70,7 @@ class ProbeReport:
 
 def parse_report(report: Report) -> ProbeReport:
     """Raises: SourceRejected: no media, or beyond the limits."""
+    report = of_one_programme(report)
     video, audio = choose_picture(report.streams), choose_audio(report.streams)
     if video is None and not audio:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")

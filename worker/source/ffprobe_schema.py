@@ -64,6 +64,7 @@ class Tags(FfprobeModel):
 
 class Stream(FfprobeModel):
     index: int
+    id: str = Field("", description="MPEG-TS: the PID")
     codec_type: str = ""
     codec_name: str = ""
     codec_long_name: str = ""
@@ -92,6 +93,10 @@ class Stream(FfprobeModel):
 
     def start_after(self, zero: float) -> float:
         return max(0.0, (self.start_time if self.start_time is not None else zero) - zero)
+
+    @property
+    def is_media(self) -> bool:
+        return self.codec_type in {"audio", "video"}
 
     @property
     def is_picture(self) -> bool:
@@ -149,11 +154,17 @@ class Format(FfprobeModel):
     format_name: str = ""
     start_time: float | None = None
     duration: float | None = None
+    size: int = 0
     tags: Tags = Tags()
+
+
+class Program(FfprobeModel):
+    streams: tuple[Stream, ...] = ()
 
 
 class Report(FfprobeModel):
     streams: tuple[Stream, ...] = ()
+    programs: tuple[Program, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     format: Format = Format()
 

@@ -9,26 +9,26 @@ from pydantic import ValidationError
 
 from backend.core.errors import AttemptFailed, SourceRejected
 from worker.sandbox.guards import DECODERS, GUARDS
-from worker.sandbox.process import CompletedProcess, ProcessTimedOut, run
+from worker.sandbox.process import CompletedProcess, run
 from worker.sandbox.tools import Tools
+from worker.source.completeness import several_recordings
 from worker.source.duration_limits import StreamEnd
 from worker.source.ffprobe_parser import ProbeReport, parse_report
 from worker.source.ffprobe_schema import Report
 from worker.source.media import MediaInfo
+from worker.source.programmes import changes_midway
 from worker.source.protection import check_protection
 from worker.source.selection import NOT_A_VIDEO, unseen_streams, unsupported_codec
 
 log = structlog.get_logger(__name__)
 
-PROBE_TIMEOUT_SECONDS = 120
-WHOLE_FILE_TIMEOUT_SECONDS = 6 * 3600
-"""The watchdog notices earlier when nothing is read."""
+TAIL_BYTES = 4 * 1024 * 1024
 TAIL_SECONDS = 3.0
 """How much of the file's end is read to find where its streams end."""
 MAX_UNLISTED = 16
 """Codecs of streams that are not used."""
 
-_SHOWN = ("-show_format", "-show_streams", "-show_chapters", "-of", "json")
+_SHOWN = ("-show_format", "-show_streams", "-show_chapters", "-show_programs", "-of", "json")
 _DEEP = (
     # until every stream has been found, which may be at the end of the file
     *("-probesize", str(2**63 - 1), "-analyzeduration", str(2**63 - 1)),
@@ -59,9 +59,19 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
     if empty:
         log.info("streams_without_content", indexes=sorted(empty))
     if len(empty) < len(unseen):
-        report = _parsed(await _ffprobe(tools, *options, *_DEEP, *_SHOWN, url, whole_file=True))
+        report = _parsed(await _ffprobe(tools, *options, *_DEEP, *_SHOWN, url))
     found = parse_report(report.without(empty))
+    if found.media.container == "mpegts":
+        await _check_end(tools, url, report, options)
     return found.with_ends(await _ends(tools, url, found, options)) if found.needs_tail else found.media
+
+
+async def _check_end(tools: Tools, url: str, beginning: Report, options: Sequence[str]) -> None:
+    """Raises: SourceRejected: an MPEG-TS ends with other streams than it begins with."""
+    size = beginning.format.size
+    done = await _ffprobe(tools, *options, *_SHOWN, f"{url}-{max(size * 3 // 4, size - TAIL_BYTES)}")
+    if done.exit_code == 0 and changes_midway(beginning, _parsed(done)):
+        raise several_recordings()
 
 
 async def _report(tools: Tools, url: str) -> tuple[Report, Sequence[str]]:
@@ -96,18 +106,14 @@ async def _has_packet(tools: Tools, url: str, index: int, options: Sequence[str]
     """Read up to the stream's first packet."""
     first = ("-select_streams", str(index), "-read_intervals", "%+#1")
     shown = ("-show_entries", "packet=size", "-of", "csv=p=0")
-    done = await _ffprobe(tools, *options, *first, *shown, url, whole_file=True)
+    done = await _ffprobe(tools, *options, *first, *shown, url)
     if done.exit_code != 0:
         raise _failure(done.stderr)
     return bool(done.stdout.strip())
 
 
-async def _ffprobe(tools: Tools, *arguments: str, whole_file: bool = False) -> CompletedProcess:
-    timeout = WHOLE_FILE_TIMEOUT_SECONDS if whole_file else PROBE_TIMEOUT_SECONDS
-    try:
-        done = await run([tools.ffprobe, "-v", "error", *GUARDS, *arguments], timeout_seconds=timeout)
-    except ProcessTimedOut as error:
-        raise AttemptFailed(str(error), code="probe_timed_out") from error
+async def _ffprobe(tools: Tools, *arguments: str) -> CompletedProcess:
+    done = await run([tools.ffprobe, "-v", "error", *GUARDS, *arguments])
     if done.exit_code < 0:
         raise AttemptFailed(f"ffprobe was killed by signal {-done.exit_code}.", code="probe_crashed")
     return done

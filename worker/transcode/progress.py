@@ -1,6 +1,5 @@
 """The progress that a transcode reports, and how ffmpeg's own reports are read."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,20 +24,6 @@ class Progress:
 
 ReportProgress = Callable[[Progress], None]
 """Called several times a second: must be cheap."""
-
-
-class ActivityClock:
-    """Remembers when something last made progress, for the stall watchdog."""
-
-    def __init__(self) -> None:
-        self._at = time.monotonic()
-
-    def touch(self) -> None:
-        self._at = time.monotonic()
-
-    @property
-    def idle_seconds(self) -> float:
-        return time.monotonic() - self._at
 
 
 def encoded_seconds(line: str) -> float | None:

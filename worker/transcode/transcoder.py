@@ -30,12 +30,14 @@ from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
 from worker.output.verify import verify_outputs, verify_webm
 from worker.output.webm_sink import WebmSink
+from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
 from worker.sandbox.workspace import workspace
+from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
@@ -44,12 +46,12 @@ from worker.source.probe import probe
 from worker.source.selection import NOT_A_VIDEO
 from worker.transcode.diagnosis import diagnose_source
 from worker.transcode.fallback import ENCODE_FAILURE_CODES, STALLED, Fallback
-from worker.transcode.progress import ActivityClock, Progress, ReportProgress, encoded_seconds
+from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
+from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
 WATCHDOG_SECONDS = 1.0
-PROBE_TIMEOUT_CODES = frozenset({STALLED, "probe_timed_out"})
 MAX_PROBE_BYTES = 256 * 1024**2
 """If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
 T = TypeVar("T")
@@ -161,10 +163,9 @@ class _Attempt:
         self._prefix = keys.run_prefix(self._job.id, self._run)
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
+        self._buckets = watched(self._buckets, self._activity)
         patience = self._profile.patience_seconds
-        self._feeder = SourceFeeder(
-            self._buckets.raw, self._info, self._errors, patience, self._activity.touch
-        )
+        self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
@@ -186,7 +187,9 @@ class _Attempt:
                     self._finalizing = True
                     self._fraction = 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
-                    return await self._guarded(self._finalize(media, plan, sink, webm_bytes))
+                    work = self._finalize(source, media, plan, sink, webm_bytes)
+                    # not the encoder's fault: software would not help
+                    return await self._guarded(work, "The check of the outputs", "check_stalled")
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
@@ -195,7 +198,7 @@ class _Attempt:
         try:
             return await self._guarded(probe(self._tools, source))
         except AttemptFailed as error:
-            if error.failure_code in PROBE_TIMEOUT_CODES and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
+            if error.failure_code == STALLED and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
                 raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
             raise
 
@@ -219,6 +222,7 @@ class _Attempt:
                 encoder,
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
+                on_stderr=self._notice_loss,
                 limits=encoding_limits(media.duration_seconds),
             ) as encoding,
             asyncio.TaskGroup() as group,
@@ -228,6 +232,10 @@ class _Attempt:
             group.create_task(_wait_for_success(packaging, "packager_failed"))
             stored = group.create_task(webm.store(webm_pipe, encoded))
         return stored.result()
+
+    def _notice_loss(self, line: str) -> None:
+        if (loss := loss_in(line)) is not None:
+            self._errors.report(loss)
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
@@ -272,17 +280,20 @@ class _Attempt:
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _finalize(
-        self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
+        self, source: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
     ) -> Transcoded:
+        await check_all_read(self._tools, source, self._feeder)
         segment, video = self._profile.segment_seconds, self._buckets.video
-        webm_seconds = await verify_webm(self._tools, video, self._prefix, plan)
+        webm_seconds = await verify_webm(
+            self._tools, video, self._prefix, plan, self._profile.patience_seconds, self._activity
+        )
         await sink.finish()
         captions = await store_side_files(
             sink.put, self._directory, plan, storyboard_of(plan, media), webm_seconds
         )
         sizes = {**sink.sizes, keys.DOWNLOAD: webm_bytes}
         verified = await verify_outputs(video, self._prefix, plan, media, sizes, webm_seconds, segment)
-        await check_decoding(self._tools, video, self._prefix, verified.edges)
+        await check_decoding(self._tools, video, self._prefix, verified.edges, self._activity.touch)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
         claimed = media.duration_seconds if media.duration_is_reliable else None
@@ -297,8 +308,10 @@ class _Attempt:
             source=describe_source(media, self._job.source_size_bytes),
         )
 
-    async def _guarded(self, work: Coroutine[None, None, T]) -> T:
-        """Run `work` until it ends, the feeder or the sink reports an error, or nothing makes progress."""
+    async def _guarded(
+        self, work: Coroutine[None, None, T], what: str = "The encoder", code: str = STALLED
+    ) -> T:
+        """Run `work` until it ends, the feeder or the sink reports an error, or `what` makes no progress."""
 
         async def checked() -> T:
             try:
@@ -309,14 +322,14 @@ class _Attempt:
                 self._errors.check()  # a lost connection is what made a process fail just after it
 
         self._activity.touch()
-        return await run_guarded(checked(), self._errors.watch(), self._watch_for_stalls())
+        return await run_guarded(checked(), self._errors.watch(), self._watch_for_stalls(what, code))
 
-    async def _watch_for_stalls(self) -> None:
+    async def _watch_for_stalls(self, what: str, code: str) -> None:
         while True:
             await asyncio.sleep(WATCHDOG_SECONDS)
             if self._activity.idle_seconds > self._profile.stall_seconds:
                 raise AttemptFailed(
-                    f"The encoder made no progress for {self._profile.stall_seconds:g} s.", code=STALLED
+                    f"{what} made no progress for {self._profile.stall_seconds:g} s.", code=code
                 )
 
     def _report(self, stage: Stage, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:

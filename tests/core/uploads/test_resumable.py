@@ -16,7 +16,7 @@ from backend.core.errors import (
     UploadExpired,
     UploadLocked,
 )
-from backend.core.store.interface import PLAIN, Body, ObjectHeaders, UploadedPart
+from backend.core.store.interface import PLAIN, Body, ObjectHeaders, StoredObject, UploadedPart
 from tests.core.uploads.upload_lab import FILM, HEAD, PART, Killed, Process, chunks
 from tests.core.virtual_time import in_virtual_time, utc_now
 from tests.lab.memory_store import MemoryStore
@@ -24,8 +24,16 @@ from tests.lab.memory_store import MemoryStore
 DATA = HEAD + bytes(range(150))
 
 
+class RawStore(MemoryStore):
+    """Notices when a tail, which may be as large as a part, is read outside of the counted memory."""
+
+    async def get(self, key: str) -> StoredObject:
+        assert "tail" not in key
+        return await super().get(key)
+
+
 def _stores() -> tuple[MemoryStore, MemoryStore]:
-    return MemoryStore(utc_now), MemoryStore(utc_now)
+    return RawStore(utc_now), MemoryStore(utc_now)
 
 
 async def _keys(store: MemoryStore) -> set[str]:
@@ -277,6 +285,17 @@ async def test_a_document_is_refused_even_if_its_first_bytes_come_in_two_request
         await process.uploads.append(upload_id, 0, chunks(document[:10], breaks=True))
     with pytest.raises(UnsupportedType):
         await process.uploads.append(upload_id, 10, chunks(document[10:]))
+
+
+@in_virtual_time
+async def test_tails_are_read_into_counted_memory_only() -> None:
+    raw, video = _stores()
+    process = Process(raw, video)
+    upload_id = await process.create(len(DATA))
+    with pytest.raises(IncompleteUpload):
+        await process.uploads.append(upload_id, 0, chunks(DATA[:10], breaks=True))
+    await process.uploads.append(upload_id, 10, chunks(DATA[10:]))
+    await _is_finished(raw, upload_id, DATA)
 
 
 @in_virtual_time

@@ -27,7 +27,7 @@ async def check(init: bytes, segment: bytes) -> None:
     store = MemoryStore()
     await store.put(PREFIX + "init.mp4", init)
     await store.put(PREFIX + "00001.m4s", segment)
-    await check_decoding(TOOLS, store, PREFIX, EDGES)
+    await check_decoding(TOOLS, store, PREFIX, EDGES, lambda: None)
 
 
 async def test_intact_segments_pass(parts: tuple[bytes, bytes]) -> None:

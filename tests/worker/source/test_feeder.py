@@ -7,9 +7,12 @@ import aiohttp
 import pytest
 
 from backend.core.errors import AttemptFailed
-from tests.lab.memory_store import MemoryStore
+from backend.core.uploads.buffers import MIB
+from tests.lab.memory_store import READ_CHUNK_BYTES, MemoryStore
 from worker.sandbox.background_errors import BackgroundErrors
+from worker.source import positions
 from worker.source.feeder import SourceFeeder
+from worker.source.positions import MAX_POSITIONS, SourceReader
 
 
 class BrokenStore(MemoryStore):
@@ -66,3 +69,50 @@ async def test_reader_that_hangs_up_early_is_not_an_error() -> None:
             assert len(await answer.read()) == 32 * 1024 * 1024
 
     assert not errors.any
+
+
+class CountingStore(MemoryStore):
+    """Counts the reads and their bytes."""
+
+    reads = 0
+    bytes_read = 0
+
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        self.reads += 1
+        async for chunk in super().read(key, offset, etag=etag):
+            self.bytes_read += len(chunk)
+            yield chunk
+
+
+async def test_reads_each_byte_once_when_the_reader_jumps_between_two_places() -> None:
+    """As ffmpeg does with the picture and sound of an MP4 that are not interleaved."""
+    store, size, step = CountingStore(), 24 * MIB, MIB
+    body = b"".join(number.to_bytes(4) for number in range(size // 4))
+    await store.put("source", body)
+    feeder = SourceFeeder(store, await store.head("source"), BackgroundErrors())
+
+    async with asyncio.timeout(20), feeder.serving() as url:
+        for offset in range(0, size // 2, step):
+            for place in (offset, size // 2 + offset):
+                async with (
+                    aiohttp.ClientSession() as client,
+                    client.get(url, headers={"Range": f"bytes={place}-"}) as answer,
+                ):
+                    assert await answer.content.readexactly(step) == body[place : place + step]
+                    answer.close()
+
+    assert store.reads == 2
+    assert store.bytes_read < size * 1.1
+
+
+async def test_holds_few_connections_and_replaces_a_broken_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positions, "WINDOW_BYTES", 1)
+    store, size = CountingStore(), 40 * READ_CHUNK_BYTES
+    await store.put("source", bytes(size))
+
+    async with SourceReader(store, await store.head("source"), patience_seconds=1) as reader:
+        for place in [*range(0, size, 3 * READ_CHUNK_BYTES), size - 1]:
+            assert await reader.read(place, 10) == bytes(min(10, size - place))
+        assert len(reader._positions) == MAX_POSITIONS
+        await reader._positions[0].close()
+        assert await reader.read(reader._positions[0].offset, 10) == bytes(10)

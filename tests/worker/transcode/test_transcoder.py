@@ -213,7 +213,7 @@ async def test_resumes_a_source_after_repeated_disconnects(
     lab: MediaLab, clip: Path, error: StoreError | None
 ) -> None:
     size = clip.stat().st_size
-    raw = CutStore(lab.memory, bytes_per_read=size // 5, cuts=6, error=error)
+    raw = CutStore(lab.memory, bytes_per_read=size // 8, cuts=6, error=error)
 
     result = await lab.transcode(clip, raw)
 

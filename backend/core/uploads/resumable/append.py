@@ -25,6 +25,7 @@ from backend.core.errors import (
     VodbucketError,
 )
 from backend.core.store.interface import Buckets, Store
+from backend.core.store.ranged_read import read_span
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.part_writer import PartWriter, UploadPlan
 from backend.core.uploads.quota import UploadRules
@@ -66,6 +67,7 @@ class AppendRequest:
     ) -> None:
         self._raw = raw
         self._retrying = retrying
+        self._buffers = buffers
         self._rules = rules
         self._info = info
         self._lock = lock
@@ -190,7 +192,8 @@ class AppendRequest:
     async def _check_tail(self, check: MediaCheck, tail: Tail) -> None:
         """Feed the check the bytes of earlier requests: the connection broke within the first few."""
         try:
-            check.feed((await self._retrying.raw.get(tail.key)).body)
+            async for chunk in read_span(self._retrying.raw, tail.key, 0, min(tail.size_bytes, SNIFF_BYTES)):
+                check.feed(chunk)
         except ObjectNotFound:
             raise UploadVanished from None
 
@@ -270,7 +273,7 @@ class AppendRequest:
                 offset=self._info.length, upload_id=writer.upload_id, tail=None
             )
             await self._lock.save(lambda: progress)
-        await finishing.complete(self._retrying, self._info, progress)
+        await finishing.complete(self._retrying, self._info, progress, self._buffers)
 
     def _name_tail(self) -> str:
         self._tails_named += 1

@@ -9,14 +9,17 @@ from backend.core import keys
 from backend.core.errors import ObjectNotFound, UploadVanished
 from backend.core.store.interface import Buckets, Store, exists
 from backend.core.store.prefixes import abort_uploads_below, delete_below
+from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description, enter_video
-from backend.core.uploads.part_writer import check_parts
+from backend.core.uploads.part_writer import PartWriter, UploadPlan, check_parts
 from backend.core.uploads.records import Role, UploadInfo, UploadProgress, UploadState
 
 log = structlog.get_logger(__name__)
 
 
-async def complete(buckets: Buckets, info: UploadInfo, progress: UploadProgress) -> None:
+async def complete(
+    buckets: Buckets, info: UploadInfo, progress: UploadProgress, buffers: PartBuffers
+) -> None:
     """Assemble the file. Unless the upload is partial, add its video and queue it.
 
     Raises:
@@ -25,7 +28,7 @@ async def complete(buckets: Buckets, info: UploadInfo, progress: UploadProgress)
     if info.length is None:
         raise UploadVanished
     if not await is_assembled(buckets, info):
-        await _assemble(buckets.raw, info, info.length, progress)
+        await _assemble(buckets.raw, info, info.length, progress, buffers)
     if info.role is not Role.PARTIAL:
         description = Description(info.filename, info.title, info.content_type, info.original)
         await enter_video(buckets, description.video(info.id, info.length, info.created_at), info.options)
@@ -76,27 +79,31 @@ async def is_assembled(buckets: Buckets, info: UploadInfo) -> bool:
     return await exists(buckets.video, keys.video_record(info.id))
 
 
-async def _assemble(raw: Store, info: UploadInfo, length: int, progress: UploadProgress) -> None:
-    key = keys.upload(info.id)
-    tail = await _tail_of(raw, progress)
-    if progress.upload_id is None:
-        if len(tail) != length:
-            raise UploadVanished
-        await raw.put(key, tail)
-        return
-    if tail:
-        number = (length - len(tail)) // info.part_size_bytes + 1
-        await raw.put_part(key, progress.upload_id, number, tail)
+async def _assemble(
+    raw: Store, info: UploadInfo, length: int, progress: UploadProgress, buffers: PartBuffers
+) -> None:
+    key, tail_bytes = keys.upload(info.id), progress.tail.size_bytes if progress.tail else 0
+    writer = PartWriter(
+        raw,
+        key,
+        UploadPlan.of_parts(info.part_size_bytes),
+        buffers,
+        upload_id=progress.upload_id,
+        stored_parts=(length - tail_bytes) // info.part_size_bytes,
+        tail=progress.tail,
+    )
+    if progress.upload_id is None and tail_bytes != length:
+        raise UploadVanished
+    try:
+        if progress.upload_id is None:
+            await writer.put_whole()
+            return
+        await writer.flush()
+    finally:
+        await writer.stop()
     parts = await raw.list_parts(key, progress.upload_id)
     needed = [part for part in parts if (part.number - 1) * info.part_size_bytes < length]
     check_parts(needed, info.part_size_bytes)
     if sum(part.size_bytes for part in needed) != length:
         raise UploadVanished
     await raw.complete_upload(key, progress.upload_id, needed)
-
-
-async def _tail_of(raw: Store, progress: UploadProgress) -> bytes:
-    try:
-        return (await raw.get(progress.tail.key)).body if progress.tail else b""
-    except ObjectNotFound:
-        raise UploadVanished from None

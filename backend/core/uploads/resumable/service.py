@@ -298,7 +298,7 @@ class ResumableUploads:
     async def _finish_locked(self, info: UploadInfo, lock: UploadLock) -> UploadState:
         try:
             async with lock.heartbeat():
-                await finishing.complete(self._retrying, info, lock.progress)
+                await finishing.complete(self._retrying, info, lock.progress, self._buffers)
         except BaseException:  # release the lock at once, so that the next request need not wait
             await run_shielded(lock.release(lock.progress))
             raise
@@ -334,7 +334,7 @@ class ResumableUploads:
             async with lock.heartbeat():
                 if not await exists(self._retrying.video, keys.video_record(final_id)):
                     await compose(raw, keys.upload(final_id), spans, self._buffers)
-                await finishing.complete(self._retrying, info, lock.progress)
+                await finishing.complete(self._retrying, info, lock.progress, self._buffers)
             return await finishing.mark_finished(self._retrying, info)
         except BaseException:  # release the lock at once, so that the next request need not wait
             await run_shielded(lock.release(lock.progress) if recorded else lock.discard())
