@@ -11,7 +11,7 @@ from pathlib import Path
 DONE = "done"
 NOT_A_VIDEO = frozenset({"not_a_video"})
 UNDECODABLE = frozenset({"not_a_video", "unsupported_codec", "file_incomplete"})
-DAMAGED = UNDECODABLE | {"source_damaged", "duration_mismatch"}
+DAMAGED = UNDECODABLE | {"source_damaged", "duration_mismatch", "several_recordings", "late_stream"}
 """Allowed outcomes for broken files. What matters is that the job ends."""
 TOO_LARGE = frozenset({"not_a_video", "picture_too_large", "unsupported_codec"})
 

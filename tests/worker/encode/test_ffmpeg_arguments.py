@@ -40,7 +40,7 @@ def test_decodes_once_and_scales_once_per_rung() -> None:
 
     assert arguments().count("-i") == 1
     assert graph.count("[0:1]") == graph.count("[0:0]") == 1
-    assert graph.count("scale=") == 3 + 3  # the rungs, two posters and the storyboard
+    assert graph.count("scale=") == 1 + 3 + 3  # one for all, the rungs, two posters and the storyboard
 
 
 def test_every_encoder_forces_keyframes_at_segment_boundaries() -> None:
