@@ -1,11 +1,10 @@
 """`python -m backend`: serve the API on HOST:PORT until a signal, with uvicorn on uvloop and httptools."""
 
 import asyncio
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 import uvicorn
@@ -17,6 +16,8 @@ from backend.core.logs import configure_logs
 from backend.core.settings import ApiSettings, load
 from backend.core.store.interface import Buckets
 from backend.web.access_log import AccessLog
+from backend.web.server.protocol import BoundedProtocol
+from backend.web.server.serving import BoundedServer, connection_limit
 
 EXIT_CONFIGURATION = 2
 GRACE_SECONDS = 3
@@ -61,17 +62,18 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
         async def already_open(_: ApiSettings) -> AsyncIterator[Buckets]:
             yield buckets
 
-        server = _Server(
+        server = BoundedServer(
             uvicorn.Config(
                 AccessLog(create_app(settings, already_open)),
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="on",
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+            ),
+            connection_limit(),
         )
         host, port = listener.getsockname()[:2]
         log.info("listening", host=host, port=port)
@@ -79,22 +81,6 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=CLEAN_UP_SECONDS)
     log.info("stopped")
-
-
-class _Server(uvicorn.Server):
-    """Shuts down on a signal. uvicorn's own server raises the signal again while we are still closing."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        previous = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number in previous:
-                signal.signal(number, signal.SIG_IGN)
-
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

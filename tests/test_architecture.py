@@ -56,6 +56,7 @@ STACK = (
     "worker/sandbox",
     "backend",
     "backend/routes",
+    "backend/web/server",
     "backend/web",
     "backend/playback",
     "backend/core/sweep",
