@@ -19,6 +19,7 @@ from backend.core import errors
 from backend.web import tus_headers
 from backend.web.auth import ForeignOrigin
 from backend.web.bodies import AnyRequest
+from backend.web.server.refusals import STATUS_OF_REFUSAL
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
     errors.StoreError: HTTPStatus.BAD_GATEWAY,
+    **STATUS_OF_REFUSAL,
 }
 """The nearest ancestor in this table counts. Errors without one are treated as crashes."""
 

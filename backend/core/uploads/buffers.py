@@ -2,8 +2,8 @@
 
 However many uploads there are, and however slow their clients, the pool never exceeds its size. An upload
 that finds it empty waits, and stops reading from its client meanwhile. When others wait, a buffer that fills
-too slowly is reclaimed. From then on, that client is known to be slow: faster ones go first, and all slow ones
-together get at most half of the pool, so that fast ones never wait for them.
+too slowly is reclaimed. From then on, that client is known to be slow: faster ones go first, and all slow
+ones together get at most half of the pool, so that fast ones never wait for them.
 """
 
 import asyncio

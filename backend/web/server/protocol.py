@@ -4,15 +4,15 @@ A connection is always in one phase, which ends by a deadline, except while the 
 hold before any sign-in, so they must fit the slowest honest client: a phone on hotel Wi-Fi.
 """
 
-import json
 from asyncio import BaseTransport, TimerHandle, Transport
 from dataclasses import dataclass
 from enum import Enum
-from http import HTTPStatus
 from typing import cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from backend.web.server.refusals import AddressTooLong, HeadersTooLarge, Refusal, RequestTimeout, response_to
 
 SLICE_BYTES = 64 * 1024
 """The parser gets this much at a time, so that a limit is noticed soon after it is crossed."""
@@ -56,27 +56,6 @@ class Phase(Enum):
     """Between two requests."""
     LINGER = "linger"
     """The answer is complete; the rest of the request is discarded."""
-
-
-class Refused(Exception):
-    """The request breaks a bound or the protocol. Raised in the parser's callbacks."""
-
-    def __init__(self, status: HTTPStatus, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status, self.code, self.sentence = status, code, sentence
-
-
-def _headers_too_large() -> Refused:
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    return Refused(status, "headers_too_large", "The headers of the request are too large.")
-
-
-def _malformed(sentence: str = "This is not a valid HTTP request.") -> Refused:
-    return Refused(HTTPStatus.BAD_REQUEST, "bad_request", sentence)
-
-
-def _too_slow() -> Refused:
-    return Refused(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time.")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -134,10 +113,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._feed(rest)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, Refused) else _malformed())
+            self._refuse(cause if isinstance(cause, Refusal) else Refusal())
         else:
             if self._unframed_bytes > self.limits.head_bytes:
-                self._refuse(_headers_too_large())
+                self._refuse(HeadersTooLarge())
 
     # What the parser reports.
 
@@ -149,24 +128,24 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > self.limits.target_bytes:
-            raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "address_too_long", "The address is too long.")
+            raise AddressTooLong
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. Trailers are counted and dropped: nothing here reads them."""
         self._header_bytes += len(name) + len(value)
         self._headers += 1
         if self._header_bytes > self.limits.head_bytes or self._headers > self.limits.headers:
-            raise _headers_too_large()
+            raise HeadersTooLarge
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unframed_bytes = self._header_bytes = self._headers = 0
         if len(self.pipeline) >= self.limits.pipelined_requests:
-            raise _malformed("Too many requests at once.")
+            raise Refusal("Too many requests at once.")
         sent = dict(self.headers)
         if self.parser.should_upgrade() and not sent.keys().isdisjoint(_BODY_HEADERS):
-            raise _malformed("A request with a body must not ask for an upgrade.")  # its body would be lost
+            raise Refusal("A request with a body must not ask for an upgrade.")  # its body would be lost
         super().on_headers_complete()
         self._in_head, self._in_body = False, True
         self._body_began, self._body_bytes = self.loop.time(), 0
@@ -238,13 +217,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         if self.phase is Phase.HEAD and self._unframed_bytes:
-            self._refuse(_too_slow())
+            self._refuse(RequestTimeout())
         elif self.phase is Phase.BODY:
             progressed = not self._has_small_body and self._window_bytes >= self.limits.body_bytes
             if progressed or self.flow.read_paused:  # it is we who do not read
                 self._await_body()
             elif self._has_small_body:
-                self._refuse(_too_slow())
+                self._refuse(RequestTimeout())
             else:  # an upload, which resumes after a lost connection but not after a 408
                 self.drop()
         elif not self.flow.write_paused or self.transport.is_closing():
@@ -271,7 +250,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # Whole small bodies take moments. Large ones are uploads of clients that have signed in.
         return (2, self._body_began) if self._body_bytes < self.limits.small_body_bytes else None
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error and close, but keep discarding for a moment so that the answer is read."""
         self._refused = True
         cycle = self.cycle
@@ -285,20 +264,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.drop()
                 return
         if cycle is None or not (cycle.response_complete and self._in_body):
-            self.transport.write(response(refused))
+            self.transport.write(response_to(refusal))
         self.transport.write_eof()
         self.flow.resume_reading()
         self._enter(Phase.LINGER, self.limits.refusal_seconds)
 
 
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
-
-
-def response(refused: Refused) -> bytes:
-    """Return a whole response, after which the connection is closed."""
-    body = json.dumps({"error": refused.sentence, "code": refused.code}).encode()
-    head = (
-        "content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    return STATUS_LINE[refused.status] + head.encode() + body

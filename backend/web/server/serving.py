@@ -6,13 +6,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
 from typing import cast
 
 import structlog
 import uvicorn
 
-from backend.web.server.protocol import BoundedProtocol, Refused, response
+from backend.web.server.protocol import BoundedProtocol
+from backend.web.server.refusals import TooManyConnections, response_to
 
 log = structlog.get_logger(__name__)
 
@@ -20,9 +20,6 @@ MOST_CONNECTIONS = 5000
 RESERVED_DESCRIPTORS = 150
 """For connections to the store, of which there are at most two pools, and for files."""
 ACCEPT_PAUSE_SECONDS = 0.1
-BUSY = response(
-    Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "The server is busy. Try again soon.")
-)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -63,7 +60,7 @@ class BoundedServer(uvicorn.Server):
                 continue
             if len(self.server_state.connections) >= self._max_connections and not self._drop_idle():
                 with suppress(OSError), accepted:  # all are at work
-                    accepted.send(BUSY)
+                    accepted.send(response_to(TooManyConnections()))
                 await asyncio.sleep(0)
                 continue
             with suppress(OSError):

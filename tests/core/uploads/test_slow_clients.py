@@ -1,4 +1,4 @@
-"""In virtual time: however many clients are slow, a fast one gets memory at once, and each slow one a turn."""
+"""In virtual time: beside any number of slow clients, a fast one gets memory at once."""
 
 import asyncio
 from itertools import count
