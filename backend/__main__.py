@@ -13,6 +13,7 @@ from backend.app import create_app
 from backend.asgi import open_prepared_buckets
 from backend.core.errors import ConfigurationError, VodbucketError
 from backend.core.logs import configure_logs
+from backend.core.printable import printable
 from backend.core.settings import ApiSettings, load
 from backend.core.store.interface import Buckets
 from backend.web.access_log import AccessLog
@@ -39,7 +40,7 @@ def main() -> int:
         ):
             runner.run(_serve(settings, listener))
     except VodbucketError as error:
-        print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
+        print(f"vodbucket: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
         return EXIT_CONFIGURATION
     return 0
 

@@ -12,6 +12,7 @@ from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
+from backend.core.printable import hide
 
 MIN_TOKEN_LENGTH = 16
 
@@ -185,19 +186,23 @@ AnySettings = TypeVar("AnySettings", bound=_Settings)
 
 
 def load(settings_class: type[AnySettings]) -> AnySettings:
-    """Read the environment.
+    """Read the environment, and keep its secrets out of logs.
 
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
     """
     try:
-        return settings_class()
+        settings = settings_class()
     except ValidationError as error:
         problems = (
             f"{str(problem['loc'][0]).upper()}: {_sentence(problem['type'], problem['msg'])}"
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise ConfigurationError("; ".join(problems)) from None
+    for _, value in settings:
+        if isinstance(value, SecretStr):
+            hide(value.get_secret_value())
+    return settings
 
 
 def _sentence(kind: str, message: str) -> str:
