@@ -4,6 +4,7 @@ Entry points (`backend.asgi`, `worker.__main__`, infra/local) load these classes
 A missing or invalid value stops the start with a message that names the variable (see `load`).
 """
 
+import re
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -103,6 +104,7 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
+    root_path: str = Field("", description="path at which a proxy offers the server, such as `/vod`")
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL is valid"
     )
@@ -129,6 +131,14 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
     site_dir: Path = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
+
+    @field_validator("root_path")
+    @classmethod
+    def _plain_path(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+            raise ValueError("must be a path such as /vod")
+        return path
 
 
 class WorkerSettings(StoreSettings, UploadSettings):

@@ -1,19 +1,10 @@
 """Liveness and readiness checks."""
 
-import asyncio
-
-import structlog
 from litestar import MediaType, Response, get
 
-from backend.core import keys
-from backend.core.errors import StoreError, StoreUnavailable
+from backend.core.errors import StoreUnavailable
 from backend.routes.services import FromServices
 from backend.web.auth import PUBLIC
-
-log = structlog.get_logger(__name__)
-
-READY_SECONDS = 5.0
-"""Health checks repeat often, so a quick no is better than a long wait."""
 
 
 @get("/healthz", opt=PUBLIC, media_type=MediaType.TEXT, sync_to_thread=False, tags=["health"])
@@ -25,13 +16,8 @@ def healthz() -> str:
 @get("/readyz", opt=PUBLIC, media_type=MediaType.TEXT, tags=["health"])
 async def readyz(services: FromServices) -> Response[str]:
     """Check that both buckets can be read."""
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await services.buckets.raw.list_page(keys.QUEUE, limit=1)
-            await services.buckets.video.list_page(keys.CATALOG, limit=1)
-    except (StoreError, TimeoutError) as error:
-        log.warning("not_ready", error=str(error))
-        raise StoreUnavailable from error
+    if not await services.readiness.check():
+        raise StoreUnavailable
     return Response("ok", media_type=MediaType.TEXT)
 
 

@@ -61,13 +61,14 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     extras, uploaded = await gather_pair(_extras(services, status), list_captions(services.buckets, video_id))
     tracks = tracks_of(uploaded, status.captions)
     token, grant = services.grants.issue(video_id)
+    root = services.settings.root_path
 
     def link(path: str) -> str | None:
-        return f"/play/{token}/{path}" if path in extras.paths else None
+        return f"{root}/play/{token}/{path}" if path in extras.paths else None
 
     return Playback(
-        hls=f"/play/{token}/{keys.MASTER_PLAYLIST}",
-        dash=f"/play/{token}/{keys.DASH_MANIFEST}",
+        hls=f"{root}/play/{token}/{keys.MASTER_PLAYLIST}",
+        dash=f"{root}/play/{token}/{keys.DASH_MANIFEST}",
         webm=link(keys.DOWNLOAD),
         poster=link(keys.POSTER),
         storyboard=link(keys.STORYBOARD),
@@ -77,7 +78,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
                 label=track.label,
                 forced=track.forced,
                 source=track.source,
-                url=f"/play/{token}/{track.path}",
+                url=f"{root}/play/{token}/{track.path}",
             )
             for track in tracks
         ),

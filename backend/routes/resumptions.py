@@ -1,11 +1,13 @@
 """Resumption records (`backend.core.uploads.resumptions`): where a client can find the upload of a file."""
 
 from http import HTTPStatus
+from typing import Annotated
 
 from litestar import Response, delete, get, put
 from litestar.params import FromPath, JSONBody
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.core.records import WholeNumber
 from backend.routes.services import FromServices
 from backend.web.error_responses import documented
 
@@ -20,7 +22,7 @@ class Resumption(BaseModel):
 
     upload_url: str | None = Field(None, max_length=500)
     parallel_upload_urls: list[str] | None = Field(None, max_length=100)
-    size_bytes: int | None = Field(None, ge=0)
+    size_bytes: Annotated[WholeNumber, Field(ge=0, le=2**53)] | None = None
 
 
 @get(_PATH, responses={**_ERRORS, **documented(HTTPStatus.NOT_FOUND)}, tags=["uploads"])

@@ -17,6 +17,7 @@ from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.web.auth import Authenticator, Sessions
+from backend.web.readiness import Readiness
 from backend.web.static_files import Site
 
 
@@ -36,6 +37,7 @@ class Services:
     grants: Grants
     playback: PlaybackIndex
     site: Site
+    readiness: Readiness
     clock: Callable[[], float]
     """Unix seconds."""
 
@@ -62,7 +64,8 @@ class Services:
             sessions=sessions,
             grants=Grants(secret, settings.grant_ttl_seconds, clock),
             playback=PlaybackIndex(buckets),
-            site=Site(settings.site_dir, media_url),
+            site=Site(settings.site_dir, media_url, settings.root_path),
+            readiness=Readiness(buckets),
             clock=clock,
         )
 
