@@ -104,7 +104,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
-    root_path: str = Field("", description="path at which a proxy offers the server, such as `/vod`")
+    root_path: str = Field(
+        "/", validate_default=True, description="path at which a proxy offers the server, such as `/vod`"
+    )
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL is valid"
     )
