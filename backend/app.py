@@ -31,6 +31,7 @@ from backend.routes import (
 )
 from backend.routes.services import Services, provide_services
 from backend.web import tus_headers as tus
+from backend.web.api_description import complete_description
 from backend.web.auth import COOKIE, PUBLIC, require_admin
 from backend.web.error_responses import HANDLERS
 from backend.web.http_rules import HttpRules
@@ -92,6 +93,7 @@ def create_app(
         debug=False,
         pdb_on_exception=False,
     )
+    complete_description(app)
     # Not as Litestar middleware, which runs after CORS and routing.
     app.asgi_handler = HttpRules(TusMiddleware(app.asgi_handler), app, settings.root_path)
     return app

@@ -153,18 +153,18 @@ def _fault_of(scope: HTTPScope) -> str | None:
     if host is not None and not _HOST.fullmatch(host):
         return "The header Host is not the name of a server."
     raw_path: bytes = scope.get("raw_path") or b""
-    for name, encoded in (("address", raw_path), ("query", scope["query_string"])):
+    for part, encoded in (("address", raw_path), ("query", scope["query_string"])):
         if b"%" not in encoded and encoded.isascii():
             decoded = encoded
         elif _BAD_ESCAPE.search(encoded):
-            return f"The {name} has a % that is not followed by two hexadecimal digits."
+            return f"The {part} has a % that is not followed by two hexadecimal digits."
         else:
             decoded = unquote_to_bytes(encoded)
         try:
             decoded.decode()
         except UnicodeDecodeError:
-            return f"The {name} is not UTF-8."
-        if name == "address" and _CONTROL.search(decoded):
+            return f"The {part} is not UTF-8."
+        if part == "address" and _CONTROL.search(decoded):
             return "The address contains control characters."
     return None
 
