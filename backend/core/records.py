@@ -9,23 +9,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from backend.core.errors import StoreError
 
-
-def _whole_number(value: object) -> object:
-    """Refuse what pydantic would convert, whatever mode a framework asks it for. Raises: ValueError."""
-    if type(value) is not int:
-        raise ValueError("must be a whole number")
-    return value
-
-
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-Crf = Annotated[
-    WholeNumber, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")
-]
-CpuUsed = Annotated[WholeNumber, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
+Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
+CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
 Title = Annotated[str, Field(max_length=300)]
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""

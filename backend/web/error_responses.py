@@ -132,6 +132,8 @@ def _validation_sentence(error: ValidationException) -> str:
     extra = error.extra if isinstance(error.extra, list) else []
     items = [item for item in extra if isinstance(item, dict)]
     details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items)
+    if details == "data: 'data'":
+        return "The request needs a JSON body."
     return details or "The request is invalid."
 
 

@@ -172,7 +172,11 @@ def _fault_of(scope: HTTPScope) -> str | None:
 def _without_body(send: Send) -> Callable[[Message], Awaitable[None]]:
     async def send_head(message: Message) -> None:
         if message["type"] == "http.response.body":
-            message = {"type": "http.response.body", "body": b"", "more_body": message["more_body"]}
+            message = {
+                "type": "http.response.body",
+                "body": b"",
+                "more_body": message.get("more_body", False),
+            }
         await send(message)
 
     return send_head

@@ -41,6 +41,13 @@ class StrictRequest(Request[Any, Any, State]):
             raise BadRequest("The body is not valid JSON.") from None
 
 
+def only_whole(value: object) -> object:
+    """Refuse booleans and text, which pydantic would convert. Raises: ValueError."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a whole number")
+    return value
+
+
 async def check_integers(request: Request[Any, Any, State]) -> None:
     """Raises: InvalidRequest: a number in the query is not written as a whole number, or is there twice."""
     for name in INTEGERS:

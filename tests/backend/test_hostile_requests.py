@@ -85,7 +85,7 @@ REQUESTS = [
     _noting(DEEP),
     _sent(f"POST /api/videos/{ID}/transcodes", JSON, AUTHORIZATION, body=b'{"crf": false}'),
     _sent(f"POST /api/videos/{ID}/transcodes", JSON, AUTHORIZATION, body=b'{"crf": "1"}'),
-    _sent(f"POST /api/videos/{ID}/transcodes", JSON, AUTHORIZATION, body=b'{"crf": 1.0}'),
+    _sent(f"POST /api/videos/{ID}/transcodes", JSON, AUTHORIZATION, body=b'{"crf": 1.5}'),
     _sent(f"POST /api/videos/{ID}/captions/en", AUTHORIZATION, body=b"\xff\xfe\x00WEBVTT"),
     _sent(f"POST /api/videos/{ID}/captions/en", AUTHORIZATION, body=b"WEBVTT\n\n" + b"-->\n" * 9_000),
     # Paths
