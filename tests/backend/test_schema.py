@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the server does: schemathesis calls every operation with generated requests."""
+"""The OpenAPI document says what the server does: schemathesis calls every operation."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,6 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from tests.backend.conftest import TOKEN
 from tests.lab.memory_store import MemoryStore
-
 
 pytestmark = pytest.mark.heavy
 
