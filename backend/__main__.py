@@ -2,11 +2,10 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 import uvicorn
@@ -15,9 +14,12 @@ from backend.app import create_app
 from backend.asgi import open_prepared_buckets
 from backend.core.errors import ConfigurationError, VodbucketError
 from backend.core.logs import configure_logs
+from backend.core.printable import printable
 from backend.core.settings import ApiSettings, load
 from backend.core.store.interface import Buckets
 from backend.web.access_log import AccessLog
+from backend.web.server.protocol import BoundedProtocol
+from backend.web.server.serving import BoundedServer, connection_limit
 
 GRACE_SECONDS = 3
 """Open requests may run this long after a signal; then they are cancelled."""
@@ -38,7 +40,7 @@ def main() -> int:
         ):
             runner.run(_serve(settings, listener))
     except VodbucketError as error:
-        print(f"vodbucket: {error.message}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
+        print(f"vodbucket: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # the log may not be read yet
         return error.exit_code
     return 0
 
@@ -63,17 +65,18 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
         async def already_open(_: ApiSettings) -> AsyncIterator[Buckets]:
             yield buckets
 
-        server = _Server(
+        server = BoundedServer(
             uvicorn.Config(
                 AccessLog(create_app(settings, already_open)),
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="on",
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+            ),
+            connection_limit(),
         )
         host, port = listener.getsockname()[:2]
         log.info("listening", host=host, port=port)
@@ -81,22 +84,6 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=CLEAN_UP_SECONDS)
     log.info("stopped")
-
-
-class _Server(uvicorn.Server):
-    """Shuts down on a signal. uvicorn's own server raises the signal again while we are still closing."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        previous = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number in previous:
-                signal.signal(number, signal.SIG_IGN)
-
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

@@ -32,8 +32,11 @@ from backend.routes import (
 )
 from backend.routes.services import Services, provide_services
 from backend.web import tus_headers as tus
+from backend.web.api_description import complete_description
 from backend.web.auth import COOKIE, PUBLIC, require_admin
 from backend.web.error_responses import HANDLERS
+from backend.web.http_rules import HttpRules
+from backend.web.strict_requests import StrictRequest, check_integers
 from backend.web.tus_middleware import TusMiddleware
 
 MAX_JSON_BYTES = 64 * 1024
@@ -78,6 +81,8 @@ def create_app(
         lifespan=[serve],
         before_send=[_add_tus_headers],
         request_max_body_size=MAX_JSON_BYTES,
+        request_class=StrictRequest,
+        before_request=check_integers,
         cors_config=_cors(settings),
         response_headers=[
             ResponseHeader(name="cache-control", value="no-store"),
@@ -89,9 +94,10 @@ def create_app(
         debug=False,
         pdb_on_exception=False,
     )
+    complete_description(app)
     # Not as Litestar middleware, which runs after CORS and routing.
-    app.asgi_handler = TusMiddleware(app.asgi_handler)
-    app.asgi_handler = media.PlayFirst(app.asgi_handler, has_cors=bool(settings.cors_origins))
+    app.asgi_handler = media.PlayFirst(TusMiddleware(app.asgi_handler), has_cors=bool(settings.cors_origins))
+    app.asgi_handler = HttpRules(app.asgi_handler, app, settings.root_path)
     return app
 
 
@@ -108,14 +114,8 @@ def _cors(settings: ApiSettings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        allow_headers=[
-            "authorization",
-            "content-type",
-            "range",
-            "if-none-match",
-            *tus.REQUEST_HEADERS,
-        ],
+        allow_methods=["*"],
+        allow_headers=["*"],  # trackers add their own; these origins are trusted with all that we read
         allow_credentials="*" not in settings.cors_origins,
         expose_headers=["Location", "ETag", "Content-Length", "Content-Range", *tus.RESPONSE_HEADERS],
     )

@@ -1,6 +1,7 @@
 """The application for any ASGI server: `uvicorn --factory backend.asgi:application`.
 
-Composition root: reads the environment, and opens the store when the server starts the application.
+`--http backend.web.server.protocol:BoundedProtocol` gives it the bounds of `python -m backend`, but for
+the number of connections. Composition root: reads the environment, and opens the store at start.
 """
 
 from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from backend.core.store.s3 import open_buckets
 
 def describe() -> str:
     """Return the OpenAPI document as JSON. The same code always gives the same text."""
-    settings = ApiSettings.model_construct(admin_token=SecretStr("unused"), cors_origins=())
+    settings = ApiSettings.model_construct(root_path="", admin_token=SecretStr("unused"), cors_origins=())
     schema = create_app(settings, open_buckets).openapi_schema.to_schema()
     return json.dumps(schema, indent=2, sort_keys=True)
 

@@ -57,6 +57,7 @@ STACK = (
     "backend",
     "backend/routes",
     "backend/web",
+    "backend/web/server",
     "backend/playback",
     "backend/core/sweep",
     "backend/core/uploads/resumable",

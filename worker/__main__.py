@@ -20,6 +20,7 @@ from pathlib import Path
 from backend.core.errors import VodbucketError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.logs import configure_logs
+from backend.core.printable import printable
 from backend.core.settings import WorkerSettings, load
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
@@ -43,7 +44,7 @@ def main() -> int:
         settings = load(WorkerSettings)
         asyncio.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
-        print(f"vodbucket worker: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
+        print(f"vodbucket worker: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # for the terminal
         return error.exit_code
     return 0
 

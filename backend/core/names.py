@@ -1,9 +1,17 @@
 """Cleans titles and file names that clients send, so that they are safe to store and to show."""
 
 import re
+import unicodedata
 
 NAME_LENGTH = 300
 UNNAMED = "video"
+
+_JOINERS = "\u200c\u200d"
+_SIGNS = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+"""Format characters that are visible, unlike all others, which hide, join or turn text."""
+_KEPT_FORMATS = re.compile(f"[{_JOINERS}{_SIGNS}]")
+_BLANKS = frozenset(f"{_JOINERS}\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols that look like nothing."""
 
 
 def clean_filename(name: str | None) -> str:
@@ -13,8 +21,23 @@ def clean_filename(name: str | None) -> str:
 
 
 def clean_text(text: str | None) -> str:
-    return _CONTROL.sub("", text or "").strip()[:NAME_LENGTH].strip()
+    """Return the text without what cannot be seen or is not allowed in XML; empty if nothing can be seen."""
+    kept = "".join(char for char in text or "" if not _is_hidden(char)).strip()[:NAME_LENGTH].strip()
+    return kept if any(map(_is_visible, kept)) else ""
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, lone surrogates, and characters that change the direction of the surrounding text."""
+def _is_hidden(char: str) -> bool:
+    if char.isprintable():
+        return False
+    category = unicodedata.category(char)
+    if category == "Cf":
+        return not _KEPT_FORMATS.fullmatch(char)
+    return category in {"Cc", "Cs", "Zl", "Zp"} or _is_noncharacter(ord(char))
+
+
+def _is_noncharacter(code: int) -> bool:
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
+def _is_visible(char: str) -> bool:
+    return unicodedata.category(char)[0] not in "MZ" and char not in _BLANKS

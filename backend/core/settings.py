@@ -4,6 +4,7 @@ Entry points (`backend.asgi`, `worker.__main__`, infra/local) load these classes
 A missing or invalid value stops the start with a message that names the variable (see `load`).
 """
 
+import re
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
+from backend.core.printable import hide
 from backend.core.records import MAX_RETENTION_SECONDS
 from backend.core.setting_values import (
     Address,
@@ -159,6 +161,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
 
     host: Host = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
+    root_path: str = Field(
+        "/", validate_default=True, description="path at which a proxy offers the server, such as `/vod`"
+    )
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL is valid"
     )
@@ -199,6 +204,14 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
     site_dir: Directory = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
+
+    @field_validator("root_path")
+    @classmethod
+    def _plain_path(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+            raise ValueError("must be a path such as /vod")
+        return path
 
     @model_validator(mode="after")
     def _store_is_another(self) -> Self:
@@ -269,19 +282,23 @@ AnySettings = TypeVar("AnySettings", bound=_Settings)
 
 
 def load(settings_class: type[AnySettings]) -> AnySettings:
-    """Read the environment.
+    """Read the environment, and keep its secrets out of logs.
 
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
     """
     try:
-        return settings_class()
+        settings = settings_class()
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         problems = dict.fromkeys(
             _problem(one["loc"], one["type"], one["msg"], one.get("ctx", {})) for one in found
         )
         raise ConfigurationError("; ".join(problems)) from None
+    for _, value in settings:
+        if isinstance(value, SecretStr):
+            hide(value.get_secret_value())
+    return settings
 
 
 def _problem(where: tuple[int | str, ...], kind: str, message: str, limits: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import get, post
 from litestar.openapi.spec import Operation, RequestBody
 from litestar.params import FromPath, JSONBody, QueryParameter
-from pydantic import ConfigDict
+from pydantic import ConfigDict, field_validator
 
 from backend.core.ids import parse_id
 from backend.core.jobs.overview import JobsOverview, JobState, list_jobs
@@ -17,6 +17,7 @@ from backend.core.records import TranscodeOptions
 from backend.routes.services import FromServices
 from backend.routes.videos import JobSnapshot
 from backend.web.error_responses import documented
+from backend.web.strict_requests import only_whole
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
@@ -26,6 +27,8 @@ class TranscodeRequest(TranscodeOptions):
     """Options for encoding a video again."""
 
     model_config = ConfigDict(extra="forbid")
+
+    _whole = field_validator("crf", "cpu_used", mode="before")(only_whole)
 
 
 @dataclass

@@ -63,14 +63,15 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     tracks = tracks_of(uploaded, status.captions)
     token, grant = services.grants.issue(video_id, right)
     run = keys.run_of_key(video_id, status.outputs or "")
+    root = services.settings.root_path
 
     def link(path: str) -> str | None:
         # With the run, a player that reads a file in pieces gets all of them from the same file.
-        return f"/play/{token}/{run}/{path}" if path in extras.paths else None
+        return f"{root}/play/{token}/{run}/{path}" if path in extras.paths else None
 
     return Playback(
-        hls=f"/play/{token}/{keys.MASTER_PLAYLIST}",
-        dash=f"/play/{token}/{keys.DASH_MANIFEST}",
+        hls=f"{root}/play/{token}/{keys.MASTER_PLAYLIST}",
+        dash=f"{root}/play/{token}/{keys.DASH_MANIFEST}",
         webm=link(keys.DOWNLOAD),
         poster=link(keys.POSTER),
         storyboard=link(keys.STORYBOARD),
@@ -80,7 +81,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
                 label=track.label,
                 forced=track.forced,
                 source=track.source,
-                url=f"/play/{token}/{track.path}",
+                url=f"{root}/play/{token}/{track.path}",
             )
             for track in tracks
         ),
@@ -177,7 +178,7 @@ async def _redirect_to_media(
         raise NotReady("The WebM file is not ready yet. It is made last.")
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
-        f"/play/{token}/{playable.run}/{asset}{query}",
+        f"{services.settings.root_path}/play/{token}/{playable.run}/{asset}{query}",
         status_code=307,
         headers={"cache-control": "no-store"},
     )

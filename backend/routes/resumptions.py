@@ -4,10 +4,11 @@ from http import HTTPStatus
 
 from litestar import Response, delete, get, put
 from litestar.params import FromPath, JSONBody
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from backend.routes.services import FromServices
 from backend.web.error_responses import documented
+from backend.web.strict_requests import only_whole
 
 _ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
 _PATH = "/api/resumptions/{fingerprint:str}"
@@ -20,7 +21,9 @@ class Resumption(BaseModel):
 
     upload_url: str | None = Field(None, max_length=500)
     parallel_upload_urls: list[str] | None = Field(None, max_length=100)
-    size_bytes: int | None = Field(None, ge=0)
+    size_bytes: int | None = Field(None, ge=0, le=2**53)
+
+    _whole = field_validator("size_bytes", mode="before")(only_whole)
 
 
 @get(_PATH, responses={**_ERRORS, **documented(HTTPStatus.NOT_FOUND)}, tags=["uploads"])

@@ -24,6 +24,7 @@ from backend.playback.manifest_reads import ManifestReads
 from backend.playback.rights import Rights
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
+from backend.web.readiness import Readiness
 from backend.web.static_files import Site
 
 
@@ -45,6 +46,7 @@ class Services:
     playback: PlaybackIndex
     manifests: ManifestReads
     site: Site
+    readiness: Readiness
     clock: Callable[[], float]
     """Unix seconds."""
 
@@ -79,7 +81,8 @@ class Services:
             rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
             manifests=ManifestReads(buckets),
-            site=Site(settings.site_dir, media_url),
+            site=Site(settings.site_dir, media_url, settings.root_path),
+            readiness=Readiness(buckets),
             clock=clock,
         )
 

@@ -72,7 +72,7 @@ def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None
         key=COOKIE,
         value=value,
         max_age=max_age,
-        path="/",
+        path=request.app.state.services.settings.root_path or "/",
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",

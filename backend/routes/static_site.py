@@ -9,11 +9,7 @@ from litestar.params import FromPath
 from backend.routes.services import FromServices
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
-
-API_ROOTS = frozenset(
-    {"api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"}
-)
-"""First path segments that never belong to the site: unknown paths below them return 404."""
+from backend.web.http_rules import API_ROOTS
 
 
 @route(

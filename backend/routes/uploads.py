@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from backend.core.errors import UploadTooLarge
 from backend.core.records import TranscodeOptions, Video
 from backend.core.uploads.ingest import Description, ingest
-from backend.routes.services import FromServices, retention
+from backend.routes.services import FromServices, Services, retention
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
@@ -49,15 +49,15 @@ class UploadAnswer(BaseModel):
     dash_manifest_url: str
 
     @classmethod
-    def of(cls, video: Video) -> "UploadAnswer":
+    def of(cls, video: Video, root: str) -> "UploadAnswer":
         return cls(
             id=video.id,
-            status_url=f"/api/videos/{video.id}/status",
-            watch_url=f"/watch/{video.id}",
-            playback_url=f"/api/videos/{video.id}/playback",
-            download_url=f"/videos/{video.id}/download",
-            hls_master_url=f"/videos/{video.id}/hls/master.m3u8",
-            dash_manifest_url=f"/videos/{video.id}/dash/manifest.mpd",
+            status_url=f"{root}/api/videos/{video.id}/status",
+            watch_url=f"{root}/watch/{video.id}",
+            playback_url=f"{root}/api/videos/{video.id}/playback",
+            download_url=f"{root}/videos/{video.id}/download",
+            hls_master_url=f"{root}/videos/{video.id}/hls/master.m3u8",
+            dash_manifest_url=f"{root}/videos/{video.id}/dash/manifest.mpd",
         )
 
 
@@ -111,7 +111,7 @@ async def upload_raw(
         quota=services.quota,
         options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
     )
-    return _created(video)
+    return _created(services, video)
 
 
 @post(
@@ -150,12 +150,12 @@ async def upload_form(
         quota=services.quota,
         options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
     )
-    return _created(video)
+    return _created(services, video)
 
 
-def _created(video: Video) -> Response[UploadAnswer]:
+def _created(services: Services, video: Video) -> Response[UploadAnswer]:
     return Response(
-        UploadAnswer.of(video),
+        UploadAnswer.of(video, services.settings.root_path),
         status_code=HTTPStatus.CREATED,
         headers={"location": f"/api/videos/{video.id}"},
     )

@@ -83,7 +83,9 @@ class Authenticator:
 
     def _is_own_origin(self, connection: Connection) -> bool:
         origin = connection.headers.get("origin")
-        if origin is None or origin in self._cors_origins:
+        if origin is None:
+            return connection.headers.get("sec-fetch-site") in (None, "same-origin", "none")
+        if origin in self._cors_origins:
             return True
         try:
             return urlsplit(origin).netloc == connection.headers.get("host")

@@ -28,9 +28,9 @@ async def stream_body(request: AnyRequest, idle_seconds: float = IDLE_SECONDS) -
             raise IncompleteUpload(f"No data arrived for {idle_seconds:g} seconds.") from None
         if message["type"] != "http.request":
             raise IncompleteUpload
-        if body := message["body"]:
+        if body := message.get("body"):
             yield body
-        more = message["more_body"]
+        more = message.get("more_body", False)
 
 
 def content_length(request: AnyRequest) -> int | None:

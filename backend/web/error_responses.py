@@ -10,7 +10,12 @@ from http import HTTPStatus
 
 import structlog
 from litestar import Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 from pydantic import BaseModel
@@ -20,6 +25,8 @@ from backend.web import tus_headers
 from backend.web.attempts import TooManyAttempts
 from backend.web.auth import ForeignOrigin
 from backend.web.bodies import AnyRequest
+from backend.web.http_rules import allowed_methods
+from backend.web.server.refusals import STATUS_OF_REFUSAL
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +60,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
     errors.StoreError: HTTPStatus.BAD_GATEWAY,
+    **STATUS_OF_REFUSAL,
 }
 """The nearest ancestor in this table counts. Errors without one are treated as crashes."""
 
@@ -103,13 +111,19 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
 
 def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
     """Respond to errors that Litestar raises in routing, parsing and validation."""
+    headers = dict(error.headers or {})
+    if isinstance(error, MethodNotAllowedException):
+        try:
+            headers["allow"] = ", ".join(allowed_methods(request.app, request.scope["path"]))
+        except NotFoundException as missing:
+            error = missing
     status = HTTPStatus(error.status_code)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return from_crash(request, error)
     if isinstance(error, ValidationException):
         return _respond(status, _validation_sentence(error), "invalid_request", {})
     sentence = _SENTENCE_OF_STATUS.get(status) or error.detail or status.phrase
-    return _respond(status, sentence, _CODE_OF_STATUS.get(status, "bad_request"), error.headers or {})
+    return _respond(status, sentence, _CODE_OF_STATUS.get(status, "bad_request"), headers)
 
 
 def from_crash(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
@@ -124,6 +138,8 @@ def _validation_sentence(error: ValidationException) -> str:
     extra = error.extra if isinstance(error.extra, list) else []
     items = [item for item in extra if isinstance(item, dict)]
     details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items)
+    if details == "data: 'data'":
+        return "The request needs a JSON body."
     return details or "The request is invalid."
 
 

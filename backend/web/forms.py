@@ -1,6 +1,11 @@
 """A multipart/form-data upload (RFC 7578), read as a stream: the file is never buffered or spooled."""
 
+import re
 from collections.abc import AsyncIterator
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.utils import decode_rfc2231
+from urllib.parse import unquote
 
 from multipart import (  # type: ignore[import-untyped]  # multipart has no py.typed
     MultipartError,
@@ -10,6 +15,7 @@ from multipart import (  # type: ignore[import-untyped]  # multipart has no py.t
 )
 
 from backend.core.errors import BadRequest, IncompleteUpload, UploadTooLarge
+from backend.core.names import clean_text
 
 FILE_FIELD = "file"
 MAX_FIELDS = 20
@@ -34,14 +40,14 @@ class UploadForm:
         if kind != "multipart/form-data" or not 0 < len(boundary) <= 200:
             raise BadRequest("The body must be multipart/form-data with a boundary.")
         self._chunks = chunks
-        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_FIELDS)
+        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_FIELDS, header_charset="latin-1")
         self._texts: dict[str, bytes] = {}
         self._segment: MultipartSegment | None = None
         self._file: MultipartSegment | None = None
 
     @property
     def filename(self) -> str | None:
-        return self._file.filename if self._file else None
+        return _filename_of(self._file) if self._file else None
 
     @property
     def content_type(self) -> str | None:
@@ -50,7 +56,7 @@ class UploadForm:
     def text(self, name: str) -> str | None:
         """Return a text field, or None if the form does not have it."""
         value = self._texts.get(name)
-        return None if value is None else value.decode(errors="replace")
+        return None if value is None else _decoded(value)
 
     async def file(self) -> AsyncIterator[bytes]:
         """Yield the bytes of the field `file`, then read the rest of the form.
@@ -71,7 +77,7 @@ class UploadForm:
                     elif event is not None:
                         self._keep_text(event)
             except MultipartError as error:
-                raise BadRequest(f"The form cannot be read: {error}.") from error
+                raise BadRequest("The body is not a valid form (multipart/form-data).") from error
         try:
             self._parser.close()
         except MultipartError:
@@ -90,8 +96,42 @@ class UploadForm:
         return self._segment is self._file
 
     def _keep_text(self, piece: bytes | bytearray) -> None:
-        name = (self._segment.name if self._segment else None) or ""
+        name = _decoded(((self._segment.name if self._segment else None) or "").encode("latin-1"))
         text = self._texts.get(name, b"") + piece
+        if len(text) > MAX_TEXT_BYTES and self._segment and self._segment.filename is not None:
+            raise MissingFile(f"The form has no field `file`. It sends a file as `{clean_text(name)[:50]}`.")
         if len(text) > MAX_TEXT_BYTES:
             raise UploadTooLarge(f"A text field of the form is larger than {MAX_TEXT_BYTES} bytes.")
         self._texts[name] = text
+
+
+_EXTENDED = re.compile(r";\s*filename\*\s*=\s*\"?([^;\"\s]+)", re.I)
+
+
+def _filename_of(segment: MultipartSegment) -> str | None:
+    """Return the file's name in any of the ways that clients send it.
+
+    RFC 7578 allows only plain UTF-8, but there are clients that send `filename*` (RFC 5987), encoded words
+    (RFC 2047) or Latin-1.
+    """
+    if extended := _EXTENDED.search(segment.header("Content-Disposition") or ""):
+        charset, _, value = decode_rfc2231(extended[1])
+        try:
+            return unquote(value, charset or "utf-8", "replace")
+        except LookupError:  # no such charset
+            return unquote(value)
+    if segment.filename is None:
+        return None
+    name = _decoded(segment.filename.encode("latin-1"))
+    try:
+        return str(make_header(decode_header(name))) if "=?" in name else name
+    except (HeaderParseError, LookupError, ValueError):
+        return name
+
+
+def _decoded(value: bytes) -> str:
+    """Decode UTF-8, or else what Windows used before it."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("cp1252", "replace")

@@ -11,9 +11,9 @@ INDEX = "index.html"
 HASHED = "assets/"
 """Vite puts a content hash into every file name in this folder."""
 
-NOT_BUILT = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>vodbucket</title>
+NOT_BUILT = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vodbucket</title></head>
 <h1>vodbucket</h1><p>The API is running, but the site is not built.
-Run <code>make build</code>, or use the API: <a href="/schema/openapi.json">its description</a>.</p></html>
+Run <code>make build</code>, or use the API: <a href="schema/openapi.json">its description</a>.</p></html>
 """
 
 
@@ -29,12 +29,14 @@ class StaticFile:
 class Site:
     """The files below `directory`. A file is read again when it has changed.
 
-    `media_url` is any URL of the bucket. Pages may load media from its origin; everything else must come
+    The index gets a <base>, by which all its addresses are relative to `root_path`. `media_url` is any URL of
+    the bucket. Pages may load media from its origin; everything else must come
     from this server.
     """
 
-    def __init__(self, directory: Path, media_url: str) -> None:
+    def __init__(self, directory: Path, media_url: str, root_path: str = "") -> None:
         self._directory = directory.resolve()
+        self._base = f'<base href="{root_path}/">'.encode()
         media = urlsplit(media_url)
         self.content_security_policy = _content_security_policy(f"{media.scheme}://{media.netloc}")
         self._files: dict[Path, tuple[int, StaticFile]] = {}
@@ -46,7 +48,7 @@ class Site:
         """
         found = self._load(path)
         if found is None and "." not in path.rpartition("/")[2]:
-            return self._load(INDEX) or _static_file(NOT_BUILT, INDEX)
+            return self._load(INDEX) or _static_file(self._with_base(NOT_BUILT), INDEX)
         return found
 
     def _load(self, path: str) -> StaticFile | None:
@@ -59,12 +61,20 @@ class Site:
             if cached is None or cached[0] != modified:
                 cached = (
                     modified,
-                    _static_file(file.read_bytes(), file.relative_to(self._directory).as_posix()),
+                    self._read(file, file.relative_to(self._directory).as_posix()),
                 )
                 self._files[file] = cached
         except (OSError, ValueError):
             return None
         return cached[1]
+
+    def _read(self, file: Path, path: str) -> StaticFile:
+        body = file.read_bytes()
+        return _static_file(self._with_base(body) if path == INDEX else body, path)
+
+    def _with_base(self, page: bytes) -> bytes:
+        """Put it first, before any element that has an address."""
+        return page.replace(b"<head>", b"<head>" + self._base, 1)
 
 
 def _static_file(body: bytes, path: str) -> StaticFile:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.core.printable import printable
 from infra.local.console import relay
 from infra.local.leftovers import write_pid_file
 
@@ -104,5 +105,5 @@ class Child:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip()
-            self.tail.append(text)
+            self.tail.append(printable(text))
             relay(self.name, text)

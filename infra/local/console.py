@@ -1,9 +1,14 @@
-"""What `make run` prints: the output of all processes, labelled by name, with JSON logs made readable."""
+"""What `make run` prints: the output of all processes, labelled by name, with JSON logs made readable.
+
+Their output may contain what clients sent, so it is printed without control characters.
+"""
 
 import json
 import re
 import sys
 from datetime import datetime
+
+from backend.core.printable import printable, printable_lines
 
 _COLOURS = {"store": "35", "api": "36", "worker": "33", "site": "34"}
 _NAME_WIDTH = 6
@@ -24,19 +29,25 @@ def relay(name: str, line: str) -> None:
 
 
 def readable(line: str) -> str:
-    """Format a structured log line as `time level event key=value ...`. Return other lines unchanged."""
+    """Format a structured log line as `time level event key=value ...`. Return other lines as they are."""
     try:
         fields = json.loads(line)
-    except ValueError:
-        return line
+    except (ValueError, RecursionError):
+        return printable(line)
     if not isinstance(fields, dict) or "event" not in fields:
-        return line
+        return printable(line)
     instant = _local_time(fields.pop("timestamp", None))
     level, event = fields.pop("level", "info"), fields.pop("event")
     trace = fields.pop("exception", None)
-    values = " ".join(f"{key}={value}" for key, value in fields.items())
-    shown = " ".join(part for part in (instant, "" if level == "info" else level, str(event), values) if part)
-    return f"{shown}\n{trace}" if trace else shown
+    values = " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
+    words = (instant, "" if level == "info" else str(level), str(event), values)
+    shown = printable(" ".join(word for word in words if word))
+    return f"{shown}\n{printable_lines(str(trace))}" if trace else shown
+
+
+def _quoted(value: str) -> str:
+    """Quote what would look like more than one value."""
+    return json.dumps(value, ensure_ascii=False) if re.search(r"[\s\"]", value) else value
 
 
 def _local_time(timestamp: object) -> str:

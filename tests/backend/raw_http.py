@@ -4,15 +4,18 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
+from backend.web.server.protocol import BoundedProtocol, Limits
+from backend.web.server.serving import BoundedServer
 from tests.backend.conftest import TOKEN
 
 SECONDS = 20.0
+DEFAULT = Limits()
 AUTHORIZATION = f"Authorization: Bearer {TOKEN}"
 
 
@@ -59,20 +62,29 @@ class Connection:
 @dataclass
 class Server:
     port: int
+    connections: list[Connection] = field(default_factory=list)
 
     async def connect(self) -> Connection:
-        return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+        connection = Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.connections.append(connection)
+        return connection
 
 
 @asynccontextmanager
-async def serving(app: Litestar) -> AsyncIterator[Server]:
+async def serving(
+    app: ASGIApp, limits: Limits = DEFAULT, max_connections: int = 1000
+) -> AsyncIterator[Server]:
     """Serve the application on a free port. The caller runs its lifespan."""
+    protocol = type("Protocol", (BoundedProtocol,), {"limits": limits})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
-        running = uvicorn.Server(config)
+        config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)  # type: ignore[arg-type]  # litestar's types
+        running = BoundedServer(config, max_connections)
         task = asyncio.create_task(running.serve([listener]))
+        server = Server(listener.getsockname()[1])
         try:
-            yield Server(listener.getsockname()[1])
+            yield server
         finally:
+            for connection in server.connections:
+                connection.disconnect()
             running.should_exit = True
             await asyncio.wait_for(task, SECONDS)

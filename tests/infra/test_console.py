@@ -21,7 +21,20 @@ def test_levels_above_info_are_shown() -> None:
 
 
 def test_a_traceback_keeps_its_lines() -> None:
-    assert readable(json.dumps({"event": "crash", "exception": "one\ntwo"})) == "crash\none\ntwo"
+    assert readable(json.dumps({"event": "crash", "exception": "one\ntwo"})) == "crash\n    one\n    two"
+
+
+def test_nothing_from_outside_forges_lines_fields_or_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "/x\x1b[31m\nstore | all is lost\r\x9b2J\u202e status=200"
+    relay("api", json.dumps({"event": "request", "path": hostile}))
+    relay("api", json.dumps({"event": "crash", "exception": f"ValueError: {hostile}", hostile: 1}))
+    relay("store", f"E1130 {hostile}".replace("\n", " "))
+
+    printed = capsys.readouterr().out
+    assert all(char.isprintable() for char in printed.replace("\n", ""))
+    lines = printed.splitlines()
+    assert [line[:7] for line in lines] == ["api   |", "api   |", "    Val", "    sto", "store |"]
+    assert ' path="/x' in lines[0]
 
 
 @pytest.mark.parametrize("line", ["plain text", "{broken", "[1]", '{"no": "event"}', "3", ""])

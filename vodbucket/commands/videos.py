@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from backend.core.printable import escaped
 from backend.core.records import StatusWord
 from backend.core.settings import ClientSettings, load
 from vodbucket.client.local_file import as_text
 from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from vodbucket.commands.options import VIDEOS_PANEL, AsJson
 from vodbucket.commands.video_client import VideoClient
-from vodbucket.output.messages import print_error, print_json, print_line, printable
+from vodbucket.output.messages import print_error, print_json, print_line
 from vodbucket.output.tables import show_video, show_videos
 
 app = typer.Typer()
@@ -91,7 +92,7 @@ def delete(
     client = VideoClient(load(ClientSettings))
     title = asyncio.run(client.status(video)).title
     if not yes:
-        typer.confirm(f"Delete “{printable(title)}” permanently?", abort=True, err=True)
+        typer.confirm(f"Delete “{escaped(title)}” permanently?", abort=True, err=True)
     asyncio.run(client.delete(video))
     print_line(f"deleted: {video}")
 

@@ -5,14 +5,11 @@ import json
 import typer
 from pydantic_core import to_jsonable_python
 
-
-def printable(text: str) -> str:
-    """Return the text with every character that could control a terminal written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+from backend.core.printable import escaped
 
 
 def print_line(sentence: str, *, err: bool = False) -> None:
-    typer.echo(printable(sentence), err=err)
+    typer.echo(escaped(sentence), err=err)
 
 
 def print_error(sentence: str) -> None:

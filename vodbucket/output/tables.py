@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend.core.jobs.overview import JobEntry, JobsOverview, JobState
+from backend.core.printable import escaped
 from backend.core.records import Status, StatusWord
 from backend.core.store.probes import Check, Verdict
 from backend.core.sweep.sweeper import SweepReport
 from vodbucket.client.responses import VideoWithStatus
 from vodbucket.doctor.encoders import EncoderTable, Result
-from vodbucket.output.messages import printable
 
 PLAIN_WIDTH = 120
 """Width in columns when the output is not a terminal."""
@@ -149,7 +149,7 @@ def size(size_bytes: float) -> str:
 
 def cell(text: str) -> str:
     """Return text from elsewhere as rich prints it literally."""
-    return escape(printable(text))
+    return escape(escaped(text))
 
 
 def _state(status: Status) -> str:

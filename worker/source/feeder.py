@@ -42,7 +42,7 @@ class SourceFeeder:
         patience_seconds: float = PATIENCE_SECONDS,
         activity: ActivityClock | None = None,
     ) -> None:
-        """`activity` stands still while the store is waited for, and is touched when the reader gets further."""
+        """`activity` stands still while the store is awaited, and is touched when the reader gets further."""
         self._info = info
         self._errors = errors
         self._reader = SourceReader(store, info, patience_seconds)

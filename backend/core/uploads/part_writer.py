@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from backend.core.errors import ObjectNotFound, UploadVanished
 from backend.core.store.interface import PLAIN, Body, ObjectHeaders, Store, UploadedPart
 from backend.core.store.ranged_read import read_span
-from backend.core.uploads.buffers import MIB, Buffer, PartBuffers
+from backend.core.uploads.buffers import MIB, Buffer, Pace, PartBuffers
 from backend.core.uploads.records import Tail
 
 SMALLEST_PART_BYTES = 8 * MIB
@@ -81,8 +81,9 @@ class PartWriter:
         self._stored: dict[int, UploadedPart] = {}
         self._failure: BaseException | None = None
         self._lock = asyncio.Lock()
-        self._slow = False
-        """Whether its client is slow: until it fills a part without having to give the buffer back."""
+        self._pace = Pace.FAST
+        """Of its client: slower until it fills a part without having to give the buffer back."""
+        self._crawled = False
         self._reclaiming: asyncio.Task[None] | None = None
 
     @property
@@ -196,7 +197,7 @@ class PartWriter:
         await self._open()
 
     async def _begin_part(self) -> Buffer:
-        buffer = await self._buffers.acquire(self._plan.part_size_bytes, slow=self._slow)
+        buffer = await self._buffers.acquire(self._plan.part_size_bytes, self._pace)
         try:
             if self.tail is not None:
                 await self._read_tail(self.tail, buffer)
@@ -220,9 +221,10 @@ class PartWriter:
         """Return the bytes after the last whole part, read back into memory if they are a stored tail."""
         return await self._begin_part() if self._buffer is None and self.tail is not None else self._buffer
 
-    def _reclaim(self) -> None:
+    def _reclaim(self, crawls: bool) -> None:
         """Give the buffer back: this client is slow, and others wait for memory."""
-        self._slow = True
+        self._pace = Pace.CRAWLING if crawls and self._crawled else Pace.SLOW
+        self._crawled = crawls
         self._reclaiming = asyncio.create_task(self._store_tail_soon())
 
     async def _store_tail_soon(self) -> None:
@@ -233,7 +235,8 @@ class PartWriter:
 
     async def _send_part(self, buffer: Buffer) -> None:
         self._buffers.pin(buffer)
-        self._slow = self._slow and self.tail is not None
+        if self.tail is None:
+            self._pace = Pace.FAST
         upload_id = await self._open()
         await self._slots.acquire()
         self._begun_parts += 1

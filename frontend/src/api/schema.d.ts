@@ -1048,9 +1048,7 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": null;
-                };
+                content?: never;
             };
             /** @description Bad Request */
             400: {
@@ -1168,6 +1166,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Unauthorized */
             401: {
                 headers: {
@@ -1209,23 +1216,15 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": null;
-                };
+                content?: never;
             };
-            /** @description Bad request syntax or unsupported method */
+            /** @description Bad Request */
             400: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        detail: string;
-                        extra?: null | {
-                            [key: string]: unknown;
-                        } | unknown[];
-                        status_code: number;
-                    };
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             /** @description Unauthorized */
@@ -1265,8 +1264,15 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
                 content: {
-                    "application/json": null;
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             /** @description Forbidden */
@@ -1298,6 +1304,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
             };
             /** @description Unauthorized */
             401: {
@@ -1436,7 +1451,9 @@ export interface operations {
                 /** @description AV1 speed; higher is faster */
                 cpu_used?: number | null;
             };
-            header?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+            };
             path?: never;
             cookie?: never;
         };
@@ -1590,8 +1607,15 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
                 content: {
-                    "application/json": null;
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1599,7 +1623,9 @@ export interface operations {
     ApiUploadsUploadIdTerminateUpload: {
         parameters: {
             query?: never;
-            header?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+            };
             path: {
                 upload_id: string;
             };
@@ -1615,9 +1641,7 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": null;
-                };
+                content?: never;
             };
             /** @description Bad Request */
             400: {
@@ -1703,23 +1727,15 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": null;
-                };
+                content?: never;
             };
-            /** @description Bad request syntax or unsupported method */
+            /** @description Bad Request */
             400: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        detail: string;
-                        extra?: null | {
-                            [key: string]: unknown;
-                        } | unknown[];
-                        status_code: number;
-                    };
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1727,7 +1743,9 @@ export interface operations {
     ApiUploadsUploadIdGetUploadOffset: {
         parameters: {
             query?: never;
-            header?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+            };
             path: {
                 upload_id: string;
             };
@@ -1824,13 +1842,20 @@ export interface operations {
     ApiUploadsUploadIdAppendToUpload: {
         parameters: {
             query?: never;
-            header?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+                "Upload-Offset": number;
+            };
             path: {
                 upload_id: string;
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/offset+octet-stream": string;
+            };
+        };
         responses: {
             /** @description Request fulfilled, nothing follows */
             204: {
@@ -1840,9 +1865,7 @@ export interface operations {
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": null;
-                };
+                content?: never;
             };
             /** @description Bad Request */
             400: {
@@ -2750,6 +2773,15 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     JobsVideoIdGetJob: {
@@ -2827,7 +2859,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, or for HEAD, what is known about a media file */
+            /** @description A manifest, a playlist or captions */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2835,26 +2867,19 @@ export interface operations {
                 content: {
                     "application/dash+xml": string;
                     "application/vnd.apple.mpegurl": string;
-                    "image/jpeg": string;
-                    "image/png": string;
-                    "image/webp": string;
                     "text/vtt": string;
-                    "video/iso.segment": string;
-                    "video/mp4": string;
-                    "video/webm": string;
                 };
             };
-            /** @description The manifest has not changed */
+            /** @description The manifest that the client has is current */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description To the manifest of the current run, or to the media file in the store */
+            /** @description The presigned address of a media file */
             307: {
                 headers: {
-                    location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -2902,7 +2927,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, or for HEAD, what is known about a media file */
+            /** @description A manifest, a playlist or captions */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2910,26 +2935,19 @@ export interface operations {
                 content: {
                     "application/dash+xml": string;
                     "application/vnd.apple.mpegurl": string;
-                    "image/jpeg": string;
-                    "image/png": string;
-                    "image/webp": string;
                     "text/vtt": string;
-                    "video/iso.segment": string;
-                    "video/mp4": string;
-                    "video/webm": string;
                 };
             };
-            /** @description The manifest has not changed */
+            /** @description The manifest that the client has is current */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description To the manifest of the current run, or to the media file in the store */
+            /** @description The presigned address of a media file */
             307: {
                 headers: {
-                    location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -2982,6 +3000,15 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };

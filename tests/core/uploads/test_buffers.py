@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from backend.core.uploads import buffers as module
-from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.buffers import Pace, PartBuffers
+from tests.core.virtual_time import in_virtual_time
 
 
 @pytest.fixture
@@ -39,20 +40,22 @@ async def test_uploads_wait_their_turn_when_memory_is_short(buffers: PartBuffers
     assert (await small).size_bytes == 0
 
 
-async def test_slow_clients_let_others_go_first_but_not_forever(
-    buffers: PartBuffers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_clients_let_others_go_first(buffers: PartBuffers) -> None:
     held = await buffers.acquire(100)
-    slow = asyncio.create_task(buffers.acquire(60, slow=True))
+    slow = asyncio.create_task(buffers.acquire(60, Pace.SLOW))
     await asyncio.sleep(0)
     quick = await _waits(buffers, 60)
     held.release()
     (await quick).release()
     (await slow).release()
-    monkeypatch.setattr(module, "SLOW_TURN_SECONDS", 0.0)
+
+
+@in_virtual_time
+async def test_slow_clients_wait_only_for_a_while() -> None:
+    buffers = PartBuffers(100)
     held = await buffers.acquire(100)
-    slow = asyncio.create_task(buffers.acquire(60, slow=True))
-    await asyncio.sleep(0.01)
+    slow = asyncio.create_task(buffers.acquire(60, Pace.SLOW))
+    await asyncio.sleep(Pace.SLOW.value + 1)
     late = await _waits(buffers, 60)
     held.release()
     (await slow).release()
@@ -102,8 +105,8 @@ async def test_a_slow_buffer_is_reclaimed_only_when_others_wait(
     monkeypatch.setattr(module, "SLOW_SECONDS", 0.05)
     slow, quick = await buffers.acquire(50), await buffers.acquire(50)
     reclaimed: list[str] = []
-    buffers.allow_reclaim(slow, lambda: (reclaimed.append("slow"), slow.release()))
-    buffers.allow_reclaim(quick, lambda: reclaimed.append("quick"))
+    buffers.allow_reclaim(slow, lambda _: (reclaimed.append("slow"), slow.release()))
+    buffers.allow_reclaim(quick, lambda _: reclaimed.append("quick"))
     buffers.pin(quick)
     await asyncio.sleep(0.1)
     assert reclaimed == []

@@ -1,0 +1,58 @@
+"""The OpenAPI document says what the server does: schemathesis calls every operation."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from pydantic import SecretStr
+
+from backend.app import create_app
+from backend.core.settings import ApiSettings
+from backend.core.store.interface import Buckets
+from tests.backend.conftest import TOKEN
+from tests.lab.memory_store import MemoryStore
+
+pytestmark = pytest.mark.heavy
+
+schemathesis.serializer.alias("application/x-subrip", "text/plain")
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+
+
+@asynccontextmanager
+async def _opened(_: ApiSettings) -> AsyncIterator[Buckets]:
+    yield Buckets(raw=MemoryStore(), video=MemoryStore())
+
+
+APP = create_app(ApiSettings(admin_token=SecretStr(TOKEN)), _opened)
+CONFIG = schemathesis.Config.from_dict(
+    {
+        "headers": {"Authorization": f"Bearer {TOKEN}"},
+        "checks": {
+            "negative_data_rejection": {"expected-statuses": ["4xx"]},
+            "missing_required_header": {"expected-statuses": ["4xx"]},
+        },
+        # What their parameters must be, beyond what JSON Schema can say.
+        "operations": [
+            {"include-name": name, "checks": {"positive_data_acceptance": {"enabled": False}}}
+            for name in (
+                *("POST /api/videos", "POST /api/upload", "POST /upload/multipart"),  # video or audio
+                "POST /api/uploads",  # a length, or that it is deferred
+                "OPTIONS /api/uploads/{upload_id}",
+                "PATCH /api/videos/{video_id}",  # a title of which something is visible
+                "POST /api/videos/{video_id}/captions/{language}",
+                "DELETE /api/videos/{video_id}/captions/{language}",
+            )
+        ],
+    }
+)
+schema = schemathesis.openapi.from_asgi("/schema/openapi.json", APP, config=CONFIG)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+def test_every_operation_does_what_its_description_says(case: schemathesis.Case) -> None:
+    case.call_and_validate()
