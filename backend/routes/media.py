@@ -125,8 +125,7 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
     services: Services = scope["litestar_app"].state.services
     # The path as the client sent it: routing decodes it and merges slashes.
     raw: bytes = scope.get("raw_path") or b""
-    path = raw.decode("ascii", "replace").removeprefix(scope.get("root_path") or "")
-    grant, _, literal = path.removeprefix(_PREFIX).partition("/")
+    grant, _, literal = raw.decode("ascii", "replace").removeprefix(_PREFIX).partition("/")
     granted = services.grants.read(grant)
     if granted is None:
         raise GrantRejected

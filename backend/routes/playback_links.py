@@ -178,7 +178,7 @@ async def _redirect_to_media(
         raise NotReady("The WebM file is not ready yet. It is made last.")
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
-        f"{services.settings.root_path}/play/{token}/{playable.run}/{asset}{query}",
+        f"/play/{token}/{playable.run}/{asset}{query}",
         status_code=307,
         headers={"cache-control": "no-store"},
     )

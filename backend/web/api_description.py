@@ -14,7 +14,6 @@ from litestar.openapi.spec import (
     Operation,
     Parameter,
     RequestBody,
-    Responses,
     Schema,
 )
 from litestar.routes import HTTPRoute
@@ -34,8 +33,6 @@ _PATTERNS = {
     "asset": _PATH,
 }
 """What parameters of these names look like."""
-_PLAY = "/play/{grant}/{path}"
-_MANIFESTS = ("application/vnd.apple.mpegurl", "application/dash+xml", "text/vtt")
 _TUS_VERSION = Parameter(
     name="Tus-Resumable",
     param_in="header",
@@ -63,8 +60,6 @@ def complete_description(app: Litestar) -> None:
         responses["400"] = replace(error, description=HTTPStatus.BAD_REQUEST.phrase)
         if is_open:
             operation.security = []
-        if path == _PLAY:
-            _describe_play(responses)
         for status in (HTTPStatus.NO_CONTENT, HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.NOT_MODIFIED):
             response = responses.get(str(int(status)))
             if isinstance(response, OpenAPIResponse):
@@ -78,14 +73,6 @@ def complete_description(app: Litestar) -> None:
                     operation.request_body = _TUS_BODY
     for model in _body_models(app):
         _describe_body(components[model.__name__], model.model_json_schema())
-
-
-def _describe_play(responses: Responses) -> None:
-    text = OpenAPIMediaType(Schema(type=OpenAPIType.STRING))
-    found = OpenAPIResponse("A manifest, a playlist or captions", content=dict.fromkeys(_MANIFESTS, text))
-    responses["200"] = found
-    responses["304"] = OpenAPIResponse("The manifest that the client has is current")
-    responses["307"] = OpenAPIResponse("The presigned address of a media file")
 
 
 def _describe_body(component: Schema, known: dict[str, Any]) -> None:

@@ -194,7 +194,7 @@ async def test_unreadable_record_does_not_hide_other_videos(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     readable, newer = await upload(admin), await upload(admin)
-    await buckets.video.put(keys.status(newer), b'{"schema_version": 2}')
+    await buckets.video.put(keys.video_record(newer), b'{"schema_version": 2}')
 
     videos = (await admin.get("/api/videos")).json()["videos"]
 
