@@ -1,6 +1,7 @@
 """The application under uvicorn, and raw HTTP/1.1 clients that can break the protocol."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,6 +80,7 @@ async def serving(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)  # type: ignore[arg-type]  # litestar's types
         running = BoundedServer(config, max_connections)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         task = asyncio.create_task(running.serve([listener]))
         server = Server(listener.getsockname()[1])
         try:
@@ -88,3 +90,5 @@ async def serving(
                 connection.disconnect()
             running.should_exit = True
             await asyncio.wait_for(task, SECONDS)
+            for number, handler in handlers.items():  # the server leaves them ignored, for its process to end
+                signal.signal(number, handler)

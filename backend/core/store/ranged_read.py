@@ -12,6 +12,8 @@ from backend.core.store.interface import Store
 BACKOFF = Backoff(first_seconds=0.1, longest_seconds=2)
 PATIENCE_SECONDS = 75.0
 CHUNK_TIMEOUT_SECONDS = 30.0
+NOTABLE_BYTES = 64 * 1024
+"""A store that needs longer than the patience for so little is away: its answers would never end."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,18 +32,25 @@ async def read_span(
     Raises:
         ObjectNotFound, StoreDenied
         SourceChanged: the object no longer has this `etag`.
-        StoreUnavailable: no byte has arrived for `patience_seconds`.
+        StoreUnavailable: no byte has arrived for `patience_seconds`, or hardly any.
     """
     clock = asyncio.get_running_loop().time
     position, fruitless, last_byte = start, 0, clock()
+    notable, waited_seconds = start, 0.0
     while position < end:
         cause: Exception | None = None
         before = position
         stream = store.read(key, position, etag=etag)
         try:
             while position < end:
+                asked_at = clock()
                 async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
                     chunk = await anext(stream, b"")
+                waited_seconds += clock() - asked_at
+                if position >= notable + NOTABLE_BYTES:
+                    notable, waited_seconds = position, 0.0
+                elif waited_seconds > patience_seconds:
+                    break
                 if not chunk:
                     break
                 chunk = chunk[: end - position]
@@ -57,6 +66,8 @@ async def read_span(
                 await close()
         if position >= end:
             return
+        if waited_seconds > patience_seconds:
+            raise StoreUnavailable(f"reading {key}: the store delivers too slowly, byte {position} of {end}")
         now = clock()
         fruitless, last_byte = (0, now) if position > before else (fruitless + 1, last_byte)
         if now - last_byte >= patience_seconds:
