@@ -52,6 +52,7 @@ _TUS_BODY = RequestBody(
 
 def complete_description(app: Litestar) -> None:
     """Open routes need no security, 204 and 304 have no body, and identifiers have a pattern."""
+    app.openapi_schema.paths = dict(sorted((app.openapi_schema.paths or {}).items()))
     components = app.openapi_schema.components.schemas or {}
     operations = list(_operations(app))
     error = next(responses["401"] for *_, one in operations if "401" in (responses := one.responses or {}))

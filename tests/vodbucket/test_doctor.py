@@ -84,6 +84,7 @@ async def test_prints_a_table_and_advice_for_each_failed_check(on_moto: Installa
     assert done.status == 1
 
 
+@pytest.mark.heavy
 async def test_doctor_and_worker_report_a_store_that_ignores_conditions(on_broken: Installation) -> None:
     done, rows = await on_broken.doctor("--fix", "--no-worker")
     refused = await on_broken.run("worker", "--drain")
@@ -103,6 +104,7 @@ async def test_doctor_and_worker_report_a_store_that_ignores_conditions(on_broke
     assert "ONLY_WORKER=true" in sentence
 
 
+@pytest.mark.heavy
 async def test_a_store_without_conditions_stops_the_api_before_any_upload_and_works_for_one_worker(
     moto_server: StoreServer, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ async def test_warns_of_a_store_without_batches_and_copies(moto_server: StoreSer
     assert _with(rows, "warn") == {"deletion of many", "copy of a range"}
 
 
+@pytest.mark.heavy
 async def test_warns_of_kept_versions_and_fixes_them(on_moto: Installation) -> None:
     await on_moto.doctor("--fix", "--no-worker")
     async with on_moto.buckets() as buckets:

@@ -19,6 +19,7 @@ def _keep(directory: Path, **settings: str) -> Path:
     return data.store / "env"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("command", [("jobs",), ("sweep", "--dry-run"), ("retry", "--failed")])
 async def test_commands_use_it_without_any_setting(
     moto_server: StoreServer, tmp_path: Path, command: tuple[str, ...]

@@ -86,7 +86,7 @@ def _disk_space(work_dir: Path) -> Check:
         free_bytes = check_work_dir(work_dir)
     except MachineFault as error:
         return Check(name, Verdict.FAIL, error.message.removeprefix("WORK_DIR: "), advice)
-    measured = f"{work_dir}: {free_bytes / 1024**3:.1f} GiB free"
+    measured = f"{work_dir}: {free_bytes / 1e9:.1f} GB free"
     if free_bytes < LOW_SPACE_BYTES:
         return Check(name, Verdict.WARN, measured, advice)
     return Check(name, Verdict.OK, measured)

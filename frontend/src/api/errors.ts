@@ -86,6 +86,7 @@ const FINAL_CODES = [
   ...['unplayable', 'file_unreadable', 'captions_too_large', 'source_gone', 'unsupported_type'],
   ...['unsupported_media', 'not_a_video', 'unsupported_codec', 'unsupported_colours', 'picture_too_large'],
   ...['video_too_long', 'file_incomplete', 'source_damaged', 'source_missing'],
+  ...['drm_protected', 'several_recordings', 'late_stream'],
 ];
 
 export function isFinalCode(code: string): boolean {

@@ -2859,7 +2859,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, a playlist or captions */
+            /** @description A manifest, or for HEAD, what is known about a media file */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2867,19 +2867,26 @@ export interface operations {
                 content: {
                     "application/dash+xml": string;
                     "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
                     "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
                 };
             };
-            /** @description The manifest that the client has is current */
+            /** @description The manifest has not changed */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description The presigned address of a media file */
+            /** @description To the manifest of the current run, or to the media file in the store */
             307: {
                 headers: {
+                    location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -2927,7 +2934,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, a playlist or captions */
+            /** @description A manifest, or for HEAD, what is known about a media file */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2935,19 +2942,26 @@ export interface operations {
                 content: {
                     "application/dash+xml": string;
                     "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
                     "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
                 };
             };
-            /** @description The manifest that the client has is current */
+            /** @description The manifest has not changed */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description The presigned address of a media file */
+            /** @description To the manifest of the current run, or to the media file in the store */
             307: {
                 headers: {
+                    location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
