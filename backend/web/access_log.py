@@ -37,7 +37,8 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_and_note_status)
         finally:
-            if not (path.startswith(QUIET_PREFIX) and 200 <= status < 400):
+            # by now, `HttpRules` has taken ROOT_PATH out of the scope's path
+            if not (scope["path"].startswith(QUIET_PREFIX) and 200 <= status < 400):
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
                 log.info(
                     "request",

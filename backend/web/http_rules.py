@@ -64,9 +64,7 @@ class HttpRules:
         if path.startswith("/schema/") and path not in _SCHEMA_PATHS:
             await _respond(send, *_NOT_FOUND)
         elif self._is_refused_preflight(scope):
-            await _respond(
-                send, HTTPStatus.FORBIDDEN, "CORS_ORIGINS does not allow this page.", "foreign_origin"
-            )
+            await _respond(send, *_FOREIGN)
         elif scope["method"] == HttpMethod.OPTIONS and self._is_for_us(scope):
             await self._answer_options(path, send)
         elif scope["method"] == HttpMethod.HEAD and not path.startswith(_OWN_HEAD):

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from litestar import Litestar
+from structlog.testing import capture_logs
 
 from backend.core.store.interface import LIST_PAGE, Buckets, Listing
 from backend.web import readiness
+from backend.web.access_log import AccessLog
 from backend.web.auth import COOKIE
-from tests.backend.conftest import TOKEN, upload
+from tests.backend.conftest import TOKEN, publish, upload
 from tests.lab.asgi import client_of
 from tests.lab.memory_store import MemoryStore
 
@@ -144,6 +146,24 @@ class TestBelowARootPath:
         answer = await admin.get("/watch/x")
         assert '<head><base href="/vod/"><script src="./a.js">' in answer.text
         assert "base-uri 'self'" in answer.headers["content-security-policy"]
+
+    @pytest.mark.parametrize("base", ["/vod", ""])
+    async def test_only_failures_of_players_are_logged(
+        self, app: Litestar, buckets: Buckets, base: str
+    ) -> None:
+        transport = httpx.ASGITransport(AccessLog(app))  # type: ignore[arg-type]  # as in tests.lab.asgi
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(
+            transport=transport, base_url=f"http://vod.example{base}", headers=headers
+        ) as admin:
+            video_id = await upload(admin)
+            await publish(buckets, video_id)
+            links = (await admin.get(f"/api/videos/{video_id}/playback")).json()
+            path = links["hls"].removeprefix("/vod")
+            with capture_logs() as lines:
+                assert (await admin.get(path, follow_redirects=True)).status_code == 200
+                assert (await admin.get("/play/forged/hls/master.m3u8")).status_code == 403
+        assert [line["status"] for line in lines if line["event"] == "request"] == [403]
 
     async def test_other_paths_that_contain_it_stay_as_they_are(self, admin: httpx.AsyncClient) -> None:
         video_id = await upload(admin)

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 
 from backend.core import keys
+from backend.core.library.videos import read_video
 from backend.core.settings import ClientSettings
 from backend.core.store.s3 import S3Buckets, open_buckets
 from backend.core.uploads.buffers import PartBuffers
@@ -30,7 +31,7 @@ from tests.vodbucket.conftest import POLL_SECONDS, during
 from vodbucket.client.api import Api, Response, open_api
 from vodbucket.client.errors import NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_upload import MAX_LOST_UPLOADS, FileUpload
-from vodbucket.client.local_file import LocalFile, inspect_file
+from vodbucket.client.local_file import LocalFile, inspect_file, keeping_original
 from vodbucket.client.patience import Patience
 from vodbucket.client.responses import Resumption
 from vodbucket.client.tus_client import UPLOADS, path_of
@@ -169,6 +170,17 @@ async def test_one_file_with_two_titles_becomes_two_videos(api: Api, film: Local
 
     assert [(await api.video(video)).title for video in (one, two)] == ["One", "Two"]
     assert display.offsets[0] > 0
+
+
+async def test_an_interrupted_upload_is_not_resumed_with_the_wish_to_keep_the_file(
+    api: Api, film: LocalFile, buckets: S3Buckets
+) -> None:
+    await _interrupt(api, film, 9 * MIB)
+
+    video = await read_video(buckets, await _upload(api, keeping_original(film)))
+
+    assert video.original is not None
+    assert video.original.keep
 
 
 async def test_another_title_does_not_rename_a_finished_video(api: Api, film: LocalFile) -> None:

@@ -2,12 +2,11 @@
 
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vodbucket.client.local_file import inspect_file
+from vodbucket.client.local_file import inspect_file, keeping_original
 
 MIB = 1024 * 1024
 
@@ -30,7 +29,7 @@ def test_server_is_asked_to_keep_the_original_only_on_request(tmp_path: Path) ->
     file = inspect_file(path)
 
     assert "keep_original" not in file.metadata(None)
-    assert replace(file, keep_original=True).metadata(None)["keep_original"] == "true"
+    assert keeping_original(file).metadata(None)["keep_original"] == "true"
 
 
 @pytest.mark.parametrize("size_bytes", [1, 2 * MIB - 1, 2 * MIB])

@@ -2,7 +2,7 @@
 
 import hashlib
 import mimetypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 
@@ -30,6 +30,14 @@ class LocalFile:
         keep = "true" if self.keep_original else None
         values = {"filename": self.name, "filetype": kind, "title": title, "keep_original": keep}
         return {name: value for name, value in values.items() if value}
+
+
+def keeping_original(file: LocalFile) -> LocalFile:
+    """Return the file with the wish that the server keeps it after transcoding.
+
+    It has a fingerprint of its own: an unfinished upload without the wish must not be resumed.
+    """
+    return replace(file, keep_original=True, fingerprint=titled_key(file.fingerprint, "\nkeep_original"))
 
 
 def titled_key(fingerprint: str, title: str) -> str:

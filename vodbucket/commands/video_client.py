@@ -3,7 +3,6 @@
 import asyncio
 import webbrowser
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from backend.core.records import Status, StatusWord
@@ -11,7 +10,7 @@ from backend.core.settings import ClientSettings
 from vodbucket.client.api import Api, open_api
 from vodbucket.client.errors import FileRejected, RequestRejected, ServerUnavailable
 from vodbucket.client.file_upload import FileUpload
-from vodbucket.client.local_file import inspect_file
+from vodbucket.client.local_file import inspect_file, keeping_original
 from vodbucket.client.patience import Patience
 from vodbucket.client.responses import VideoWithStatus
 from vodbucket.output.messages import print_error, print_line
@@ -73,7 +72,9 @@ class VideoClient:
         return succeeded
 
     async def _upload(self, api: Api, path: Path, title: str | None, *, keep_original: bool) -> str:
-        file = replace(await asyncio.to_thread(inspect_file, path), keep_original=keep_original)
+        file = await asyncio.to_thread(inspect_file, path)
+        if keep_original:
+            file = keeping_original(file)
         with UploadBar(file) as bar:
             return await FileUpload(api, file, title, self._patience(bar.print), bar).run()
 

@@ -13,7 +13,15 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Leases, highest_generations
 from backend.core.library.videos import delete_video
 from backend.core.records import Job, StatusError, Tombstone
-from backend.core.store.interface import PLAIN, Buckets, Listing, ObjectHeaders, Store, StoredObject
+from backend.core.store.interface import (
+    LIST_PAGE,
+    PLAIN,
+    Buckets,
+    Listing,
+    ObjectHeaders,
+    Store,
+    StoredObject,
+)
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Fault, Lab, WorkerCrashed, crash, lost_answer
 from tests.lab.memory_store import MemoryStore
 
@@ -74,6 +82,18 @@ async def test_a_renewed_lease_is_not_taken_over(lab: Lab) -> None:
         lab.clock.advance(LEASE_SECONDS / 3)
         await holder.renew(claim)
         assert await lab.claim(rival) is None
+
+
+async def test_a_video_that_was_changed_a_thousand_times_is_not_taken_for_a_deleted_one(lab: Lab) -> None:
+    job = await lab.add_job()
+    worker = lab.worker("one")
+    claim = await lab.claimed(worker)
+    for number in range(1, LIST_PAGE + 1):
+        await lab.video.put(keys.revision(job.id, number), b"{}")
+
+    await worker.renew(claim)
+
+    assert await lab.video.head(keys.video_record(job.id))
 
 
 async def test_a_silent_workers_job_is_taken_over_after_the_lease_expires(lab: Lab) -> None:
