@@ -35,6 +35,9 @@ PEBIBYTE = 1024**5
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
+OWN_PATHS = {"api", "assets", "healthz", "jobs", "play", "readyz", "schema", "upload", "videos", "watch"}
+"""Where the paths of routes and of the site begin."""
+
 OWN_STORE_VARIABLES = (
     "S3_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",
@@ -211,6 +214,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         path = path.rstrip("/")
         if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
             raise ValueError("must be a path such as /vod")
+        if path and path.split("/")[1] in OWN_PATHS:
+            # A proxy that removes the path and one that keeps it could not be told apart.
+            raise ValueError("must not begin with one of the server's own paths")
         return path
 
     @model_validator(mode="after")
