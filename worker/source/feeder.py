@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 NOTABLE_BYTES = 1024 * 1024
 """A source that trickles is not progress."""
 MAX_RESTARTS = 100
-"""Each program that reads the source begins at its start and makes progress from there. The limit is for files
-that make one program jump back there for ever."""
+"""Each program that reads the source begins at its start and makes progress from there. The limit is for
+files that make one program jump back there for ever."""
 SEND_BYTES = 64 * 1024
 """How much is on its way to a reader at a time: what it does not want when it jumps is sent in vain."""
 
