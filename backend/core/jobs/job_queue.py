@@ -373,16 +373,11 @@ class JobQueue:
         await delete_below(self._buckets.video, prefix, kept)
 
     async def _records(self, job: Job) -> "_Records":
-        """Read both facts from one LIST: `results/` and `video.json` sort after all runs of the video.
-
-        A second one steps over the revisions between them if there are many.
-        """
-        store, prefix = self._buckets.video, keys.video_prefix(job.id)
-        page = await store.list_page(prefix, start_after=keys.results_of(job.id))
+        """Read both facts from one LIST: `results/` and `video.json` sort after all runs of the video."""
+        page = await self._buckets.video.list_page(
+            keys.video_prefix(job.id), start_after=keys.results_of(job.id)
+        )
         sizes = {info.key: info.size_bytes for info in page.objects}
-        if page.truncated:
-            page = await store.list_page(prefix, start_after=keys.status(job.id))
-            sizes |= {info.key: info.size_bytes for info in page.objects}
         return _Records(
             video=sizes.get(keys.video_record(job.id), 0) >= SMALLEST_VIDEO_BYTES,
             ended=keys.result(job.id, job.request) in sizes,
