@@ -10,8 +10,9 @@ from pathlib import Path
 from aiohttp import web
 
 from backend.core.concurrency import gather_or_cancel
-from backend.core.errors import AttemptFailed
+from backend.core.errors import AttemptFailed, StoreError
 from backend.core.store.interface import Store
+from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 from worker.sandbox.process import run
 from worker.sandbox.tools import Tools
@@ -29,19 +30,28 @@ async def check_decoding(
 
     Raises:
         AttemptFailed: one of them cannot be decoded, or is empty.
+        StoreError: one cannot be read.
     """
+    errors = BackgroundErrors()
 
     async def answer(request: web.BaseRequest, path: str) -> web.StreamResponse:
         number, _, segment = path.partition("/")
-        init = (await store.get(prefix + edges[int(number)][0])).body
-        return web.Response(body=init + (await store.get(prefix + segment)).body)
+        try:
+            init = (await store.get(prefix + edges[int(number)][0])).body
+            return web.Response(body=init + (await store.get(prefix + segment)).body)
+        except StoreError as error:
+            errors.report(error)
+            return web.Response(status=503)
 
     free = asyncio.Semaphore(MAX_DECODERS)
     async with serve(answer) as base:
 
         async def check(number: int, segments: Sequence[str]) -> None:
             async with free:
-                await _check(tools, segments, [f"{base}{number}/{segment}" for segment in segments])
+                try:
+                    await _check(tools, segments, [f"{base}{number}/{segment}" for segment in segments])
+                finally:
+                    errors.check()
                 touch()
 
         await gather_or_cancel(check(number, segments) for number, (_, *segments) in enumerate(edges))

@@ -1,5 +1,6 @@
 """Stores the files that the encoder wrote to the attempt's directory: poster, storyboard, captions."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ async def store_side_files(
     for stream in plan.captions:
         path = directory / caption_name(stream)
         body = path.read_bytes()[:MAX_CAPTION_BYTES] if path.exists() else b""
-        text = webvtt_of(body, stream.source, duration_seconds)
+        text = await asyncio.to_thread(webvtt_of, body, stream.source, duration_seconds)
         if text is not None:
             await put(stream.track.path, text.encode())
             captions.append(stream.track)

@@ -96,8 +96,10 @@ async def verify_webm(
     info, errors = await store.head(prefix + DOWNLOAD), BackgroundErrors()
     feeder = SourceFeeder(store, info, errors, patience_seconds, activity)
     async with feeder.serving() as url:
-        report = await _probe_webm(tools, url)
-    errors.check()
+        try:
+            report = await _probe_webm(tools, url)
+        finally:
+            errors.check()  # ffprobe cannot tell an outage from a broken file
     codecs = [stream.codec_name for stream in report.streams]
     expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     if codecs != expected:

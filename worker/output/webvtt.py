@@ -1,4 +1,4 @@
-"""Converts subtitles, as ffmpeg extracts them, to WebVTT. Pure.
+"""Converts subtitles, as ffmpeg extracts them, to WebVTT. Pure. The time it takes is linear in their size.
 
 ffmpeg's own conversion shows the commands of drawings as text, and leaves `<` and `&` as they are: players
 take what follows for a tag.
@@ -18,16 +18,16 @@ Cue = tuple[float, float, str]
 
 _LEGACY_ENCODING = "cp1252"
 """For subtitles that are not UTF-8; all but five bytes are valid in it."""
-_CLOCK = r"(\d+):(\d\d):(\d\d)[.,](\d{2,3})"
+_CLOCK = r"(\d{1,6}):(\d\d):(\d\d)[.,](\d{2,3})"
 _SRT_TIMES = re.compile(rf"^(?:\d+\n)?{_CLOCK} --> {_CLOCK}.*\n", re.MULTILINE)
 _SRT_TOKEN = re.compile(
-    r"</?[biu]>|</?(?:font|span|s|ruby|rt)(?:\s[^<>]*)?>|\{\\[^}]*\}|[^<{]+|.", re.IGNORECASE
+    r"</?[biu]>|</?(?:font|span|s|ruby|rt)(?:\s[^<>]*)?>|\{\\[^{}]*\}|[^<{]+|.", re.IGNORECASE
 )
 _SRT_ENTITIES = {"&lt;": "<", "&gt;": ">", "&nbsp;": "\u00a0", "&quot;": '"', "&amp;": "&"}
-_ASS_EVENT = re.compile(rf"^Dialogue: *[^,]*,{_CLOCK},{_CLOCK},(?:[^,\n]*,){{6}}(.*)$", re.MULTILINE)
-_ASS_TOKEN = re.compile(r"\\[Nnh{}]|\\\u2060?|\{[^}]*\}|[^\\{]+|.")
+_ASS_EVENT = re.compile(rf"^Dialogue:[^,\n]*,{_CLOCK},{_CLOCK},(?:[^,\n]*,){{6}}(.*)$", re.MULTILINE)
+_ASS_TOKEN = re.compile(r"\\[Nnh{}]|\\\u2060?|\{[^{}]*\}|[^\\{]+|.")
 _ASS_CHARACTERS = {"\\N": "\n", "\\n": "\n", "\\h": "\u00a0", "\\{": "{", "\\}": "}", "\\\u2060": "\\"}
-_ASS_STYLE = re.compile(r"\\(?:(p|b|i|u)(\d+)|(r))")
+_ASS_STYLE = re.compile(r"\\(?:(p|b|i|u)(\d{1,6})|(r))")
 
 
 def webvtt_of(body: bytes, source: SubtitleInfo, duration_seconds: float) -> str | None:

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 NOTABLE_BYTES = 1024 * 1024
 """A source that trickles is not progress."""
+MAX_RESTARTS = 100
+"""Each program that reads the source begins at its start and makes progress from there. The limit is for
+files that make one program jump back there for ever."""
 SEND_BYTES = 64 * 1024
 """How much is on its way to a reader at a time: what it does not want when it jumps is sent in vain."""
 
@@ -48,7 +51,7 @@ class SourceFeeder:
         self._reader = SourceReader(store, info, patience_seconds)
         self._activity = activity or ActivityClock()
         self.fed_bytes = 0
-        self._position = self._furthest = 0
+        self._position = self._furthest = self._restarts = 0
 
     @property
     def share_fed(self) -> float:
@@ -96,6 +99,8 @@ class SourceFeeder:
             return answer
         try:
             position, end = first + start, first + end
+            if position == 0 and self._restarts < MAX_RESTARTS:
+                self._furthest, self._restarts = 0, self._restarts + 1
             while position < end:
                 with self._activity.waiting():
                     chunk = await self._reader.read(position, min(end - position, SEND_BYTES))

@@ -35,7 +35,17 @@ def changes_midway(beginning: Report, end: Report) -> bool:
         return False
     pictures = [stream for stream in beginning.streams if stream.codec_type == "video"]
     sound = [stream for stream in of_one_programme(beginning).streams if stream.codec_type == "audio"]
-    return not {_identity(stream) for stream in (*pictures, *sound[:1])} <= at_the_end
+    lacking = {_identity(stream) for stream in (*pictures, *sound[:1])} - at_the_end
+    if _has_tables(beginning) and _has_tables(end):
+        return bool(lacking)
+    # segmenters may write the tables only once: without them codecs are guessed, and silent streams unknown
+    ids_at_the_end = {pid for pid, _ in at_the_end}
+    missing = {pid for pid, _ in lacking} - ids_at_the_end
+    return bool(missing) and not ids_at_the_end <= {stream.id for stream in beginning.streams}
+
+
+def _has_tables(report: Report) -> bool:
+    return any(programme.streams for programme in report.programs)
 
 
 def _identity(stream: Stream) -> tuple[str, str]:

@@ -31,7 +31,8 @@ _TS_PACKET, _TS_SYNC = 188, b"G"
 async def check_protection(report: Report, url: str) -> None:
     """Raises: SourceRejected: it is protected."""
     container = report.format.format_name.partition(",")[0]
-    async with aiohttp.ClientSession() as session:
+    # the feeder waits for the store, as long as the operator wants
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout()) as session:
         source = _Source(session, url)
         match container:
             case "mov":

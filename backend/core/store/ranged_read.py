@@ -37,6 +37,7 @@ async def read_span(
     clock = asyncio.get_running_loop().time
     position, fruitless, last_byte = start, 0, clock()
     notable, waited_seconds = start, 0.0
+    max_wait_seconds = max(patience_seconds, CHUNK_TIMEOUT_SECONDS)
     while position < end:
         cause: Exception | None = None
         before = position
@@ -44,17 +45,19 @@ async def read_span(
         try:
             while position < end:
                 asked_at = clock()
-                async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
-                    chunk = await anext(stream, b"")
-                waited_seconds += clock() - asked_at
-                if position >= notable + NOTABLE_BYTES:
-                    notable, waited_seconds = position, 0.0
-                elif waited_seconds > patience_seconds:
-                    break
+                try:
+                    async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
+                        chunk = await anext(stream, b"")
+                finally:
+                    waited_seconds += clock() - asked_at
                 if not chunk:
                     break
                 chunk = chunk[: end - position]
                 position += len(chunk)
+                if position >= notable + NOTABLE_BYTES:
+                    notable, waited_seconds = position, 0.0
+                elif waited_seconds > max_wait_seconds and position < end:
+                    break
                 yield chunk
         except (ObjectNotFound, SourceChanged, StoreDenied):
             raise
@@ -66,7 +69,7 @@ async def read_span(
                 await close()
         if position >= end:
             return
-        if waited_seconds > patience_seconds:
+        if waited_seconds > max_wait_seconds and position > start:
             raise StoreUnavailable(f"reading {key}: the store delivers too slowly, byte {position} of {end}")
         now = clock()
         fruitless, last_byte = (0, now) if position > before else (fruitless + 1, last_byte)

@@ -1,5 +1,6 @@
 """Broken reads resume until the store has been silent for too long."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -59,3 +60,30 @@ async def test_a_replaced_or_deleted_object_is_not_read() -> None:
     await store.delete("k")
     with pytest.raises(ObjectNotFound):
         await _read(store, 0, 5)
+
+
+class _Slow(MemoryStore):
+    """Takes `seconds` for each connection, and then gives a byte."""
+
+    seconds = 1.0
+
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        async for chunk in super().read(key, offset, etag=etag):
+            await asyncio.sleep(self.seconds)
+            yield chunk[:1]
+            await asyncio.sleep(1000)
+
+
+@in_virtual_time
+async def test_slow_answer_is_read_without_any_patience() -> None:
+    store = _Slow()
+    await store.put("k", DATA)
+    assert b"".join([chunk async for chunk in read_span(store, "k", 0, 1, patience_seconds=0)]) == DATA[:1]
+
+
+@in_virtual_time
+async def test_gives_up_on_a_store_that_hangs_after_each_byte() -> None:
+    store = _Slow()
+    await store.put("k", DATA)
+    with pytest.raises(StoreUnavailable, match="too slowly, byte 3 of 200"):
+        await _read(store, 0, 200)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.errors import AttemptFailed
+from backend.core.errors import AttemptFailed, StoreUnavailable
+from backend.core.store.interface import StoredObject
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture
 from worker.output.decode_check import check_decoding
@@ -47,3 +48,13 @@ async def test_garbage_segment_fails(parts: tuple[bytes, bytes]) -> None:
 async def test_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
     with pytest.raises(AttemptFailed, match=r"00001\.m4s"):
         await check(parts[0], b"")
+
+
+class AwayStore(MemoryStore):
+    async def get(self, key: str) -> StoredObject:
+        raise StoreUnavailable
+
+
+async def test_outage_of_the_store_is_not_a_broken_segment() -> None:
+    with pytest.raises(StoreUnavailable):
+        await check_decoding(TOOLS, AwayStore(), PREFIX, EDGES, lambda: None)

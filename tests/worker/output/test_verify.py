@@ -1,15 +1,18 @@
 """The final check before a source is deleted: anything missing, short or open fails the attempt."""
 
 import re
+from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
-from backend.core.errors import AttemptFailed
+from backend.core.errors import AttemptFailed, StoreUnavailable
 from tests.lab.memory_store import MemoryStore
+from tests.worker.media_lab import TOOLS
 from worker.encode.ladder import EncodingPlan, audio_streams
-from worker.output.verify import verify_outputs
+from worker.output.verify import verify_outputs, verify_webm
+from worker.sandbox.activity import ActivityClock
 from worker.source.media import AudioInfo, MediaInfo
 
 PREFIX = "videos/v/r0-0-a/"
@@ -133,3 +136,17 @@ async def test_webm_of_another_duration_than_the_renditions_fails(
 
     with pytest.raises(AttemptFailed, match=says):
         await _verify(WHOLE, media=media, webm_seconds=seconds)
+
+
+class AwayStore(MemoryStore):
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        raise StoreUnavailable
+        yield b""
+
+
+async def test_outage_of_the_store_is_not_a_broken_webm() -> None:
+    store = AwayStore()
+    await store.put(f"{PREFIX}download.webm", b"webm")
+
+    with pytest.raises(StoreUnavailable):
+        await verify_webm(TOOLS, store, PREFIX, SOUND, 0, ActivityClock())

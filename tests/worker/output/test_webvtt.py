@@ -88,3 +88,20 @@ def test_reads_legacy_encodings(encoding: str) -> None:
     body = f"1\r\n{TIMES}\r\nSchöne Grüße.\r\n".encode(encoding)
 
     assert webvtt_of(body, SubtitleInfo(0, "subrip"), 10.0) == cue("Schöne Grüße.")
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_survives_numbers_that_are_too_large(digits: int) -> None:
+    huge = "9" * digits
+
+    assert of_srt(f"text\n{huge}:00:00,000 --> {huge}:00:01,000\nmore") is not None
+    assert of_ass(f"{{\\b{huge}}}text") is not None
+
+
+def test_takes_linear_time_for_what_is_never_closed() -> None:
+    """With quadratic time this would take minutes."""
+    times = 100_000
+
+    assert of_ass("{" * times) == cue("{" * times)
+    assert of_srt("{\\" * times) == cue("{\\" * times)
+    assert of_ass("x" + "\nDialogue:" + " " * times + "\nDialogue: " * times) == cue("x")

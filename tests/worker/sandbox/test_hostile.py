@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from backend.core.errors import JobFailure, SourceRejected, StoreUnavailable
 from backend.core.keys import MASTER_PLAYLIST
+from backend.core.store import ranged_read
 from backend.core.store.interface import ObjectInfo
 from backend.core.uploads.sniff import SNIFF_BYTES, foreign_type
 from tests.lab.canary import Canary, canary
@@ -227,7 +228,10 @@ class DrippingStore(MemoryStore):
             await asyncio.sleep(0.25)
 
 
-async def test_gives_up_on_a_source_that_trickles(lab: MediaLab, bait: Bait) -> None:
+async def test_gives_up_on_a_source_that_trickles(
+    lab: MediaLab, bait: Bait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranged_read, "CHUNK_TIMEOUT_SECONDS", 2)
     lab.profile = EncodingProfile(patience_seconds=2)
     job = await lab.job(bait.clip("mp4"))
 

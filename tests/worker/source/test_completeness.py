@@ -10,7 +10,7 @@ from tests.worker.media_lab import H264, TOOLS, MediaLab, ffmpeg, picture, tone
 from tests.worker.source.test_probe import served
 from worker.source.beginnings import Beginnings
 from worker.source.completeness import loss_in
-from worker.source.ffprobe_schema import Report, Stream
+from worker.source.ffprobe_schema import Program, Report, Stream
 from worker.source.probe import probe
 from worker.source.programmes import changes_midway
 from worker.transcode.transcoder import EncodingProfile
@@ -188,12 +188,29 @@ def test_stream_of_another_codec_is_another_stream() -> None:
     sound, same = (
         Stream(index=1, id="0x101", codec_type="audio", codec_name=name) for name in ("mp2", "mp3")
     )
-    beginning = Report(streams=(picture, sound))
 
-    assert not changes_midway(beginning, Report(streams=(picture, same)))
-    assert changes_midway(beginning, Report(streams=(other, sound)))
-    assert changes_midway(beginning, Report(streams=(picture,)))
+    def tables(*streams: Stream) -> Report:
+        return Report(streams=streams, programs=(Program(streams=streams),))
+
+    beginning = tables(picture, sound)
+    assert not changes_midway(beginning, tables(picture, same))
+    assert changes_midway(beginning, tables(other, sound))
+    assert changes_midway(beginning, tables(picture))
     assert not changes_midway(beginning, Report())  # nothing is known about the end
+    # without tables, codecs are guessed and silent streams unknown
+    assert not changes_midway(beginning, Report(streams=(other,)))
+    assert changes_midway(beginning, Report(streams=(picture, sound.model_copy(update={"id": "0x201"}))))
+
+
+async def test_takes_transport_streams_whose_tables_come_only_once(tmp_path: Path) -> None:
+    source = tmp_path / "segment.ts"
+    transport_stream(source, "-pat_period", "100", "-sdt_period", "100", seconds=2)
+
+    async with served(source) as url:
+        media = await probe(TOOLS, url)
+
+    assert media.video is not None
+    assert [track.codec for track in media.audio] == ["aac"]
 
 
 async def test_rejects_radio_whose_pid_changes(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from backend.core.errors import AttemptFailed
 from backend.core.uploads.buffers import MIB
 from tests.lab.memory_store import READ_CHUNK_BYTES, MemoryStore
+from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.source import positions
-from worker.source.feeder import SourceFeeder
+from worker.source.feeder import MAX_RESTARTS, SourceFeeder
 from worker.source.positions import MAX_POSITIONS, SourceReader
 
 
@@ -54,6 +55,28 @@ async def test_tracks_the_position_of_its_reader() -> None:
             async with client.get(url, headers={"Range": asked}) as answer:
                 await answer.read()
             assert feeder.share_fed == share
+
+
+class CountingClock(ActivityClock):
+    touches = 0
+
+    def touch(self) -> None:
+        super().touch()
+        self.touches += 1
+
+
+async def test_each_program_that_reads_the_source_makes_progress_but_not_for_ever() -> None:
+    """A file is probed several times, up to its end if a stream that it announces does not come."""
+    store, clock = MemoryStore(), CountingClock()
+    await store.put("source", bytes(2 * MIB))
+    feeder = SourceFeeder(store, await store.head("source"), BackgroundErrors(), activity=clock)
+
+    async with asyncio.timeout(20), feeder.serving() as url, aiohttp.ClientSession() as client:
+        for _ in range(MAX_RESTARTS + 5):
+            async with client.get(url) as answer:
+                await answer.read()
+
+    assert clock.touches == 2 * MAX_RESTARTS
 
 
 async def test_reader_that_hangs_up_early_is_not_an_error() -> None:
