@@ -43,7 +43,7 @@ _TUS_OFFSET = Parameter(
     name="Upload-Offset",
     param_in="header",
     required=True,
-    schema=Schema(type=OpenAPIType.INTEGER, minimum=0),
+    schema=Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**53 - 1),
 )
 _TUS_BODY = RequestBody(
     {tus.BODY_TYPE: OpenAPIMediaType(Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))}

@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
                 for name, value in answer.getheaders()
                 if name.lower() not in HOP_BY_HOP
             ]
-            page = answer.read().replace(b'<base href="/" />', f'<base href="{front.prefix}/" />'.encode())
+            page = answer.read().replace(b'<base href="/">', f'<base href="{front.prefix}/">'.encode())
             length = answer.getheader("content-length") if self.command == "HEAD" else None
             self._answer(answer.status, headers, page, length)
         finally:

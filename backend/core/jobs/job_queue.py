@@ -42,7 +42,8 @@ POLL_KEYS = 250
 """Only the oldest markers are listed: on some stores, a LIST costs a millisecond for every ten keys."""
 SPREAD = 8
 """Workers pick one of this many oldest markers at random. After collisions they pick from more."""
-
+UNREADABLE_PAUSE = timedelta(seconds=15)
+"""Before a marker is read again: it may be foreign, or only the store's answer was damaged."""
 RUN_TOKEN_BYTES = 8
 
 
@@ -80,7 +81,7 @@ class JobQueue:
         self._run_token = run_token
         self._spread = SPREAD
         self._leases = Leases(buckets.raw, lease_seconds)
-        self._unreadable: set[str] = set()  # requests with foreign markers
+        self._unreadable: dict[str, datetime] = {}  # until when requests with such markers are skipped
         self._in_doubt: set[str] = set()  # runs that a write may still publish, as its answer was lost
 
     @property
@@ -118,6 +119,8 @@ class JobQueue:
 
     def _markers(self, objects: Iterable[ObjectInfo]) -> list[str]:
         small = (info.key for info in objects if info.size_bytes <= MAX_RECORD_BYTES)
+        now = self._now()
+        self._unreadable = {request: until for request, until in self._unreadable.items() if until > now}
         return [one for one in keys.ours(keys.parse_marker, small) if one not in self._unreadable]
 
     async def claim(self, snapshot: QueueSnapshot, *, silent_too: bool = True) -> Claim | None:
@@ -152,7 +155,7 @@ class JobQueue:
                 if not await self._settle(claim):
                     return claim
             except RecordUnreadable as error:
-                self._unreadable.add(request)
+                self._unreadable[request] = self._now() + UNREADABLE_PAUSE
                 log.warning("job_unreadable", request=request, error=error.message)
 
     async def settle(self, seen: SeenLease) -> None:
