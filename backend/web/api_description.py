@@ -46,7 +46,8 @@ _TUS_OFFSET = Parameter(
     schema=Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**53 - 1),
 )
 _TUS_BODY = RequestBody(
-    {tus.BODY_TYPE: OpenAPIMediaType(Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))}
+    {tus.BODY_TYPE: OpenAPIMediaType(Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))},
+    required=True,
 )
 
 

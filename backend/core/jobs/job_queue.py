@@ -15,7 +15,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
-from backend.core.jobs.leases import Claim, Leases, SeenLease, highest_generations
+from backend.core.jobs.leases import UNREADABLE_PAUSE, Claim, Leases, SeenLease, highest_generations
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.library.videos import delete_video
 from backend.core.records import (
@@ -42,8 +42,6 @@ POLL_KEYS = 250
 """Only the oldest markers are listed: on some stores, a LIST costs a millisecond for every ten keys."""
 SPREAD = 8
 """Workers pick one of this many oldest markers at random. After collisions they pick from more."""
-UNREADABLE_PAUSE = timedelta(seconds=15)
-"""Before a marker is read again: it may be foreign, or only the store's answer was damaged."""
 RUN_TOKEN_BYTES = 8
 
 

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 MIN_AGE = timedelta(seconds=1)
 """Leases younger than this are not read, as most were just taken. A released lease also waits this long."""
+UNREADABLE_PAUSE = timedelta(seconds=15)
+"""Before an unreadable record is read again: it may be foreign, or only the store's answer was damaged."""
 READS_PER_POLL = 16
 """So that a new worker among a thousand running jobs claims its first one soon."""
 
@@ -72,8 +74,10 @@ class Leases:
     def __init__(self, raw: Store, lease_seconds: float) -> None:
         self._raw = raw
         self.lease = timedelta(seconds=lease_seconds)
-        self._read: dict[tuple[str, str], Lease | None] = {}
-        """By version of a lease. None: unreadable."""
+        self._read: dict[tuple[str, str], Lease] = {}
+        """By version of a lease."""
+        self._unreadable: dict[tuple[str, str], datetime] = {}
+        """When to read a version again."""
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
         """Return the leases that may be taken over now: silent for too long, or released and due.
@@ -83,12 +87,21 @@ class Leases:
         """
         current = {_version(one.info) for one in seen}
         self._read = {version: lease for version, lease in self._read.items() if version in current}
+        self._unreadable = {
+            version: until
+            for version, until in self._unreadable.items()
+            if version in current and until > store_now
+        }
         old = [one for one in seen if one.age(store_now) >= MIN_AGE]
-        unread = [one for one in old if _version(one.info) not in self._read]
+        known = {*self._read, *self._unreadable}
+        unread = [one for one in old if _version(one.info) not in known]
         for one in sorted(unread, key=lambda one: one.info.modified)[:READS_PER_POLL]:
             try:
                 await self.read(one)
-            except (ObjectNotFound, RecordUnreadable) as error:
+            except RecordUnreadable as error:
+                self._unreadable[_version(one.info)] = store_now + UNREADABLE_PAUSE
+                log.warning("lease_unreadable", key=one.info.key, error=error.message)
+            except ObjectNotFound as error:
                 log.warning("lease_unreadable", key=one.info.key, error=error.message)
         found = []
         for one in old:
@@ -148,13 +161,11 @@ class Leases:
             stored = await self._raw.get(seen.info.key)
             if seen.info.etag and stored.info.etag != seen.info.etag:
                 raise ObjectNotFound(f"{seen.info.key} was rewritten since it was listed")
-            self._read[version] = None
             lease = Lease.from_json(stored.body)
-            if lease.job.request == seen.request:
-                self._read[version] = lease
-        if (known := self._read[version]) is None:
-            raise RecordUnreadable(f"{seen.info.key} is not the lease of this request")
-        return known
+            if lease.job.request != seen.request:
+                raise RecordUnreadable(f"{seen.info.key} is not the lease of this request")
+            self._read[version] = lease
+        return self._read[version]
 
 
 def _version(info: ObjectInfo) -> tuple[str, str]:
