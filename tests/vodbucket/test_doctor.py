@@ -27,7 +27,9 @@ def _with(rows: Rows, verdict: str) -> set[str]:
     return {name for name, row in rows.items() if row["verdict"] == verdict}
 
 
-@pytest.fixture(params=["embedded_server", pytest.param("rgw_server", marks=pytest.mark.heavy)])
+@pytest.fixture(
+    params=[pytest.param(one, marks=pytest.mark.heavy) for one in ("embedded_server", "rgw_server")]
+)
 def on_real(request: pytest.FixtureRequest, tmp_path: Path) -> Installation:
     """On each store that answers as S3 does."""
     return installation_on(request.getfixturevalue(request.param), tmp_path)

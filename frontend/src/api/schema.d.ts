@@ -1851,7 +1851,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 "application/offset+octet-stream": string;
             };
