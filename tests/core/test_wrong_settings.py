@@ -1,4 +1,4 @@
-"""Every setting with every kind of wrong value: one sentence that names the variable, whoever reads it."""
+"""Every setting with every kind of wrong value: one sentence that names the variable."""
 
 import math
 from collections.abc import Iterator
