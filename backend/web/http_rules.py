@@ -125,7 +125,7 @@ def _preflight_origin(scope: HTTPScope) -> str | None:
 
 
 def allowed_methods(app: Litestar, path: str) -> list[str]:
-    """Return the methods that this path supports. Raises: NotFoundException: it is no path of ours."""
+    """Return the methods that this path supports. Raises: NotFoundException: no route has this path."""
     methods = set()
     for method in HttpMethod:
         with suppress(NotFoundException, MethodNotAllowedException):

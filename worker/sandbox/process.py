@@ -189,7 +189,7 @@ async def running(
             if process.stdout is not None:
                 stdout = await stack.enter_async_context(read_pipe(cast(FileIO, process.stdout)))
             started = RunningProcess(process, Path(command[0]).name, stdout, stderr, on_stderr)
-        except BaseException:
+        except BaseException:  # including cancellation: nothing else would end the process
             process.kill()
             process.wait()
             raise

@@ -48,7 +48,7 @@ def main() -> None:
     if report is not None:
         os.write(report, PREPARED)
     try:
-        os.execvp(command[0], command)  # noqa: S606
+        os.execvp(command[0], command)  # noqa: S606  # becomes the program that the worker chose, without a shell
     except OSError as error:
         if report is None:
             sys.exit(f"{command[0]}: {error.strerror}")

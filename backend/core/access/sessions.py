@@ -73,7 +73,7 @@ class Sessions:
         return self._signer.sign(value)
 
     def id_of(self, cookie: str) -> str | None:
-        """Return the session's id, or None if this is no cookie of ours."""
+        """Return the session's id, or None if we did not issue this cookie."""
         value = self._signer.verify(cookie)
         return None if value is None else _id_of(value)
 

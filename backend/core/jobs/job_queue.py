@@ -359,7 +359,7 @@ class JobQueue:
             await self._buckets.raw.delete(job.source)
 
     def _deletes_source(self, original: Retention | None) -> bool:
-        """Return whether the source goes on publication. If it goes later, the sweeper deletes it."""
+        """Return whether to delete the source on publication. If it is due later, the sweeper deletes it."""
         if original is None:
             return self._keep_originals is False
         return not (self._keep_originals or original.keep or original.delete_after_seconds)

@@ -288,7 +288,7 @@ class _Sweeper:
         except (VideoNotFound, RecordUnreadable):
             return
         if original is None or original.keep or not original.delete_after_seconds:
-            return  # what goes on publication is gone, or came back and may be wanted
+            return  # such a source was deleted on publication, or came back and may be wanted
         latest = max(video.results, key=keys.request_number)
         act, why = partial(self._delete_source, video.id, latest), "its outputs have been there long enough"
         since, grace = video.results[latest], timedelta(seconds=original.delete_after_seconds)

@@ -149,7 +149,7 @@ class PartBuffers:
         for waiter in list(self._waiting):
             held_by_slow = self._held_by_slow + (waiter.weight if waiter.slow else 0)
             if waiter.slow and self._held_by_slow and held_by_slow > self._total // 2:
-                continue  # those behind it may be fast
+                continue  # later ones in the line may be fast
             if waiter.weight > self._free:
                 return
             self._waiting.remove(waiter)
