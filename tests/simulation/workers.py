@@ -34,7 +34,6 @@ from worker.run.job import (
     HEARTBEAT_RETRY_SECONDS,
     HEARTBEATS_PER_LEASE,
     RELEASE_RETRY_SECONDS,
-    RELEASE_TIMEOUT_SECONDS,
     JobRunner,
     StopRequested,
 )
@@ -83,14 +82,6 @@ class Runner(JobRunner):
                 pause = HEARTBEAT_RETRY_SECONDS
                 if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
                     raise StoreUnavailable from error
-
-    async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
-        async def release() -> None:
-            await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
-            await self._discard_run(claim)
-
-        with suppress(StoreError, TimeoutError):
-            await Race((release(), time_out(RELEASE_TIMEOUT_SECONDS)))
 
     async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         assert self.process is not None

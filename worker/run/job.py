@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from backend.core.backoff import Backoff
-from backend.core.concurrency import run_guarded, run_unless_set, sleep_unless_set
+from backend.core.concurrency import run_guarded, run_unless_set
 from backend.core.errors import (
     STORE_AWAY,
     AttemptFailed,
@@ -45,7 +45,8 @@ MAX_OUTAGES = 50
 """Attempts that the store or a worker's machine may end, over about eight hours, before the job fails."""
 RELEASE_RETRY_SECONDS = 5.0
 RELEASE_TIMEOUT_SECONDS = 10.0
-"""How long a stopping worker tries to release or end its job. If it cannot, the lease expires."""
+"""How long a stopping worker tries to release or end its job; longer if the store's patience is. If it
+cannot, the lease expires, and the attempt counts."""
 
 
 class Pipeline(Protocol):
@@ -106,7 +107,7 @@ class JobRunner:
             log.info("video_deleted")
             await self.queue.discard_deleted(claim)
         except StopRequested:
-            await self._release_on_stop(claim, status)
+            await self._release_on_stop(claim, status, stop)
         except SourceRejected as error:
             await self._fail(claim, error, stop)
         except AttemptFailed as error:
@@ -164,14 +165,13 @@ class JobRunner:
                 if silent_seconds >= self.lease_seconds + self.patience_seconds:
                     raise StoreUnavailable(f"No heartbeat got through for {silent_seconds:.0f} s.") from error
 
-    async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
-        try:
-            async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
-                await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
-                log.info("job_released")
-                await self._discard_run(claim)
-        except (StoreError, TimeoutError) as error:
-            log.warning("job_not_released", error=str(error))
+    async def _release_on_stop(self, claim: Claim, status: StatusWriter, stop: asyncio.Event) -> None:
+        async def release() -> None:
+            await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
+            log.info("job_released")
+
+        await self._insist(claim, release, stop)
+        await self._discard_run(claim)
 
     async def _retry(
         self, claim: Claim, status: StatusWriter, error: JobFailure, stop: asyncio.Event
@@ -208,17 +208,18 @@ class JobRunner:
         await self._discard_run(claim)
 
     async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-        """Repeat `end` until the store accepts it, another worker has the job, or this one stops.
+        """Repeat `end` until the store accepts it, another worker has the job, or this one must stop.
 
         Meanwhile the lease is kept as far as possible: a job whose lease expires loses an attempt.
         """
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-        while not await run_unless_set(
-            stop, self._tried(claim, end, interval), grace_seconds=RELEASE_TIMEOUT_SECONDS
-        ):
-            if stop.is_set():
-                return
-            await sleep_unless_set(stop, min(RELEASE_RETRY_SECONDS, interval))
+
+        async def insist() -> None:
+            while not await self._tried(claim, end, interval):  # noqa: ASYNC110  # there is no event
+                await asyncio.sleep(min(RELEASE_RETRY_SECONDS, interval))
+
+        grace_seconds = max(RELEASE_TIMEOUT_SECONDS, self.patience_seconds)
+        await run_unless_set(stop, insist(), grace_seconds=grace_seconds)
 
     async def _tried(self, claim: Claim, end: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Return whether `end` succeeded. If not, renew the lease."""

@@ -108,7 +108,7 @@ async def check_streams(
     def notice_failure(line: str) -> None:
         failed.update(int(index) for index in _UNDECODABLE.findall(line))
 
-    command = decoder_arguments(tools.ffmpeg, url, streams)
+    command = tuple(decoder_arguments(tools.ffmpeg, url, streams))
     async with running(command, on_stderr=notice_failure, limits=READ_ONLY) as process:
         async for line in process.lines():
             if frame := _FRAME.match(line):
