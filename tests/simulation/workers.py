@@ -83,15 +83,15 @@ class Runner(JobRunner):
                 if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
                     raise StoreUnavailable from error
 
-    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> bool:
         assert self.process is not None
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
         while True:
             with suppress(*STORE_AWAY, TimeoutError):
                 await Race((end(), time_out(interval)))
-                return
+                return True
             if self.process.stopping:
-                return
+                return False
             with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
                 await Race((self.queue.hold(claim), time_out(interval)))
             await Rest(RELEASE_RETRY_SECONDS)
