@@ -30,7 +30,7 @@ from worker.encode.encoder_trials import choose_encoders
 from worker.run.admission import admit
 from worker.run.job import JobRunner
 from worker.run.loop import work
-from worker.run.machine import Machine, fit_tools
+from worker.run.machine import fit_machine
 from worker.run.poller import Poller
 from worker.run.sweeping import keep_sweeping
 from worker.sandbox.tools import find_tools
@@ -60,13 +60,16 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     work_dir = settings.work_dir or Path(tempfile.gettempdir())
-    tools = await fit_tools(partial(find_tools, settings), work_dir, stop)
-    if tools is None:
-        return
-    encoders = await choose_encoders(
-        tools, settings.video_server_encoder, settings.rendition_codecs, settings.video_vaapi_device
+    choose = partial(
+        choose_encoders,
+        requested=settings.video_server_encoder,
+        rendition_codecs=settings.rendition_codecs,
+        render_node=settings.video_vaapi_device,
     )
-    machine = Machine(tools, work_dir, encoders)
+    machine = await fit_machine(partial(find_tools, settings), choose, work_dir, stop)
+    if machine is None:
+        return
+    profile = EncodingProfile.of(settings, machine.encoders)
     async with open_buckets(settings) as buckets:
         await admit(buckets, stop, pause_seconds=settings.worker_poll_seconds)
         retrying = with_retries(buckets, settings.store_patience_seconds)
@@ -78,7 +81,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(retrying, tools, EncodingProfile.of(settings, encoders), work_dir),
+            pipeline=Transcoder(retrying, machine.tools, profile, work_dir),
             video=retrying.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,

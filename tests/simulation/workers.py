@@ -34,7 +34,6 @@ from worker.run.job import (
     HEARTBEAT_RETRY_SECONDS,
     HEARTBEATS_PER_LEASE,
     RELEASE_RETRY_SECONDS,
-    RELEASE_TIMEOUT_SECONDS,
     JobRunner,
     StopRequested,
 )
@@ -84,23 +83,15 @@ class Runner(JobRunner):
                 if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
                     raise StoreUnavailable from error
 
-    async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
-        async def release() -> None:
-            await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
-            await self._discard_run(claim)
-
-        with suppress(StoreError, TimeoutError):
-            await Race((release(), time_out(RELEASE_TIMEOUT_SECONDS)))
-
-    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> bool:
         assert self.process is not None
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
         while True:
             with suppress(*STORE_AWAY, TimeoutError):
                 await Race((end(), time_out(interval)))
-                return
+                return True
             if self.process.stopping:
-                return
+                return False
             with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
                 await Race((self.queue.hold(claim), time_out(interval)))
             await Rest(RELEASE_RETRY_SECONDS)

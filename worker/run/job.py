@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from backend.core.backoff import Backoff
-from backend.core.concurrency import run_guarded, run_unless_set, sleep_unless_set
+from backend.core.concurrency import run_guarded, run_unless_set
 from backend.core.errors import (
     STORE_AWAY,
     AttemptFailed,
@@ -45,7 +45,8 @@ MAX_OUTAGES = 50
 """Attempts that the store or a worker's machine may end, over about eight hours, before the job fails."""
 RELEASE_RETRY_SECONDS = 5.0
 RELEASE_TIMEOUT_SECONDS = 10.0
-"""How long a stopping worker tries to release or end its job. If it cannot, the lease expires."""
+"""How long a stopping worker tries to release or end its job; longer if the store's patience is. If it
+cannot, the lease expires, and the attempt counts."""
 
 
 class Pipeline(Protocol):
@@ -106,7 +107,7 @@ class JobRunner:
             log.info("video_deleted")
             await self.queue.discard_deleted(claim)
         except StopRequested:
-            await self._release_on_stop(claim, status)
+            await self._release(claim, status, stop, claim.lease.attempt)
         except SourceRejected as error:
             await self._fail(claim, error, stop)
         except AttemptFailed as error:
@@ -164,15 +165,6 @@ class JobRunner:
                 if silent_seconds >= self.lease_seconds + self.patience_seconds:
                     raise StoreUnavailable(f"No heartbeat got through for {silent_seconds:.0f} s.") from error
 
-    async def _release_on_stop(self, claim: Claim, status: StatusWriter) -> None:
-        try:
-            async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
-                await self._release(claim, status, claim.lease.attempt, retry_after_seconds=0)
-                log.info("job_released")
-                await self._discard_run(claim)
-        except (StoreError, TimeoutError) as error:
-            log.warning("job_not_released", error=str(error))
-
     async def _retry(
         self, claim: Claim, status: StatusWriter, error: JobFailure, stop: asyncio.Event
     ) -> None:
@@ -182,12 +174,7 @@ class JobRunner:
             return
         pause = RETRIES.pause_seconds(attempt)
         log.warning("attempt_failed", error=error.message, retry_after_seconds=pause)
-
-        async def release() -> None:
-            await self._release(claim, status, attempt + 1, retry_after_seconds=pause, error=error.message)
-
-        await self._insist(claim, release, stop)
-        await self._discard_run(claim)
+        await self._release(claim, status, stop, attempt + 1, pause, error.message)
 
     async def _hand_back(
         self, claim: Claim, status: StatusWriter, error: MachineFault | StoreError, stop: asyncio.Event
@@ -199,26 +186,51 @@ class JobRunner:
             return
         pause = RETRIES.pause_seconds(outages)
         log.warning("job_handed_back", code=error.code, error=error.message, retry_after_seconds=pause)
+        await self._release(claim, status, stop, claim.lease.attempt, pause, error.message, outage=True)
+
+    async def _release(
+        self,
+        claim: Claim,
+        status: StatusWriter,
+        stop: asyncio.Event,
+        attempt: int,
+        retry_after_seconds: float = 0,
+        error: str | None = None,
+        *,
+        outage: bool = False,
+    ) -> None:
+        """Let the job be tried again, and delete what this run wrote."""
 
         async def release() -> None:
-            attempt, reason = claim.lease.attempt, error.message
-            await self._release(claim, status, attempt, retry_after_seconds=pause, error=reason, outage=True)
+            with suppress(LeaseLost):
+                await self.queue.check(claim)
+                await status.write_waiting(attempt)
+                await self.queue.release(
+                    claim, retry_after_seconds=retry_after_seconds, error=error, outage=outage
+                )
 
-        await self._insist(claim, release, stop)
-        await self._discard_run(claim)
+        if not await self._insist(claim, release, stop):
+            return
+        log.info("job_released")
+        try:
+            await self.queue.discard_run(claim)
+        except StoreError as failure:  # the worker that ends the request deletes it
+            log.warning("run_not_discarded", run=claim.lease.run, error=failure.message)
 
-    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-        """Repeat `end` until the store accepts it, another worker has the job, or this one stops.
+    async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> bool:
+        """Repeat `end` until the store accepts it or another worker has the job. False: this one had to stop.
 
         Meanwhile the lease is kept as far as possible: a job whose lease expires loses an attempt.
         """
         interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-        while not await run_unless_set(
-            stop, self._tried(claim, end, interval), grace_seconds=RELEASE_TIMEOUT_SECONDS
-        ):
-            if stop.is_set():
-                return
-            await sleep_unless_set(stop, min(RELEASE_RETRY_SECONDS, interval))
+
+        async def insist() -> bool:
+            while not await self._tried(claim, end, interval):  # noqa: ASYNC110  # there is no event
+                await asyncio.sleep(min(RELEASE_RETRY_SECONDS, interval))
+            return True
+
+        grace_seconds = max(RELEASE_TIMEOUT_SECONDS, self.patience_seconds)
+        return bool(await run_unless_set(stop, insist(), grace_seconds=grace_seconds))
 
     async def _tried(self, claim: Claim, end: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Return whether `end` succeeded. If not, renew the lease."""
@@ -233,29 +245,6 @@ class JobRunner:
             async with asyncio.timeout(seconds):
                 await self.queue.hold(claim)
         return False
-
-    async def _release(
-        self,
-        claim: Claim,
-        status: StatusWriter,
-        attempt: int,
-        *,
-        retry_after_seconds: float,
-        error: str | None = None,
-        outage: bool = False,
-    ) -> None:
-        with suppress(LeaseLost):
-            await self.queue.check(claim)
-            await status.write_waiting(attempt)
-            await self.queue.release(
-                claim, retry_after_seconds=retry_after_seconds, error=error, outage=outage
-            )
-
-    async def _discard_run(self, claim: Claim) -> None:
-        try:
-            await self.queue.discard_run(claim)
-        except StoreError as error:  # the worker that ends the request deletes it
-            log.warning("run_not_discarded", run=claim.lease.run, error=error.message)
 
     async def _fail(
         self, claim: Claim, error: MachineFault | StoreError | JobFailure, stop: asyncio.Event

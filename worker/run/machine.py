@@ -1,7 +1,7 @@
 """Whether this worker's machine can do jobs: checked before it claims one, and when an attempt has failed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,10 +30,10 @@ class Machine:
     """
 
     def __init__(self, tools: Tools, work_dir: Path, encoders: Encoders) -> None:
-        self._tools = tools
+        self.tools, self.encoders = tools, encoders
         self._work_dir = work_dir
         # if hardware fails, jobs continue in software
-        self._encoders = (encoders.fallback or encoders).chosen
+        self._needed = (encoders.fallback or encoders).chosen
         self._suspected = False
         self._known_files = tools.files()
         self._checking = asyncio.Lock()
@@ -58,19 +58,24 @@ class Machine:
             await self._check()
 
     async def _check(self) -> None:
-        await check_quickly(self._tools, self._work_dir)
-        files = self._tools.files()
+        await check_quickly(self.tools, self._work_dir)
+        files = self.tools.files()
         if self._suspected or files != self._known_files:
             self._suspected = True
-            await check_tools(self._tools)
-            for encoder in self._encoders:
-                if (failure := (await run_trial(self._tools, encoder)).failure) is not None:
+            await check_tools(self.tools)
+            for encoder in self._needed:
+                if (failure := (await run_trial(self.tools, encoder)).failure) is not None:
                     raise MachineFault(f"{encoder.name} does not encode any more: {failure.reason}.")
             self._suspected, self._known_files = False, files
 
 
-async def fit_tools(find: Callable[[], Tools], work_dir: Path, stop: asyncio.Event) -> Tools | None:
-    """Wait until the machine is fit for jobs. None: `stop` was set.
+async def fit_machine(
+    find: Callable[[], Tools],
+    choose: Callable[[Tools], Awaitable[Encoders]],
+    work_dir: Path,
+    stop: asyncio.Event,
+) -> Machine | None:
+    """Wait until this machine is fit for jobs. None: `stop` was set.
 
     What dead workers left in WORK_DIR is deleted first: it may be what fills the disk.
     """
@@ -83,13 +88,12 @@ async def fit_tools(find: Callable[[], Tools], work_dir: Path, stop: asyncio.Eve
             tools = find()
             await check_quickly(tools, work_dir)
             await check_tools(tools)
+            return Machine(tools, work_dir, await choose(tools))
         except (MachineFault, ConfigurationError, OSError) as error:
             faults += 1
             pause = CHECKS.pause_seconds(faults)
             log.error("machine_not_ready", error=str(error), pause_seconds=round(pause, 1))
             await sleep_unless_set(stop, pause)
-        else:
-            return tools
     return None
 
 

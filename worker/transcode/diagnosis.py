@@ -1,9 +1,10 @@
-"""Finds out whether a broken source made an attempt fail, by decoding the source once more without output.
+"""Finds out whether a broken source made an attempt fail, by decoding it once more without output.
 
 Another attempt at a broken file would take as long and fail in the same way.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,14 @@ from worker.sandbox.process import running
 from worker.sandbox.tools import Tools
 from worker.source.media import MediaInfo
 from worker.source.selection import unsupported_codec
-from worker.transcode.progress import encoded_seconds
 
 DURATION_MISMATCH = "duration_mismatch"
 DAMAGED = "source_damaged"
+
+_FRAME = re.compile(r"(\d+) (-?\d[\d.e+-]*)$")
+"""The place of a stream among the decoded ones, and the time of one of its frames."""
+_UNDECODABLE = re.compile(r"ist#0:(\d+)/.*Decode error rate")
+"""What ffmpeg says of a stream that is mostly damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class DecodedStream:
     """For messages: the picture, the audio."""
     codec: str
     claimed_seconds: float | None
+    is_picture: bool = False
 
 
 def decoded_streams(media: MediaInfo) -> Iterator[DecodedStream]:
@@ -37,7 +43,7 @@ def decoded_streams(media: MediaInfo) -> Iterator[DecodedStream]:
     claimed = media.duration_seconds if media.duration_is_reliable else None
     if media.video is not None:
         ends = None if claimed is None else media.video.end_seconds
-        yield DecodedStream(media.video.index, "the picture", media.video.codec, ends)
+        yield DecodedStream(media.video.index, "the picture", media.video.codec, ends, is_picture=True)
     for track in media.audio:
         for index in track.indexes:
             yield DecodedStream(index, "the audio", track.codec, None if media.video else claimed)
@@ -60,7 +66,7 @@ async def diagnose_source(
         SourceRejected: a stream cannot be decoded, or does not end where it should.
     """
     streams = tuple(decoded_streams(media))
-    ends = [await check_stream(tools, url, stream, tolerance_seconds, touch) for stream in streams]
+    ends = await check_streams(tools, url, streams, tolerance_seconds, touch)
     # outputs are padded to an estimated duration too
     claim_counts = media.duration_is_reliable or for_code == DURATION_MISMATCH
     claimed = media.duration_seconds if claim_counts else None
@@ -83,31 +89,49 @@ async def diagnose_source(
         raise SourceRejected("This file is damaged: it cannot be converted.", code=DAMAGED)
 
 
-async def check_stream(
-    tools: Tools, url: str, stream: DecodedStream, tolerance_seconds: float, touch: Callable[[], None]
-) -> float:
-    """Decode a whole stream and return its end.
+async def check_streams(
+    tools: Tools,
+    url: str,
+    streams: Sequence[DecodedStream],
+    tolerance_seconds: float,
+    touch: Callable[[], None],
+) -> list[float]:
+    """Decode whole streams and return their ends. Reads the source once.
 
     Raises:
         MachineFault: the process was killed from outside.
-        SourceRejected: it cannot be decoded, or does not end where it claims.
+        SourceRejected: one cannot be decoded, or does not end where it claims.
     """
-    seconds: float | None = None
-    async with running(decoder_arguments(tools.ffmpeg, url, stream.index), limits=READ_ONLY) as process:
+    ends: dict[int, float] = {}
+    failed: set[int] = set()
+
+    def notice_failure(line: str) -> None:
+        failed.update(int(index) for index in _UNDECODABLE.findall(line))
+
+    command = tuple(decoder_arguments(tools.ffmpeg, url, streams))
+    async with running(command, on_stderr=notice_failure, limits=READ_ONLY) as process:
         async for line in process.lines():
-            reached = encoded_seconds(line)
-            if reached is not None and (seconds is None or reached > seconds):
-                seconds = reached
-                touch()
+            if frame := _FRAME.match(line):
+                index, seconds = streams[int(frame[1])].index, max(0.0, float(frame[2]))
+                if seconds > ends.get(index, -1.0):
+                    ends[index] = seconds
+                    touch()
         exit_code = await process.wait()
-    if seconds is None:
-        raise unsupported_codec(stream.name, stream.codec)
-    if exit_code != 0:
+    if exit_code != 0 and not failed:
+        if len(streams) > 1:  # which one made ffmpeg give up?
+            alone = [await check_streams(tools, url, (one,), tolerance_seconds, touch) for one in streams]
+            return [end for (end,) in alone]
+        failed.add(streams[0].index)
+    broken = failed or {stream.index for stream in streams} - ends.keys()
+    for stream in (one for one in streams if one.index in broken):
+        if stream.index not in ends:
+            raise unsupported_codec(stream.name, stream.codec)
         raise SourceRejected(f"This file is damaged: {stream.name} cannot be decoded.", code=DAMAGED)
-    claimed = stream.claimed_seconds
-    if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
-        raise _wrong_end(claimed, stream.name, seconds)
-    return seconds
+    for stream in streams:
+        seconds, claimed = ends[stream.index], stream.claimed_seconds
+        if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
+            raise _wrong_end(claimed, stream.name, seconds)
+    return [ends[stream.index] for stream in streams]
 
 
 def _wrong_end(claimed_seconds: float, what: str, seconds: float) -> SourceRejected:
@@ -118,9 +142,13 @@ def _wrong_end(claimed_seconds: float, what: str, seconds: float) -> SourceRejec
     )
 
 
-def decoder_arguments(ffmpeg: Path, url: str, stream: int) -> tuple[str, ...]:
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error"),
-        *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
-        *(*GUARDS, "-i", url, "-map", f"0:{stream}", "-f", "null", "-"),
-    )
+def decoder_arguments(ffmpeg: Path, url: str, streams: Sequence[DecodedStream]) -> Iterator[str]:
+    """Each stream has an output of its own: in a shared one, frames would pile up until all have begun."""
+    yield from (str(ffmpeg), "-hide_banner", "-nostdin", "-nostats", "-v", "error", *GUARDS, "-i", url)
+    for number, stream in enumerate(streams):
+        yield from ("-map", f"0:{stream.index}")
+        if stream.is_picture:  # one more frame, where the last one ends
+            yield from ("-vf", "tpad=stop=1")
+        # outputs that name stdout alike share a buffer, without a lock
+        yield from ("-stats_enc_pre", f"pipe:{'0' * number}1", "-stats_enc_pre_fmt", "{fidx} {t}")
+        yield from ("-f", "null", "-")

@@ -156,11 +156,18 @@ class JobQueue:
                 self._unreadable[request] = self._now() + UNREADABLE_PAUSE
                 log.warning("job_unreadable", request=request, error=error.message)
 
-    async def settle(self, seen: SeenLease) -> None:
-        """Clean up after a silent worker whose request has ended or whose video was deleted."""
-        claim = await self._take_over(seen, await self._leases.read(seen))
+    async def settle(self, seen: SeenLease) -> bool:
+        """Clean up after a silent worker whose request has ended or whose video was deleted.
+
+        False: it is left to a worker, as neither the job nor this queue knows whether to keep the original.
+        """
+        lease = await self._leases.read(seen)
+        if lease.job.original is None and self._keep_originals is None:
+            return False
+        claim = await self._take_over(seen, lease)
         if claim is not None and not await self._settle(claim):
             await self.release(claim, retry_after_seconds=0)
+        return True
 
     async def renew(self, claim: Claim) -> None:
         """Renew the lease. Call this at least every third of the lease time.

@@ -331,10 +331,9 @@ class _Sweeper:
 
     async def _settle(self, seen: SeenLease) -> bool:
         try:
-            await self._queue.settle(seen)
+            return await self._queue.settle(seen)
         except ObjectNotFound:
             return False
-        return True
 
     async def _act(
         self,

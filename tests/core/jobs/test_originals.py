@@ -65,9 +65,23 @@ async def test_sweep_from_another_shell_keeps_what_the_job_keeps(lab: Lab) -> No
         await lab.video.create(keys.result(outputs.id, outputs.request), outputs.to_json())
     lab.clock.advance(2 * HOUR)
 
-    assert await _sweep(lab) == [Kind.LEASE, Kind.LEASE]
+    assert await _sweep(lab) == [Kind.LEASE]
 
     assert [await _has_source(lab, job) for job in jobs] == [True, True]
+
+
+async def test_job_that_says_nothing_is_finished_by_who_knows_the_setting(lab: Lab) -> None:
+    job = await lab.add_job()
+    claim = await lab.claimed(lab.worker("one"))
+    outputs = await lab.write_outputs(claim)
+    await lab.video.create(keys.result(outputs.id, outputs.request), outputs.to_json())
+    lab.clock.advance(2 * HOUR)
+    assert (await _sweep(lab), await _has_source(lab, job)) == ([], True)
+
+    assert await _sweep(lab, keep_originals=False) == [Kind.LEASE]
+
+    await lab.assert_published_and_clean(job)
+    assert not await _has_source(lab, job)
 
 
 async def test_sweep_deletes_the_original_once_its_time_is_over(lab: Lab) -> None:

@@ -405,6 +405,30 @@ async def test_rejected_file_keeps_its_reason_after_the_outage(outage: Lab) -> N
     assert status.error.code == "not_media"
 
 
+@pytest.mark.parametrize("ends", [None, StoreUnavailable()], ids=["at work", "handing back"])
+async def test_worker_stopped_in_an_outage_counts_no_attempt(
+    outage: Lab, monkeypatch: pytest.MonkeyPatch, ends: Exception | None
+) -> None:
+    monkeypatch.setattr(job_module, "RELEASE_TIMEOUT_SECONDS", 0)
+    queue, stop = outage.worker("one"), asyncio.Event()
+    _, claim = await _claimed(outage, queue)
+    pipeline = Pipeline(outage, _raise(ends) if ends else None)
+    patient = replace(runner(outage, queue, pipeline), patience_seconds=60)
+    running = asyncio.create_task(patient(claim, stop))
+    await pipeline.started.wait()
+    assert isinstance(outage.raw, _Outage)
+    outage.raw.away = True
+    stop.set()
+    done, _ = await asyncio.wait({running}, timeout=0.05)
+    assert not done
+    outage.raw.away = False
+    async with asyncio.timeout(5):
+        await running
+
+    lease = Lease.from_json((await outage.raw.get(claim.key)).body)
+    assert (lease.state, lease.attempt) == (LeaseState.RELEASED, 1)
+
+
 async def test_lease_is_kept_while_only_the_other_bucket_is_away(outage: Lab) -> None:
     queue = outage.worker("one")
     _, claim = await _claimed(outage, queue)
@@ -422,6 +446,7 @@ async def test_lease_is_kept_while_only_the_other_bucket_is_away(outage: Lab) ->
                 await asyncio.sleep(0)
         assert await outage.claim(outage.worker("rival")) is None
 
+    outage.video.away = False
     stop.set()
     await running
 

@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.errors import AttemptFailed, MachineFault, SourceRejected, StoreUnavailable
+from backend.core.backoff import Backoff
+from backend.core.errors import (
+    AttemptFailed,
+    ConfigurationError,
+    MachineFault,
+    SourceRejected,
+    StoreUnavailable,
+)
 from tests.worker.media_lab import TOOLS
-from worker.encode.video_encoders import SOFTWARE
-from worker.run.machine import Machine, fit_tools
+from worker.encode.video_encoders import SOFTWARE, Encoders
+from worker.run import machine as machine_module
+from worker.run.machine import Machine, fit_machine
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
 from worker.sandbox.machine import fault_in
@@ -185,24 +193,36 @@ def test_lack_of_descriptors_or_memory_is_named(limit: str, value: int, words: s
     assert words in done.stdout
 
 
-async def test_worker_starts_once_its_machine_is_fit(tmp_path: Path) -> None:
+async def test_worker_starts_once_its_machine_is_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "CHECKS", Backoff(0.001, 0.001))
     work_dir, stop = tmp_path / "work", asyncio.Event()
-    calls = 0
+    calls: list[str] = []
 
     def find() -> Tools:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+        calls.append("find")
+        if len(calls) == 2:
             work_dir.mkdir()
         return TOOLS
 
-    assert await fit_tools(find, work_dir, stop) == TOOLS
-    assert calls == 2
+    async def choose(tools: Tools) -> Encoders:
+        calls.append("choose")
+        if calls.count("choose") == 1:
+            raise ConfigurationError("no encoder for av1 works here")
+        return SOFTWARE
+
+    machine = await fit_machine(find, choose, work_dir, stop)
+
+    assert machine is not None
+    assert (machine.tools, machine.encoders) == (TOOLS, SOFTWARE)
+    assert calls == ["find", "find", "choose", "find", "choose"]
 
 
 async def test_stopping_worker_does_not_wait_for_its_machine(tmp_path: Path) -> None:
+    async def choose(tools: Tools) -> Encoders:
+        return SOFTWARE
+
     stop = asyncio.Event()
-    starting = asyncio.create_task(fit_tools(lambda: TOOLS, tmp_path / "missing", stop))
+    starting = asyncio.create_task(fit_machine(lambda: TOOLS, choose, tmp_path / "missing", stop))
     await asyncio.sleep(0)
 
     stop.set()
