@@ -75,7 +75,7 @@ def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None
         path=request.app.state.services.settings.root_path or "/",
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=request.scope["scheme"] == "https",
     )
     return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 

@@ -4,6 +4,7 @@ The session cookie is SameSite=Strict. In addition, a request that uses it to ch
 from a page of another origin.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,7 +75,7 @@ class Authenticator:
 
     async def session_of(self, connection: Connection) -> str | None:
         """Return the id of the browser's session. Raises: ForeignOrigin."""
-        session_id = self._sessions.id_of(connection.cookies.get(COOKIE, ""))
+        session_id = self._sessions.id_of(_cookie_of(connection))
         if session_id is None or not await self._sessions.stands(session_id):
             return None
         if connection.scope.get("method") not in SAFE_METHODS and not self._is_own_origin(connection):
@@ -91,6 +92,19 @@ class Authenticator:
             return urlsplit(origin).netloc == connection.headers.get("host")
         except ValueError:
             return False
+
+
+def _cookie_of(connection: Connection) -> str:
+    """Return the session cookie. Litestar would parse all cookies, and keep those of the last 1,024 clients.
+
+    The first counts: browsers send cookies of longer paths first, and another server may own the site's root.
+    """
+    headers = "; ".join(connection.headers.getall("cookie", []))
+    found = _COOKIE.search(headers)
+    return found[1] if found else ""
+
+
+_COOKIE = re.compile(rf"(?:^|;) *{COOKIE}=([A-Za-z0-9_-]+)")
 
 
 async def require_admin(connection: Connection, handler: BaseRouteHandler) -> None:

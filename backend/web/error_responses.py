@@ -77,6 +77,8 @@ _SENTENCE_OF_STATUS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request body is too large.",
 }
 RETRY_AFTER_SECONDS = 5
+MAX_DETAILS = 10
+"""A small body can have thousands of faults."""
 
 
 class ErrorBody(BaseModel):
@@ -137,7 +139,7 @@ def from_crash(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
 def _validation_sentence(error: ValidationException) -> str:
     extra = error.extra if isinstance(error.extra, list) else []
     items = [item for item in extra if isinstance(item, dict)]
-    details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items)
+    details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items[:MAX_DETAILS])
     if details == "data: 'data'":
         return "The request needs a JSON body."
     return details or "The request is invalid."

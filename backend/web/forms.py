@@ -118,7 +118,7 @@ def _filename_of(segment: MultipartSegment) -> str | None:
         charset, _, value = decode_rfc2231(extended[1])
         try:
             return unquote(value, charset or "utf-8", "replace")
-        except LookupError:  # no such charset
+        except (LookupError, ValueError):  # no such charset, or one that cannot replace what it does not know
             return unquote(value)
     if segment.filename is None:
         return None

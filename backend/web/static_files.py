@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 INDEX = "index.html"
+DEEPEST = 20
+"""Slashes in a path that is looked up: each costs a system call."""
 HASHED = "assets/"
 """Vite puts a content hash into every file name in this folder."""
 
@@ -52,6 +54,8 @@ class Site:
         return found
 
     def _load(self, path: str) -> StaticFile | None:
+        if path.count("/") > DEEPEST:
+            return None
         try:
             file = (self._directory / path).resolve()
             if not file.is_relative_to(self._directory) or not file.is_file():

@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 from litestar import Litestar
+from litestar._parsers import parse_cookie_string
 from litestar.routes import HTTPRoute
 
 from backend.core.ids import new_id
@@ -125,6 +126,22 @@ async def test_session_is_valid_until_it_expires(anyone: httpx.AsyncClient, cloc
     clock.unix += 2_592_001
     anyone.cookies.clear()
     assert (await anyone.get("/api/videos", headers=cookie)).status_code == 401
+
+
+async def test_other_cookies_are_neither_parsed_nor_kept(anyone: httpx.AsyncClient) -> None:
+    ours = (await _signed_in(anyone))["cookie"]
+    anyone.cookies.clear()
+    kept = parse_cookie_string.cache_info().currsize
+    # a server at the root of the same site has the same cookie, and browsers send it last
+    sent = f'a; =b; "c={COOKIE}=no; {ours}; {COOKIE}=of-another-server'
+    assert (await anyone.get("/api/session", headers={"cookie": sent})).status_code == 204
+    assert (await anyone.get("/api/session", headers={"cookie": f"x{ours}"})).status_code == 401
+    assert parse_cookie_string.cache_info().currsize == kept
+
+
+async def test_a_browser_signs_in_whatever_port_it_names(anyone: httpx.AsyncClient) -> None:
+    answer = await anyone.post("/api/session", json={"token": TOKEN}, headers={"host": "a:99999"})
+    assert answer.status_code == 204
 
 
 async def test_guesses_are_limited_however_they_are_made(app: Litestar, clock: Clock) -> None:

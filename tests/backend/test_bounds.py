@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -46,6 +46,9 @@ class Application:
                 return
             received, more = received + len(message["body"]), message["more_body"]
             self.received_bytes += len(message["body"])
+        if scope["path"] == "/watch":
+            self.ends.append((await receive())["type"])
+            return
         self.ends.append("complete")
         body = bytes(LARGE_ANSWER) if scope["path"] == "/large" else str(received).encode()
         length = (b"content-length", str(len(body)).encode())
@@ -175,6 +178,15 @@ async def test_pipelined_requests_are_answered_in_order_up_to_a_limit() -> None:
         assert len(application.requests) == 22
 
 
+async def test_every_pipelined_request_hears_of_a_disconnect() -> None:
+    async with _serving(Limits()) as (server, application):
+        client = await server.connect()
+        await client.send(b"GET /watch HTTP/1.1\r\n\r\n" * 3)
+        await _until(lambda: bool(application.requests))
+        client.disconnect()
+        await _until(lambda: application.ends == ["http.disconnect"])
+
+
 UNFINISHED = {
     b"": b"",
     b"GET / HT": b"HTTP/1.1 408 ",
@@ -294,9 +306,14 @@ async def test_a_new_connection_replaces_the_one_that_has_idled_longest() -> Non
         assert await served.answer() == (200, b"0")
 
 
+async def _until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not happened():  # noqa: ASYNC110  # the server runs in this loop
+            await asyncio.sleep(0)
+
+
 async def _until_read(application: Application, size_bytes: int) -> None:
-    while application.received_bytes < size_bytes:  # noqa: ASYNC110  # the server runs in this loop
-        await asyncio.sleep(0)
+    await _until(lambda: application.received_bytes >= size_bytes)
 
 
 async def test_connections_at_work_are_kept_and_a_further_one_is_told_to_come_back() -> None:

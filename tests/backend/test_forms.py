@@ -27,6 +27,7 @@ async def _post(client: httpx.AsyncClient, disposition: bytes, body: bytes = b"x
         (b"filename*=UTF-8''Gr%C3%B6%C3%9Fe.mp4", "Größe.mp4"),
         (b"filename*=iso-8859-1'de'Gr%F6%DFe.mp4", "Größe.mp4"),
         (b"filename*=no-such''a.mp4", "a.mp4"),
+        (b"filename*=idna''%41.mp4", "A.mp4"),
         (b"filename=plain.mp4", "plain.mp4"),
         (b'filename="=?utf-8?B?broken"', "=?utf-8?B?broken"),
         (b'filename="=?no-such?Q?a.mp4?="', "=?no-such?Q?a.mp4?="),

@@ -41,6 +41,7 @@ async def test_odd_paths_do_not_affect_other_requests(app: Litestar) -> None:
     assert page is not None
     assert (page.cache_control, page.content_type) == ("no-cache", "text/html; charset=utf-8")
     assert all(one is None or one == page for one in odd)
+    assert site.find("assets/../" * 30 + "index.html") is None
 
 
 @pytest.mark.usefixtures("built")

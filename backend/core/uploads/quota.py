@@ -11,8 +11,9 @@ from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import ObjectNotFound, StorageFull, TooManyUploads
 from backend.core.records import RecordUnreadable
+from backend.core.store.generations import group_generations
 from backend.core.store.interface import Store
-from backend.core.uploads.records import UploadInfo
+from backend.core.uploads.records import UploadInfo, UploadProgress
 
 log = structlog.get_logger(__name__)
 
@@ -24,9 +25,9 @@ NO_LIMIT = 2**63
 class Quota:
     """Limits on all uploads together; None means no limit.
 
-    A resumable upload counts once its length is announced, a raw body or a form once it is stored. A request
-    whose upload has no known length may send as much as there was room for when it began. Uploads that begin
-    at the same instant may together exceed a limit.
+    A resumable upload counts with its length, or until that is announced with what is stored of it; a raw
+    body or a form, once it is stored. A request whose upload has no known length may send as much as there
+    was room for when it began. Uploads that are sent at the same time may together exceed a limit.
     """
 
     max_open_uploads: int | None = None
@@ -46,7 +47,7 @@ class Quota:
         return await self._admit_bytes(raw, usage, size_bytes or 0)
 
     async def admit_bytes(self, raw: Store, size_bytes: int, replacing: Collection[str] = ()) -> int:
-        """Check an open upload whose size is only known now. Objects at the keys `replacing` do not count.
+        """Check an open upload of this size. Objects at the keys `replacing`, its own for one, do not count.
 
         Return the bytes that there is room for.
 
@@ -107,9 +108,19 @@ async def _usage(raw: Store, except_for: Collection[str] = ()) -> _Usage:
 
 async def _length_of(raw: Store, key: str) -> int:
     try:
-        return UploadInfo.from_json((await raw.get(key)).body).length or 0
+        info = UploadInfo.from_json((await raw.get(key)).body)
+        return await _stored_of(raw, info.id) if info.length is None else info.length
     except ObjectNotFound:
         return 0  # finished since it was listed
     except RecordUnreadable as error:  # a foreign object must not prevent all uploads
         log.warning("record_unreadable", key=key, error=error.message)
         return 0
+
+
+async def _stored_of(raw: Store, upload_id: str) -> int:
+    listed = await raw.list_page(keys.upload_state(upload_id))
+    generations = group_generations(listed.objects, keys.parse_upload_progress).get(upload_id)
+    if generations is None:
+        return 0
+    _, newest = generations[-1]
+    return UploadProgress.from_json((await raw.get(newest.key)).body).offset

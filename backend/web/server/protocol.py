@@ -10,7 +10,7 @@ from enum import Enum
 from typing import cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from backend.web.server.refusals import AddressTooLong, HeadersTooLarge, Refusal, RequestTimeout, response_to
 
@@ -70,6 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread: TimerHandle | None = None
     """Runs while the client does not read a response."""
     _unread_since = 0.0
+    _cycles: tuple[RequestResponseCycle, ...] = ()
+    """Requests that may not be answered yet."""
     _refused = False
     _in_head = False
     _in_body = False
@@ -91,6 +93,9 @@ class BoundedProtocol(HttpToolsProtocol):
         for timer in (self._timer, self._unread):
             if timer is not None:
                 timer.cancel()
+        for cycle in self._cycles:  # uvicorn tells only the last one, and the others would write
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -147,6 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and not sent.keys().isdisjoint(_BODY_HEADERS):
             raise Refusal("A request with a body must not ask for an upgrade.")  # its body would be lost
         super().on_headers_complete()
+        self._cycles = (*(one for one in self._cycles if not one.response_complete), self.cycle)
         self._in_head, self._in_body = False, True
         self._body_began, self._body_bytes = self.loop.time(), 0
         length = sent.get(b"content-length")

@@ -101,6 +101,19 @@ async def test_a_deferred_length_counts_once_it_is_announced(buckets: Buckets) -
     assert (await uploads.append(first.id, 40, chunks(DATA[40:]))).video_id == first.id
 
 
+async def test_what_is_stored_of_a_deferred_length_counts(buckets: Buckets) -> None:
+    uploads = _uploads(buckets, Quota(max_raw_bytes=150))
+    first, second = await uploads.create(None, FILM), await uploads.create(None, FILM)
+    await uploads.append(first.id, 0, chunks(DATA))
+    with pytest.raises(StorageFull):
+        await uploads.append(second.id, 0, chunks(DATA))
+    await uploads.terminate(second.id)
+    with pytest.raises(StorageFull):
+        await uploads.create(51, FILM)
+    await uploads.append(first.id, 100, chunks(DATA[:50]))
+    assert (await uploads.append(first.id, 150, chunks(b""), length=150)).video_id == first.id
+
+
 async def test_pieces_listed_several_times_count_each_time(buckets: Buckets) -> None:
     uploads = _uploads(buckets, Quota(max_raw_bytes=350))
     piece = await uploads.create(100, FILM, partial=True)

@@ -140,7 +140,7 @@ class AppendRequest:
     async def _record_length(self, length: int | None) -> None:
         """Record a length that was deferred until now. Raises: StorageFull."""
         if length is not None and self._info.length is None:
-            await self._rules.quota.admit_bytes(self._raw, length)
+            await self._rules.quota.admit_bytes(self._raw, length, [keys.upload_info(self._info.id)])
             self._info = self._info.replace(length=length)
             await self._retrying.raw.put(keys.upload_info(self._info.id), self._info.to_json())
 
@@ -186,7 +186,8 @@ class AppendRequest:
         too_long = UploadTooLarge("The request is longer than the rest of the upload.")
         if self._info.length is not None:
             return self._info.length, too_long
-        room = await self._rules.quota.admit_bytes(self._raw, self._begin.offset)
+        own = [keys.upload_info(self._info.id)]
+        room = await self._rules.quota.admit_bytes(self._raw, self._begin.offset, own)
         return (room, StorageFull()) if room < self._rules.max_bytes else (self._rules.max_bytes, too_long)
 
     async def _check_tail(self, check: MediaCheck, tail: Tail) -> None:
