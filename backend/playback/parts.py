@@ -32,7 +32,7 @@ class Parts:
 
 
 class PartsReads:
-    """Reads parts of videos: a dozen requests to the store. `monotonic` returns seconds."""
+    """Reads the parts of videos, each with about ten requests to the store. `monotonic` returns seconds."""
 
     def __init__(self, buckets: Buckets, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._buckets = buckets

@@ -16,7 +16,8 @@ from tests.lab.nginx import documented, nginx
 from tests.lab.product import REPOSITORY, Product, stop
 from tests.lab.server import free_port
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("film_upload")]
+"""All share the process, and so the product, of the tests that play the film."""
 
 PATH = "/vod"
 CAPTIONS = b"WEBVTT\n\n00:00.000 --> 00:30.000\nBelow a path\n"
@@ -99,6 +100,8 @@ def test_the_site_works_below_the_path(
     page.get_by_role("link", name="vodbucket").click()
     page.get_by_role("heading", name="Your videos").wait_for()
     assert page.url == root
+    with server.client() as client:
+        client.delete(f"/api/videos/{uploaded}").raise_for_status()
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("dialog").wait_for()
     assert context.cookies() == []
@@ -127,4 +130,7 @@ def test_the_command_line_uploads_below_the_path(below: dict[str, Product], tmp_
     )
     address = done.stdout.split()[-1]
     assert address.startswith(f"{server.url}/watch/")
-    assert stored_sha256(server, address.rpartition("/")[2]) == sha256(film)
+    video_id = address.rpartition("/")[2]
+    assert stored_sha256(server, video_id) == sha256(film)
+    with server.client() as client:
+        client.delete(f"/api/videos/{video_id}").raise_for_status()
