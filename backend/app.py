@@ -10,7 +10,7 @@ from litestar.datastructures import MutableScopeHeaders, ResponseHeader
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.router import Router
 from litestar.types import Message, Scope
 
@@ -89,7 +89,7 @@ def create_app(
             ResponseHeader(name="x-content-type-options", value="nosniff"),
             ResponseHeader(name="referrer-policy", value="no-referrer"),
         ],
-        openapi_config=_openapi(),
+        openapi_config=_openapi(settings.root_path),
         logging_config=None,
         debug=False,
         pdb_on_exception=False,
@@ -121,10 +121,11 @@ def _cors(settings: ApiSettings) -> CORSConfig | None:
     )
 
 
-def _openapi() -> OpenAPIConfig:
+def _openapi(root_path: str) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="vodbucket",
         version="1",
+        servers=[Server(url=root_path or "/")],
         use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"])],
         openapi_router=Router(path="/schema", route_handlers=[], include_in_schema=False, opt=PUBLIC),

@@ -13,7 +13,7 @@ from backend.core.store.interface import Buckets
 from backend.playback.grants import Grant
 
 CACHED_SECONDS = 10.0
-"""How long a video that another process deleted or made private plays on in this one."""
+"""How long this process does not notice that another one has deleted a video or changed its visibility."""
 CACHED_VIDEOS = 4096
 
 
@@ -46,6 +46,9 @@ class Rights:
             raise GrantRejected
         if grant.right.kind is RightKind.SESSION and not await self._sessions.stands(grant.right.holder):
             raise GrantRejected
+
+    async def is_public(self, video_id: str) -> bool:
+        return await self._videos.get(video_id) is Visibility.PUBLIC
 
     def forget(self, video_id: str) -> None:
         """Look again at the next request: this process has changed or deleted the video."""

@@ -101,7 +101,7 @@ async def upload_captions(
         label=clean_text(label or form_label)[:MAX_LABEL_LENGTH] or None,
         now=datetime.fromtimestamp(services.clock(), UTC),
     )
-    services.manifests.forget_captions(video_id)
+    services.forget(video_id)
     return CaptionsItem.of(tracks_of([stored], ())[0])
 
 
@@ -113,7 +113,7 @@ async def upload_captions(
 async def remove_captions(services: FromServices, video_id: FromPath[str], language: FromPath[str]) -> None:
     """Delete the uploaded captions in a language."""
     await delete_captions(services.buckets, parse_id(video_id), _standard(language))
-    services.manifests.forget_captions(video_id)
+    services.forget(video_id)
 
 
 def _standard(language: str) -> str:

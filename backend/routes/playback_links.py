@@ -1,7 +1,5 @@
 """Playback links: checks who may watch, and issues a grant. `media` serves what the links point to."""
 
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -12,13 +10,10 @@ from pydantic import AwareDatetime, BaseModel
 
 from backend.core import keys
 from backend.core.access.rights import EVERYONE, Right
-from backend.core.concurrency import gather_pair
-from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized, VideoNotFound
+from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized
 from backend.core.ids import parse_id
-from backend.core.library.captions import list_captions
-from backend.core.library.videos import published_outputs, read_item, read_video
-from backend.core.records import Chapter, Stage, Status, Visibility
-from backend.playback.tracks import Source, tracks_of
+from backend.core.records import Chapter
+from backend.playback.tracks import Source
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
@@ -56,18 +51,14 @@ class Playback(BaseModel):
 async def get_playback(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Playback:
     """Get playback links. Public videos need no authentication."""
     right = await _authorize(request, services, parse_id(video_id))
-    status = (await read_item(services.buckets, video_id)).status
-    if not status.playable:
-        raise NotReady
-    extras, uploaded = await gather_pair(_extras(services, status), list_captions(services.buckets, video_id))
-    tracks = tracks_of(uploaded, status.captions)
+    read = services.parts.recent if right == EVERYONE else services.parts.read
+    parts = await read(video_id)
     token, grant = services.grants.issue(video_id, right)
-    run = keys.run_of_key(video_id, status.outputs or "")
     root = services.settings.root_path
 
     def link(path: str) -> str | None:
         # With the run, a player that reads a file in pieces gets all of them from the same file.
-        return f"{root}/play/{token}/{run}/{path}" if path in extras.paths else None
+        return f"{root}/play/{token}/{parts.run}/{path}" if path in parts.files else None
 
     return Playback(
         hls=f"{root}/play/{token}/{keys.MASTER_PLAYLIST}",
@@ -83,9 +74,9 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
                 source=track.source,
                 url=f"{root}/play/{token}/{track.path}",
             )
-            for track in tracks
+            for track in parts.tracks
         ),
-        chapters=extras.chapters,
+        chapters=parts.chapters,
         expires_at=datetime.fromtimestamp(grant.expires_unix, UTC),
     )
 
@@ -138,31 +129,9 @@ async def _authorize(request: AnyRequest, services: Services, video_id: str) -> 
     right = await services.authenticator.right_of(request)
     if right is not None:
         return right
-    with suppress(VideoNotFound):
-        if (await read_video(services.buckets, video_id)).visibility is Visibility.PUBLIC:
-            return EVERYONE
+    if await services.rights.is_public(video_id):
+        return EVERYONE
     raise Unauthorized
-
-
-@dataclass(frozen=True, slots=True)
-class _Extras:
-    """What some videos do not have, or only have later."""
-
-    paths: frozenset[str] = frozenset()
-    chapters: tuple[Chapter, ...] = ()
-
-
-async def _extras(services: Services, status: Status) -> _Extras:
-    if status.stage is Stage.COMPLETE:
-        outputs = await published_outputs(services.buckets, status.id)
-        if outputs is None:
-            return _Extras()
-        return _Extras(frozenset(output.path for output in outputs.objects), outputs.chapters)
-    try:
-        await services.buckets.video.head(f"{status.outputs}{keys.POSTER}")
-    except ObjectNotFound:
-        return _Extras()
-    return _Extras(frozenset({keys.POSTER}))
 
 
 async def _redirect_to_media(

@@ -21,6 +21,7 @@ from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.manifest_reads import ManifestReads
+from backend.playback.parts import PartsReads
 from backend.playback.rights import Rights
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
@@ -45,6 +46,7 @@ class Services:
     rights: Rights
     playback: PlaybackIndex
     manifests: ManifestReads
+    parts: PartsReads
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -81,10 +83,18 @@ class Services:
             rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
             manifests=ManifestReads(buckets),
+            parts=PartsReads(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
         )
+
+    def forget(self, video_id: str) -> None:
+        """Read the video again at the next request: this process has changed it."""
+        self.playback.forget(video_id)
+        self.rights.forget(video_id)
+        self.manifests.forget_captions(video_id)
+        self.parts.forget(video_id)
 
 
 def retention(settings: ApiSettings, wish: str | None) -> Retention | None:

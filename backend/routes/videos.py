@@ -103,8 +103,7 @@ async def patch_video(
 ) -> VideoDetails:
     """Change a video's title or visibility."""
     await edit_video(services.buckets, parse_id(video_id), data)
-    services.playback.forget(video_id)
-    services.rights.forget(video_id)
+    services.forget(video_id)
     return await _details(services, video_id)
 
 
@@ -125,8 +124,7 @@ async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
     if not await video_remains(services.buckets, parse_id(video_id)):
         raise VideoNotFound
     await delete_video(services.buckets, video_id)
-    services.playback.forget(video_id)
-    services.rights.forget(video_id)
+    services.forget(video_id)
 
 
 @get("/api/videos/{video_id:str}/status", responses=_ERRORS, tags=["status"])

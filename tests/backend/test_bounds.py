@@ -193,6 +193,7 @@ UNFINISHED = {
     b"GET / HTTP/1.1\r\nHost: x\r\n": b"HTTP/1.1 408 ",
     b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n{": b"HTTP/1.1 408 ",
     b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n{": b"",
+    b"PATCH / HTTP/1.1\r\nTus-Resumable: 1.0.0\r\nContent-Length: 10\r\n\r\n{": b"",
     CHUNKED + b"1\r\n{": b"",
     CHUNKED + b"0\r\nA: b\r\n": b"",
 }
@@ -208,7 +209,7 @@ async def test_a_request_that_stops_midway_is_ended() -> None:
 
         answers = await asyncio.gather(*map(send, UNFINISHED))
         assert dict(zip(UNFINISHED, answers, strict=True)) == UNFINISHED
-        assert application.ends == ["disconnect"] * 4
+        assert application.ends == ["disconnect"] * 5
 
 
 async def test_headers_that_drip_are_ended_though_each_byte_arrives_soon() -> None:

@@ -125,6 +125,9 @@ class TestBelowARootPath:
         assert created.headers["location"] == f"/vod/api/videos/{video_id}"
         assert (await admin.get(f"http://vod.example{body['status_url']}")).status_code == 200
 
+    async def test_the_description_names_it(self, admin: httpx.AsyncClient) -> None:
+        assert (await admin.get("/schema/openapi.json")).json()["servers"] == [{"url": "/vod"}]
+
     async def test_resumable_uploads_work_below_it(self, admin: httpx.AsyncClient) -> None:
         tus = {"tus-resumable": "1.0.0"}
         created = await admin.post("/api/uploads", headers={**tus, "upload-length": "5"})

@@ -124,6 +124,24 @@ async def test_deletion_by_another_process_ends_what_memory_serves(
         await index.resolve(video)
 
 
+async def test_guests_who_open_a_video_cost_no_reads_and_notice_changes_at_once(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, store: CountingStore, root: str
+) -> None:
+    path = f"/api/videos/{(await admin.get('/api/videos')).json()['videos'][0]['id']}"
+
+    async def guest(visibility: str) -> tuple[int, list[str]]:
+        await admin.patch(path, json={"visibility": visibility})
+        await anyone.get(f"{path}/playback")
+        store.reads.clear()
+        return (await anyone.get(f"{path}/playback")).status_code, store.reads
+
+    assert await guest("private") == (401, [])
+    assert await guest("public") == (200, [])
+    await admin.post(f"{path}/captions/en", content=b"WEBVTT\n\n00:01.000 --> 00:02.000\nA\n")
+    assert len((await anyone.get(f"{path}/playback")).json()["captions"]) == 1
+    assert await guest("private") == (401, [])
+
+
 async def test_many_viewers_of_a_growing_playlist_cost_one_reader(
     admin: httpx.AsyncClient, buckets: Buckets, store: CountingStore
 ) -> None:

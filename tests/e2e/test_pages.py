@@ -12,7 +12,6 @@ from tests.e2e.accessibility import violations
 from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.uploader import MIB, Uploader, film_like
 from tests.lab.clips import make_clip
-from tests.lab.front import Front, front
 from tests.lab.missing import missing
 from tests.lab.product import ADMIN_TOKEN, SITE, Product, product_on
 from tests.lab.relay import Relay
@@ -336,26 +335,3 @@ def test_the_focus_returns_after_renaming(visit: Visit, finished: str) -> None:
         page.get_by_label("Title", exact=True).press(key)
         page.get_by_role("heading", name="Finished").wait_for()
         assert page.evaluate(FOCUSED) == "Rename"
-
-
-def test_the_site_works_below_a_path(
-    context: BrowserContext, product: Product, finished: str, tmp_path: Path
-) -> None:
-    with front(Front(product.port, prefix="/vod")) as proxy:
-        visit = Visit(context.new_page(), replace(product, port=proxy.port))
-        page = visit.page
-        page.goto(f"http://127.0.0.1:{proxy.port}/vod/#token={ADMIN_TOKEN}")
-        page.get_by_role("button", name="Sign out").wait_for()
-        uploader = Uploader(visit)
-        uploader.choose(film_like(tmp_path / "below.mp4", MIB))
-        uploader.start()
-        uploaded = uploader.watch_link()
-        page.locator(".grid a").filter(has_text="below").click()
-        page.get_by_role("heading", name="below").wait_for()
-        assert page.url == f"http://127.0.0.1:{proxy.port}/vod/watch/{uploaded}"
-        page.goto(f"http://127.0.0.1:{proxy.port}/vod/watch/{finished}")
-        visit.until_playing()
-        page.get_by_role("link", name="vodbucket").click()
-        page.get_by_role("heading", name="Your videos").wait_for()
-        assert page.url == f"http://127.0.0.1:{proxy.port}/vod/"
-        assert visit.script_errors == visit.foreign_requests == []

@@ -30,17 +30,19 @@ class NotStarted(AssertionError):
 class Product:
     """One installation: its own two buckets and any number of API and worker processes.
 
-    `environment` holds the settings passed to every process, which inherits nothing else from ours.
+    `environment` holds the settings passed to every process, which inherits nothing else from ours. A proxy
+    may offer it below `path`.
     """
 
     environment: dict[str, str]
     logs: Path
     port: int = field(default_factory=free_port)
+    path: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.path}"
 
     def start_api(self, port: int | None = None, **settings: str) -> subprocess.Popen[bytes]:
         """Start the API, on its usual port by default, and wait until it is ready."""

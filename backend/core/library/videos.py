@@ -24,6 +24,7 @@ from backend.core.records import (
     Outcome,
     Outputs,
     RecordUnreadable,
+    Retention,
     Revision,
     Stage,
     Status,
@@ -40,6 +41,8 @@ from backend.core.store.prefixes import abort_uploads_below, delete_below
 log = structlog.get_logger(__name__)
 
 CONCURRENT_READS = 32
+HISTORY_PAGE = 20
+"""Most videos have few results. Revisions are deleted only with the video, and only the newest counts."""
 
 
 class LibraryItem(BaseModel):
@@ -168,6 +171,11 @@ async def read_video(buckets: Buckets, video_id: str) -> Video:
     return await _revised(buckets.video, record, await _read_history(buckets.video, video_id))
 
 
+async def read_retention(buckets: Buckets, video_id: str) -> Retention | None:
+    """Return what becomes of the video's source, which never changes. Raises: VideoNotFound."""
+    return (await _read_record(buckets.video, video_id)).original
+
+
 @dataclass(frozen=True, slots=True)
 class _History:
     """Which requests of a video have ended, and how often the video was changed."""
@@ -207,11 +215,15 @@ async def _read_record(store: Store, video_id: str) -> Video:
 
 
 async def _read_history(store: Store, video_id: str) -> _History:
-    requests = list[str]()
-    async for info in store.list_all(keys.history_of(video_id)):
-        requests += keys.ours(keys.request_of_result, [info.key])
-        with suppress(BadRequest):  # the newest comes first
-            return _History(tuple(requests), keys.parse_revision(video_id, info.key))
+    requests, last, truncated = list[str](), "", True
+    while truncated:
+        page = await store.list_page(keys.history_of(video_id), start_after=last, limit=HISTORY_PAGE)
+        for info in page.objects:
+            last = info.key
+            requests += keys.ours(keys.request_of_result, [last])
+            with suppress(BadRequest):  # the newest comes first
+                return _History(tuple(requests), keys.parse_revision(video_id, last))
+        truncated = page.truncated
     return _History(tuple(requests))
 
 

@@ -22,7 +22,7 @@ from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, stored_source
-from backend.core.library.videos import delete_video, read_video, remove_unfinished
+from backend.core.library.videos import delete_video, read_retention, read_video, remove_unfinished
 from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import abort_uploads_below, delete_below
@@ -284,7 +284,7 @@ class _Sweeper:
         if self._queue.keeps_all_originals or video.id in raw.queued or video.id in raw.leased_videos:
             return
         try:
-            original = (await read_video(self._buckets, video.id)).original
+            original = await read_retention(self._buckets, video.id)
         except (VideoNotFound, RecordUnreadable):
             return
         if original is None or original.keep or not original.delete_after_seconds:

@@ -155,7 +155,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._cycles = (*(one for one in self._cycles if not one.response_complete), self.cycle)
         self._in_head, self._in_body = False, True
         self._body_began, self._body_bytes = self.loop.time(), 0
-        length = sent.get(b"content-length")
+        # A resumable upload resumes after a lost connection or its own 409, but not after a 408.
+        length = None if b"tus-resumable" in sent else sent.get(b"content-length")
         self._has_small_body = length is not None and int(length) <= self.limits.small_body_bytes
         self._await_body()
 
@@ -230,7 +231,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._await_body()
             elif self._has_small_body:
                 self._refuse(RequestTimeout())
-            else:  # an upload, which resumes after a lost connection but not after a 408
+            else:
                 self.drop()
         elif not self.flow.write_paused or self.transport.is_closing():
             self.drop()

@@ -10,6 +10,7 @@ from backend.core import keys
 from backend.core.errors import StoreUnavailable, VideoNotFound
 from backend.core.ids import new_id
 from backend.core.library.videos import (
+    HISTORY_PAGE,
     VideoEdit,
     add_video,
     delete_video,
@@ -20,9 +21,9 @@ from backend.core.library.videos import (
     video_remains,
 )
 from backend.core.names import clean_filename
-from backend.core.records import Job, Outputs, Video, Visibility
+from backend.core.records import Job, Outputs, Revision, Video, Visibility
 from backend.core.status import complete_status
-from backend.core.store.interface import PLAIN, Buckets, ObjectHeaders
+from backend.core.store.interface import LIST_PAGE, PLAIN, Buckets, Listing, ObjectHeaders
 from backend.core.uploads.ingest import Description, ingest
 from tests.lab.memory_store import MemoryStore
 
@@ -237,3 +238,26 @@ def _outputs(video_id: str, request: str) -> Outputs:
         objects=(),
         encoder="software",
     )
+
+
+async def test_a_video_that_was_changed_and_encoded_often_is_read_with_few_objects_listed() -> None:
+    class Counting(MemoryStore):
+        listed = 0
+
+        async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
+            page = await super().list_page(prefix, start_after=start_after, limit=limit)
+            self.listed += len(page.objects)
+            return page
+
+    buckets = Buckets(raw=MemoryStore(), video=(store := Counting()))
+    video, job = _video()
+    await buckets.raw.put(job.source, b"x")
+    await add_video(buckets, video, job)
+    for number in range(1, 30):
+        await store.put(keys.result(video.id, f"{video.id}.{number}"), b"x")
+    for number in range(1, 1000):
+        revision = Revision(title=f"{number}", visibility=Visibility.PUBLIC)
+        await store.put(keys.revision(video.id, number), revision.to_json())
+
+    assert (await read_video(buckets, video.id)).title == "999"
+    assert store.listed <= 29 + HISTORY_PAGE
