@@ -91,7 +91,7 @@ def test_the_page_rejects_an_empty_file(visit: Visit, tmp_path: Path) -> None:
 
     Uploader(visit).choose(empty)
 
-    visit.page.get_by_role("alert").filter(has_text="This file is empty").wait_for()
+    visit.page.get_by_role("alert").filter(has_text=f"“{empty.name}” is empty.").wait_for()
 
 
 def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, short_film: Path) -> None:
