@@ -124,6 +124,15 @@ def test_an_unknown_address_shows_page_not_found(visit: Visit) -> None:
     visit.page.get_by_role("heading", name="Page not found").wait_for()
 
 
+CONTROLS_FIT = """() => {
+    const time = document.querySelector('.growing-time');
+    time.textContent = '1:02:03 / 1:45:00';
+    const bar = time.parentElement;
+    return time.scrollWidth <= time.clientWidth && bar.firstElementChild.offsetLeft >= bar.offsetLeft;
+}"""
+"""Also the times of a long film."""
+
+
 def test_pages_fit_a_phone_and_play(phone: Visit, video: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     phone.sign_in()
@@ -136,5 +145,6 @@ def test_pages_fit_a_phone_and_play(phone: Visit, video: str) -> None:
             card.locator("img").wait_for()
         if name == "watch":
             phone.until_playing()
+            assert phone.page.evaluate(CONTROLS_FIT)
         phone.page.screenshot(path=RESULTS / f"phone-{name}.png")
         assert phone.page.evaluate("() => document.documentElement.scrollWidth") == 390
