@@ -15,7 +15,7 @@ _NAME_WIDTH = 6
 _STORE_CHATTER = re.compile(
     r"I\d{4} [\d:.]+ |W\d{4} [\d:.]+ filer_server\.go:\d+ skipping default store dir "
 )
-"""SeaweedFS logs every DELETE at info level, regardless of `-v`, and warns of the place that we chose for its index."""
+"""SeaweedFS logs every DELETE at info level, regardless of `-v`, and warns of where we keep its index."""
 
 
 def say(sentence: str = "") -> None:

@@ -183,8 +183,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         # Errors of name resolution are below 0.
         reason = f"{os.strerror(error.errno) if error.errno > 0 else error.strerror}."
-        unreachable = isinstance(error, aiohttp.ClientConnectorError)
-        return (
-            f"{reason} Is it running there? VODBUCKET_URL selects another server." if unreachable else reason
-        )
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return f"{reason} Is it running there? VODBUCKET_URL selects another server."
+        return reason
     return f"{error or type(error).__name__}."
