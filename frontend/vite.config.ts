@@ -39,6 +39,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     // Shaka with its UI is one minified module of 0.9 MB. Only the watch page loads it.
     chunkSizeWarningLimit: 1000,
+    // On a slow machine, `make run` would print how long each plugin took.
+    rolldownOptions: { checks: { pluginTimings: false } },
   },
   test: {
     environment: 'node',

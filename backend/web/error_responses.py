@@ -4,6 +4,7 @@ Owns the table that maps error classes to HTTP statuses. A crash is logged under
 that id and no other detail.
 """
 
+import re
 import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -142,7 +143,10 @@ def _validation_sentence(error: ValidationException) -> str:
     details = "; ".join(f"{item.get('key', 'body')}: {item.get('message')}" for item in items[:MAX_DETAILS])
     if details == "data: 'data'":
         return "The request needs a JSON body."
-    return details or "The request is invalid."
+    if details.startswith("body: Input should be a valid dictionary"):
+        return "The JSON body must be an object."
+    # msgspec's words for query parameters
+    return re.sub("Expected `(?:int|str)` ", "must be ", details) or "The request is invalid."
 
 
 def _respond(status: int, sentence: str, code: str, headers: Mapping[str, str]) -> Response[ErrorBody]:

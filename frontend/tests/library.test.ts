@@ -101,7 +101,7 @@ describe('the library that is followed', () => {
     const api = { videos: vi.fn(() => Promise.resolve({ videos: [video], next_cursor: null })) };
     const library = new Library(api as unknown as Api);
     const stop = library.follow(screen as unknown as Document);
-    return { screen, library, stop, looks: () => api.videos.mock.calls.length };
+    return { screen, library, api, stop, looks: () => api.videos.mock.calls.length };
   }
 
   beforeEach(() => void vi.useFakeTimers());
@@ -119,6 +119,17 @@ describe('the library that is followed', () => {
     const before = looks();
     await vi.advanceTimersByTimeAsync(60_000);
     expect(looks()).toBe(before);
+  });
+
+  it('is refreshed soon after a failure', async () => {
+    const { library, api, stop } = followed(done);
+    await library.refresh();
+    api.videos.mockRejectedValueOnce(new Error('no network'));
+    await vi.advanceTimersByTimeAsync(12_000);
+    expect(library.error).not.toBeNull();
+    await vi.advanceTimersByTimeAsync(4_000);
+    expect(library.error).toBeNull();
+    stop();
   });
 
   it('is not refreshed while nobody sees it, and at once when somebody does', async () => {

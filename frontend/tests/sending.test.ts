@@ -194,6 +194,15 @@ const pass = () => vi.advanceTimersByTimeAsync(60_000);
 const failures = () => uppy.getFiles().map((file) => file.error);
 const times = (line: string) => server.log.filter((other) => other === line).length;
 
+it.each([
+  ['notes.pdf', 'application/pdf', 'text', '“notes.pdf” doesn’t look like a video or audio file.'],
+  ['$&.mp4', 'video/mp4', '', '“$&.mp4” is empty.'],
+])('a rejected file is named: %s', (name, type, content, message) => {
+  uppy.addFiles([{ name, type, data: new Blob([content]) }]);
+
+  expect(uppy.getState().info.map((one) => one.message)).toEqual([message]);
+});
+
 describe('a file in parts', () => {
   it.each(['break', 503] as const)('is joined after a pause even if the first attempt fails (%s)', async (failure) => {
     const id = add(new Film(LARGE));

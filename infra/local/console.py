@@ -12,8 +12,10 @@ from backend.core.printable import printable, printable_lines
 
 _COLOURS = {"store": "35", "api": "36", "worker": "33", "site": "34"}
 _NAME_WIDTH = 6
-_STORE_CHATTER = re.compile(r"I\d{4} \d\d:\d\d:\d\d\.\d+ ")
-"""SeaweedFS logs every DELETE at info level, regardless of `-v`."""
+_STORE_CHATTER = re.compile(
+    r"I\d{4} [\d:.]+ |W\d{4} [\d:.]+ filer_server\.go:\d+ skipping default store dir "
+)
+"""SeaweedFS logs every DELETE at info level, regardless of `-v`, and warns of where we keep its index."""
 
 
 def say(sentence: str = "") -> None:

@@ -79,8 +79,9 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
         data.write_settings({name: value for name, value in env.items() if name in _FOR_OPERATORS})
     if not env.get("ADMIN_TOKEN"):
         env["ADMIN_TOKEN"] = data.admin_token()
-    port = env.get("PORT") or "3000"
-    if not env.get("CORS_ORIGINS"):
+    port = (env.get("PORT") or "3000").strip()
+    # Of a wrong PORT, only PORT is to be reported.
+    if not env.get("CORS_ORIGINS") and port.isdecimal() and len(port) <= 5:
         env["CORS_ORIGINS"] = f"http://127.0.0.1:{port},http://localhost:{port}"
     env["PYTHONUNBUFFERED"] = "1"
     settings = _checked_settings(env)

@@ -53,6 +53,18 @@ async def test_validation_errors_name_the_field(admin: httpx.AsyncClient) -> Non
         assert field in _assert_error(answer, 400, "invalid_request")
 
 
+async def test_validation_errors_name_no_types_of_python(admin: httpx.AsyncClient) -> None:
+    video = await upload(admin)
+    path = f"/api/videos/{video}"
+    for answer, sentence in (
+        (await admin.patch(path), "The request needs a JSON body."),
+        (await admin.patch(path, json=[]), "The JSON body must be an object."),
+        (await admin.post("/api/videos?crf=99", content=b"x"), "crf: must be <= 63"),
+        (await admin.get("/api/videos?limit=0"), "limit: must be >= 1"),
+    ):
+        assert _assert_error(answer, 400, "invalid_request") == sentence
+
+
 async def test_malformed_bodies(admin: httpx.AsyncClient) -> None:
     video = await upload(admin)
     broken = await admin.patch(

@@ -91,7 +91,7 @@ def test_the_page_rejects_an_empty_file(visit: Visit, tmp_path: Path) -> None:
 
     Uploader(visit).choose(empty)
 
-    visit.page.get_by_role("alert").filter(has_text="This file is empty").wait_for()
+    visit.page.get_by_role("alert").filter(has_text=f"“{empty.name}” is empty.").wait_for()
 
 
 def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, short_film: Path) -> None:
@@ -124,6 +124,15 @@ def test_an_unknown_address_shows_page_not_found(visit: Visit) -> None:
     visit.page.get_by_role("heading", name="Page not found").wait_for()
 
 
+CONTROLS_FIT = """() => {
+    const time = document.querySelector('.growing-time');
+    time.textContent = '1:02:03 / 1:45:00';
+    const bar = time.parentElement;
+    return time.scrollWidth <= time.clientWidth && bar.firstElementChild.offsetLeft >= bar.offsetLeft;
+}"""
+"""Also the times of a long film."""
+
+
 def test_pages_fit_a_phone_and_play(phone: Visit, video: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     phone.sign_in()
@@ -136,5 +145,6 @@ def test_pages_fit_a_phone_and_play(phone: Visit, video: str) -> None:
             card.locator("img").wait_for()
         if name == "watch":
             phone.until_playing()
+            assert phone.page.evaluate(CONTROLS_FIT)
         phone.page.screenshot(path=RESULTS / f"phone-{name}.png")
         assert phone.page.evaluate("() => document.documentElement.scrollWidth") == 390

@@ -44,6 +44,7 @@ def test_other_lines_are_unchanged(line: str) -> None:
 
 def test_of_the_store_only_what_matters_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     relay("store", "I1130 03:51:33.202814 s3api_object_handlers_delete.go:209 DeleteObjectHandler raw q/0")
+    relay("store", "W1130 03:51:33.202814 filer_server.go:227 skipping default store dir in data/filerldb2")
     relay("store", "E1130 03:42:09.593594 upload_chunked.go:281 chunked upload failed")
     relay("api", "I1130 03:51:33.202814 not the store's")
 

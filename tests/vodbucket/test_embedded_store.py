@@ -74,7 +74,16 @@ def test_a_missing_file_changes_nothing(tmp_path: Path) -> None:
     assert environ == {}
 
 
-@pytest.mark.parametrize("content", [b"no equals sign", b"A='unclosed", b"\xff=1"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no equals sign",
+        b"A='unclosed",
+        b"\xff=1",
+        b"S3_ENDPOINT_URL=http://a:x",
+        b"S3_ENDPOINT_URL=http://[a",
+    ],
+)
 def test_a_damaged_file_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "env").write_bytes(content)
 

@@ -249,7 +249,8 @@ async def test_retries_with_a_message_until_the_server_is_back(
         await asyncio.to_thread(product.start_api)
 
     await _assert_arrived(buckets, await uploading, film)
-    assert messages[0].startswith(f"Connection to {product.url} failed: Connection refused. Retrying in ")
+    assert messages[0].startswith(f"Connection to {product.url} failed: Connection refused. ")
+    assert "VODBUCKET_URL selects another server. Retrying in " in messages[0]
 
 
 async def test_gives_up_after_the_patience(product: Product, film: LocalFile) -> None:

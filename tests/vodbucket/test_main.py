@@ -15,7 +15,7 @@ from infra.local.certificate import make_certificate
 from tests.vodbucket.conftest import COMMAND_SECONDS, Installation
 from tests.vodbucket.forked import run_forked
 from vodbucket.client.api import open_api
-from vodbucket.client.errors import ServerUnavailable
+from vodbucket.client.errors import RequestRejected, ServerUnavailable
 
 FULL_DISK = Path("/dev/full")
 
@@ -53,6 +53,12 @@ async def test_an_untrusted_certificate_is_named(tmp_path: Path) -> None:
     async with _listening(_tls(tmp_path)) as port:
         with pytest.raises(ServerUnavailable, match="certificate is not trusted"):
             await _request(f"https://127.0.0.1:{port}")
+
+
+async def test_another_server_than_ours_names_the_variable() -> None:
+    async with _listening(None, b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\n\r\n") as port:
+        with pytest.raises(RequestRejected, match=r"responded 501 Not Implemented\. Is VODBUCKET_URL"):
+            await _request(f"http://127.0.0.1:{port}")
 
 
 async def _request(url: str) -> None:

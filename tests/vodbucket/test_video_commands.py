@@ -182,6 +182,7 @@ async def test_errors_that_stop_all_uploads_have_their_own_exit_codes(
     assert (nowhere.status, nowhere.out) == (3, "")
     assert nowhere.err == (
         f"vodbucket: {film}: Connection to http://127.0.0.1:9 failed: Connection refused. "
+        "Is it running there? VODBUCKET_URL selects another server. "
         "Run the same command again to resume.\n"
     )
 
@@ -202,7 +203,8 @@ async def test_interrupted_upload_says_how_to_resume(here: Installation, tmp_pat
         uploading.send_signal(signal.SIGINT)
         rest = (await uploading.stderr.read()).decode()
 
-    assert message.startswith("Connection to http://127.0.0.1:9 failed: Connection refused. Retrying in ")
+    assert message.startswith("Connection to http://127.0.0.1:9 failed: Connection refused. ")
+    assert "VODBUCKET_URL selects another server. Retrying in " in message
     assert (await uploading.wait(), rest) == (
         130,
         "vodbucket: Interrupted. Run the same command again to resume.\n",

@@ -152,6 +152,8 @@ class Api:
             return BodyTooLarge(f"A proxy in front of {self.url} rejects request bodies of this size (413).")
         if status in (404, 410):
             return NotFound(body.error, body.code)
+        if not body.code and status >= 400:
+            return RequestRejected(f"{body.error} Is VODBUCKET_URL the address of vodbucket?")
         if status < 400:
             location = response.headers.get("location", "another address")
             return RequestRejected(
@@ -180,5 +182,8 @@ def _reason(error: BaseException) -> str:
         return "It does not speak HTTP. Does VODBUCKET_URL need https://?"
     if isinstance(error, OSError) and error.errno is not None:
         # Errors of name resolution are below 0.
-        return f"{os.strerror(error.errno) if error.errno > 0 else error.strerror}."
+        reason = f"{os.strerror(error.errno) if error.errno > 0 else error.strerror}."
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return f"{reason} Is it running there? VODBUCKET_URL selects another server."
+        return reason
     return f"{error or type(error).__name__}."

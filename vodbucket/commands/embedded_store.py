@@ -26,9 +26,13 @@ def find_embedded_store(environ: MutableMapping[str, str], kept: Path) -> None:
         return
     try:
         settings = dict(line.split("=", 1) for line in shlex.split(kept.read_text()))
+        address = urlsplit(settings.get("S3_ENDPOINT_URL", ""))
+        host, port = address.hostname, address.port
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{kept} cannot be read: {error}") from None
-    if _listens(settings.get("S3_ENDPOINT_URL", "")):
+        raise ConfigurationError(
+            f"{kept} cannot be read: {error}. Start `make run`, which writes it again"
+        ) from None
+    if _listens(host, port):
         environ.update({name: value for name, value in settings.items() if not environ.get(name)})
         typer.echo(f"Using the store of `make run` in {kept.resolve().parents[1]}.", err=True)
     elif not environ.get("S3_RAW_BUCKET"):
@@ -38,8 +42,7 @@ def find_embedded_store(environ: MutableMapping[str, str], kept: Path) -> None:
         )
 
 
-def _listens(url: str) -> bool:
-    address = urlsplit(url)
-    with suppress(OSError), socket.create_connection((address.hostname, address.port), CONNECT_SECONDS):
+def _listens(host: str | None, port: int | None) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), CONNECT_SECONDS):
         return True
     return False

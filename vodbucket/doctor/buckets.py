@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from statistics import median
 
+from rich.filesize import decimal
+
 from backend.core.errors import StoreDenied, StoreError, StoreRejected
 from backend.core.store.interface import Store
 from backend.core.store.probes import Check, Finding, Key, Probe, Verdict, run_probe, scratch
@@ -14,7 +16,7 @@ SMALL_ROUNDS = 7
 SLOW_SECONDS = 1.0
 """Above this median, lists and the start of playback feel slow."""
 PART_BYTES = 8 * 1024**2
-SLOW_MIB_PER_SECOND = 2.0
+SLOW_BYTES_PER_SECOND = 2_000_000
 LIFECYCLE = "clean-up rule, {} bucket"
 VERSIONS = "old versions, {} bucket"
 VERSION_DAYS = 1
@@ -129,9 +131,9 @@ async def _part_upload(store: Store, key: Key) -> Finding:
     finally:
         with suppress(StoreError):
             await store.abort_upload(key("k"), upload_id)
-    mib = PART_BYTES / 1024**2
-    verdict = Verdict.WARN if mib / taken < SLOW_MIB_PER_SECOND else Verdict.OK
-    return Finding(verdict, f"{mib:.0f} MiB in {taken:.2f} s: {mib / taken:.0f} MiB/s")
+    speed = PART_BYTES / taken
+    verdict = Verdict.WARN if speed < SLOW_BYTES_PER_SECOND else Verdict.OK
+    return Finding(verdict, f"{decimal(PART_BYTES)} in {taken:.2f} s: {decimal(int(speed))}/s")
 
 
 async def check_lifecycle(store: S3Store, role: str, upload_days: int) -> Check:

@@ -6,8 +6,8 @@ import type { Video } from '../api/types';
 const PAGE_SIZE = 12;
 /** The API's limit of one request. */
 const MAX_PAGE_SIZE = 200;
-/** How often to look for changes: while videos are being encoded, and otherwise. */
-const ENCODING_MS = 4_000;
+/** How often to look for changes: while videos are being encoded or the server cannot be reached, and otherwise. */
+const SOON_MS = 4_000;
 const IDLE_MS = 12_000;
 
 /** A document, which knows whether anybody sees it. */
@@ -51,7 +51,7 @@ export class Library {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const wait = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => void look(), this.#isEncoding ? ENCODING_MS : IDLE_MS);
+      timer = setTimeout(() => void look(), this.error !== null || this.#isEncoding ? SOON_MS : IDLE_MS);
     };
     const look = async () => {
       if (!screen.hidden && !this.loading) await this.refresh();

@@ -14,6 +14,7 @@ import type { Playback } from '../api/types';
 import { preferredCodecs } from './codecs';
 import { Extras } from './extras';
 import { isUnplayable, onLoadError, onPlayError } from './failures';
+import { keepFocus } from './focus';
 import { nameControls } from './names';
 import { Reloads } from './reloads';
 import { registerGrowingTime } from './time';
@@ -40,7 +41,7 @@ export class VodPlayer {
   readonly #overlay: shaka.ui.Overlay;
   readonly #extras: Extras;
   readonly #reloads: Reloads;
-  readonly #unname: () => void;
+  readonly #undo: (() => void)[];
   #format: Format = 'hls';
   #startSeconds: number | null = null;
   #growing = false;
@@ -55,7 +56,7 @@ export class VodPlayer {
     this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
     // The page is in English too.
     this.#overlay.getControls()?.getLocalization()?.changeLocale(['en']);
-    this.#unname = nameControls(options.container);
+    this.#undo = [nameControls(options.container), keepFocus(options.container)];
     this.#extras = new Extras(this.#player);
     this.#reloads = new Reloads({
       renew: options.renew,
@@ -109,7 +110,7 @@ export class VodPlayer {
   async destroy(): Promise<void> {
     this.#destroyed = true;
     this.#reloads.stop();
-    this.#unname();
+    this.#undo.forEach((undo) => undo());
     this.#options.video.removeEventListener('ended', this.#onEnded);
     await this.#overlay.destroy();
   }

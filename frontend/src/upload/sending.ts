@@ -118,6 +118,11 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
     () => undefined,
   );
 
+  // Uppy shows the message after this, and names the file in no other.
+  uppy.on('restriction-failed', (file, error) => {
+    error.message = error.message.replace('%{rejected}', () => file?.name ?? '');
+  });
+
   uppy.on('file-added', (file) => {
     const title = titleFor(file);
     if (file.meta.title === undefined) uppy.setFileMeta(file.id, { title, defaultTitle: title, filename: file.name });

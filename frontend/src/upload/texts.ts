@@ -1,9 +1,9 @@
 /** The texts in Uppy's panel. */
 
 export const CORE_TEXTS = {
-  inferiorSize: 'This file is empty.',
+  inferiorSize: '“%{rejected}” is empty.',
   exceedsSize: '“%{file}” is too large. The server accepts files up to %{size}.',
-  youCanOnlyUploadFileTypes: 'This doesn’t look like a video or audio file.',
+  youCanOnlyUploadFileTypes: '“%{rejected}” doesn’t look like a video or audio file.',
   noDuplicates: '“%{fileName}” is already in the list.',
   failedToUpload: 'Couldn’t upload “%{file}”.',
   noInternetConnection: 'You’re offline. Uploads resume when you’re back online.',
