@@ -64,9 +64,10 @@ def decoded(path: Path, *arguments: str, option: tuple[str, ...] = ()) -> bytes:
     return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
 
 
-def hertz(path: Path) -> list[int]:
-    """Return the frequency left and right, by how often the first second crosses zero; 0 for silence."""
-    both = array("h", decoded(path, "-ac", "2", "-ar", str(RATE_HZ), "-t", "1", "-f", "s16le"))
+def hertz(path: Path, start: float = 0) -> list[int]:
+    """Return the frequency left and right, by how often a second crosses zero; 0 for silence."""
+    span = ("-ss", str(start), "-t", "1")
+    both = array("h", decoded(path, *span, "-ac", "2", "-ar", str(RATE_HZ), "-f", "s16le"))
     return [sum(one < -500 <= two for one, two in pairwise(channel)) for channel in (both[::2], both[1::2])]
 
 
@@ -239,6 +240,31 @@ async def test_odd_channel_layouts_are_heard(
     job = await transcoded(tmp_path, "a.wav", wave(mask=mask, tones=tones))
 
     assert hertz(await job.file("aac")) == pytest.approx(heard, abs=5)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mka", "a.mp3"])
+async def test_audio_that_changes_midway_is_heard_throughout(tmp_path: Path, name: str) -> None:
+    """As broadcasts do: their graphs restart, which must neither fill nor pad anything again."""
+    codec, layouts = ("mp3", ("mono", "stereo")) if name == "a.mp3" else ("ac3", ("stereo", "5.1"))
+
+    def make(path: Path) -> None:
+        joined = path.with_suffix(f".{codec}")
+        body = b""
+        for frequency, layout in zip((300, 500), layouts, strict=True):
+            sound = f"sine=f={frequency}:r=48000:d=2,pan={layout}|c0=c0"
+            ffmpeg("-f", "lavfi", "-i", sound, "-c:a", codec, "-id3v2_version", "0", str(joined))
+            body += joined.read_bytes()
+        joined.write_bytes(body)
+        if joined != path:
+            seen = (*picture("64x36", "25", 4), *H264, "-map", "0", "-map", "1") if name != "a.mka" else ()
+            source = ("-i", str(joined))
+            ffmpeg(*seen[:4], *source, *seen[4:], "-c:a", "copy", str(path))
+
+    job = await transcoded(tmp_path, name, make)
+
+    sound = await job.file("aac")
+    assert job.result.duration_seconds == pytest.approx(4, abs=0.15)
+    assert [hertz(sound, at)[0] for at in (0.5, 2.5)] == pytest.approx([300, 500], abs=12)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mxf", "mpeg2video"), ("a.mov", "prores_ks")])

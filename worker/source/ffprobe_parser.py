@@ -22,7 +22,9 @@ MAX_SUBTITLE_TRACKS = 8
 MAX_CHAPTERS = 500
 MAX_TITLE_LENGTH = 100
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
-INDEXED_CONTAINERS = frozenset({"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif"})
+INDEXED_CONTAINERS = frozenset(
+    {"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif", "flac"}
+)
 """Their headers give the duration, so an output that is shorter has lost something."""
 RAW_CONTAINERS = frozenset({"h264", "hevc"})
 CAMERA_CONTAINERS = frozenset({"mov", "mxf"})
