@@ -190,14 +190,42 @@ async def test_audio_with_an_unusual_cover_is_played(tmp_path: Path) -> None:
     assert job.names == ["aac"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.mp4", "v"), ("a.mkv", "v"), ("a.ts", "v")])
-async def test_audio_beside_a_picture_without_frames_is_played(tmp_path: Path, name: str, kind: str) -> None:
-    empty = (f"-bsf:{kind}", "noise=drop=1")
-
-    job = await transcoded(tmp_path, name, made(*SMALL, *tone(), *H264, "-c:a", "aac", *empty))
+@pytest.mark.parametrize(
+    ("name", "codecs"),
+    [
+        ("a.mp4", (*H264, "-c:a", "aac")),
+        ("a.mkv", (*H264, "-c:a", "aac")),
+        ("a.ts", (*H264, "-c:a", "aac")),
+        ("a.webm", ("-c:v", "libvpx", "-c:a", "libopus")),
+    ],
+)
+async def test_audio_beside_a_picture_without_frames_is_played(
+    tmp_path: Path, name: str, codecs: tuple[str, ...]
+) -> None:
+    job = await transcoded(tmp_path, name, made(*SMALL, *tone(), *codecs, "-bsf:v", "noise=drop=1"))
 
     assert job.names == ["aac"]
     assert len(await job.lab.output(keys.POSTER)) > 1000
+
+
+async def test_tracks_that_begin_late_begin_late(tmp_path: Path) -> None:
+    """Neither picture nor the other track tells."""
+    late = ("-itsoffset", "6", *tone(1), "-map", "0", "-map", "1", "-map", "2")
+
+    job = await transcoded(
+        tmp_path, "a.mkv", made(*picture("64x36", "25", 8), *tone(1), *late, *H264, "-c:a", "aac")
+    )
+
+    second = await job.file("aac-2")
+    assert [hertz(second, at)[0] > 0 for at in (0, 5, 6, 7.1)] == [False, False, True, False]
+
+
+async def test_a_single_picture_is_shown_as_long_as_there_is_audio(tmp_path: Path) -> None:
+    still = picture("64x36", "25", 0.04)
+
+    job = await transcoded(tmp_path, "a.mkv", made(*still, *tone(4), *H264, "-c:a", "aac"))
+
+    assert float(stream_of(await job.file("h264-36p"))["duration"]) == pytest.approx(4, abs=0.1)
 
 
 def wave(*, mask: int, tones: tuple[int, ...]) -> Make:

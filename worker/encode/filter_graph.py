@@ -51,6 +51,8 @@ SAME_SHAPE = 0.03
 """Relative difference, from sizes that are rounded, for which there are no bars."""
 EXACT_CONTAINERS = frozenset({"mov", "matroska"})
 """They say where each stream ends. In the others, what is shorter may just be badly described."""
+RESTARTABLE_CONTAINERS = EXACT_CONTAINERS | {"mpegts", "mpeg", "mp3", "aac", "ac3", "eac3", "dts"}
+"""Their audio may change its layout or rate midway."""
 RATE_TIMED_CONTAINERS = frozenset({"aac"})
 """Their timestamps are counted at the first sample rate, so that audio at another would be cut."""
 _AV_LOG_ERROR = 16
@@ -176,7 +178,7 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     source = stream.source
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
     # a graph that is restarted midway would fill the time before it with silence
-    from_zero = ":first_pts=0" if source.start_seconds else ""
+    from_zero = ":first_pts=0" if _begins_with_silence(media, source) else ""
     # fill gaps with silence, starting at zero
     filled = f"aresample={AUDIO_RATE_HZ}:async=1{from_zero}"
     padding = _padding(media, source) if padded else ()
@@ -208,9 +210,13 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     return chains
 
 
+def _begins_with_silence(media: MediaInfo, source: AudioInfo) -> bool:
+    return source.start_seconds > 0 or media.container not in RESTARTABLE_CONTAINERS
+
+
 def _tell_restart(media: MediaInfo, source: AudioInfo) -> str:
     """Tell `worker.source.completeness` if a graph is restarted midway and that spoils the audio."""
-    if source.start_seconds:
+    if _begins_with_silence(media, source):
         spoiled = "1"
     elif media.container in RATE_TIMED_CONTAINERS:
         spoiled = f"not(eq(sample_rate\\,{source.sample_rate_hz}))"

@@ -13,7 +13,7 @@ from backend.core.errors import SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
 from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
-from worker.source.ffprobe_schema import Report, Stream
+from worker.source.ffprobe_schema import FILE_END_ONLY_CONTAINERS, Report, Stream
 from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 from worker.source.programmes import of_one_programme
 from worker.source.selection import NOT_A_VIDEO, choose_audio, choose_picture
@@ -28,8 +28,6 @@ INDEXED_CONTAINERS = frozenset(
 """Their headers give the duration, so an output that is shorter has lost something."""
 RAW_CONTAINERS = frozenset({"h264", "hevc"})
 CAMERA_CONTAINERS = frozenset({"mov", "mxf"})
-FILE_END_ONLY_CONTAINERS = frozenset({"matroska", "flv"})
-"""Their headers give the end of the file, not of each stream."""
 LATE_START_SECONDS = 0.5
 DOLBY_VISION_WITHOUT_BASE = 5
 """The profile that only a Dolby Vision decoder can convert; the others also contain HDR10, HLG or SDR."""
@@ -77,7 +75,7 @@ def parse_report(report: Report) -> ProbeReport:
     if video is None and not audio:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
     streams = [*([video] if video else []), *audio]
-    container = report.format.format_name.partition(",")[0]
+    container = report.container
     origin = _origin(report, streams)
     file_end_only = container in FILE_END_ONLY_CONTAINERS
     late_start = file_end_only and abs(origin) > LATE_START_SECONDS
@@ -123,7 +121,7 @@ def _origin(report: Report, streams: list[Stream]) -> float:
 
 def _end(stream: Stream, report: Report, origin: float, *, late_start: bool) -> float | None:
     start = stream.start_after(origin)
-    if stream.duration is not None:
+    if stream.duration is not None and report.container not in FILE_END_ONLY_CONTAINERS:
         return start + stream.duration
     match = _CLOCK.fullmatch(stream.tags.duration)
     if match is None:
