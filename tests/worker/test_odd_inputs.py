@@ -218,6 +218,7 @@ async def test_tracks_that_begin_late_begin_late(tmp_path: Path) -> None:
 
     second = await job.file("aac-2")
     assert [hertz(second, at)[0] > 0 for at in (0, 5, 6, 7.1)] == [False, False, True, False]
+    assert float(stream_of(second, "a")["duration"]) == pytest.approx(8, abs=0.1)
 
 
 async def test_a_single_picture_is_shown_as_long_as_there_is_audio(tmp_path: Path) -> None:

@@ -128,8 +128,8 @@ def _end(stream: Stream, report: Report, origin: float, *, late_start: bool) -> 
         return None
     # some programs write the duration of the stream there, others its end
     end = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    if late_start or (start > LATE_START_SECONDS and report.has_subtitles):
-        return None  # the end of the file, which may be that of subtitles, cannot tell them apart
+    if late_start or start > LATE_START_SECONDS:
+        return None  # which of them it is cannot be told
     last = report.format.duration
     return min(start + end, last) if last is not None else end
 
