@@ -64,9 +64,10 @@ def decoded(path: Path, *arguments: str, option: tuple[str, ...] = ()) -> bytes:
     return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
 
 
-def hertz(path: Path) -> list[int]:
-    """Return the frequency left and right, by how often the first second crosses zero; 0 for silence."""
-    both = array("h", decoded(path, "-ac", "2", "-ar", str(RATE_HZ), "-t", "1", "-f", "s16le"))
+def hertz(path: Path, start: float = 0) -> list[int]:
+    """Return the frequency left and right, by how often a second crosses zero; 0 for silence."""
+    span = ("-ss", str(start), "-t", "1")
+    both = array("h", decoded(path, *span, "-ac", "2", "-ar", str(RATE_HZ), "-f", "s16le"))
     return [sum(one < -500 <= two for one, two in pairwise(channel)) for channel in (both[::2], both[1::2])]
 
 
@@ -189,14 +190,43 @@ async def test_audio_with_an_unusual_cover_is_played(tmp_path: Path) -> None:
     assert job.names == ["aac"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.mp4", "v"), ("a.mkv", "v"), ("a.ts", "v")])
-async def test_audio_beside_a_picture_without_frames_is_played(tmp_path: Path, name: str, kind: str) -> None:
-    empty = (f"-bsf:{kind}", "noise=drop=1")
-
-    job = await transcoded(tmp_path, name, made(*SMALL, *tone(), *H264, "-c:a", "aac", *empty))
+@pytest.mark.parametrize(
+    ("name", "codecs"),
+    [
+        ("a.mp4", (*H264, "-c:a", "aac")),
+        ("a.mkv", (*H264, "-c:a", "aac")),
+        ("a.ts", (*H264, "-c:a", "aac")),
+        ("a.webm", ("-c:v", "libvpx", "-c:a", "libopus")),
+    ],
+)
+async def test_audio_beside_a_picture_without_frames_is_played(
+    tmp_path: Path, name: str, codecs: tuple[str, ...]
+) -> None:
+    job = await transcoded(tmp_path, name, made(*SMALL, *tone(), *codecs, "-bsf:v", "noise=drop=1"))
 
     assert job.names == ["aac"]
     assert len(await job.lab.output(keys.POSTER)) > 1000
+
+
+async def test_tracks_that_begin_late_begin_late(tmp_path: Path) -> None:
+    """Neither picture nor the other track tells."""
+    late = ("-itsoffset", "6", *tone(1), "-map", "0", "-map", "1", "-map", "2")
+
+    job = await transcoded(
+        tmp_path, "a.mkv", made(*picture("64x36", "25", 8), *tone(1), *late, *H264, "-c:a", "aac")
+    )
+
+    second = await job.file("aac-2")
+    assert [hertz(second, at)[0] > 0 for at in (0, 5, 6, 7.1)] == [False, False, True, False]
+    assert float(stream_of(second, "a")["duration"]) == pytest.approx(8, abs=0.1)
+
+
+async def test_a_single_picture_is_shown_as_long_as_there_is_audio(tmp_path: Path) -> None:
+    still = picture("64x36", "25", 0.04)
+
+    job = await transcoded(tmp_path, "a.mkv", made(*still, *tone(4), *H264, "-c:a", "aac"))
+
+    assert float(stream_of(await job.file("h264-36p"))["duration"]) == pytest.approx(4, abs=0.1)
 
 
 def wave(*, mask: int, tones: tuple[int, ...]) -> Make:
@@ -239,6 +269,31 @@ async def test_odd_channel_layouts_are_heard(
     job = await transcoded(tmp_path, "a.wav", wave(mask=mask, tones=tones))
 
     assert hertz(await job.file("aac")) == pytest.approx(heard, abs=5)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mka", "a.mp3"])
+async def test_audio_that_changes_midway_is_heard_throughout(tmp_path: Path, name: str) -> None:
+    """As broadcasts do: their graphs restart, which must neither fill nor pad anything again."""
+    codec, layouts = ("mp3", ("mono", "stereo")) if name == "a.mp3" else ("ac3", ("stereo", "5.1"))
+
+    def make(path: Path) -> None:
+        joined = path.with_suffix(f".{codec}")
+        body = b""
+        for frequency, layout in zip((300, 500), layouts, strict=True):
+            sound = f"sine=f={frequency}:r=48000:d=2,pan={layout}|c0=c0"
+            ffmpeg("-f", "lavfi", "-i", sound, "-c:a", codec, "-id3v2_version", "0", str(joined))
+            body += joined.read_bytes()
+        joined.write_bytes(body)
+        if joined != path:
+            seen = (*picture("64x36", "25", 4), *H264, "-map", "0", "-map", "1") if name != "a.mka" else ()
+            source = ("-i", str(joined))
+            ffmpeg(*seen[:4], *source, *seen[4:], "-c:a", "copy", str(path))
+
+    job = await transcoded(tmp_path, name, make)
+
+    sound = await job.file("aac")
+    assert job.result.duration_seconds == pytest.approx(4, abs=0.15)
+    assert [hertz(sound, at)[0] for at in (0.5, 2.5)] == pytest.approx([300, 500], abs=12)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mxf", "mpeg2video"), ("a.mov", "prores_ks")])

@@ -49,8 +49,12 @@ RESIZABLE_CODECS = frozenset(
 """Their streams may change the size of the picture midway."""
 SAME_SHAPE = 0.03
 """Relative difference, from sizes that are rounded, for which there are no bars."""
-BROADCAST_CONTAINERS = frozenset({"mpegts", "mpeg"})
+EXACT_CONTAINERS = frozenset({"mov", "matroska"})
+"""They say where each stream ends. In the others, what is shorter may just be badly described."""
+RESTARTABLE_CONTAINERS = EXACT_CONTAINERS | {"mpegts", "mpeg", "mp3", "aac", "ac3", "eac3", "dts"}
 """Their audio may change its layout or rate midway."""
+RATE_TIMED_CONTAINERS = frozenset({"aac"})
+"""Their timestamps are counted at the first sample rate, so that audio at another would be cut."""
 _AV_LOG_ERROR = 16
 _DROP_STRAYS = (
     f"not(st(0\\,gt(t-prev_selected_t\\,{MAX_GAP_SECONDS})*lt(ld(0)\\,{MAX_STRAY_FRAMES})*(ld(0)+1)))"
@@ -173,8 +177,8 @@ def _board_chain(storyboard: Storyboard) -> str:
 def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: bool) -> list[str]:
     source = stream.source
     ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
-    # a restarted graph would fill the time before it with silence
-    from_zero = "" if media.container in BROADCAST_CONTAINERS and not source.start_seconds else ":first_pts=0"
+    # a graph that is restarted midway would fill the time before it with silence
+    from_zero = ":first_pts=0" if _begins_with_silence(media, source) else ""
     # fill gaps with silence, starting at zero
     filled = f"aresample={AUDIO_RATE_HZ}:async=1{from_zero}"
     padding = _padding(media, source) if padded else ()
@@ -186,7 +190,7 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
         *padding,
         f"asplit={len(ports)}",
     ]
-    first = (f"aselect={_DROP_STRAYS}", *stereo_filters(source))
+    first = (f"aselect={_DROP_STRAYS}{_tell_restart(media, source)}", *stereo_filters(source))
     chains = []
     begin = f"[0:{source.index}]{','.join(first)}"
     if source.right_index is not None:
@@ -206,6 +210,22 @@ def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: 
     return chains
 
 
+def _begins_with_silence(media: MediaInfo, source: AudioInfo) -> bool:
+    return source.start_seconds > 0 or media.container not in RESTARTABLE_CONTAINERS
+
+
+def _tell_restart(media: MediaInfo, source: AudioInfo) -> str:
+    """Tell `worker.source.completeness` if a graph is restarted midway and that spoils the audio."""
+    if _begins_with_silence(media, source):
+        spoiled = "1"
+    elif media.container in RATE_TIMED_CONTAINERS:
+        spoiled = f"not(eq(sample_rate\\,{source.sample_rate_hz}))"
+    else:
+        return ""
+    midway = f"eq(n\\,0)*gt(t\\,{source.start_seconds + MIN_ESTIMATED_GAP_SECONDS:.3f})"
+    return f"+0*if({midway}*{spoiled}\\,print(t\\,{_AV_LOG_ERROR}))"
+
+
 def _envelope_rate_hz(media: MediaInfo) -> int:
     """Return a rate with several samples per column, but only megabytes for a day of audio."""
     seconds = media.duration_seconds or ASSUMED_SECONDS
@@ -213,8 +233,9 @@ def _envelope_rate_hz(media: MediaInfo) -> int:
 
 
 def _padding(media: MediaInfo, source: AudioInfo) -> tuple[str, ...]:
-    """Pad audio that ends early with silence."""
-    if media.duration_seconds is not None and media.duration_is_reliable:
+    """Pad audio that ends early with silence, but not where some is missing that the file announces."""
+    exact = media.container in EXACT_CONTAINERS and source.end_seconds and source.right_index is None
+    if media.duration_seconds is not None and media.duration_is_reliable and not exact:
         return (f"apad=whole_dur={media.duration_seconds:.3f}",)
     gap = _gap(media, source)
     return (f"apad=pad_dur={gap:.3f}",) if gap else ()

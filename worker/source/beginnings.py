@@ -35,6 +35,7 @@ def _signature(anchor: bytes, pattern: bytes, offset: int = 0) -> Signature:
 
 
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_WTV = bytes.fromhex("b7d800203749da11a64e0007e95ead8d")
 _MXF = bytes.fromhex("060e2b34020501010d0102010102")
 SIGNATURES = (
     _signature(b"ftyp", rb"\0\0[\0-\x0f].ftyp[ -~]{4}", 4),
@@ -44,7 +45,10 @@ SIGNATURES = (
     _signature(b"FLV\1", rb"FLV\x01[\0-\x05]\0\0\0\x09"),
     _signature(b".RMF\0\0", rb"\.RMF\0\0"),
     _signature(b"caff\0\1", rb"caff\0\x01\0\0"),
+    _signature(b"DKIF", rb"DKIF\0\0\x20\0"),
+    _signature(b"\x89PNG\r\n", rb"\x89PNG\r\n"),
     _signature(_ASF, re.escape(_ASF)),
+    _signature(_WTV, re.escape(_WTV)),
     _signature(_MXF, re.escape(_MXF)),
 )
 

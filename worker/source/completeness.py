@@ -24,6 +24,9 @@ MIN_RECORDING_SECONDS = 1.0
 _STEPPED_BACK = re.compile(r"\[Eval @ \w+\] (-?[\d.]+)")
 """Printed by the filters that drop stray frames (`worker.encode.filter_graph`)."""
 _NEW_STREAM = re.compile(r"New (audio|video) stream with index")
+_STUCK = re.compile(r"Error during demuxing: (Invalid data|Not yet implemented)")
+_SPOILED = "C"
+"""Marks a packet whose data may be anything, and as long as the rest of the file."""
 
 
 def several_recordings() -> SourceRejected:
@@ -44,6 +47,12 @@ def loss_in(line: str) -> SourceRejected | None:
             "file to MP4 or MKV and upload that.",
             code=LATE_STREAM,
         )
+    if _STUCK.search(line):
+        return SourceRejected(
+            "This file cannot be read to its end: it is damaged, or was joined from recordings of different "
+            "kinds. Repair or convert it, and upload that.",
+            code="source_damaged",
+        )
     return None
 
 
@@ -63,12 +72,12 @@ async def check_all_read(tools: Tools, url: str, feeder: SourceFeeder) -> None:
 
 async def _last_packet_end(tools: Tools, url: str) -> int:
     """Return the offset after the last byte of any stream; 0 if the container does not tell."""
-    shown = ("-show_entries", "packet=pos,size", "-of", "csv=p=0", url)
+    shown = ("-show_entries", "packet=pos,size,flags", "-of", "csv=p=0", url)
     last = 0
     async with running([tools.ffprobe, "-v", "error", *GUARDS, *shown], limits=READ_ONLY) as process:
         async for line in process.lines():
-            size, _, position = line.partition(",")
-            if size.isdigit() and position.isdigit():
+            size, position, flags = (*line.split(","), "", "")[:3]
+            if size.isdigit() and position.isdigit() and _SPOILED not in flags:
                 last = max(last, int(size) + int(position))
         await process.wait()
     return last

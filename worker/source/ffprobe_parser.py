@@ -13,7 +13,7 @@ from backend.core.errors import SourceRejected
 from backend.core.languages import UNDETERMINED, standard_language
 from backend.core.records import Chapter
 from worker.sandbox.guards import MAX_PIXELS, MAX_SAMPLE_ASPECT, MAX_SIDE
-from worker.source.ffprobe_schema import Report, Stream
+from worker.source.ffprobe_schema import FILE_END_ONLY_CONTAINERS, Report, Stream
 from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 from worker.source.programmes import of_one_programme
 from worker.source.selection import NOT_A_VIDEO, choose_audio, choose_picture
@@ -22,12 +22,12 @@ MAX_SUBTITLE_TRACKS = 8
 MAX_CHAPTERS = 500
 MAX_TITLE_LENGTH = 100
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
-INDEXED_CONTAINERS = frozenset({"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif"})
+INDEXED_CONTAINERS = frozenset(
+    {"mov", "matroska", "avi", "asf", "flv", "mxf", "wav", "caf", "aiff", "gif", "flac"}
+)
 """Their headers give the duration, so an output that is shorter has lost something."""
 RAW_CONTAINERS = frozenset({"h264", "hevc"})
 CAMERA_CONTAINERS = frozenset({"mov", "mxf"})
-FILE_END_ONLY_CONTAINERS = frozenset({"matroska", "flv"})
-"""Their headers give the end of the file, not of each stream."""
 LATE_START_SECONDS = 0.5
 DOLBY_VISION_WITHOUT_BASE = 5
 """The profile that only a Dolby Vision decoder can convert; the others also contain HDR10, HLG or SDR."""
@@ -75,7 +75,7 @@ def parse_report(report: Report) -> ProbeReport:
     if video is None and not audio:
         raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
     streams = [*([video] if video else []), *audio]
-    container = report.format.format_name.partition(",")[0]
+    container = report.container
     origin = _origin(report, streams)
     file_end_only = container in FILE_END_ONLY_CONTAINERS
     late_start = file_end_only and abs(origin) > LATE_START_SECONDS
@@ -121,15 +121,15 @@ def _origin(report: Report, streams: list[Stream]) -> float:
 
 def _end(stream: Stream, report: Report, origin: float, *, late_start: bool) -> float | None:
     start = stream.start_after(origin)
-    if stream.duration is not None:
+    if stream.duration is not None and report.container not in FILE_END_ONLY_CONTAINERS:
         return start + stream.duration
     match = _CLOCK.fullmatch(stream.tags.duration)
     if match is None:
         return None
     # some programs write the duration of the stream there, others its end
     end = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    if late_start or (start > LATE_START_SECONDS and report.has_subtitles):
-        return None  # the end of the file, which may be that of subtitles, cannot tell them apart
+    if late_start or start > LATE_START_SECONDS:
+        return None  # which of them it is cannot be told
     last = report.format.duration
     return min(start + end, last) if last is not None else end
 

@@ -13,6 +13,9 @@ COVER_CODECS = frozenset({"bmp", "tiff", "webp", "jpegxl"})
 PNG_CODECS = frozenset({"png", "apng"})
 """Some ffprobe builds cannot decode them."""
 
+FILE_END_ONLY_CONTAINERS = frozenset({"matroska", "flv"})
+"""Their headers give the end of the file, not of each stream. ffprobe gives it to streams it has not seen."""
+
 
 class FfprobeModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -167,6 +170,10 @@ class Report(FfprobeModel):
     programs: tuple[Program, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     format: Format = Format()
+
+    @property
+    def container(self) -> str:
+        return self.format.format_name.partition(",")[0]
 
     @property
     def has_subtitles(self) -> bool:

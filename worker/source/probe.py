@@ -54,7 +54,7 @@ async def probe(tools: Tools, url: str) -> MediaInfo:
     """
     report, options = await _report(tools, url)
     await check_protection(report, url)
-    unseen = unseen_streams(report.streams)
+    unseen = unseen_streams(report)
     empty = {index for index in unseen if not await _has_packet(tools, url, index, options)}
     if empty:
         log.info("streams_without_content", indexes=sorted(empty))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from backend.core.errors import SourceRejected
 from worker.sandbox.guards import CODECS
-from worker.source.ffprobe_schema import Stream
+from worker.source.ffprobe_schema import FILE_END_ONLY_CONTAINERS, Report, Stream
 
 NOT_A_VIDEO = "This file is not a video: it has no video or audio stream."
 MAX_AUDIO_TRACKS = 8
@@ -50,14 +50,15 @@ def choose_audio(streams: Sequence[Stream]) -> list[Stream]:
     return usable[:MAX_AUDIO_TRACKS]
 
 
-def unseen_streams(streams: Sequence[Stream]) -> list[int]:
+def unseen_streams(report: Report) -> list[int]:
     """Return pictures and tracks that the file announces, but of which ffprobe has seen nothing yet."""
+    guesses = report.container in FILE_END_ONLY_CONTAINERS
     return [
         stream.index
-        for stream in streams
+        for stream in report.streams
         if (stream.is_picture or stream.codec_type == "audio")
         and stream.codec_name in CODECS
-        and not stream.is_described
+        and not (stream.is_described and (stream.duration is None or not guesses))
     ]
 
 

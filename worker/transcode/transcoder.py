@@ -44,6 +44,7 @@ from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
 from worker.source.probe import probe
 from worker.source.selection import NOT_A_VIDEO
+from worker.source.stated_size import check_stated_size
 from worker.transcode.diagnosis import diagnose_source
 from worker.transcode.fallback import ENCODE_FAILURE_CODES, STALLED, Fallback
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
@@ -170,6 +171,7 @@ class _Attempt:
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
             media = await self._probe(source)
+            check_stated_size(self._feeder.head, self._job.source_size_bytes)
             check_claimed_duration(media, self._job.source_size_bytes)
             plan = plan_encoding(media, self._profile.codecs, self._job.options)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)

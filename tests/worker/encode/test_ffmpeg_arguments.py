@@ -103,7 +103,8 @@ def test_pads_the_shorter_of_video_and_audio_to_the_end() -> None:
 
     assert "tpad=stop_mode=clone:stop_duration=6.000" in graph_of(short_picture)
     assert "tpad" not in graph_of(MEDIA)
-    assert "apad=whole_dur=10.000" in graph_of(MEDIA)
+    assert "apad=pad_dur=1.000" in graph_of(MEDIA)
+    assert "apad=whole_dur=10.000" in graph_of(replace(MEDIA, container="avi"))
     guessed = replace(MEDIA, duration_is_reliable=False, duration_seconds=10.5)
     assert "apad=pad_dur=1.500" in graph_of(guessed)
     assert "tpad" not in graph_of(guessed)

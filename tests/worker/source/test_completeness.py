@@ -54,6 +54,11 @@ def joined(path: Path, *made: str, times: int = 2) -> Path:
         pytest.param("live.webm", (*FILM, *VP8, "-f", "webm", "-live", "1"), marks=pytest.mark.heavy),
         pytest.param("a.flv", (*FILM, *H264, *AAC), marks=pytest.mark.heavy),
         pytest.param("a.mxf", (*LONG, "-c:v", "mpeg2video", "-c:a", "pcm_s16le"), marks=pytest.mark.heavy),
+        pytest.param(
+            "a.ivf", (*picture(), "-c:v", "libvpx", "-deadline", "realtime"), marks=pytest.mark.heavy
+        ),
+        pytest.param("a.apng", picture(rate="5"), marks=pytest.mark.heavy),
+        pytest.param("a.wtv", (*FILM, "-c:v", "mpeg2video", "-c:a", "mp2"), marks=pytest.mark.heavy),
         pytest.param("a.rm", (*FILM, "-c:v", "rv20", "-c:a", "ac3"), marks=pytest.mark.heavy),
     ],
 )
@@ -84,6 +89,51 @@ async def test_plays_both_recordings_of_formats_that_can_be_joined(
     result = await lab.transcode(joined(tmp_path / name, *made))
 
     assert result.duration_seconds == pytest.approx(4, abs=0.2)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "first", "second", "code"),
+    [
+        ("a.ogg", ("-c:a", "libvorbis"), ("-c:a", "libvorbis", "-ac", "2"), "source_damaged"),
+        ("a.opus", (), ("-ac", "2"), "source_damaged"),
+        ("a.wv", (), (), "source_damaged"),
+        ("a.aac", (), ("-ar", "22050"), "several_recordings"),
+    ],
+)
+async def test_rejects_recordings_that_do_not_fit(
+    lab: MediaLab, tmp_path: Path, name: str, first: tuple[str, ...], second: tuple[str, ...], code: str
+) -> None:
+    """ffmpeg stops at the second, or cuts it."""
+    source = tmp_path / name
+    body = b""
+    for options in (first, second):
+        ffmpeg(*tone(2), *options, str(source))
+        body += source.read_bytes()
+    source.write_bytes(body)
+
+    with pytest.raises(SourceRejected) as refused:
+        await lab.transcode(source)
+
+    assert refused.value.failure_code == code
+
+
+@pytest.mark.heavy
+async def test_rejects_a_film_whose_sound_ends_before_it_should(lab: MediaLab, tmp_path: Path) -> None:
+    """Its picture comes first in the file, and the end of the file is missing."""
+    source = tmp_path / "a.mp4"
+    ffmpeg(*picture(seconds=6), *tone(6), *H264, *AAC, str(source))
+    body = bytearray(source.read_bytes())
+    table = body.rindex(b"stco") + 8
+    chunks = int.from_bytes(body[table : table + 4])
+    for chunk in range(chunks // 3, chunks):
+        body[table + 4 * chunk + 4 : table + 4 * chunk + 8] = (len(body) + 4096 * chunk).to_bytes(4)
+    source.write_bytes(body)
+
+    with pytest.raises(SourceRejected) as refused:
+        await lab.transcode(source)
+
+    assert refused.value.failure_code == "duration_mismatch"
 
 
 def garbage(body: bytes) -> bytes:
@@ -142,6 +192,9 @@ def test_looks_only_for_the_same_kind_of_file() -> None:
         ("[in#0/mpegts @ 0x55] New audio stream with index 1 at pos:12453308 and DTS:1.4s", "late_stream"),
         ("[in#0/mpegts @ 0x55] New subtitle stream with index 1 at pos:12453308 and DTS:1.4s", None),
         ("[mp3float @ 0x55] Header missing", None),
+        ("[in#0/ogg @ 0x55] Error during demuxing: Not yet implemented in FFmpeg", "source_damaged"),
+        ("[in#0/wv @ 0x55] Error during demuxing: Invalid data found", "source_damaged"),
+        ("[in#0/mov @ 0x55] Error during demuxing: Input/output error", None),
     ],
 )
 def test_understands_what_ffmpeg_says_about_losses(line: str, code: str | None) -> None:
