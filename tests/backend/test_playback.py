@@ -214,7 +214,7 @@ async def test_only_failures_of_players_are_logged(
     app: Litestar, admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     _, _, root = await published(admin, buckets)
-    transport = httpx.ASGITransport(AccessLog(app))  # type: ignore[arg-type]  # as in tests.lab.asgi
+    transport = httpx.ASGITransport(AccessLog(app))
 
     async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
         with capture_logs() as lines:
