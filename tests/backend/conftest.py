@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
 import pytest
@@ -108,10 +109,26 @@ async def upload(client: httpx.AsyncClient, body: bytes = b"a video", **query: s
     return str(answer.json()["id"])
 
 
-async def begin_run(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str:
+async def links_of(
+    client: httpx.AsyncClient, video_id: str, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the video's playback links."""
+    answer = await client.get(f"/api/videos/{video_id}/playback", headers=headers)
+    assert answer.status_code == 200, answer.text
+    links: dict[str, Any] = answer.json()
+    return links
+
+
+async def begin_run(
+    buckets: Buckets,
+    video_id: str,
+    run: str = "r0-0-abc",
+    bodies: Mapping[str, bytes] = MappingProxyType({keys.MASTER_PLAYLIST: b"#EXTM3U\n#in progress\n"}),
+) -> str:
     """Bring the video to the state after its first segments, and return the run's prefix."""
     prefix = keys.run_prefix(video_id, run)
-    await buckets.video.put(f"{prefix}hls/master.m3u8", b"#EXTM3U\n#in progress\n")
+    for path, body in bodies.items():
+        await buckets.video.put(prefix + path, body)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     status = Status.queued(video_id, now).at_stage(Stage.TRANSCODING, now, playable=True, outputs=prefix)
     await buckets.video.put(keys.status(video_id), status.to_json())
@@ -160,6 +177,15 @@ async def publish(
     )
     await buckets.video.create(keys.result(video_id, outputs.request), outputs.to_json())
     return prefix
+
+
+async def add_published(
+    admin: httpx.AsyncClient, buckets: Buckets, run: str = "r0-0-abc", **publication: Any
+) -> str:
+    """Upload a video, publish a run of it as `publish` does, and return the video's ID."""
+    video_id = await upload(admin)
+    await publish(buckets, video_id, run, **publication)
+    return video_id
 
 
 async def stored_keys(buckets: Buckets) -> list[str]:

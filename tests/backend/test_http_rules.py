@@ -14,7 +14,7 @@ from backend.core.store.interface import LIST_PAGE, Buckets, Listing
 from backend.web import readiness
 from backend.web.access_log import AccessLog
 from backend.web.auth import COOKIE
-from tests.backend.conftest import TOKEN, publish, upload
+from tests.backend.conftest import TOKEN, add_published, links_of, upload
 from tests.lab.asgi import client_of
 from tests.lab.memory_store import MemoryStore
 
@@ -160,9 +160,8 @@ class TestBelowARootPath:
         async with httpx.AsyncClient(
             transport=transport, base_url=f"http://vod.example{base}", headers=headers
         ) as admin:
-            video_id = await upload(admin)
-            await publish(buckets, video_id)
-            links = (await admin.get(f"/api/videos/{video_id}/playback")).json()
+            video_id = await add_published(admin, buckets)
+            links = await links_of(admin, video_id)
             path = links["hls"].removeprefix("/vod")
             with capture_logs() as lines:
                 assert (await admin.get(path, follow_redirects=True)).status_code == 200
