@@ -12,7 +12,7 @@ from worker.encode.video_encoders import SOFTWARE
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
 HD = VideoInfo(0, 1920, 1080, "h264", "yuv420p", Fraction(24), Fraction(24), end_seconds=10.0)
-MEDIA = MediaInfo("mov", 10.0, video=HD, audio=(AudioInfo(1, "aac", 6, 48000, end_seconds=10.0),))
+MEDIA = MediaInfo("mov", 10.0, video=HD, audio=(AudioInfo(1, "aac", 6, end_seconds=10.0),))
 SOURCE = Path("/films/clip.mp4")
 ENCODERS = {"libsvtav1": 3, "libx264": 3, "libopus": 1, "aac": 1}
 

@@ -189,7 +189,6 @@ def _audio_tracks(
             index=stream.index,
             codec=stream.codec_name,
             channels=stream.channels,
-            sample_rate_hz=stream.sample_rate,
             layout=stream.channel_layout,
             language=_language(stream.tags.language),
             title=_title(stream.tags.title),

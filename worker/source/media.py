@@ -72,7 +72,6 @@ class AudioInfo:
     index: int
     codec: str
     channels: int
-    sample_rate_hz: int
     layout: str = ""
     language: str | None = None
     """BCP 47, canonical."""

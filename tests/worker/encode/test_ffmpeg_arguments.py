@@ -15,7 +15,7 @@ from worker.encode.video_encoders import SOFTWARE, X264, Encoders, VideoEncoder
 from worker.source.media import AudioInfo, Colour, MediaInfo, SubtitleInfo, VideoInfo
 
 HD = VideoInfo(1, 1920, 1080, "h264", "yuv420p", Fraction(24), Fraction(24), end_seconds=10.0)
-MEDIA = MediaInfo("mov", 10.0, video=HD, audio=(AudioInfo(0, "aac", 6, 48000, end_seconds=9.0),))
+MEDIA = MediaInfo("mov", 10.0, video=HD, audio=(AudioInfo(0, "aac", 6, end_seconds=9.0),))
 URL = "http://127.0.0.1:1/secret/source"
 NODE = Path("/dev/dri/renderD128")
 
@@ -113,7 +113,7 @@ def test_pads_the_shorter_of_video_and_audio_to_the_end() -> None:
 
 
 def test_mono_keeps_its_level_and_surround_is_limited() -> None:
-    mono = replace(MEDIA, audio=(AudioInfo(0, "aac", 1, 48000),))
+    mono = replace(MEDIA, audio=(AudioInfo(0, "aac", 1),))
 
     assert "pan=stereo|c0=c0|c1=c0" in graph_of(mono)
     assert "alimiter" not in graph_of(mono)
@@ -121,7 +121,7 @@ def test_mono_keeps_its_level_and_surround_is_limited() -> None:
 
 
 def test_every_language_is_a_webm_track_and_a_separate_stream() -> None:
-    tracks = (AudioInfo(0, "aac", 2, 48000, language="de"), AudioInfo(2, "ac3", 6, 48000, language="en"))
+    tracks = (AudioInfo(0, "aac", 2, language="de"), AudioInfo(2, "ac3", 6, language="en"))
     media = replace(MEDIA, audio=tracks)
 
     argv = list(encoder_arguments(Path("ffmpeg"), plan(media), media, URL, 4.0, SOFTWARE))
@@ -183,7 +183,7 @@ def test_hls_and_dash_share_segments() -> None:
 
 
 def test_label_cannot_add_fields_to_the_packagers_descriptor() -> None:
-    track = AudioInfo(0, "aac", 2, 48000, language="de", title='x,playlist_name=../../a="b')
+    track = AudioInfo(0, "aac", 2, language="de", title='x,playlist_name=../../a="b')
     media = replace(MEDIA, audio=(track,))
 
     argv = packager_arguments(Path("packager"), plan(media), Path("/pipes"), "http://127.0.0.1:1/s/", 4.0)

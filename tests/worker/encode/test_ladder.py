@@ -17,7 +17,7 @@ def video(width: int = 1920, height: int = 1080, base: str = "24", average: str 
 
 
 def media(picture: VideoInfo | None, *, audio: bool = True) -> MediaInfo:
-    sound = (AudioInfo(1, "aac", 2, 48000),) if audio else ()
+    sound = (AudioInfo(1, "aac", 2),) if audio else ()
     return MediaInfo("mov", 10.0, video=picture, audio=sound)
 
 

@@ -17,7 +17,7 @@ from worker.source.media import AudioInfo, MediaInfo
 
 PREFIX = "videos/v/r0-0-a/"
 SEGMENT_SECONDS = 4.0
-TRACKS = (AudioInfo(0, "aac", 2, 48_000),)
+TRACKS = (AudioInfo(0, "aac", 2),)
 SOUND = EncodingPlan(video=(), fps=None, audio=audio_streams(TRACKS))
 TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS)
 MEDIA_PLAYLIST = b"""#EXTM3U
@@ -112,7 +112,7 @@ async def test_open_short_or_incomplete_playlists_fail(path: str, old: bytes, ne
 @pytest.mark.parametrize(("seconds", "passes"), [(9.0, True), (12.5, False)])
 async def test_compares_renditions_with_each_other_without_an_index(seconds: float, passes: bool) -> None:
     guess = replace(TEN_SECONDS, duration_seconds=4.0, duration_is_reliable=False)
-    tracks = (replace(TRACKS[0], end_seconds=4.0), AudioInfo(1, "aac", 2, 48_000, end_seconds=4.0))
+    tracks = (replace(TRACKS[0], end_seconds=4.0), AudioInfo(1, "aac", 2, end_seconds=4.0))
     second = {path.replace("aac", "aac-2"): body.replace(b"aac", b"aac-2") for path, body in WHOLE.items()}
     second["hls/aac-2.m3u8"] = second["hls/aac-2.m3u8"].replace(
         b"#EXTINF:2.0", f"#EXTINF:{seconds - 8}".encode()

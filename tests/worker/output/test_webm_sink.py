@@ -26,7 +26,7 @@ from worker.source.media import AudioInfo, MediaInfo
 
 PREFIX = "videos/v/r0-0-a/"
 KEY = PREFIX + keys.DOWNLOAD
-TRACKS = (AudioInfo(0, "aac", 2, 48_000),)
+TRACKS = (AudioInfo(0, "aac", 2),)
 SOUND_ALONE = EncodingPlan(video=(), fps=None, audio=audio_streams(TRACKS))
 CHAPTER = Chapter(start_seconds=0, end_seconds=20, title="Anfang")
 TEN_SECONDS = MediaInfo("mov", 10.0, audio=TRACKS, chapters=(CHAPTER,))
