@@ -1,7 +1,7 @@
 """The application on in-memory buckets, with a clock that tests set."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from litestar import Litestar
+from litestar._openapi.plugin import OpenAPIPlugin
+from litestar.openapi.spec import OpenAPI
 from pydantic import SecretStr
 
 from backend.app import create_app
@@ -19,6 +21,7 @@ from backend.core import keys
 from backend.core.records import CaptionTrack, Chapter, OutputObject, Outputs, SourceFile, Stage, Status
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
+from backend.web.api_description import complete_description
 from tests.lab.asgi import client_of
 from tests.lab.memory_store import MemoryStore
 
@@ -33,6 +36,23 @@ class Clock:
 
     def __call__(self) -> float:
         return self.unix
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _described_once() -> Iterator[None]:
+    """Share the API's description among all applications: it is always the same, and most of making one."""
+    described: list[OpenAPI] = []
+
+    def describe(app: Litestar) -> None:
+        if described:
+            app.plugins.get(OpenAPIPlugin)._openapi = described[0]
+        else:
+            complete_description(app)
+            described.append(app.openapi_schema)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backend.app.complete_description", describe)
+        yield
 
 
 @pytest.fixture
