@@ -19,6 +19,7 @@ import pytest
 import structlog
 from structlog.typing import Processor
 
+from backend.core.access import admin_token
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
 from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
@@ -127,6 +128,14 @@ def _sdk_reads_its_data_once() -> Iterator[None]:
     """Share the SDK's description of S3: parsing it is most of the work of opening buckets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_fingerprints() -> Iterator[None]:
+    """In this process, do not make guessing tokens expensive. The product's own processes do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admin_token, "SCRYPT_COST", 2)
         yield
 
 
