@@ -18,6 +18,8 @@ FILM := tests/media/node_modules/.done
 TUS_CLIENTS := tests/clients/node_modules/.done
 # Tests wait for servers, leases and outages, so that more processes than cores keep two cores busy.
 PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
+# Schemathesis, which only heavy tests use, takes each process seconds to load.
+DEFAULT := -m "not heavy" -p no:schemathesis
 # Tests that need no server.
 UNITS := tests/core tests/worker/encode tests/worker/output tests/worker/run tests/worker/source tests/test_docs.py \
     tests/test_sampling.py
@@ -51,10 +53,10 @@ prepare-python: $(VENV)/.dev  ## install all that the tests need from PyPI
 prepare-site: $(SITE) $(FILM) $(TUS_CLIENTS)  ## build the site, and install the film and the clients that tests use
 
 quick: check  ## run the checks and the unit tests, in under a minute
-	$(PY) -m pytest -m "not heavy" $(PARALLEL) 2 $(UNITS)
+	$(PY) -m pytest $(DEFAULT) $(PARALLEL) 2 $(UNITS)
 
 test: $(VENV)/.dev frontend/node_modules/.done  ## run the default tests, in under 5 minutes
-	$(PY) -m pytest -m "not heavy" $(PARALLEL) 3
+	$(PY) -m pytest $(DEFAULT) $(PARALLEL) 3
 	$(NPM) test
 
 test-heavy: prepare-python prepare-site  ## run the tests that need minutes or other services, and a sample of the corpora

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import imageio_ffmpeg  # type: ignore[import-untyped]  # the wheel carries no types
+import imageio_ffmpeg
 
 from backend.core.records import Rendition
 from bench import shaka_streamer

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import imageio_ffmpeg  # type: ignore[import-untyped]  # the wheel carries no types
+import imageio_ffmpeg
 
 EVERY_NTH_FRAME = 3
 """Adjacent frames look alike: skipping some changes the mean by hundredths."""

@@ -3,8 +3,10 @@
 If a server is not installed, its tests are skipped on a developer's machine and fail in CI.
 """
 
+import functools
 import json
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -12,10 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 import structlog
 from structlog.typing import Processor
 
+from backend.core.access import admin_token
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
 from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
@@ -32,6 +36,7 @@ SHARED = {"film_upload": "film", "short_film": "film", "own_gateway": "own gatew
 """Expensive fixtures and their groups. All tests of a group run in one process, one after another."""
 LONGEST_FIRST = ("e2e", "faults", "system", "core", "infra", "vodbucket", "contract")
 """The order in which folders run. Unlisted folders come last: their many short tests fill the gaps."""
+WHOLLY_HEAVY = re.compile(r"^pytestmark = \[?pytest\.mark\.heavy\b", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +61,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if config.option.corpora == "all":
         return None
     return f"corpora: a sample of each kind; repeat it with --sample-seed {config.option.sample_seed}"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules of which no test will run: importing them costs each process several seconds."""
+    if config.option.markexpr != "not heavy":
+        return None
+    modules = [collection_path] if collection_path.is_file() else [*collection_path.rglob("test_*.py")]
+    return (bool(modules) and all(WHOLLY_HEAVY.search(module.read_text()) for module in modules)) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks in its own hook
@@ -107,6 +120,22 @@ def _clean_environment() -> Iterator[None]:
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk_reads_its_data_once() -> Iterator[None]:
+    """Share the SDK's description of S3: parsing it is most of the work of opening buckets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_fingerprints() -> Iterator[None]:
+    """In this process, do not make guessing tokens expensive. The product's own processes do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admin_token, "SCRYPT_COST", 2)
         yield
 
 

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,16 @@ WEB_FRAMEWORKS = ("litestar", "starlette", "fastapi", "uvicorn")
 
 
 def _modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+    return chain.from_iterable(map(_modules_of, packages))
 
 
+@cache
+def _modules_of(package: str) -> list[tuple[str, ast.Module]]:
+    paths = sorted((ROOT / package).rglob("*.py"))
+    return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in paths]
+
+
+@cache
 def _imports(tree: ast.Module) -> set[str]:
     """Full dotted names, those of `from a import b` as `a.b`."""
     names: set[str] = set()

@@ -147,14 +147,9 @@ def test_operations_document_every_command_and_option_of_the_command_line() -> N
 
 def test_operations_show_every_probe_of_the_doctor() -> None:
     text = (ROOT / "docs/operations.md").read_text()
-    whole, *excerpts = re.findall(
-        r"^```\n(\$ vodbucket doctor.*?|  open uploads .*?|  create-only .*?)^```$", text, re.M | re.S
-    )
+    [printed] = re.findall(r"^```\n(\$ vodbucket doctor.*?)^```$", text, re.M | re.S)
 
-    assert [probe.name for probe in PROBES if whole.count(f"\n  {probe.name} ") != 1] == []
-    assert len(excerpts) == 2
-    for row in re.findall(r"^  (\S.*?) {2,}", "".join(excerpts), re.M):
-        assert f"\n  {row} " in whole, "a row that the doctor does not print"
+    assert [probe.name for probe in PROBES if printed.count(f"\n  {probe.name} ") != 1] == []
 
 
 def test_api_documentation_lists_every_error_code_with_its_status() -> None:

@@ -32,17 +32,6 @@ EXTENSIONS = (
 CHECKSUM_ALGORITHMS = ("sha1", "sha256", "crc32")
 BODY_TYPE = "application/offset+octet-stream"
 PATH = "/api/uploads"
-REQUEST_HEADERS = (
-    "tus-resumable",
-    "upload-length",
-    "upload-defer-length",
-    "upload-offset",
-    "upload-metadata",
-    "upload-concat",
-    "upload-checksum",
-    "x-http-method-override",
-)
-"""Request headers that pages of other origins may send."""
 RESPONSE_HEADERS = (
     "Tus-Resumable",
     "Tus-Version",

@@ -45,6 +45,7 @@ describe('the watch page state', () => {
   let stop = () => {};
 
   beforeEach(async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
     answers = {};
     asked = [];
     server = createServer((request, response) => {
@@ -69,6 +70,15 @@ describe('the watch page state', () => {
     await new Promise((resolve) => server.close(resolve));
   });
 
+  const soon = (check: () => unknown) => vi.waitFor(check, { interval: 1, timeout: 4_000 });
+
+  /** Check until it holds, while each time a second of the page's clock passes. */
+  const later = (check: () => void) =>
+    soon(async () => {
+      await vi.advanceTimersByTimeAsync(1_000);
+      check();
+    });
+
   const playback = (webm: string | null) => ({ status: 200, body: { hls: '/play/g/hls', dash: '/d', webm, poster: null, storyboard: null, captions: [], chapters: [] } });
   const notReady = { status: 409, body: { error: 'Not yet.', code: 'not_ready' } };
   const refused = { status: 401, body: { error: 'Sign in.', code: 'unauthorized' } };
@@ -78,19 +88,19 @@ describe('the watch page state', () => {
     answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(asked).toContain('/status'));
+    await soon(() => expect(asked).toContain('/status'));
     expect(watch.playback).toBeNull();
     expect(asked).not.toContain('/playback');
 
     answers['/status'] = { status: 200, body: status({ playable: true, progress: 0.2 }) };
     answers['/playback'] = playback(null);
-    await vi.waitFor(() => expect(watch.playback).toMatchObject({ webm: null }), 4_000);
+    await later(() => expect(watch.playback).toMatchObject({ webm: null }));
 
     answers['/status'] = { status: 200, body: status({ playable: true, progress: 1, status: 'done', stage: 'complete' }) };
     answers['/playback'] = playback('/play/g/download.webm');
     const source = { container: 'mov' };
     answers['/'] = { status: 200, body: { title: 'T', status: status({ status: 'done' }), source } };
-    await vi.waitFor(() => expect(watch.status?.status).toBe('done'), 4_000);
+    await later(() => expect(watch.status?.status).toBe('done'));
     expect(watch.playback?.webm).toMatch(/\/play\/g\/download.webm$/);
     expect(watch.video?.source).toEqual(source);
   });
@@ -101,27 +111,23 @@ describe('the watch page state', () => {
     api.onUnauthorized(() => (askedToSignIn += 1));
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.playback).not.toBeNull());
+    await soon(() => expect(watch.playback).not.toBeNull());
     expect(watch.guest).toBe(true);
     expect(askedToSignIn).toBe(0);
   });
 
   it('polls for a guest who watches during encoding', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout'] });
     answers = { '/': refused, '/playback': playback(null) };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.playback).not.toBeNull());
+    await soon(() => expect(watch.playback).not.toBeNull());
 
     for (const answer of [notReady, 'no answer' as const, playback('/play/g/download.webm')]) {
       const before = asked.length;
       answers['/playback'] = answer;
-      await vi.waitFor(async () => {
-        await vi.advanceTimersByTimeAsync(1_000);
-        expect(asked.length).toBeGreaterThan(before);
-      });
+      await later(() => expect(asked.length).toBeGreaterThan(before));
     }
-    await vi.waitFor(() => expect(watch.playback?.webm).toMatch(/download.webm$/));
+    await soon(() => expect(watch.playback?.webm).toMatch(/download.webm$/));
     expect([watch.trouble, watch.problem]).toEqual([null, null]);
   });
 
@@ -129,7 +135,7 @@ describe('the watch page state', () => {
     answers = { '/': refused, '/playback': notReady };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.waiting).toBe(true));
+    await soon(() => expect(watch.waiting).toBe(true));
     expect(watch.problem).toBeNull();
   });
 
@@ -139,7 +145,7 @@ describe('the watch page state', () => {
     api.onUnauthorized(() => (askedToSignIn += 1));
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'unauthorized' }));
+    await soon(() => expect(watch.problem).toMatchObject({ code: 'unauthorized' }));
     expect(askedToSignIn).toBe(1);
   });
 
@@ -151,16 +157,16 @@ describe('the watch page state', () => {
     answers = { '/': { status: 200, body: { title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.status?.status).toBe('error'));
-    await vi.waitFor(() => expect(asked).toContain('/status'));
+    await soon(() => expect(watch.status?.status).toBe('error'));
+    await soon(() => expect(asked).toContain('/status'));
 
     answers['/transcodes'] = answer;
     answers['/status'] = { status: 200, body: status({ status: 'queued', stage: 'queued' }) };
     await watch.retranscode();
 
-    await vi.waitFor(() => expect(watch.status?.status).toBe('queued'));
+    await soon(() => expect(watch.status?.status).toBe('queued'));
     answers['/status'] = { status: 200, body: status({ progress: 0.5 }) };
-    await vi.waitFor(() => expect(watch.status?.progress).toBe(0.5), 4_000);
+    await later(() => expect(watch.status?.progress).toBe(0.5));
   });
 
   it('stays failed if the original is gone', async () => {
@@ -172,7 +178,7 @@ describe('the watch page state', () => {
     };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(asked).toContain('/status'));
+    await soon(() => expect(asked).toContain('/status'));
 
     await expect(watch.retranscode()).rejects.toMatchObject({ code: 'source_gone' });
     expect(watch.status?.status).toBe('error');
@@ -181,7 +187,7 @@ describe('the watch page state', () => {
   it('reports a missing video', async () => {
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.problem).toMatchObject({ code: 'video_not_found' }));
+    await soon(() => expect(watch.problem).toMatchObject({ code: 'video_not_found' }));
   });
 
   it.each([
@@ -191,23 +197,23 @@ describe('the watch page state', () => {
     answers = { '/': failure };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.trouble).not.toBeNull());
+    await soon(() => expect(watch.trouble).not.toBeNull());
     expect(watch.problem).toBeNull();
 
     const encoding = status({ playable: false });
     answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
-    await vi.waitFor(() => expect(watch.video).not.toBeNull(), 4_000);
+    await later(() => expect(watch.video).not.toBeNull());
     expect(watch.trouble).toBeNull();
-    await vi.waitFor(() => expect(asked).toContain('/status'));
+    await soon(() => expect(asked).toContain('/status'));
   });
 
   it('keeps retrying for a guest while the server fails', async () => {
     answers = { '/': refused, '/playback': 'no answer' };
     const watch = new Watch(api, 'v');
     stop = watch.start();
-    await vi.waitFor(() => expect(watch.trouble).toMatchObject({ code: 'network' }));
+    await soon(() => expect(watch.trouble).toMatchObject({ code: 'network' }));
     answers['/playback'] = playback(null);
-    await vi.waitFor(() => expect(watch.playback).not.toBeNull(), 4_000);
+    await later(() => expect(watch.playback).not.toBeNull());
     expect([watch.trouble, watch.problem]).toEqual([null, null]);
   });
 
@@ -218,19 +224,12 @@ describe('the watch page state', () => {
     let watch: Watch;
 
     beforeEach(async () => {
-      vi.useFakeTimers({ toFake: ['setTimeout'] });
       answers = { '/': answer('T'), '/status': { status: 200, body: done }, '/playback': playback('/w') };
       watch = new Watch(api, 'v');
       stop = watch.start(true);
-      await vi.waitFor(() => expect(watch.status?.status).toBe('done'));
-      await vi.waitFor(() => expect(watch.playback).not.toBeNull());
+      await soon(() => expect(watch.status?.status).toBe('done'));
+      await soon(() => expect(watch.playback).not.toBeNull());
     });
-
-    const later = (check: () => void) =>
-      vi.waitFor(async () => {
-        await vi.advanceTimersByTimeAsync(1_000);
-        check();
-      });
 
     it('follows a new title', async () => {
       answers['/'] = answer('Renamed elsewhere');

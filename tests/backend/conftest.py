@@ -1,16 +1,19 @@
 """The application on in-memory buckets, with a clock that tests set."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
 import pytest
 from litestar import Litestar
+from litestar._openapi.plugin import OpenAPIPlugin
+from litestar.openapi.spec import OpenAPI
 from pydantic import SecretStr
 
 from backend.app import create_app
@@ -18,6 +21,7 @@ from backend.core import keys
 from backend.core.records import CaptionTrack, Chapter, OutputObject, Outputs, SourceFile, Stage, Status
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
+from backend.web.api_description import complete_description
 from tests.lab.asgi import client_of
 from tests.lab.memory_store import MemoryStore
 
@@ -32,6 +36,23 @@ class Clock:
 
     def __call__(self) -> float:
         return self.unix
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _described_once() -> Iterator[None]:
+    """Share the API's description among all applications: it is always the same, and most of making one."""
+    described: list[OpenAPI] = []
+
+    def describe(app: Litestar) -> None:
+        if described:
+            app.plugins.get(OpenAPIPlugin)._openapi = described[0]
+        else:
+            complete_description(app)
+            described.append(app.openapi_schema)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backend.app.complete_description", describe)
+        yield
 
 
 @pytest.fixture
@@ -108,10 +129,26 @@ async def upload(client: httpx.AsyncClient, body: bytes = b"a video", **query: s
     return str(answer.json()["id"])
 
 
-async def begin_run(buckets: Buckets, video_id: str, run: str = "r0-0-abc") -> str:
+async def links_of(
+    client: httpx.AsyncClient, video_id: str, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the video's playback links."""
+    answer = await client.get(f"/api/videos/{video_id}/playback", headers=headers)
+    assert answer.status_code == 200, answer.text
+    links: dict[str, Any] = answer.json()
+    return links
+
+
+async def begin_run(
+    buckets: Buckets,
+    video_id: str,
+    run: str = "r0-0-abc",
+    bodies: Mapping[str, bytes] = MappingProxyType({keys.MASTER_PLAYLIST: b"#EXTM3U\n#in progress\n"}),
+) -> str:
     """Bring the video to the state after its first segments, and return the run's prefix."""
     prefix = keys.run_prefix(video_id, run)
-    await buckets.video.put(f"{prefix}hls/master.m3u8", b"#EXTM3U\n#in progress\n")
+    for path, body in bodies.items():
+        await buckets.video.put(prefix + path, body)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     status = Status.queued(video_id, now).at_stage(Stage.TRANSCODING, now, playable=True, outputs=prefix)
     await buckets.video.put(keys.status(video_id), status.to_json())
@@ -160,6 +197,15 @@ async def publish(
     )
     await buckets.video.create(keys.result(video_id, outputs.request), outputs.to_json())
     return prefix
+
+
+async def add_published(
+    admin: httpx.AsyncClient, buckets: Buckets, run: str = "r0-0-abc", **publication: Any
+) -> str:
+    """Upload a video, publish a run of it as `publish` does, and return the video's ID."""
+    video_id = await upload(admin)
+    await publish(buckets, video_id, run, **publication)
+    return video_id
 
 
 async def stored_keys(buckets: Buckets) -> list[str]:

@@ -78,7 +78,7 @@ async def serving(
     """Serve the application on a free port. The caller runs its lifespan."""
     protocol = type("Protocol", (BoundedProtocol,), {"limits": limits})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)  # type: ignore[arg-type]  # litestar's types
+        config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)
         running = BoundedServer(config, max_connections)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         task = asyncio.create_task(running.serve([listener]))

@@ -12,7 +12,7 @@ from backend.core.ids import new_id
 from backend.core.store.interface import Buckets
 from backend.web.attempts import BY_ADDRESS
 from backend.web.auth import COOKIE
-from tests.backend.conftest import TOKEN, Clock, publish, upload
+from tests.backend.conftest import TOKEN, Clock, add_published, upload
 from tests.backend.raw_http import serving
 from tests.lab.asgi import client_of
 
@@ -183,8 +183,7 @@ async def test_address_behind_a_proxy_is_the_one_that_the_proxy_saw(app: Litesta
 async def test_guesses_do_not_disturb_sessions_and_guests(
     app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video)
+    video = await add_published(admin, buckets)
     await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
     cookie = await _signed_in(anyone)
     anyone.cookies.clear()

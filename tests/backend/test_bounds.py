@@ -284,9 +284,9 @@ async def test_a_response_that_is_not_read_is_dropped(connection: str) -> None:
         client = await server.connect()
         await client.send(f"GET /large HTTP/1.1\r\nConnection: {connection}\r\n\r\n".encode())
         transport = client.writer.transport
-        transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
+        transport.pause_reading()
         await asyncio.sleep(0.5)  # longer than any limit
-        transport.resume_reading()  # type: ignore[attr-defined]
+        transport.resume_reading()
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await client.whole_answer()
 

@@ -11,7 +11,7 @@ from backend.core.library.captions import list_captions
 from backend.core.records import CaptionTrack
 from backend.core.store.interface import Buckets
 from backend.web.caption_conversion import MAX_CAPTIONS_BYTES
-from tests.backend.conftest import begin_run, publish, stored_keys, upload
+from tests.backend.conftest import add_published, begin_run, links_of, publish, stored_keys, upload
 
 SRT = b"1\n00:00:01,000 --> 00:00:02,500\nHello\n"
 VTT = b"WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nHello\n"
@@ -22,7 +22,7 @@ SIGNS = CaptionTrack(path="captions/0-de.vtt", language="de", label="Schilder", 
 
 
 async def root_of(admin: httpx.AsyncClient, video: str) -> str:
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    links = await links_of(admin, video)
     return str(links["hls"]).removesuffix(f"/{keys.MASTER_PLAYLIST}")
 
 
@@ -117,8 +117,7 @@ async def test_captions_of_an_unknown_video_are_404(admin: httpx.AsyncClient) ->
 async def test_captions_routes_require_authentication(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video)
+    video = await add_published(admin, buckets)
     await admin.patch(f"/api/videos/{video}", json={"visibility": "public"})
     at = f"/api/videos/{video}/captions"
     answers = [
@@ -143,11 +142,10 @@ async def test_deletes_captions(admin: httpx.AsyncClient, buckets: Buckets) -> N
 async def test_playback_lists_uploaded_and_source_captions(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, captions=[SIGNS], also={**MANIFESTS, SIGNS.path: VTT})
+    video = await add_published(admin, buckets, captions=[SIGNS], also={**MANIFESTS, SIGNS.path: VTT})
     await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
 
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()["captions"]
+    links = (await links_of(admin, video))["captions"]
     assert [{name: one[name] for name in one if name != "url"} for one in links] == [
         {"language": "en", "label": "English", "forced": False, "source": "upload"},
         {"language": "de", "label": "Schilder", "forced": True, "source": "video"},
@@ -162,8 +160,7 @@ async def test_playback_lists_uploaded_and_source_captions(
 async def test_manifests_link_to_captions(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, captions=[SIGNS], also={**MANIFESTS, SIGNS.path: VTT})
+    video = await add_published(admin, buckets, captions=[SIGNS], also={**MANIFESTS, SIGNS.path: VTT})
     await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
     root = await root_of(admin, video)
 
@@ -181,8 +178,7 @@ async def test_manifests_link_to_captions(
 async def test_caption_changes_are_visible_at_once(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, also=MANIFESTS)
+    video = await add_published(admin, buckets, also=MANIFESTS)
     root = await root_of(admin, video)
     seen = await get(anyone, f"{root}/hls/master.m3u8")
     assert (seen.content, seen.headers["cache-control"]) == (MASTER, "private, no-cache")
@@ -208,7 +204,7 @@ async def test_playlists_of_a_growing_video_are_unchanged(
     prefix = await begin_run(buckets, video)
     await buckets.video.put(f"{prefix}{keys.MASTER_PLAYLIST}", MASTER)
     await admin.post(f"/api/videos/{video}/captions/en", content=SRT)
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    links = await links_of(admin, video)
 
     assert (await get(anyone, links["hls"])).content == MASTER
     assert (await anyone.get(links["captions"][0]["url"])).content == VTT
@@ -248,7 +244,7 @@ async def test_playback_links_the_storyboard_once_it_exists(
     cues = b"WEBVTT\n\n00:00.000 --> 00:02.000\n001.jpg#xywh=0,0,160,90\n"
     await publish(buckets, video, also={keys.STORYBOARD: cues, "storyboard/001.jpg": b"jpeg"})
 
-    storyboard = (await admin.get(f"/api/videos/{video}/playback")).json()["storyboard"]
+    storyboard = (await links_of(admin, video))["storyboard"]
     assert (await get(anyone, storyboard)).content == cues
     sheet = await anyone.get(storyboard.replace("storyboard.vtt", "001.jpg"))
     assert (

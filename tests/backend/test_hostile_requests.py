@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from litestar import Litestar
+from litestar.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from tests.backend.raw_http import AUTHORIZATION, SECONDS, Answer, Server, serving
@@ -234,7 +235,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_crash(
 ) -> None:
     ended = 0
 
-    async def counting(scope, receive, send):  # type: ignore[no-untyped-def]
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal ended
         try:
             await app(scope, receive, send)

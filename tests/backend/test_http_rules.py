@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from litestar import Litestar
 from structlog.testing import capture_logs
 
+from backend.core.settings import ApiSettings
 from backend.core.store.interface import LIST_PAGE, Buckets, Listing
 from backend.web import readiness
 from backend.web.access_log import AccessLog
 from backend.web.auth import COOKIE
-from tests.backend.conftest import TOKEN, publish, upload
+from tests.backend.conftest import TOKEN, add_published, links_of, upload
 from tests.lab.asgi import client_of
 from tests.lab.memory_store import MemoryStore
 
@@ -108,7 +110,7 @@ class TestBelowARootPath:
     """A proxy offers us at /vod, and may or may not remove that from the path."""
 
     @pytest.fixture
-    def settings(self, settings):  # type: ignore[no-untyped-def]
+    def settings(self, settings: ApiSettings) -> ApiSettings:
         return settings.model_copy(update={"root_path": "/vod"})
 
     @pytest.fixture(params=["/vod", ""])
@@ -142,7 +144,9 @@ class TestBelowARootPath:
         answer = await admin.post("/api/session", json={"token": TOKEN})
         assert "Path=/vod;" in answer.headers["set-cookie"]
 
-    async def test_the_page_finds_its_files_by_its_base(self, admin: httpx.AsyncClient, site_dir) -> None:  # type: ignore[no-untyped-def]
+    async def test_the_page_finds_its_files_by_its_base(
+        self, admin: httpx.AsyncClient, site_dir: Path
+    ) -> None:
         assert '<head><base href="/vod/">' in (await admin.get("/watch/x")).text
         site_dir.mkdir()
         (site_dir / "index.html").write_text('<html><head><script src="./a.js"></script></head></html>')
@@ -154,14 +158,13 @@ class TestBelowARootPath:
     async def test_only_failures_of_players_are_logged(
         self, app: Litestar, buckets: Buckets, base: str
     ) -> None:
-        transport = httpx.ASGITransport(AccessLog(app))  # type: ignore[arg-type]  # as in tests.lab.asgi
+        transport = httpx.ASGITransport(AccessLog(app))
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(
             transport=transport, base_url=f"http://vod.example{base}", headers=headers
         ) as admin:
-            video_id = await upload(admin)
-            await publish(buckets, video_id)
-            links = (await admin.get(f"/api/videos/{video_id}/playback")).json()
+            video_id = await add_published(admin, buckets)
+            links = await links_of(admin, video_id)
             path = links["hls"].removeprefix("/vod")
             with capture_logs() as lines:
                 assert (await admin.get(path, follow_redirects=True)).status_code == 200

@@ -14,14 +14,14 @@ from backend.core.records import Chapter, SourceFile
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
 from backend.web.access_log import AccessLog
-from tests.backend.conftest import Clock, begin_run, publish, upload
+from tests.backend.conftest import Clock, begin_run, links_of, publish, upload
 
 
 async def published(admin: httpx.AsyncClient, buckets: Buckets, **query: str) -> tuple[str, str, str]:
     """Return the video, its run's prefix and its playback root."""
     video = await upload(admin, **query)
     prefix = await publish(buckets, video)
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    links = await links_of(admin, video)
     return video, prefix, links["hls"].removesuffix("/hls/master.m3u8")
 
 
@@ -31,7 +31,7 @@ def run_of(prefix: str) -> str:
 
 async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video, prefix, root = await published(admin, buckets)
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    links = await links_of(admin, video)
     assert links.pop("expires_at").startswith("2027-")
     assert links == {
         "hls": f"{root}/hls/master.m3u8",
@@ -49,7 +49,7 @@ async def test_video_in_progress_has_links_only_to_existing_files(
 ) -> None:
     video = await upload(admin)
     await begin_run(buckets, video)
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    links = await links_of(admin, video)
     assert (links["webm"], links["poster"]) == (None, None)
     manifest = await admin.get(links["hls"], follow_redirects=True)
     assert b"in progress" in manifest.content
@@ -214,7 +214,7 @@ async def test_only_failures_of_players_are_logged(
     app: Litestar, admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     _, _, root = await published(admin, buckets)
-    transport = httpx.ASGITransport(AccessLog(app))  # type: ignore[arg-type]  # as in tests.lab.asgi
+    transport = httpx.ASGITransport(AccessLog(app))
 
     async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
         with capture_logs() as lines:

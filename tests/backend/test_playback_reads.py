@@ -15,7 +15,7 @@ from backend.core.store.interface import Buckets, Listing, ObjectInfo, StoredObj
 from backend.playback import manifest_reads
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, PlaybackIndex
 from backend.playback.manifest_reads import ManifestReads
-from tests.backend.conftest import begin_run, publish, upload
+from tests.backend.conftest import add_published, begin_run, links_of, publish, upload
 from tests.lab.memory_store import MemoryStore
 
 VIEWERS = 200
@@ -62,12 +62,21 @@ def buckets(store: CountingStore) -> Buckets:
     return Buckets(raw=MemoryStore(), video=store)
 
 
+Memory = tuple[Ticks, PlaybackIndex, ManifestReads]
+
+
+@pytest.fixture
+def memory(buckets: Buckets) -> Memory:
+    """What an API process remembers, by a clock of its own."""
+    ticks = Ticks()
+    return ticks, PlaybackIndex(buckets, ticks), ManifestReads(buckets, ticks)
+
+
 @pytest.fixture
 async def root(admin: httpx.AsyncClient, buckets: Buckets, store: CountingStore) -> str:
     """The address of a published run whose manifests have been read once."""
-    video = await upload(admin)
-    await publish(buckets, video, RUN, also={"hls/v.m3u8": ENDED, keys.DASH_MANIFEST: MPD})
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    video = await add_published(admin, buckets, RUN, also={"hls/v.m3u8": ENDED, keys.DASH_MANIFEST: MPD})
+    links = await links_of(admin, video)
     root = f"{links['hls'].removesuffix(keys.MASTER_PLAYLIST)}{RUN}"
     for path in MANIFESTS:
         assert (await admin.get(f"{root}/{path}")).status_code == 200
@@ -109,12 +118,10 @@ async def test_deleted_video_is_not_served_from_memory(
 
 
 async def test_deletion_by_another_process_ends_what_memory_serves(
-    admin: httpx.AsyncClient, buckets: Buckets
+    admin: httpx.AsyncClient, buckets: Buckets, memory: Memory
 ) -> None:
-    ticks = Ticks()
-    index, manifests = PlaybackIndex(buckets, ticks), ManifestReads(buckets, ticks)
-    video = await upload(admin)
-    await publish(buckets, video, RUN)
+    ticks, index, manifests = memory
+    video = await add_published(admin, buckets, RUN)
     await manifests.read(await index.resolve(video), RUN, keys.MASTER_PLAYLIST)
     await delete_video(buckets, video)
 
@@ -143,10 +150,9 @@ async def test_guests_who_open_a_video_cost_no_reads_and_notice_changes_at_once(
 
 
 async def test_many_viewers_of_a_growing_playlist_cost_one_reader(
-    admin: httpx.AsyncClient, buckets: Buckets, store: CountingStore
+    admin: httpx.AsyncClient, buckets: Buckets, memory: Memory, store: CountingStore
 ) -> None:
-    ticks = Ticks()
-    index, manifests = PlaybackIndex(buckets, ticks), ManifestReads(buckets, ticks)
+    ticks, index, manifests = memory
     video = await upload(admin)
     prefix = await begin_run(buckets, video, RUN)
     await buckets.video.put(f"{prefix}hls/v.m3u8", PLAYLIST)
@@ -165,10 +171,9 @@ async def test_many_viewers_of_a_growing_playlist_cost_one_reader(
 
 
 async def test_growing_playlist_is_as_new_as_the_cache_allows(
-    admin: httpx.AsyncClient, buckets: Buckets
+    admin: httpx.AsyncClient, buckets: Buckets, memory: Memory
 ) -> None:
-    ticks = Ticks()
-    index, manifests = PlaybackIndex(buckets, ticks), ManifestReads(buckets, ticks)
+    ticks, index, manifests = memory
     video = await upload(admin)
     prefix = await begin_run(buckets, video, RUN)
     await buckets.video.put(f"{prefix}hls/v.m3u8", PLAYLIST)
@@ -188,8 +193,7 @@ async def test_captions_of_another_process_show_up_within_seconds(
 ) -> None:
     ticks = Ticks()
     manifests = ManifestReads(buckets, ticks)
-    video = await upload(admin)
-    await publish(buckets, video, RUN, also={keys.DASH_MANIFEST: MPD})
+    video = await add_published(admin, buckets, RUN, also={keys.DASH_MANIFEST: MPD})
     playable = await PlaybackIndex(buckets, ticks).resolve(video)
     assert b"captions" not in (await manifests.read(playable, RUN, keys.DASH_MANIFEST)).body
 
@@ -207,7 +211,7 @@ async def test_uploaded_captions_are_never_served_from_memory(
         text = f"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\n{word}\n".encode()
         await admin.post(f"/api/videos/{video}/captions/en", content=text)
 
-        links = (await admin.get(f"/api/videos/{video}/playback")).json()
+        links = await links_of(admin, video)
         answer = await anyone.get(links["captions"][-1]["url"])
         assert (answer.content, answer.headers["cache-control"]) == (text, "private, no-cache")
 

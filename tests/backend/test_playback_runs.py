@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -11,10 +10,10 @@ import httpx
 import pytest
 
 from backend.core import keys
-from backend.core.records import Job, Outputs, Stage, Status
+from backend.core.records import Job, Outputs
 from backend.core.store.interface import Buckets
 from backend.playback import index, manifest_reads
-from tests.backend.conftest import publish, upload
+from tests.backend.conftest import add_published, begin_run, links_of, publish, upload
 from tests.worker.encode.graphics_card import tools_with_card
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
 from worker.encode.video_encoders import SVT_AV1, Encoders, VideoEncoder
@@ -53,16 +52,6 @@ def objects(encoder: str, segments: int, *, ended: bool) -> dict[str, bytes]:
     }
 
 
-async def encode_until_playable(buckets: Buckets, video: str, run: str, bodies: Mapping[str, bytes]) -> None:
-    for path, body in bodies.items():
-        await buckets.video.put(keys.run_prefix(video, run) + path, body)
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    status = Status.queued(video, now).at_stage(
-        Stage.TRANSCODING, now, playable=True, outputs=keys.run_prefix(video, run)
-    )
-    await buckets.video.put(keys.status(video), status.to_json())
-
-
 async def load(client: httpx.AsyncClient, url: str) -> tuple[str, str]:
     """Return the URL and text of a manifest, by way of redirects, as players load one."""
     answer = await client.get(url, follow_redirects=True)
@@ -95,10 +84,9 @@ async def reachable(client: httpx.AsyncClient, url: str) -> set[str]:
 async def test_everything_that_a_manifest_leads_to_is_of_one_run(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, entry: str
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, HARDWARE, also=objects("nvenc", 3, ended=True))
+    video = await add_published(admin, buckets, HARDWARE, also=objects("nvenc", 3, ended=True))
     await admin.post(f"/api/videos/{video}/captions/en", content=VTT)
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    links = await links_of(admin, video)
     url = links["hls"].replace(keys.MASTER_PLAYLIST, entry)
     first, manifest = await load(anyone, url)
 
@@ -115,9 +103,8 @@ async def test_everything_that_a_manifest_leads_to_is_of_one_run(
 async def test_viewer_of_a_replaced_run_can_watch_to_its_end(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, HARDWARE, also=objects("nvenc", 3, ended=True))
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    video = await add_published(admin, buckets, HARDWARE, also=objects("nvenc", 3, ended=True))
+    links = await links_of(admin, video)
     master, _ = await load(anyone, links["hls"])
 
     await publish(buckets, video, SOFTWARE, request=f"{video}.1", also=objects("software", 3, ended=True))
@@ -134,13 +121,13 @@ async def test_playlist_of_a_run_that_was_given_up_is_not_found(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, path: str
 ) -> None:
     video = await upload(admin)
-    await encode_until_playable(buckets, video, HARDWARE, objects("nvenc", 2, ended=False))
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    await begin_run(buckets, video, HARDWARE, objects("nvenc", 2, ended=False))
+    links = await links_of(admin, video)
     base, _ = await load(anyone, links["hls"])
     url = urljoin(base, f"../{path}")
     assert (await anyone.get(url)).status_code == 200
 
-    await encode_until_playable(buckets, video, SOFTWARE, objects("software", 1, ended=False))
+    await begin_run(buckets, video, SOFTWARE, objects("software", 1, ended=False))
 
     gone = await anyone.get(url)
     assert (gone.status_code, gone.json()["code"]) == (404, "object_not_found")
@@ -152,11 +139,11 @@ async def test_run_that_has_ended_before_publication_can_be_watched_after_anothe
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video = await upload(admin)
-    await encode_until_playable(buckets, video, HARDWARE, objects("nvenc", 2, ended=True))
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    await begin_run(buckets, video, HARDWARE, objects("nvenc", 2, ended=True))
+    links = await links_of(admin, video)
     base, _ = await load(anyone, links["hls"])
 
-    await encode_until_playable(buckets, video, SOFTWARE, objects("software", 1, ended=False))
+    await begin_run(buckets, video, SOFTWARE, objects("software", 1, ended=False))
 
     assert (await anyone.get(urljoin(base, "v.m3u8"))).status_code == 200
 
@@ -164,9 +151,8 @@ async def test_run_that_has_ended_before_publication_can_be_watched_after_anothe
 async def test_links_lead_to_the_current_run_without_being_cached(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, HARDWARE, also=objects("nvenc", 1, ended=True))
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    video = await add_published(admin, buckets, HARDWARE, also=objects("nvenc", 1, ended=True))
+    links = await links_of(admin, video)
 
     for method in ("GET", "HEAD"):
         answer = await anyone.request(method, links["hls"])
@@ -178,9 +164,8 @@ async def test_links_lead_to_the_current_run_without_being_cached(
 async def test_finished_playlists_are_cached_by_browsers_for_the_life_of_a_presigned_url(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, HARDWARE, also=objects("nvenc", 1, ended=True))
-    links = (await admin.get(f"/api/videos/{video}/playback")).json()
+    video = await add_published(admin, buckets, HARDWARE, also=objects("nvenc", 1, ended=True))
+    links = await links_of(admin, video)
     base, _ = await load(anyone, links["hls"])
 
     playlist = await anyone.get(urljoin(base, "v.m3u8"))
@@ -194,9 +179,8 @@ async def test_finished_playlists_are_cached_by_browsers_for_the_life_of_a_presi
 async def test_run_in_a_path_opens_nothing_but_a_run(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, run: str
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video, HARDWARE)
-    root = (await admin.get(f"/api/videos/{video}/playback")).json()["hls"].removesuffix("/hls/master.m3u8")
+    video = await add_published(admin, buckets, HARDWARE)
+    root = (await links_of(admin, video))["hls"].removesuffix("/hls/master.m3u8")
 
     answer = await anyone.head(f"{root}/{run}/{video}", follow_redirects=True)
 
@@ -220,7 +204,7 @@ async def test_viewer_decodes_the_run_they_loaded_after_another_encoder_has_repl
     )
     in_software = Transcoder(buckets, TOOLS, EncodingProfile(("h264",), 1.0), work_dir)
     await encode(buckets, video, HARDWARE, clip, with_card)
-    url = (await admin.get(f"/api/videos/{video}/playback")).json()["hls"]
+    url = (await links_of(admin, video))["hls"]
     base, _ = await load(anyone, url)
 
     await encode(buckets, video, SOFTWARE, clip, in_software, number=1)

@@ -15,7 +15,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.playback.rights import CACHED_SECONDS
 from backend.web.auth import COOKIE
-from tests.backend.conftest import BEARER, TOKEN, Clock, api_process, publish, upload
+from tests.backend.conftest import BEARER, TOKEN, Clock, add_published, api_process, links_of
 from tests.lab.asgi import client_of
 
 URL = "http://vod.example"
@@ -31,17 +31,15 @@ async def elsewhere(
 
 
 async def _published(admin: httpx.AsyncClient, buckets: Buckets, visibility: str = "private") -> str:
-    video = await upload(admin)
-    await publish(buckets, video)
+    video = await add_published(admin, buckets)
     await admin.patch(f"/api/videos/{video}", json={"visibility": visibility})
     return video
 
 
 async def _links(client: httpx.AsyncClient, video: str, headers: dict[str, str] | None = None) -> list[str]:
     """Return the paths of a manifest and a media file."""
-    answer = await client.get(f"/api/videos/{video}/playback", headers=headers)
-    assert answer.status_code == 200, answer.text
-    return [answer.json()["hls"], answer.json()["webm"]]
+    links = await links_of(client, video, headers)
+    return [links["hls"], links["webm"]]
 
 
 async def _plays(client: httpx.AsyncClient, links: list[str]) -> set[str]:

@@ -11,7 +11,7 @@ from backend.core import keys
 from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, Job, SourceAudio, SourceFile, SourceVideo, Stage, Status
 from backend.core.store.interface import Buckets
-from tests.backend.conftest import begin_run, publish, stored_keys, upload
+from tests.backend.conftest import add_published, begin_run, publish, stored_keys, upload
 
 BODY = bytes(range(256)) * 100
 
@@ -155,8 +155,7 @@ async def test_source_facts_are_known_once_encoded(admin: httpx.AsyncClient, buc
 async def test_delete_leaves_nothing_and_then_responds_404(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
-    video = await upload(admin)
-    await publish(buckets, video)
+    video = await add_published(admin, buckets)
     assert (await admin.delete(f"/api/videos/{video}")).status_code == 204
     assert await stored_keys(buckets) == []
     assert (await admin.delete(f"/api/videos/{video}")).status_code == 404

@@ -1,7 +1,7 @@
 """Stores that support less than S3: what vodbucket does instead, through a proxy in front of moto."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qs, urlsplit
@@ -215,7 +215,7 @@ def _time(text: str) -> datetime:
 @pytest.mark.parametrize("ahead", [timedelta(minutes=20), timedelta(minutes=-20), timedelta(days=400)])
 @pytest.mark.parametrize("first", ["head", "list_page", "create", "delete_many"])
 async def test_requests_are_signed_by_the_stores_clock(ahead: timedelta, first: str) -> None:
-    requests: dict[str, Callable[[S3Buckets], object]] = {
+    requests: dict[str, Callable[[S3Buckets], Awaitable[object]]] = {
         "head": lambda buckets: buckets.raw.head("k"),
         "list_page": lambda buckets: buckets.raw.list_page(""),
         "create": lambda buckets: buckets.raw.create("k", b"mine"),
@@ -223,9 +223,9 @@ async def test_requests_are_signed_by_the_stores_clock(ahead: timedelta, first: 
     }
     async with faulty() as lab, open_buckets(store_settings(lab.server), sdk_attempts=1) as buckets:
         lab.behaviour = clockwork = Clockwork(ahead)
-        await requests[first](buckets)  # type: ignore[misc]
+        await requests[first](buckets)
         assert len(lab.requests) == 2  # refused, and signed again
-        await requests[first](buckets)  # type: ignore[misc]
+        await requests[first](buckets)
         assert len(lab.requests) == 3
         url = buckets.video.presign_get("k", PresignedGet(900))
 

@@ -79,7 +79,7 @@ def test_replace_validates_and_leaves_the_original() -> None:
 
 def test_records_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValidationError):
-        VIDEO.title = "other"  # type: ignore[misc]  # the types refuse it too
+        VIDEO.title = "other"
 
 
 def test_equal_jobs_differ_by_their_nonce() -> None:

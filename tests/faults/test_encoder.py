@@ -59,9 +59,7 @@ def _strike(
     """Send a signal to a process of the first attempt, and see the job complete with this attempt."""
     work_dir = tmp_path / "work"
     work_dir.mkdir()
-    product.start_api()
-    worker = product.start_worker(WORK_DIR=str(work_dir), **SOFTWARE, **settings)
-    video = product.upload(clip)
+    worker, video = product.start_with(clip, WORK_DIR=str(work_dir), **SOFTWARE, **settings)
     os.kill(_find(worker, name, product), number)
     status = product.wait_for(video, status="done", seconds=SECONDS)
     assert status["attempt"] == attempt
@@ -132,9 +130,7 @@ def test_retries_after_encoder_gets_no_memory(product: Product, short_clip: Path
 def test_continues_in_software_when_graphics_card_fails(product: Product, clip: Path, tmp_path: Path) -> int:
     broken = tmp_path / "broken"
     tools = tools_with_card(tmp_path, "h264_nvenc", breaks_when=broken)
-    product.start_api()
-    worker = product.start_worker(FFMPEG=str(tools.ffmpeg), VIDEO_SERVER_ENCODER="auto")
-    video = product.upload(clip)
+    worker, video = product.start_with(clip, FFMPEG=str(tools.ffmpeg), VIDEO_SERVER_ENCODER="auto")
     _find(worker, "ffmpeg", product)
     broken.touch()
     status = product.wait_for(video, status="done", seconds=SECONDS)
@@ -189,27 +185,18 @@ def _fill(disk: Path) -> None:
             file.write(bytes(4096))
 
 
-def _wait_for_log(product: Product, *words: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not any(all(word in line for word in words) for line in product.log_of("worker").splitlines()):
-        assert time.monotonic() < deadline, product.log_of("worker")
-        time.sleep(0.05)
-
-
 @row(
     "disk-full",
     fault="WORK_DIR fills up (ENOSPC) during a job",
     expected="handed back, no attempt counted; completes by itself once there is space",
 )
 def test_full_disk_counts_no_attempt(product: Product, clip: Path, disk: Path) -> int:
-    product.start_api()
-    worker = product.start_worker(WORK_DIR=str(disk), **SOFTWARE)
-    first = product.upload(clip)
+    worker, first = product.start_with(clip, WORK_DIR=str(disk), **SOFTWARE)
     _find(worker, "ffmpeg", product)
     _fill(disk)
-    _wait_for_log(product, '"job_handed_back"')
+    product.wait_for_log('"job_handed_back"')
     second = product.upload(clip)
-    _wait_for_log(product, '"machine_not_ready"', "WORK_DIR")
+    product.wait_for_log('"machine_not_ready"', "WORK_DIR")
     (disk / "fill").unlink()
     for video in (first, second):
         assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1
@@ -241,14 +228,15 @@ def _gone(disk: Path) -> Callable[[], None]:
 def test_worker_with_broken_disk_takes_no_job(product: Product, short_clip: Path, disk: Path) -> int:
     work_dir = disk / "work"
     work_dir.mkdir()
-    product.start_api()
-    worker = product.start_worker(WORK_DIR=str(work_dir), WORKER_POLL_SECONDS="0.2", **SOFTWARE)
-    videos = {product.upload(short_clip)}
-    product.wait_for(next(iter(videos)), status="done", seconds=SECONDS)
+    worker, first = product.start_with(
+        short_clip, WORK_DIR=str(work_dir), WORKER_POLL_SECONDS="0.2", **SOFTWARE
+    )
+    product.wait_for(first, status="done", seconds=SECONDS)
+    videos = {first}
     for breaks, words in ((_read_only, "Read-only file system"), (_gone, "No such file or directory")):
         mend = breaks(disk)
         video = product.upload(short_clip)
-        _wait_for_log(product, '"machine_not_ready"', f"cannot write to {work_dir}: {words}")
+        product.wait_for_log('"machine_not_ready"', f"cannot write to {work_dir}: {words}")
         assert product.log_of("worker").count('"job_started"') == len(videos)
         mend()
         assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1
@@ -268,17 +256,16 @@ def test_broken_tools_count_no_attempt(product: Product, short_clip: Path, tmp_p
     links = {name: tmp_path / f"{name}-link" for name in ("ffmpeg", "ffprobe", "packager")}
     for name, link in links.items():
         link.symlink_to(getattr(tools, name))
-    product.start_api()
     paths = {name.upper(): str(link) for name, link in links.items()}
-    worker = product.start_worker(WORKER_POLL_SECONDS="0.2", **paths, **SOFTWARE)
-    videos = {product.upload(short_clip)}
-    product.wait_for(next(iter(videos)), status="done", seconds=SECONDS)
+    worker, first = product.start_with(short_clip, WORKER_POLL_SECONDS="0.2", **paths, **SOFTWARE)
+    product.wait_for(first, status="done", seconds=SECONDS)
+    videos = {first}
     for name, link in links.items():
         for impostor, words in (("/no/such/file", "there is no file"), ("/bin/true", f"is not {name}")):
             link.unlink()
             link.symlink_to(impostor)
             video = product.upload(short_clip)
-            _wait_for_log(product, '"machine_not_ready"', f"{name.upper()}: ", words)
+            product.wait_for_log('"machine_not_ready"', f"{name.upper()}: ", words)
             link.unlink()
             link.symlink_to(getattr(tools, name))
             assert product.wait_for(video, status="done", seconds=SECONDS)["attempt"] == 1

@@ -31,8 +31,8 @@ time.sleep(60)
 """
 
 
-def _command(code: str, directory: Path, stop_seconds: float = 5) -> Command:
-    return Command("api", (sys.executable, "-c", code), dict(os.environ), directory, stop_seconds)
+def _command(code: str, directory: Path) -> Command:
+    return Command("api", (sys.executable, "-c", code), dict(os.environ), directory, stop_seconds=0.2)
 
 
 async def _until_dead(pid: int) -> None:
@@ -76,7 +76,7 @@ async def test_stop_ends_the_childs_descendants(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    child = await Child.start(_command(STUBBORN, tmp_path, stop_seconds=0.2), tmp_path)
+    child = await Child.start(_command(STUBBORN, tmp_path), tmp_path)
     await _first_line(child)
 
     await child.stop()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -42,29 +42,30 @@ def _environment(**settings: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
 
 
-def _refusal(data: Path, **settings: str) -> str:
-    """Start a run that must be refused, and return its error message."""
-    run = subprocess.run(
-        [sys.executable, "-m", "infra.local", "run", "--data", str(data)],
-        cwd=CHECKOUT,
-        env=_environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (run.returncode, run.stdout) == (1, "")
-    assert len(run.stderr.splitlines()) == 1
-    return run.stderr.strip()
+@pytest.fixture
+def refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Start a run with these settings, which must be refused, and return its error message."""
+
+    def start(**settings: str) -> str:
+        monkeypatch.setattr(os, "environ", _environment(**settings))
+        monkeypatch.setattr(sys, "argv", ["infra.local", "run", "--data", str(tmp_path)])
+        assert main() == 1
+        out, sentence = capsys.readouterr()
+        assert (out, len(sentence.splitlines())) == ("", 1)
+        return sentence.strip()
+
+    return start
 
 
-def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(refusal: Callable[..., str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
 
-        sentence = _refusal(tmp_path, PORT=str(port))
+        sentence = refusal(PORT=str(port))
 
     assert sentence.startswith(f"vodbucket: Port {port} is taken by another program")
     assert f"make run PORT={port + 1}" in sentence
@@ -81,37 +82,30 @@ def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
         ("HOST", "no.such.host.invalid"),
     ],
 )
-def test_an_invalid_setting_is_reported_in_one_sentence(tmp_path: Path, variable: str, value: str) -> None:
-    sentence = _refusal(tmp_path, **{"PORT": str(free_port()), variable: value})
+def test_an_invalid_setting_is_reported_in_one_sentence(
+    refusal: Callable[..., str], variable: str, value: str
+) -> None:
+    sentence = refusal(**{"PORT": str(free_port()), variable: value})
 
     assert variable in sentence
     assert ";" not in sentence
 
 
 def test_a_full_disk_is_said_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("infra.local.__main__.make_plan", full)
-    monkeypatch.setattr(sys, "argv", ["infra.local", "run", "--data", str(tmp_path)])
 
-    assert main() == 1
-    assert capsys.readouterr().err == f"vodbucket: {tmp_path}: No space left on device.\n"
+    assert refusal() == f"vodbucket: {tmp_path}: No space left on device."
 
 
-def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
-    with DataDirectory(tmp_path).lock():
-        assert "already runs" in _refusal(tmp_path, PORT=str(free_port()))
-
-
-@pytest.mark.heavy  # the SDK retries for some 10 s
-def test_an_unreachable_store_is_reported_with_its_address(tmp_path: Path) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    settings = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "S3_ENDPOINT_URL": nobody}
+def _exit(data: Path, **settings: str) -> tuple[int, str]:
+    """Start a run as a process, and return its exit status and what it said on stderr."""
     run = subprocess.run(
-        [sys.executable, "-m", "infra.local", "run", "--data", str(tmp_path)],
+        [sys.executable, "-m", "infra.local", "run", "--data", str(data)],
         cwd=CHECKOUT,
         env=_environment(PORT=str(free_port()), **settings),
         capture_output=True,
@@ -119,10 +113,27 @@ def test_an_unreachable_store_is_reported_with_its_address(tmp_path: Path) -> No
         timeout=60,
         check=False,
     )
-
-    assert run.returncode == 1
-    assert nobody in run.stderr
     assert len(run.stderr.splitlines()) == 1
+    return run.returncode, run.stderr
+
+
+def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path).lock():
+        status, sentence = _exit(tmp_path)
+
+    assert status == 1
+    assert "already runs" in sentence
+
+
+@pytest.mark.heavy  # the SDK retries for some 10 s
+def test_an_unreachable_store_is_reported_with_its_address(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    settings = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "S3_ENDPOINT_URL": nobody}
+
+    status, sentence = _exit(tmp_path, **settings)
+
+    assert status == 1
+    assert nobody in sentence
 
 
 @dataclass

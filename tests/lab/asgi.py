@@ -9,7 +9,7 @@ def client_of(
 ) -> httpx.AsyncClient:
     """Return a client of the application. Unhandled exceptions become 500 responses, as on a server."""
     transport = httpx.ASGITransport(
-        app,  # type: ignore[arg-type]  # httpx's scopes are any mapping, Litestar's are typed
+        app,
         raise_app_exceptions=False,
         client=(address, 123),
     )

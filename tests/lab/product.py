@@ -82,6 +82,19 @@ class Product:
         video_id: str = answer.json()["id"]
         return video_id
 
+    def start_with(self, path: Path, **settings: str) -> tuple[subprocess.Popen[bytes], str]:
+        """Start the API and a worker with these settings, and upload a file. Return the worker and the id."""
+        self.start_api()
+        worker = self.start_worker(**settings)
+        return worker, self.upload(path)
+
+    def wait_for_log(self, *words: str, seconds: float = 180) -> None:
+        """Wait until a line of the workers' logs has all these words."""
+        deadline = time.monotonic() + seconds
+        while not any(all(word in line for word in words) for line in self.log_of("worker").splitlines()):
+            assert time.monotonic() < deadline, self.log_of("worker")
+            time.sleep(0.05)
+
     def wait_for(self, video_id: str, *, status: str, seconds: float) -> dict[str, object]:
         """Poll until the video has this status. Fail immediately if it ends in another one."""
         deadline = time.monotonic() + seconds

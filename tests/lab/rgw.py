@@ -91,7 +91,7 @@ def shared_rgw(directory: Path) -> Iterator[RadosGateway]:
                 gateway = _new(directory / "rgw")
                 try:
                     gateway.start()
-                except BaseException:
+                except BaseException:  # including Ctrl-C: nothing else would end its daemons
                     gateway.wipe()
                     raise
                 state.write_text(json.dumps(gateway.environment))

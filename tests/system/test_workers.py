@@ -60,9 +60,7 @@ def test_two_workers_encode_each_of_ten_videos_once(product: Product, clip: Path
     expected="its encoders die too; another takes over and completes",
 )
 def test_another_worker_takes_over_from_killed_one(product: Product, long_clip: Path) -> int:
-    product.start_api()
-    doomed = product.start_worker()
-    video = product.upload(long_clip)
+    doomed, video = product.start_with(long_clip)
     _wait_until_encoding(product, video)
     encoders = descendants(doomed.pid)
     assert encoders
@@ -85,9 +83,7 @@ def test_another_worker_takes_over_from_killed_one(product: Product, long_clip: 
     expected="hands the job back within 20 s, no attempt counted; another completes it",
 )
 def test_stopped_worker_hands_its_job_back(product: Product, long_clip: Path) -> int:
-    product.start_api()
-    first = product.start_worker()
-    video = product.upload(long_clip)
+    first, video = product.start_with(long_clip)
     _wait_until_encoding(product, video)
     encoders = descendants(first.pid)
 
@@ -110,16 +106,14 @@ def test_stopped_worker_hands_its_job_back(product: Product, long_clip: Path) ->
     expected="late work dropped; published outputs stay",
 )
 def test_late_work_of_frozen_worker_is_dropped(product: Product, long_clip: Path) -> int:
-    product.start_api()
-    sleeper = product.start_worker()
-    video = product.upload(long_clip)
+    sleeper, video = product.start_with(long_clip)
     _wait_until_encoding(product, video)
     sleeper.send_signal(signal.SIGSTOP)
     product.start_worker("--drain").wait(timeout=240)
     published = product.wait_for(video, status="done", seconds=1)
 
     sleeper.send_signal(signal.SIGCONT)
-    _wait_for_log(product, '"lease_lost"', seconds=30)
+    product.wait_for_log('"lease_lost"', seconds=30)
     stop(sleeper)
 
     assert product.wait_for(video, status="done", seconds=1)["outputs"] == published["outputs"]
@@ -136,9 +130,7 @@ def test_frozen_store_costs_no_attempt(
     own_product: Product, own_gateway: RadosGateway, long_clip: Path
 ) -> int:
     product = own_product
-    product.start_api()
-    worker = product.start_worker(LEASE_SECONDS="30")
-    video = product.upload(long_clip)
+    worker, video = product.start_with(long_clip, LEASE_SECONDS="30")
     _wait_until_encoding(product, video)
 
     own_gateway.pause()
@@ -220,10 +212,3 @@ def _wait_until_encoding(product: Product, video: str) -> None:
                 return
             time.sleep(0.1)
     raise AssertionError(product.log_of("worker"))
-
-
-def _wait_for_log(product: Product, text: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while text not in product.log_of("worker"):
-        assert time.monotonic() < deadline, product.log_of("worker")
-        time.sleep(0.1)

@@ -135,7 +135,7 @@ class JobRunner:
     async def _attempt(self, claim: Claim, status: StatusWriter) -> Transcoded:
         try:
             return await self.pipeline.run(claim.lease.job, claim.lease.run, status.report)
-        except Exception as error:
+        except Exception as error:  # of any kind: the machine may be its cause
             await self.examine(error)
             raise
 

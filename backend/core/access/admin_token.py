@@ -6,6 +6,9 @@ import hmac
 from backend.core.access.rights import HOLDER_DIGITS
 from backend.core.access.signing_keys import SigningKeys
 
+SCRYPT_COST = 2**14
+"""Takes 40 ms, once for each key: reading the bucket must not help to guess a weak token."""
+
 
 class AdminToken:
     """Compares in constant time. Only its fingerprints leave this object."""
@@ -28,9 +31,8 @@ class AdminToken:
         return any(self._fingerprint(key) == fingerprint for key in self._keys.all.values())
 
     def _fingerprint(self, key: bytes) -> str:
-        """Costs 40 ms once for each key: reading the bucket must not help to guess a weak token."""
         if key not in self._fingerprints:
-            digest = hashlib.scrypt(self._token, salt=key, n=2**14, r=8, p=1, dklen=HOLDER_DIGITS // 2)
+            digest = hashlib.scrypt(self._token, salt=key, n=SCRYPT_COST, r=8, p=1, dklen=HOLDER_DIGITS // 2)
             self._fingerprints[key] = digest.hex()
         return self._fingerprints[key]
 

@@ -14,7 +14,6 @@ from backend.core.errors import ObjectNotFound
 
 MIN_PART_BYTES = 5 * 1024 * 1024
 """The smallest part that S3 accepts, except for the last one."""
-MAX_PARTS = 10_000
 LIST_PAGE = 1000
 CLOCK_TOLERANCE_SECONDS = 30
 """How far this machine's clock may differ from the store's before requests are signed by the store's."""

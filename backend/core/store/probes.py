@@ -356,7 +356,7 @@ async def _open_upload(store: Store, key: str, *, to_complete: bool = False) -> 
 
     try:
         yield upload_id
-    except BaseException:
+    except BaseException:  # including cancellation
         await run_shielded(abort())
         raise
     if not to_complete:

@@ -67,9 +67,8 @@ class BoundedServer(uvicorn.Server):
                 await loop.connect_accepted_socket(self._protocol, accepted)
 
     def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        protocol = cast("type[BoundedProtocol]", self.config.http_protocol_class)
+        return protocol(self.config, self.server_state, self.lifespan.state)
 
     def _drop_idle(self) -> bool:
         """Drop the connection that has idled longest. Return whether there was one."""

@@ -1,5 +1,6 @@
 """What the reader finds in streams of any shape, and that the head is correct to the byte."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -34,7 +35,7 @@ frames = st.builds(
 )
 
 
-def read(stream: bytes, cuts: list[int] = []) -> tuple[Contents, bytes]:  # noqa: B006  # never changed
+def read(stream: bytes, cuts: Sequence[int] = ()) -> tuple[Contents, bytes]:
     reader, clusters = WebmReader(), b""
     for start, end in pairwise((0, *sorted(cuts), len(stream))):
         clusters += reader.feed(stream[start:end])

@@ -231,8 +231,8 @@ class DrippingStore(MemoryStore):
 async def test_gives_up_on_a_source_that_trickles(
     lab: MediaLab, bait: Bait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranged_read, "CHUNK_TIMEOUT_SECONDS", 2)
-    lab.profile = EncodingProfile(patience_seconds=2)
+    monkeypatch.setattr(ranged_read, "CHUNK_TIMEOUT_SECONDS", 1)
+    lab.profile = EncodingProfile(patience_seconds=1)
     job = await lab.job(bait.clip("mp4"))
 
     async with asyncio.timeout(30):
