@@ -40,15 +40,18 @@ class Clock:
 
 @pytest.fixture(scope="session", autouse=True)
 def _described_once() -> Iterator[None]:
-    """Share the API's description among all applications: it is always the same, and most of making one."""
-    described: list[OpenAPI] = []
+    """Share the description among all applications at the same path: it takes most of their set-up."""
+    described: dict[str, OpenAPI] = {}
 
     def describe(app: Litestar) -> None:
-        if described:
-            app.plugins.get(OpenAPIPlugin)._openapi = described[0]
+        config = app.openapi_config
+        assert config is not None
+        path = config.servers[0].url
+        if path in described:
+            app.plugins.get(OpenAPIPlugin)._openapi = described[path]
         else:
             complete_description(app)
-            described.append(app.openapi_schema)
+            described[path] = app.openapi_schema
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("backend.app.complete_description", describe)

@@ -12,6 +12,7 @@ from worker.encode.filter_graph import filter_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.encode.video_encoders import Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
+from worker.source.completeness import MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo
 
 WEBM_PIPE = "webm.pipe"
@@ -65,6 +66,7 @@ def encoder_arguments(
         # machine-readable progress on stdout, twice a second
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
         *encoders.options,
+        *MAX_DECODE_ERRORS,
         *GUARDS,
         # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
         *(("-sub_charenc_mode", "ignore") if plan.captions else ()),

@@ -14,6 +14,7 @@ from worker.sandbox.guards import GUARDS
 from worker.sandbox.limits import READ_ONLY
 from worker.sandbox.process import running
 from worker.sandbox.tools import Tools
+from worker.source.completeness import MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo
 from worker.source.selection import unsupported_codec
 
@@ -23,7 +24,7 @@ DAMAGED = "source_damaged"
 _FRAME = re.compile(r"(\d+) (-?\d[\d.e+-]*)$")
 """The place of a stream among the decoded ones, and the time of one of its frames."""
 _UNDECODABLE = re.compile(r"ist#0:(\d+)/.*Decode error rate")
-"""What ffmpeg says of a stream that is mostly damaged."""
+"""What ffmpeg says of a stream that is too damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,9 @@ async def check_streams(
     for stream in (one for one in streams if one.index in broken):
         if stream.index not in ends:
             raise unsupported_codec(stream.name, stream.codec)
-        raise SourceRejected(f"This file is damaged: {stream.name} cannot be decoded.", code=DAMAGED)
+        raise SourceRejected(
+            f"This file is damaged: {stream.name} cannot be decoded, or only in part.", code=DAMAGED
+        )
     for stream in streams:
         seconds, claimed = ends[stream.index], stream.claimed_seconds
         if claimed is not None and abs(seconds - claimed) > tolerance_seconds:
@@ -144,7 +147,8 @@ def _wrong_end(claimed_seconds: float, what: str, seconds: float) -> SourceRejec
 
 def decoder_arguments(ffmpeg: Path, url: str, streams: Sequence[DecodedStream]) -> Iterator[str]:
     """Each stream has an output of its own: in a shared one, frames would pile up until all have begun."""
-    yield from (str(ffmpeg), "-hide_banner", "-nostdin", "-nostats", "-v", "error", *GUARDS, "-i", url)
+    yield from (str(ffmpeg), "-hide_banner", "-nostdin", "-nostats", "-v", "error")
+    yield from (*MAX_DECODE_ERRORS, *GUARDS, "-i", url)
     for number, stream in enumerate(streams):
         yield from ("-map", f"0:{stream.index}")
         if stream.is_picture:  # one more frame, where the last one ends
