@@ -128,7 +128,8 @@ CONTROLS_FIT = """() => {
     const time = document.querySelector('.growing-time');
     time.textContent = '1:02:03 / 1:45:00';
     const bar = time.parentElement;
-    return time.scrollWidth <= time.clientWidth && bar.firstElementChild.offsetLeft >= bar.offsetLeft;
+    const left = (element) => element.getBoundingClientRect().left;
+    return time.scrollWidth <= time.clientWidth && left(bar.firstElementChild) >= left(bar);
 }"""
 """Also the times of a long film."""
 
