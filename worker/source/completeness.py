@@ -26,7 +26,11 @@ MIN_RECORDING_SECONDS = 1.0
 _STEPPED_BACK = re.compile(r"\[Eval @ \w+\] (-?[\d.]+)")
 """Printed by the filters that drop stray frames (`worker.encode.filter_graph`)."""
 _NEW_STREAM = re.compile(r"New (audio|video) stream with index")
-_STUCK = re.compile(r"Error during demuxing: (Invalid data|Not yet implemented)")
+_UNREADABLE = re.compile(
+    r"Error during demuxing: (Invalid data|Not yet implemented)"
+    r"|invalid as first byte of an EBML number|\[(?:in#0|ogg)\b[^]]*\] CRC mismatch"
+)
+"""The demuxer stops, or looks for the next place in a Matroska or Ogg file that it understands."""
 _SPOILED = "C"
 """Marks a packet whose data may be anything, and as long as the rest of the file."""
 
@@ -49,9 +53,9 @@ def loss_in(line: str) -> SourceRejected | None:
             "file to MP4 or MKV and upload that.",
             code=LATE_STREAM,
         )
-    if _STUCK.search(line):
+    if _UNREADABLE.search(line):
         return SourceRejected(
-            "This file cannot be read to its end: it is damaged, or was joined from recordings of different "
+            "Part of this file cannot be read: it is damaged, or was joined from recordings of different "
             "kinds. Repair or convert it, and upload that.",
             code="source_damaged",
         )

@@ -118,15 +118,16 @@ async def test_rejects_recordings_that_do_not_fit(
     assert refused.value.failure_code == code
 
 
-async def test_rejects_a_file_with_a_large_hole(lab: MediaLab, tmp_path: Path) -> None:
-    source = tmp_path / "a.m4a"
-    ffmpeg(*tone(4), *AAC, str(source))
+@pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.webm", "a.ogg"])
+async def test_rejects_a_file_with_a_large_hole(lab: MediaLab, tmp_path: Path, name: str) -> None:
+    source = tmp_path / name
+    ffmpeg(*tone(4), str(source))
     body = bytearray(source.read_bytes())
     hole = slice(len(body) * 4 // 10, len(body) * 7 // 10)
     body[hole] = bytes(len(body[hole]))
     source.write_bytes(body)
 
-    with pytest.raises(SourceRejected, match="only in part") as refused:
+    with pytest.raises(SourceRejected) as refused:
         await lab.transcode(source)
 
     assert refused.value.failure_code == "source_damaged"
