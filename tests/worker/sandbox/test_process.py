@@ -176,8 +176,13 @@ async def test_signals_no_group_whose_id_others_may_have_by_now(
 
 @pytest.mark.parametrize("number", ["KILL", "TERM", "INT", "HUP"])
 async def test_death_by_somebody_elses_signal_is_the_machines_fault(number: str) -> None:
-    with pytest.raises(MachineFault, match="sh was killed by signal"):
-        await run(["/bin/sh", "-c", f"kill -{number} $$"], timeout_seconds=10)
+    # Not with a shell: one that nohup or `&` started cannot stop ignoring these signals.
+    program = f"import os, signal; os.kill(os.getpid(), signal.SIG{number})"
+    if number != "KILL":
+        program = program.replace(";", f"; signal.signal(signal.SIG{number}, signal.SIG_DFL);")
+
+    with pytest.raises(MachineFault, match="was killed by signal"):
+        await run([sys.executable, "-c", program], timeout_seconds=10)
 
 
 async def test_death_by_its_own_fault_is_not_the_machines() -> None:
