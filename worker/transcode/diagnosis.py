@@ -104,6 +104,7 @@ async def check_streams(
         SourceRejected: one cannot be decoded, or does not end where it claims.
     """
     ends: dict[int, float] = {}
+    begun = {number for number, stream in enumerate(streams) if not stream.is_picture}
     failed: set[int] = set()
 
     def notice_failure(line: str) -> None:
@@ -113,7 +114,11 @@ async def check_streams(
     async with running(command, on_stderr=notice_failure, limits=READ_ONLY) as process:
         async for line in process.lines():
             if frame := _FRAME.match(line):
-                index, seconds = streams[int(frame[1])].index, max(0.0, float(frame[2]))
+                number = int(frame[1])
+                if number not in begun:  # tpad adds a frame even to a picture that has none
+                    begun.add(number)
+                    continue
+                index, seconds = streams[number].index, max(0.0, float(frame[2]))
                 if seconds > ends.get(index, -1.0):
                     ends[index] = seconds
                     touch()
