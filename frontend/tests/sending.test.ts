@@ -8,7 +8,7 @@ import { SignInGate } from '../src/session/gate';
 import { fingerprint } from '../src/upload/file';
 import { LiveRequests } from '../src/upload/http';
 import { RetryPolicy } from '../src/upload/retrying';
-import { resumeRestored } from '../src/upload/restoring';
+import { keepChosen, resumeRestored } from '../src/upload/restoring';
 import { createSender, type Sender } from '../src/upload/sending';
 
 const ORIGIN = 'https://vod.example';
@@ -445,6 +445,14 @@ describe('after a reload', () => {
     expect(report.onUploaded).toHaveBeenCalledOnce();
     expect(failures()).toEqual(['No.', undefined, undefined]);
     expect(uppy.getState().recoveredState).toBeNull();
+  });
+
+  it('keeps a file that was chosen while those of the last visit were being read', () => {
+    keepChosen(uppy);
+    const chosen = add(new Film(10));
+    uppy.setState({ recoveredState: null, currentUploads: {}, files: {} });
+    uppy.emit('restored', {} as never);
+    expect(uppy.getFiles().map((file) => file.id)).toEqual([chosen]);
   });
 
   it.each([{ inProgress: false }, { isPaused: true }])('waits for the button otherwise (%o)', async (state) => {

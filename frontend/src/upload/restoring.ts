@@ -23,6 +23,15 @@ export function acquireRestoreLock(): Promise<boolean> {
   });
 }
 
+/** Keep files that are chosen while those of the last visit are being read: Uppy's restoring replaces the whole list. */
+export function keepChosen(uppy: Sender): void {
+  let chosen = {};
+  uppy.on('state-update', (before, _, patch) => {
+    if (patch && 'recoveredState' in patch && 'currentUploads' in patch) chosen = before.files;
+  });
+  uppy.on('restored', () => uppy.setState({ files: { ...chosen, ...uppy.getState().files } }));
+}
+
 /** Send restored uploads through preparation again, which asks the server how much it has. */
 export function rerunPreparation(uppy: Sender): void {
   const uploads = Object.entries(uppy.getState().currentUploads);

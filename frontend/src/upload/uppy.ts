@@ -13,7 +13,7 @@ import { DefaultHttpStack } from 'tus-js-client';
 import type { Api } from '../api/client';
 import { correctPanel } from './panel';
 import type { RetryPolicy } from './retrying';
-import { acquireRestoreLock, rerunPreparation, resumeRestored } from './restoring';
+import { acquireRestoreLock, keepChosen, rerunPreparation, resumeRestored } from './restoring';
 import { createSender, type UploadReport } from './sending';
 import { CAMERA_TEXTS, PANEL_TEXTS, SCREEN_TEXTS } from './texts';
 import './uppy.css';
@@ -64,6 +64,7 @@ export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: Up
   }
 
   if (await acquireRestoreLock()) {
+    keepChosen(uppy);
     uppy.on('restored', () => {
       rerunPreparation(uppy);
       resumeRestored(uppy);
