@@ -27,10 +27,9 @@ _STEPPED_BACK = re.compile(r"\[Eval @ \w+\] (-?[\d.]+)")
 """Printed by the filters that drop stray frames (`worker.encode.filter_graph`)."""
 _NEW_STREAM = re.compile(r"New (audio|video) stream with index")
 _UNREADABLE = re.compile(
-    r"Error during demuxing: (Invalid data|Not yet implemented)"
-    r"|invalid as first byte of an EBML number|\[(?:in#0|ogg)\b[^]]*\] CRC mismatch"
+    r"Error during demuxing: (Invalid data|Not yet implemented)|\[(?:in#0|ogg)\b[^]]*\] CRC mismatch"
 )
-"""The demuxer stops, or looks for the next place in a Matroska or Ogg file that it understands."""
+"""The demuxer stops, or leaves out a page of an Ogg file."""
 _SPOILED = "C"
 """Marks a packet whose data may be anything, and as long as the rest of the file."""
 

@@ -118,7 +118,7 @@ async def test_rejects_recordings_that_do_not_fit(
     assert refused.value.failure_code == code
 
 
-@pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.webm", "a.ogg"])
+@pytest.mark.parametrize("name", ["a.m4a", "a.ogg"])
 async def test_rejects_a_file_with_a_large_hole(lab: MediaLab, tmp_path: Path, name: str) -> None:
     source = tmp_path / name
     ffmpeg(*tone(4), str(source))
