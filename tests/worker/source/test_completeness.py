@@ -209,7 +209,10 @@ def test_looks_only_for_the_same_kind_of_file() -> None:
         ("[mp3float @ 0x55] Header missing", None),
         ("[in#0/ogg @ 0x55] Error during demuxing: Not yet implemented in FFmpeg", "source_damaged"),
         ("[in#0/wv @ 0x55] Error during demuxing: Invalid data found", "source_damaged"),
+        ("[in#0/ogg @ 0x55] CRC mismatch!", "source_damaged"),
         ("[in#0/mov @ 0x55] Error during demuxing: Input/output error", None),
+        # Editors of headers leave such bytes behind.
+        ("[in#0/matroska,webm @ 0x55] 0x00 at pos 300 (0x12c) invalid as first byte of an EBML number", None),
     ],
 )
 def test_understands_what_ffmpeg_says_about_losses(line: str, code: str | None) -> None:
