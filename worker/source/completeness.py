@@ -18,6 +18,7 @@ from worker.source.ffprobe_schema import Report
 
 SEVERAL_RECORDINGS = "several_recordings"
 LATE_STREAM = "late_stream"
+DAMAGED = "source_damaged"
 MAX_DECODE_ERRORS = ("-max_error_rate", "0.1")
 """Of a stream's frames, by share. Beyond it, ffmpeg fails at the end; its own default is two thirds."""
 MIN_RECORDING_SECONDS = 1.0
@@ -56,7 +57,7 @@ def loss_in(line: str) -> SourceRejected | None:
         return SourceRejected(
             "Part of this file cannot be read: it is damaged, or was joined from recordings of different "
             "kinds. Repair or convert it, and upload that.",
-            code="source_damaged",
+            code=DAMAGED,
         )
     return None
 

@@ -5,6 +5,7 @@ A few bytes can claim any duration, and a gap between timestamps could be filled
 
 from backend.core.errors import SourceRejected
 from worker.sandbox.guards import MAX_DURATION_SECONDS
+from worker.source.completeness import DAMAGED
 from worker.source.media import MediaInfo
 
 MAX_OVERRUN_SECONDS = 10.0
@@ -57,7 +58,7 @@ def check_claimed_duration(media: MediaInfo, source_bytes: int) -> None:
     if late > MAX_AUDIO_START_SECONDS:
         raise SourceRejected(
             f"This file is damaged: its audio starts only after {late / 3600:.1f} hours.",
-            code="source_damaged",
+            code=DAMAGED,
         )
 
 

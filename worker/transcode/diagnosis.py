@@ -14,12 +14,11 @@ from worker.sandbox.guards import GUARDS
 from worker.sandbox.limits import READ_ONLY
 from worker.sandbox.process import running
 from worker.sandbox.tools import Tools
-from worker.source.completeness import MAX_DECODE_ERRORS
+from worker.source.completeness import DAMAGED, MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo
 from worker.source.selection import unsupported_codec
 
 DURATION_MISMATCH = "duration_mismatch"
-DAMAGED = "source_damaged"
 
 _FRAME = re.compile(r"(\d+) (-?\d[\d.e+-]*)$")
 """The place of a stream among the decoded ones, and the time of one of its frames."""

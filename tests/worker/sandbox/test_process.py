@@ -177,9 +177,8 @@ async def test_signals_no_group_whose_id_others_may_have_by_now(
 @pytest.mark.parametrize("number", ["KILL", "TERM", "INT", "HUP"])
 async def test_death_by_somebody_elses_signal_is_the_machines_fault(number: str) -> None:
     # Not with a shell: one that nohup or `&` started cannot stop ignoring these signals.
-    program = f"import os, signal; os.kill(os.getpid(), signal.SIG{number})"
-    if number != "KILL":
-        program = program.replace(";", f"; signal.signal(signal.SIG{number}, signal.SIG_DFL);")
+    reset = "" if number == "KILL" else f"signal.signal(signal.SIG{number}, signal.SIG_DFL); "
+    program = f"import os, signal; {reset}os.kill(os.getpid(), signal.SIG{number})"
 
     with pytest.raises(MachineFault, match="was killed by signal"):
         await run([sys.executable, "-c", program], timeout_seconds=10)
