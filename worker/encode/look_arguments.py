@@ -28,14 +28,12 @@ SOUND_FRAGMENT_MICROSECONDS = 500_000
 _STRIPPED = ("-map_metadata", "-1", "-map_chapters", "-1")
 """As in `worker.encode.ffmpeg_arguments`."""
 _FRAGMENTED = (
-    *("-f", "mp4"),
-    # times are those of the film wherever ffmpeg begins: an edit list would differ each time. Without one,
-    # offsets of B-frames are negative, so that they need no delay
-    *("-use_editlist", "0", "-avoid_negative_ts", "disabled"),
-    *("-movflags", "+frag_keyframe+delay_moov+default_base_moof+negative_cts_offsets+frag_discont"),
+    # all times are those of the film, wherever ffmpeg begins. The edit list is only for the delay of B-frames
+    *("-f", "mp4", "-avoid_negative_ts", "disabled"),
+    *("-movflags", "+frag_keyframe+delay_moov+default_base_moof+frag_discont"),
 )
 _SOUND_FRAGMENTED = (
-    *("-f", "mp4", "-use_editlist", "0", "-avoid_negative_ts", "disabled"),
+    *("-f", "mp4", "-avoid_negative_ts", "disabled", "-use_editlist", "0"),
     *("-movflags", "+delay_moov+default_base_moof+frag_discont"),
     *("-frag_duration", str(SOUND_FRAGMENT_MICROSECONDS)),
 )
