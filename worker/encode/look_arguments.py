@@ -52,6 +52,8 @@ def look_arguments(ffmpeg: Path, look: LookPlan, source: LookSource, segment: in
     return (
         *reading_arguments(ffmpeg, source.media, SOFTWARE),
         *FILM_CLOCK,
+        # an exact seek would drop the frame that is shown at the start if it began earlier
+        "-noaccurate_seek",
         *_seek(look, segment),
         *("-i", source.url),
         *(word for graph in graphs for word in ("-filter_complex", graph)),
