@@ -37,7 +37,7 @@ def chunk_arguments(
     ]
     options = (*encoders.options, *FILM_CLOCK, *_seek(chunk))
     return (
-        *opened(ffmpeg, plan, media, url, options),
+        *opened(ffmpeg, media, url, options),
         *written([chunk_graph(plan, media, chunk, encoders)], outputs),
     )
 

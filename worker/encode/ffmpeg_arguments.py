@@ -8,12 +8,12 @@ from pathlib import Path
 
 from langcodes import Language
 
-from worker.encode.filter_graph import filter_graphs, sides_graphs
+from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs, sides_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.encode.video_encoders import Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
 from worker.source.completeness import MAX_DECODE_ERRORS
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 
 WEBM_PIPE = "webm.pipe"
 SOUND_PIPE = "sound.pipe"
@@ -58,7 +58,7 @@ def encoder_arguments(
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
     return (
-        *opened(ffmpeg, plan, media, url, encoders.options),
+        *opened(ffmpeg, media, url, (*encoders.options, *_charset(plan))),
         *written(filter_graphs(plan, media, encoders), outputs),
     )
 
@@ -69,7 +69,7 @@ def sides_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str
     if plan.audio:
         outputs.append((*_webm_audio(plan), *_webm(SOUND_PIPE)))
     # decoding more than keyframes for the pictures would cost as much as a rendition
-    argv = opened(ffmpeg, plan, media, url, ("-skip_frame:v", "nokey"))
+    argv = opened(ffmpeg, media, url, ("-skip_frame:v", "nokey", *_charset(plan)))
     return (*argv, *written(sides_graphs(plan, media), outputs))
 
 
@@ -90,10 +90,8 @@ def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -
     )
 
 
-def opened(
-    ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, options: Sequence[str]
-) -> Sequence[str]:
-    """Return the beginning of every command line that decodes the source. `options` are the source's own."""
+def opened(ffmpeg: Path, media: MediaInfo, url: str, options: Sequence[str]) -> Sequence[str]:
+    """Return the beginning of a command line that decodes the source, which `options` are for."""
     return (
         str(ffmpeg),
         # `worker.source.completeness` reads the warnings
@@ -103,8 +101,6 @@ def opened(
         *options,
         *MAX_DECODE_ERRORS,
         *GUARDS,
-        # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
-        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
         # when the picture size changes, keep the graph: a new one would restart its timestamps and lose the
         # poster candidates
         *("-reinit_filter:v", "0"),
@@ -119,6 +115,11 @@ def written(graphs: Sequence[str], outputs: Sequence[Sequence[str]]) -> Sequence
         *(word for graph in graphs for word in ("-filter_complex", graph)),
         *(word for output in outputs for word in output),
     )
+
+
+def _charset(plan: EncodingPlan) -> tuple[str, ...]:
+    # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
+    return ("-sub_charenc_mode", "ignore") if plan.captions else ()
 
 
 def _sound(plan: EncodingPlan) -> list[tuple[str, ...]]:
@@ -217,6 +218,31 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
     return (
         *("-map", f"0:{stream.source.index}", *STRIPPED, *kind, "-fs", str(MAX_CAPTION_BYTES)),
         caption_name(stream),
+    )
+
+
+def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
+    """Return argv that writes POSTER_NAME with a keyframe or two."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
+        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
+        *(
+            "-skip_frame",
+            "nokey",
+            "-noaccurate_seek",
+            "-ss",
+            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
+        ),
+        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
+    )
+
+
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+    """Return argv that writes the `caption_name`s. It reads the whole source."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
+        *("-sub_charenc_mode", "ignore", "-i", url),
+        *(word for stream in plan.captions for word in _captions(stream)),
     )
 
 

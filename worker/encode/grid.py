@@ -85,13 +85,13 @@ def chunks_of(
             ends[end] - starts[first],
             tuple(start - starts[first] for start in starts[first:end]),
             end == len(starts),
-            _seek_seconds(index, starts[first] / fps),
+            seek_seconds(index, starts[first] / fps),
         )
         for number, (first, end) in enumerate(pairwise(bounds))
     )
 
 
-def _seek_seconds(index: SourceIndex, start: Fraction) -> float:
+def seek_seconds(index: SourceIndex, start: Fraction) -> float:
     """Return where ffmpeg must seek to decode what is shown from `start` on; 0: to the start of the file.
 
     It seeks by the time at which keyframes are decoded. At a low rate, or after a long frame, that may be
