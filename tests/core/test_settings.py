@@ -90,6 +90,20 @@ def test_rejects_invalid_codecs(monkeypatch: pytest.MonkeyPatch, codecs: str) ->
         load(WorkerSettings)
 
 
+def test_rungs_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNGS", "2160, 480")
+
+    assert load(WorkerSettings).rungs == (480, 2160)
+
+
+@pytest.mark.parametrize("rungs", ["720p", "360,360", ",", "361", "14", "8640"])
+def test_rejects_invalid_rungs(monkeypatch: pytest.MonkeyPatch, rungs: str) -> None:
+    monkeypatch.setenv("RUNGS", rungs)
+
+    with pytest.raises(ConfigurationError, match=r"^RUNGS: must be "):
+        load(WorkerSettings)
+
+
 def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
