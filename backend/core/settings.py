@@ -20,6 +20,7 @@ from backend.core.setting_values import (
     Address,
     BucketName,
     Directory,
+    Endpoint,
     Host,
     KeyId,
     Region,
@@ -207,9 +208,17 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
     )
+    doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
+        (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"
+    )
     site_dir: Directory = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
+
+    @field_validator("doorbells", mode="before")
+    @classmethod
+    def _split_doorbells(cls, value: object) -> object:
+        return _split(value)
 
     @field_validator("root_path")
     @classmethod
@@ -236,6 +245,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
 
     worker_poll_seconds: float = Field(
         5, gt=0, le=60, description="longest pause between polls of an empty queue"
+    )
+    doorbell: Annotated[Endpoint | None, NoDecode] = Field(
+        None, description="host:port to hear about new jobs at, over UDP"
     )
     worker_concurrency: int = Field(1, ge=1, le=64, description="how many jobs a worker runs at a time")
     lease_seconds: float = Field(
