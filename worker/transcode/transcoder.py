@@ -6,15 +6,13 @@ cancelled. It does not decide about retries or publication.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import structlog
 
 from backend.core import keys
-from backend.core.concurrency import run_guarded
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
 from backend.core.settings import RUNGS, Codec, WorkerSettings
@@ -36,6 +34,7 @@ from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
+from worker.sandbox.watchdog import STALLED, Watchdog, wait_for_success
 from worker.sandbox.workspace import workspace
 from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
@@ -46,16 +45,14 @@ from worker.source.probe import probe
 from worker.source.selection import NOT_A_VIDEO
 from worker.source.stated_size import check_stated_size
 from worker.transcode.diagnosis import diagnose_source
-from worker.transcode.fallback import ENCODE_FAILURE_CODES, STALLED, Fallback
+from worker.transcode.fallback import ENCODE_FAILURE_CODES, Fallback
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
-WATCHDOG_SECONDS = 1.0
 MAX_PROBE_BYTES = 256 * 1024**2
 """If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +163,7 @@ class _Attempt:
         self._prefix = keys.run_prefix(self._job.id, self._run)
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
+        self._watchdog = Watchdog(self._errors, self._activity, self._profile.stall_seconds)
         self._buckets = watched(self._buckets, self._activity)
         patience = self._profile.patience_seconds
         self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
@@ -187,20 +185,20 @@ class _Attempt:
             async with sink.serving() as url:
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 try:
-                    webm_bytes = await self._guarded(self._encode(source, url, media, plan, sink))
+                    webm_bytes = await self._watchdog.guarded(self._encode(source, url, media, plan, sink))
                     self._finalizing = True
                     self._fraction = 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
                     work = self._finalize(source, media, plan, sink, webm_bytes)
                     # not the encoder's fault: software would not help
-                    return await self._guarded(work, "The check of the outputs", "check_stalled")
+                    return await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
 
     async def _probe(self, source: str) -> MediaInfo:
         try:
-            return await self._guarded(probe(self._tools, source))
+            return await self._watchdog.guarded(probe(self._tools, source))
         except AttemptFailed as error:
             if error.failure_code == STALLED and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
                 raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
@@ -232,8 +230,8 @@ class _Attempt:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
-            encoded = group.create_task(_wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
-            group.create_task(_wait_for_success(packaging, "packager_failed"))
+            encoded = group.create_task(wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
+            group.create_task(wait_for_success(packaging, "packager_failed"))
             stored = group.create_task(webm.store(webm_pipe, encoded))
         return stored.result()
 
@@ -247,7 +245,9 @@ class _Attempt:
             return  # the software fallback will tell
         tolerance = self._profile.segment_seconds / 2
         code, touch = error.failure_code, self._activity.touch
-        await self._guarded(diagnose_source(self._tools, source, media, tolerance, touch, for_code=code))
+        await self._watchdog.guarded(
+            diagnose_source(self._tools, source, media, tolerance, touch, for_code=code)
+        )
 
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
@@ -312,30 +312,6 @@ class _Attempt:
             source=describe_source(media, self._job.source_size_bytes),
         )
 
-    async def _guarded(
-        self, work: Coroutine[None, None, T], what: str = "The encoder", code: str = STALLED
-    ) -> T:
-        """Run `work` until it ends, the feeder or the sink reports an error, or `what` makes no progress."""
-
-        async def checked() -> T:
-            try:
-                return await work
-            except BaseExceptionGroup as group:
-                raise _first_error(group) from group
-            finally:
-                self._errors.check()  # a lost connection is what made a process fail just after it
-
-        self._activity.touch()
-        return await run_guarded(checked(), self._errors.watch(), self._watch_for_stalls(what, code))
-
-    async def _watch_for_stalls(self, what: str, code: str) -> None:
-        while True:
-            await asyncio.sleep(WATCHDOG_SECONDS)
-            if self._activity.idle_seconds > self._profile.stall_seconds:
-                raise AttemptFailed(
-                    f"{what} made no progress for {self._profile.stall_seconds:g} s.", code=code
-                )
-
     def _report(self, stage: Stage, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         self._report_to(
             Progress(
@@ -348,24 +324,3 @@ class _Attempt:
                 encoder=self._profile.encoders.description,
             )
         )
-
-
-async def _wait_for_success(
-    process: RunningProcess, code: str, meanings: Mapping[int, str] | None = None
-) -> None:
-    """Wait for the process. `meanings` maps exit codes to more specific failure codes.
-
-    Raises:
-        AttemptFailed: it did not exit with 0.
-    """
-    exit_code = await process.wait()
-    if exit_code != 0:
-        log.warning("process_failed", process=process.name, exit_code=exit_code, stderr=process.stderr_tail)
-        how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"exited with {exit_code}"
-        raise AttemptFailed(f"{process.name} {how}.", code=(meanings or {}).get(exit_code, code))
-
-
-def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that ended the task group."""
-    error = group.exceptions[0]
-    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error
