@@ -15,7 +15,7 @@ import structlog
 from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import Codec, WorkerSettings
+from backend.core.settings import RUNGS, Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -64,6 +64,7 @@ class EncodingProfile:
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
+    rungs: tuple[int, ...] = RUNGS
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -74,6 +75,7 @@ class EncodingProfile:
             settings.stall_seconds,
             settings.store_patience_seconds,
             encoders,
+            settings.rungs,
         )
 
 
@@ -171,7 +173,7 @@ class _Attempt:
             media = await self._probe(source)
             check_stated_size(self._feeder.head, self._job.source_size_bytes)
             check_claimed_duration(media, self._job.source_size_bytes)
-            plan = plan_encoding(media, self._profile.codecs, self._job.options)
+            plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             sink = PackagerSink(
                 self._buckets.video,
@@ -223,7 +225,7 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds),
+                limits=encoding_limits(media.duration_seconds, plan.top_rung.pixels if plan.top_rung else 0),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):
