@@ -592,6 +592,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -758,6 +763,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -2918,6 +2928,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     PlayGrantPathHeadPlay: {
@@ -2986,6 +3005,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
