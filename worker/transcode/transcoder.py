@@ -31,6 +31,7 @@ from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
+from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
@@ -45,6 +46,7 @@ from worker.source.probe import probe
 from worker.source.selection import NOT_A_VIDEO
 from worker.source.stated_size import check_stated_size
 from worker.transcode.diagnosis import diagnose_source
+from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import ENCODE_FAILURE_CODES, Fallback
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
@@ -98,7 +100,16 @@ class Transcoded:
 class Transcoder:
     """Runs attempts, any number at the same time."""
 
-    def __init__(self, buckets: Buckets, tools: Tools, profile: EncodingProfile, work_dir: Path) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        tools: Tools,
+        profile: EncodingProfile,
+        work_dir: Path,
+        make_look: MakeLook | None = None,
+    ) -> None:
+        """Without `make_look`, videos can only be watched as far as their outputs are encoded."""
+        self._make_look = make_look
         self._buckets = buckets
         self._tools = tools
         self._profile = profile
@@ -139,7 +150,19 @@ class Transcoder:
         self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
         with workspace(self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report)
+            look = EarlyLook(
+                self._make_look,
+                self._buckets,
+                self._tools.ffmpeg,
+                job,
+                info,
+                keys.look_of_run(run),
+                profile.stall_seconds,
+                profile.patience_seconds,
+                profile.segment_seconds,
+                directory,
+            )
+            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report, look)
             return await attempt.run()
 
 
@@ -155,7 +178,8 @@ class _Attempt:
     _info: ObjectInfo
     _run: str
     _report_to: ReportProgress
-    _finalizing: bool = False
+    _look: EarlyLook
+    _stage: Stage = Stage.TRANSCODING
     _fraction: float = 0.0
     _encoded_seconds: float = 0.0
 
@@ -182,16 +206,18 @@ class _Attempt:
                 self._errors,
                 lambda: self._stored(media, plan, sink),
             )
-            async with sink.serving() as url:
+            self._look.changed = lambda: self._report(self._stage, media, plan, sink)
+            async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 try:
                     webm_bytes = await self._watchdog.guarded(self._encode(source, url, media, plan, sink))
-                    self._finalizing = True
-                    self._fraction = 0.0
+                    self._stage, self._fraction = Stage.FINALIZING, 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
                     work = self._finalize(source, media, plan, sink, webm_bytes)
                     # not the encoder's fault: software would not help
-                    return await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    done = await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    await self._look.finish()
+                    return done
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
@@ -225,7 +251,11 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds, plan.top_rung.pixels if plan.top_rung else 0),
+                limits=encoding_limits(
+                    media.duration_seconds,
+                    plan.top_rung.pixels if plan.top_rung else 0,
+                    behind_look=self._look.is_coming,
+                ),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):
@@ -252,7 +282,7 @@ class _Attempt:
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
         self._activity.touch()
-        if self._finalizing:
+        if self._stage is Stage.FINALIZING:
             return
         if media.duration_seconds:
             share = self._stored_seconds(plan, sink) / media.duration_seconds
@@ -317,10 +347,13 @@ class _Attempt:
             Progress(
                 stage=stage,
                 stage_progress=self._fraction,
-                playable=sink.playable,
+                # not both: who began to watch the ladder would have to change to the look
+                playable=self._look.shown is not None if self._look.is_coming else sink.playable,
                 duration_seconds=media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
                 encoder=self._profile.encoders.description,
+                chapters=chapters_of(media, media.duration_seconds or MAX_DURATION_SECONDS),
+                look=self._look.shown,
             )
         )
