@@ -131,10 +131,13 @@ def _copied(video: VideoInfo, index: SourceIndex, average_bps: int, segment_seco
 def _encoded(
     media: MediaInfo, video: VideoInfo, fps: Fraction, segment_seconds: float, side: int
 ) -> LookRendition:
-    """Return a picture whose segments all have the same number of frames."""
+    """Return a picture whose segments have as many frames each, but for the first: it is there soon."""
     rung = scaled_rung(video.display_width, video.display_height, side)
     end = total_frames(media, fps) * fps.denominator
-    starts = tuple(range(0, end, frames_per_segment(fps, segment_seconds) * fps.denominator))
+    first, step = (
+        frames_of(fps, seconds) * fps.denominator for seconds in (MIN_SEGMENT_SECONDS, segment_seconds)
+    )
+    starts = (0, *range(first, end, step))
     return LookRendition(
         f"h264-{rung.label}",
         "h264",
@@ -148,8 +151,8 @@ def _encoded(
     )
 
 
-def frames_per_segment(fps: Fraction, segment_seconds: float) -> int:
-    return max(1, round(Fraction(segment_seconds) * fps))
+def frames_of(fps: Fraction, seconds: float) -> int:
+    return max(1, math.ceil(Fraction(seconds) * fps))
 
 
 def _spaced(starts: tuple[int, ...], end: int, timescale: int) -> tuple[int, ...]:

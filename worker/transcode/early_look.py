@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,8 @@ from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
+
+MAX_BEGIN_SECONDS = 5.0
 
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
 """Stores one object of the look. Takes its path. Raises: StoreError."""
@@ -75,6 +77,7 @@ class EarlyLook:
     shown: Look | None = None
     """Set once it can be played, and no longer if it failed."""
     _task: "asyncio.Task[None] | None" = None
+    _playable: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_coming(self) -> bool:
@@ -96,6 +99,15 @@ class EarlyLook:
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
+
+    async def begun(self) -> None:
+        """Wait until viewers can begin, if that is soon: until then, the look gets all of the machine."""
+        if self._task is not None:
+            playable = asyncio.ensure_future(self._playable.wait())
+            await asyncio.wait(
+                {self._task, playable}, timeout=MAX_BEGIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            playable.cancel()
 
     async def finish(self) -> None:
         """Wait until no viewer of the look will have to wait."""
@@ -134,7 +146,6 @@ class EarlyLook:
         buckets = watched(self._buckets, activity)
         prefix = keys.run_prefix(self._job.id, self._run)
         wants = Wants(self._buckets.raw)
-        is_playable = asyncio.Event()
 
         async def put(path: str, body: bytes) -> None:
             await buckets.video.put(prefix + path, body, headers_of(path))
@@ -143,10 +154,10 @@ class EarlyLook:
             self.shown = Look(self._run, (look.rung.label,), _renditions(look))
             log.info("look_playable", kind=look.kind, segments=look.segments)
             self.changed()
-            is_playable.set()
+            self._playable.set()
 
         async def sides(source: LookSource) -> None:
-            await is_playable.wait()
+            await self._playable.wait()
             await self._store_sides(put, source, plan)
 
         feeder = SourceFeeder(buckets.raw, self._info, errors, self._patience_seconds, activity)
