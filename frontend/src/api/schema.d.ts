@@ -592,6 +592,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -664,9 +669,16 @@ export interface components {
             expires_at: string;
             hls: string;
             poster: string | null;
+            presentation: components["schemas"]["Presentation"];
             storyboard: string | null;
             webm: string | null;
         };
+        /**
+         * Presentation
+         * @description What the manifests of a video describe now.
+         * @enum {string}
+         */
+        Presentation: "first_look" | "growing" | "complete";
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
@@ -758,6 +770,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
