@@ -193,7 +193,7 @@ function playerConfiguration(codecs: string[]): object {
         baseDelay: 500,
         backoffFactor: 1.5,
         fuzzFactor: 0.3,
-        timeout: 60_000,
+        timeout: 30_000,
         connectionTimeout: 30_000,
         stallTimeout: 0,
       },
