@@ -669,9 +669,16 @@ export interface components {
             expires_at: string;
             hls: string;
             poster: string | null;
+            presentation: components["schemas"]["Presentation"];
             storyboard: string | null;
             webm: string | null;
         };
+        /**
+         * Presentation
+         * @description What the manifests of a video describe now.
+         * @enum {string}
+         */
+        Presentation: "first_look" | "growing" | "complete";
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
