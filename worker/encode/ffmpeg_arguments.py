@@ -72,15 +72,15 @@ def sides_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str
 
 def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -> Sequence[str]:
     """Return argv that writes a WebM to WEBM_PIPE: streams from two URLs, as they are."""
-    urls = (picture, sound) if plan.audio else (picture,)
+    inputs = (("mp4", picture), *((("matroska", sound),) if plan.audio else ()))
     maps = ("0:v", *(f"1:a:{number}" for number in range(len(plan.audio))))
     return (
         *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y"),
         *(
             word
-            for url in urls
+            for demuxer, url in inputs
             # they are still being made: nothing can be read twice
-            for word in ("-seekable", "0", "-protocol_whitelist", "http,tcp", "-i", url)
+            for word in ("-seekable", "0", "-protocol_whitelist", "http,tcp", "-f", demuxer, "-i", url)
         ),
         *(word for stream in maps for word in ("-map", stream)),
         *("-c", "copy", *_audio_tags(plan), *_webm()),
