@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from worker.encode.channels import may_clip, stereo_filters
 from worker.encode.colours import on_black, to_bt709
+from worker.encode.grid import Chunk, seconds_of
 from worker.encode.ladder import AudioStream, EncodingPlan, Rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
@@ -116,22 +117,23 @@ def _sound_chains(plan: EncodingPlan, media: MediaInfo) -> list[list[str]]:
     ]
 
 
+def chunk_graph(plan: EncodingPlan, media: MediaInfo, chunk: Chunk, encoders: Encoders) -> str:
+    """Return the graph of a chunk's picture: the frames that the graph of the whole film would have there."""
+    if media.video is None:
+        raise ValueError("there is no picture")
+    rungs = _rungs(plan)
+    prepared = _prepared(plan, media, media.video, chunk)
+    return ";".join(
+        (
+            _split(media.video, prepared, [f"s{rung.label}" for rung in rungs]),
+            *(_rung_chain(plan, rung, encoders) for rung in rungs),
+        )
+    )
+
+
 def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encoders: Encoders) -> list[str]:
     storyboard = storyboard_of(plan, media)
-    rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
-    top = rungs[-1]
-    prepared = [
-        f"select={_DROP_STRAYS}",
-        *on_black(video),
-        # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
-        *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
-        *_fit(video),
-        # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
-        f"fps=fps={plan.fps}:start_time=0",
-        # players stop at the end of the shorter track: hold the last picture until the audio ends
-        *_hold_last_picture(media, video),
-        to_bt709(video, top.width, top.height),
-    ]
+    rungs = _rungs(plan)
     ports = [
         *(f"s{rung.label}" for rung in rungs),
         "sposter",
@@ -139,11 +141,43 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         *(["sboard"] if storyboard else []),
     ]
     return [
-        f"[0:{video.index}]{','.join(prepared)},split={len(ports)}{''.join(f'[{port}]' for port in ports)}",
+        _split(video, _prepared(plan, media, video), ports),
         *(_rung_chain(plan, rung, encoders) for rung in rungs),
-        *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
+        *_poster_chains(plan, rungs[-1], video.end_seconds or media.duration_seconds),
         *([_board_chain(storyboard)] if storyboard else []),
     ]
+
+
+def _rungs(plan: EncodingPlan) -> tuple[Rung, ...]:
+    return tuple(dict.fromkeys(stream.rung for stream in plan.video))
+
+
+def _split(video: VideoInfo, prepared: Sequence[str], ports: Sequence[str]) -> str:
+    outputs = "".join(f"[{port}]" for port in ports)
+    return f"[0:{video.index}]{','.join(prepared)},split={len(ports)}{outputs}"
+
+
+def _prepared(
+    plan: EncodingPlan, media: MediaInfo, video: VideoInfo, chunk: Chunk | None = None
+) -> Sequence[str]:
+    """Return the filters before the scalers. `chunk` is None for the whole film."""
+    top = _rungs(plan)[-1]
+    return (
+        f"select={_DROP_STRAYS}",
+        *on_black(video),
+        # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
+        *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
+        *_fit(video),
+        # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
+        f"fps=fps={plan.fps}:start_time={seconds_of(chunk.first_frame, plan.fps) if chunk else 0}",
+        # players stop at the end of the shorter track: hold the last picture until the audio ends
+        *(
+            _hold_last_picture(media, video)
+            if chunk is None or chunk.is_last
+            else [f"trim=end_frame={chunk.frames}"]
+        ),
+        to_bt709(video, top.width, top.height),
+    )
 
 
 def _fit(video: VideoInfo) -> tuple[str, ...]:
