@@ -8,12 +8,12 @@ from pathlib import Path
 
 from langcodes import Language
 
-from worker.encode.filter_graph import filter_graphs, sides_graphs
+from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs, sides_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.encode.video_encoders import SOFTWARE, Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
 from worker.source.completeness import MAX_DECODE_ERRORS
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 
 WEBM_PIPE = "webm.pipe"
 SOUND_PIPE = "sound.pipe"
@@ -221,6 +221,31 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
     return (
         *("-map", f"0:{stream.source.index}", *STRIPPED, *kind, "-fs", str(MAX_CAPTION_BYTES)),
         caption_name(stream),
+    )
+
+
+def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
+    """Return argv that writes POSTER_NAME with a keyframe or two."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
+        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
+        *(
+            "-skip_frame",
+            "nokey",
+            "-noaccurate_seek",
+            "-ss",
+            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
+        ),
+        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
+    )
+
+
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+    """Return argv that writes the `caption_name`s. It reads the whole source."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
+        *("-sub_charenc_mode", "ignore", "-i", url),
+        *(word for stream in plan.captions for word in _captions(stream)),
     )
 
 

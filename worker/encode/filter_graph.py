@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from worker.encode.channels import may_clip, stereo_filters
 from worker.encode.colours import on_black, to_bt709
 from worker.encode.grid import Chunk, seconds_of
-from worker.encode.ladder import AudioStream, EncodingPlan, Rung
+from worker.encode.ladder import AudioStream, EncodingPlan, Rung, scaled_rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
 from worker.sandbox.guards import MAX_SAMPLE_ASPECT
@@ -32,6 +32,8 @@ POSTER_SIDE = 720
 POSTER_MIN_BRIGHTNESS = 40
 """Mean luma, of 255. Darker frames are used only if there are no others."""
 POSTERS_PER_SECOND = 2
+EARLY_CANDIDATES = 6
+"""Keyframes, for the poster of a video that is not encoded yet."""
 FALLBACK_CANDIDATES = 24
 WAVE_WIDTH, WAVE_HEIGHT = 1280, 720
 WAVE_RATE_HZ = 8_000
@@ -91,7 +93,7 @@ def _picture_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo) -> l
         *on_black(video),
         # there are no neighbours to make up the missing lines from
         *(["field=type=top", "scale=iw:2*ih"] if video.interlaced else []),
-        *_fit(video),
+        *fit(video, video.display_width, video.display_height),
         to_bt709(video, *_poster_size(top)),
         # only now, when each picture is ready: they are repeated until the next one
         f"fps=fps={plan.fps}:start_time=0",
@@ -167,7 +169,7 @@ def _prepared(
         *on_black(video),
         # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
         *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
-        *_fit(video),
+        *fit(video, video.display_width, video.display_height),
         # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
         f"fps=fps={plan.fps}:start_time={seconds_of(chunk.first_frame, plan.fps) if chunk else 0}",
         # players stop at the end of the shorter track: hold the last picture until the audio ends
@@ -180,12 +182,12 @@ def _prepared(
     )
 
 
-def _fit(video: VideoInfo) -> tuple[str, ...]:
+def fit(video: VideoInfo, width: int, height: int) -> tuple[str, ...]:
     """Fit pictures of another shape between bars: a call is recorded, and the phone is turned."""
     if video.codec not in RESIZABLE_CODECS:
         return ()
     # `pad` rounds to whole samples of chroma
-    width, height = (max(2, side // 2 * 2) for side in (video.display_width, video.display_height))
+    width, height = (max(2, side // 2 * 2) for side in (width, height))
     shape = f"if(between(sar\\,{float(1 / MAX_SAMPLE_ASPECT)}\\,{float(MAX_SAMPLE_ASPECT)})\\,dar\\,a)"
     same = f"lt(abs({shape}*{height}/{width}-1)\\,{SAME_SHAPE})"
     return (
@@ -241,6 +243,22 @@ def _poster_size(top: Rung) -> tuple[int, int]:
     short_side = min(top.width, top.height)
     side = min(short_side, POSTER_SIDE)
     return top.width * side // short_side // 2 * 2, top.height * side // short_side // 2 * 2
+
+
+def early_poster_graph(video: VideoInfo) -> str:
+    """Return a graph for keyframes: `[poster]` is the first that is not dark or else just the first."""
+    rung = scaled_rung(video.display_width, video.display_height, POSTER_SIDE)
+    prepared = (
+        *on_black(video),
+        *(fit(video, rung.width, rung.height)),
+        to_bt709(video, rung.width, rung.height),
+        f"scale={rung.width}:{rung.height}:{_JPEG}",
+    )
+    return (
+        f"[0:{video.index}]{','.join(prepared)},split[some][one];[some]trim=end_frame={EARLY_CANDIDATES},signalstats,"
+        f"metadata=mode=select:key=lavfi.signalstats.YAVG:value={POSTER_MIN_BRIGHTNESS}:function=greater[bright];"
+        "[one]trim=end_frame=1[any];[bright][any]concat[poster]"
+    )
 
 
 def _board_chain(storyboard: Storyboard) -> str:

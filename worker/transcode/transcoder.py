@@ -31,6 +31,7 @@ from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
+from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
@@ -42,6 +43,7 @@ from worker.source.duration_limits import check_encoded_duration, max_encoded_se
 from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
 from worker.transcode.diagnosis import diagnose_failure
+from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
 from worker.transcode.intake import probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
@@ -91,7 +93,16 @@ class Transcoded:
 class Transcoder:
     """Runs attempts, any number at the same time."""
 
-    def __init__(self, buckets: Buckets, tools: Tools, profile: EncodingProfile, work_dir: Path) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        tools: Tools,
+        profile: EncodingProfile,
+        work_dir: Path,
+        make_look: MakeLook | None = None,
+    ) -> None:
+        """Without `make_look`, videos can only be watched as far as their outputs are encoded."""
+        self._make_look = make_look
         self._buckets = buckets
         self._tools = tools
         self._profile = profile
@@ -122,7 +133,19 @@ class Transcoder:
         self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
         with workspace(self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report)
+            look = EarlyLook(
+                self._make_look,
+                self._buckets,
+                self._tools.ffmpeg,
+                job,
+                info,
+                keys.look_of_run(run),
+                profile.stall_seconds,
+                profile.patience_seconds,
+                profile.segment_seconds,
+                directory,
+            )
+            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report, look)
             return await attempt.run()
 
 
@@ -138,7 +161,8 @@ class _Attempt:
     _info: ObjectInfo
     _run: str
     _report_to: ReportProgress
-    _finalizing: bool = False
+    _look: EarlyLook
+    _stage: Stage = Stage.TRANSCODING
     _fraction: float = 0.0
     _encoded_seconds: float = 0.0
 
@@ -163,16 +187,18 @@ class _Attempt:
                 self._errors,
                 lambda: self._stored(media, plan, sink),
             )
-            async with sink.serving() as url:
+            self._look.changed = lambda: self._report(self._stage, media, plan, sink)
+            async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 try:
                     webm_bytes = await self._watchdog.guarded(self._encode(source, url, media, plan, sink))
-                    self._finalizing = True
-                    self._fraction = 0.0
+                    self._stage, self._fraction = Stage.FINALIZING, 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
                     work = self._finalize(source, media, plan, sink, webm_bytes)
                     # not the encoder's fault: software would not help
-                    return await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    done = await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    await self._look.finish()
+                    return done
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
@@ -198,7 +224,7 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds),
+                limits=encoding_limits(media.duration_seconds, behind_look=self._look.is_coming),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):
@@ -224,7 +250,7 @@ class _Attempt:
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
         self._activity.touch()
-        if self._finalizing:
+        if self._stage is Stage.FINALIZING:
             return
         if media.duration_seconds:
             share = self._stored_seconds(plan, sink) / media.duration_seconds
@@ -289,10 +315,13 @@ class _Attempt:
             Progress(
                 stage=stage,
                 stage_progress=self._fraction,
-                playable=sink.playable,
+                # not both: who began to watch the ladder would have to change to the look
+                playable=self._look.shown is not None if self._look.is_coming else sink.playable,
                 duration_seconds=media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
                 encoder=self._profile.encoders.description,
+                chapters=chapters_of(media, media.duration_seconds or MAX_DURATION_SECONDS),
+                look=self._look.shown,
             )
         )

@@ -14,6 +14,7 @@ _TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE, _VIDEO = 0xAE, 0xD7, 0x83, 1
 _CUE_POINT, _CUE_TIME, _CUE_POSITIONS, _CUE_TRACK = 0xBB, 0xB3, 0xB7, 0xF7
 _NANOSECONDS = 10**9
 _DEFAULT_SCALE = 10**6
+MAX_NUMBER_BYTES = 8
 
 
 class Places(NamedTuple):
@@ -64,7 +65,11 @@ def keyframes_of(
     entries = [_content(tracks, one) for one in _children(tracks) if one.identifier == _TRACK_ENTRY]
     if track >= len(entries):
         raise IndexUnusable("no such track")
-    fields = {one.identifier: _unsigned(entries[track], one) for one in _children(entries[track]) if one.identifier in {_TRACK_NUMBER, _TRACK_TYPE}}
+    fields = {
+        one.identifier: _unsigned(entries[track], one)
+        for one in _children(entries[track])
+        if one.identifier in {_TRACK_NUMBER, _TRACK_TYPE}
+    }
     if fields.get(_TRACK_TYPE) != _VIDEO:
         raise IndexUnusable("not a picture")
     origin = round(origin_seconds * timescale)
@@ -96,7 +101,9 @@ def _cues(cues: bytes, track: int) -> Iterator[int]:
                 time = _unsigned(body, one)
             elif one.identifier == _CUE_POSITIONS and time is not None:
                 place = _content(body, one)
-                tracks = [_unsigned(place, field) for field in _children(place) if field.identifier == _CUE_TRACK]
+                tracks = [
+                    _unsigned(place, field) for field in _children(place) if field.identifier == _CUE_TRACK
+                ]
                 if track in tracks:
                     yield time
 
@@ -117,4 +124,7 @@ def _content(body: bytes, one: Header) -> bytes:
 
 
 def _unsigned(body: bytes, one: Header) -> int:
-    return int.from_bytes(_content(body, one), "big")
+    content = _content(body, one)
+    if len(content) > MAX_NUMBER_BYTES:
+        raise IndexUnusable("a number too large")
+    return int.from_bytes(content, "big")

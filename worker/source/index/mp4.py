@@ -1,4 +1,4 @@
-"""Reads keyframes from the sample tables of an MP4 or QuickTime file (ISO/IEC 14496-12). Pure; input is hostile.
+"""Reads keyframes from the tables of an MP4 or QuickTime file (ISO/IEC 14496-12). Pure; input is hostile.
 
 Tables are runs or arrays. They are never expanded: only the entries of keyframes are looked up.
 """
@@ -59,7 +59,9 @@ def _keyframes(moov: memoryview, track: int, origin_seconds: float) -> SourceInd
     times = [samples.shown_at(number) + shift for number in numbers]
     if any(after <= before for before, after in zip(times, islice(times, 1, None), strict=False)):
         raise IndexUnusable("keyframes out of order")
-    ends_early = shown is not None and samples.ticks - max(0, skipped) - shown > timescale * EDIT_TOLERANCE_SECONDS
+    ends_early = (
+        shown is not None and samples.ticks - max(0, skipped) - shown > timescale * EDIT_TOLERANCE_SECONDS
+    )
     is_plain = (
         not ends_early
         and _number(tables[b"stsd"], _FULL) == 1
@@ -83,7 +85,7 @@ class _Samples:
 
     def shown_at(self, number: int) -> int:
         run = bisect_right(self._duration_firsts, number) - 1
-        decoded = self._decoded[run] + (number - self._duration_firsts[run]) * self._durations[run]
+        decoded: int = self._decoded[run] + (number - self._duration_firsts[run]) * self._durations[run]
         at = bisect_right(self._offset_firsts, number) - 1
         return decoded + (self._offsets[at] if at < len(self._offsets) else 0)
 
@@ -99,7 +101,8 @@ class _Samples:
 def _edits(trak: memoryview, ticks: Fraction) -> tuple[int, int | None]:
     """Return how much of the track is skipped at its start (8.6.6) and how much of it is shown.
 
-    The first is negative if the track starts late. None: all of it. `ticks` is one of the track by one of the movie.
+    The first is negative if the track starts late. None: all of it. `ticks` are the track's per tick of the
+    movie.
     """
     edits = dict(_boxes(trak)).get(b"edts")
     if edits is None:
@@ -127,7 +130,7 @@ def _timescale(header: memoryview) -> int:
 
 
 def _columns(table: memoryview, kind: str, width: int) -> tuple["array[int]", ...]:
-    """Return the columns of a table with `width` 32-bit numbers per entry, of which it says how many it has."""
+    """Return the columns of a table, which has `width` 32-bit numbers per entry."""
     count, start = _number(table, _FULL), _FULL + 4
     if count > MAX_ENTRIES or start + 4 * count * width > len(table):
         raise IndexUnusable(f"a table with {count} entries")
@@ -160,7 +163,7 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         if size == 1:
             size, header = struct.unpack_from(">Q", data, at + 8)[0], 16
         end = at + size if size else len(data)
-        if size and size < header or end > len(data):
+        if (size and size < header) or end > len(data):
             raise IndexUnusable(f"a box {kind!r} of {size} bytes")
         yield kind, data[at + header : end]
         at = end
