@@ -325,7 +325,7 @@ class JobQueue:
         if kept != keys.run_prefix(video_id, claim.lease.run):
             await self._delete_outputs(keys.runs_of_lease(video_id, claim.lease.run), kept)
         if kept is None and claim.lease.plan is None:
-            await self._delete_outputs(keys.run_prefix(video_id, keys.look_of_run(claim.lease.run)))
+            await self._delete_outputs(keys.runs_of_lease(video_id, keys.look_of_run(claim.lease.run)))
 
     async def keeps_looks(self, job: Job) -> bool:
         """Return whether a look of this request may be watched: it has neither failed nor been deleted."""
