@@ -167,7 +167,11 @@ class JobQueue:
     async def take_parked(self, planned: PlannedJob) -> Claim | None:
         """Take a parked job to join it. None: another worker has it, or it has ended and was cleaned up."""
         claim = await self._take_over(planned.seen, planned.lease) if planned.is_parked else None
-        return None if claim is None or await self._settle(claim) else claim
+        try:
+            return None if claim is None or await self._settle(claim) else claim
+        except RecordUnreadable as error:
+            log.warning("job_unreadable", request=planned.seen.request, error=error.message)
+            return None
 
     async def settle(self, seen: SeenLease) -> bool:
         """Clean up after a silent worker whose request has ended or whose video was deleted.
