@@ -107,6 +107,11 @@ class EncodingPlan:
         return next((stream for stream in reversed(self.video) if stream.codec == "av1"), None)
 
     @property
+    def mp4_video(self) -> VideoStream | None:
+        """The top H.264 stream, which is also the MP4's."""
+        return next((stream for stream in reversed(self.packaged_video) if stream.codec == "h264"), None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the renditions in HLS and DASH."""
         video = (stream.name for stream in self.packaged_video)

@@ -481,10 +481,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * DownloadWebm
-         * @description Redirect to the WebM file as a download.
+         * Download
+         * @description Redirect to the WebM or MP4 file as a download.
          */
-        get: operations["VideosVideoIdDownloadDownloadWebm"];
+        get: operations["VideosVideoIdDownloadDownload"];
         put?: never;
         post?: never;
         delete?: never;
@@ -592,6 +592,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -663,6 +668,7 @@ export interface components {
              */
             expires_at: string;
             hls: string;
+            mp4: string | null;
             poster: string | null;
             storyboard: string | null;
             webm: string | null;
@@ -758,6 +764,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -3268,9 +3279,12 @@ export interface operations {
             };
         };
     };
-    VideosVideoIdDownloadDownloadWebm: {
+    VideosVideoIdDownloadDownload: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description webm, or mp4 if DOWNLOADS names it */
+                format?: "webm" | "mp4";
+            };
             header?: never;
             path: {
                 video_id: string;
