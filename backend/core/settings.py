@@ -243,6 +243,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
         ("av1", "h264"), description="comma-separated video codecs for HLS and DASH"
     )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
+    chunk_seconds: float = Field(
+        60, ge=1, le=3600, description="longest part of a video that a worker encodes at a time"
+    )
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
     )
