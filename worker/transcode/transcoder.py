@@ -15,7 +15,7 @@ import structlog
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import Codec, WorkerSettings
+from backend.core.settings import RUNGS, Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -61,6 +61,7 @@ class EncodingProfile:
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
+    rungs: tuple[int, ...] = RUNGS
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -71,6 +72,7 @@ class EncodingProfile:
             settings.stall_seconds,
             settings.store_patience_seconds,
             encoders,
+            settings.rungs,
         )
 
 
@@ -178,7 +180,7 @@ class _Attempt:
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
             media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
-            plan = plan_encoding(media, self._profile.codecs, self._job.options)
+            plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             sink = PackagerSink(
                 self._buckets.video,
@@ -224,7 +226,11 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds, behind_look=self._look.is_coming),
+                limits=encoding_limits(
+                    media.duration_seconds,
+                    plan.top_rung.pixels if plan.top_rung else 0,
+                    behind_look=self._look.is_coming,
+                ),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):

@@ -70,7 +70,7 @@ class Planner:
             except IndexUnusable as error:
                 log.info("job_indivisible", reason=str(error))
                 return Whole.INDIVISIBLE
-        encoding = plan_encoding(media, profile.codecs, job.options)
+        encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
         details = PlanDetails.divide(info.etag, media, encoding, profile.segment_seconds, self._chunk_seconds)
         if not _is_divisible(details, index):
             return Whole.INDIVISIBLE
