@@ -48,23 +48,37 @@ def chunk_seconds(film_seconds: float, longest: float) -> float:
     return max(wanted, film_seconds / MAX_CHUNKS)
 
 
-def chunks_of(fps: Fraction, frames: int, segment_seconds: float, chunk_seconds: float) -> tuple[Chunk, ...]:
-    """Divide a film of `frames` frames into chunks of whole segments, all about `chunk_seconds` long."""
+def chunks_of(
+    fps: Fraction, frames: int, segment_seconds: float, chunk_seconds: float, held_frames: int = 0
+) -> tuple[Chunk, ...]:
+    """Divide a film into chunks of whole segments, all about `chunk_seconds` long.
+
+    Of its `frames`, the last `held_frames` repeat the last picture. A chunk that began there, or close to it,
+    would find nothing to decode.
+    """
     starts = segment_starts(fps, frames, segment_seconds)
     wanted = round(frames / fps / Fraction(chunk_seconds))
     number_of = max(1, min(len(starts), MAX_CHUNKS, wanted))
     # sizes differ by at most a segment, and the last chunk, whose last segment may be short, is a large one
-    bounds = [number * len(starts) // number_of for number in range(number_of + 1)]
+    firsts = [number * len(starts) // number_of for number in range(number_of)]
+    last_start = frames - held_frames - fps
+    bounds = [0, *(first for first in firsts[1:] if starts[first] <= last_start), len(starts)]
+    ends = (*starts, max(1, frames))
     return tuple(
         Chunk(
             number,
-            starts[begin],
-            (max(1, frames) if end == len(starts) else starts[end]) - starts[begin],
-            tuple(start - starts[begin] for start in starts[begin:end]),
+            starts[first],
+            ends[end] - starts[first],
+            tuple(start - starts[first] for start in starts[first:end]),
             end == len(starts),
         )
-        for number, (begin, end) in enumerate(pairwise(bounds))
+        for number, (first, end) in enumerate(pairwise(bounds))
     )
+
+
+def seconds_of(frame: int, fps: Fraction | None) -> str:
+    """Return when a frame is shown, in the way ffmpeg reads it: it goes by microseconds."""
+    return f"{float(frame / (fps or 1)):.6f}"
 
 
 def copy_starts(keyframes: Iterable[int], timescale: int, segment_seconds: float) -> tuple[int, ...]:
@@ -83,10 +97,15 @@ def sound_frames(rate_hz: int, segment_seconds: float) -> int:
 
 
 def total_frames(media: MediaInfo, fps: Fraction) -> int:
-    """Return how many frames the picture will have when it has been held until the last stream ends.
+    """Return how many frames the encoded picture will have, give or take two.
 
     Raises: ValueError: the file does not say how long it is.
     """
     if media.duration_seconds is None:
         raise ValueError("the duration is unknown")
     return max(1, round(Fraction(media.duration_seconds) * fps))
+
+
+def held_frames(media: MediaInfo, fps: Fraction) -> int:
+    """Return how many of `total_frames` repeat the last picture, since the sound ends later."""
+    return 0 if media.video is None else round(Fraction(media.seconds_left_after(media.video)) * fps)

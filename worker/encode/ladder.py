@@ -98,6 +98,11 @@ class EncodingPlan:
         return self.video[-1].rung if self.video else None
 
     @property
+    def largest_pixels(self) -> int:
+        """How many a picture of the largest rung has; 0 for audio."""
+        return self.top_rung.pixels if self.top_rung else 0
+
+    @property
     def packaged_video(self) -> tuple[VideoStream, ...]:
         return tuple(stream for stream in self.video if stream.packaged)
 
@@ -196,7 +201,14 @@ def rungs_of(width: int, height: int, sides: tuple[int, ...] = RUNGS) -> tuple[R
     sizes = [side for side in sides if side <= own]
     if not sizes or (own < sides[-1] and own > sizes[-1] * OWN_RUNG_ABOVE):
         sizes.append(own)
-    return tuple(Rung(_scaled(width, side, own), _scaled(height, side, own)) for side in sizes)
+    return tuple(scaled_rung(width, height, side) for side in sizes)
+
+
+def scaled_rung(width: int, height: int, side: int) -> Rung:
+    """Return a picture of this shape whose short side is `side`, unless it is smaller already."""
+    short_side = min(width, height)
+    side = min(side, short_side)
+    return Rung(_scaled(width, side, short_side), _scaled(height, side, short_side))
 
 
 def _scaled(length: int, side: int, short_side: int) -> int:
@@ -228,10 +240,10 @@ def _stream(
     if codec == "av1":
         crf = DEFAULT_AV1_CRF if options.crf is None else options.crf
         preset = DEFAULT_AV1_PRESET if options.cpu_used is None else options.cpu_used
-    return VideoStream(codec, rung, crf, preset, _cap_bps(codec, rung, fps), packaged)
+    return VideoStream(codec, rung, crf, preset, cap_bps(codec, rung, fps), packaged)
 
 
-def _cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
+def cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
     """Return the highest bit rate of a rung: about 6 Mbit/s for H.264 at 1080p30, two thirds of it for AV1.
 
     The rate grows more slowly than pixels and frames, hence the exponents.

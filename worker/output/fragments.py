@@ -196,32 +196,34 @@ class PictureCutter:
 
 
 class SoundCutter:
-    """Makes segments of `frames_per_segment` AAC frames each, wherever ffmpeg began to read.
+    """Makes segments of AAC frames, wherever ffmpeg began to read. The timescale is the sample rate.
 
-    The frames are put on a grid that begins at `first_pts`, since Matroska rounds their times.
+    The frames are counted from the film's start. They follow the first one without gaps, even if their times
+    are rounded, as Matroska's are.
     """
 
-    def __init__(self, frames_per_segment: int, segment: int = 0, first_pts: int = 0) -> None:
-        """The timescale is the sample rate. Segments before `segment` are left out."""
-        self._per_segment = frames_per_segment
-        self._next_segment = segment
-        self._first_pts = first_pts
+    def __init__(self, starts: Sequence[int], segment: int = 0) -> None:
+        """`starts` are the first frames of the segments; those before `segment` are left out."""
+        self._starts = starts
+        self._number = segment
+        self._shift: int | None = None
         self._frames: dict[int, bytes] = {}
 
     def feed(self, fragment: Fragment) -> list[Segment]:
         """Return the segments that are whole now. Raises: FragmentError: one would be empty."""
+        if self._shift is None:
+            self._shift = _nearest_frame(fragment.first_pts) * SAMPLES_PER_AAC_FRAME - fragment.first_pts
         done: list[Segment] = []
-        pts, at = (
-            fragment.first_pts - self._first_pts,
-            len(fragment.body) - sum(frame.size for frame in fragment.frames),
-        )
+        pts = fragment.first_pts + self._shift
+        at = len(fragment.body) - sum(frame.size for frame in fragment.frames)
         for frame in fragment.frames:
-            place = (pts + SAMPLES_PER_AAC_FRAME // 2) // SAMPLES_PER_AAC_FRAME
-            if place >= (self._next_segment + 1) * self._per_segment:
+            place = _nearest_frame(pts)
+            number = bisect_right(self._starts, place) - 1
+            if number > self._number:
                 done += self.finish()
-            if place >= (self._next_segment + 1) * self._per_segment:
-                raise FragmentError(f"there is no sound for segment {self._next_segment}")
-            if place >= self._next_segment * self._per_segment:
+            if number > self._number:
+                raise FragmentError(f"there is no sound for segment {self._number}")
+            if number == self._number:
                 self._frames[place] = fragment.body[at : at + frame.size]
             pts, at = pts + frame.duration, at + frame.size
         return done
@@ -233,14 +235,18 @@ class SoundCutter:
         places = sorted(self._frames)
         durations = [later - place for place, later in pairwise((*places, places[-1] + 1))]
         body = _sound(
-            self._next_segment + 1,
-            self._first_pts + places[0] * SAMPLES_PER_AAC_FRAME,
+            self._number + 1,
+            places[0] * SAMPLES_PER_AAC_FRAME - (self._shift or 0),
             [(len(self._frames[place]), length) for place, length in zip(places, durations, strict=True)],
         )
         body += _box(b"mdat", *(self._frames[place] for place in places))
         self._frames = {}
-        self._next_segment += 1
-        return [Segment(self._next_segment - 1, body)]
+        self._number += 1
+        return [Segment(self._number - 1, body)]
+
+
+def _nearest_frame(pts: int) -> int:
+    return (pts + SAMPLES_PER_AAC_FRAME // 2) // SAMPLES_PER_AAC_FRAME
 
 
 def config_of(init: bytes) -> Config:

@@ -65,14 +65,20 @@ class PackagerSink:
         errors: BackgroundErrors,
         on_stored: Callable[[], None],
         on_media: Callable[[str, bytes], Awaitable[None]] | None = None,
+        *,
+        growing: bool = True,
     ) -> None:
-        """`on_media` gets every other file, those of a rendition in the packager's order."""
+        """Unless `growing`, no playlist is stored before `finish`.
+
+        `on_media` gets all other files, those of a rendition in the packager's order.
+        """
         self._store = store
         self._prefix = prefix
         self._media_playlists = media_playlists
         self._errors = errors
         self._on_stored = on_stored
         self._on_media = on_media
+        self._growing = growing
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}  # in flight
         self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
@@ -93,11 +99,12 @@ class PackagerSink:
         """Yield the URL to write below. At the end of the block no upload is in flight."""
         async with serve(self._handle) as base:
             self._base = base
-            self._publisher = asyncio.create_task(self._keep_publishing())
+            if self._growing:
+                self._publisher = asyncio.create_task(self._keep_publishing())
             try:
                 yield base
             finally:
-                tasks = (self._publisher, *self._uploads.values())
+                tasks = (*((self._publisher,) if self._publisher else ()), *self._uploads.values())
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
+from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
 from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo, Store
@@ -33,28 +33,28 @@ from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
+from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
-from worker.sandbox.watchdog import STALLED, Watchdog, wait_for_success
+from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.sandbox.workspace import workspace
 from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
-from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
+from worker.source.duration_limits import check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
-from worker.source.probe import probe
-from worker.source.selection import NOT_A_VIDEO
-from worker.source.stated_size import check_stated_size
-from worker.transcode.diagnosis import diagnose_source
-from worker.transcode.fallback import ENCODE_FAILURE_CODES, Fallback
+from worker.transcode.diagnosis import diagnose_failure
+from worker.transcode.early_look import EarlyLook, MakeLook
+from worker.transcode.fallback import Fallback
+from worker.transcode.intake import probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
-MAX_PROBE_BYTES = 256 * 1024**2
-"""If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
+GROWING_SEGMENTS = 2
+"""A video of so many segments or fewer is not offered before it is done: its playlists would take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,16 @@ class Transcoded:
 class Transcoder:
     """Runs attempts, any number at the same time."""
 
-    def __init__(self, buckets: Buckets, tools: Tools, profile: EncodingProfile, work_dir: Path) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        tools: Tools,
+        profile: EncodingProfile,
+        work_dir: Path,
+        make_look: MakeLook | None = None,
+    ) -> None:
+        """Without `make_look`, videos can only be watched as far as their outputs are encoded."""
+        self._make_look = make_look
         self._buckets = buckets
         self._tools = tools
         self._profile = profile
@@ -115,17 +124,7 @@ class Transcoder:
             SourceRejected: the file cannot be processed; another attempt would not help.
             AttemptFailed, StoreError: another attempt may succeed.
         """
-        try:
-            info = await self._buckets.raw.head(job.source)
-        except ObjectNotFound:  # not an outage: waiting would not bring it back
-            raise AttemptFailed("The source no longer exists.", code="source_missing") from None
-        if info.size_bytes != job.source_size_bytes:
-            raise AttemptFailed(
-                f"The source has {info.size_bytes} bytes, but {job.source_size_bytes} were uploaded.",
-                code="source_incomplete",
-            )
-        if info.size_bytes == 0:
-            raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+        info = await uploaded_source(self._buckets.raw, job)
         try:
             return await self._attempt(info, self._profile, job, run, report)
         except AttemptFailed as error:
@@ -143,7 +142,19 @@ class Transcoder:
         self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
         with workspace(self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report)
+            look = EarlyLook(
+                self._make_look,
+                self._buckets,
+                self._tools.ffmpeg,
+                job,
+                info,
+                keys.look_of_run(run),
+                profile.stall_seconds,
+                profile.patience_seconds,
+                profile.segment_seconds,
+                directory,
+            )
+            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report, look)
             return await attempt.run()
 
 
@@ -159,7 +170,8 @@ class _Attempt:
     _info: ObjectInfo
     _run: str
     _report_to: ReportProgress
-    _finalizing: bool = False
+    _look: EarlyLook
+    _stage: Stage = Stage.TRANSCODING
     _fraction: float = 0.0
     _encoded_seconds: float = 0.0
 
@@ -174,9 +186,7 @@ class _Attempt:
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
-            media = await self._probe(source)
-            check_stated_size(self._feeder.head, self._job.source_size_bytes)
-            check_claimed_duration(media, self._job.source_size_bytes)
+            media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             mp4 = Mp4Sink(*self._download(media, plan)) if "mp4" in self._profile.downloads else None
@@ -187,29 +197,24 @@ class _Attempt:
                 self._errors,
                 lambda: self._stored(media, plan, sink),
                 mp4.feed if mp4 else None,
+                growing=self._grows(media),
             )
-            async with sink.serving() as url:
+            self._look.changed = lambda: self._report(self._stage, media, plan, sink)
+            async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 try:
                     encode = self._encode(source, url, media, plan, sink, mp4)
                     downloads = await self._watchdog.guarded(encode)
-                    self._finalizing = True
-                    self._fraction = 0.0
+                    self._stage, self._fraction = Stage.FINALIZING, 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
                     work = self._finalize(source, media, plan, sink, downloads)
                     # not the encoder's fault: software would not help
-                    return await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    done = await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    await self._look.finish()
+                    return done
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
-
-    async def _probe(self, source: str) -> MediaInfo:
-        try:
-            return await self._watchdog.guarded(probe(self._tools, source))
-        except AttemptFailed as error:
-            if error.failure_code == STALLED and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
-                raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
-            raise
 
     async def _encode(
         self,
@@ -226,7 +231,9 @@ class _Attempt:
             os.mkfifo(pipe, 0o600)
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
-        packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
+        packager = packager_arguments(
+            *(self._tools.packager, plan, f"{self._directory}/", url, segment), growing=self._grows(media)
+        )
         webm = WebmSink(*self._download(media, plan))
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
@@ -235,17 +242,26 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds, plan.top_rung.pixels if plan.top_rung else 0),
+                limits=encoding_limits(
+                    media.duration_seconds,
+                    plan.largest_pixels,
+                    behind_look=self._look.is_coming,
+                ),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
             encoded = group.create_task(wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
-            group.create_task(self._packaged(packaging, mp4))
+            group.create_task(packaged(packaging, mp4))
             stored = {keys.DOWNLOAD: group.create_task(webm.store(webm_pipe, encoded))}
             if mp4 is not None:
                 stored[keys.DOWNLOAD_MP4] = group.create_task(mp4.store())
         return {path: task.result() for path, task in stored.items()}
+
+    def _grows(self, media: MediaInfo) -> bool:
+        """Whether the video can be watched before it is done: a short one is done as soon."""
+        seconds = media.duration_seconds if media.duration_is_reliable else None
+        return seconds is None or seconds > GROWING_SEGMENTS * self._profile.segment_seconds
 
     def _download(
         self, media: MediaInfo, plan: EncodingPlan
@@ -255,29 +271,23 @@ class _Attempt:
         segment, touch = self._profile.segment_seconds, self._activity.touch
         return self._buckets.video, self._prefix, plan, media, segment, longest, touch
 
-    async def _packaged(self, packaging: RunningProcess, mp4: Mp4Sink | None) -> None:
-        await wait_for_success(packaging, "packager_failed")
-        if mp4 is not None:
-            await mp4.end()
-
     def _notice_loss(self, line: str) -> None:
         if (loss := loss_in(line)) is not None:
             self._errors.report(loss)
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
-        if error.failure_code not in ENCODE_FAILURE_CODES or self._profile.encoders.fallback is not None:
+        if self._profile.encoders.fallback is not None:
             return  # the software fallback will tell
-        tolerance = self._profile.segment_seconds / 2
-        code, touch = error.failure_code, self._activity.touch
-        await self._watchdog.guarded(
-            diagnose_source(self._tools, source, media, tolerance, touch, for_code=code)
+        work = diagnose_failure(
+            self._tools, source, media, error, self._profile.segment_seconds, self._activity.touch
         )
+        await self._watchdog.guarded(work)
 
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
         self._activity.touch()
-        if self._finalizing:
+        if self._stage is Stage.FINALIZING:
             return
         if media.duration_seconds:
             share = self._stored_seconds(plan, sink) / media.duration_seconds
@@ -328,7 +338,8 @@ class _Attempt:
         verified = await verify_outputs(
             *(video, self._prefix, plan, media, sink.sizes | downloads, webm_seconds, segment, mp4_seconds)
         )
-        await check_decoding(self._tools, video, self._prefix, verified.edges, self._activity.touch)
+        touch = self._activity.touch
+        await check_decoding(self._tools, video, self._prefix, verified.edges, touch, plan.largest_pixels)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
         claimed = media.duration_seconds if media.duration_is_reliable else None
@@ -348,10 +359,20 @@ class _Attempt:
             Progress(
                 stage=stage,
                 stage_progress=self._fraction,
-                playable=sink.playable,
+                # not both: who began to watch the ladder would have to change to the look
+                playable=self._look.shown is not None if self._look.is_coming else sink.playable,
                 duration_seconds=media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
                 encoder=self._profile.encoders.description,
+                chapters=chapters_of(media, media.duration_seconds or MAX_DURATION_SECONDS),
+                look=self._look.shown,
             )
         )
+
+
+async def packaged(packaging: RunningProcess, mp4: Mp4Sink | None) -> None:
+    """Wait for the packager, after which the MP4 is complete. Raises: AttemptFailed."""
+    await wait_for_success(packaging, "packager_failed")
+    if mp4 is not None:
+        await mp4.end()
