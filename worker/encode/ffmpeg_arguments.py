@@ -8,7 +8,7 @@ from pathlib import Path
 
 from langcodes import Language
 
-from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs
+from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs, sides_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.encode.video_encoders import Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
@@ -16,6 +16,8 @@ from worker.source.completeness import MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo, VideoInfo
 
 WEBM_PIPE = "webm.pipe"
+SOUND_PIPE = "sound.pipe"
+"""All audio tracks as a WebM, for the one that is joined."""
 CLUSTER_SECONDS = 5
 POSTER_NAME = "poster.jpg"
 SHEETS = "sheet-%03d.jpg"
@@ -49,49 +51,96 @@ def encoder_arguments(
     outputs = [
         _video_output(plan, stream, picture_arguments(stream, keyframes, encoders)) for stream in plan.video
     ]
-    outputs += [
-        (
-            *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
-            *(*_language(stream, 0), *_fragmented(), pipe_name(stream.name)),
-        )
-        for stream in plan.audio
-    ]
+    outputs += _sound(plan)
     if plan.video:
-        outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
-        outputs.append(("-map", "[board]", *_jpeg(SHEET_QUALITY), SHEETS))
+        outputs += _pictures()
     else:
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
     return (
-        *reading_arguments(ffmpeg, media, encoders),
-        # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
-        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
-        *("-i", url),
-        *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
-        *(word for output in outputs for word in output),
+        *opened(ffmpeg, media, url, (*encoders.options, *_charset(plan))),
+        *written(filter_graphs(plan, media, encoders), outputs),
     )
 
 
-def reading_arguments(ffmpeg: Path, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
-    """Return what comes before the source, for every command line that decodes its picture."""
+def sides_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str) -> Sequence[str]:
+    """Return argv for all of a video but its picture: sound (`pipe_name`s, SOUND_PIPE), stills, captions."""
+    outputs = [*_sound(plan), *_pictures(), *(_captions(stream) for stream in plan.captions)]
+    if plan.audio:
+        outputs.append((*_webm_audio(plan), *_webm(SOUND_PIPE)))
+    # decoding more than keyframes for the pictures would cost as much as a rendition
+    argv = opened(ffmpeg, media, url, ("-skip_frame:v", "nokey", *_charset(plan)))
+    return (*argv, *written(sides_graphs(plan, media), outputs))
+
+
+def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -> Sequence[str]:
+    """Return argv that writes a WebM to WEBM_PIPE: streams from two URLs, as they are."""
+    urls = (picture, sound) if plan.audio else (picture,)
+    maps = ("0:v", *(f"1:a:{number}" for number in range(len(plan.audio))))
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y"),
+        *(
+            word
+            for url in urls
+            # they are still being made: nothing can be read twice
+            for word in ("-seekable", "0", "-protocol_whitelist", "http,tcp", "-i", url)
+        ),
+        *(word for stream in maps for word in ("-map", stream)),
+        *("-c", "copy", *_audio_tags(plan), *_webm()),
+    )
+
+
+def opened(ffmpeg: Path, media: MediaInfo, url: str, options: Sequence[str]) -> Sequence[str]:
+    """Return the beginning of a command line that decodes the source, which `options` are for."""
     return (
         str(ffmpeg),
         # `worker.source.completeness` reads the warnings
         *("-hide_banner", "-nostdin", "-v", "warning", "-y"),
         # machine-readable progress on stdout, twice a second
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
-        *encoders.options,
+        *options,
         *MAX_DECODE_ERRORS,
         *GUARDS,
         # when the picture size changes, keep the graph: a new one would restart its timestamps and lose the
         # poster candidates
         *("-reinit_filter:v", "0"),
         *((f"-c:{media.video.index}", media.video.decoder) if media.video and media.video.decoder else ()),
+        *("-i", url),
     )
 
 
+def written(graphs: Sequence[str], outputs: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return the rest of the command line."""
+    return (
+        *(word for graph in graphs for word in ("-filter_complex", graph)),
+        *(word for output in outputs for word in output),
+    )
+
+
+def _charset(plan: EncodingPlan) -> tuple[str, ...]:
+    # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
+    return ("-sub_charenc_mode", "ignore") if plan.captions else ()
+
+
+def _sound(plan: EncodingPlan) -> list[tuple[str, ...]]:
+    return [
+        (
+            *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
+            *(*_language(stream, 0), *_fragmented(), pipe_name(stream.name)),
+        )
+        for stream in plan.audio
+    ]
+
+
+def _pictures() -> list[tuple[str, ...]]:
+    return [
+        ("-map", "[poster]", *_still(POSTER_NAME)),
+        ("-map", "[board]", *_jpeg(SHEET_QUALITY), SHEETS),
+    ]
+
+
 def picture_arguments(stream: VideoStream, keyframes: Sequence[str], encoders: Encoders) -> tuple[str, ...]:
-    """Return the arguments that make one rendition's picture."""
+    """Return the arguments that encode the picture of a rendition."""
     quality = encoders.of(stream.codec).arguments(
         crf=stream.crf, preset=stream.preset, max_bps=stream.max_bps
     )
@@ -122,18 +171,20 @@ def _fragmented() -> tuple[str, ...]:
     )
 
 
-def _webm() -> tuple[str, ...]:
+def _webm(pipe: str = WEBM_PIPE) -> tuple[str, ...]:
     limits = (word for name, value in _CLUSTERS for word in (f"-{name}", value))
-    return (*STRIPPED, "-f", "webm", *limits, WEBM_PIPE)
+    return (*STRIPPED, "-f", "webm", *limits, pipe)
 
 
 def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
     maps = (word for stream in plan.audio for word in ("-map", f"[opus-{stream.name}]"))
-    tags = (
-        word for number, stream in enumerate(plan.audio) for word in _language(stream, number, named=True)
-    )
     opus = ("-c:a", "libopus", "-b:a", str(OPUS_BPS)) if plan.audio else ()
-    return (*maps, *opus, *tags)
+    return (*maps, *opus, *_audio_tags(plan))
+
+
+def _audio_tags(plan: EncodingPlan) -> tuple[str, ...]:
+    tags = (_language(stream, number, named=True) for number, stream in enumerate(plan.audio))
+    return tuple(word for words in tags for word in words)
 
 
 def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:
@@ -172,27 +223,16 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
 
 def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
     """Return argv that writes POSTER_NAME with a keyframe or two."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
-        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
-        *(
-            "-skip_frame",
-            "nokey",
-            "-noaccurate_seek",
-            "-ss",
-            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
-        ),
-        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
-    )
+    start = f"{POSTER_AT * (media.duration_seconds or 0):.3f}"
+    options = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", start)
+    poster = ("-map", "[poster]", *_still(POSTER_NAME))
+    return (*opened(ffmpeg, media, url, options), *written([early_poster_graph(video)], [poster]))
 
 
-def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str) -> Sequence[str]:
     """Return argv that writes the `caption_name`s. It reads the whole source."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
-        *("-sub_charenc_mode", "ignore", "-i", url),
-        *(word for stream in plan.captions for word in _captions(stream)),
-    )
+    options = ("-sub_charenc_mode", "ignore")
+    return (*opened(ffmpeg, media, url, options), *written([], [_captions(one) for one in plan.captions]))
 
 
 # to a pipe, ffmpeg starts a cluster every second or 32 KiB; these are its limits for a file
