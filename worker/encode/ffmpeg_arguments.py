@@ -223,27 +223,16 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
 
 def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
     """Return argv that writes POSTER_NAME with a keyframe or two."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
-        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
-        *(
-            "-skip_frame",
-            "nokey",
-            "-noaccurate_seek",
-            "-ss",
-            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
-        ),
-        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
-    )
+    start = f"{POSTER_AT * (media.duration_seconds or 0):.3f}"
+    options = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", start)
+    poster = ("-map", "[poster]", *_still(POSTER_NAME))
+    return (*opened(ffmpeg, media, url, options), *written([early_poster_graph(video)], [poster]))
 
 
-def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str) -> Sequence[str]:
     """Return argv that writes the `caption_name`s. It reads the whole source."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
-        *("-sub_charenc_mode", "ignore", "-i", url),
-        *(word for stream in plan.captions for word in _captions(stream)),
-    )
+    options = ("-sub_charenc_mode", "ignore")
+    return (*opened(ffmpeg, media, url, options), *written([], [_captions(one) for one in plan.captions]))
 
 
 # to a pipe, ffmpeg starts a cluster every second or 32 KiB; these are its limits for a file
