@@ -144,7 +144,7 @@ class SlowLook:
 
 
 @contextmanager
-def slow_look(product: Product, files: dict[str, bytes], *, segment_pause: float) -> Iterator[SlowLook]:
+def slow_look(product: Product, files: dict[str, bytes], segment_pause: float) -> Iterator[SlowLook]:
     """Yield the look of a new video. Each segment takes its worker so many seconds."""
     look = SlowLook(product, files, segment_pause)
     look.start()
