@@ -48,8 +48,6 @@ class AwaitedFiles:
         self._stored = RecentReads(self._appear, seconds=math.inf, capacity=KNOWN_FILES, clock=time.monotonic)
         self._waiting = 0
         self._loops: set[asyncio.Task[object] | None] = set()
-        self._wishes: dict[str, str] = {}
-        """The request of each segment that the worker is asked for, by its key; the newest is the last."""
 
     async def wait(self, playable: Playable, path: str) -> None:
         """Return once the current look's file is stored, or if it is none that is waited for.
@@ -81,34 +79,32 @@ class AwaitedFiles:
 
     async def _appear(self, file: _File) -> bool:
         segment = await self._picture_segment(file)
-        request = keys.request_of_run(file.playable.video_id, file.playable.run)
+        asking: asyncio.Task[None] | None = None
         loop = asyncio.current_task()
         self._loops.add(loop)
         try:
             async with asyncio.timeout(HOLD_SECONDS):
                 while not await self._is_stored(file.key):
-                    if segment is not None:
-                        await self._ask(request, segment, file.key)
+                    if segment is not None and asking is None:
+                        asking = asyncio.create_task(self._ask(file.playable, segment))
                     await asyncio.sleep(max(LOOK_SECONDS, len(self._loops) / LOOKS_PER_SECOND))
             return True
         except (TimeoutError, asyncio.CancelledError):
             raise NotMadeYet from None
         finally:
             self._loops.discard(loop)
-            self._wishes.pop(file.key, None)
+            if asking is not None:
+                asking.cancel()
 
     async def _is_stored(self, key: str) -> bool:
         with suppress(*STORE_AWAY):  # the request is held through short outages too
             return await exists(self._buckets.video, key)
         return False
 
-    async def _ask(self, request: str, segment: int, key: str) -> None:
-        """Ask for the segment, unless somebody wants another one of this look since: a viewer who jumped."""
-        self._wishes.setdefault(key, request)
-        newest = next(key for key, other in reversed(self._wishes.items()) if other == request)
-        if newest == key:
-            with suppress(*STORE_AWAY):
-                await self._wants.ask(request, segment)
+    async def _ask(self, playable: Playable, segment: int) -> None:
+        """Ask once: whoever still watches requests the segment again, and a viewer who jumped does not."""
+        with suppress(*STORE_AWAY):
+            await self._wants.ask(keys.request_of_run(playable.video_id, playable.run), segment)
 
     async def _picture_segment(self, file: _File) -> int | None:
         """Return the number of the segment, or None if this is no segment of a picture.

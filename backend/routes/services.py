@@ -87,7 +87,7 @@ class Services:
             rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
-            looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw)),
+            looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),

@@ -96,7 +96,7 @@ async def look() -> Rig:
     video, raw = Bucket(), MemoryStore()
     buckets = Buckets(raw=raw, video=video)
     playable = Playable(new_id(), LOOK, False, "A film", 2000, (CAPTIONS,))
-    awaited = AwaitedFiles(buckets, ManifestReads(buckets, clock), Wants(raw, monotonic=clock))
+    awaited = AwaitedFiles(buckets, ManifestReads(buckets, clock), Wants(raw))
     for path, body in MANIFESTS.items():
         await video.put(keys.run_prefix(playable.video_id, LOOK) + path, body)
     return Rig(awaited, playable, video, raw)
@@ -172,21 +172,21 @@ async def test_other_files_are_waited_for_without_asking_the_worker(path: str) -
 
 
 @in_virtual_time
-async def test_the_worker_is_asked_for_what_the_newest_viewer_wants_and_then_for_the_rest() -> None:
+async def test_the_worker_is_asked_for_what_the_newest_viewer_wants() -> None:
     rig = await look()
     first = asyncio.create_task(rig.wait("media/v/00100.m4s"))
     await asyncio.sleep(0.1)
     second = asyncio.create_task(rig.wait("media/v/00300.m4s"))
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1)
     assert await rig.wanted() == 300
 
     await rig.store("media/v/00300.m4s")
-    await second
-    await asyncio.sleep(1.5)
+    assert (await first, await second) == ("not_made_yet", "stored")
+    again = asyncio.create_task(rig.wait("media/v/00100.m4s"))
+    await asyncio.sleep(0.1)
 
     assert await rig.wanted() == 100
-    await rig.store("media/v/00100.m4s")
-    await first
+    again.cancel()
 
 
 @in_virtual_time
