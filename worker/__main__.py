@@ -35,6 +35,7 @@ from worker.run.poller import Poller
 from worker.run.sweeping import keep_sweeping
 from worker.sandbox.tools import find_tools
 from worker.transcode.transcoder import EncodingProfile, Transcoder
+from worker.units.look import LookMaker
 
 
 def main() -> int:
@@ -81,7 +82,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         runner = JobRunner(
             queue=queue,
-            pipeline=Transcoder(retrying, machine.tools, profile, work_dir),
+            pipeline=Transcoder(
+                retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
+            ),
             video=retrying.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,

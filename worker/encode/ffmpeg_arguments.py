@@ -8,12 +8,12 @@ from pathlib import Path
 
 from langcodes import Language
 
-from worker.encode.filter_graph import filter_graphs
+from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
 from worker.encode.video_encoders import Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
 from worker.source.completeness import MAX_DECODE_ERRORS
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 
 WEBM_PIPE = "webm.pipe"
 CLUSTER_SECONDS = 5
@@ -45,7 +45,10 @@ def encoder_arguments(
     ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, segment_seconds: float, encoders: Encoders
 ) -> Sequence[str]:
     """Return argv. `url` is the loopback source. Outputs: `pipe_name`s, WEBM_PIPE, pictures, captions."""
-    outputs = [_video_output(plan, stream, segment_seconds, encoders) for stream in plan.video]
+    keyframes = keyframe_arguments(segment_seconds)
+    outputs = [
+        _video_output(plan, stream, picture_arguments(stream, keyframes, encoders)) for stream in plan.video
+    ]
     outputs += [
         (
             *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
@@ -60,6 +63,18 @@ def encoder_arguments(
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
     return (
+        *reading_arguments(ffmpeg, media, encoders),
+        # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
+        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
+        *("-i", url),
+        *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
+        *(word for output in outputs for word in output),
+    )
+
+
+def reading_arguments(ffmpeg: Path, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
+    """Return what comes before the source, for every command line that decodes its picture."""
+    return (
         str(ffmpeg),
         # `worker.source.completeness` reads the warnings
         *("-hide_banner", "-nostdin", "-v", "warning", "-y"),
@@ -68,25 +83,22 @@ def encoder_arguments(
         *encoders.options,
         *MAX_DECODE_ERRORS,
         *GUARDS,
-        # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
-        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
         # when the picture size changes, keep the graph: a new one would restart its timestamps and lose the
         # poster candidates
         *("-reinit_filter:v", "0"),
         *((f"-c:{media.video.index}", media.video.decoder) if media.video and media.video.decoder else ()),
-        *("-i", url),
-        *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
-        *(word for output in outputs for word in output),
     )
 
 
-def _video_output(
-    plan: EncodingPlan, stream: VideoStream, segment_seconds: float, encoders: Encoders
-) -> tuple[str, ...]:
+def picture_arguments(stream: VideoStream, keyframes: Sequence[str], encoders: Encoders) -> tuple[str, ...]:
+    """Return the arguments that make one rendition's picture."""
     quality = encoders.of(stream.codec).arguments(
         crf=stream.crf, preset=stream.preset, max_bps=stream.max_bps
     )
-    video = ("-map", f"[{stream.name}]", *keyframe_arguments(segment_seconds), *quality)
+    return ("-map", f"[{stream.name}]", *keyframes, *quality)
+
+
+def _video_output(plan: EncodingPlan, stream: VideoStream, video: Sequence[str]) -> tuple[str, ...]:
     if stream is not plan.webm_video:
         return (*video, *_fragmented(), pipe_name(stream.name))
     audio = _webm_audio(plan)
@@ -96,12 +108,12 @@ def _video_output(
     clusters = ":".join(f"{name}={value}" for name, value in _CLUSTERS)
     targets = f"[{_FRAGMENTED_MP4}]{pipe_name(stream.name)}|[f=webm:{clusters}]{WEBM_PIPE}"
     # tee cannot request the global headers that both files need
-    return (*video, *audio, *_STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
+    return (*video, *audio, *STRIPPED, "-flags", "+global_header+cgop", "-f", "tee", targets)
 
 
 def _fragmented() -> tuple[str, ...]:
     return (
-        *_STRIPPED,
+        *STRIPPED,
         *("-f", "mp4"),
         # delay_moov, not empty_moov: only then does an edit list record B-frame and AAC delay, so that all
         # streams start at zero. Small fragments let the packager see the end of a segment early
@@ -112,7 +124,7 @@ def _fragmented() -> tuple[str, ...]:
 
 def _webm() -> tuple[str, ...]:
     limits = (word for name, value in _CLUSTERS for word in (f"-{name}", value))
-    return (*_STRIPPED, "-f", "webm", *limits, WEBM_PIPE)
+    return (*STRIPPED, "-f", "webm", *limits, WEBM_PIPE)
 
 
 def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
@@ -147,20 +159,45 @@ def _still(name: str) -> tuple[str, ...]:
 
 def _jpeg(quality: int) -> tuple[str, ...]:
     # not at a constant rate: sheets would be repeated, and last as long as a hundred pictures
-    return (*_STRIPPED, "-fps_mode", "passthrough", "-c:v", "mjpeg", "-q:v", str(quality))
+    return (*STRIPPED, "-fps_mode", "passthrough", "-c:v", "mjpeg", "-q:v", str(quality))
 
 
 def _captions(stream: CaptionStream) -> tuple[str, ...]:
     kind = ("-c:s", "copy", "-f", "srt") if stream.source.is_srt else ("-c:s", "ass", "-f", "ass")
     return (
-        *("-map", f"0:{stream.source.index}", *_STRIPPED, *kind, "-fs", str(MAX_CAPTION_BYTES)),
+        *("-map", f"0:{stream.source.index}", *STRIPPED, *kind, "-fs", str(MAX_CAPTION_BYTES)),
         caption_name(stream),
+    )
+
+
+def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
+    """Return argv that writes POSTER_NAME with a keyframe or two."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
+        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
+        *(
+            "-skip_frame",
+            "nokey",
+            "-noaccurate_seek",
+            "-ss",
+            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
+        ),
+        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
+    )
+
+
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+    """Return argv that writes the `caption_name`s. It reads the whole source."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
+        *("-sub_charenc_mode", "ignore", "-i", url),
+        *(word for stream in plan.captions for word in _captions(stream)),
     )
 
 
 # to a pipe, ffmpeg starts a cluster every second or 32 KiB; these are its limits for a file
 _CLUSTERS = (("cluster_time_limit", str(CLUSTER_SECONDS * 1000)), ("cluster_size_limit", str(5 * 1024**2)))
-_STRIPPED = (
+STRIPPED = (
     # cameras write locations and serial numbers into files; viewers must not get them
     *("-map_metadata", "-1"),
     *("-map_chapters", "-1"),

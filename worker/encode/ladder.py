@@ -183,7 +183,14 @@ def rungs_of(width: int, height: int) -> tuple[Rung, ...]:
     """Return the rungs of a picture that is displayed at this size, smallest first."""
     short_side = min(width, height)
     sizes = [side for side in RUNGS if side <= short_side] or [short_side]
-    return tuple(Rung(_scaled(width, side, short_side), _scaled(height, side, short_side)) for side in sizes)
+    return tuple(scaled_rung(width, height, side) for side in sizes)
+
+
+def scaled_rung(width: int, height: int, side: int) -> Rung:
+    """Return a picture of this shape whose short side is `side`, unless it is smaller already."""
+    short_side = min(width, height)
+    side = min(side, short_side)
+    return Rung(_scaled(width, side, short_side), _scaled(height, side, short_side))
 
 
 def _scaled(length: int, side: int, short_side: int) -> int:
@@ -215,10 +222,10 @@ def _stream(
     if codec == "av1":
         crf = DEFAULT_AV1_CRF if options.crf is None else options.crf
         preset = DEFAULT_AV1_PRESET if options.cpu_used is None else options.cpu_used
-    return VideoStream(codec, rung, crf, preset, _cap_bps(codec, rung, fps), packaged)
+    return VideoStream(codec, rung, crf, preset, cap_bps(codec, rung, fps), packaged)
 
 
-def _cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
+def cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
     """Return the highest bit rate of a rung: about 6 Mbit/s for H.264 at 1080p30, two thirds of it for AV1.
 
     The rate grows more slowly than pixels and frames, hence the exponents.

@@ -22,6 +22,12 @@ MAX_FILE_BYTES = 64 * 1024**2
 """Several times the size of a picture or caption file; nothing else is written to disk."""
 
 
+NICENESS = 5
+"""Encoders yield the CPU to the API and the store on the same machine."""
+NICENESS_BEHIND_LOOK = 15
+"""A tenth of the other's weight: who watches the look must not wait for the ladder."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
     """Limits of one process. None: no limit."""
@@ -31,14 +37,17 @@ class ResourceLimits:
     cpu_seconds: int | None = None
     file_bytes: int | None = None
     """Of each file that it writes; pipes do not count."""
+    niceness: int = NICENESS
 
 
 READ_ONLY = ResourceLimits(file_bytes=0)
 """For processes that only read and write to pipes."""
 
 
-def encoding_limits(duration_seconds: float | None) -> ResourceLimits:
+def encoding_limits(duration_seconds: float | None, *, behind_look: bool = False) -> ResourceLimits:
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return ResourceLimits(
-        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND), file_bytes=MAX_FILE_BYTES
+        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND),
+        file_bytes=MAX_FILE_BYTES,
+        niceness=NICENESS_BEHIND_LOOK if behind_look else NICENESS,
     )

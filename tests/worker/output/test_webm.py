@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backend.core.records import Chapter
 from tests.worker.output.webm_file import FRAME_MS, SOUND, VIDEO, Frame, beginning, cluster, index_of
-from worker.output.ebml import EbmlError, element
+from worker.source.ebml import EbmlError, element
 from worker.output.webm import (
     CLUSTER,
     CUES,

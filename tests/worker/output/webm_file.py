@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from worker.output.ebml import Header, children, element
+from worker.source.ebml import Header, children, element
 from worker.output.webm import (
     BLOCK,
     BLOCK_DURATION,
