@@ -54,6 +54,7 @@ def look_arguments(ffmpeg: Path, look: LookPlan, source: LookSource, segment: in
         *FILM_CLOCK,
         # an exact seek would drop the frame that is shown at the start if it began earlier
         "-noaccurate_seek",
+        *(("-skip_frame", "noref") if look.skips_frames else ()),
         *_seek(look, segment),
         *("-i", source.url),
         *(word for graph in graphs for word in ("-filter_complex", graph)),
