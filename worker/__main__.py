@@ -28,6 +28,7 @@ from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepRules
 from worker.encode.encoder_trials import choose_encoders
 from worker.run.admission import admit
+from worker.run.doorbell import listening
 from worker.run.job import JobRunner
 from worker.run.loop import work
 from worker.run.machine import fit_machine
@@ -57,7 +58,7 @@ def _parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
-    stop = asyncio.Event()
+    stop, rung = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     work_dir = settings.work_dir or Path(tempfile.gettempdir())
@@ -98,8 +99,10 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             lease_seconds=settings.lease_seconds,
             drain=drain,
             ready=machine.check_before_claim,
+            rung=rung,
         )
-        async with _sweeping(buckets, queue, settings, stop, drain=drain):
+        sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
+        async with sweeping, listening(settings.doorbell, rung):
             await work(poller, runner, stop, concurrency=settings.worker_concurrency)
 
 

@@ -26,7 +26,7 @@ class Presentation(StrEnum):
     """What the manifests of a video describe now."""
 
     FIRST_LOOK = "first_look"
-    """The whole video in one quality, until all of them are ready. Segments are held back until they exist."""
+    """The whole video in one quality, until all are ready. Segments are held back until they exist."""
     GROWING = "growing"
     """What is encoded so far. There is no DASH manifest yet."""
     COMPLETE = "complete"

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
 from backend.core.settings import ApiSettings
@@ -40,6 +41,7 @@ class Services:
     buffers: PartBuffers
     """Memory shared by all uploads."""
     quota: Quota
+    doorbell: Doorbell
     resumable: ResumableUploads
     resumptions: Resumptions
     authenticator: Authenticator
@@ -77,6 +79,7 @@ class Services:
             retrying_buckets=retrying,
             buffers=buffers,
             quota=quota,
+            doorbell=Doorbell(settings.doorbells),
             resumable=ResumableUploads(
                 buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
             ),

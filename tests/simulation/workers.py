@@ -30,13 +30,13 @@ from tests.simulation.invariants import output_body
 from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, time_out
 from tests.simulation.stage import Stage
 from worker.encode.video_encoders import SOFTWARE
-from worker.run.job import (
+from worker.run.heartbeat import (
     HEARTBEAT_RETRY_SECONDS,
     HEARTBEATS_PER_LEASE,
     RELEASE_RETRY_SECONDS,
-    JobRunner,
     StopRequested,
 )
+from worker.run.job import JobRunner
 from worker.run.poller import SNAPSHOT_SECONDS
 from worker.run.status import StatusWriter
 from worker.transcode.fallback import Fallback

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from langcodes import Language
 
-from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs
+from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs, sides_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
-from worker.encode.video_encoders import Encoders, keyframe_arguments
+from worker.encode.video_encoders import SOFTWARE, Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
 from worker.source.completeness import MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo, VideoInfo
 
 WEBM_PIPE = "webm.pipe"
+SOUND_PIPE = "sound.pipe"
+"""All audio tracks as a WebM, for the one that is joined."""
 CLUSTER_SECONDS = 5
 POSTER_NAME = "poster.jpg"
 SHEETS = "sheet-%03d.jpg"
@@ -49,26 +51,47 @@ def encoder_arguments(
     outputs = [
         _video_output(plan, stream, picture_arguments(stream, keyframes, encoders)) for stream in plan.video
     ]
-    outputs += [
-        (
-            *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
-            *(*_language(stream, 0), *_fragmented(), pipe_name(stream.name)),
-        )
-        for stream in plan.audio
-    ]
+    outputs += _sound(plan)
     if plan.video:
-        outputs.append(("-map", "[poster]", *_still(POSTER_NAME)))
-        outputs.append(("-map", "[board]", *_jpeg(SHEET_QUALITY), SHEETS))
+        outputs += _pictures()
     else:
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
     return (
         *reading_arguments(ffmpeg, media, encoders),
-        # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
-        *(("-sub_charenc_mode", "ignore") if plan.captions else ()),
-        *("-i", url),
-        *(word for graph in filter_graphs(plan, media, encoders) for word in ("-filter_complex", graph)),
-        *(word for output in outputs for word in output),
+        *_from(plan, url),
+        *_through(filter_graphs(plan, media, encoders), outputs),
+    )
+
+
+def sides_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str) -> Sequence[str]:
+    """Return argv for all of a video but its picture: sound (`pipe_name`s, SOUND_PIPE), stills, captions."""
+    outputs = [*_sound(plan), *_pictures(), *(_captions(stream) for stream in plan.captions)]
+    if plan.audio:
+        outputs.append((*_webm_audio(plan), *_webm(SOUND_PIPE)))
+    return (
+        *reading_arguments(ffmpeg, media, SOFTWARE),
+        # decoding more than keyframes for the stills would cost as much as a rendition
+        *("-skip_frame:v", "nokey"),
+        *_from(plan, url),
+        *_through(sides_graphs(plan, media), outputs),
+    )
+
+
+def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -> Sequence[str]:
+    """Return argv that writes a WebM to WEBM_PIPE: streams from two URLs, as they are."""
+    inputs = (("mp4", picture), *((("matroska", sound),) if plan.audio else ()))
+    maps = ("0:v", *(f"1:a:{number}" for number in range(len(plan.audio))))
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y"),
+        *(
+            word
+            for demuxer, url in inputs
+            # they are still being made: nothing can be read twice
+            for word in ("-seekable", "0", "-protocol_whitelist", "http,tcp", "-f", demuxer, "-i", url)
+        ),
+        *(word for stream in maps for word in ("-map", stream)),
+        *("-c", "copy", *_audio_tags(plan), *_webm()),
     )
 
 
@@ -88,6 +111,35 @@ def reading_arguments(ffmpeg: Path, media: MediaInfo, encoders: Encoders) -> tup
         *("-reinit_filter:v", "0"),
         *((f"-c:{media.video.index}", media.video.decoder) if media.video and media.video.decoder else ()),
     )
+
+
+def _from(plan: EncodingPlan, url: str) -> tuple[str, ...]:
+    # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
+    return (*(("-sub_charenc_mode", "ignore") if plan.captions else ()), "-i", url)
+
+
+def _through(graphs: Sequence[str], outputs: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return (
+        *(word for graph in graphs for word in ("-filter_complex", graph)),
+        *(word for output in outputs for word in output),
+    )
+
+
+def _sound(plan: EncodingPlan) -> list[tuple[str, ...]]:
+    return [
+        (
+            *("-map", f"[aac-{stream.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS)),
+            *(*_language(stream, 0), *_fragmented(), pipe_name(stream.name)),
+        )
+        for stream in plan.audio
+    ]
+
+
+def _pictures() -> list[tuple[str, ...]]:
+    return [
+        ("-map", "[poster]", *_still(POSTER_NAME)),
+        ("-map", "[board]", *_jpeg(SHEET_QUALITY), SHEETS),
+    ]
 
 
 def picture_arguments(stream: VideoStream, keyframes: Sequence[str], encoders: Encoders) -> tuple[str, ...]:
@@ -122,18 +174,20 @@ def _fragmented() -> tuple[str, ...]:
     )
 
 
-def _webm() -> tuple[str, ...]:
+def _webm(pipe: str = WEBM_PIPE) -> tuple[str, ...]:
     limits = (word for name, value in _CLUSTERS for word in (f"-{name}", value))
-    return (*STRIPPED, "-f", "webm", *limits, WEBM_PIPE)
+    return (*STRIPPED, "-f", "webm", *limits, pipe)
 
 
 def _webm_audio(plan: EncodingPlan) -> tuple[str, ...]:
     maps = (word for stream in plan.audio for word in ("-map", f"[opus-{stream.name}]"))
-    tags = (
-        word for number, stream in enumerate(plan.audio) for word in _language(stream, number, named=True)
-    )
     opus = ("-c:a", "libopus", "-b:a", str(OPUS_BPS)) if plan.audio else ()
-    return (*maps, *opus, *tags)
+    return (*maps, *opus, *_audio_tags(plan))
+
+
+def _audio_tags(plan: EncodingPlan) -> tuple[str, ...]:
+    tags = (_language(stream, number, named=True) for number, stream in enumerate(plan.audio))
+    return tuple(word for words in tags for word in words)
 
 
 def _language(stream: AudioStream, number: int, *, named: bool = False) -> tuple[str, ...]:

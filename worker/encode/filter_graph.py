@@ -75,10 +75,48 @@ _JPEG = "in_color_matrix=bt709:out_color_matrix=bt601:out_range=full,setsar=1,fo
 def filter_graphs(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
     """Return one graph per source stream. ffmpeg itself rotates pictures before they enter it."""
     graphs = [] if media.video is None else [_video_chains(plan, media, media.video, encoders)]
-    for stream in plan.audio:
-        wave = media.video is None and stream is plan.audio[0]
-        graphs.append(_audio_chains(stream, media, padded=len(plan.names) > 1, wave=wave))
+    graphs += _sound_chains(plan, media)
     return tuple(map(";".join, graphs))
+
+
+def sides_graphs(plan: EncodingPlan, media: MediaInfo) -> tuple[str, ...]:
+    """Return the graphs for sound and, of a video whose keyframes alone are decoded, the stills."""
+    graphs = [] if media.video is None else [_picture_chains(plan, media, media.video)]
+    graphs += _sound_chains(plan, media)
+    return tuple(map(";".join, graphs))
+
+
+def _picture_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo) -> list[str]:
+    top, storyboard = plan.video[-1].rung, storyboard_of(plan, media)
+    prepared = [
+        f"select={_DROP_STRAYS}",
+        *on_black(video),
+        # there are no neighbours to make up the missing lines from
+        *(["field=type=top", "scale=iw:2*ih"] if video.interlaced else []),
+        *fit(video, video.display_width, video.display_height),
+        to_bt709(video, *_poster_size(top)),
+        # only now, when each picture is ready: they are repeated until the next one
+        f"fps=fps={plan.fps}:start_time=0",
+        *_hold_last_picture(media, video),
+    ]
+    ports = "[sposter][sfallback][sboard]"
+    return [
+        f"[0:{video.index}]{','.join(prepared)},split=3{ports}",
+        *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
+        *([_board_chain(storyboard)] if storyboard else []),
+    ]
+
+
+def _sound_chains(plan: EncodingPlan, media: MediaInfo) -> list[list[str]]:
+    return [
+        _audio_chains(
+            stream,
+            media,
+            padded=len(plan.names) > 1,
+            wave=media.video is None and stream is plan.audio[0],
+        )
+        for stream in plan.audio
+    ]
 
 
 def chunk_graph(plan: EncodingPlan, media: MediaInfo, chunk: Chunk, encoders: Encoders) -> str:
@@ -181,9 +219,7 @@ def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
 
 
 def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None) -> Sequence[str]:
-    short_side = min(top.width, top.height)
-    side = min(short_side, POSTER_SIDE)
-    width, height = (length * side // short_side // 2 * 2 for length in (top.width, top.height))
+    width, height = _poster_size(top)
     scaled = f"scale={width}:{height}:{_JPEG}"
     rate = float(plan.fps or 1)
     sample_every = max(1, round(rate / POSTERS_PER_SECOND))
@@ -201,6 +237,12 @@ def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None
         # an output without a frame would be an error
         "[bright][typical]concat[poster]",
     )
+
+
+def _poster_size(top: Rung) -> tuple[int, int]:
+    short_side = min(top.width, top.height)
+    side = min(short_side, POSTER_SIDE)
+    return top.width * side // short_side // 2 * 2, top.height * side // short_side // 2 * 2
 
 
 def early_poster_graph(video: VideoInfo) -> str:

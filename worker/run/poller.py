@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from backend.core.backoff import Backoff
-from backend.core.concurrency import sleep_unless_set
+from backend.core.concurrency import run_unless_set, sleep_unless_set
 from backend.core.errors import MachineFault, StoreError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 """After a poll that found nothing; it doubles each time, up to the poll interval."""
+DEAF_SECONDS = 0.2
+"""After a poll no bell is heard for this long, so that any number of them costs five polls a second."""
 MAX_OUTAGE_PAUSE_SECONDS = 30.0
 """Between polls while the store does not answer."""
 SNAPSHOT_SECONDS = 10.0
@@ -39,7 +41,8 @@ class Poller:
     """Finds jobs until `stop` is set or, with `drain`, until no job waits or runs anywhere.
 
     `poll_seconds` is the longest pause between polls of an idle queue. `ready` is called before each claim;
-    while it raises MachineFault, nothing is claimed.
+    while it raises MachineFault, nothing is claimed. `rung` is set when there may be a new job: it ends the
+    pause of an idle queue.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Poller:
         lease_seconds: float,
         drain: bool = False,
         ready: Callable[[], Awaitable[None]] = _always_ready,
+        rung: asyncio.Event | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
@@ -58,6 +62,7 @@ class Poller:
         self._lease_seconds = lease_seconds
         self._drain = drain
         self._ready = ready
+        self._rung = rung or asyncio.Event()
         self._faults = 0
         self._monotonic = monotonic
         self._polling = asyncio.Lock()
@@ -65,7 +70,7 @@ class Poller:
         self._polled_at = 0.0
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, poll_seconds)
         self._outage_backoff = Backoff(poll_seconds * 2, MAX_OUTAGE_PAUSE_SECONDS)
-        self._pause, self._idle_polls = 0.0, 0
+        self._pause, self._deaf, self._idle_polls = 0.0, 0.0, 0
         self._hold_off_until = 0.0
 
     async def next_claim(self) -> Claim | None:
@@ -81,17 +86,17 @@ class Poller:
             except MachineFault as error:
                 self._snapshot = None
                 self._faults += 1
-                self._pause = CHECKS.pause_seconds(self._faults)
+                self._pause = self._deaf = CHECKS.pause_seconds(self._faults)
                 log.error("machine_not_ready", error=error.message, pause_seconds=round(self._pause, 1))
                 continue
             except StoreError as error:
                 self._snapshot = None
                 self._hold_off()
-                self._pause = self._outage_backoff.pause_seconds(1)
+                self._pause = self._deaf = self._outage_backoff.pause_seconds(1)
                 log.warning("queue_unreachable", error=error.message, pause_seconds=round(self._pause, 1))
                 continue
             if claim is not None:
-                self._pause, self._idle_polls = 0.0, 0
+                self._pause, self._deaf, self._idle_polls = 0.0, 0.0, 0
                 return claim
 
     async def _check_machine(self) -> None:
@@ -116,9 +121,12 @@ class Poller:
         return not snapshot.is_used_up and self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
 
     async def _wait_to_poll(self) -> None:
-        await sleep_unless_set(self._stop, self._pause)
-        self._idle_polls += 1
+        await sleep_unless_set(self._stop, self._deaf)
+        await run_unless_set(self._stop, sleep_unless_set(self._rung, self._pause - self._deaf))
+        self._idle_polls = 1 if self._rung.is_set() else self._idle_polls + 1
+        self._rung.clear()  # before the poll: a job added during it rings again
         self._pause = self._backoff.pause_seconds(self._idle_polls)
+        self._deaf = min(DEAF_SECONDS, self._pause)
 
     async def _poll(self) -> QueueSnapshot:
         started = self._monotonic()

@@ -13,9 +13,9 @@ from typing import Self
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
+from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import Codec, WorkerSettings
+from backend.core.settings import RUNGS, Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -35,26 +35,21 @@ from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
-from worker.sandbox.watchdog import STALLED, Watchdog, wait_for_success
+from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.sandbox.workspace import workspace
 from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
-from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
+from worker.source.duration_limits import check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
-from worker.source.probe import probe
-from worker.source.selection import NOT_A_VIDEO
-from worker.source.stated_size import check_stated_size
-from worker.transcode.diagnosis import diagnose_source
+from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import EarlyLook, MakeLook
-from worker.transcode.fallback import ENCODE_FAILURE_CODES, Fallback
+from worker.transcode.fallback import Fallback
+from worker.transcode.intake import probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
-
-MAX_PROBE_BYTES = 256 * 1024**2
-"""If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +61,7 @@ class EncodingProfile:
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
+    rungs: tuple[int, ...] = RUNGS
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -76,6 +72,7 @@ class EncodingProfile:
             settings.stall_seconds,
             settings.store_patience_seconds,
             encoders,
+            settings.rungs,
         )
 
 
@@ -120,17 +117,7 @@ class Transcoder:
             SourceRejected: the file cannot be processed; another attempt would not help.
             AttemptFailed, StoreError: another attempt may succeed.
         """
-        try:
-            info = await self._buckets.raw.head(job.source)
-        except ObjectNotFound:  # not an outage: waiting would not bring it back
-            raise AttemptFailed("The source no longer exists.", code="source_missing") from None
-        if info.size_bytes != job.source_size_bytes:
-            raise AttemptFailed(
-                f"The source has {info.size_bytes} bytes, but {job.source_size_bytes} were uploaded.",
-                code="source_incomplete",
-            )
-        if info.size_bytes == 0:
-            raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+        info = await uploaded_source(self._buckets.raw, job)
         try:
             return await self._attempt(info, self._profile, job, run, report)
         except AttemptFailed as error:
@@ -192,10 +179,8 @@ class _Attempt:
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
-            media = await self._probe(source)
-            check_stated_size(self._feeder.head, self._job.source_size_bytes)
-            check_claimed_duration(media, self._job.source_size_bytes)
-            plan = plan_encoding(media, self._profile.codecs, self._job.options)
+            media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
+            plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             sink = PackagerSink(
                 self._buckets.video,
@@ -221,14 +206,6 @@ class _Attempt:
                     await self._reject_broken_source(source, media, error)
                     raise
 
-    async def _probe(self, source: str) -> MediaInfo:
-        try:
-            return await self._watchdog.guarded(probe(self._tools, source))
-        except AttemptFailed as error:
-            if error.failure_code == STALLED and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
-                raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
-            raise
-
     async def _encode(
         self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> int:
@@ -238,7 +215,7 @@ class _Attempt:
             os.mkfifo(pipe, 0o600)
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
-        packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
+        packager = packager_arguments(self._tools.packager, plan, f"{self._directory}/", url, segment)
         longest = max_encoded_seconds(media, self._job.source_size_bytes)
         webm = WebmSink(
             self._buckets.video, self._prefix, plan, media, segment, longest, self._activity.touch
@@ -250,7 +227,11 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds, behind_look=self._look.is_coming),
+                limits=encoding_limits(
+                    media.duration_seconds,
+                    plan.top_rung.pixels if plan.top_rung else 0,
+                    behind_look=self._look.is_coming,
+                ),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):
@@ -266,13 +247,12 @@ class _Attempt:
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
-        if error.failure_code not in ENCODE_FAILURE_CODES or self._profile.encoders.fallback is not None:
+        if self._profile.encoders.fallback is not None:
             return  # the software fallback will tell
-        tolerance = self._profile.segment_seconds / 2
-        code, touch = error.failure_code, self._activity.touch
-        await self._watchdog.guarded(
-            diagnose_source(self._tools, source, media, tolerance, touch, for_code=code)
+        work = diagnose_failure(
+            self._tools, source, media, error, self._profile.segment_seconds, self._activity.touch
         )
+        await self._watchdog.guarded(work)
 
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
