@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,12 +30,16 @@ from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.source.feeder import SourceFeeder
 from worker.source.index.read import Read, read_index
 from worker.source.index.source_index import IndexUnusable
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 from worker.transcode.progress import Look
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
+
+MAX_BEGIN_SECONDS = 5.0
+SMALL_PIXELS = 100_000_000
+"""In all frames: about four seconds of work on two cores."""
 
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
 """Stores one object of the look. Takes its path. Raises: StoreError."""
@@ -75,6 +79,7 @@ class EarlyLook:
     shown: Look | None = None
     """Set once it can be played, and no longer if it failed."""
     _task: "asyncio.Task[None] | None" = None
+    _playable: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_coming(self) -> bool:
@@ -97,12 +102,23 @@ class EarlyLook:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
 
+    async def begun(self) -> None:
+        """Wait until viewers can begin, if that is soon: until then, the look gets all of the machine."""
+        if self._task is not None:
+            playable = asyncio.ensure_future(self._playable.wait())
+            await asyncio.wait(
+                {self._task, playable}, timeout=MAX_BEGIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            playable.cancel()
+
     async def finish(self) -> None:
         """Wait until no viewer of the look will have to wait."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def _plan(self, read: Read, media: MediaInfo, plan: EncodingPlan) -> LookPlan | None:
+        if media.video is None or _is_small(media, media.video):
+            return None
         try:
             if await self._is_published():
                 return None
@@ -134,7 +150,6 @@ class EarlyLook:
         buckets = watched(self._buckets, activity)
         prefix = keys.run_prefix(self._job.id, self._run)
         wants = Wants(self._buckets.raw)
-        is_playable = asyncio.Event()
 
         async def put(path: str, body: bytes) -> None:
             await buckets.video.put(prefix + path, body, headers_of(path))
@@ -143,10 +158,10 @@ class EarlyLook:
             self.shown = Look(self._run, (look.rung.label,), _renditions(look))
             log.info("look_playable", kind=look.kind, segments=look.segments)
             self.changed()
-            is_playable.set()
+            self._playable.set()
 
         async def sides(source: LookSource) -> None:
-            await is_playable.wait()
+            await self._playable.wait()
             await self._store_sides(put, source, plan)
 
         feeder = SourceFeeder(buckets.raw, self._info, errors, self._patience_seconds, activity)
@@ -179,7 +194,7 @@ class EarlyLook:
             media, url = source.media, source.url
             programs = [early_poster_arguments(self._ffmpeg, media, source.video, url)]
             if plan.captions:
-                programs.append(caption_arguments(self._ffmpeg, plan, url))
+                programs.append(caption_arguments(self._ffmpeg, plan, media, url))
             for argv in programs:
                 limits = encoding_limits(media.duration_seconds)
                 async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
@@ -195,6 +210,12 @@ class EarlyLook:
 
 async def _ended(task: "asyncio.Task[None]") -> None:
     await task
+
+
+def _is_small(media: MediaInfo, video: VideoInfo) -> bool:
+    """Whether the ladder is done so soon that a look is not worth its processes."""
+    frames = (media.duration_seconds or 0) * float(video.average_fps or 0)
+    return frames * video.display_width * video.display_height <= SMALL_PIXELS
 
 
 def _renditions(look: LookPlan) -> tuple[Rendition, ...]:

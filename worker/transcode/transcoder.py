@@ -192,6 +192,7 @@ class _Attempt:
             self._look.changed = lambda: self._report(self._stage, media, plan, sink)
             async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
+                await self._look.begun()
                 try:
                     webm_bytes = await self._watchdog.guarded(self._encode(source, url, media, plan, sink))
                     self._stage, self._fraction = Stage.FINALIZING, 0.0
