@@ -261,6 +261,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
         RUNGS, description="comma-separated short sides of the pictures to make, such as 360,720,1080,2160"
     )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
+    chunk_seconds: float = Field(
+        60, ge=1, le=3600, description="longest part of a video that a worker encodes at a time"
+    )
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
     )

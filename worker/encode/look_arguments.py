@@ -8,12 +8,12 @@ from pathlib import Path
 from worker.encode.channels import may_clip, stereo_filters
 from worker.encode.chunk_arguments import FILM_CLOCK, FILM_FRAGMENTS
 from worker.encode.colours import on_black, to_bt709
-from worker.encode.ffmpeg_arguments import STRIPPED, pipe_name, reading_arguments
+from worker.encode.ffmpeg_arguments import STRIPPED, opened, pipe_name, written
 from worker.encode.filter_graph import fit
 from worker.encode.grid import SAMPLES_PER_AAC_FRAME
 from worker.encode.ladder import AAC_BPS, H264_CRF, AudioStream
 from worker.encode.look_plan import LookPlan, LookRendition
-from worker.encode.video_encoders import SOFTWARE, X264, X264_PRESETS
+from worker.encode.video_encoders import X264, X264_PRESETS
 from worker.source.media import MediaInfo, VideoInfo
 
 PRESET = X264_PRESETS.index("superfast")
@@ -49,17 +49,13 @@ def look_arguments(ffmpeg: Path, look: LookPlan, source: LookSource, segment: in
     graphs = [] if look.picture.copied else [_picture_graph(look, video, segment)]
     graphs += [_sound_graph(one, track, segment) for one, track in sound if not one.copied]
     outputs = [_picture(look, video, segment), *(_sound(one, track) for one, track in sound)]
-    return (
-        *reading_arguments(ffmpeg, source.media, SOFTWARE),
+    clock = (
         *FILM_CLOCK,
         # an exact seek would drop the frame that is shown at the start if it began earlier
-        "-noaccurate_seek",
+        *("-noaccurate_seek", *_seek(look, segment)),
         *(("-skip_frame", "noref") if look.skips_frames else ()),
-        *_seek(look, segment),
-        *("-i", source.url),
-        *(word for graph in graphs for word in ("-filter_complex", graph)),
-        *(word for output in outputs for word in output),
     )
+    return (*opened(ffmpeg, source.media, source.url, clock), *written(graphs, outputs))
 
 
 def _seek(look: LookPlan, segment: int) -> tuple[str, ...]:

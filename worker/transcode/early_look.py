@@ -194,7 +194,7 @@ class EarlyLook:
             media, url = source.media, source.url
             programs = [early_poster_arguments(self._ffmpeg, media, source.video, url)]
             if plan.captions:
-                programs.append(caption_arguments(self._ffmpeg, plan, url))
+                programs.append(caption_arguments(self._ffmpeg, plan, media, url))
             for argv in programs:
                 limits = encoding_limits(media.duration_seconds)
                 async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:

@@ -584,6 +584,10 @@ export interface components {
             title?: string | null;
             /** @description time since then, by the store's clock alone */
             unchanged_seconds: number;
+            /** @description into how many units the job is divided */
+            units?: number | null;
+            /** @description how many of them are done */
+            units_done?: number | null;
             video_id: string;
         };
         /** JobSnapshot */
