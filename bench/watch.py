@@ -112,7 +112,7 @@ def _watch(browser: Browser, product: Product, film: Path, seconds: int) -> _Wat
         first_frame=_between(seen.uploaded, seen.first_frame),
         knows_length=_knows(seen, seconds),
         jump=jump,
-        stalls=watched.stalls,
+        stalls=len(watched.stalls),
         loads=watched.loads,
         done=done,
     )

@@ -6,7 +6,7 @@
     durationThen: null, // the length, in seconds, that the player knew at that time
     seeked: null, // when the first frame after the latest seek was shown
     sought: null, // when that seek began
-    stalls: [], // when playback stopped for want of data, other than after a seek or load
+    stalls: [], // the positions at which playback stopped for want of data, other than after a seek or load
     loads: 0, // how often media was loaded into the video element
   });
   let isPlaying = false;
@@ -40,5 +40,8 @@
     };
     video.requestVideoFrameCallback(shown);
   });
-  on('waiting', () => isPlaying && moments.stalls.push(performance.now()));
+  // A busy machine also stops for want of time to decode.
+  const lacksData = ({ buffered, currentTime }) =>
+    ![...Array(buffered.length).keys()].some((i) => buffered.start(i) <= currentTime && currentTime + 0.5 < buffered.end(i));
+  on('waiting', (video) => isPlaying && lacksData(video) && moments.stalls.push(video.currentTime));
 })();

@@ -19,8 +19,8 @@ class Moments:
     sought: float | None
     seeked: float | None
     """When the latest seek began, and when its first frame was shown."""
-    stalls: int
-    """How often playback stopped for want of data, other than after a seek or load."""
+    stalls: list[float]
+    """The positions at which playback stopped for want of data, other than after a seek or load."""
     loads: int
     """How often media was loaded into the video element."""
 
@@ -42,6 +42,6 @@ def moments(page: Page) -> Moments:
         duration_then=found["durationThen"],
         sought=seconds("sought"),
         seeked=seconds("seeked"),
-        stalls=len(found["stalls"]),
+        stalls=found["stalls"],
         loads=found["loads"],
     )

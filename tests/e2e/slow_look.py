@@ -3,6 +3,7 @@
 Stands in for a worker whose speed a test sets: the look is packaged beforehand, and only uploaded late.
 """
 
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,21 +32,29 @@ def package(directory: Path) -> dict[str, bytes]:
     keyframes = ("-g", str(24 * SEGMENT_SECONDS), "-sc_threshold", "0")
     ffmpeg(*picture(seconds=SECONDS), *tone(SECONDS), *H264, *keyframes, "-c:a", "aac", str(film))
     made = directory / "look"
+    made.mkdir()
     streams = [
-        f"in={film},stream={kind},init_segment={made}/media/{name}/init.mp4,playlist_name={name}.m3u8"
-        f",segment_template={made}/media/{name}/$Number%05d$.m4s"
+        f"in={film},stream={kind},init_segment=media/{name}/init.mp4,playlist_name={name}.m3u8"
+        f",segment_template=media/{name}/$Number%05d$.m4s"
         for kind, name in (("video", PICTURE), ("audio", SOUND))
     ]
     subprocess.run(
         [
             *(TOOLS.packager, "--quiet", *streams, "--segment_duration", str(SEGMENT_SECONDS)),
-            *("--hls_playlist_type", "VOD", "--hls_master_playlist_output", made / keys.MASTER_PLAYLIST),
-            *("--generate_static_live_mpd", "--mpd_output", made / keys.DASH_MANIFEST),
+            *("--hls_playlist_type", "VOD", "--hls_master_playlist_output", keys.MASTER_PLAYLIST),
+            *("--generate_static_live_mpd", "--mpd_output", keys.DASH_MANIFEST),
         ],
+        cwd=made,
         check=True,
         timeout=60,
     )
-    return {str(path.relative_to(made)): path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(made)): path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    # The packager takes these paths for relative to its own directory.
+    manifests = (path for path in files if path.endswith((".m3u8", ".mpd")))
+    return files | {path: _MEDIA.sub(rb"\1../media/", files[path]) for path in manifests}
+
+
+_MEDIA = re.compile(rb'(["\n])media/')
 
 
 class SlowLook:
@@ -144,7 +153,7 @@ class SlowLook:
 
 
 @contextmanager
-def slow_look(product: Product, files: dict[str, bytes], *, segment_pause: float) -> Iterator[SlowLook]:
+def slow_look(product: Product, files: dict[str, bytes], segment_pause: float) -> Iterator[SlowLook]:
     """Yield the look of a new video. Each segment takes its worker so many seconds."""
     look = SlowLook(product, files, segment_pause)
     look.start()

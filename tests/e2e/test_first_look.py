@@ -47,7 +47,7 @@ def test_players_jump_to_what_is_not_made_yet(
 
     seen = moments(viewer.page)
     assert seen.duration_then == pytest.approx(SECONDS, abs=0.2)
-    assert (seen.stalls, seen.loads) == (0, 1)
+    assert (seen.stalls, seen.loads) == ([], 1)
     assert len(look.made) < SECONDS // SEGMENT_SECONDS
     assert viewer.problems() == []
 
@@ -60,6 +60,7 @@ def test_the_page_plays_the_whole_length_and_loads_the_higher_quality_at_a_pause
     visit.open(f"/watch/{look.video_id}")
     visit.until_playing()
     page.get_by_text("You can watch the whole video already, in 180p.").wait_for()
+    page.mouse.move(600, 300)
     visit.until(lambda: (page.locator(".growing-time").text_content() or "").endswith(" / 1:40"))
     assert visit.ready_share() == 1
     assert page.get_by_text("Live", exact=True).count() == 0
@@ -82,7 +83,7 @@ def test_the_page_plays_the_whole_length_and_loads_the_higher_quality_at_a_pause
     page.get_by_text("A higher quality is ready.").wait_for(state="detached")
     visit.until(lambda: visit.position() > before)
     assert page.evaluate("() => document.querySelector('video').paused")
-    assert moments(page).stalls == 0
+    assert moments(page).stalls == []
 
 
 def _take_pictures(visit: Visit, name: str) -> None:

@@ -81,6 +81,8 @@ export class VodPlayer {
     });
     this.#player.addEventListener('manifestupdated', () => this.#extras.addWhenReady());
     options.video.addEventListener('ended', this.#onEnded);
+    // A later load begins paused if the viewer has paused.
+    options.video.addEventListener('playing', () => (options.video.autoplay = false), { once: true });
   }
 
   /** Play from `startSeconds`, or from the beginning if null. */
