@@ -90,6 +90,54 @@ def test_rejects_invalid_codecs(monkeypatch: pytest.MonkeyPatch, codecs: str) ->
         load(WorkerSettings)
 
 
+@pytest.mark.parametrize("downloads", ["mp4", "webm,avi", "webm,webm", ","])
+def test_rejects_invalid_downloads(monkeypatch: pytest.MonkeyPatch, downloads: str) -> None:
+    monkeypatch.setenv("DOWNLOADS", downloads)
+
+    with pytest.raises(ConfigurationError, match=r"^DOWNLOADS: must be "):
+        load(WorkerSettings)
+
+
+def test_an_mp4_needs_h264(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOWNLOADS", "mp4,webm")
+    assert load(WorkerSettings).downloads == ("mp4", "webm")
+
+    monkeypatch.setenv("RENDITION_CODECS", "av1")
+    with pytest.raises(ConfigurationError, match=r"^DOWNLOADS: must be webm unless RENDITION_CODECS names h264$"):
+        load(WorkerSettings)
+
+
+def test_doorbells_are_hosts_with_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
+    monkeypatch.setenv("DOORBELLS", "workers:7000, 10.0.0.5:7001,[::1]:7002")
+    monkeypatch.setenv("DOORBELL", "0.0.0.0:7000")
+
+    assert load(ApiSettings).doorbells == (("workers", 7000), ("10.0.0.5", 7001), ("::1", 7002))
+    assert load(WorkerSettings).doorbell == ("0.0.0.0", 7000)
+
+
+@pytest.mark.parametrize("address", ["7000", "host", "host:0", "host:65536", "a b:7000", "host:٣", ":7000"])
+def test_rejects_invalid_doorbells(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("DOORBELL", address)
+
+    with pytest.raises(ConfigurationError, match=r"^DOORBELL: must be a host "):
+        load(WorkerSettings)
+
+
+def test_rungs_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNGS", "2160, 480")
+
+    assert load(WorkerSettings).rungs == (480, 2160)
+
+
+@pytest.mark.parametrize("rungs", ["720p", "360,360", ",", "361", "14", "8640"])
+def test_rejects_invalid_rungs(monkeypatch: pytest.MonkeyPatch, rungs: str) -> None:
+    monkeypatch.setenv("RUNGS", rungs)
+
+    with pytest.raises(ConfigurationError, match=r"^RUNGS: must be "):
+        load(WorkerSettings)
+
+
 def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")

@@ -75,15 +75,15 @@ def sides_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str
 
 def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -> Sequence[str]:
     """Return argv that writes a WebM to WEBM_PIPE: streams from two URLs, as they are."""
-    urls = (picture, sound) if plan.audio else (picture,)
+    inputs = (("mp4", picture), *((("matroska", sound),) if plan.audio else ()))
     maps = ("0:v", *(f"1:a:{number}" for number in range(len(plan.audio))))
     return (
         *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y"),
         *(
             word
-            for url in urls
+            for demuxer, url in inputs
             # they are still being made: nothing can be read twice
-            for word in ("-seekable", "0", "-protocol_whitelist", "http,tcp", "-i", url)
+            for word in ("-seekable", "0", "-protocol_whitelist", "http,tcp", "-f", demuxer, "-i", url)
         ),
         *(word for stream in maps for word in ("-map", stream)),
         *("-c", "copy", *_audio_tags(plan), *_webm()),
@@ -223,27 +223,16 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
 
 def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
     """Return argv that writes POSTER_NAME with a keyframe or two."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
-        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
-        *(
-            "-skip_frame",
-            "nokey",
-            "-noaccurate_seek",
-            "-ss",
-            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
-        ),
-        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
-    )
+    start = f"{POSTER_AT * (media.duration_seconds or 0):.3f}"
+    options = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", start)
+    poster = ("-map", "[poster]", *_still(POSTER_NAME))
+    return (*opened(ffmpeg, media, url, options), *written([early_poster_graph(video)], [poster]))
 
 
-def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str) -> Sequence[str]:
     """Return argv that writes the `caption_name`s. It reads the whole source."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
-        *("-sub_charenc_mode", "ignore", "-i", url),
-        *(word for stream in plan.captions for word in _captions(stream)),
-    )
+    options = ("-sub_charenc_mode", "ignore")
+    return (*opened(ffmpeg, media, url, options), *written([], [_captions(one) for one in plan.captions]))
 
 
 # to a pipe, ffmpeg starts a cluster every second or 32 KiB; these are its limits for a file

@@ -1,7 +1,7 @@
 """Plans the encode of a video: its rungs, frame rate and streams. Pure.
 
-Rungs are 360, 720 and 1080, by the short side of the displayed picture, and never upscaled. A smaller source
-gets one rung of its own size.
+Rungs are named by the short side of the displayed picture, and never upscaled. A source between two of them,
+or below all, gets one of its own size on top.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from fractions import Fraction
 from backend.core import keys
 from backend.core.languages import UNDETERMINED, language_name
 from backend.core.records import CaptionTrack, Rendition, TranscodeOptions
-from backend.core.settings import Codec
+from backend.core.settings import MIN_SIDE, RUNGS, Codec
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
 
-RUNGS = (360, 720, 1080)
+OWN_RUNG_ABOVE = 1.08
+"""A source that is larger than the rung below it by less than this factor gets no rung of its own size."""
 MAX_FPS = 60
-MIN_SIDE = 16
-"""Encoders reject smaller pictures."""
 
 DEFAULT_AV1_PRESET = 9
 DEFAULT_AV1_CRF = 35
@@ -40,6 +39,10 @@ class Rung:
 
     width: int
     height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
     @property
     def label(self) -> str:
@@ -95,6 +98,11 @@ class EncodingPlan:
         return self.video[-1].rung if self.video else None
 
     @property
+    def largest_pixels(self) -> int:
+        """How many a picture of the largest rung has; 0 for audio."""
+        return self.top_rung.pixels if self.top_rung else 0
+
+    @property
     def packaged_video(self) -> tuple[VideoStream, ...]:
         return tuple(stream for stream in self.video if stream.packaged)
 
@@ -102,6 +110,11 @@ class EncodingPlan:
     def webm_video(self) -> VideoStream | None:
         """The top AV1 stream, which is also the WebM's."""
         return next((stream for stream in reversed(self.video) if stream.codec == "av1"), None)
+
+    @property
+    def mp4_video(self) -> VideoStream | None:
+        """The top H.264 stream, which is also the MP4's."""
+        return next((stream for stream in reversed(self.packaged_video) if stream.codec == "h264"), None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,12 +153,15 @@ class EncodingPlan:
         return (*video, *audio)
 
 
-def plan_encoding(media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions) -> EncodingPlan:
+def plan_encoding(
+    media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions, sides: tuple[int, ...] = RUNGS
+) -> EncodingPlan:
+    """`sides` are the ladder's rungs, smallest first."""
     audio, captions = audio_streams(media.audio), caption_streams(media.subtitles)
     if media.video is None:
         return EncodingPlan((), None, audio, captions)
     fps = frame_rate(media.video)
-    rungs = rungs_of(media.video.display_width, media.video.display_height)
+    rungs = rungs_of(media.video.display_width, media.video.display_height, sides)
     video = [_stream(codec, rung, fps, options) for rung in rungs for codec in codecs]
     if "av1" not in codecs:
         # The WebM is always AV1, so this one stream is encoded in addition.
@@ -179,10 +195,12 @@ def caption_streams(tracks: tuple[SubtitleInfo, ...]) -> tuple[CaptionStream, ..
     )
 
 
-def rungs_of(width: int, height: int) -> tuple[Rung, ...]:
+def rungs_of(width: int, height: int, sides: tuple[int, ...] = RUNGS) -> tuple[Rung, ...]:
     """Return the rungs of a picture that is displayed at this size, smallest first."""
-    short_side = min(width, height)
-    sizes = [side for side in RUNGS if side <= short_side] or [short_side]
+    own = min(width, height)
+    sizes = [side for side in sides if side <= own]
+    if not sizes or (own < sides[-1] and own > sizes[-1] * OWN_RUNG_ABOVE):
+        sizes.append(own)
     return tuple(scaled_rung(width, height, side) for side in sizes)
 
 
@@ -230,7 +248,7 @@ def cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
 
     The rate grows more slowly than pixels and frames, hence the exponents.
     """
-    pixels = max(rung.width * rung.height, 64 * 64) / (1920 * 1080)
+    pixels = max(rung.pixels, 64 * 64) / (1920 * 1080)
     frames = max(float(fps), 24) / 30
     bps = 6_000_000 * pixels**0.8 * frames**0.6 * (2 / 3 if codec == "av1" else 1)
     return int(bps) // 1000 * 1000

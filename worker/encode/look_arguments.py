@@ -49,11 +49,13 @@ def look_arguments(ffmpeg: Path, look: LookPlan, source: LookSource, segment: in
     graphs = [] if look.picture.copied else [_picture_graph(look, video, segment)]
     graphs += [_sound_graph(one, track, segment) for one, track in sound if not one.copied]
     outputs = [_picture(look, video, segment), *(_sound(one, track) for one, track in sound)]
-    return (
+    clock = (
+        *FILM_CLOCK,
         # an exact seek would drop the frame that is shown at the start if it began earlier
-        *opened(ffmpeg, source.media, source.url, (*FILM_CLOCK, "-noaccurate_seek", *_seek(look, segment))),
-        *written(graphs, outputs),
+        *("-noaccurate_seek", *_seek(look, segment)),
+        *(("-skip_frame", "noref") if look.skips_frames else ()),
     )
+    return (*opened(ffmpeg, source.media, source.url, clock), *written(graphs, outputs))
 
 
 def _seek(look: LookPlan, segment: int) -> tuple[str, ...]:

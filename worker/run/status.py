@@ -25,6 +25,12 @@ _SHARE_OF_JOB = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.05)}
 MIN_PROGRESS_FOR_ESTIMATE = 0.01
 
 
+def share_of_job(stage: Stage, stage_progress: float) -> float:
+    """Return the progress of the whole job, from 0 to 1."""
+    start, share = _SHARE_OF_JOB[stage]
+    return start + share * stage_progress
+
+
 class StatusWriter:
     """Keeps status.json up to date with the progress of one run.
 
@@ -55,8 +61,7 @@ class StatusWriter:
 
     def report(self, progress: Progress) -> None:
         """Record the latest progress of the pipeline."""
-        start, share = _SHARE_OF_JOB[progress.stage]
-        done = start + share * progress.stage_progress
+        done = share_of_job(progress.stage, progress.stage_progress)
         elapsed = time.monotonic() - self._started
         estimated = elapsed * (1 - done) / done if done >= MIN_PROGRESS_FOR_ESTIMATE else None
         job, look = self._claim.lease.job, progress.look

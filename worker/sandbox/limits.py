@@ -13,6 +13,9 @@ GIB = 1024**3
 MAX_MEMORY_BYTES = 4 * GIB + (os.cpu_count() or 1) * GIB // 2
 """Encoders and decoders hold frames for each of their threads. On two cores, ffmpeg took 1.9 GiB for a
 1080p60 source and 2.6 GiB for 10-bit 8K; the packager allocates 2.1 GiB and uses little of it."""
+BYTES_PER_PIXEL = 512
+"""In addition, for each pixel of the largest rung above 1080p. The rungs 1440 and 2160 took 2.7 GiB more."""
+PIXELS_1080P = 1920 * 1080
 MAX_OPEN_FILES = 1024
 
 MIN_CPU_SECONDS = 3600
@@ -44,9 +47,13 @@ READ_ONLY = ResourceLimits(file_bytes=0)
 """For processes that only read and write to pipes."""
 
 
-def encoding_limits(duration_seconds: float | None, *, behind_look: bool = False) -> ResourceLimits:
+def encoding_limits(
+    duration_seconds: float | None, largest_pixels: int = 0, *, behind_look: bool = False
+) -> ResourceLimits:
+    """`largest_pixels` are those of a picture of the largest rung."""
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return ResourceLimits(
+        memory_bytes=MAX_MEMORY_BYTES + BYTES_PER_PIXEL * max(0, largest_pixels - PIXELS_1080P),
         cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND),
         file_bytes=MAX_FILE_BYTES,
         niceness=NICENESS_BEHIND_LOOK if behind_look else NICENESS,

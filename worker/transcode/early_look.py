@@ -30,7 +30,7 @@ from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.source.feeder import SourceFeeder
 from worker.source.index.read import Read, read_index
 from worker.source.index.source_index import IndexUnusable
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 from worker.transcode.progress import Look
 from worker.transcode.watched_store import watched
 
@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 
 MAX_BEGIN_SECONDS = 5.0
+SMALL_PIXELS = 100_000_000
+"""In all frames: about four seconds of work on two cores."""
 
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
 """Stores one object of the look. Takes its path. Raises: StoreError."""
@@ -115,6 +117,8 @@ class EarlyLook:
             await asyncio.wait({self._task})
 
     async def _plan(self, read: Read, media: MediaInfo, plan: EncodingPlan) -> LookPlan | None:
+        if media.video is None or _is_small(media, media.video):
+            return None
         try:
             if await self._is_published():
                 return None
@@ -190,7 +194,7 @@ class EarlyLook:
             media, url = source.media, source.url
             programs = [early_poster_arguments(self._ffmpeg, media, source.video, url)]
             if plan.captions:
-                programs.append(caption_arguments(self._ffmpeg, plan, url))
+                programs.append(caption_arguments(self._ffmpeg, plan, media, url))
             for argv in programs:
                 limits = encoding_limits(media.duration_seconds)
                 async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
@@ -206,6 +210,12 @@ class EarlyLook:
 
 async def _ended(task: "asyncio.Task[None]") -> None:
     await task
+
+
+def _is_small(media: MediaInfo, video: VideoInfo) -> bool:
+    """Whether the ladder is done so soon that a look is not worth its processes."""
+    frames = (media.duration_seconds or 0) * float(video.average_fps or 0)
+    return frames * video.display_width * video.display_height <= SMALL_PIXELS
 
 
 def _renditions(look: LookPlan) -> tuple[Rendition, ...]:

@@ -167,7 +167,11 @@ class JobQueue:
     async def take_parked(self, planned: PlannedJob) -> Claim | None:
         """Take a parked job to join it. None: another worker has it, or it has ended and was cleaned up."""
         claim = await self._take_over(planned.seen, planned.lease) if planned.is_parked else None
-        return None if claim is None or await self._settle(claim) else claim
+        try:
+            return None if claim is None or await self._settle(claim) else claim
+        except RecordUnreadable as error:
+            log.warning("job_unreadable", request=planned.seen.request, error=error.message)
+            return None
 
     async def settle(self, seen: SeenLease) -> bool:
         """Clean up after a silent worker whose request has ended or whose video was deleted.
@@ -261,7 +265,8 @@ class JobQueue:
         """Give a job back so that it is tried again. Raises: LeaseLost.
 
         With `error`, the attempt counts. With `outage`, it counts as an outage: the store failed. A plan is
-        kept. With `whole`, it is dropped with its units, and only a slot that encodes takes the job.
+        kept. With `whole`, it no longer counts, and only a slot that encodes takes the job. What the units
+        stored goes when the request ends.
         """
         failed = error is not None
         released = claim.lease.replace(
@@ -273,8 +278,6 @@ class JobQueue:
             **({"plan": None, "units": 0, "whole": True} if whole else {}),
         )
         await self._leases.release(claim, released)
-        if whole and claim.lease.plan is not None:
-            await delete_units(self._buckets.raw, keys.units_of_request(claim.request))
 
     async def bury(self, claim: Claim, error: StatusError) -> bool:
         """Make failure the request's outcome, unless it already has one. The source is kept.
@@ -326,7 +329,7 @@ class JobQueue:
         if kept != keys.run_prefix(video_id, claim.lease.run):
             await self._delete_outputs(keys.runs_of_lease(video_id, claim.lease.run), kept)
         if kept is None and claim.lease.plan is None:
-            await self._delete_outputs(keys.run_prefix(video_id, keys.look_of_run(claim.lease.run)))
+            await self._delete_outputs(keys.runs_of_lease(video_id, keys.look_of_run(claim.lease.run)))
 
     async def keeps_looks(self, job: Job) -> bool:
         """Return whether a look of this request may be watched: it has neither failed nor been deleted."""

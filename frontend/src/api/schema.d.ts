@@ -481,10 +481,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * DownloadWebm
-         * @description Redirect to the WebM file as a download.
+         * Download
+         * @description Redirect to the WebM or MP4 file as a download.
          */
-        get: operations["VideosVideoIdDownloadDownloadWebm"];
+        get: operations["VideosVideoIdDownloadDownload"];
         put?: never;
         post?: never;
         delete?: never;
@@ -584,6 +584,10 @@ export interface components {
             title?: string | null;
             /** @description time since then, by the store's clock alone */
             unchanged_seconds: number;
+            /** @description into how many units the job is divided */
+            units?: number | null;
+            /** @description how many of them are done */
+            units_done?: number | null;
             video_id: string;
         };
         /** JobSnapshot */
@@ -592,6 +596,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -663,10 +672,18 @@ export interface components {
              */
             expires_at: string;
             hls: string;
+            mp4: string | null;
             poster: string | null;
+            presentation: components["schemas"]["Presentation"];
             storyboard: string | null;
             webm: string | null;
         };
+        /**
+         * Presentation
+         * @description What the manifests of a video describe now.
+         * @enum {string}
+         */
+        Presentation: "first_look" | "growing" | "complete";
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
@@ -758,6 +775,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -2918,6 +2940,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     PlayGrantPathHeadPlay: {
@@ -2986,6 +3017,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3268,9 +3308,12 @@ export interface operations {
             };
         };
     };
-    VideosVideoIdDownloadDownloadWebm: {
+    VideosVideoIdDownloadDownload: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description webm, or mp4 if DOWNLOADS names it */
+                format?: "webm" | "mp4";
+            };
             header?: never;
             path: {
                 video_id: string;
