@@ -50,7 +50,7 @@ FILMS: dict[str, tuple[str, ...]] = {
         *("-g", "71", *AAC, "a.mkv"),
     ),
     # the next keyframe is decoded long before it is shown
-    "a long hole": (*FILM, *X264, *VARIABLE, "select=lt(n\\,30)+gt(n\\,200)", *AAC, "a.mp4"),
+    "a long hole": (*FILM, *X264, *VARIABLE, "select=lt(n\\,30)+gt(n\\,200)", "-g", "30", *AAC, "a.mp4"),
     "1 fps": (*picture(rate="1", seconds=12), *X264, "-g", "5", "a.mp4"),
     "slides": (*picture(rate="1/4", seconds=24), *tone(24), *X264, "-g", "3", *AAC, "a.mkv"),
     "slides in HEVC": (
