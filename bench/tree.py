@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.processes import descendants
-from worker.sandbox.process import NICENESS
+from worker.sandbox.limits import NICENESS
 
 SAMPLE_SECONDS = 0.5
 """Scanning /proc takes milliseconds of CPU time away from the measured processes."""
