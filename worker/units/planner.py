@@ -26,8 +26,6 @@ SMALL_PIXELS = 100_000_000
 """Of all frames of the source together. To encode them takes seconds, less than to divide the job."""
 MAX_KEYFRAME_GAP_SECONDS = 20.0
 """Each chunk is decoded from the keyframe before it."""
-MIN_PICTURE_SECONDS = 1.0
-"""How much of the last chunk must be in the file: the rest repeats its last picture."""
 
 
 class Whole(Enum):
@@ -71,7 +69,9 @@ class Planner:
                 log.info("job_indivisible", reason=str(error))
                 return Whole.INDIVISIBLE
         encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
-        details = PlanDetails.divide(info.etag, media, encoding, profile.segment_seconds, self._chunk_seconds)
+        details = PlanDetails.divide(
+            info.etag, media, encoding, index, profile.segment_seconds, self._chunk_seconds
+        )
         if not _is_divisible(details, index):
             return Whole.INDIVISIBLE
         log.info("job_divided", duration_seconds=media.duration_seconds, chunks=len(details.chunks))
@@ -97,13 +97,9 @@ def _may_be_divisible(media: MediaInfo) -> bool:
 
 
 def _is_divisible(details: PlanDetails, index: SourceIndex) -> bool:
-    """Return whether each chunk has a picture of its own and a keyframe not far before it."""
-    video, chunks, fps = details.media.video, details.chunks, details.encoding.fps
+    """Return whether each chunk has a keyframe not far before it, and the first one a picture at all."""
+    video, fps = details.media.video, details.encoding.fps
     if video is None or video.end_seconds is None or fps is None:
         return False
-    first_ends, last_begins = chunks[0].frames / fps, chunks[-1].first_frame / fps
-    return (
-        video.start_seconds < first_ends
-        and video.end_seconds >= last_begins + MIN_PICTURE_SECONDS
-        and index.max_gap_seconds(video.end_seconds) <= MAX_KEYFRAME_GAP_SECONDS
-    )
+    gap = index.max_gap_seconds(video.end_seconds)
+    return video.start_seconds < details.chunks[0].frames / fps and gap <= MAX_KEYFRAME_GAP_SECONDS
