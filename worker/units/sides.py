@@ -67,7 +67,7 @@ class SidesMaker:
             ]
             limit = max_bytes_of(OPUS_BPS * len(plan.audio), longest)
             sound = [
-                group.create_task(streams.whole(SOUND_PIPE, SOUND_NAME, limit, encoded))
+                group.create_task(streams.whole(SOUND_PIPE, SOUND_NAME, limit, lambda: encoded))
                 for _ in plan.audio[:1]
             ]
         return (
