@@ -1,4 +1,4 @@
-"""`python -m bench [upload] [queue] [idle] [media] [play]`: measures on a fresh store and prints tables."""
+"""`python -m bench [upload] [queue] [idle] [media] [burst] [play]`: measures on a fresh store."""
 
 import argparse
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from bench.burst import bench_burst
 from bench.idle import bench_idle
 from bench.media import bench_media
 from bench.play import bench_play
@@ -19,7 +20,7 @@ from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media", "play")
+TABLES = ("upload", "queue", "idle", "media", "burst", "play")
 IDLE_JOBS = 5
 
 
@@ -31,6 +32,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="upload, media, play: measurements per method")
     parser.add_argument("--jobs", type=int, default=10_000, help="queue: how many jobs to queue")
     parser.add_argument("--seconds", type=float, default=60, help="queue, idle: time limit")
+    parser.add_argument("--clips", type=int, default=1000, help="burst: how many clips to upload")
+    parser.add_argument("--at-once", type=int, help="burst: WORKER_CONCURRENCY, by default the default")
     parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
     arguments = parser.parse_args()
     tables = arguments.tables or TABLES
@@ -46,6 +49,8 @@ def main() -> None:
         bench_play(arguments.rounds)
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
+    if "burst" in tables:
+        bench_burst(arguments.clips, arguments.at_once)
     if "upload" in tables:
         for store in arguments.store or STORES:
             with tempfile.TemporaryDirectory() as directory, STORES[store](Path(directory)) as server:

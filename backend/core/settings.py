@@ -54,6 +54,7 @@ RUNGS = (360, 720, 1080)
 MIN_SIDE, MAX_SIDE = 16, 4320
 """Of a rung. Encoders reject smaller pictures, and sources have none larger."""
 Codec = Literal["av1", "h264"]
+Download = Literal["webm", "mp4"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
 
@@ -260,6 +261,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
     rungs: Annotated[tuple[int, ...], NoDecode] = Field(
         RUNGS, description="comma-separated short sides of the pictures to make, such as 360,720,1080,2160"
     )
+    downloads: Annotated[tuple[Download, ...], NoDecode] = Field(
+        ("webm",), description="comma-separated files to offer for download: webm, mp4"
+    )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
     chunk_seconds: float = Field(
         60, ge=1, le=3600, description="longest part of a video that a worker encodes at a time"
@@ -292,7 +296,7 @@ class WorkerSettings(StoreSettings, UploadSettings):
     ffprobe: Path | None = Field(None, description="path of ffprobe")
     packager: Path | None = Field(None, description="path of Shaka Packager")
 
-    @field_validator("rendition_codecs", "rungs", mode="before")
+    @field_validator("rendition_codecs", "rungs", "downloads", mode="before")
     @classmethod
     def _split_lists(cls, value: object) -> object:
         return _split(value)
@@ -311,6 +315,19 @@ class WorkerSettings(StoreSettings, UploadSettings):
         if not value or not possible or len(set(value)) != len(value):
             raise ValueError(f"must be even numbers from {MIN_SIDE} to {MAX_SIDE}, each once")
         return tuple(sorted(value))
+
+    @field_validator("downloads")
+    @classmethod
+    def _with_webm(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
+        if value.count("webm") != 1 or len(set(value)) != len(value):
+            raise ValueError("must be webm, or webm,mp4: a WebM is always made")
+        return value
+
+    @model_validator(mode="after")
+    def _mp4_has_a_picture(self) -> Self:
+        if "mp4" in self.downloads and "h264" not in self.rendition_codecs:
+            raise ValueError("DOWNLOADS: mp4 needs h264 in RENDITION_CODECS")
+        return self
 
 
 AnySettings = TypeVar("AnySettings", bound=_Settings)

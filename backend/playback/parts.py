@@ -18,7 +18,7 @@ from backend.playback.tracks import Track, tracks_of
 
 CAPACITY = 20_000
 """Videos, captions and chapters that are cached."""
-_FILES = frozenset({keys.DOWNLOAD, keys.POSTER, keys.STORYBOARD})
+_FILES = frozenset({keys.DOWNLOAD, keys.DOWNLOAD_MP4, keys.POSTER, keys.STORYBOARD})
 
 
 @dataclass(frozen=True, slots=True)

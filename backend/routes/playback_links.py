@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Annotated
 
 from litestar import get
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 from litestar.response import Redirect
 from pydantic import AwareDatetime, BaseModel
 
@@ -13,12 +14,16 @@ from backend.core.access.rights import EVERYONE, Right
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized
 from backend.core.ids import parse_id
 from backend.core.records import Chapter
+from backend.core.settings import Download
 from backend.playback.tracks import Source
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
 
+DownloadFormat = Annotated[
+    Download, QueryParameter(name="format", description="webm, or mp4 if DOWNLOADS names it")
+]
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
 )
@@ -40,6 +45,7 @@ class Playback(BaseModel):
     hls: str
     dash: str
     webm: str | None
+    mp4: str | None
     poster: str | None
     storyboard: str | None
     captions: tuple[PlayableCaptions, ...]
@@ -64,6 +70,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
         hls=f"{root}/play/{token}/{keys.MASTER_PLAYLIST}",
         dash=f"{root}/play/{token}/{keys.DASH_MANIFEST}",
         webm=link(keys.DOWNLOAD),
+        mp4=link(keys.DOWNLOAD_MP4),
         poster=link(keys.POSTER),
         storyboard=link(keys.STORYBOARD),
         captions=tuple(
@@ -88,9 +95,12 @@ async def watch_webm(request: AnyRequest, services: FromServices, video_id: From
 
 
 @get("/videos/{video_id:str}/download", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
-async def download_webm(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Redirect:
-    """Redirect to the WebM file as a download."""
-    return await _redirect_to_media(request, services, video_id, keys.DOWNLOAD, "?download=1")
+async def download(
+    request: AnyRequest, services: FromServices, video_id: FromPath[str], kind: DownloadFormat = "webm"
+) -> Redirect:
+    """Redirect to the WebM or MP4 file as a download."""
+    path = keys.DOWNLOAD if kind == "webm" else keys.DOWNLOAD_MP4
+    return await _redirect_to_media(request, services, video_id, path, "?download=1")
 
 
 @get(
@@ -143,8 +153,10 @@ async def _redirect_to_media(
     except BadRequest:
         raise ObjectNotFound from None
     playable = await services.playback.resolve(video_id)
-    if path == keys.DOWNLOAD and not playable.is_published:
-        raise NotReady("The WebM file is not ready yet. It is made last.")
+    if path in {keys.DOWNLOAD, keys.DOWNLOAD_MP4} and not playable.is_published:
+        raise NotReady("The files for download are not ready yet. They are made last.")
+    if path == keys.DOWNLOAD_MP4 and path not in (await services.parts.recent(video_id)).files:
+        raise ObjectNotFound("This video has no MP4. Set DOWNLOADS=webm,mp4 and encode it again.")
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
         f"/play/{token}/{playable.run}/{asset}{query}",
@@ -153,4 +165,4 @@ async def _redirect_to_media(
     )
 
 
-HANDLERS = (get_playback, watch_webm, download_webm, hls_asset, dash_asset)
+HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset)

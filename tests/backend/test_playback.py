@@ -39,6 +39,7 @@ async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: 
         "hls": f"{root}/hls/master.m3u8",
         "dash": f"{root}/dash/manifest.mpd",
         "webm": f"{root}/{run_of(prefix)}/download.webm",
+        "mp4": None,
         "poster": f"{root}/{run_of(prefix)}/poster.jpg",
         "storyboard": None,
         "captions": [],
@@ -145,6 +146,24 @@ async def test_stable_paths_redirect_to_the_playback_path(admin: httpx.AsyncClie
     for path, location in wanted.items():
         answer = await admin.get(f"/videos/{video}{path}")
         assert (answer.status_code, answer.headers["location"]) == (307, location)
+
+
+async def test_an_mp4_is_offered_if_there_is_one(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    plain, _, _ = await published(admin, buckets)
+    video = await upload(admin)
+    run = run_of(await publish(buckets, video, also={keys.DOWNLOAD_MP4: b"mp4"}))
+
+    links = await links_of(admin, video)
+    answer = await admin.get(f"/videos/{video}/download", params={"format": "mp4"})
+
+    assert links["mp4"].endswith(f"/{run}/download.mp4")
+    assert (answer.status_code, answer.headers["location"]) == (307, f"{links['mp4']}?download=1")
+    assert (await admin.head(links["mp4"])).headers["content-type"] == "video/mp4"
+    assert (await links_of(admin, plain))["mp4"] is None
+    missing = await admin.get(f"/videos/{plain}/download", params={"format": "mp4"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "object_not_found")
+    unknown = await admin.get(f"/videos/{plain}/download", params={"format": "avi"})
+    assert (unknown.status_code, unknown.json()["code"]) == (400, "invalid_request")
 
 
 async def test_expired_grant_is_rejected(

@@ -90,6 +90,23 @@ def test_rejects_invalid_codecs(monkeypatch: pytest.MonkeyPatch, codecs: str) ->
         load(WorkerSettings)
 
 
+@pytest.mark.parametrize("downloads", ["mp4", "webm,avi", "webm,webm", ","])
+def test_rejects_invalid_downloads(monkeypatch: pytest.MonkeyPatch, downloads: str) -> None:
+    monkeypatch.setenv("DOWNLOADS", downloads)
+
+    with pytest.raises(ConfigurationError, match=r"^DOWNLOADS: must be "):
+        load(WorkerSettings)
+
+
+def test_an_mp4_needs_h264(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOWNLOADS", "mp4,webm")
+    assert load(WorkerSettings).downloads == ("mp4", "webm")
+
+    monkeypatch.setenv("RENDITION_CODECS", "av1")
+    with pytest.raises(ConfigurationError, match=r"^DOWNLOADS: mp4 needs h264 in RENDITION_CODECS$"):
+        load(WorkerSettings)
+
+
 def test_doorbells_are_hosts_with_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
     monkeypatch.setenv("DOORBELLS", "workers:7000, 10.0.0.5:7001,[::1]:7002")

@@ -1,6 +1,7 @@
 """The format matrix: what each kind of input becomes. docs/formats.md is generated from the results."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ COLOUR_TOLERANCE = 8
 pytestmark = pytest.mark.spread
 LIGHT = frozenset({"mp4-hdr10", "rotated-90"})
 """Those in every test run; the others take minutes together."""
+WITH_MP4 = LIGHT | {"sound-late", "picture-late", "no-sound", "variable-rate", "sound-longer"}
 TAGS = "bt709 tv yuv420p"
 
 
@@ -56,6 +58,8 @@ async def test_input_is_transcoded_as_documented(lab: MediaLab, tmp_path: Path, 
     if one.id.startswith("film-") and not REAL_CLIPS.is_dir():
         missing("the test film is not installed: make test-heavy")
     forget(one.id)
+    if one.id in WITH_MP4:
+        lab.profile = replace(lab.profile, downloads=("webm", "mp4"))
     source = tmp_path / one.file
     one.make(source)
     with source.open("rb") as beginning:
@@ -67,7 +71,12 @@ async def test_input_is_transcoded_as_documented(lab: MediaLab, tmp_path: Path, 
     top = files.get(next((name for name in reversed(files) if name.startswith("h264")), ""))
     webm = tmp_path / "download.webm"
     webm.write_bytes(await lab.output(keys.DOWNLOAD))
-    sync = _sync(one, (top, files["aac"]), (webm, webm)) if one.synchronous and top else None
+    shown = [(webm, webm)]
+    if one.id in WITH_MP4:
+        mp4 = tmp_path / "download.mp4"
+        mp4.write_bytes(await lab.output(keys.DOWNLOAD_MP4))
+        shown.append((mp4, mp4))
+    sync = _sync(one, (top, files["aac"]), *shown) if one.synchronous and top else None
     error = await _duration_error(lab, one, result)
     assert abs(error) < DURATION_TOLERANCE_SECONDS
     assert sync is None or abs(sync) <= SYNC_TOLERANCE_MS

@@ -98,6 +98,11 @@ class EncodingPlan:
         return self.video[-1].rung if self.video else None
 
     @property
+    def largest_pixels(self) -> int:
+        """How many a picture of the largest rung has; 0 for audio."""
+        return self.top_rung.pixels if self.top_rung else 0
+
+    @property
     def packaged_video(self) -> tuple[VideoStream, ...]:
         return tuple(stream for stream in self.video if stream.packaged)
 
@@ -105,6 +110,11 @@ class EncodingPlan:
     def webm_video(self) -> VideoStream | None:
         """The top AV1 stream, which is also the WebM's."""
         return next((stream for stream in reversed(self.video) if stream.codec == "av1"), None)
+
+    @property
+    def mp4_video(self) -> VideoStream | None:
+        """The top H.264 stream, which is also the MP4's."""
+        return next((stream for stream in reversed(self.packaged_video) if stream.codec == "h264"), None)
 
     @property
     def names(self) -> tuple[str, ...]:

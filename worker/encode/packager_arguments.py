@@ -10,6 +10,7 @@ from worker.encode.ladder import AudioStream, EncodingPlan
 IO_CACHE_BYTES = 2 * 1024**2
 IO_BLOCK_BYTES = 4 * 1024
 
+_ONCE = ("--hls_playlist_type", "VOD", "--generate_static_live_mpd")
 _SEPARATORS = str.maketrans(dict.fromkeys(',="\\', " "))
 """Of the packager's descriptors and of HLS attributes. Labels come from the uploader."""
 
@@ -31,10 +32,16 @@ def playlists_of(plan: EncodingPlan) -> frozenset[str]:
 
 
 def packager_arguments(
-    packager: Path, plan: EncodingPlan, inputs: str, url: str, segment_seconds: float
+    packager: Path,
+    plan: EncodingPlan,
+    inputs: str,
+    url: str,
+    segment_seconds: float,
+    *,
+    growing: bool = True,
 ) -> Sequence[str]:
     """Return argv. `inputs` is the directory or URL of the streams (`pipe_name`), `url` the sink; both end
-    with a slash."""
+    with a slash. Unless `growing`, each playlist is written once, at the end."""
     return (
         str(packager),
         "--quiet",
@@ -46,10 +53,9 @@ def packager_arguments(
         *(_audio(stream, inputs, url, default=stream is plan.audio[0]) for stream in plan.audio),
         *("--segment_duration", f"{segment_seconds:g}"),
         *("--hls_master_playlist_output", url + MASTER_PLAYLIST),
-        # a growing playlist: the video can be watched while it is encoded
-        *("--hls_playlist_type", "EVENT"),
-        # at the end, make the playlists VOD with ENDLIST, and the manifest static
-        "--event_to_vod_on_end_of_stream",
+        # a growing playlist: the video can be watched while it is encoded. At the end, make the playlists VOD
+        # with ENDLIST, and the manifest static
+        *(("--hls_playlist_type", "EVENT", "--event_to_vod_on_end_of_stream") if growing else _ONCE),
         *("--hls_start_time_offset", "0"),
         *("--mpd_output", url + DASH_MANIFEST),
     )

@@ -19,10 +19,17 @@ from worker.sandbox.tools import Tools
 
 MAX_DECODERS = 2
 """At a time. Each keeps some frames of its rendition in memory."""
+SMALL_PIXELS = 640 * 360
+"""Of the largest picture. Up to this size one process decodes all: starting it takes the most."""
 
 
 async def check_decoding(
-    tools: Tools, store: Store, prefix: str, edges: Sequence[tuple[str, ...]], touch: Callable[[], None]
+    tools: Tools,
+    store: Store,
+    prefix: str,
+    edges: Sequence[tuple[str, ...]],
+    touch: Callable[[], None],
+    largest_pixels: int | None = None,
 ) -> None:
     """Decode from the store: each of `edges` is an init segment and the segments to decode with it.
 
@@ -46,21 +53,22 @@ async def check_decoding(
     free = asyncio.Semaphore(MAX_DECODERS)
     async with serve(answer) as base:
 
-        async def check(number: int, segments: Sequence[str]) -> None:
+        async def check(paths: Sequence[str]) -> None:
             async with free:
                 try:
-                    await _check(tools, segments, [f"{base}{number}/{segment}" for segment in segments])
+                    done = await run(decoder_arguments(tools.ffmpeg, [base + path for path in paths]))
                 finally:
                     errors.check()
+                if done.exit_code != 0:
+                    raise _cannot_decode([path.partition("/")[2] for path in paths], done.stderr[-200:])
                 touch()
 
-        await gather_or_cancel(check(number, segments) for number, (_, *segments) in enumerate(edges))
-
-
-async def _check(tools: Tools, segments: Sequence[str], urls: Sequence[str]) -> None:
-    done = await run(decoder_arguments(tools.ffmpeg, urls))
-    if done.exit_code != 0:
-        raise _cannot_decode(segments, done.stderr[-200:])
+        renditions = [
+            [f"{number}/{segment}" for segment in segments] for number, (_, *segments) in enumerate(edges)
+        ]
+        if largest_pixels is not None and largest_pixels <= SMALL_PIXELS:
+            renditions = [[path for paths in renditions for path in paths]]
+        await gather_or_cancel(map(check, renditions))
 
 
 def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:

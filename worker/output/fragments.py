@@ -1,4 +1,4 @@
-"""Reads, moves and cuts fragmented MP4 of one track (ISO/IEC 14496-12), as ffmpeg writes it to a pipe. Pure.
+"""Reads, moves and cuts fragmented MP4 of one track (ISO/IEC 14496-12), of ffmpeg and the packager. Pure.
 
 The init segment, `ftyp` and `moov`, comes first, then the fragments: each a `moof` and its `mdat`. Times are
 in ticks of the init segment's timescale, as players show them.
@@ -27,7 +27,9 @@ _SIZE = struct.Struct(">HH")
 _FULL = 4
 """Bytes of a full box before its fields: the version and flags."""
 _NOT_KEY, _INDEPENDENT = 0x10000, 0x2000000
-_OUR_HEADER, _OUR_DURATION, _OUR_SIZE, _OUR_FLAGS = 0x20000, 0x8, 0x10, 0x20
+_INDEXES = {b"mfra", b"styp", b"sidx"}
+"""ffmpeg ends with an index, the packager begins with one."""
+_OUR_HEADER, _OUR_ENTRY, _OUR_DURATION, _OUR_SIZE, _OUR_FLAGS = 0x20000, 0x2, 0x8, 0x10, 0x20
 _RUN_OFFSET, _RUN_FIRST_FLAGS = 0x1, 0x4
 _RUN_FIELDS = ((0x100, "duration"), (0x200, "size"), (0x400, "flags"), (0x800, "offset"))
 
@@ -75,6 +77,8 @@ class Config:
     width: int
     height: int
     shift: int
+    sample_table: bytes = field(default=b"", repr=False)
+    """The content of `stsd`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class FragmentReader:
             fragment = self._whole(self._first, box)
             self._first = b""
             yield fragment
-        elif kind != b"mfra":  # ffmpeg ends with an index
+        elif kind not in _INDEXES:
             raise FragmentError(f"a box {kind!r} where none belongs")
 
     def _whole(self, first: bytes, second: bytes) -> Fragment:
@@ -158,7 +162,9 @@ def moved(fragment: Fragment, first_pts: int) -> bytes:
     """Return the fragment's bytes with all its frames moved, so that the first is shown at `first_pts`."""
     decode_time = fragment._decode_time + first_pts - fragment.first_pts
     at = fragment._decode_time_at
-    return fragment.body[:at] + _signed(decode_time) + fragment.body[at + 8 :]
+    width = 8 if fragment.body[at - _FULL] else 4
+    time = decode_time.to_bytes(width, "big", signed=width == 8)
+    return fragment.body[:at] + time + fragment.body[at + width :]
 
 
 class PictureCutter:
@@ -249,7 +255,8 @@ def config_of(init: bytes) -> Config:
         track = _find(init, b"moov", b"trak")
         timescale = _U32.unpack_from(_find(track, b"mdia", b"mdhd"), 12)[0]
         movie_timescale = _U32.unpack_from(_find(init, b"moov", b"mvhd"), 12)[0]
-        codec, entry = next(_boxes(_find(track, b"mdia", b"minf", b"stbl", b"stsd"), _FULL + 4))
+        entries = _find(track, b"mdia", b"minf", b"stbl", b"stsd")
+        codec, entry = next(_boxes(entries, _FULL + 4))
         kind = _CODECS[codec]
         suffix, setup = kind.describe(_find(entry[kind.fields :], kind.record))
         width, height = _SIZE.unpack_from(entry, 24) if kind.is_picture else (0, 0)
@@ -257,7 +264,7 @@ def config_of(init: bytes) -> Config:
     except (struct.error, LookupError, ZeroDivisionError) as error:
         raise FragmentError(f"an init segment that ffmpeg does not write: {error!r}") from error
     digest = hashlib.sha256(repr((codec, width, height, timescale, shift, setup)).encode()).hexdigest()
-    return Config(codec.decode() + suffix, digest, timescale, width, height, shift)
+    return Config(codec.decode() + suffix, digest, timescale, width, height, shift, entries)
 
 
 def _shift(track: bytes, ticks: Fraction) -> int:
@@ -332,9 +339,9 @@ def _fragment(moof: bytes, mdat: bytes, shift: int, defaults: _Defaults) -> Frag
     header, times, run = (_find(traf, kind) for kind in (b"tfhd", b"tfdt", b"trun"))
     defaults = _own_defaults(header, defaults)
     frames = tuple(_frames(run, defaults, len(mdat)))
-    if times[0] != 1 or not frames or sum(frame.size for frame in frames) != len(mdat) - _BOX.size:
+    if not frames or sum(frame.size for frame in frames) != len(mdat) - _BOX.size:
         raise FragmentError("a fragment of several tracks or runs")
-    decode_time = int.from_bytes(times[_FULL : _FULL + 8], "big", signed=True)
+    decode_time = int.from_bytes(times[_FULL:], "big", signed=times[0] == 1)
     at = moof.index(b"tfdt" + times) + 4 + _FULL
     first_pts = decode_time + frames[0].offset + shift
     return Fragment("media", moof + mdat, frames, first_pts, decode_time, at)
@@ -342,12 +349,13 @@ def _fragment(moof: bytes, mdat: bytes, shift: int, defaults: _Defaults) -> Frag
 
 def _own_defaults(header: bytes, defaults: _Defaults) -> _Defaults:
     """Read a `tfhd` (8.8.7)."""
-    flags, at = _U32.unpack_from(header)[0], _FULL + 4
+    flags = _U32.unpack_from(header)[0]
+    at = _FULL + 4 + 4 * bool(flags & _OUR_ENTRY)
     for bit, name in ((_OUR_DURATION, "duration"), (_OUR_SIZE, "size"), (_OUR_FLAGS, "flags")):
         if flags & bit:
             defaults = replace(defaults, **{name: _U32.unpack_from(header, at)[0]})
             at += 4
-    if flags & ~(_OUR_DURATION | _OUR_SIZE | _OUR_FLAGS) != _OUR_HEADER:
+    if flags & ~(_OUR_ENTRY | _OUR_DURATION | _OUR_SIZE | _OUR_FLAGS) != _OUR_HEADER:
         raise FragmentError("data that is not behind its header")
     return defaults
 

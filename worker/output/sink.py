@@ -8,7 +8,7 @@ relative here: the packager only knows its loopback address.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -64,15 +64,20 @@ class PackagerSink:
         media_playlists: frozenset[str],
         errors: BackgroundErrors,
         on_stored: Callable[[], None],
+        on_media: Callable[[str, bytes], Awaitable[None]] | None = None,
         *,
         growing: bool = True,
     ) -> None:
-        """Unless `growing`, no playlist is stored before `finish`."""
+        """Unless `growing`, no playlist is stored before `finish`.
+
+        `on_media` gets all other files, those of a rendition in the packager's order.
+        """
         self._store = store
         self._prefix = prefix
         self._media_playlists = media_playlists
         self._errors = errors
         self._on_stored = on_stored
+        self._on_media = on_media
         self._growing = growing
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}  # in flight
@@ -148,10 +153,11 @@ class PackagerSink:
                 self._playlists[path] = GrowingPlaylist(path, required, self._for_players)
             self._playlists[path].add(bytes(body))
         else:
+            whole = bytes(body)
+            if self._on_media is not None:
+                await self._on_media(path, whole)
             await self._free.acquire()
-            self._uploads[path] = asyncio.create_task(
-                self._upload(path, bytes(body), self._uploads.get(path))
-            )
+            self._uploads[path] = asyncio.create_task(self._upload(path, whole, self._uploads.get(path)))
         return web.Response()
 
     async def _upload(self, path: str, body: bytes, earlier: asyncio.Task[None] | None) -> None:

@@ -6,7 +6,7 @@ It does not rely on exit codes or on what the sink recorded: it lists the store 
 from dataclasses import dataclass
 
 from backend.core.errors import AttemptFailed
-from backend.core.keys import DASH_MANIFEST, DOWNLOAD, MASTER_PLAYLIST
+from backend.core.keys import DASH_MANIFEST, DOWNLOAD, DOWNLOAD_MP4, MASTER_PLAYLIST
 from backend.core.records import OutputObject
 from backend.core.store.interface import Store
 from worker.encode.ladder import EncodingPlan
@@ -39,6 +39,7 @@ async def verify_outputs(
     sizes: dict[str, int],
     webm_seconds: float,
     segment_seconds: float,
+    mp4_seconds: float | None = None,
 ) -> Verified:
     """Compare what is stored below `prefix` with what should be.
 
@@ -71,8 +72,10 @@ async def verify_outputs(
     expected, tolerance = _expected_seconds(media, duration), segment_seconds / 2
     for name, playlist in playlists.items():
         _check_duration(name, playlist.duration_seconds, expected, tolerance)
-    # it has the same streams as the playlists, whatever the source is
+    # they have the same streams as the playlists, whatever the source is
     _check_duration(DOWNLOAD, webm_seconds, expected or duration, tolerance)
+    if mp4_seconds is not None:
+        _check_duration(DOWNLOAD_MP4, mp4_seconds, expected or duration, tolerance)
     return Verified(
         objects=tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items())),
         duration_seconds=duration,
@@ -93,29 +96,59 @@ async def verify_webm(
     Raises:
         AttemptFailed, StoreError.
     """
-    info, errors = await store.head(prefix + DOWNLOAD), BackgroundErrors()
+    expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
+    seconds, beginning = await _verify_download(
+        tools, store, prefix + DOWNLOAD, "matroska", expected, patience_seconds, activity
+    )
+    if not cues_come_first(beginning):
+        raise _incomplete("download.webm has no index at its front")
+    return seconds
+
+
+async def verify_mp4(
+    tools: Tools,
+    store: Store,
+    prefix: str,
+    plan: EncodingPlan,
+    patience_seconds: float,
+    activity: ActivityClock,
+) -> float:
+    """Check the streams of the stored MP4 and return its duration in seconds. Raises: as `verify_webm`."""
+    expected = [*(["h264"] if plan.video else []), *("aac" for _ in plan.audio)]
+    seconds, _ = await _verify_download(
+        tools, store, prefix + DOWNLOAD_MP4, "mp4", expected, patience_seconds, activity
+    )
+    return seconds
+
+
+async def _verify_download(
+    tools: Tools,
+    store: Store,
+    key: str,
+    demuxer: str,
+    expected: list[str],
+    patience_seconds: float,
+    activity: ActivityClock,
+) -> tuple[float, bytes]:
+    """Return the duration in seconds, and the first bytes."""
+    name = key.rpartition("/")[2]
+    info, errors = await store.head(key), BackgroundErrors()
     feeder = SourceFeeder(store, info, errors, patience_seconds, activity)
+    shown = ("-show_entries", "format=duration:stream=index,codec_name", "-of", "json")
     async with feeder.serving() as url:
         try:
-            report = await _probe_webm(tools, url)
+            done = await run(
+                (tools.ffprobe, "-v", "error", "-protocol_whitelist", "http,tcp", "-f", demuxer, *shown, url)
+            )
         finally:
             errors.check()  # ffprobe cannot tell an outage from a broken file
-    codecs = [stream.codec_name for stream in report.streams]
-    expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
-    if codecs != expected:
-        raise _incomplete(f"the WebM contains {codecs}, not {expected}")
-    if not cues_come_first(feeder.head):
-        raise _incomplete("the WebM has no index at its front")
-    return report.format.duration or 0.0
-
-
-async def _probe_webm(tools: Tools, url: str) -> Report:
-    shown = ("-show_entries", "format=duration:stream=index,codec_name", "-of", "json")
-    argv = (tools.ffprobe, "-v", "error", "-protocol_whitelist", "http,tcp", "-f", "matroska", *shown, url)
-    done = await run(argv)
     if done.exit_code != 0:
-        raise _incomplete(f"the WebM cannot be read ({done.stderr[-200:]})")
-    return Report.model_validate_json(done.stdout)
+        raise _incomplete(f"{name} cannot be read ({done.stderr[-200:]})")
+    report = Report.model_validate_json(done.stdout)
+    codecs = [stream.codec_name for stream in report.streams]
+    if codecs != expected:
+        raise _incomplete(f"{name} contains {codecs}, not {expected}")
+    return report.format.duration or 0.0, feeder.head
 
 
 def _expected_seconds(media: MediaInfo, longest: float) -> float | None:

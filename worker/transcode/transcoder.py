@@ -6,6 +6,7 @@ cancelled. It does not decide about retries or publication.
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -15,8 +16,8 @@ import structlog
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import RUNGS, Codec, WorkerSettings
-from backend.core.store.interface import Buckets, ObjectInfo
+from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
+from backend.core.store.interface import Buckets, ObjectInfo, Store
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
 from worker.encode.ladder import EncodingPlan, plan_encoding
@@ -24,9 +25,10 @@ from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.encode.storyboard import storyboard_of
 from worker.encode.video_encoders import SOFTWARE, Encoders
 from worker.output.decode_check import check_decoding
+from worker.output.mp4_sink import Mp4Sink
 from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
-from worker.output.verify import verify_outputs, verify_webm
+from worker.output.verify import verify_mp4, verify_outputs, verify_webm
 from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
@@ -51,6 +53,9 @@ from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
+GROWING_SEGMENTS = 2
+"""A video of so many segments or fewer is not offered before it is done: its playlists would take longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodingProfile:
@@ -62,6 +67,7 @@ class EncodingProfile:
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
     rungs: tuple[int, ...] = RUNGS
+    downloads: tuple[Download, ...] = ("webm",)
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -73,6 +79,7 @@ class EncodingProfile:
             settings.store_patience_seconds,
             encoders,
             settings.rungs,
+            settings.downloads,
         )
 
 
@@ -182,22 +189,26 @@ class _Attempt:
             media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
+            mp4 = Mp4Sink(*self._download(media, plan)) if "mp4" in self._profile.downloads else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,
                 playlists_of(plan),
                 self._errors,
                 lambda: self._stored(media, plan, sink),
+                mp4.feed if mp4 else None,
+                growing=self._grows(media),
             )
             self._look.changed = lambda: self._report(self._stage, media, plan, sink)
             async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
                 await self._look.begun()
                 try:
-                    webm_bytes = await self._watchdog.guarded(self._encode(source, url, media, plan, sink))
+                    encode = self._encode(source, url, media, plan, sink, mp4)
+                    downloads = await self._watchdog.guarded(encode)
                     self._stage, self._fraction = Stage.FINALIZING, 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
-                    work = self._finalize(source, media, plan, sink, webm_bytes)
+                    work = self._finalize(source, media, plan, sink, downloads)
                     # not the encoder's fault: software would not help
                     done = await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
                     await self._look.finish()
@@ -207,19 +218,24 @@ class _Attempt:
                     raise
 
     async def _encode(
-        self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
-    ) -> int:
-        """Return the size of the WebM in bytes."""
+        self,
+        source: str,
+        url: str,
+        media: MediaInfo,
+        plan: EncodingPlan,
+        sink: PackagerSink,
+        mp4: Mp4Sink | None,
+    ) -> dict[str, int]:
+        """Return the sizes of the files for download."""
         webm_pipe = self._directory / WEBM_PIPE
         for pipe in (webm_pipe, *(self._directory / pipe_name(name) for name in plan.names)):
             os.mkfifo(pipe, 0o600)
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
-        packager = packager_arguments(self._tools.packager, plan, f"{self._directory}/", url, segment)
-        longest = max_encoded_seconds(media, self._job.source_size_bytes)
-        webm = WebmSink(
-            self._buckets.video, self._prefix, plan, media, segment, longest, self._activity.touch
+        packager = packager_arguments(
+            *(self._tools.packager, plan, f"{self._directory}/", url, segment), growing=self._grows(media)
         )
+        webm = WebmSink(*self._download(media, plan))
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
             running(
@@ -229,7 +245,7 @@ class _Attempt:
                 on_stderr=self._notice_loss,
                 limits=encoding_limits(
                     media.duration_seconds,
-                    plan.top_rung.pixels if plan.top_rung else 0,
+                    plan.largest_pixels,
                     behind_look=self._look.is_coming,
                 ),
             ) as encoding,
@@ -237,9 +253,24 @@ class _Attempt:
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
             encoded = group.create_task(wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
-            group.create_task(wait_for_success(packaging, "packager_failed"))
-            stored = group.create_task(webm.store(webm_pipe, encoded))
-        return stored.result()
+            group.create_task(packaged(packaging, mp4))
+            stored = {keys.DOWNLOAD: group.create_task(webm.store(webm_pipe, encoded))}
+            if mp4 is not None:
+                stored[keys.DOWNLOAD_MP4] = group.create_task(mp4.store())
+        return {path: task.result() for path, task in stored.items()}
+
+    def _grows(self, media: MediaInfo) -> bool:
+        """Whether the video can be watched before it is done: a short one is done as soon."""
+        seconds = media.duration_seconds if media.duration_is_reliable else None
+        return seconds is None or seconds > GROWING_SEGMENTS * self._profile.segment_seconds
+
+    def _download(
+        self, media: MediaInfo, plan: EncodingPlan
+    ) -> tuple[Store, str, EncodingPlan, MediaInfo, float, float, Callable[[], None]]:
+        """Return the arguments of `WebmSink` and `Mp4Sink`."""
+        longest = max_encoded_seconds(media, self._job.source_size_bytes)
+        segment, touch = self._profile.segment_seconds, self._activity.touch
+        return self._buckets.video, self._prefix, plan, media, segment, longest, touch
 
     def _notice_loss(self, line: str) -> None:
         if (loss := loss_in(line)) is not None:
@@ -289,20 +320,27 @@ class _Attempt:
                 self._report(Stage.TRANSCODING, media, plan, sink)
 
     async def _finalize(
-        self, source: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink, webm_bytes: int
+        self,
+        source: str,
+        media: MediaInfo,
+        plan: EncodingPlan,
+        sink: PackagerSink,
+        downloads: dict[str, int],
     ) -> Transcoded:
         await check_all_read(self._tools, source, self._feeder)
         segment, video = self._profile.segment_seconds, self._buckets.video
-        webm_seconds = await verify_webm(
-            self._tools, video, self._prefix, plan, self._profile.patience_seconds, self._activity
-        )
+        stored = (self._tools, video, self._prefix, plan, self._profile.patience_seconds, self._activity)
+        webm_seconds = await verify_webm(*stored)
+        mp4_seconds = await verify_mp4(*stored) if keys.DOWNLOAD_MP4 in downloads else None
         await sink.finish()
         captions = await store_side_files(
             sink.put, self._directory, plan, storyboard_of(plan, media), webm_seconds
         )
-        sizes = {**sink.sizes, keys.DOWNLOAD: webm_bytes}
-        verified = await verify_outputs(video, self._prefix, plan, media, sizes, webm_seconds, segment)
-        await check_decoding(self._tools, video, self._prefix, verified.edges, self._activity.touch)
+        verified = await verify_outputs(
+            *(video, self._prefix, plan, media, sink.sizes | downloads, webm_seconds, segment, mp4_seconds)
+        )
+        touch = self._activity.touch
+        await check_decoding(self._tools, video, self._prefix, verified.edges, touch, plan.largest_pixels)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
         claimed = media.duration_seconds if media.duration_is_reliable else None
@@ -332,3 +370,10 @@ class _Attempt:
                 look=self._look.shown,
             )
         )
+
+
+async def packaged(packaging: RunningProcess, mp4: Mp4Sink | None) -> None:
+    """Wait for the packager, after which the MP4 is complete. Raises: AttemptFailed."""
+    await wait_for_success(packaging, "packager_failed")
+    if mp4 is not None:
+        await mp4.end()

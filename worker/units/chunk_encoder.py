@@ -59,7 +59,7 @@ class ChunkEncoder:
                 cwd=directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=attempt.log.read,
-                limits=encoding_limits(limit, plan.top_rung.pixels if plan.top_rung else 0),
+                limits=encoding_limits(limit, plan.largest_pixels),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):

@@ -22,8 +22,9 @@ from worker.encode.grid import Chunk
 from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.output.decode_check import check_decoding
 from worker.output.fragments import Config, Fragment, FragmentError, FragmentReader
+from worker.output.mp4_sink import Mp4Sink
 from worker.output.sink import PackagerSink
-from worker.output.verify import verify_outputs, verify_webm
+from worker.output.verify import verify_mp4, verify_outputs, verify_webm
 from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
@@ -37,7 +38,7 @@ from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import max_encoded_seconds
 from worker.transcode.early_look import renditions_of
 from worker.transcode.progress import Look, Progress, ReportProgress
-from worker.transcode.transcoder import Transcoded
+from worker.transcode.transcoder import Transcoded, packaged
 from worker.transcode.watched_store import watched
 from worker.units.attempt import Workshop
 from worker.units.details import PlanDetails
@@ -95,12 +96,20 @@ class _Join:
         self._activity = ActivityClock()
         self._video = watched(self._workshop.buckets, self._activity).video
         self._watchdog = Watchdog(self._errors, self._activity, self._workshop.profile.stall_seconds)
+        details = self._details
+        download = (
+            *(self._video, self._prefix, details.encoding, details.media, details.segment_seconds),
+            *(max_encoded_seconds(details.media, self._job.source_size_bytes), self._activity.touch),
+        )
+        self._webm = WebmSink(*download)
+        self._mp4 = Mp4Sink(*download) if "mp4" in self._workshop.profile.downloads else None
         self._sink = PackagerSink(
             self._video,
             self._prefix,
             playlists_of(self._details.encoding),
             self._errors,
             self._stored,
+            self._mp4.feed if self._mp4 else None,
             growing=False,
         )
 
@@ -113,28 +122,19 @@ class _Join:
                 (await self._end_of(keys.SIDES)).captions,
             )
         async with serve(self._answer) as inputs, self._sink.serving() as url:
-            webm_bytes = await self._watchdog.guarded(self._package(inputs, url), "The packager")
+            downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
             return await self._watchdog.guarded(
-                self._finalize(webm_bytes), "The check of the outputs", "check_stalled"
+                self._finalize(downloads), "The check of the outputs", "check_stalled"
             )
 
-    async def _package(self, inputs: str, url: str) -> int:
-        """Return the size of the WebM in bytes."""
+    async def _package(self, inputs: str, url: str) -> dict[str, int]:
+        """Return the sizes of the files for download."""
         details, tools = self._details, self._workshop.tools
         plan, segment = details.encoding, details.segment_seconds
         webm_pipe = self._directory / WEBM_PIPE
         os.mkfifo(webm_pipe, 0o600)
         picture = inputs + pipe_name(plan.webm_video.name if plan.webm_video else "")
-        webm = WebmSink(
-            self._video,
-            self._prefix,
-            plan,
-            details.media,
-            segment,
-            max_encoded_seconds(details.media, self._job.source_size_bytes),
-            self._activity.touch,
-        )
-        packager = packager_arguments(tools.packager, plan, inputs, url, segment)
+        packager = packager_arguments(tools.packager, plan, inputs, url, segment, growing=False)
         muxer = webm_arguments(tools.ffmpeg, plan, picture, inputs + SOUND_PIPE)
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
@@ -142,9 +142,11 @@ class _Join:
             asyncio.TaskGroup() as group,
         ):
             muxed = group.create_task(wait_for_success(muxing, "packager_failed", FFMPEG_EXIT_CODES))
-            group.create_task(wait_for_success(packaging, "packager_failed"))
-            stored = group.create_task(webm.store(webm_pipe, muxed))
-        return stored.result()
+            group.create_task(packaged(packaging, self._mp4))
+            stored = {keys.DOWNLOAD: group.create_task(self._webm.store(webm_pipe, muxed))}
+            if self._mp4 is not None:
+                stored[keys.DOWNLOAD_MP4] = group.create_task(self._mp4.store())
+        return {path: task.result() for path, task in stored.items()}
 
     async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Send one rendition, or the sound of the WebM, as far as it is there."""
@@ -240,21 +242,23 @@ class _Join:
                         await asyncio.sleep(LOOK_SECONDS)
         return self._known[unit]
 
-    async def _finalize(self, webm_bytes: int) -> Transcoded:
+    async def _finalize(self, downloads: dict[str, int]) -> Transcoded:
         details, profile = self._details, self._workshop.profile
         plan, media, tools = details.encoding, details.media, self._workshop.tools
         self._check_decode_errors()
-        webm_seconds = await verify_webm(
-            tools, self._video, self._prefix, plan, profile.patience_seconds, self._activity
-        )
+        stored = (tools, self._video, self._prefix, plan, profile.patience_seconds, self._activity)
+        webm_seconds = await verify_webm(*stored)
+        mp4_seconds = await verify_mp4(*stored) if self._mp4 else None
         await self._sink.finish()
         sides = await self._end_of(keys.SIDES)
         await self._copy_files(sides)
-        sizes = {**self._sink.sizes, keys.DOWNLOAD: webm_bytes}
+        sizes = self._sink.sizes | downloads
+        segment = details.segment_seconds
         verified = await verify_outputs(
-            self._video, self._prefix, plan, media, sizes, webm_seconds, details.segment_seconds
+            self._video, self._prefix, plan, media, sizes, webm_seconds, segment, mp4_seconds
         )
-        await check_decoding(tools, self._video, self._prefix, verified.edges, self._activity.touch)
+        touch, largest = self._activity.touch, plan.largest_pixels
+        await check_decoding(tools, self._video, self._prefix, verified.edges, touch, largest)
         self._report(1.0)
         return Transcoded(
             media.duration_seconds or verified.duration_seconds,

@@ -13,7 +13,7 @@ from backend.core.concurrency import run_shielded
 from backend.core.errors import EmptyUpload, IncompleteUpload, StoreError, UploadTooLarge
 from backend.core.store.interface import PLAIN, ObjectHeaders, Store
 from backend.core.uploads.buffers import PartBuffers
-from backend.core.uploads.part_writer import BYTES_IN_FLIGHT, PartWriter, UploadPlan
+from backend.core.uploads.part_writer import BYTES_IN_FLIGHT, PLANNED_PARTS, PartWriter, UploadPlan
 
 log = structlog.get_logger(__name__)
 
@@ -65,16 +65,17 @@ async def store_first_part_last(
     *,
     finish_first: Callable[[bytes], bytes],
     max_bytes: int,
+    first_bytes: int = 0,
     buffers: PartBuffers | None = None,
     headers: ObjectHeaders = PLAIN,
 ) -> int:
     """Store a `body` whose first bytes are only known at its end, and return its size in bytes.
 
     The first part is held back in memory. When the body has ended, `finish_first` turns it into the bytes to
-    send: of the same size, or of any size if the body has only this part. Otherwise this works like
-    `store_source`, with the same errors.
+    send: of the same size, or of any size if the body has only this part. It has at least
+    `first_bytes`, or all. Otherwise this works like `store_source`, with the same errors.
     """
-    plan = UploadPlan.for_size(max_bytes)
+    plan = UploadPlan.for_size(max(max_bytes, first_bytes * PLANNED_PARTS))
     first = bytearray()
     chunks = _checked(body, None, max_bytes)
     rest = b""

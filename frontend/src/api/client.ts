@@ -72,12 +72,13 @@ export class Api {
     const path = `/api/videos/${encodeURIComponent(id)}/playback`;
     const playback = await this.#json<Playback>('GET', path, { quiet });
     const full = (part: string) => addressOf(part, this.#root);
-    const maybe = (part: string | null) => (part === null ? null : full(part));
+    const maybe = (part: string | null | undefined) => (part == null ? null : full(part));
     return {
       ...playback,
       hls: full(playback.hls),
       dash: full(playback.dash),
       webm: maybe(playback.webm),
+      mp4: maybe(playback.mp4),
       poster: maybe(playback.poster),
       storyboard: maybe(playback.storyboard),
       captions: playback.captions.map((captions) => ({ ...captions, url: full(captions.url) })),

@@ -481,10 +481,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * DownloadWebm
-         * @description Redirect to the WebM file as a download.
+         * Download
+         * @description Redirect to the WebM or MP4 file as a download.
          */
-        get: operations["VideosVideoIdDownloadDownloadWebm"];
+        get: operations["VideosVideoIdDownloadDownload"];
         put?: never;
         post?: never;
         delete?: never;
@@ -672,6 +672,7 @@ export interface components {
              */
             expires_at: string;
             hls: string;
+            mp4: string | null;
             poster: string | null;
             storyboard: string | null;
             webm: string | null;
@@ -3300,9 +3301,12 @@ export interface operations {
             };
         };
     };
-    VideosVideoIdDownloadDownloadWebm: {
+    VideosVideoIdDownloadDownload: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description webm, or mp4 if DOWNLOADS names it */
+                format?: "webm" | "mp4";
+            };
             header?: never;
             path: {
                 video_id: string;

@@ -144,6 +144,16 @@ class AwayStore(MemoryStore):
         yield b""
 
 
+async def test_mp4_of_another_duration_fails() -> None:
+    sizes = {path: len(body) for path, body in WHOLE.items()}
+    store = MemoryStore()
+    for path, body in WHOLE.items():
+        await store.put(PREFIX + path, body)
+
+    with pytest.raises(AttemptFailed, match=r"download\.mp4 lasts only 7\.9 s"):
+        await verify_outputs(store, PREFIX, SOUND, TEN_SECONDS, sizes, 10.0, SEGMENT_SECONDS, 7.9)
+
+
 async def test_outage_of_the_store_is_not_a_broken_webm() -> None:
     store = AwayStore()
     await store.put(f"{PREFIX}download.webm", b"webm")

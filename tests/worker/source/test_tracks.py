@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,7 +37,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
     one = next(one for one in INPUTS if one.id == "mkv-languages")
     one.make(directory / one.file)
     (directory / "work").mkdir()
-    return asyncio.run(_transcoded(MediaLab(directory / "work", SHORT_SEGMENTS), directory / one.file))
+    profile = replace(SHORT_SEGMENTS, downloads=("webm", "mp4"))
+    return asyncio.run(_transcoded(MediaLab(directory / "work", profile), directory / one.file))
 
 
 async def _transcoded(lab: MediaLab, source: Path) -> Film:
@@ -88,18 +89,28 @@ def test_text_subtitles_become_webvtt(film: Film) -> None:
         assert headers_of(track.path).content_type == "text/vtt; charset=utf-8"
 
 
-def test_webm_contains_every_language_and_the_chapters(film: Film, tmp_path: Path) -> None:
-    webm = tmp_path / "out.webm"
-    webm.write_bytes(film.stored[keys.DOWNLOAD].body)
+@pytest.mark.parametrize(
+    ("path", "codecs", "languages"),
+    [
+        (keys.DOWNLOAD, ["av1", "opus", "opus"], [None, "eng", "ger"]),
+        (keys.DOWNLOAD_MP4, ["h264", "aac", "aac"], ["und", "eng", "deu"]),
+    ],
+)
+def test_downloads_contain_every_language_and_the_chapters(
+    film: Film, tmp_path: Path, path: str, codecs: list[str], languages: list[str | None]
+) -> None:
+    download = tmp_path / path
+    download.write_bytes(film.stored[path].body)
 
     shown = ("-show_streams", "-show_chapters", "-of", "json")
     done = subprocess.run(
-        [TOOLS.ffprobe, "-v", "error", *shown, webm], check=True, capture_output=True, timeout=60
+        [TOOLS.ffprobe, "-v", "error", *shown, download], check=True, capture_output=True, timeout=60
     )
 
     found = json.loads(done.stdout)
-    assert [stream["codec_name"] for stream in found["streams"]] == ["av1", "opus", "opus"]
-    assert [stream.get("tags", {}).get("language") for stream in found["streams"]] == [None, "eng", "ger"]
+    assert [stream["codec_name"] for stream in found["streams"]] == codecs
+    assert [stream.get("tags", {}).get("language") for stream in found["streams"]] == languages
+    assert [stream["disposition"]["default"] for stream in found["streams"]][1:] == [1, 0]
     assert [one["tags"]["title"] for one in found["chapters"]] == ["One", "Two"]
     assert [one.title for one in film.result.chapters] == ["One", "Two"]
 
@@ -114,11 +125,19 @@ def test_webm_index_lists_every_keyframe(film: Film) -> None:
     assert len(keyframes) > 1
 
 
-def test_webm_decodes_without_errors(film: Film, tmp_path: Path) -> None:
-    webm = tmp_path / "out.webm"
-    webm.write_bytes(film.stored[keys.DOWNLOAD].body)
+@pytest.mark.parametrize("path", [keys.DOWNLOAD, keys.DOWNLOAD_MP4])
+def test_downloads_decode_without_errors(film: Film, tmp_path: Path, path: str) -> None:
+    download = tmp_path / path
+    download.write_bytes(film.stored[path].body)
 
-    ffmpeg("-xerror", "-i", str(webm), "-map", "0", "-f", "null", "-")
+    ffmpeg("-xerror", "-i", str(download), "-map", "0", "-f", "null", "-")
+
+
+def test_the_mp4_has_its_index_first_and_is_served_as_one(film: Film) -> None:
+    mp4 = film.stored[keys.DOWNLOAD_MP4].body
+
+    assert mp4.index(b"moov") < mp4.index(b"mdat")
+    assert headers_of(keys.DOWNLOAD_MP4).content_type == "video/mp4"
 
 
 def test_record_describes_the_source_file(film: Film) -> None:

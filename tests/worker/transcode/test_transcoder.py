@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,10 +133,14 @@ async def test_rotated_phone_video_comes_out_upright(lab: MediaLab, tmp_path: Pa
 async def test_audio_only_becomes_hls_and_an_opus_webm(lab: MediaLab, tmp_path: Path) -> None:
     source = tmp_path / "sound.m4a"
     ffmpeg(*tone(), "-c:a", "aac", str(source))
+    lab.profile = replace(lab.profile, downloads=("webm", "mp4"))
 
     result = await lab.transcode(source)
 
     assert [rendition.name for rendition in result.renditions] == ["aac"]
+    mp4 = tmp_path / "out.mp4"
+    mp4.write_bytes(await lab.output(keys.DOWNLOAD_MP4))
+    assert [stream["codec_name"] for stream in streams_of(mp4)] == ["aac"]
     assert keys.POSTER in await lab.paths()
     index = index_of(await lab.output(keys.DOWNLOAD))
     assert [position for _, position in index.cues] == list(index.clusters)
@@ -250,18 +255,20 @@ class HalfStore(CutStore):
             raise self.error
 
 
-async def test_store_failure_for_the_webm_fails_the_attempt_and_leaves_no_file(
-    lab: MediaLab, tmp_path: Path
+@pytest.mark.parametrize("path", [keys.DOWNLOAD, keys.DOWNLOAD_MP4])
+async def test_store_failure_for_a_download_fails_the_attempt_and_leaves_no_file(
+    lab: MediaLab, tmp_path: Path, path: str
 ) -> None:
     class Failing(MemoryStore):
         async def put(self, key: str, body: Body, headers: ObjectHeaders = PLAIN) -> None:
-            if key.endswith(keys.DOWNLOAD):
+            if key.endswith(path):
                 raise StoreUnavailable
             await super().put(key, body, headers)
 
     source = tmp_path / "sound.m4a"
     ffmpeg(*tone(1), "-c:a", "aac", str(source))
     lab.video = Failing()
+    lab.profile = replace(lab.profile, downloads=("webm", "mp4"))
 
     with pytest.raises(StoreUnavailable):
         await lab.transcode(source)

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ async def joined(lab: MediaLab, name: str) -> bytes:
 
 
 async def test_units_make_the_frames_of_one_pass(lab: UnitLab, film: Path, tmp_path: Path) -> None:
+    lab.profile = replace(lab.profile, downloads=("webm", "mp4"))
     one_pass = MediaLab(lab.work_dir, lab.profile)
 
     result = await lab.transcode_in_units(film)
@@ -73,6 +75,8 @@ async def test_units_make_the_frames_of_one_pass(lab: UnitLab, film: Path, tmp_p
     found, wanted = [await one.output("download.webm") for one in (lab, one_pass)]
     assert cues_come_first(found)
     assert sorted(packets(found, tmp_path / "webm")) == sorted(packets(wanted, tmp_path / "webm"))
+    mp4s = [await one.output("download.mp4") for one in (lab, one_pass)]
+    assert len({tuple(sorted(packets(mp4, tmp_path / "mp4"))) for mp4 in mp4s}) == 1
     assert [one.language for one in result.captions] == ["und"]
     assert result.renditions == expected.renditions
     assert (result.duration_seconds, result.source) == (expected.duration_seconds, expected.source)
