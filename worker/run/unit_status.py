@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from backend.core import keys
 from backend.core.jobs.interface import UnitJobs
 from backend.core.jobs.unit_view import UnitState
-from backend.core.records import Job, Stage, Status, UnitFailure, UnitOutputs, UnitPlan
+from backend.core.records import Job, Stage, Status, UnitFailure, UnitPlan
 from backend.core.store.interface import Store, exists
 from worker.run.status import share_of_job
 from worker.source.description import chapters_of
@@ -35,7 +35,7 @@ class UnitStatus:
         share = view.count(UnitState.ENDED) / len(view.units)
         ends = await self.units.ends(view)
         details, written = PlanDetails.of(plan), None
-        sides, has_look = ends.get(keys.SIDES), not isinstance(ends.get(keys.LOOK), UnitFailure)
+        has_look = not isinstance(ends.get(keys.LOOK), UnitFailure)
         # the look may become playable between the check and the write: its own write must not be undone
         while written is not (playable := has_look and await self._is_playable(job, plan)):
             written = playable
@@ -48,7 +48,8 @@ class UnitStatus:
                 stage_progress=share,
                 qualities=(look.rung.label,) if look else details.encoding.qualities,
                 renditions=renditions_of(look) if look else details.encoding.renditions,
-                captions=sides.captions if look and isinstance(sides, UnitOutputs) else (),
+                # players read the list once, so it names them all; requests wait for the files
+                captions=tuple(stream.track for stream in details.encoding.captions) if look else (),
                 duration_seconds=details.media.duration_seconds,
                 chapters=chapters_of(details.media, details.seconds),
                 playable=playable,

@@ -41,6 +41,8 @@ MAX_BEGIN_SECONDS = 5.0
 SMALL_PIXELS = 100_000_000
 """In all frames: about four seconds of work on two cores."""
 
+NO_CAPTIONS = b"WEBVTT\n"
+
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
 """Stores one object of the look. Takes its path. Raises: StoreError."""
 
@@ -150,7 +152,9 @@ class EarlyLook:
             await buckets.video.put(prefix + path, body, headers_of(path))
 
         def playable() -> None:
-            self.shown = Look(self._run, (look.rung.label,), renditions_of(look))
+            # players read the list of captions once, so it names them all; requests wait for the files
+            captions = tuple(stream.track for stream in plan.captions)
+            self.shown = Look(self._run, (look.rung.label,), renditions_of(look), captions)
             log.info("look_playable", kind=look.kind, segments=look.segments)
             self.changed()
             self._playable.set()
@@ -194,13 +198,15 @@ class EarlyLook:
                 limits = encoding_limits(media.duration_seconds)
                 async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
                     await wait_for_success(process, "look_failed")
-            captions = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+            found = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+            for stream in plan.captions:
+                if stream.track not in found:
+                    await put(stream.track.path, NO_CAPTIONS)
         except (AttemptFailed, StoreError) as error:
             log.info("look_without_extras", error=error.message)
-            return
-        if self.shown is not None:
-            self.shown = replace(self.shown, captions=captions)
-            self.changed()
+            if self.shown is not None:
+                self.shown = replace(self.shown, captions=())
+                self.changed()
 
 
 async def is_published(buckets: Buckets, job: Job) -> bool:

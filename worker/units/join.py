@@ -119,7 +119,7 @@ class _Join:
                 self._plan.look,
                 (self._details.look.rung.label,),
                 renditions_of(self._details.look),
-                (await self._end_of(keys.SIDES)).captions,
+                tuple(stream.track for stream in self._details.encoding.captions),
             )
         async with serve(self._answer) as inputs, self._sink.serving() as url:
             downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
