@@ -266,7 +266,10 @@ class WorkerSettings(StoreSettings, UploadSettings):
     )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
     chunk_seconds: float = Field(
-        60, ge=1, le=3600, description="longest part of a video that a worker encodes at a time"
+        60,
+        ge=0,
+        le=3600,
+        description="longest part of a video that a worker encodes at a time; 0: videos are not divided",
     )
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"

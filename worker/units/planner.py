@@ -41,7 +41,8 @@ class Whole(Enum):
 class Planner:
     """Plans jobs, any number at the same time.
 
-    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk.
+    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk; 0: no job
+    is divided.
     """
 
     def __init__(self, workshop: Workshop, encoder: str, chunk_seconds: float) -> None:
@@ -64,7 +65,8 @@ class Planner:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
             if _is_small(media):
                 return Whole.SMALL
-            if profile.encoders.use_hardware or not _may_be_divisible(media):
+            divides = self._chunk_seconds and not profile.encoders.use_hardware
+            if not divides or not _may_be_divisible(media):
                 return Whole.INDIVISIBLE
             try:
                 index = await read_index(feeder.read, media)
