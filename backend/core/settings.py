@@ -250,7 +250,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
     doorbell: Annotated[Endpoint | None, NoDecode] = Field(
         None, description="host:port to hear about new jobs at, over UDP"
     )
-    worker_concurrency: int = Field(1, ge=1, le=64, description="how many jobs a worker runs at a time")
+    worker_concurrency: int = Field(
+        1, ge=1, le=64, description="how many chunks and undivided videos a worker encodes at a time"
+    )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
     )
