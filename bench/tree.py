@@ -76,10 +76,10 @@ def run_tree(
     return Cost(wall, usage.ru_utime + usage.ru_stime, peak_bytes / MIB)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a running process has taken so far."""
+def cpu_seconds(pid: int, *, children: bool = False) -> float:
+    """Return the CPU time that a running process has taken so far, with that of its reaped `children`."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11 : 15 if children else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_bytes(pid: int) -> int:

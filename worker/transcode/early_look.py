@@ -41,6 +41,8 @@ MAX_BEGIN_SECONDS = 5.0
 SMALL_PIXELS = 100_000_000
 """In all frames: about four seconds of work on two cores."""
 
+NO_CAPTIONS = b"WEBVTT\n"
+
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
 """Stores one object of the look. Takes its path. Raises: StoreError."""
 
@@ -120,7 +122,7 @@ class EarlyLook:
         if media.video is None or _is_small(media, media.video):
             return None
         try:
-            if await self._is_published():
+            if await is_published(self._buckets, self._job):
                 return None
             index = await read_index(read, media)
         except (IndexUnusable, StoreError) as error:
@@ -128,11 +130,6 @@ class EarlyLook:
             return None
         cores = os.cpu_count() or 1
         return plan_look(media, index, plan, self._info.size_bytes, self._segment_seconds, cores)
-
-    async def _is_published(self) -> bool:
-        if not keys.request_number(self._job.request):
-            return False
-        return (await read_item(self._buckets, self._job.id)).status.stage is Stage.COMPLETE
 
     async def _survive(self, work: Coroutine[None, None, None]) -> None:
         try:
@@ -155,7 +152,9 @@ class EarlyLook:
             await buckets.video.put(prefix + path, body, headers_of(path))
 
         def playable() -> None:
-            self.shown = Look(self._run, (look.rung.label,), _renditions(look))
+            # players read the list of captions once, so it names them all; requests wait for the files
+            captions = tuple(stream.track for stream in plan.captions)
+            self.shown = Look(self._run, (look.rung.label,), renditions_of(look), captions)
             log.info("look_playable", kind=look.kind, segments=look.segments)
             self.changed()
             self._playable.set()
@@ -199,13 +198,22 @@ class EarlyLook:
                 limits = encoding_limits(media.duration_seconds)
                 async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
                     await wait_for_success(process, "look_failed")
-            captions = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+            found = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+            for stream in plan.captions:
+                if stream.track not in found:
+                    await put(stream.track.path, NO_CAPTIONS)
         except (AttemptFailed, StoreError) as error:
             log.info("look_without_extras", error=error.message)
-            return
-        if self.shown is not None:
-            self.shown = replace(self.shown, captions=captions)
-            self.changed()
+            if self.shown is not None:
+                self.shown = replace(self.shown, captions=())
+                self.changed()
+
+
+async def is_published(buckets: Buckets, job: Job) -> bool:
+    """Return whether viewers have the outputs of an earlier request."""
+    if not keys.request_number(job.request):
+        return False
+    return (await read_item(buckets, job.id)).status.stage is Stage.COMPLETE
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:
@@ -218,7 +226,8 @@ def _is_small(media: MediaInfo, video: VideoInfo) -> bool:
     return frames * video.display_width * video.display_height <= SMALL_PIXELS
 
 
-def _renditions(look: LookPlan) -> tuple[Rendition, ...]:
+def renditions_of(look: LookPlan) -> tuple[Rendition, ...]:
+    """Return how viewers are told of the look's streams."""
     return tuple(
         Rendition(
             name=one.name,
