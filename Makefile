@@ -90,7 +90,7 @@ faults: $(VENV)/.dev $(TUS_CLIENTS)  ## run the fault report's rows and write it
 formats: $(VENV)/.dev $(FILM)  ## put every kind of input through the pipeline and write the table of formats
 	$(PY) -m tests.formats $(INPUT)
 
-bench: $(VENV)/.dev $(FILM)  ## measure uploads, the queue, playback, and the media pipeline against others (make bench play)
+bench: $(VENV)/.dev $(SITE) $(FILM)  ## measure uploads, the queue, playback, watching at once, and the media pipeline (make bench play)
 	$(PY) -m bench $(PART)
 
 encoding: $(VENV)/.dev $(FILM)  ## measure presets and CRFs by CPU and VMAF, and write docs/encoding.md

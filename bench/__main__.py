@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from bench.burst import bench_burst
 from bench.idle import bench_idle
 from bench.media import bench_media
 from bench.play import bench_play
@@ -20,7 +21,7 @@ from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media", "play", "watch")
+TABLES = ("upload", "queue", "idle", "media", "burst", "play", "watch")
 IDLE_JOBS = 5
 
 
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument(
         "--length", action="append", type=int, help="watch: seconds; by default each of three"
     )
+    parser.add_argument("--clips", type=int, default=1000, help="burst: how many clips to upload")
+    parser.add_argument("--at-once", type=int, help="burst: WORKER_CONCURRENCY, by default the default")
     parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
     arguments = parser.parse_args()
     tables = arguments.tables or TABLES
@@ -52,6 +55,8 @@ def main() -> None:
         bench_watch(arguments.length or LENGTHS_SECONDS)
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
+    if "burst" in tables:
+        bench_burst(arguments.clips, arguments.at_once)
     if "upload" in tables:
         for store in arguments.store or STORES:
             with tempfile.TemporaryDirectory() as directory, STORES[store](Path(directory)) as server:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.processes import descendants
-from worker.sandbox.process import NICENESS
+from worker.sandbox.limits import NICENESS
 
 SAMPLE_SECONDS = 0.5
 """Scanning /proc takes milliseconds of CPU time away from the measured processes."""
@@ -76,10 +76,10 @@ def run_tree(
     return Cost(wall, usage.ru_utime + usage.ru_stime, peak_bytes / MIB)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a running process has taken so far."""
+def cpu_seconds(pid: int, *, children: bool = False) -> float:
+    """Return the CPU time that a running process has taken so far, with that of its reaped `children`."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11 : 15 if children else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_bytes(pid: int) -> int:

@@ -20,6 +20,7 @@ from tests.e2e.uploader import Uploader
 from tests.lab.clips import big_buck_bunny
 from tests.lab.product import SITE, Product, product_on
 from tests.lab.rgw import rgw
+from tests.lab.server import free_port
 from worker.sandbox.tools import find_tools
 
 CLIP_SECONDS = 30
@@ -59,8 +60,10 @@ def bench_watch(lengths: Sequence[int] = LENGTHS_SECONDS) -> None:
     ):
         server, logs = gateway.server, Path(directory)
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        bell = f"127.0.0.1:{free_port()}"
+        settings = {"SITE_DIR": str(SITE), "DOORBELLS": bell, "DOORBELL": bell, "WORKER_POLL_SECONDS": "5"}
         with product_on(
-            server.endpoint_url, server.access_key, server.secret_key, logs, SITE_DIR=str(SITE)
+            server.endpoint_url, server.access_key, server.secret_key, logs, **settings
         ) as product:
             product.start_api()
             product.start_worker()

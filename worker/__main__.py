@@ -102,7 +102,10 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
 
+        finder = Finder(queue, units, encoder, capacity)
+
         async def on_plan(job: Job, plan: UnitPlan) -> None:
+            finder.add(job)
             rung.set()
             await status.write(job, plan)
 
@@ -127,8 +130,8 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         run_unit = UnitRunner(
             units,
-            UnitMaker(workshop),
-            status,
+            UnitMaker(workshop, status.write),
+            status.write,
             Heartbeat(settings.lease_seconds, settings.store_patience_seconds),
             settings.max_attempts,
             machine.examine,
@@ -145,9 +148,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
         async with sweeping, listening(settings.doorbell, rung):
             light = (os.cpu_count() or 1) + 1
-            slots = Slots(
-                light, settings.worker_concurrency, Finder(queue, units, encoder, capacity), capacity
-            )
+            slots = Slots(light, settings.worker_concurrency, finder, capacity)
             await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 

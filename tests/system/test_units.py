@@ -39,9 +39,9 @@ def test_worker_killed_in_a_chunk_costs_only_that_chunk(product: Product, film: 
     product.start_api()
     doomed = product.start_worker(**SETTINGS)
     video = product.upload(film)
-    product.wait_for_log('"unit_finished"', seconds=60)
+    product.wait_for_log('"unit_finished"', seconds=180)
     product.start_worker(**SETTINGS)
-    product.wait_for_log('"unit_started"', '"c000', seconds=60)
+    product.wait_for_log('"unit_started"', '"c000', seconds=180)
 
     doomed.send_signal(signal.SIGKILL)
     doomed.wait()

@@ -1,4 +1,4 @@
-"""`vodbucket upload`, `status`, `list`, `delete` and `open`, as processes that talk to an API process."""
+"""`vodbucket upload`, `status`, `list`, `delete`, `download` and `open` as processes that talk to an API."""
 
 import asyncio
 import json
@@ -21,6 +21,7 @@ from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status, StatusError
 from backend.core.store.s3 import open_buckets
 from backend.routes.resumable_uploads import IDLE_SECONDS
+from tests.backend.conftest import publish
 from tests.lab.checker import store_settings
 from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, stop
 from tests.lab.relay import Relay
@@ -102,6 +103,26 @@ def test_list_status_and_delete(here: Installation, tmp_path: Path) -> None:
     assert "Delete “Harbour [6]” permanently?" in kept.stderr
     assert (deleted.exit_code, deleted.stdout) == (0, f"deleted: {video}\n")
     assert "There is no such video." in str(gone.exception)
+
+
+async def test_download_saves_the_webm_or_the_mp4(
+    here: Installation, product: Product, tmp_path: Path
+) -> None:
+    film, folder = _film(tmp_path / "film.mp4"), tmp_path / "missing" / "a.webm"
+    video = _id_of((await here.vodbucket("upload", str(film))).out)
+    early = await here.vodbucket("download", video)
+    async with open_buckets(store_settings(product.environment)) as buckets:
+        await publish(buckets, video, also={keys.DOWNLOAD_MP4: b"an mp4"})
+
+    mp4 = await here.vodbucket("download", video, "--format", "mp4", "--output", str(tmp_path / "a.mp4"))
+    unwritable = await here.vodbucket("download", video, "--output", str(folder))
+
+    assert (mp4.status, mp4.out) == (0, f"{tmp_path / 'a.mp4'}\n")
+    assert (tmp_path / "a.mp4").read_bytes() == b"an mp4"
+    assert early.status != 0
+    assert (unwritable.status, unwritable.out) == (1, "")
+    assert f"{folder}.part" in unwritable.err
+    assert not [*tmp_path.glob("*.part")]
 
 
 def test_invalid_utf8_in_names_is_replaced(here: Installation, tmp_path: Path) -> None:

@@ -8,23 +8,26 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urljoin
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from backend.core.ids import parse_id
 from backend.core.records import Status
-from backend.core.settings import ClientSettings
+from backend.core.settings import ClientSettings, Download
 from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_body import FileBody
-from vodbucket.client.responses import ErrorBody, Resumption, VideoPage, VideoWithStatus
+from vodbucket.client.responses import Downloads, ErrorBody, Resumption, VideoPage, VideoWithStatus
 
 CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 60.0
 """A connection that sends and receives nothing for this long is considered lost."""
 PAGE = 200
 NO_LIMIT = 2**63
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 _RETRYABLE_STATUSES = {408, 423, 425, 429, 500, 502, 503, 504}
 _RETRYABLE_CODES = {"offset_mismatch"}
 """Solved by asking for the offset again: this client stalled, or another one sent something."""
@@ -65,6 +68,31 @@ class Api:
             found += page.videos
             cursor = page.next_cursor
         return found
+
+    async def download(self, video_id: str, kind: Download, output: Path) -> None:
+        """Save the WebM or MP4. On any error there is no file, or the one that was there before.
+
+        Raises: as `request`; NotFound: there is no such file (yet). OSError: it cannot be written.
+        """
+        links = await self._read(Downloads, f"/api/videos/{parse_id(video_id)}/playback")
+        path = links.mp4 if kind == "mp4" else links.webm
+        if path is None:
+            raise NotFound(f"This video has no {kind} file (yet).", "object_not_found")
+        unfinished = output.with_name(f"{output.name}.part")
+        # the link is enough, and the store must not get the token
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as anyone:
+            try:
+                async with anyone.get(urljoin(self.url, path)) as response:
+                    if response.status != 200:
+                        raise self._error(response, await response.content.read())
+                    with unfinished.open("wb") as file:
+                        async for piece in response.content.iter_any():
+                            file.write(piece)
+                unfinished.replace(output)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ServerUnavailable(f"The download broke off: {_reason(error)}") from error
+            finally:
+                unfinished.unlink(missing_ok=True)
 
     async def rename(self, video_id: str, title: str) -> None:
         await self.request("PATCH", f"/api/videos/{parse_id(video_id)}", json={"title": title})
@@ -167,7 +195,7 @@ async def open_api(settings: ClientSettings) -> AsyncIterator[Api]:
     token = settings.admin_token.get_secret_value()
     async with aiohttp.ClientSession(
         headers={"authorization": f"Bearer {token}"},
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        timeout=_TIMEOUT,
     ) as session:
         yield Api(str(settings.vodbucket_url).rstrip("/"), session, settings.upload_request_bytes)
 

@@ -16,6 +16,13 @@ class VideoPage(BaseModel):
     next_cursor: str | None
 
 
+class Downloads(BaseModel):
+    """Paths of the files for download, each with a grant; None if there is none (yet)."""
+
+    webm: str | None = None
+    mp4: str | None = None
+
+
 class Resumption(BaseModel):
     """Where the upload of a file is: one URL, or the URLs of its parallel parts in order."""
 

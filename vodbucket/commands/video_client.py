@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backend.core.records import Status, StatusWord
-from backend.core.settings import ClientSettings
+from backend.core.settings import ClientSettings, Download
 from vodbucket.client.api import Api, open_api
 from vodbucket.client.errors import FileRejected, RequestRejected, ServerUnavailable
 from vodbucket.client.file_upload import FileUpload
@@ -40,6 +40,10 @@ class VideoClient:
     async def delete(self, video_id: str) -> None:
         async with open_api(self._settings) as api:
             await api.delete(video_id)
+
+    async def download(self, video_id: str, kind: Download, output: Path) -> None:
+        async with open_api(self._settings) as api:
+            await api.download(video_id, kind, output)
 
     async def follow(self, video_id: str) -> VideoWithStatus:
         """Wait until the video is encoded or has failed, and return it."""

@@ -1,4 +1,4 @@
-"""The commands for videos: upload, status, list, delete, open. They call a server, not the store."""
+"""The commands for videos: upload, status, list, delete, download, open. They call a server."""
 
 import asyncio
 import webbrowser
@@ -9,7 +9,7 @@ import typer
 
 from backend.core.printable import escaped
 from backend.core.records import StatusWord
-from backend.core.settings import ClientSettings, load
+from backend.core.settings import ClientSettings, Download, load
 from vodbucket.client.local_file import as_text
 from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from vodbucket.commands.options import VIDEOS_PANEL, AsJson
@@ -95,6 +95,22 @@ def delete(
         typer.confirm(f"Delete “{escaped(title)}” permanently?", abort=True, err=True)
     asyncio.run(client.delete(video))
     print_line(f"deleted: {video}")
+
+
+@app.command(rich_help_panel=VIDEOS_PANEL)
+def download(
+    video: VideoId,
+    kind: Annotated[Download, typer.Option("--format", help="webm, or mp4 if DOWNLOADS names it.")] = "webm",
+    output: Annotated[Path | None, typer.Option(help="File to write. Default: ID.webm or ID.mp4.")] = None,
+) -> None:
+    """Download a video's WebM or MP4."""
+    file = output or Path(f"{video}.{kind}")
+    try:
+        asyncio.run(VideoClient(load(ClientSettings)).download(video, kind, file))
+    except OSError as error:
+        print_error(f"{error.filename or file} cannot be written: {error.strerror}.")
+        raise typer.Exit(EXIT_FAILED) from None
+    print_line(str(file))
 
 
 @app.command("open", rich_help_panel=VIDEOS_PANEL)

@@ -6,7 +6,7 @@ A slot that encodes takes chunks and whole jobs. So a long video never keeps a w
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from functools import partial
 
@@ -17,7 +17,7 @@ from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
-from backend.core.records import RecordUnreadable, UnitKind
+from backend.core.records import Job, RecordUnreadable, UnitKind
 from worker.run.loop import CLAIM_GRACE_SECONDS
 from worker.run.poller import Find, Poller
 from worker.units.division import Capacity, is_abandoned
@@ -79,24 +79,24 @@ class Finder:
         self._of: QueueSnapshot | None = None
         self._views: dict[str, UnitView | Unseen] = {}
         self._viewing = asyncio.Lock()
+        self._fresh: dict[str, Job] = {}
+
+    def add(self, job: Job) -> None:
+        """Note a job that this worker has just divided: snapshots do not show it for a second or more."""
+        self._fresh[job.request] = job
 
     async def light(self, snapshot: QueueSnapshot, *, silent_too: bool, joins: bool) -> Task | None:
         """Claim a new job or, of the divided ones, first a look, then a join, then sides."""
         claim = await self._queue.claim(snapshot, silent_too=silent_too, whole=False)
         if claim is not None:
             return claim
-        jobs = self._in_order(snapshot)
-        for kind in (UnitKind.LOOK, None, UnitKind.SIDES):
-            for planned in jobs:
-                if kind is not None:
-                    found: Task | None = await self._claim_unit(
-                        snapshot, planned, kind, silent_too=silent_too
-                    )
-                else:
-                    found = await self._claim_join(snapshot, planned) if joins else None
-                if found is not None:
-                    return found
-        return None
+        planned = self._in_order(snapshot)
+        jobs = self._jobs(snapshot, planned)
+        return (
+            await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
+            or (await self._claim_join(snapshot, planned) if joins else None)
+            or await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+        )
 
     async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
         """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
@@ -105,10 +105,9 @@ class Finder:
         found: Task | None = None
         try:
             found = await self._queue.claim(snapshot, silent_too=silent_too, whole=True)
-            for planned in self._in_order(snapshot):
-                found = found or await self._claim_unit(
-                    snapshot, planned, UnitKind.CHUNK, silent_too=silent_too
-                )
+            if found is None:
+                jobs = self._jobs(snapshot, self._in_order(snapshot))
+                found = await self._claim_unit(snapshot, jobs, UnitKind.CHUNK, silent_too=silent_too)
         finally:
             if found is None:
                 self._capacity.give_back()
@@ -121,33 +120,47 @@ class Finder:
             jobs.sort(key=lambda planned: planned.lease.units)
         return jobs[:MAX_VIEWS]
 
-    async def _claim_unit(
-        self, snapshot: QueueSnapshot, planned: PlannedJob, kind: UnitKind, *, silent_too: bool
-    ) -> UnitClaim | None:
-        view = await self._view(snapshot, planned)
-        if not isinstance(view, UnitView) or (kind is UnitKind.CHUNK and view.plan.encoder != self._encoder):
-            return None
-        return await self._units.claim(view, {kind}, silent_too=silent_too)
+    def _jobs(self, snapshot: QueueSnapshot, planned: Iterable[PlannedJob]) -> list[Job]:
+        """Return these jobs of the snapshot and, before them, those that are too young to be in it."""
+        for one in snapshot.planned:
+            self._fresh.pop(one.seen.request, None)
+        return [*self._fresh.values(), *(one.lease.job for one in planned)]
 
-    async def _claim_join(self, snapshot: QueueSnapshot, planned: PlannedJob) -> Claim | None:
-        if not planned.is_parked:
-            return None
-        view = await self._view(snapshot, planned)
-        if view is Unseen.UNREADABLE:
-            return None
-        if view is Unseen.GONE or view.is_joinable or is_abandoned(view, self._encoder):
-            return await self._queue.take_parked(planned)
+    async def _claim_unit(
+        self, snapshot: QueueSnapshot, jobs: Iterable[Job], kind: UnitKind, *, silent_too: bool
+    ) -> UnitClaim | None:
+        for job in jobs:
+            view = await self._view(snapshot, job)
+            if isinstance(view, UnitView) and (
+                kind is not UnitKind.CHUNK or view.plan.encoder == self._encoder
+            ):
+                claim = await self._units.claim(view, {kind}, silent_too=silent_too)
+                if claim is not None:
+                    return claim
+            elif view is Unseen.GONE:
+                self._fresh.pop(job.request, None)
         return None
 
-    async def _view(self, snapshot: QueueSnapshot, planned: PlannedJob) -> "UnitView | Unseen":
+    async def _claim_join(self, snapshot: QueueSnapshot, jobs: Iterable[PlannedJob]) -> Claim | None:
+        for planned in jobs:
+            view = await self._view(snapshot, planned.lease.job) if planned.is_parked else Unseen.UNREADABLE
+            if view is Unseen.GONE or (
+                isinstance(view, UnitView) and (view.is_joinable or is_abandoned(view, self._encoder))
+            ):
+                claim = await self._queue.take_parked(planned)
+                if claim is not None:
+                    return claim
+        return None
+
+    async def _view(self, snapshot: QueueSnapshot, job: Job) -> "UnitView | Unseen":
         """List the units of a job once for each snapshot."""
-        request = planned.seen.request
+        request = job.request
         async with self._viewing:
             if self._of is not snapshot:
                 self._of, self._views = snapshot, {}
             if request not in self._views:
                 try:
-                    view = await self._units.view(planned.lease.job)
+                    view = await self._units.view(job)
                     self._views[request] = view or Unseen.GONE
                 except RecordUnreadable as error:
                     log.warning("plan_unreadable", request=request, error=error.message)

@@ -22,10 +22,9 @@ from backend.core.errors import (
 )
 from backend.core.jobs.interface import UnitJobs
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import StatusError, UnitOutputs
+from backend.core.records import Job, StatusError, UnitOutputs, UnitPlan
 from worker.run.heartbeat import Heartbeat, StopRequested, until_stopped
 from worker.run.job import MAX_OUTAGES, RETRIES, trust_the_machine
-from worker.run.unit_status import UnitStatus
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +43,8 @@ class UnitRunner:
 
     units: UnitJobs
     maker: Maker
-    status: UnitStatus
+    on_end: Callable[[Job, UnitPlan], Awaitable[None]]
+    """Is called when a unit has ended."""
     heartbeat: Heartbeat
     max_attempts: int
     examine: Callable[[Exception], Awaitable[None]] = trust_the_machine
@@ -104,7 +104,7 @@ class UnitRunner:
         log.info("unit_finished", won=ended)
         if ended:
             with suppress(StoreError):  # the next one to end writes it again
-                await self.status.write(claim.job, claim.plan)
+                await self.on_end(claim.job, claim.plan)
         else:
             await self._discard(claim)
 

@@ -122,7 +122,7 @@ class EarlyLook:
         if media.video is None or _is_small(media, media.video):
             return None
         try:
-            if await self._is_published():
+            if await is_published(self._buckets, self._job):
                 return None
             index = await read_index(read, media)
         except (IndexUnusable, StoreError) as error:
@@ -130,11 +130,6 @@ class EarlyLook:
             return None
         cores = os.cpu_count() or 1
         return plan_look(media, index, plan, self._info.size_bytes, self._segment_seconds, cores)
-
-    async def _is_published(self) -> bool:
-        if not keys.request_number(self._job.request):
-            return False
-        return (await read_item(self._buckets, self._job.id)).status.stage is Stage.COMPLETE
 
     async def _survive(self, work: Coroutine[None, None, None]) -> None:
         try:
@@ -159,7 +154,7 @@ class EarlyLook:
         def playable() -> None:
             # players read the list of captions once, so it names them all; requests wait for the files
             captions = tuple(stream.track for stream in plan.captions)
-            self.shown = Look(self._run, (look.rung.label,), _renditions(look), captions)
+            self.shown = Look(self._run, (look.rung.label,), renditions_of(look), captions)
             log.info("look_playable", kind=look.kind, segments=look.segments)
             self.changed()
             self._playable.set()
@@ -214,6 +209,13 @@ class EarlyLook:
                 self.changed()
 
 
+async def is_published(buckets: Buckets, job: Job) -> bool:
+    """Return whether viewers have the outputs of an earlier request."""
+    if not keys.request_number(job.request):
+        return False
+    return (await read_item(buckets, job.id)).status.stage is Stage.COMPLETE
+
+
 async def _ended(task: "asyncio.Task[None]") -> None:
     await task
 
@@ -224,7 +226,8 @@ def _is_small(media: MediaInfo, video: VideoInfo) -> bool:
     return frames * video.display_width * video.display_height <= SMALL_PIXELS
 
 
-def _renditions(look: LookPlan) -> tuple[Rendition, ...]:
+def renditions_of(look: LookPlan) -> tuple[Rendition, ...]:
+    """Return how viewers are told of the look's streams."""
     return tuple(
         Rendition(
             name=one.name,

@@ -8,6 +8,7 @@ from backend.core import keys
 from backend.core.records import Job, UnitPlan
 from worker.encode.grid import Chunk, chunk_seconds, chunks_of, held_frames, total_frames
 from worker.encode.ladder import EncodingPlan
+from worker.encode.look_plan import LookPlan
 from worker.encode.video_encoders import Encoders
 from worker.source.index.source_index import SourceIndex
 from worker.source.media import MediaInfo
@@ -27,6 +28,7 @@ class PlanDetails(BaseModel):
     frames: int
     segment_seconds: float
     chunks: tuple[Chunk, ...]
+    look: LookPlan | None = None
 
     @classmethod
     def divide(
@@ -37,6 +39,7 @@ class PlanDetails(BaseModel):
         index: SourceIndex,
         segment_seconds: float,
         longest_chunk_seconds: float,
+        look: LookPlan | None = None,
     ) -> Self:
         """Raises: ValueError: there is no picture, or the file does not say how long it is."""
         fps = encoding.fps
@@ -51,6 +54,7 @@ class PlanDetails(BaseModel):
             frames=frames,
             segment_seconds=segment_seconds,
             chunks=chunks_of(fps, frames, segment_seconds, seconds, held_frames(media, fps), index),
+            look=look,
         )
 
     @classmethod
@@ -64,7 +68,7 @@ class PlanDetails(BaseModel):
             number=number,
             chunks=len(self.chunks),
             look=look,
-            has_look=False,
+            has_look=self.look is not None,
             work=keys.run_name(job.request, 0, token),
             encoder=encoder,
             details=self.model_dump_json(),

@@ -1,5 +1,6 @@
 """Decides how a job is done: divided into units, or as a whole."""
 
+import os
 from enum import Enum
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import structlog
 from backend.core.records import Job, UnitPlan
 from worker.encode.filter_graph import EXACT_CONTAINERS
 from worker.encode.ladder import plan_encoding
+from worker.encode.look_plan import plan_look
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.watchdog import Watchdog
@@ -15,6 +17,7 @@ from worker.source.feeder import SourceFeeder
 from worker.source.index.read import read_index
 from worker.source.index.source_index import IndexUnusable, SourceIndex
 from worker.source.media import MediaInfo
+from worker.transcode.early_look import is_published
 from worker.transcode.intake import probe_source, uploaded_source
 from worker.transcode.watched_store import watched
 from worker.units.attempt import Workshop
@@ -38,7 +41,8 @@ class Whole(Enum):
 class Planner:
     """Plans jobs, any number at the same time.
 
-    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk.
+    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk; 0: no job
+    is divided.
     """
 
     def __init__(self, workshop: Workshop, encoder: str, chunk_seconds: float) -> None:
@@ -61,7 +65,8 @@ class Planner:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
             if _is_small(media):
                 return Whole.SMALL
-            if profile.encoders.use_hardware or not _may_be_divisible(media):
+            divides = self._chunk_seconds and not profile.encoders.use_hardware
+            if not divides or not _may_be_divisible(media):
                 return Whole.INDIVISIBLE
             try:
                 index = await read_index(feeder.read, media)
@@ -69,8 +74,12 @@ class Planner:
                 log.info("job_indivisible", reason=str(error))
                 return Whole.INDIVISIBLE
         encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
+        segment, look_plan = profile.segment_seconds, None
+        if not await is_published(self._workshop.buckets, job):
+            cores = os.cpu_count() or 1
+            look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores)
         details = PlanDetails.divide(
-            info.etag, media, encoding, index, profile.segment_seconds, self._chunk_seconds
+            info.etag, media, encoding, index, segment, self._chunk_seconds, look_plan
         )
         if not _is_divisible(details, index):
             return Whole.INDIVISIBLE

@@ -1,0 +1,115 @@
+"""A burst of short clips, uploaded together through the API, against a pool of bare ffmpeg on the same cores.
+
+The pool runs the worker's own encoder command (read from /proc) once per clip, as many at a time as there are
+cores, and writes nothing; half of it runs before the burst and half after. A clip is done when it is
+published, which happens only after all its outputs were verified.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from bench.media_ways import one_pass, parse_command
+from bench.table import print_table
+from bench.tree import cpu_seconds
+from tests.lab.clips import make_clip
+from tests.lab.processes import descendants
+from tests.lab.product import Product, product_on
+from tests.lab.rgw import rgw
+from worker.sandbox.limits import NICENESS
+
+CLIP_SECONDS = 6
+UPLOADS_AT_ONCE = 8
+CORES = os.cpu_count() or 1
+
+
+def bench_burst(clips: int, at_once: int | None) -> None:
+    """Print wall and CPU time against the pool's, and how long clips take. `at_once`: WORKER_CONCURRENCY."""
+    settings = {} if at_once is None else {"WORKER_CONCURRENCY": str(at_once)}
+    with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
+        logs, store = Path(directory), gateway.server
+        clip = make_clip(logs / "clip.mp4", seconds=CLIP_SECONDS, fps=30)
+        with product_on(
+            *(store.endpoint_url, store.access_key, store.secret_key, logs),
+            **{"SWEEP_EVERY_SECONDS": "0", **settings},
+        ) as product:
+            api, worker = product.start_api(), product.start_worker()
+            bare = one_pass(parse_command(_encoder(product, clip, worker.pid)), clip)
+            before = _pool(bare, clips // 2)
+            used = [cpu_seconds(api.pid), cpu_seconds(worker.pid, children=True)]
+            began = time.time()
+            with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
+                added = dict(threads.map(partial(_upload, product), [clip] * clips))
+            uploaded = time.time()
+            published = _published(product, added)
+            used = [cpu_seconds(api.pid) - used[0], cpu_seconds(worker.pid, children=True) - used[1]]
+            after = _pool(bare, clips - clips // 2)
+    wall, waits = max(published.values()) - began, [published[video] - added[video] for video in added]
+    pool_wall, pool_cpu = before[0] + after[0], before[1] + after[1]
+    waits.sort()
+    what = f"{clips} clips of {CLIP_SECONDS} s at 320x180"
+    print_table(
+        f"{what}, uploaded in {uploaded - began:.0f} s, on {CORES} cores",
+        ["way", "wall time, s", "ratio", "CPU time, s", "ratio", "to done: median", "95th percentile"],
+        [
+            [
+                *("vodbucket", f"{wall:.0f}", f"{wall / pool_wall:.2f}"),
+                *(f"worker {used[1]:.0f}, API {used[0]:.0f}", f"{sum(used) / pool_cpu:.2f}"),
+                *(f"{statistics.median(waits):.1f} s", f"{waits[int(0.95 * (clips - 1))]:.1f} s"),
+            ],
+            ["bare ffmpeg, a pool", f"{pool_wall:.0f}", "1.00", f"{pool_cpu:.0f}", "1.00", "-", "-"],
+        ],
+    )
+
+
+def _upload(product: Product, clip: Path) -> tuple[str, float]:
+    return product.upload(clip), time.time()
+
+
+def _encoder(product: Product, clip: Path, worker: int) -> list[str]:
+    """Let the worker do a first clip, and return the command line of its encoder."""
+    video = product.upload(clip)
+    while True:
+        for pid in descendants(worker):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+                # before exec, the launcher (worker/sandbox/tether.py) shows the same arguments
+                if "-filter_complex" in argv and Path(argv[0]).name.startswith("ffmpeg"):
+                    _published(product, {video: 0.0})
+                    return argv
+        time.sleep(0.01)
+
+
+def _pool(argv: list[str], times: int) -> tuple[float, float]:
+    """Run a command so many times, one per core at a time. Return the wall and the CPU time in seconds."""
+    before, began = os.times(), time.perf_counter()
+    run = partial(subprocess.run, ["nice", "-n", str(NICENESS), *argv], check=True, capture_output=True)
+    with ThreadPoolExecutor(CORES) as threads:
+        list(threads.map(lambda _: run(), range(times)))
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - began, used
+
+
+def _published(product: Product, videos: dict[str, float]) -> dict[str, float]:
+    """Wait until all are published, and return when each was, in Unix seconds."""
+    while True:
+        lines = [json.loads(line) for line in product.log_of("worker").splitlines() if line.startswith("{")]
+        failed = [line for line in lines if line["event"] in {"job_failed", "attempt_failed"}]
+        assert not failed, failed
+        found = {
+            line["video"]: datetime.fromisoformat(line["timestamp"]).timestamp()
+            for line in lines
+            if line["event"] == "job_published"
+        }
+        if videos.keys() <= found.keys():
+            return found
+        time.sleep(0.5)
