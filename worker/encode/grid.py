@@ -46,7 +46,8 @@ def segment_starts(fps: Fraction, frames: int, segment_seconds: float) -> tuple[
     """Return the first frame of each segment, of a film that has at least one frame."""
     # as it is written: 0.1 is a tenth
     step = Fraction(str(segment_seconds)) * fps
-    starts = takewhile(lambda start: start < max(1, frames), (math.ceil(number * step) for number in count()))
+    each = (-(-number * step.numerator // step.denominator) for number in count())
+    starts = takewhile(lambda start: start < max(1, frames), each)
     # a segment shorter than a frame would be empty
     return tuple(dict.fromkeys(starts))
 
