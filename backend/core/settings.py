@@ -325,13 +325,13 @@ class WorkerSettings(StoreSettings, UploadSettings):
     @classmethod
     def _with_webm(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
         if value.count("webm") != 1 or len(set(value)) != len(value):
-            raise ValueError("must be webm, or webm,mp4: a WebM is always made")
+            raise ValueError("must be webm or webm,mp4, as a WebM is always made")
         return value
 
     @model_validator(mode="after")
     def _mp4_has_a_picture(self) -> Self:
         if "mp4" in self.downloads and "h264" not in self.rendition_codecs:
-            raise ValueError("DOWNLOADS: mp4 needs h264 in RENDITION_CODECS")
+            raise ValueError("DOWNLOADS: must be webm unless RENDITION_CODECS names h264")
         return self
 
 

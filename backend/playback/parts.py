@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import compress
 
 from backend.core import keys
@@ -21,6 +22,16 @@ CAPACITY = 20_000
 _FILES = frozenset({keys.DOWNLOAD, keys.DOWNLOAD_MP4, keys.POSTER, keys.STORYBOARD})
 
 
+class Presentation(StrEnum):
+    """What the manifests of a video describe now."""
+
+    FIRST_LOOK = "first_look"
+    """The whole video in one quality, until all are ready. Segments are held back until they exist."""
+    GROWING = "growing"
+    """What is encoded so far. There is no DASH manifest yet."""
+    COMPLETE = "complete"
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`files` are those of `run` that exist."""
@@ -30,6 +41,13 @@ class Parts:
     files: frozenset[str]
     tracks: tuple[Track, ...]
     chapters: tuple[Chapter, ...]
+
+    @property
+    def presentation(self) -> Presentation:
+        if self.is_published:
+            return Presentation.COMPLETE
+        is_look = self.run is not None and keys.is_look(self.run)
+        return Presentation.FIRST_LOOK if is_look else Presentation.GROWING
 
 
 class PartsReads:

@@ -36,6 +36,7 @@ async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: 
     links = await links_of(admin, video)
     assert links.pop("expires_at").startswith("2027-")
     assert links == {
+        "presentation": "complete",
         "hls": f"{root}/hls/master.m3u8",
         "dash": f"{root}/dash/manifest.mpd",
         "webm": f"{root}/{run_of(prefix)}/download.webm",
@@ -53,10 +54,16 @@ async def test_video_in_progress_has_links_only_to_existing_files(
     video = await upload(admin)
     await begin_run(buckets, video)
     links = await links_of(admin, video)
-    assert (links["webm"], links["poster"]) == (None, None)
+    assert (links["presentation"], links["webm"], links["poster"]) == ("growing", None, None)
     manifest = await admin.get(links["hls"], follow_redirects=True)
     assert b"in progress" in manifest.content
     assert manifest.headers["cache-control"] == "private, no-cache"
+
+
+async def test_first_look_is_named_so(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video = await upload(admin)
+    await begin_run(buckets, video, keys.look_name(video, "abc"))
+    assert (await links_of(admin, video))["presentation"] == "first_look"
 
 
 async def test_public_video_needs_no_authentication(

@@ -674,9 +674,16 @@ export interface components {
             hls: string;
             mp4: string | null;
             poster: string | null;
+            presentation: components["schemas"]["Presentation"];
             storyboard: string | null;
             webm: string | null;
         };
+        /**
+         * Presentation
+         * @description What the manifests of a video describe now.
+         * @enum {string}
+         */
+        Presentation: "first_look" | "growing" | "complete";
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
