@@ -10,7 +10,7 @@ from pathlib import Path
 from worker.encode.ffmpeg_arguments import STRIPPED, opened, picture_arguments, pipe_name, written
 from worker.encode.filter_graph import chunk_graph
 from worker.encode.grid import Chunk, seconds_of
-from worker.encode.ladder import EncodingPlan
+from worker.encode.ladder import EncodingPlan, VideoStream
 from worker.encode.video_encoders import Encoders, forced_keyframes
 from worker.source.media import MediaInfo
 
@@ -31,9 +31,15 @@ def chunk_arguments(
     ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str, chunk: Chunk, encoders: Encoders
 ) -> Sequence[str]:
     """Return argv. `url` is the loopback source. Each rendition's picture is written to its `pipe_name`."""
-    keyframes = forced_keyframes(seconds_of(chunk.first_frame + place, plan.fps) for place in chunk.keyframes)
+    # the last one begins what is not kept
+    ends = () if chunk.is_last else (chunk.frames,)
+    places = (seconds_of(chunk.first_frame + place, plan.fps) for place in (*chunk.keyframes, *ends))
+    keyframes = forced_keyframes(places)
     outputs = [
-        (*picture_arguments(stream, keyframes, encoders), *STRIPPED, *FILM_FRAGMENTS, pipe_name(stream.name))
+        (
+            *(*picture_arguments(stream, keyframes, encoders), *_kept(stream, chunk)),
+            *(*STRIPPED, *FILM_FRAGMENTS, pipe_name(stream.name)),
+        )
         for stream in plan.video
     ]
     options = (*encoders.options, *FILM_CLOCK, *_seek(chunk))
@@ -41,6 +47,15 @@ def chunk_arguments(
         *opened(ffmpeg, media, url, options),
         *written([chunk_graph(plan, media, chunk, encoders)], outputs),
     )
+
+
+def _kept(stream: VideoStream, chunk: Chunk) -> tuple[str, ...]:
+    """Leave the frames of the next chunk out: before encoding, or after it if the encoder gains from them."""
+    if chunk.is_last:
+        return ()
+    if stream.codec == "h264":
+        return ("-bsf:v", f"noise=drop=gte(n\\,{chunk.frames})")
+    return ("-frames:v", str(chunk.frames))
 
 
 def _seek(chunk: Chunk) -> tuple[str, ...]:
