@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from backend.core.records import TranscodeOptions
+from worker.encode.chunk_arguments import chunk_arguments
 from worker.encode.ffmpeg_arguments import encoder_arguments
 from worker.encode.filter_graph import filter_graphs
+from worker.encode.grid import Chunk
 from worker.encode.ladder import EncodingPlan, plan_encoding
 from worker.encode.packager_arguments import packager_arguments
 from worker.encode.video_encoders import SOFTWARE, X264, Encoders, VideoEncoder
@@ -140,6 +142,26 @@ def test_extracts_text_subtitles_in_the_same_pass() -> None:
     assert argv[-1] == "caption-5.srt"
     [captions] = plan(media).captions
     assert (captions.track.path, captions.track.forced) == ("captions/1-fr.vtt", True)
+
+
+def test_a_chunk_keeps_only_its_own_frames_and_the_last_one_holds_its_picture() -> None:
+    middle = Chunk(1, 96, 48, (0, 24), is_last=False, seek_seconds=2.14)
+    last = replace(middle, is_last=True, seek_seconds=0.0)
+    media = replace(MEDIA, duration_seconds=12.0)
+
+    argv, ending = (
+        list(chunk_arguments(Path("ffmpeg"), plan(media), media, URL, chunk, SOFTWARE))
+        for chunk in (middle, last)
+    )
+
+    assert argv[argv.index("-noaccurate_seek") :][:3] == ["-noaccurate_seek", "-ss", "2.140000"]
+    assert argv.count("4.000000,5.000000,6.000000") == 6
+    assert argv.count("-frames:v") == argv.count("-bsf:v") == 3
+    [graph] = [word for word in argv if "[0:1]" in word]
+    assert "fps=fps=24:start_time=4.000000,trim=end_frame=58," in graph
+    assert not {"-ss", "-frames:v", "-bsf:v"} & set(ending)
+    assert ending.count("4.000000,5.000000") == 6
+    assert any("start_time=4.000000,tpad=stop_mode=clone:stop_duration=2.000," in word for word in ending)
 
 
 VAAPI_AV1 = VideoEncoder("av1", "vaapi", "av1_vaapi", NODE)
