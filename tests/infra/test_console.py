@@ -6,7 +6,6 @@ import pytest
 
 from infra.local.console import readable, relay
 
-
 GET_ENDED = "s3api_object_handlers.go:887 GetObjectHandler: failed to stream raw/uploads/0.orig"
 
 
