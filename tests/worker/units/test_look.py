@@ -178,6 +178,8 @@ class Viewers:
         self.begins: list[int] = []
         monkeypatch.setattr(look_module, "look_arguments", self._arguments)
         monkeypatch.setattr(look_module, "WORTH_MOVING_SECONDS", 0)
+        # what a test holds back must not keep the rest from being stored
+        monkeypatch.setattr(look_module, "MAX_UPLOADS_IN_FLIGHT", 100)
 
     def _arguments(self, _ffmpeg: Path, look: LookPlan, _source: LookSource, segment: int) -> list[str]:
         self.begins.append(segment)
