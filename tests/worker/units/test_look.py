@@ -258,6 +258,17 @@ async def test_only_what_is_missing_is_made(viewers: Viewers) -> None:
     assert viewers.made.files[MASTER_PLAYLIST] is playlists
 
 
+async def test_playlists_that_were_not_stored_any_more_are_stored(viewers: Viewers) -> None:
+    """A worker may be killed just after the last segment."""
+    await viewers.run()
+    master = viewers.made.files.pop(MASTER_PLAYLIST)
+
+    await viewers.run(set(viewers.made.files))
+
+    assert viewers.begins == [0, 0]
+    assert viewers.made.files[MASTER_PLAYLIST] == master
+
+
 async def test_film_that_ends_too_early_is_no_look(viewers: Viewers) -> None:
     viewers.look = replace(
         viewers.look,
