@@ -75,6 +75,7 @@ def run_schedule(
     ledger = Ledger(
         world,
         lease_seconds=plan.lease_seconds,
+        grace_seconds=plan.grace_seconds,
         seconds=lambda: int(scheduler.now),
         step=lambda: scheduler.steps,
     )

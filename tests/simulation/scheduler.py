@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from backend.core.errors import StoreError, StoreUnavailable
 from backend.core.store.interface import Listing, StoredObject
@@ -24,6 +24,10 @@ Work = Coroutine[Any, Any, Any]
 
 class ProtocolBroken(BaseException):
     """An invariant does not hold. No handler of the product may catch it."""
+
+
+def broken(what: str) -> NoReturn:
+    raise ProtocolBroken(what)
 
 
 class DoesNotRest(ProtocolBroken):
