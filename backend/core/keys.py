@@ -1,7 +1,7 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
-Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `failed/`, `sweep.json`. Video bucket:
-`catalog/`, `videos/`, `keys/`, `sessions/`. Both buckets, while the store is being tested: `doctor/`.
+Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`. Video
+bucket: `catalog/`, `videos/`, `keys/`, `sessions/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -15,6 +15,7 @@ from backend.core.ids import descending, parse_id
 UPLOADS = "uploads/"
 QUEUE = "queue/"
 LEASES = "leases/"
+UNITS = "units/"
 FAILED = "failed/"
 DOCTOR = "doctor/"
 RESUMPTIONS = "resumptions/"
@@ -30,6 +31,10 @@ DOWNLOAD = "download.webm"
 POSTER = "poster.jpg"
 STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
+
+LOOK = "look"
+SIDES = "sides"
+"""Names of units. The other ones are chunks."""
 
 _FALLBACK = "s"
 T = TypeVar("T")
@@ -108,6 +113,43 @@ def leases_of(request: str) -> str:
 def leases_of_video(video_id: str) -> str:
     """Return the common prefix of all leases of a video, whatever the request."""
     return f"{LEASES}{video_id}"
+
+
+def units_of_request(request: str) -> str:
+    """Return the prefix of a request's plans and units. It ends with a slash."""
+    return f"{UNITS}{request}/"
+
+
+def units_of_video(video_id: str) -> str:
+    """Return the common prefix of all units of a video, whatever the request."""
+    return f"{UNITS}{video_id}"
+
+
+def wanted(request: str) -> str:
+    """Return the key of the segment that viewers of the request's look wait for."""
+    return f"{units_of_request(request)}wanted"
+
+
+def unit_plan(request: str, number: int) -> str:
+    return f"{units_of_request(request)}{number}/plan"
+
+
+def unit_lease(request: str, plan: int, unit: str, generation: int) -> str:
+    return f"{units_of_request(request)}{plan}/{unit}/{generation}"
+
+
+def unit_end(request: str, plan: int, unit: str) -> str:
+    return f"{units_of_request(request)}{plan}/{unit}/end"
+
+
+def chunk(number: int) -> str:
+    """Return the name of the unit that encodes this chunk."""
+    return f"c{number:04}"
+
+
+def unit_outputs(video_id: str, work: str, unit: str, token: str) -> str:
+    """Return the prefix of what one attempt at a unit stores for the join. It ends with a slash."""
+    return f"{run_prefix(video_id, work)}{unit}-{token}/"
 
 
 def dead_letter(request: str) -> str:
@@ -225,6 +267,26 @@ def fallback_run(run: str) -> str:
     return f"{run}{_FALLBACK}"
 
 
+def look_name(request: str, token: str) -> str:
+    """Return `l<n>-<token>`. A look is stored like a run. The token is as in `run_name`."""
+    return f"l{request_number(request)}-{token}"
+
+
+def look_of_run(run: str) -> str:
+    """Return the look that the holder of a lease makes beside its run."""
+    number, _, token = run.removeprefix("r").split("-")
+    return f"l{number}-{token}"
+
+
+def is_look(run: str) -> bool:
+    return run.startswith("l")
+
+
+def looks_of_request(video_id: str, request: str) -> str:
+    """Return the common prefix of all looks of this request."""
+    return f"{video_prefix(video_id)}l{request_number(request)}-"
+
+
 def runs_of_lease(video_id: str, run: str) -> str:
     """Return the common prefix of the runs of one lease: `run` and its fallback."""
     return f"{video_prefix(video_id)}{run}"
@@ -236,19 +298,19 @@ def runs_of_request(video_id: str, request: str) -> str:
 
 
 def run_of_key(video_id: str, key: str) -> str | None:
-    """Return the run that wrote this object of the video, or None for records."""
+    """Return the run or look that this object of the video belongs to, or None for records."""
     return split_run(key.removeprefix(video_prefix(video_id)))[0]
 
 
 def split_run(path: str) -> tuple[str | None, str]:
-    """Split `<run>/<path>`. The run is None if the path does not begin with one."""
+    """Split `<run>/<path>`. The run is None if the path begins with neither a run nor a look."""
     name, slash, rest = path.partition("/")
     return (name, rest) if slash and _RUN.fullmatch(name) else (None, path)
 
 
 def request_of_run(video_id: str, run: str) -> str:
-    """Return the request that a run belongs to."""
-    return request_name(video_id, int(run.removeprefix("r").partition("-")[0]))
+    """Return the request that a run or look belongs to."""
+    return request_name(video_id, int(run[1:].partition("-")[0]))
 
 
 def request_name(video_id: str, number: int = 0) -> str:
@@ -289,6 +351,35 @@ def parse_lease(key: str) -> LeaseKey:
     """Raises: BadRequest: this is not the key of a lease."""
     match = _matched(_LEASE, key, "a lease")
     return LeaseKey(match["request"], int(match["generation"]))
+
+
+class UnitKey(NamedTuple):
+    """A parsed `units/<request>/<plan>/<unit>/<generation>` or, without a generation, `…/end`."""
+
+    request: str
+    plan: int
+    unit: str
+    generation: int | None
+
+
+def parse_unit(key: str) -> UnitKey:
+    """Raises: BadRequest: this is not the key of a unit's lease or end."""
+    match = _matched(_UNIT, key, "a unit")
+    end = match["generation"] == "end"
+    return UnitKey(
+        match["request"], int(match["plan"]), match["unit"], None if end else int(match["generation"])
+    )
+
+
+def parse_unit_plan(key: str) -> tuple[str, int]:
+    """Return request and number. Raises: BadRequest: this is not the key of a plan."""
+    match = _matched(_PLAN, key, "a plan")
+    return match["request"], int(match["plan"])
+
+
+def request_of_units(key: str) -> str:
+    """Return the request of an object below `units/`. Raises: BadRequest: it has none."""
+    return _matched(_UNITS, key, "an object of units")["request"]
 
 
 def parse_marker(key: str) -> str:
@@ -352,6 +443,12 @@ _ID = r"(?P<video>[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 _NUMBER = r"(?:\.[1-9][0-9]{0,8})?"
 _REQUEST = rf"(?P<request>{_ID}{_NUMBER})"
 _LEASE = re.compile(rf"{LEASES}{_REQUEST}/(?P<generation>0|[1-9][0-9]{{0,8}})")
+_PLAN = re.compile(rf"{UNITS}{_REQUEST}/(?P<plan>0|[1-9][0-9]{{0,8}})/plan")
+_UNIT = re.compile(
+    rf"{UNITS}{_REQUEST}/(?P<plan>0|[1-9][0-9]{{0,8}})/(?P<unit>{LOOK}|{SIDES}|c[0-9]{{4}})"
+    r"/(?P<generation>end|0|[1-9][0-9]{0,8})"
+)
+_UNITS = re.compile(rf"{UNITS}{_REQUEST}/.+", re.DOTALL)
 _PROGRESS = re.compile(rf"{UPLOADS}{_ID}/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
 _SOURCE = re.compile(rf"{UPLOADS}{_ID}\.orig")
@@ -361,6 +458,6 @@ _RESULT = re.compile(rf"{VIDEOS}{_ID}/results/(?P<request>(?P=video){_NUMBER})")
 _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
-_RUN = re.compile(r"r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})-[A-Za-z0-9]+")
+_RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _UPLOADED_CAPTIONS = re.compile(rf"{CAPTIONS}[A-Za-z][A-Za-z0-9-]*(\.[0-9a-f]+)?\.vtt")

@@ -36,6 +36,45 @@ def test_marker_keys_round_trip(request: str) -> None:
     assert keys.parse_marker(keys.marker(request)) == request
 
 
+@given(
+    request=requests,
+    plan=numbers,
+    unit=st.sampled_from([keys.LOOK, keys.SIDES, keys.chunk(0), keys.chunk(399)]),
+    generation=numbers,
+)
+def test_unit_keys_round_trip(request: str, plan: int, unit: str, generation: int) -> None:
+    lease = keys.unit_lease(request, plan, unit, generation)
+    end = keys.unit_end(request, plan, unit)
+
+    assert keys.parse_unit(lease) == (request, plan, unit, generation)
+    assert keys.parse_unit(end) == (request, plan, unit, None)
+    assert keys.parse_unit_plan(keys.unit_plan(request, plan)) == (request, plan)
+    for key in (lease, end, keys.unit_plan(request, plan), keys.wanted(request)):
+        assert key.startswith(keys.units_of_request(request))
+        assert key.startswith(keys.units_of_video(keys.video_of_request(request)))
+        assert keys.request_of_units(key) == request
+
+
+@pytest.mark.parametrize("key", ["0/plan", "wanted", "0/look", "0/look/", "0/c1/0", "0/look/01", "00/look/0"])
+def test_rejects_keys_that_are_not_units(key: str) -> None:
+    with pytest.raises(BadRequest):
+        keys.parse_unit(keys.units_of_request(VIDEO) + key)
+
+
+@given(request=requests, token=st.from_regex(r"[0-9a-f]{1,32}", fullmatch=True))
+def test_a_look_is_stored_like_a_run_of_its_request(request: str, token: str) -> None:
+    video_id = keys.video_of_request(request)
+    look, run = keys.look_name(request, token), keys.run_name(request, 3, token)
+    key = keys.run_prefix(video_id, look) + keys.MASTER_PLAYLIST
+
+    assert keys.run_of_key(video_id, key) == look == keys.look_of_run(run)
+    assert (keys.is_look(look), keys.is_look(run)) == (True, False)
+    assert keys.request_of_run(video_id, look) == keys.request_of_run(video_id, run) == request
+    assert key.startswith(keys.looks_of_request(video_id, request))
+    assert not key.startswith(keys.runs_of_request(video_id, request))
+    assert key < keys.results_of(video_id)
+
+
 @given(first=ids, second=ids)
 def test_the_catalog_lists_the_newest_video_first(first: str, second: str) -> None:
     assert keys.video_of_catalog_entry(keys.catalog_entry(first)) == first

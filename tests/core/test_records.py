@@ -13,10 +13,17 @@ from backend.core.records import (
     RecordUnreadable,
     Stage,
     Status,
+    StatusError,
     StatusWord,
     Tombstone,
+    UnitFailure,
+    UnitKind,
+    UnitOutputs,
+    UnitPlan,
     Video,
     Visibility,
+    kind_of_unit,
+    read_unit_end,
 )
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -32,6 +39,40 @@ def test_a_record_survives_a_round_trip() -> None:
 
     assert Video.from_json(VIDEO.to_json()) == VIDEO
     assert Lease.from_json(lease.to_json()) == lease
+
+
+def test_a_lease_of_an_older_version_has_no_plan() -> None:
+    lease = Lease(job=_job(), owner="w", run="r0-0-x", attempt=1).to_json()
+
+    older = Lease.from_json(lease.replace(b'"plan":null,"units":0,"whole":false,', b""))
+
+    assert (older.plan, older.units, older.whole) == (None, 0, False)
+
+
+def test_a_plan_names_its_units() -> None:
+    plan = UnitPlan(
+        request="v", number=0, chunks=2, look="l0-a", work="r0-0-a", encoder="e", details="{}", has_look=True
+    )
+
+    assert plan.units == ("look", "sides", "c0000", "c0001")
+    assert plan.replace(has_look=False).units == ("sides", "c0000", "c0001")
+    assert [kind_of_unit(unit) for unit in plan.units] == [
+        UnitKind.LOOK,
+        UnitKind.SIDES,
+        *[UnitKind.CHUNK] * 2,
+    ]
+    assert UnitPlan.from_json(plan.to_json()) == plan
+
+
+def test_a_unit_ends_in_one_of_two_ways() -> None:
+    done = UnitOutputs(unit="c0000", token="a")
+    failed = UnitFailure(unit="look", error=StatusError(code="c", message="m"), attempts=3)
+
+    assert read_unit_end(done.to_json()) == done
+    assert read_unit_end(failed.to_json()) == failed
+    assert done.nonce != UnitOutputs(unit="c0000", token="a").nonce
+    with pytest.raises(RecordUnreadable):
+        read_unit_end(b"{}")
 
 
 def test_fields_of_a_newer_version_are_ignored() -> None:

@@ -1,0 +1,94 @@
+"""The units of one job as one LIST showed them: which of them have ended, are held, or may be claimed."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from backend.core import keys
+from backend.core.records import Job, UnitKind, UnitLease, UnitPlan, kind_of_unit
+
+
+class UnitState(StrEnum):
+    FREE = "free"
+    """Nobody has claimed it yet."""
+    DUE = "due"
+    """It was given back and may be taken now."""
+    WAITING = "waiting"
+    """It was given back and is due later."""
+    HELD = "held"
+    """A worker renews its lease, or may still do so."""
+    SILENT = "silent"
+    """Its lease was not renewed for the lease time."""
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenUnit:
+    """One unit. `generation` is the highest of its leases, -1 if it has none."""
+
+    state: UnitState
+    generation: int = -1
+    lease: UnitLease | None = None
+    """The content of that lease, if the state depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitView:
+    """All units of a job's highest plan."""
+
+    job: Job
+    plan: UnitPlan
+    units: Mapping[str, SeenUnit]
+    quiet_for: timedelta
+    """How long ago the last plan, lease or end was written, by the store's clock."""
+
+    def count(self, *states: UnitState) -> int:
+        return sum(unit.state in states for unit in self.units.values())
+
+    @property
+    def is_joinable(self) -> bool:
+        """Whether the join may begin: all chunks are done or being encoded, and everything else is done.
+
+        A join that waits for a unit which nobody has claimed could occupy the slot that the unit needs.
+        """
+        return all(
+            unit.state is UnitState.ENDED
+            or (unit.state is UnitState.HELD and kind_of_unit(name) is UnitKind.CHUNK)
+            for name, unit in self.units.items()
+        )
+
+    def claimable(self, kinds: Collection[UnitKind], *, silent_too: bool = True) -> list[str]:
+        """Return the units of these kinds that may be claimed: those that others began come first."""
+        states = [UnitState.DUE, UnitState.FREE]
+        if silent_too:
+            states.insert(0, UnitState.SILENT)
+        wanted = [name for name in self.units if kind_of_unit(name) in kinds]
+        return [name for state in states for name in wanted if self.units[name].state is state]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitClaim:
+    """The right to do a unit: a lease that this worker holds."""
+
+    job: Job
+    plan: UnitPlan
+    lease: UnitLease
+    generation: int
+
+    @property
+    def unit(self) -> str:
+        return self.lease.unit
+
+    @property
+    def kind(self) -> UnitKind:
+        return kind_of_unit(self.unit)
+
+    @property
+    def key(self) -> str:
+        return keys.unit_lease(self.job.request, self.plan.number, self.unit, self.generation)
+
+    @property
+    def outputs(self) -> str:
+        """The prefix, in the video bucket, of what this attempt stores for the join. It ends with a slash."""
+        return keys.unit_outputs(self.job.id, self.plan.work, self.unit, self.lease.token)
