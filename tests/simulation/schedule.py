@@ -9,17 +9,18 @@ from datetime import timedelta
 from functools import partial
 
 import structlog
+from backend.core.jobs.units import UnitQueue
 
 from backend.core import keys
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.library.videos import add_video
 from tests.simulation.faults import MUTATIONS, Fate, Faults
 from tests.simulation.invariants import Ledger
-from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload
+from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload, watch
 from tests.simulation.rest import assert_at_rest
 from tests.simulation.scheduler import Call, Process, ProtocolBroken, Scheduler
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Plan, Stage
-from tests.simulation.workers import work
+from tests.simulation.workers import Runner, work
 from tests.simulation.world import RemoteStore, World, remote_buckets
 
 IDLE_STEPS = 40
@@ -31,6 +32,8 @@ class Protocol:
     """The code under simulation: the product, or a mutant of it."""
 
     queue_class: type[JobQueue] = JobQueue
+    units_class: type[UnitQueue] = UnitQueue
+    runner_class: type[Runner] = Runner
     add_video: Callable[..., Awaitable[object]] = add_video
     store_class: type[RemoteStore] = RemoteStore
     often: frozenset[Fate] = frozenset()
@@ -80,15 +83,17 @@ def run_schedule(
         step=lambda: scheduler.steps,
     )
     remote = remote_buckets(protocol.store_class, plan.create_attempts)
-    stage = Stage(scheduler, ledger, remote, plan, protocol.queue_class, protocol.add_video)
+    stage = Stage(
+        scheduler, ledger, remote, plan, protocol.queue_class, protocol.units_class, protocol.add_video
+    )
     say(f"seed {seed}: {plan}")
     try:
-        for process, after_seconds in _cast(stage):
+        for process, after_seconds in _cast(stage, protocol.runner_class):
             scheduler.start(process, after_seconds=after_seconds)
         scheduler.run(plan.steps, partial(_is_idle, stage, world))
         say("--- faults cease")
         faults.cease()
-        _come_to_rest(stage)
+        _come_to_rest(stage, protocol.runner_class)
     finally:
         scheduler.abandon()
     assert_at_rest(world, ledger, originals_kept=plan.keeps_sources)
@@ -113,31 +118,35 @@ def _is_idle(stage: Stage, world: World) -> bool:
     return not world.raw.holds_any(keys.QUEUE) and not world.raw.holds_any(keys.LEASES)
 
 
-def _come_to_rest(stage: Stage) -> None:
+def _come_to_rest(stage: Stage, runner_class: type[Runner]) -> None:
     """Let all processes finish next to two new workers, then run sweepers and workers on what is left.
 
     A sweep may queue a job that was never queued, and that job may leave something to sweep.
     """
-    rounds = ((work, work), (sweep_once,), (work,), (sweep_once,))
+    new_worker = partial(work, runner_class=runner_class)
+    rounds = (((new_worker, "worker"),) * 2, ((sweep_once, "sweeper"),)) * 2
     for number, lives in enumerate(rounds):
-        for life in lives:
-            stage.scheduler.start(Process(f"{life.__name__}-at-rest-{number}", partial(life, stage)))
+        for life, name in lives:
+            stage.scheduler.start(Process(f"{name}-at-rest-{number}", partial(life, stage)))
         stage.scheduler.run_to_the_end(MOST_STEPS_TO_REST)
 
 
-def _cast(stage: Stage) -> list[tuple[Process, float]]:
+def _cast(stage: Stage, runner_class: type[Runner]) -> list[tuple[Process, float]]:
     """Return the processes, each with its start time in seconds."""
     plan, rng = stage.plan, stage.rng
+    encoders = plan.encoders * plan.workers
+    workers = [partial(work, runner_class=runner_class, encoder=encoders[n]) for n in range(plan.workers)]
     kinds = (
-        (plan.workers, "worker", work, True),
-        (plan.uploads, "upload", upload, False),
-        (plan.deleters, "delete", delete, True),
-        (plan.retriers, "retry", retry, False),
-        (plan.sweepers, "sweeper", sweep_often, True),
+        (workers, "worker", True),
+        ([upload] * plan.uploads, "upload", False),
+        ([delete] * plan.deleters, "delete", True),
+        ([retry] * plan.retriers, "retry", False),
+        ([sweep_often] * plan.sweepers, "sweeper", True),
+        ([watch] * plan.viewers, "viewer", True),
     )
     cast: list[tuple[Process, float]] = []
-    for count, name, life, restarts in kinds:
-        for number in range(count):
+    for lives, name, restarts in kinds:
+        for number, life in enumerate(lives):
             skew = timedelta(seconds=rng.randint(-LARGEST_SKEW_SECONDS, LARGEST_SKEW_SECONDS))
             process = Process(f"{name}-{number}", partial(life, stage), skew=skew, restarts=restarts)
             cast.append((process, rng.choice((0, 0, 10, 60, 300)) if name != "worker" else 0))

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 from backend.core import keys
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Outputs, StatusError, UnitFailure, UnitOutputs, UnitPlan, read_outcome, read_unit_end
+from backend.core.records import (
+    Outputs,
+    StatusError,
+    UnitFailure,
+    UnitOutputs,
+    UnitPlan,
+    read_outcome,
+    read_unit_end,
+)
 from tests.simulation.scheduler import broken
 from tests.simulation.takeovers import TakeOvers
 from tests.simulation.world import World
@@ -16,9 +24,7 @@ from tests.simulation.world import World
 JOINED = "media/1.m4s"
 """The output that holds what the units stored."""
 SEAM = b"|"
-NOT_ENDED = UnitFailure(
-    unit="", error=StatusError(code="", message="it has not ended"), attempts=1
-).to_json()
+NOT_ENDED = UnitFailure(unit="", error=StatusError(code="", message="it has not ended"), attempts=1).to_json()
 
 
 @dataclass(slots=True)
@@ -66,9 +72,7 @@ class UnitLedger:
             broken(f"{what} did not notice that {plan} is gone")
         later = keys.unit_plan(claim.job.request, claim.plan.number + 1)
         end = keys.unit_end(claim.job.request, claim.plan.number, claim.unit)
-        successor = keys.unit_lease(
-            claim.job.request, claim.plan.number, claim.unit, claim.generation + 1
-        )
+        successor = keys.unit_lease(claim.job.request, claim.plan.number, claim.unit, claim.generation + 1)
         for key in (later, end, successor):
             if stood(key) and not self._is_obsolete(claim.job.request, claim.plan.number, unless=later):
                 broken(f"{what} did not notice that {key} is there")
@@ -148,16 +152,19 @@ class UnitLedger:
         return ((prefix + stored.name, stored.size_bytes) for stored in end.objects)
 
     def _check_unchanged(self, key: str, exists: bool) -> None:
-        if exists and self._bodies.setdefault(key, body := self.world.raw.body(key)) != body:
-            if not self.is_over(_request_of(key)):
-                broken(f"{key} was replaced")
+        if not exists:
+            return
+        body = self.world.raw.body(key)
+        if self._bodies.setdefault(key, body) != body and not self.is_over(_request_of(key)):
+            broken(f"{key} was replaced")
 
     def video_changed(self, key: str, video_id: str) -> None:
+        if self.world.video.holds(key):
+            return
         if key in self._named and not self._is_obsolete(*self._named[key]):
-            if not self.world.video.holds(key):
-                broken(f"an output of a finished unit is gone: {key}")
+            broken(f"an output of a finished unit is gone: {key}")
         run = keys.run_of_key(video_id, key)
-        if run is not None and keys.is_look(run) and not self.world.video.holds(key):
+        if run is not None and keys.is_look(run):
             request = keys.request_of_run(video_id, run)
             if not self._look_may_go(request):
                 broken(f"{key} is gone, and viewers may still watch it")

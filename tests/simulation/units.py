@@ -9,42 +9,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from backend.core.jobs.units import UnitQueue
+
 from backend.core import keys
 from backend.core.errors import (
-    STORE_AWAY,
     AttemptFailed,
     JobFailure,
     LeaseLost,
     MachineFault,
-    ObjectNotFound,
     SourceRejected,
     StoreError,
-    StoreUnavailable,
 )
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.jobs.units import UnitQueue
 from backend.core.jobs.wants import Wants
-from backend.core.records import (
-    Stage as VideoStage,
-    Status,
-    StatusError,
-    UnitKind,
-    UnitObject,
-    UnitOutputs,
-)
-from tests.simulation.scheduler import Process, Race, Rest, Stopped, time_out
+from backend.core.records import Stage as VideoStage
+from backend.core.records import Status, StatusError, UnitKind, UnitObject, UnitOutputs
+from tests.simulation.attempts import find_source, insist, keep_lease, ride_out, until_stopped, work_a_while
+from tests.simulation.scheduler import Process, Race
 from tests.simulation.stage import Stage
 from tests.simulation.unit_invariants import unit_body
-from worker.run.job import (
-    HEARTBEAT_RETRY_SECONDS,
-    HEARTBEATS_PER_LEASE,
-    MAX_OUTAGES,
-    RELEASE_RETRY_SECONDS,
-    RETRIES,
-    StopRequested,
-)
+from worker.run.job import MAX_OUTAGES, RETRIES, StopRequested
 
-CALLS_RIDDEN_OUT = 3
 LOOK_SEGMENTS = 3
 
 
@@ -64,7 +49,9 @@ class UnitRunner:
             await self._fail(claim, JobFailure(lease.last_error, code="worker_crashed"))
             return
         try:
-            outputs = await Race((self._make(claim), self._keep_lease(claim), until_stopped()))
+            outputs = await Race(
+                (self._make(claim), keep_lease(self.stage, lambda: self.units.renew(claim)), until_stopped())
+            )
             await self._insist(claim, lambda: self._finish(claim, outputs))
         except LeaseLost:
             await self.units.discard(claim)
@@ -107,21 +94,8 @@ class UnitRunner:
                 return
         await self.units.discard(claim)
 
-    async def _keep_lease(self, claim: UnitClaim) -> None:
-        await keep_lease(self.stage, lambda: self.units.renew(claim))
-
-    async def _insist(self, claim: UnitClaim, end: Callable[[], Awaitable[None]]) -> bool:
-        """Repeat `end` until the store accepts it. False: the worker had to stop before that."""
-        interval = self.stage.plan.lease_seconds / HEARTBEATS_PER_LEASE
-        while True:
-            with suppress(*STORE_AWAY, TimeoutError):
-                await Race((end(), time_out(interval)))
-                return True
-            if self.process.stopping:
-                return False
-            with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
-                await Race((self.units.renew(claim), time_out(interval)))
-            await Rest(RELEASE_RETRY_SECONDS)
+    async def _insist(self, claim: UnitClaim, end: Callable[[], Awaitable[object]]) -> bool:
+        return await insist(self.stage, self.process, end, lambda: self.units.renew(claim))
 
     # What the programs of a worker do
 
@@ -140,7 +114,7 @@ class UnitRunner:
         return UnitOutputs(unit=claim.unit, token=claim.lease.token, objects=(stored,))
 
     async def _make_look(self, claim: UnitClaim) -> None:
-        """Write what is missing of the look, from where viewers wait for it. Every attempt writes the same."""
+        """Write what is missing of the look, from where viewers wait for it. All attempts write the same."""
         video, prefix = self.stage.buckets.video, keys.run_prefix(claim.job.id, claim.plan.look)
         wants = Wants(self.stage.buckets.raw)
         there = {info.key async for info in video.list_all(prefix)}
@@ -173,48 +147,3 @@ class UnitRunner:
     async def _write(self, key: str, body: bytes) -> None:
         await work_a_while(self.stage)
         await ride_out(partial(self.stage.buckets.video.put, key, body))
-
-
-async def keep_lease(stage: Stage, renew: Callable[[], Awaitable[None]]) -> None:
-    """Renew a lease until cancelled, as `JobRunner` does. Raises: StoreUnavailable: an outage is too long."""
-    interval = stage.plan.lease_seconds / HEARTBEATS_PER_LEASE
-    renewed, pause = stage.scheduler.now, interval
-    while True:
-        await Rest(pause)
-        sent, pause = stage.scheduler.now, interval
-        try:
-            await Race((renew(), time_out(interval)))
-            renewed = sent
-        except (StoreError, TimeoutError) as error:
-            pause = HEARTBEAT_RETRY_SECONDS
-            if stage.scheduler.now - renewed >= stage.plan.lease_seconds + stage.plan.patience_seconds:
-                raise StoreUnavailable from error
-
-
-async def work_a_while(stage: Stage) -> None:
-    """Take some time, and fail as often as the schedule says."""
-    await Rest(stage.rng.choice((0, 3, 30)))
-    if stage.rng.random() < stage.plan.failure_rate:
-        failures = (SourceRejected, MachineFault, AttemptFailed, AttemptFailed, AttemptFailed)
-        raise stage.rng.choice(failures)
-
-
-async def find_source(stage: Stage, source: str) -> None:
-    try:
-        await ride_out(lambda: stage.buckets.raw.head(source))
-    except ObjectNotFound:
-        raise AttemptFailed("The source is gone.") from None
-
-
-async def ride_out(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call that failed, as all that a worker runs does."""
-    for _ in range(CALLS_RIDDEN_OUT):
-        with suppress(StoreUnavailable):
-            return await call()
-        await Rest(HEARTBEAT_RETRY_SECONDS)
-    return await call()
-
-
-async def until_stopped() -> None:
-    await Stopped()
-    raise StopRequested

@@ -1,4 +1,4 @@
-"""A worker: the product's job runner and queue.
+"""A worker: the product's job runner and queues.
 
 What `asyncio` does in the product (tasks side by side, time-outs, cancellation) is done here by the
 scheduler's `Race`, `Together` and `Rest`; all else is the product's code.
@@ -7,94 +7,74 @@ scheduler's `Race`, `Together` and `Rest`; all else is the product's code.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
+from backend.core.jobs.units import UnitQueue
+
 from backend.core import keys
-from backend.core.errors import (
-    STORE_AWAY,
-    AttemptFailed,
-    LeaseLost,
-    MachineFault,
-    ObjectNotFound,
-    SourceRejected,
-    StoreError,
-    StoreUnavailable,
-    VodbucketError,
-)
-from backend.core.jobs.job_queue import JobQueue
+from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError, VodbucketError
 from backend.core.jobs.leases import Claim
-from backend.core.jobs.snapshot import QueueSnapshot
-from backend.core.records import Job, OutputObject
-from tests.simulation.invariants import output_body
-from tests.simulation.scheduler import Process, Race, Rest, Stopped, Together, time_out
+from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.jobs.unit_view import UnitState, UnitView
+from backend.core.records import UnitKind, UnitOutputs, UnitPlan
+from tests.simulation.attempts import find_source, insist, keep_lease, ride_out, until_stopped, work_a_while
+from tests.simulation.pipeline import Pipeline
+from tests.simulation.scheduler import Process, Race, Rest, Together
 from tests.simulation.stage import Stage
-from worker.encode.video_encoders import SOFTWARE
-from worker.run.job import (
-    HEARTBEAT_RETRY_SECONDS,
-    HEARTBEATS_PER_LEASE,
-    RELEASE_RETRY_SECONDS,
-    JobRunner,
-    StopRequested,
-)
+from tests.simulation.unit_invariants import SEAM
+from tests.simulation.units import UnitRunner
+from worker.run.job import JobRunner
 from worker.run.poller import SNAPSHOT_SECONDS
 from worker.run.status import StatusWriter
-from worker.transcode.fallback import Fallback
-from worker.transcode.progress import Progress
 from worker.transcode.transcoder import Transcoded
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
-CALLS_RIDDEN_OUT = 3
-OUTPUTS = ("hls/master.m3u8", "media/1.m4s")
+REPLAN_AFTER = timedelta(minutes=10)
+"""If nobody who encodes as the plan says has worked on the units for this long, another worker plans anew."""
+
+WAIT_SECONDS = 5.0
+"""Between looks at units that a join waits for."""
+
+GiveBack = Callable[[], Awaitable[object]]
+"""Ends a claim without an outcome."""
+
+
+class GivenBack(BaseException):
+    """The job was parked or released: there is nothing to publish, and nothing failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner(JobRunner):
-    """The product's job runner. Only what needs an event loop is replaced."""
+    """The product's job runner. What needs an event loop is replaced; planning and joining are added."""
 
-    stage: Stage | None = None
-    process: Process | None = None
+    stage: Stage
+    process: Process
+    units: UnitQueue
+    encoder: str
+
+    async def _run(self, claim: Claim, stop: asyncio.Event) -> None:
+        with suppress(GivenBack):
+            await JobRunner._run(self, claim, stop)
 
     async def _transcode(self, claim: Claim, stop: asyncio.Event, status: StatusWriter) -> Transcoded:
-        lease = claim.lease
-        transcoded: Transcoded = await Race(
+        made: Transcoded | GiveBack = await Race(
             (
-                self.pipeline.run(lease.job, lease.run, status.report),
-                self._keep_lease(claim),
-                _until_stopped(),
+                self._attempt(claim, status),
+                keep_lease(self.stage, lambda: self.queue.renew(claim)),
+                until_stopped(),
                 self._write_status(status),
             )
         )
-        return transcoded
-
-    async def _keep_lease(self, claim: Claim) -> None:
-        assert self.stage is not None
-        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-        renewed, pause = self.stage.scheduler.now, interval
-        while True:
-            await Rest(pause)
-            sent, pause = self.stage.scheduler.now, interval
-            try:
-                await Race((self.queue.renew(claim), time_out(interval)))
-                renewed = sent
-            except (StoreError, TimeoutError) as error:
-                pause = HEARTBEAT_RETRY_SECONDS
-                if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
-                    raise StoreUnavailable from error
+        if isinstance(made, Transcoded):
+            return made
+        await self._insist(claim, made, stop)
+        raise GivenBack
 
     async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> bool:
-        assert self.process is not None
-        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-        while True:
-            with suppress(*STORE_AWAY, TimeoutError):
-                await Race((end(), time_out(interval)))
-                return True
-            if self.process.stopping:
-                return False
-            with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
-                await Race((self.queue.hold(claim), time_out(interval)))
-            await Rest(RELEASE_RETRY_SECONDS)
+        return await insist(self.stage, self.process, end, lambda: self.queue.hold(claim))
 
     async def _write_status(self, status: StatusWriter) -> None:
         while True:
@@ -102,95 +82,158 @@ class Runner(JobRunner):
                 await status.write()
             await Rest(self.status_every_seconds)
 
+    async def _attempt(self, claim: Claim, status: StatusWriter) -> Transcoded | GiveBack:
+        lease, rng = claim.lease, self.stage.rng
+        if lease.plan is not None:
+            return await self._join(claim)
+        if lease.whole or (chunks := self.stage.chunks_of(lease.job.id)) == 0:
+            if not lease.whole and rng.random() < 0.5:
+                return partial(self.queue.release, claim, retry_after_seconds=0, whole=True)
+            return await self.pipeline.run(lease.job, lease.run, status.report)
+        await find_source(self.stage, lease.job.source)
+        await work_a_while(self.stage)
+        plan = self._new_plan(claim, 0, chunks, keys.look_name(claim.request, self.stage.token()))
+        return partial(self.queue.park, claim, plan)
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """Replaces the transcoder: reads the source, then writes and verifies a run's objects. It may fail.
+    def _new_plan(self, claim: Claim, number: int, chunks: int, look: str) -> UnitPlan:
+        return UnitPlan(
+            request=claim.request,
+            number=number,
+            chunks=chunks,
+            look=look,
+            has_look=self.stage.rng.random() < 0.8,
+            work=keys.run_name(claim.request, 0, self.stage.token()),
+            encoder=self.encoder,
+            details="{}",
+        )
 
-    Half of the failures count as hardware failures: the attempt starts over in a second run.
-    """
+    def _replanned(self, claim: Claim, view: UnitView) -> GiveBack:
+        plan = self._new_plan(claim, view.plan.number + 1, view.plan.chunks, view.plan.look)
+        return partial(self.queue.park, claim, plan)
 
-    stage: Stage
+    async def _join(self, claim: Claim) -> Transcoded | GiveBack:
+        job = claim.lease.job
+        while True:
+            view = await ride_out(lambda: self.units.view(job))
+            if view is None:
+                raise AttemptFailed("The plan is gone.")
+            if self.must_replan(view):
+                return self._replanned(claim, view)
+            if not view.is_joinable:
+                return partial(self.queue.release, claim, retry_after_seconds=0)
+            if self.is_complete(view):
+                break
+            await Rest(WAIT_SECONDS)
+        parts, configs = [b""], set()
+        ends = await ride_out(lambda: self.units.ends(view))
+        for unit in view.plan.units:
+            if unit != keys.LOOK and isinstance(end := ends.get(unit), UnitOutputs):
+                parts += await self._stored(view, end)
+                configs |= {stored.config for stored in end.objects if unit != keys.SIDES}
+        if not self.may_be_joined(configs):
+            return self._replanned(claim, view)
+        return await self.pipeline.write(job, claim.lease.run, SEAM.join(parts))
 
-    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+    async def _stored(self, view: UnitView, end: UnitOutputs) -> list[bytes]:
+        prefix = await self.outputs_of(view, end)
+        get = self.stage.buckets.video.get
         try:
-            return await self._encode(job, run)
-        except AttemptFailed as error:
-            if self.stage.rng.random() < 0.5:
-                raise
-            fallback = Fallback(SOFTWARE, keys.fallback_run(run), error.message)
-        return replace(await self._encode(job, fallback.run), fallback=fallback)
-
-    async def _encode(self, job: Job, run: str) -> Transcoded:
-        rng, plan, video = self.stage.rng, self.stage.plan, self.stage.buckets.video
-        try:
-            await _ride_out(lambda: self.stage.buckets.raw.head(job.source))
+            return [(await ride_out(partial(get, prefix + one.name))).body for one in end.objects]
         except ObjectNotFound:
-            raise AttemptFailed("The source is gone.") from None
-        prefix = keys.run_prefix(job.id, run)
-        for path in OUTPUTS:
-            await Rest(rng.choice((0, 3, 30)))
-            if rng.random() < plan.failure_rate:
-                raise rng.choice((SourceRejected, MachineFault, AttemptFailed, AttemptFailed, AttemptFailed))
-            write = self._in_parts if rng.random() < 0.15 else video.put
-            await _ride_out(partial(write, prefix + path, output_body(run, path)))
-        objects = tuple(
-            OutputObject(path=path, size_bytes=len(output_body(run, path))) for path in sorted(OUTPUTS)
-        )
-        stored = [(info.key, info.size_bytes) async for info in video.list_all(prefix)]
-        if stored != [(prefix + one.path, one.size_bytes) for one in objects]:
-            raise AttemptFailed("Outputs are missing.")
-        return Transcoded(
-            duration_seconds=1, qualities=("360p",), renditions=(), objects=objects, encoder="simulated"
+            raise AttemptFailed("What a unit stored is gone.") from None
+
+    def must_replan(self, view: UnitView) -> bool:
+        return (
+            not self.encodes(view.plan)
+            and view.quiet_for > REPLAN_AFTER
+            and view.count(UnitState.ENDED, UnitState.HELD) < len(view.units)
         )
 
-    async def _in_parts(self, key: str, body: bytes) -> None:
-        video = self.stage.buckets.video
-        upload_id = await video.open_upload(key)
-        part = await video.put_part(key, upload_id, 1, body)
-        await video.complete_upload(key, upload_id, [part])
+    # What mutants change
+
+    def encodes(self, plan: UnitPlan) -> bool:
+        """Return whether this worker encodes as the plan says."""
+        return plan.encoder == self.encoder
+
+    def may_be_joined(self, configs: set[str]) -> bool:
+        return len(configs) <= 1
+
+    def is_complete(self, view: UnitView) -> bool:
+        return view.count(UnitState.ENDED) == len(view.units)
+
+    async def outputs_of(self, view: UnitView, end: UnitOutputs) -> str:
+        """Return the prefix of what this end names."""
+        return keys.unit_outputs(view.job.id, view.plan.work, end.unit, end.token)
 
 
-async def _ride_out(call: Callable[[], Awaitable[object]]) -> None:
-    """Retry a failed call, as the pipeline does."""
-    for _ in range(CALLS_RIDDEN_OUT):
-        with suppress(StoreUnavailable):
-            await call()
-            return
-        await Rest(HEARTBEAT_RETRY_SECONDS)
-    await call()
+Work = Callable[[], Awaitable[None]]
+LIGHT = frozenset({UnitKind.LOOK, UnitKind.SIDES})
+HEAVY = frozenset({UnitKind.CHUNK})
 
 
 class Poller:
     """Shares one snapshot of the queue between the slots of a worker, as `worker.run.poller` does."""
 
-    def __init__(self, stage: Stage, queue: JobQueue) -> None:
+    def __init__(self, stage: Stage, runner: Runner, unit_runner: UnitRunner) -> None:
         self._stage = stage
-        self._queue = queue
+        self._runner = runner
+        self._unit_runner = unit_runner
         self._snapshot: QueueSnapshot | None = None
         self._polled_at = 0.0
 
-    async def claim(self) -> Claim | None:
-        """Raises: NothingLeft: there will be no more faults, and the queue is empty."""
-        scheduler = self._stage.scheduler
-        snapshot = self._snapshot
-        if snapshot is None or snapshot.is_used_up or scheduler.now - self._polled_at > SNAPSHOT_SECONDS:
+    async def next(self, *, encodes: bool) -> Work | None:
+        """Claim a job or a unit for a slot that encodes, or for one that does all else.
+
+        Raises: NothingLeft: there will be no more faults, and the queue is empty.
+        """
+        silent_too = self._stage.rng.random() < 0.9
+        snapshot = await self._usable_snapshot(encodes)
+        claim = await self._runner.queue.claim(snapshot, silent_too=silent_too, whole=encodes)
+        if claim is not None:
+            return partial(self._runner._run, claim, asyncio.Event())
+        for planned in self._stage.rng.sample(snapshot.planned, len(snapshot.planned)):
+            if (work := await self._help(planned, encodes=encodes, silent_too=silent_too)) is not None:
+                return work
+        return None
+
+    async def _usable_snapshot(self, encodes: bool) -> QueueSnapshot:
+        scheduler, snapshot = self._stage.scheduler, self._snapshot
+        is_old = scheduler.now - self._polled_at > SNAPSHOT_SECONDS
+        if snapshot is None or is_old or not snapshot.has_jobs(whole=encodes):
             self._snapshot = None
-            snapshot = await self._queue.poll()
+            snapshot = await self._runner.queue.poll()
             self._snapshot, self._polled_at = snapshot, scheduler.now
             if snapshot.is_empty and scheduler.faults.over:
                 raise NothingLeft
-        return await self._queue.claim(snapshot, silent_too=self._stage.rng.random() < 0.9)
+        return snapshot
+
+    async def _help(self, planned: PlannedJob, *, encodes: bool, silent_too: bool) -> Work | None:
+        """Claim a unit of this video or, if they are ready, the video to join them."""
+        view = await self._runner.units.view(planned.lease.job)
+        if view is not None and (not encodes or self._runner.encodes(view.plan)):
+            kinds = HEAVY if encodes else LIGHT
+            unit = await self._runner.units.claim(view, kinds, silent_too=silent_too)
+            if unit is not None:
+                return partial(self._unit_runner.run, unit)
+        if encodes or not planned.is_parked:
+            return None
+        if view is None or view.is_joinable or self._runner.must_replan(view):
+            claim = await self._runner.queue.take_parked(planned)
+            if claim is not None:
+                return partial(self._runner._run, claim, asyncio.Event())
+        return None
 
 
 class NothingLeft(Exception):
     pass
 
 
-async def work(stage: Stage, process: Process) -> None:
+async def work(
+    stage: Stage, process: Process, *, runner_class: type[Runner] = Runner, encoder: str = "a"
+) -> None:
     """Behave like `worker.run.loop` until asked to stop or until nothing is left."""
-    queue = stage.queue(process)
-    runner = Runner(
+    queue, units = stage.queue(process), stage.units(process)
+    runner = runner_class(
         queue,
         Pipeline(stage),
         stage.buckets.video,
@@ -200,30 +243,27 @@ async def work(stage: Stage, process: Process) -> None:
         status_every_seconds=20,
         stage=stage,
         process=process,
+        units=units,
+        encoder=encoder,
     )
-    poller = Poller(stage, queue)
-    await Together(tuple(_slot(poller, runner, process) for _ in range(stage.plan.slots)))
+    poller = Poller(stage, runner, UnitRunner(stage, process, units, encoder))
+    kinds = (False, *(True,) * stage.plan.slots)
+    await Together(tuple(_slot(poller, process, encodes=encodes) for encodes in kinds))
 
 
-async def _slot(poller: Poller, runner: Runner, process: Process) -> None:
-    stop = asyncio.Event()
+async def _slot(poller: Poller, process: Process, *, encodes: bool) -> None:
     pause = FIRST_PAUSE_SECONDS
     while not process.stopping:
         try:
-            claim = await poller.claim()
+            work = await poller.next(encodes=encodes)
         except NothingLeft:
             return
         except StoreError:
-            claim = None
-        if claim is None:
+            work = None
+        if work is None:
             await Rest(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         else:
             pause = FIRST_PAUSE_SECONDS
             with suppress(VodbucketError):  # JobRunner logs it; the lease runs out
-                await runner._run(claim, stop)
-
-
-async def _until_stopped() -> None:
-    await Stopped()
-    raise StopRequested
+                await work()
