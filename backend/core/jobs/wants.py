@@ -1,5 +1,6 @@
 """Which segment of a look viewers wait for: the API writes it, the worker that makes the look reads it."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -9,41 +10,46 @@ from backend.core.records import RecordUnreadable, Wanted
 from backend.core.store.interface import Store
 
 ASK_EVERY_SECONDS = 1.0
-"""Per process and request: of the segments that are asked for in between, none is written."""
+"""How often this process writes a wish for the same look."""
 
 
 class Wants:
-    """The newest wish of each request. The last write wins: a look has one place at a time to go on from.
+    """The newest wish for each look: it has one place at a time to go on from, so the last write wins.
 
-    `monotonic` and `now` return seconds; they are replaced in tests.
+    `clock` returns Unix time in seconds.
     """
 
-    def __init__(
-        self,
-        raw: Store,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, raw: Store, clock: Callable[[], float] = time.time) -> None:
         self._raw = raw
-        self._monotonic = monotonic
-        self._now = now
-        self._asked: dict[str, float] = {}
-        """When a wish of each request was last written, the latest last."""
+        self._clock = clock
+        self._newest: dict[str, int] = {}
+        """By request: the segment that is asked for and not written yet."""
+        self._written: dict[str, float] = {}
+        """By request: when a wish was last written, by the loop's clock. The latest is at the end."""
 
     async def ask(self, request: str, segment: int) -> None:
-        """Say that a viewer waits for this segment. Call it repeatedly while that is so.
+        """Say that a viewer has begun to wait for this segment.
 
-        Most calls cost nothing: one a second is written. Raises: StoreError.
+        It returns once that is written, or a newer wish has taken its place: that may take a second.
+
+        Raises: StoreError.
         """
-        now = self._monotonic()
-        while self._asked and next(iter(self._asked.values())) <= now - ASK_EVERY_SECONDS:
-            del self._asked[next(iter(self._asked))]
-        if request in self._asked:
-            return
-        self._asked[request] = now
-        wish = Wanted(segment=segment, at_unix_ms=int(self._now() * 1000))
-        await self._raw.put(keys.wanted(request), wish.to_json())
+        now = asyncio.get_running_loop().time
+        while self._written and next(iter(self._written.values())) <= now() - ASK_EVERY_SECONDS:
+            del self._written[next(iter(self._written))]
+        self._newest[request] = segment
+        try:
+            if request in self._written:
+                await asyncio.sleep(self._written[request] + ASK_EVERY_SECONDS - now())
+        finally:
+            newest = self._newest.get(request) == segment
+            if newest:
+                del self._newest[request]
+        if newest:
+            self._written.pop(request, None)
+            self._written[request] = now()
+            wish = Wanted(segment=segment, at_unix_ms=int(self._clock() * 1000))
+            await self._raw.put(keys.wanted(request), wish.to_json())
 
     async def newest(self, request: str) -> int | None:
         """Return the segment that was asked for last, or None. Raises: StoreError."""
