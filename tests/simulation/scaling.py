@@ -2,27 +2,25 @@
 
 Nothing fails here. `python -m tests.simulation.scaling` prints the table of docs/queue.md.
 """
-# ruff: noqa: T201  # a command line tool prints
+# a command line tool prints
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from backend.core import keys
 from backend.core.concurrency import run_guarded
 from backend.core.ids import new_id
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
-from backend.core.jobs.unit_view import UnitClaim, UnitState, UnitView
+from backend.core.jobs.unit_view import UnitClaim, UnitState
 from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
 from backend.core.records import Job, OutputObject, Outputs, UnitKind, UnitOutputs, UnitPlan, Video
 from backend.core.store.interface import Buckets
 from bench.queue import CountingStore, Counts
-from tests.core.virtual_time import EPOCH, VirtualTimeLoop, utc_now
+from tests.core.virtual_time import utc_now
 from tests.lab.memory_store import MemoryStore
 from tests.simulation.machine import Machine
 

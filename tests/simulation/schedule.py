@@ -9,10 +9,10 @@ from datetime import timedelta
 from functools import partial
 
 import structlog
-from backend.core.jobs.units import UnitQueue
 
 from backend.core import keys
 from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
 from tests.simulation.faults import MUTATIONS, Fate, Faults
 from tests.simulation.invariants import Ledger

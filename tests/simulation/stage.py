@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
-from backend.core.jobs.units import UnitQueue
-
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
+from backend.core.jobs.units import UnitQueue
 from backend.core.records import Outputs, Retention, StatusError, UnitKind, UnitOutputs
 from backend.core.store.interface import Buckets
 from tests.simulation.invariants import Ledger
@@ -122,11 +121,11 @@ class Stage:
         queue.stage = self
         return queue
 
-    def units(self, process: Process) -> UnitQueue:
+    def units(self, process: Process, queue: JobQueue) -> UnitQueue:
         units = watched(WatchedUnits, self.units_class)(
             self.buckets,
+            queue,
             owner=process.name,
-            lease_seconds=self.plan.lease_seconds,
             rng=self.rng,
             token=self.token,
         )
@@ -174,10 +173,9 @@ class WatchedUnits(UnitQueue):
     stage: Stage
 
     async def claim(self, view: UnitView, kinds: Collection[UnitKind], **how: bool) -> UnitClaim | None:
-        since = self.stage.scheduler.steps
         claim = await super().claim(view, kinds, **how)
         if claim is not None:
-            self.stage.ledger.units.claimed(claim, since)
+            self.stage.ledger.units.claimed(claim)
         return claim
 
     async def renew(self, claim: UnitClaim) -> None:

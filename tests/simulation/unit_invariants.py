@@ -51,31 +51,28 @@ class UnitLedger:
 
     # Reported by the processes
 
-    def claimed(self, claim: UnitClaim, since_step: int) -> None:
-        """A worker was told that it may run a unit. It began to ask at this step."""
+    def claimed(self, claim: UnitClaim) -> None:
+        """A worker was told that it may run a unit."""
         first = self._holders.setdefault(claim.key, claim.lease.token)
         if first != claim.lease.token and not self.is_over(claim.job.request):
             broken(f"two holders of one generation: {claim.key} is of {first} and of {claim.lease.token}")
-        self._check_noticed(claim, since_step, "a claim")
         self._count("units claimed")
 
     def renewed(self, claim: UnitClaim, since_step: int) -> None:
         """A heartbeat that began at this step succeeded."""
-        self._check_noticed(claim, since_step, "a heartbeat")
 
-    def _check_noticed(self, claim: UnitClaim, since_step: int, what: str) -> None:
         def stood(key: str) -> bool:
             return self._existing_since.get(key, since_step) < since_step
 
         plan = keys.unit_plan(claim.job.request, claim.plan.number)
         if self._gone_since.get(plan, since_step) < since_step:
-            broken(f"{what} did not notice that {plan} is gone")
+            broken(f"a heartbeat did not notice that {plan} is gone")
         later = keys.unit_plan(claim.job.request, claim.plan.number + 1)
         end = keys.unit_end(claim.job.request, claim.plan.number, claim.unit)
         successor = keys.unit_lease(claim.job.request, claim.plan.number, claim.unit, claim.generation + 1)
         for key in (later, end, successor):
             if stood(key) and not self._is_obsolete(claim.job.request, claim.plan.number, unless=later):
-                broken(f"{what} did not notice that {key} is there")
+                broken(f"a heartbeat did not notice that {key} is there")
 
     def finished(self, claim: UnitClaim, won: bool, since_step: int) -> None:
         """A worker was told whether its outputs are the unit's. It began to ask at this step."""

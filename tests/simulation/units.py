@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from backend.core.jobs.units import UnitQueue
-
 from backend.core import keys
 from backend.core.errors import (
     AttemptFailed,
@@ -21,6 +19,7 @@ from backend.core.errors import (
     StoreError,
 )
 from backend.core.jobs.unit_view import UnitClaim
+from backend.core.jobs.units import UnitQueue
 from backend.core.jobs.wants import Wants
 from backend.core.records import Stage as VideoStage
 from backend.core.records import Status, StatusError, UnitKind, UnitObject, UnitOutputs

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from backend.core.jobs.units import UnitQueue
-
 from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError, VodbucketError
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitState, UnitView
+from backend.core.jobs.units import UnitQueue
 from backend.core.records import UnitKind, UnitOutputs, UnitPlan
 from tests.simulation.attempts import find_source, insist, keep_lease, ride_out, until_stopped, work_a_while
 from tests.simulation.pipeline import Pipeline
@@ -46,7 +45,7 @@ class GivenBack(BaseException):
     """The job was parked or released: there is nothing to publish, and nothing failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runner(JobRunner):
     """The product's job runner. What needs an event loop is replaced; planning and joining are added."""
 
@@ -232,7 +231,8 @@ async def work(
     stage: Stage, process: Process, *, runner_class: type[Runner] = Runner, encoder: str = "a"
 ) -> None:
     """Behave like `worker.run.loop` until asked to stop or until nothing is left."""
-    queue, units = stage.queue(process), stage.units(process)
+    queue = stage.queue(process)
+    units = stage.units(process, queue)
     runner = runner_class(
         queue,
         Pipeline(stage),
