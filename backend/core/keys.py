@@ -377,6 +377,10 @@ def parse_unit_plan(key: str) -> tuple[str, int]:
     return match["request"], int(match["plan"])
 
 
+def is_unit_plan(key: str) -> bool:
+    return _PLAN.fullmatch(key) is not None
+
+
 def request_of_units(key: str) -> str:
     """Return the request of an object below `units/`. Raises: BadRequest: it has none."""
     return _matched(_UNITS, key, "an object of units")["request"]

@@ -172,6 +172,11 @@ class Lease(Record):
     whole: bool = Field(default=False, description="cannot be divided: it needs a slot that encodes")
     nonce: str = Field(default_factory=new_nonce)
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether nobody runs the job, because its units are being done."""
+        return self.state is LeaseState.RELEASED and self.plan is not None
+
 
 class OutputObject(Value):
     """One published object. Its path is relative to the run's prefix."""

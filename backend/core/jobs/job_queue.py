@@ -16,8 +16,8 @@ import structlog
 from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
 from backend.core.jobs.leases import UNREADABLE_PAUSE, Claim, Leases, SeenLease, highest_generations
-from backend.core.jobs.snapshot import QueueSnapshot
-from backend.core.library.videos import delete_video
+from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.library.videos import delete_units, delete_video
 from backend.core.records import (
     MAX_RECORD_BYTES,
     SMALLEST_VIDEO_BYTES,
@@ -30,11 +30,12 @@ from backend.core.records import (
     RecordUnreadable,
     Retention,
     StatusError,
+    UnitPlan,
     read_outcome,
 )
 from backend.core.status import complete_status, failed_status
 from backend.core.store.interface import LIST_PAGE, Buckets, ObjectInfo, exists
-from backend.core.store.prefixes import abort_uploads_below, delete_below
+from backend.core.store.prefixes import delete_outputs_below
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +114,10 @@ class JobQueue:
                 start_after = keys.QUEUE
         leases = highest_generations(leased)
         due = await self._leases.takeable(leases, page.store_now)
-        return QueueSnapshot(markers, leases, due, truncated=page.truncated and in_queue)
+        parked = {seen.request for seen, lease in due if lease.is_parked}
+        planned = [PlannedJob(*one, one[0].request in parked) for one in self._leases.planned(leases)]
+        due = [(seen, lease) for seen, lease in due if seen.request not in parked]
+        return QueueSnapshot(markers, leases, due, planned, truncated=page.truncated and in_queue)
 
     def _markers(self, objects: Iterable[ObjectInfo]) -> list[str]:
         small = (info.key for info in objects if info.size_bytes <= MAX_RECORD_BYTES)
@@ -121,13 +125,16 @@ class JobQueue:
         self._unreadable = {request: until for request, until in self._unreadable.items() if until > now}
         return [one for one in keys.ours(keys.parse_marker, small) if one not in self._unreadable]
 
-    async def claim(self, snapshot: QueueSnapshot, *, silent_too: bool = True) -> Claim | None:
+    async def claim(
+        self, snapshot: QueueSnapshot, *, silent_too: bool = True, whole: bool | None = None
+    ) -> Claim | None:
         """Claim a job of `snapshot`: first one of a silent worker or one due for a retry, else a waiting one.
 
         Jobs that have already ended (published, failed, video deleted) are cleaned up on the way. Returns
         None if the snapshot has no job left. Without `silent_too`, jobs of silent workers are skipped.
+        `whole`: only jobs that are known to need a slot that encodes (True), all others (False), or any.
         """
-        while (due := snapshot.next_due()) is not None:
+        while (due := snapshot.next_due(whole)) is not None:
             seen, lease = due
             if lease.state is LeaseState.RUNNING and not silent_too:
                 continue
@@ -137,7 +144,7 @@ class JobQueue:
                     return claim
             except RecordUnreadable as error:
                 log.warning("job_unreadable", request=seen.request, error=error.message)
-        while True:
+        while not whole:
             # If more jobs wait than were listed, all of the listed ones are old enough.
             spread = POLL_KEYS if snapshot.truncated else self._spread
             if (request := snapshot.next_waiting(self._rng, spread)) is None:
@@ -155,6 +162,12 @@ class JobQueue:
             except RecordUnreadable as error:
                 self._unreadable[request] = self._now() + UNREADABLE_PAUSE
                 log.warning("job_unreadable", request=request, error=error.message)
+        return None
+
+    async def take_parked(self, planned: PlannedJob) -> Claim | None:
+        """Take a parked job to join it. None: another worker has it, or it has ended and was cleaned up."""
+        claim = await self._take_over(planned.seen, planned.lease) if planned.is_parked else None
+        return None if claim is None or await self._settle(claim) else claim
 
     async def settle(self, seen: SeenLease) -> bool:
         """Clean up after a silent worker whose request has ended or whose video was deleted.
@@ -177,6 +190,9 @@ class JobQueue:
             VideoDeleted: stop, and call `discard_deleted`.
         """
         await self._leases.renew(claim)
+        await self._check_records(claim)
+
+    async def _check_records(self, claim: Claim) -> None:
         records = await self._records(claim.lease.job)
         if not records.video:
             raise VideoDeleted
@@ -193,6 +209,36 @@ class JobQueue:
         """Check that this worker still holds the job, without renewing the lease. Raises: LeaseLost."""
         await self._leases.check(claim)
 
+    async def park(self, claim: Claim, plan: UnitPlan) -> UnitPlan:
+        """Divide the job, then give it back until somebody joins it. Returns the plan that counts.
+
+        That is another one if an earlier holder had planned with this number. `plan.number` must be 0, or
+        one more than the lease's plan to replace that one. A worker that divides a job never publishes it
+        under the same lease.
+
+        Raises:
+            LeaseLost
+            VideoDeleted: stop, and call `discard_deleted`.
+        """
+        key = keys.unit_plan(claim.request, plan.number)
+        if not await self._buckets.raw.create(key, plan.to_json()):
+            with suppress(ObjectNotFound):  # it went with the video, or with the request's end
+                plan = UnitPlan.from_json((await self._buckets.raw.get(key)).body)
+        # Whoever ended the request or deleted the video before this plan was there did not see it.
+        await self._check_records(claim)
+        first = claim.lease.plan is None
+        parked = claim.lease.replace(
+            state=LeaseState.RELEASED,
+            attempt=1 if first else claim.lease.attempt,
+            outages=0 if first else claim.lease.outages,
+            last_error=None if first else claim.lease.last_error,
+            retry_after_seconds=0,
+            plan=plan.number,
+            units=len(plan.units),
+        )
+        await self._leases.release(claim, parked)
+        return plan
+
     async def publish(self, claim: Claim, outputs: Outputs) -> bool:
         """Make `outputs` the request's outcome, unless it already has one, then finish the job.
 
@@ -204,11 +250,18 @@ class JobQueue:
         return await self._end(claim, outputs)
 
     async def release(
-        self, claim: Claim, *, retry_after_seconds: float, error: str | None = None, outage: bool = False
+        self,
+        claim: Claim,
+        *,
+        retry_after_seconds: float,
+        error: str | None = None,
+        outage: bool = False,
+        whole: bool = False,
     ) -> None:
         """Give a job back so that it is tried again. Raises: LeaseLost.
 
-        With `error`, the attempt counts. With `outage`, it counts as an outage: the store failed.
+        With `error`, the attempt counts. With `outage`, it counts as an outage: the store failed. A plan is
+        kept. With `whole`, it is dropped with its units, and only a slot that encodes takes the job.
         """
         failed = error is not None
         released = claim.lease.replace(
@@ -217,8 +270,11 @@ class JobQueue:
             outages=claim.lease.outages + (failed and outage),
             retry_after_seconds=retry_after_seconds,
             last_error=error if failed else claim.lease.last_error,
+            **({"plan": None, "units": 0, "whole": True} if whole else {}),
         )
         await self._leases.release(claim, released)
+        if whole and claim.lease.plan is not None:
+            await delete_units(self._buckets.raw, keys.units_of_request(claim.request))
 
     async def bury(self, claim: Claim, error: StatusError) -> bool:
         """Make failure the request's outcome, unless it already has one. The source is kept.
@@ -230,6 +286,16 @@ class JobQueue:
             job=claim.lease.job, error=error, attempts=claim.lease.attempt, failed_at=self._now()
         )
         return await self._end(claim, letter)
+
+    async def fail(self, job: Job, error: StatusError, attempts: int) -> bool:
+        """Make failure the request's outcome unless it has one, whoever holds the job, and finish it.
+
+        This is for a unit without which the job cannot be done. Returns whether this did.
+        """
+        letter = DeadLetter(job=job, error=error, attempts=attempts, failed_at=self._now())
+        ours = await self._buckets.video.create(keys.result(job.id, job.request), letter.to_json())
+        await self._finish(job, letter if ours else None)
+        return ours
 
     async def clean_up_lost(self, claim: Claim) -> None:
         """Delete this worker's run after it lost its lease, and the lease if the job is safe without it.
@@ -248,7 +314,10 @@ class JobQueue:
         await self.discard_run(claim)
 
     async def discard_run(self, claim: Claim) -> None:
-        """Delete what this lease's runs wrote, unless a result names one of them or may still come to."""
+        """Delete what this lease's runs wrote, unless a result names one of them or may still come to.
+
+        So goes the look beside the run, unless its request is published: then it may still be watched.
+        """
         if claim.lease.run in self._in_doubt:
             return  # the worker that ends the request deletes this run, unless it is the published one
         outcome = await self._outcome(claim.lease.job)
@@ -256,6 +325,15 @@ class JobQueue:
         kept = keys.run_prefix(video_id, outcome.run) if isinstance(outcome, Outputs) else None
         if kept != keys.run_prefix(video_id, claim.lease.run):
             await self._delete_outputs(keys.runs_of_lease(video_id, claim.lease.run), kept)
+        if kept is None and claim.lease.plan is None:
+            await self._delete_outputs(keys.run_prefix(video_id, keys.look_of_run(claim.lease.run)))
+
+    async def keeps_looks(self, job: Job) -> bool:
+        """Return whether a look of this request may be watched: it has neither failed nor been deleted."""
+        records = await self._records(job)
+        if not (records.video and records.ended):
+            return records.video
+        return isinstance(await self._outcome(job), Outputs)
 
     async def discard_deleted(self, claim: Claim) -> None:
         """Clean up a job whose video was deleted while it ran."""
@@ -272,6 +350,9 @@ class JobQueue:
             attempt=lease.attempt + (1 if crashed else 0),
             outages=lease.outages,
             last_error="The worker stopped in the middle of the job." if crashed else lease.last_error,
+            plan=lease.plan,
+            units=lease.units,
+            whole=lease.whole,
         )
         claim = await self._leases.create(successor, generation)
         if claim is None:
@@ -350,11 +431,14 @@ class JobQueue:
             run = None
             await self._finish_failed(job, outcome)
         leases = await self._leases.keys_of(job.request)
-        # If a first generation without successors published its own run, there are no other runs.
+        # If a first generation without successors published its own run, there are no other runs, nor units.
         alone = holder is not None and holder.generation == 0 and leases == [holder.key]
         if not (alone and holder is not None and run == holder.lease.run):
+            await delete_units(self._buckets.raw, keys.units_of_request(job.request))
             kept = keys.run_prefix(job.id, run) if run else None
             await self._delete_outputs(keys.runs_of_request(job.id, job.request), kept)
+            if kept is None:  # a look that may still be watched is left to the sweeper
+                await self._delete_outputs(keys.looks_of_request(job.id, job.request))
         if not (await self._records(job)).video:
             await delete_video(self._buckets, job.id)
         # Only the listed ones: the worker of a later lease must still learn how the job ended, and clean up.
@@ -377,8 +461,7 @@ class JobQueue:
 
     async def _delete_outputs(self, prefix: str, kept: str | None = None) -> None:
         """Delete objects and open multipart uploads below `prefix`, except objects below `kept`."""
-        await abort_uploads_below(self._buckets.video, prefix)
-        await delete_below(self._buckets.video, prefix, kept)
+        await delete_outputs_below(self._buckets.video, prefix, kept)
 
     async def _records(self, job: Job) -> "_Records":
         """Read both facts from one LIST: `results/` and `video.json` sort after all runs of the video.

@@ -4,20 +4,22 @@ A lease is one object per generation. Two workers can never create the same one.
 heartbeat, and a worker that takes over creates the next generation. The highest generation is the holder.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 import structlog
 
 from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound
-from backend.core.records import MAX_RECORD_BYTES, Lease, LeaseState, RecordUnreadable
+from backend.core.records import MAX_RECORD_BYTES, Lease, LeaseState, RecordUnreadable, UnitLease
 from backend.core.store.generations import group_generations
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
+L = TypeVar("L", Lease, UnitLease)
 
 MIN_AGE = timedelta(seconds=1)
 """Leases younger than this are not read, as most were just taken. A released lease also waits this long."""
@@ -68,52 +70,101 @@ def highest_generations(objects: Iterable[ObjectInfo]) -> list[SeenLease]:
     ]
 
 
+class LeaseReader(Generic[L]):
+    """Reads each version of a lease once: heartbeats rewrite the same bytes, so watching costs no requests.
+
+    `parse` returns the lease with this key and body. Raises: RecordUnreadable.
+    """
+
+    def __init__(self, raw: Store, lease: timedelta, parse: Callable[[str, bytes], L]) -> None:
+        self._raw = raw
+        self._lease = lease
+        self._parse: Callable[[str, bytes], L] = parse
+        self._read: dict[tuple[str, str], L] = {}
+        """By version of a lease."""
+        self._unreadable: dict[tuple[str, str], datetime] = {}
+        """When to read a version again."""
+
+    async def watch(self, infos: Iterable[ObjectInfo], store_now: datetime) -> None:
+        """Read some of the listed leases that are not known yet, and forget those that are not listed.
+
+        The least recently written are read first: heartbeats keep all that run young.
+        """
+        listed = {_version(info): info for info in infos}
+        self._read = {version: lease for version, lease in self._read.items() if version in listed}
+        self._unreadable = {
+            version: until
+            for version, until in self._unreadable.items()
+            if version in listed and until > store_now
+        }
+        known = {*self._read, *self._unreadable}
+        unread = [info for version, info in listed.items() if version not in known]
+        old = [info for info in unread if store_now - info.modified >= MIN_AGE]
+        for info in sorted(old, key=lambda info: info.modified)[:READS_PER_POLL]:
+            try:
+                await self.read(info)
+            except RecordUnreadable as error:
+                self._unreadable[_version(info)] = store_now + UNREADABLE_PAUSE
+                log.warning("lease_unreadable", key=info.key, error=error.message)
+            except ObjectNotFound as error:
+                log.warning("lease_unreadable", key=info.key, error=error.message)
+
+    def known(self, info: ObjectInfo) -> L | None:
+        """Return the lease as it was when it was listed, if it was read."""
+        return self._read.get(_version(info))
+
+    async def read(self, info: ObjectInfo) -> L:
+        """Return the lease as it was when it was listed.
+
+        Raises:
+            ObjectNotFound: it is gone or was rewritten since, so its listed age does not match its content.
+            RecordUnreadable
+        """
+        version = _version(info)
+        if version not in self._read:
+            stored = await self._raw.get(info.key)
+            if info.etag and stored.info.etag != info.etag:
+                raise ObjectNotFound(f"{info.key} was rewritten since it was listed")
+            self._read[version] = self._parse(info.key, stored.body)
+        return self._read[version]
+
+    def is_due(self, lease: L, info: ObjectInfo, store_now: datetime) -> bool:
+        """Return whether the lease may be taken over: it is silent for too long, or released and due."""
+        age = store_now - info.modified
+        if lease.state is LeaseState.RELEASED:
+            return age >= max(MIN_AGE, timedelta(seconds=lease.retry_after_seconds))
+        return age > self._lease
+
+
+def _parse(key: str, body: bytes) -> Lease:
+    lease = Lease.from_json(body)
+    if lease.job.request != keys.parse_lease(key).request:
+        raise RecordUnreadable(f"{key} is not the lease of this request")
+    return lease
+
+
 class Leases:
     """The leases of the raw bucket, as one worker sees them."""
 
     def __init__(self, raw: Store, lease_seconds: float) -> None:
         self._raw = raw
         self.lease = timedelta(seconds=lease_seconds)
-        self._read: dict[tuple[str, str], Lease] = {}
-        """By version of a lease."""
-        self._unreadable: dict[tuple[str, str], datetime] = {}
-        """When to read a version again."""
+        self._reader = LeaseReader(raw, self.lease, _parse)
 
     async def takeable(self, seen: list[SeenLease], store_now: datetime) -> list[tuple[SeenLease, Lease]]:
-        """Return the leases that may be taken over now: silent for too long, or released and due.
+        """Return the leases that may be taken over now: silent for too long, or released and due."""
+        await self._reader.watch((one.info for one in seen), store_now)
+        known = [(one, self._reader.known(one.info)) for one in seen]
+        return [
+            (one, lease)
+            for one, lease in known
+            if lease is not None and self._reader.is_due(lease, one.info, store_now)
+        ]
 
-        A lease is read only once, as its heartbeats rewrite the same bytes: watching it costs no requests.
-        The least recently written are read first: heartbeats keep all that run young.
-        """
-        current = {_version(one.info) for one in seen}
-        self._read = {version: lease for version, lease in self._read.items() if version in current}
-        self._unreadable = {
-            version: until
-            for version, until in self._unreadable.items()
-            if version in current and until > store_now
-        }
-        old = [one for one in seen if one.age(store_now) >= MIN_AGE]
-        known = {*self._read, *self._unreadable}
-        unread = [one for one in old if _version(one.info) not in known]
-        for one in sorted(unread, key=lambda one: one.info.modified)[:READS_PER_POLL]:
-            try:
-                await self.read(one)
-            except RecordUnreadable as error:
-                self._unreadable[_version(one.info)] = store_now + UNREADABLE_PAUSE
-                log.warning("lease_unreadable", key=one.info.key, error=error.message)
-            except ObjectNotFound as error:
-                log.warning("lease_unreadable", key=one.info.key, error=error.message)
-        found = []
-        for one in old:
-            if (lease := self._read.get(_version(one.info))) is None:
-                continue
-            if lease.state is LeaseState.RELEASED:
-                due = one.age(store_now) >= timedelta(seconds=lease.retry_after_seconds)
-            else:
-                due = one.age(store_now) > self.lease
-            if due:
-                found.append((one, lease))
-        return found
+    def planned(self, seen: list[SeenLease]) -> list[tuple[SeenLease, Lease]]:
+        """Return the leases whose job is divided, of those that `takeable` has read."""
+        known = [(one, self._reader.known(one.info)) for one in seen]
+        return [(one, lease) for one, lease in known if lease is not None and lease.plan is not None]
 
     async def create(self, lease: Lease, generation: int) -> Claim | None:
         """Try to become the holder of this generation. Returns None if another worker has it."""
@@ -156,16 +207,7 @@ class Leases:
             ObjectNotFound: it is gone or was rewritten since, so its listed age does not match its content.
             RecordUnreadable
         """
-        version = _version(seen.info)
-        if version not in self._read:
-            stored = await self._raw.get(seen.info.key)
-            if seen.info.etag and stored.info.etag != seen.info.etag:
-                raise ObjectNotFound(f"{seen.info.key} was rewritten since it was listed")
-            lease = Lease.from_json(stored.body)
-            if lease.job.request != seen.request:
-                raise RecordUnreadable(f"{seen.info.key} is not the lease of this request")
-            self._read[version] = lease
-        return self._read[version]
+        return await self._reader.read(seen.info)
 
 
 def _version(info: ObjectInfo) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The units of one job as one LIST showed them: which of them have ended, are held, or may be claimed."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
@@ -41,7 +41,9 @@ class UnitView:
     plan: UnitPlan
     units: Mapping[str, SeenUnit]
     quiet_for: timedelta
-    """How long ago the last plan, lease or end was written, by the store's clock."""
+    """The time since anything but a viewer's wish was last written, by the store's clock."""
+    tried: set[str] = field(default_factory=set)
+    """Units that this process has claimed by this view, or tried to. Any number of slots may use it up."""
 
     def count(self, *states: UnitState) -> int:
         return sum(unit.state in states for unit in self.units.values())
@@ -63,7 +65,7 @@ class UnitView:
         states = [UnitState.DUE, UnitState.FREE]
         if silent_too:
             states.insert(0, UnitState.SILENT)
-        wanted = [name for name in self.units if kind_of_unit(name) in kinds]
+        wanted = [name for name in self.units if kind_of_unit(name) in kinds and name not in self.tried]
         return [name for state in states for name in wanted if self.units[name].state is state]
 
 

@@ -36,7 +36,7 @@ from backend.core.records import (
 )
 from backend.core.status import complete_status, failed_status
 from backend.core.store.interface import Buckets, Store, exists
-from backend.core.store.prefixes import abort_uploads_below, delete_below
+from backend.core.store.prefixes import abort_uploads_below, delete_below, keys_below
 
 log = structlog.get_logger(__name__)
 
@@ -327,6 +327,7 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
 async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None = None) -> None:
     """Delete everything except the catalog entry, the leases and the object `keep`."""
     # Requests are named `<id>` and `<id>.<n>`, so the key of the first one is a prefix of all.
+    await delete_units(buckets.raw, keys.units_of_video(video_id))
     await delete_below(buckets.raw, keys.marker(video_id))
     await buckets.raw.delete_many(
         [keys.upload(video_id), keys.upload_info(video_id), keys.upload_done(video_id)]
@@ -334,6 +335,13 @@ async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None =
     await abort_uploads_below(buckets.video, keys.video_prefix(video_id))
     await delete_below(buckets.video, keys.video_prefix(video_id), keep)
     await delete_below(buckets.raw, keys.dead_letter(video_id))
+
+
+async def delete_units(raw: Store, prefix: str) -> None:
+    """Delete the units below `prefix`: the plans first, so that no worker goes on with one of them."""
+    found = await keys_below(raw, prefix)
+    await raw.delete_many([key for key in found if keys.is_unit_plan(key)])
+    await raw.delete_many([key for key in found if not keys.is_unit_plan(key)])
 
 
 async def _written_status(store: Store, video_id: str) -> Status | None:

@@ -17,3 +17,9 @@ async def abort_uploads_below(store: Store, prefix: str) -> None:
     """Abort the open multipart uploads below `prefix`."""
     async for upload in store.list_uploads(prefix):
         await store.abort_upload(upload.key, upload.upload_id)
+
+
+async def delete_outputs_below(store: Store, prefix: str, keep: str | None = None) -> None:
+    """Delete objects and open multipart uploads below `prefix`, except objects below `keep`."""
+    await abort_uploads_below(store, prefix)
+    await delete_below(store, prefix, keep)

@@ -25,7 +25,7 @@ from backend.core.jobs.retry import job_of, next_request_number, stored_source
 from backend.core.library.videos import delete_video, read_retention, read_video, remove_unfinished
 from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
-from backend.core.store.prefixes import abort_uploads_below, delete_below
+from backend.core.store.prefixes import delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
 from backend.core.uploads.resumable.finishing import remove_records
 
@@ -242,7 +242,7 @@ class _Sweeper:
                     continue
                 since, why = video.results[current], "a later request has replaced it"
             prefix = keys.run_prefix(video.id, run)
-            act = partial(self._delete_run, prefix)
+            act = partial(delete_outputs_below, self._buckets.video, prefix)
             await self._act(Kind.OUTPUTS, prefix, why, since, act, written.size_bytes)
 
     async def _outcomes(self, video: VideoHoldings) -> dict[str, Outcome]:
@@ -252,10 +252,6 @@ class _Sweeper:
                 stored = await self._buckets.video.get(keys.result(video.id, request))
                 outcomes[request] = read_outcome(stored.body)
         return outcomes
-
-    async def _delete_run(self, prefix: str) -> None:
-        await abort_uploads_below(self._buckets.video, prefix)
-        await delete_below(self._buckets.video, prefix)
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:
