@@ -6,6 +6,7 @@ Nothing fails here. `python -m tests.simulation.scaling` prints the table of doc
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,20 +15,24 @@ from backend.core.concurrency import run_guarded
 from backend.core.ids import new_id
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
+from backend.core.jobs.snapshot import PlannedJob
 from backend.core.jobs.unit_view import UnitClaim, UnitState
 from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
 from backend.core.records import Job, OutputObject, Outputs, UnitKind, UnitOutputs, UnitPlan, Video
 from backend.core.store.interface import Buckets
 from bench.queue import CountingStore, Counts
-from tests.core.virtual_time import utc_now
+from tests.core.virtual_time import VirtualTimeLoop, utc_now
 from tests.lab.memory_store import MemoryStore
 from tests.simulation.machine import Machine
+from tests.simulation.schedule import quiet_logs
 
 LEASE_SECONDS = 60.0
 LATENCY_SECONDS = 0.02
 """Of a request to the store."""
 CHUNK_SECONDS = 60.0
+POLL_SECONDS = 1.5
+"""Of an idle slot while anything is planned."""
 
 # Seconds of an idle machine of two cores for each second of film, from docs/media.md: 1080p24, six renditions
 LADDER = 56 / 30
@@ -117,6 +122,10 @@ class Fleet:
             self._done.set()
 
 
+LIGHT = frozenset({UnitKind.LOOK, UnitKind.SIDES})
+HEAVY = frozenset({UnitKind.CHUNK})
+
+
 class Worker:
     """One machine with a slot for light work and one that encodes."""
 
@@ -124,7 +133,47 @@ class Worker:
         self._fleet = fleet
         self._machine = Machine()
         self._queue = JobQueue(buckets, owner=name, lease_seconds=LEASE_SECONDS, rng=fleet.rng, now=utc_now)
-        self._units = UnitQueue(buckets, owner=name, lease_seconds=LEASE_SECONDS, rng=fleet.rng)
+        self._units = UnitQueue(buckets, self._queue, owner=name, rng=fleet.rng)
+
+    async def run(self, done: asyncio.Event) -> None:
+        slots = [asyncio.create_task(self._slot(kinds)) for kinds in (LIGHT, HEAVY)]
+        await done.wait()
+        for slot in slots:
+            slot.cancel()
+        await asyncio.gather(*slots, return_exceptions=True)
+
+    async def _slot(self, kinds: frozenset[UnitKind]) -> None:
+        while True:
+            if not await self._turn(kinds):
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _turn(self, kinds: frozenset[UnitKind]) -> bool:
+        """Do one job or unit, if there is one for this slot."""
+        snapshot = await self._queue.poll()
+        claim = await self._queue.claim(snapshot, whole=kinds is HEAVY)
+        if claim is not None:
+            await self._video_job(claim)
+            return True
+        for planned in self._in_order(snapshot.planned):
+            view = await self._units.view(planned.lease.job)
+            if view is None:
+                continue
+            unit = await self._units.claim(view, kinds)
+            if unit is not None:
+                await self._unit_job(unit)
+                return True
+            if kinds is LIGHT and planned.is_parked and view.is_joinable:
+                claim = await self._queue.take_parked(planned)
+                if claim is not None:
+                    await self._video_job(claim)
+                    return True
+        return False
+
+    def _in_order(self, planned: Sequence[PlannedJob]) -> list[PlannedJob]:
+        """Help the video with the fewest units first, but one time in four the oldest."""
+        if self._fleet.rng.random() < 0.25:
+            return list(planned)
+        return sorted(planned, key=lambda one: one.lease.units)
 
     async def _video_job(self, claim: Claim) -> None:
         job, film = claim.lease.job, self._fleet.film(claim.lease.job.id)
@@ -167,7 +216,7 @@ class Worker:
             while joined < film.chunks and view.units[keys.chunk(joined)].state is UnitState.ENDED:
                 await self._machine.work(film.seconds / film.chunks * JOIN, ONE_THREAD)
                 joined += 1
-            await asyncio.sleep(WAIT_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _unit_job(self, claim: UnitClaim) -> None:
         film, times = self._fleet.film(claim.job.id), self._fleet.times[claim.job.id]
@@ -195,3 +244,34 @@ class Worker:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def run(films: Sequence[Film], workers: int, seed: int = 1) -> tuple[list[Times], Counts]:
+    """Return the times of each film, and how many requests all workers made."""
+    fleet = Fleet(films, workers, random.Random(seed))
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner, quiet_logs():
+        return runner.run(fleet.run()), fleet.counts
+
+
+def main() -> None:
+    for look in (COPIED_LOOK, QUICK_LOOK):
+        film = Film(4 * 3600, look)
+        alone = 0.0
+        for workers in (1, 2, 4, 8, 16, 32):
+            started = time.perf_counter()
+            (times,), counts = run([film], workers)
+            alone = alone or times.done
+            print(
+                workers,
+                times.looked,
+                times.encoded,
+                times.done,
+                alone / times.done / workers,
+                counts.requests,
+                time.perf_counter() - started,
+                film.work_seconds,
+            )
+
+
+if __name__ == "__main__":
+    main()

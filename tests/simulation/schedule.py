@@ -134,10 +134,9 @@ def _come_to_rest(stage: Stage, runner_class: type[Runner]) -> None:
 def _cast(stage: Stage, runner_class: type[Runner]) -> list[tuple[Process, float]]:
     """Return the processes, each with its start time in seconds."""
     plan, rng = stage.plan, stage.rng
-    encoders = plan.encoders * plan.workers
-    workers = [partial(work, runner_class=runner_class, encoder=encoders[n]) for n in range(plan.workers)]
+    worker = partial(work, runner_class=runner_class, encoders=plan.encoders)
     kinds = (
-        (workers, "worker", True),
+        ([worker] * plan.workers, "worker", True),
         ([upload] * plan.uploads, "upload", False),
         ([delete] * plan.deleters, "delete", True),
         ([retry] * plan.retriers, "retry", False),

@@ -1,7 +1,7 @@
 """State shared by all processes of a schedule, and a queue that reports to the ledger."""
 
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -32,7 +32,7 @@ class Plan:
     chunks: tuple[int, ...]
     """Into how many chunks videos are divided; 0: one pass."""
     encoders: str
-    """What the workers encode with, in turn. Chunks of unlike encoders must not be joined."""
+    """Workers encode with any of these. Chunks of unlike encoders must not be joined."""
     viewers: int
     uploads: int
     deleters: int
@@ -188,6 +188,9 @@ class WatchedUnits(UnitQueue):
         won = await super().finish(claim, outputs)
         self.stage.ledger.units.finished(claim, won, since)
         return won
+
+    async def _read_all(self, ends: Sequence[str]) -> list[bytes]:
+        return [await self._get(key) for key in ends]  # the product needs an event loop to read them at once
 
 
 @cache

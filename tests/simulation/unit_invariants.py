@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from backend.core import keys
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.records import (
+    Lease,
     Outputs,
     StatusError,
     UnitFailure,
@@ -36,8 +37,6 @@ class UnitLedger:
     is_over: Callable[[str], bool]
     """Whether a request has ended or its video is gone or being deleted."""
     plans: dict[tuple[str, int], UnitPlan] = field(default_factory=dict)
-    planned_before_end: set[str] = field(default_factory=set)
-    """Keys of plans that were created while their request was not over."""
     counts: dict[str, int] = field(default_factory=dict)
     _bodies: dict[str, bytes] = field(default_factory=dict)
     """Plans and ends: they are never replaced."""
@@ -47,6 +46,8 @@ class UnitLedger:
     """Plans."""
     _named: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Objects that an end names, each with its plan."""
+    _unfinished: set[str] = field(default_factory=set)
+    """Plans that were there before their request ended."""
     _holders: dict[str, str] = field(default_factory=dict)
 
     # Reported by the processes
@@ -115,13 +116,14 @@ class UnitLedger:
         request = _request_of(key)
         if exists:
             self._gone_since.pop(key, None)
+            if not self.is_over(request):
+                self._unfinished.add(key)
             if key not in self._bodies:
                 self.plans[request, number] = UnitPlan.from_json(self.world.raw.body(key))
                 self._count("plans" if number == 0 else "plans after the first one")
-                if not self.is_over(request):
-                    self.planned_before_end.add(key)
         else:
             self._gone_since.setdefault(key, self.step())
+            self._unfinished.discard(key)
             if not self._is_obsolete(request, number):
                 broken(f"{key} is gone, and the request has not ended")
         self._check_unchanged(key, exists)
@@ -178,7 +180,7 @@ class UnitLedger:
     def leases_gone(self, request: str) -> None:
         """The last lease of a request is gone."""
         for key in self.world.raw.keys(keys.units_of_request(request)):
-            if key in self.planned_before_end:
+            if key in self._unfinished:
                 broken(f"{key} outlives the leases of its request")
 
     def check_published(self, outputs: Outputs, body: bytes, alone: bytes) -> None:
@@ -208,9 +210,15 @@ class UnitLedger:
         return SEAM.join(parts)
 
     def _is_obsolete(self, request: str, number: int, unless: str | None = None) -> bool:
-        """Return whether the request is over, or has a later plan than this."""
+        """Return whether the request is over or done as a whole, or has a later plan than this."""
         later = keys.unit_plan(request, number + 1)
-        return self.is_over(request) or (later != unless and later in self._bodies)
+        return self.is_over(request) or (later != unless and later in self._bodies) or self._is_whole(request)
+
+    def _is_whole(self, request: str) -> bool:
+        """Return whether the holder of the job, or its next one, has given its plan up."""
+        held = list(self.world.raw.keys(keys.leases_of(request)))
+        newest = max(held, key=lambda key: keys.parse_lease(key).generation, default=None)
+        return newest is not None and Lease.from_json(self.world.raw.body(newest)).whole
 
 
 def unit_body(unit: str, token: str, config: str) -> bytes:

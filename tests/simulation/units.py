@@ -106,11 +106,15 @@ class UnitRunner:
         if claim.kind is UnitKind.SIDES:
             poster = keys.run_prefix(claim.job.id, claim.plan.look) + keys.POSTER
             await self._write(poster, b"poster")
-        config = self.encoder if claim.kind is UnitKind.CHUNK else ""
+        config = self._config() if claim.kind is UnitKind.CHUNK else ""
         body = unit_body(claim.unit, claim.lease.token, config)
         await self._write(claim.outputs + "stream.mp4", body)
         stored = UnitObject(name="stream.mp4", size_bytes=len(body), config=config)
         return UnitOutputs(unit=claim.unit, token=claim.lease.token, objects=(stored,))
+
+    def _config(self) -> str:
+        """Return what must be alike in all chunks. It nearly always is if their encoders are."""
+        return self.encoder + "?" * (self.stage.rng.random() < 0.03)
 
     async def _make_look(self, claim: UnitClaim) -> None:
         """Write what is missing of the look, from where viewers wait for it. All attempts write the same."""

@@ -130,6 +130,8 @@ class Runner(JobRunner):
                 parts += await self._stored(view, end)
                 configs |= {stored.config for stored in end.objects if unit != keys.SIDES}
         if not self.may_be_joined(configs):
+            if self.stage.rng.random() < 0.3:
+                return partial(self.queue.release, claim, retry_after_seconds=0, whole=True)
             return self._replanned(claim, view)
         return await self.pipeline.write(job, claim.lease.run, SEAM.join(parts))
 
@@ -179,6 +181,7 @@ class Poller:
         self._unit_runner = unit_runner
         self._snapshot: QueueSnapshot | None = None
         self._polled_at = 0.0
+        self._nothing_left = False
 
     async def next(self, *, encodes: bool) -> Work | None:
         """Claim a job or a unit for a slot that encodes, or for one that does all else.
@@ -202,8 +205,9 @@ class Poller:
             self._snapshot = None
             snapshot = await self._runner.queue.poll()
             self._snapshot, self._polled_at = snapshot, scheduler.now
-            if snapshot.is_empty and scheduler.faults.over:
-                raise NothingLeft
+            self._nothing_left |= snapshot.is_empty and scheduler.faults.over
+        if self._nothing_left:  # for all slots: none may be left alone with work that is not for it
+            raise NothingLeft
         return snapshot
 
     async def _help(self, planned: PlannedJob, *, encodes: bool, silent_too: bool) -> Work | None:
@@ -228,9 +232,13 @@ class NothingLeft(Exception):
 
 
 async def work(
-    stage: Stage, process: Process, *, runner_class: type[Runner] = Runner, encoder: str = "a"
+    stage: Stage, process: Process, *, runner_class: type[Runner] = Runner, encoders: str = "a"
 ) -> None:
-    """Behave like `worker.run.loop` until asked to stop or until nothing is left."""
+    """Behave like `worker.run.loop` until asked to stop or until nothing is left.
+
+    `encoders`: which encoder this worker may find when it starts.
+    """
+    encoder = stage.rng.choice(encoders)
     queue = stage.queue(process)
     units = stage.units(process, queue)
     runner = runner_class(
