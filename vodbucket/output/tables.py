@@ -167,8 +167,11 @@ def _detail(job: JobEntry) -> str:
     match job.state:
         case JobState.RUNNING:
             progress = "" if job.progress is None else f", {job.stage} {job.progress:.0%}"
+            units = "" if job.units is None else f", {job.units_done} of {job.units} units done"
+            if job.owner is None:
+                return f"{attempt} by any worker{progress}{units}"
             heartbeat = f"heartbeat {duration(job.unchanged_seconds)} ago"
-            return f"{attempt} by {job.owner}{progress}, {heartbeat}"
+            return f"{attempt} by {job.owner}{progress}{units}, {heartbeat}"
         case JobState.WAITING:
             when = f"due in {duration(job.due_in_seconds)}" if job.due_in_seconds else "due now"
             return f"{attempt} {when}: {error}" if error else f"{attempt} {when}"

@@ -83,7 +83,7 @@ class VideoJobs(Protocol):
         """Give a job back so that it is tried again. Raises: LeaseLost.
 
         With `error`, the attempt counts; with `outage`, it counts as an outage. A plan is kept, so that the
-        next attempt joins. With `whole`, it is dropped with its units: the next attempt does all by itself.
+        next attempt joins. With `whole`, it no longer counts: the next attempt does everything by itself.
         """
         ...
 

@@ -261,7 +261,8 @@ class JobQueue:
         """Give a job back so that it is tried again. Raises: LeaseLost.
 
         With `error`, the attempt counts. With `outage`, it counts as an outage: the store failed. A plan is
-        kept. With `whole`, it is dropped with its units, and only a slot that encodes takes the job.
+        kept. With `whole`, it no longer counts, and only a slot that encodes takes the job. What the units
+        stored goes when the request ends.
         """
         failed = error is not None
         released = claim.lease.replace(
@@ -273,8 +274,6 @@ class JobQueue:
             **({"plan": None, "units": 0, "whole": True} if whole else {}),
         )
         await self._leases.release(claim, released)
-        if whole and claim.lease.plan is not None:
-            await delete_units(self._buckets.raw, keys.units_of_request(claim.request))
 
     async def bury(self, claim: Claim, error: StatusError) -> bool:
         """Make failure the request's outcome, unless it already has one. The source is kept.

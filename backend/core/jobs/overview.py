@@ -31,11 +31,13 @@ from backend.core.records import (
     StatusError,
 )
 from backend.core.store.interface import Buckets, ObjectInfo, Store
+from backend.core.store.prefixes import keys_below
 
 
 class JobState(StrEnum):
     RUNNING = "running"
-    """A worker holds its lease. If the last heartbeat is old, the worker may be dead."""
+    """A worker holds its lease, or any number of them do its units. If the last heartbeat is old, the worker
+    may be dead."""
     WAITING = "waiting"
     """An attempt failed or was handed back. The next one begins when it is due."""
     QUEUED = "queued"
@@ -67,6 +69,8 @@ class JobEntry(BaseModel):
     generation: int | None = None
     stage: Stage | None = None
     progress: float | None = Field(default=None, ge=0, le=1)
+    units: int | None = Field(default=None, description="into how many units the job is divided")
+    units_done: int | None = Field(default=None, description="how many of them are done")
     due_in_seconds: float | None = Field(default=None, description="0 when the next attempt may begin now")
     error: StatusError | None = Field(
         default=None, description="error of the last attempt, or why the record is unreadable"
@@ -188,17 +192,25 @@ class _Reader:
             generation=keys.parse_lease(info.key).generation,
             error=error,
         )
-        if lease.state is LeaseState.RELEASED:
-            due = max(0.0, lease.retry_after_seconds - entry.unchanged_seconds)
+        if lease.plan is not None:
+            done = await self._units_done(lease.job.request, lease.plan)
+            entry = entry.model_copy(update={"units": lease.units, "units_done": done})
+        due = max(0.0, lease.retry_after_seconds - entry.unchanged_seconds)
+        if lease.state is LeaseState.RELEASED and (due or not lease.is_parked):
             return entry.model_copy(update={"state": JobState.WAITING, "due_in_seconds": due})
         status = await self._status_of(lease.job)
         return entry.model_copy(
             update={
-                "owner": lease.owner,
+                "owner": None if lease.is_parked else lease.owner,
                 "stage": status.stage if status else None,
                 "progress": status.progress if status else None,
             }
         )
+
+    async def _units_done(self, request: str, plan: int) -> int:
+        listed = await keys_below(self._buckets.raw, keys.units_of_request(request))
+        units = keys.ours(keys.parse_unit, listed)
+        return sum(unit.plan == plan and unit.generation is None for unit in units)
 
     async def letter(self, info: ObjectInfo, body: bytes) -> JobEntry:
         letter = DeadLetter.from_json(body)

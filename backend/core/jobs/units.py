@@ -7,7 +7,7 @@ request's result does, and units whose plan is gone are of no use, as jobs whose
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -205,7 +205,7 @@ class UnitQueue:
         for start in range(0, len(unread), CONCURRENT_READS):
             batch = unread[start : start + CONCURRENT_READS]
             try:
-                bodies = await self._read_all(batch)
+                bodies = await self._get_all(batch)
             except ObjectNotFound:
                 raise LeaseLost from None
             ends |= {key: read_unit_end(body) for key, body in zip(batch, bodies, strict=True)}
@@ -232,8 +232,8 @@ class UnitQueue:
         end = read_unit_end(body)
         return end.token if isinstance(end, UnitOutputs) else None
 
-    async def _read_all(self, ends: Sequence[str]) -> list[bytes]:
-        return await gather_or_cancel(self._get(key) for key in ends)
+    async def _get_all(self, found: Collection[str]) -> list[bytes]:
+        return await gather_or_cancel(self._get(key) for key in found)
 
     async def _get(self, key: str) -> bytes:
         return (await self._buckets.raw.get(key)).body

@@ -13,11 +13,15 @@ from backend.core.store.interface import ObjectInfo, Store
 
 
 @dataclass(slots=True)
-class RunHoldings:
-    """The objects of one run."""
+class Holdings:
+    """The objects of one run or look, or of one request's units."""
 
     newest: datetime
     size_bytes: int = 0
+
+    def add(self, info: ObjectInfo) -> None:
+        self.newest = max(self.newest, info.modified)
+        self.size_bytes += info.size_bytes
 
 
 @dataclass(slots=True)
@@ -29,7 +33,8 @@ class VideoHoldings:
     record: ObjectInfo | None = None
     results: dict[str, datetime] = field(default_factory=dict)
     """When each request ended."""
-    runs: dict[str, RunHoldings] = field(default_factory=dict)
+    runs: dict[str, Holdings] = field(default_factory=dict)
+    """And looks."""
     size_bytes: int = 0
 
     @property
@@ -41,9 +46,7 @@ class VideoHoldings:
         self.size_bytes += info.size_bytes
         run = keys.run_of_key(self.id, info.key)
         if run is not None:
-            written = self.runs.setdefault(run, RunHoldings(info.modified))
-            written.newest = max(written.newest, info.modified)
-            written.size_bytes += info.size_bytes
+            self.runs.setdefault(run, Holdings(info.modified)).add(info)
         elif info.key == keys.video_record(self.id):
             self.record = info
         else:
@@ -66,6 +69,8 @@ class RawHoldings:
     letters: dict[str, ObjectInfo] = field(default_factory=dict)
     """Dead letters by request."""
     leases: list[SeenLease] = field(default_factory=list)
+    units: dict[str, Holdings] = field(default_factory=dict)
+    """By request."""
 
     @property
     def leased_videos(self) -> set[str]:
@@ -78,6 +83,10 @@ async def list_raw(raw: Store) -> RawHoldings:
     async for info in raw.list_all(""):
         if info.key.startswith(keys.LEASES):
             leases.append(info)
+            continue
+        if info.key.startswith(keys.UNITS):
+            for request in keys.ours(keys.request_of_units, [info.key]):
+                holdings.units.setdefault(request, Holdings(info.modified)).add(info)
             continue
         with suppress(BadRequest):
             upload_id = keys.upload_of(info.key)

@@ -22,7 +22,13 @@ from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, stored_source
-from backend.core.library.videos import delete_video, read_retention, read_video, remove_unfinished
+from backend.core.library.videos import (
+    delete_units,
+    delete_video,
+    read_retention,
+    read_video,
+    remove_unfinished,
+)
 from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import delete_outputs_below
@@ -38,9 +44,11 @@ class Kind(StrEnum):
     VIDEO = "video"
     """Leftovers of an unfinished upload or deletion: removed."""
     OUTPUTS = "outputs"
-    """A run that was not published, or that a later request has replaced: removed."""
+    """A run that was not published, or that a later request has replaced, or a look: removed."""
     LEASE = "lease"
     """A lease of a request that has ended: the job is finished and the lease removed."""
+    UNITS = "units"
+    """Units of a request that has ended, or of a deleted video: removed."""
     LETTER = "letter"
     """A dead letter that a later request has made obsolete: removed."""
     JOB = "job"
@@ -103,6 +111,7 @@ async def sweep(
     raw = await list_raw(buckets.raw)
     await sweeper.videos(raw)
     await sweeper.leases(raw)
+    await sweeper.units(raw)
     await sweeper.letters(raw)
     await sweeper.uploads(raw)
     await sweeper.resumptions()
@@ -156,6 +165,14 @@ class _Sweeper:
                 act, grace = partial(self._settle, seen), max(self._rules.grace, self._queue.lease)
                 why, renewed = "its request has ended", seen.info.modified
                 await self._act(Kind.LEASE, seen.info.key, why, renewed, act, grace=grace)
+
+    async def units(self, raw: RawHoldings) -> None:
+        for request, held in raw.units.items():
+            video = self._existing.get(keys.video_of_request(request))
+            if video is None or request in video.results:
+                prefix = keys.units_of_request(request)
+                act, why = partial(delete_units, self._buckets.raw, prefix), "their request has ended"
+                await self._act(Kind.UNITS, prefix, why, held.newest, act, held.size_bytes)
 
     async def letters(self, raw: RawHoldings) -> None:
         for request, info in raw.letters.items():
@@ -225,7 +242,10 @@ class _Sweeper:
         await self._act(Kind.VIDEO, video_id, why, modified, act, size_bytes, grace)
 
     async def _runs(self, video: VideoHoldings, raw: RawHoldings) -> None:
-        """Remove runs that were not published, or replaced. A run of an unfinished request may still be."""
+        """Remove runs that were not published, or replaced. A run of an unfinished request may still be.
+
+        So it is with looks, except that those of published requests are removed as if they were replaced.
+        """
         if len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes:
             return  # the only run is published or may still be: failures leave a dead letter
         outcomes = await self._outcomes(video)
@@ -237,7 +257,9 @@ class _Sweeper:
             if outcome is None:
                 continue
             since, why = written.newest, "its request has ended without it"
-            if isinstance(outcome, Outputs) and outcome.run == run:
+            if isinstance(outcome, Outputs) and keys.is_look(run):
+                since, why = video.results[request], "the video itself can be watched"
+            elif isinstance(outcome, Outputs) and outcome.run == run:
                 if request == current or current is None:
                     continue
                 since, why = video.results[current], "a later request has replaced it"

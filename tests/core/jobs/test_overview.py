@@ -11,7 +11,7 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.overview import JobEntry, JobState, list_jobs
 from backend.core.library.videos import add_video, delete_video
-from backend.core.records import Job, Stage, Status, StatusError, Video
+from backend.core.records import Job, Stage, Status, StatusError, UnitPlan, Video
 from backend.core.store.interface import Buckets
 from tests.core.jobs.queue_lab import Clock
 from tests.lab.memory_store import MemoryStore
@@ -215,3 +215,30 @@ async def test_the_limit_applies_to_each_state_and_counts_cover_all_jobs(
 
     assert (len(overview.jobs), overview.counts[JobState.QUEUED]) == (2, 5)
     assert (none.jobs, none.counts[JobState.QUEUED]) == ((), 5)
+
+
+async def test_a_divided_job_runs_on_any_worker_and_shows_how_many_units_are_done(
+    buckets: Buckets, clock: Clock, queue: JobQueue
+) -> None:
+    video = await _add(buckets, clock)
+    plan = UnitPlan(
+        request=video, number=0, chunks=2, look="l0-a", work="r0-0-a", encoder="software", details="{}"
+    )
+    await queue.park(await _claim(queue), plan)
+    await buckets.raw.put(keys.unit_end(video, 0, keys.LOOK), b"{}")
+    await buckets.raw.put(keys.unit_end(video, 1, keys.SIDES), b"{}")
+    await buckets.raw.put(keys.unit_lease(video, 0, keys.SIDES, 0), b"{}")
+    clock.advance(1)
+
+    entry = await _only_job(buckets)
+
+    assert (entry.state, entry.owner, entry.units, entry.units_done) == (JobState.RUNNING, None, 4, 1)
+    (planned,) = (await queue.poll()).planned
+    claim = await queue.take_parked(planned)
+    assert claim is not None
+    entry = await _only_job(buckets)
+    assert (entry.state, entry.owner, entry.units_done) == (JobState.RUNNING, "host-7", 1)
+
+    await queue.release(claim, retry_after_seconds=30, error="It broke.")
+    entry = await _only_job(buckets)
+    assert (entry.state, entry.due_in_seconds, entry.attempt) == (JobState.WAITING, 30, 2)

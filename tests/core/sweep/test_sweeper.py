@@ -269,6 +269,57 @@ async def test_outputs_of_a_losing_run_are_removed(lab: Lab) -> None:
     await lab.assert_published_and_clean(job)
 
 
+async def test_a_look_is_removed_a_grace_period_after_publication_or_failure(lab: Lab) -> None:
+    queue, looks = lab.worker("one"), list[str]()
+    for _ in range(2):
+        await lab.add_job()
+    claims = [await lab.claimed(queue) for _ in range(2)]
+    for claim in claims:
+        looks.append(keys.run_prefix(claim.lease.job.id, keys.look_of_run(claim.lease.run)))
+        await lab.video.put(looks[-1] + keys.MASTER_PLAYLIST, b"")
+    lab.clock.advance(2 * HOUR)
+    for claim in claims:
+        await queue.renew(claim)
+    assert _found(await _sweep(lab)) == []  # viewers watch them
+    await queue.publish(claims[0], await lab.write_outputs(claims[0]))
+    await queue.bury(claims[1], StatusError(code="c", message="m"))
+    assert not any(key.startswith(looks[1]) for key in await lab.video_keys())
+    await lab.video.put(looks[1] + keys.MASTER_PLAYLIST, b"")  # a late write
+    lab.clock.advance(HOUR)
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(1)
+
+    assert sorted(_found(await _sweep(lab))) == sorted((Kind.OUTPUTS, look) for look in looks)
+
+    assert not any("/l0-" in key for key in await lab.video_keys())
+    published = await read_item(lab.buckets, claims[0].lease.job.id)
+    assert published.status.outputs == keys.run_prefix(published.video.id, claims[0].lease.run)
+
+
+async def test_units_are_removed_once_their_request_has_ended_or_their_video_is_deleted(lab: Lab) -> None:
+    ended, gone, waiting = [await lab.add_job() for _ in range(3)]
+    await lab.raw.delete(keys.marker(waiting.request))
+    await lab.turn(lab.worker("one"))
+    await lab.turn(lab.worker("one"))
+    await delete_video(lab.buckets, gone.id)
+    await lab.raw.put(keys.marker(waiting.request), waiting.to_json())
+    for job in (ended, gone, waiting):  # late writes, except for the last one
+        await lab.raw.put(keys.wanted(job.request), b"{}")
+        await lab.raw.put(keys.unit_lease(job.request, 0, keys.LOOK, 0), b"{}")
+    lab.clock.advance(HOUR)
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(1)
+
+    report = await _sweep(lab)
+
+    assert sorted(_found(report)) == sorted(
+        (Kind.UNITS, keys.units_of_request(job.request)) for job in (ended, gone)
+    )
+    assert report.findings[0].size_bytes == 4
+    left = [key for key in await lab.raw_keys() if key.startswith(keys.UNITS)]
+    assert {keys.request_of_units(key) for key in left} == {waiting.request}
+
+
 async def test_outputs_of_an_unfinished_job_are_kept_however_old_they_are(lab: Lab) -> None:
     await lab.add_job()
     for name in ("first", "second"):
