@@ -3,6 +3,7 @@
 They override methods of the product and of the store. None is a copy of the product.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,12 +35,12 @@ class Mutant:
 
 
 class Overwriting(RemoteStore):
-    """Ignores create-only for some keys, as some stores do for all keys."""
+    """Ignores create-only for keys that match `part`, as some stores do for all keys."""
 
     part = ""
 
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
-        if self.part not in key:
+        if not re.search(self.part, key):
             return await super().create(key, body, headers)
         await self.put(key, body, headers)
         return True

@@ -121,12 +121,14 @@ def _is_idle(stage: Stage, world: World) -> bool:
 def _come_to_rest(stage: Stage, runner_class: type[Runner]) -> None:
     """Let all processes finish next to two new workers, then run sweepers and workers on what is left.
 
-    A sweep may queue a job that was never queued, and that job may leave something to sweep.
+    A sweep may queue a job that was never queued, and that job may leave something to sweep. Of a job whose
+    lease a late call restored, one sweep finishes it and the next one deletes the source.
     """
     new_worker = partial(work, runner_class=runner_class)
-    rounds = (((new_worker, "worker"),) * 2, ((sweep_once, "sweeper"),)) * 2
+    rounds = ((new_worker, new_worker), (sweep_once,), (new_worker,), (sweep_once,), (sweep_once,))
     for number, lives in enumerate(rounds):
-        for life, name in lives:
+        for life in lives:
+            name = "sweeper" if life is sweep_once else "worker"
             stage.scheduler.start(Process(f"{name}-at-rest-{number}", partial(life, stage)))
         stage.scheduler.run_to_the_end(MOST_STEPS_TO_REST)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from backend.core import keys
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.records import (
-    Lease,
     Outputs,
     StatusError,
     UnitFailure,
@@ -210,15 +209,9 @@ class UnitLedger:
         return SEAM.join(parts)
 
     def _is_obsolete(self, request: str, number: int, unless: str | None = None) -> bool:
-        """Return whether the request is over or done as a whole, or has a later plan than this."""
+        """Return whether the request is over, or has a later plan than this."""
         later = keys.unit_plan(request, number + 1)
-        return self.is_over(request) or (later != unless and later in self._bodies) or self._is_whole(request)
-
-    def _is_whole(self, request: str) -> bool:
-        """Return whether the holder of the job, or its next one, has given its plan up."""
-        held = list(self.world.raw.keys(keys.leases_of(request)))
-        newest = max(held, key=lambda key: keys.parse_lease(key).generation, default=None)
-        return newest is not None and Lease.from_json(self.world.raw.body(newest)).whole
+        return self.is_over(request) or (later != unless and later in self._bodies)
 
 
 def unit_body(unit: str, token: str, config: str) -> bytes:
