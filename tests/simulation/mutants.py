@@ -202,7 +202,6 @@ class _Unqueued(RemoteStore):
 
 
 _FROZEN = frozenset({Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER})
-_LATE = frozenset({Fate.LATE})
 _SLOW = frozenset({Fate.SLOW, Fate.FREEZE_BEFORE})
 _LOST = frozenset({Fate.LOST})
 _REPEATED = frozenset({Fate.REPEATED, Fate.FREEZE_BEFORE})
@@ -242,7 +241,7 @@ MUTANTS = (
     Mutant("run discarded unseen", Protocol(RunDiscardedUnseen, often=_LOST), "a published output is gone"),
     Mutant(
         "doubtful publication forgotten",
-        Protocol(DoubtForgotten, often=_LATE),
+        Protocol(DoubtForgotten, aimed=(Fate.LATE, "create")),
         "a published output is gone|was published without",
     ),
     Mutant(

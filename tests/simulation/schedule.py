@@ -38,6 +38,8 @@ class Protocol:
     store_class: type[RemoteStore] = RemoteStore
     often: frozenset[Fate] = frozenset()
     """Faults that must be in the mix."""
+    aimed: tuple[Fate, str] | None = None
+    """A fault that strikes nearly a third of all calls of this verb."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ def run_schedule(
     """Run the schedule of this seed. Raises: ProtocolBroken: an invariant does not hold."""
     rng = random.Random(seed)
     plan = Plan.drawn(rng)
-    faults = Faults(rng, plan.lease_seconds, protocol.often)
+    faults = Faults(rng, plan.lease_seconds, protocol.often, protocol.aimed)
     world: World
 
     def perform(call: Call, sender: str) -> object:

@@ -142,8 +142,8 @@ class ReplansInPlace(Runner):
         await self.queue.release(claim, retry_after_seconds=0)
 
 
+_STOPPED = frozenset({Fate.STOP})
 _FROZEN = frozenset({Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER})
-_LATE = frozenset({Fate.LATE})
 
 UNIT_MUTANTS = (
     Mutant(
@@ -166,7 +166,7 @@ UNIT_MUTANTS = (
     Mutant("no look after the end", Protocol(units_class=EndUnseen), "the end of .* did not notice"),
     Mutant(
         "doubtful end forgotten",
-        Protocol(units_class=DoubtForgotten, often=_LATE),
+        Protocol(units_class=DoubtForgotten, often=_STOPPED, aimed=(Fate.LATE, "create")),
         "an output of a finished unit is gone|was created without",
     ),
     Mutant("joined too early", Protocol(runner_class=JoinsTooEarly), "is not what the units"),

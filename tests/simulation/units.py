@@ -51,7 +51,7 @@ class UnitRunner:
             outputs = await Race(
                 (self._make(claim), keep_lease(self.stage, lambda: self.units.renew(claim)), until_stopped())
             )
-            await self._insist(claim, lambda: self._finish(claim, outputs))
+            await self._finish(claim, outputs)
         except LeaseLost:
             await self.units.discard(claim)
         except StopRequested:
@@ -72,8 +72,15 @@ class UnitRunner:
                 await self._release(claim, retry_after_seconds=pause, error=error.message, outage=True)
 
     async def _finish(self, claim: UnitClaim, outputs: UnitOutputs) -> None:
-        if not await self.units.finish(claim, outputs):
-            raise LeaseLost
+        won = False
+
+        async def finish() -> None:
+            nonlocal won
+            won = await self.units.finish(claim, outputs)
+
+        await self._insist(claim, finish)
+        if not won:
+            await self.units.discard(claim)
 
     async def _fail(self, claim: UnitClaim, error: JobFailure) -> None:
         failure = StatusError(code=error.failure_code, message=error.message)
