@@ -20,6 +20,7 @@ export function status(changes: Partial<Status> = {}): Status {
     renditions: [],
     duration_seconds: null,
     captions: [],
+    chapters: [],
     playable: false,
     encoder: null,
     encoder_fallback: null,

@@ -7,14 +7,13 @@ request's result does, and units whose plan is gone are of no use, as jobs whose
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
-from backend.core.errors import BadRequest, LeaseLost, ObjectNotFound, VideoDeleted
+from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
 from backend.core.jobs.job_queue import RUN_TOKEN_BYTES, SPREAD, JobQueue
 from backend.core.jobs.leases import LeaseReader
 from backend.core.jobs.snapshot import MAX_MISSES
@@ -205,7 +204,7 @@ class UnitQueue:
         for start in range(0, len(unread), CONCURRENT_READS):
             batch = unread[start : start + CONCURRENT_READS]
             try:
-                bodies = await self._get_all(batch)
+                bodies = await self._read_all(batch)
             except ObjectNotFound:
                 raise LeaseLost from None
             ends |= {key: read_unit_end(body) for key, body in zip(batch, bodies, strict=True)}
@@ -232,7 +231,7 @@ class UnitQueue:
         end = read_unit_end(body)
         return end.token if isinstance(end, UnitOutputs) else None
 
-    async def _get_all(self, found: Collection[str]) -> list[bytes]:
+    async def _read_all(self, found: Sequence[str]) -> list[bytes]:
         return await gather_or_cancel(self._get(key) for key in found)
 
     async def _get(self, key: str) -> bytes:
@@ -249,20 +248,21 @@ class UnitQueue:
 
     async def _list(self, request: str) -> "_Listed":
         """List all plans and units of a request: one page for every 1,000 keys."""
-        prefix, wish = keys.units_of_request(request), keys.wanted(request)
-        objects, last = list[ObjectInfo](), ""
+        prefix, objects, last = keys.units_of_request(request), list[ObjectInfo](), ""
         while True:
             page = await self._buckets.raw.list_page(prefix, start_after=last)
             objects += page.objects
             if not page.truncated:
                 break
             last = page.objects[-1].key
-        plans = [number for _, number in keys.ours(keys.parse_unit_plan, (info.key for info in objects))]
+        objects = [info for info in objects if info.key != keys.wanted(request)]
+        plans = [keys.parse_unit_plan(info.key)[1] for info in objects if keys.is_unit_plan(info.key)]
         plan = max(plans, default=None)
         ended, leases = set[str](), defaultdict[str, list[tuple[int, ObjectInfo]]](list)
         for info in objects:
-            with suppress(BadRequest):
-                key = keys.parse_unit(info.key)
+            if keys.is_unit_plan(info.key):
+                continue
+            for key in keys.ours(keys.parse_unit, [info.key]):
                 if key.plan == plan and key.generation is None:
                     ended.add(key.unit)
                 elif key.plan == plan and key.generation is not None:
@@ -270,7 +270,7 @@ class UnitQueue:
         return _Listed(
             plan,
             page.store_now,
-            newest=max((info.modified for info in objects if info.key != wish), default=page.store_now),
+            newest=max((info.modified for info in objects), default=page.store_now),
             ended=frozenset(ended),
             leases={unit: sorted(found, key=lambda one: one[0]) for unit, found in leases.items()},
         )

@@ -584,6 +584,10 @@ export interface components {
             title?: string | null;
             /** @description time since then, by the store's clock alone */
             unchanged_seconds: number;
+            /** @description into how many units the job is divided */
+            units?: number | null;
+            /** @description how many of them are done */
+            units_done?: number | null;
             video_id: string;
         };
         /** JobSnapshot */
@@ -592,6 +596,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
@@ -758,6 +767,11 @@ export interface components {
             attempt: number;
             /** @default [] */
             captions: components["schemas"]["CaptionTrack"][];
+            /**
+             * @description once the source has been examined
+             * @default []
+             */
+            chapters: components["schemas"]["Chapter"][];
             /** @default 0 */
             current_stage_index: number;
             duration_seconds?: number | null;
