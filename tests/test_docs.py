@@ -49,7 +49,7 @@ def _settings_table() -> dict[str, str]:
 
 def _as_written(default: object) -> str:
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(map(str, default))
     if isinstance(default, bool):
         return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, HttpUrl, SecretStr
+from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
@@ -93,6 +93,15 @@ def _host(host: str) -> str:
     return host
 
 
+def _host_port(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+        raise ValueError("must be a host and a port, such as 127.0.0.1:7000")
+    return _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host), int(port)
+
+
 def _directory(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError("must be a directory")
@@ -113,6 +122,9 @@ KeyId = Annotated[str, AfterValidator(_key_id)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """It goes into headers."""
 Host = Annotated[str, AfterValidator(_host)]
+HostPort = tuple[str, int]
+Endpoint = Annotated[HostPort, BeforeValidator(_host_port)]
+"""`host:port`; IPv6 in brackets."""
 Directory = Annotated[Path, AfterValidator(_directory)]
 """It need not exist."""
 RenderNode = Annotated[Path, AfterValidator(_render_node)]

@@ -20,6 +20,7 @@ from backend.core.setting_values import (
     Address,
     BucketName,
     Directory,
+    Endpoint,
     Host,
     KeyId,
     Region,
@@ -49,6 +50,9 @@ OWN_STORE_VARIABLES = (
 """Any of these selects your own store, and none the one of `make run`. Files like ~/.aws/credentials do not:
 nobody expects `make run` to create buckets in an account because of them."""
 
+RUNGS = (360, 720, 1080)
+MIN_SIDE, MAX_SIDE = 16, 4320
+"""Of a rung. Encoders reject smaller pictures, and sources have none larger."""
 Codec = Literal["av1", "h264"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
@@ -204,9 +208,17 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
     )
+    doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
+        (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"
+    )
     site_dir: Directory = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
+
+    @field_validator("doorbells", mode="before")
+    @classmethod
+    def _split_doorbells(cls, value: object) -> object:
+        return _split(value)
 
     @field_validator("root_path")
     @classmethod
@@ -234,6 +246,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
     worker_poll_seconds: float = Field(
         5, gt=0, le=60, description="longest pause between polls of an empty queue"
     )
+    doorbell: Annotated[Endpoint | None, NoDecode] = Field(
+        None, description="host:port to hear about new jobs at, over UDP"
+    )
     worker_concurrency: int = Field(1, ge=1, le=64, description="how many jobs a worker runs at a time")
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
@@ -242,7 +257,13 @@ class WorkerSettings(StoreSettings, UploadSettings):
     rendition_codecs: Annotated[tuple[Codec, ...], NoDecode] = Field(
         ("av1", "h264"), description="comma-separated video codecs for HLS and DASH"
     )
+    rungs: Annotated[tuple[int, ...], NoDecode] = Field(
+        RUNGS, description="comma-separated short sides of the pictures to make, such as 360,720,1080,2160"
+    )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
+    chunk_seconds: float = Field(
+        60, ge=1, le=3600, description="longest part of a video that a worker encodes at a time"
+    )
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
     )
@@ -271,9 +292,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
     ffprobe: Path | None = Field(None, description="path of ffprobe")
     packager: Path | None = Field(None, description="path of Shaka Packager")
 
-    @field_validator("rendition_codecs", mode="before")
+    @field_validator("rendition_codecs", "rungs", mode="before")
     @classmethod
-    def _split_codecs(cls, value: object) -> object:
+    def _split_lists(cls, value: object) -> object:
         return _split(value)
 
     @field_validator("rendition_codecs")
@@ -282,6 +303,14 @@ class WorkerSettings(StoreSettings, UploadSettings):
         if not value or len(set(value)) != len(value):
             raise ValueError("must name at least one codec, each once")
         return value
+
+    @field_validator("rungs")
+    @classmethod
+    def _possible_rungs(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        possible = all(MIN_SIDE <= side <= MAX_SIDE and side % 2 == 0 for side in value)
+        if not value or not possible or len(set(value)) != len(value):
+            raise ValueError(f"must be even numbers from {MIN_SIDE} to {MAX_SIDE}, each once")
+        return tuple(sorted(value))
 
 
 AnySettings = TypeVar("AnySettings", bound=_Settings)

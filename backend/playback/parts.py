@@ -3,15 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 
 from backend.core import keys
-from backend.core.concurrency import gather_pair
-from backend.core.errors import NotReady, ObjectNotFound
+from backend.core.concurrency import gather_or_cancel, gather_pair
+from backend.core.errors import NotReady
 from backend.core.library.captions import list_captions
 from backend.core.library.videos import published_outputs, read_item
 from backend.core.recent_reads import RecentReads
 from backend.core.records import Chapter, Stage, Status
-from backend.core.store.interface import Buckets
+from backend.core.store.interface import Buckets, exists
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS
 from backend.playback.tracks import Track, tracks_of
 
@@ -73,8 +74,8 @@ class PartsReads:
             if outputs is None:
                 return frozenset(), ()
             return _FILES.intersection(output.path for output in outputs.objects), outputs.chapters
-        try:
-            await self._buckets.video.head(f"{status.outputs}{keys.POSTER}")
-        except ObjectNotFound:
-            return frozenset(), ()
-        return frozenset({keys.POSTER}), ()
+        early = (keys.POSTER, keys.STORYBOARD)
+        found = await gather_or_cancel(
+            exists(self._buckets.video, f"{status.outputs}{path}") for path in early
+        )
+        return frozenset(compress(early, found)), status.chapters

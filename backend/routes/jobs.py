@@ -70,6 +70,7 @@ async def transcode_again(
     """Encode a video again from its source file."""
     options = TranscodeOptions() if data is None else TranscodeOptions(crf=data.crf, cpu_used=data.cpu_used)
     await retry_video(services.buckets, parse_id(video_id), options=options)
+    services.doorbell.ring()
     services.forget(video_id)
     return JobSnapshot.of((await read_item(services.buckets, video_id)).status)
 

@@ -154,6 +154,7 @@ async def upload_form(
 
 
 def _created(services: Services, video: Video) -> Response[UploadAnswer]:
+    services.doorbell.ring()
     return Response(
         UploadAnswer.of(video, services.settings.root_path),
         status_code=HTTPStatus.CREATED,

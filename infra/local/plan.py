@@ -1,6 +1,7 @@
 """What to run: the environment of the product's processes, checked before any of them starts."""
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
     # Of a wrong PORT, only PORT is to be reported.
     if not env.get("CORS_ORIGINS") and port.isdecimal() and len(port) <= 5:
         env["CORS_ORIGINS"] = f"http://127.0.0.1:{port},http://localhost:{port}"
+    if not env.get("DOORBELL") and not env.get("DOORBELLS"):
+        env["DOORBELL"] = env["DOORBELLS"] = _free_address()
     env["PYTHONUNBUFFERED"] = "1"
     settings = _checked_settings(env)
     if not port_is_free(settings.host, settings.port):
@@ -91,6 +94,13 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
             f"for example `make run PORT={settings.port + 1}`."
         )
     return Plan(checkout, env, settings, embedded)
+
+
+def _free_address() -> str:
+    """Return an address for datagrams. If another program takes it meanwhile, jobs wait for polls."""
+    with socket.socket(type=socket.SOCK_DGRAM) as found:
+        found.bind(("127.0.0.1", 0))
+        return "{}:{}".format(*found.getsockname())
 
 
 def _checked_settings(env: Mapping[str, str]) -> ApiSettings:

@@ -1,6 +1,7 @@
 """Playback links open the granted video's current run, and nothing else."""
 
 from datetime import UTC, datetime
+from unittest.mock import AsyncMock
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -9,6 +10,7 @@ from litestar import Litestar
 from structlog.testing import capture_logs
 
 from backend.core import keys
+from backend.core.errors import StoreUnavailable
 from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, SourceFile
 from backend.core.store.interface import Buckets, PresignedGet
@@ -266,7 +268,12 @@ async def test_pages_of_allowed_origins_may_send_credentials(
 
 @pytest.mark.parametrize("method", ["get", "head"])
 async def test_openapi_describes_every_answer_of_players_requests(
-    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, method: str
+    app: Litestar,
+    admin: httpx.AsyncClient,
+    anyone: httpx.AsyncClient,
+    buckets: Buckets,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     responses = app.openapi_schema.to_schema()["paths"]["/play/{grant}/{path}"][method]["responses"]
     _, prefix, grant = await published(admin, buckets)
@@ -283,6 +290,8 @@ async def test_openapi_describes_every_answer_of_players_requests(
     )
     answers = [await anyone.request(method, path) for path in paths]
     answers.append(await anyone.request(method, f"{root}/hls/master.m3u8", headers={"if-none-match": etag}))
+    monkeypatch.setattr(buckets.video, "get", AsyncMock(side_effect=StoreUnavailable))
+    answers.append(await anyone.request(method, f"{root}/hls/unread.m3u8"))
 
     assert {one.status_code for one in answers} == {int(status) for status in responses}
     for answer in answers:

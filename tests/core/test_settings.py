@@ -90,6 +90,37 @@ def test_rejects_invalid_codecs(monkeypatch: pytest.MonkeyPatch, codecs: str) ->
         load(WorkerSettings)
 
 
+def test_doorbells_are_hosts_with_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
+    monkeypatch.setenv("DOORBELLS", "workers:7000, 10.0.0.5:7001,[::1]:7002")
+    monkeypatch.setenv("DOORBELL", "0.0.0.0:7000")
+
+    assert load(ApiSettings).doorbells == (("workers", 7000), ("10.0.0.5", 7001), ("::1", 7002))
+    assert load(WorkerSettings).doorbell == ("0.0.0.0", 7000)
+
+
+@pytest.mark.parametrize("address", ["7000", "host", "host:0", "host:65536", "a b:7000", "host:٣", ":7000"])
+def test_rejects_invalid_doorbells(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("DOORBELL", address)
+
+    with pytest.raises(ConfigurationError, match=r"^DOORBELL: must be a host "):
+        load(WorkerSettings)
+
+
+def test_rungs_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNGS", "2160, 480")
+
+    assert load(WorkerSettings).rungs == (480, 2160)
+
+
+@pytest.mark.parametrize("rungs", ["720p", "360,360", ",", "361", "14", "8640"])
+def test_rejects_invalid_rungs(monkeypatch: pytest.MonkeyPatch, rungs: str) -> None:
+    monkeypatch.setenv("RUNGS", rungs)
+
+    with pytest.raises(ConfigurationError, match=r"^RUNGS: must be "):
+        load(WorkerSettings)
+
+
 def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")

@@ -1,7 +1,9 @@
-"""What every attempt at a job or a unit does while its lease is held."""
+"""What every attempt at a job or a unit does: it keeps its lease, rides out failed calls, and may fail."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from backend.core.errors import (
@@ -16,42 +18,55 @@ from backend.core.errors import (
 )
 from tests.simulation.scheduler import Process, Race, Rest, Stopped, time_out
 from tests.simulation.stage import Stage
-from worker.run.job import HEARTBEAT_RETRY_SECONDS, HEARTBEATS_PER_LEASE, RELEASE_RETRY_SECONDS, StopRequested
+from worker.run.heartbeat import (
+    HEARTBEAT_RETRY_SECONDS,
+    HEARTBEATS_PER_LEASE,
+    RELEASE_RETRY_SECONDS,
+    Heartbeat,
+    StopRequested,
+)
 
 CALLS_RIDDEN_OUT = 3
 T = TypeVar("T")
 
 
-async def keep_lease(stage: Stage, renew: Callable[[], Awaitable[None]]) -> None:
-    """Renew a lease until cancelled, as `JobRunner` does. Raises: StoreUnavailable: an outage is too long."""
-    interval = stage.plan.lease_seconds / HEARTBEATS_PER_LEASE
-    renewed, pause = stage.scheduler.now, interval
-    while True:
-        await Rest(pause)
-        sent, pause = stage.scheduler.now, interval
-        try:
-            await Race((renew(), time_out(interval)))
-            renewed = sent
-        except (StoreError, TimeoutError) as error:
-            pause = HEARTBEAT_RETRY_SECONDS
-            if stage.scheduler.now - renewed >= stage.plan.lease_seconds + stage.plan.patience_seconds:
-                raise StoreUnavailable from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedHeartbeat(Heartbeat):
+    """The product's heartbeat without an event loop."""
 
+    stage: Stage
+    process: Process
 
-async def insist(
-    stage: Stage, process: Process, end: Callable[[], Awaitable[object]], hold: Callable[[], Awaitable[None]]
-) -> bool:
-    """Repeat `end` until the store accepts it, as `JobRunner` does. False: the worker had to stop before."""
-    interval = stage.plan.lease_seconds / HEARTBEATS_PER_LEASE
-    while True:
-        with suppress(*STORE_AWAY, TimeoutError):
-            await Race((end(), time_out(interval)))
-            return True
-        if process.stopping:
-            return False
-        with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
-            await Race((hold(), time_out(interval)))
-        await Rest(RELEASE_RETRY_SECONDS)
+    async def keep(self, renew: Callable[[], Awaitable[None]]) -> None:
+        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        renewed, pause = self.stage.scheduler.now, interval
+        while True:
+            await Rest(pause)
+            sent, pause = self.stage.scheduler.now, interval
+            try:
+                await Race((renew(), time_out(interval)))
+                renewed = sent
+            except (StoreError, TimeoutError) as error:
+                pause = HEARTBEAT_RETRY_SECONDS
+                if self.stage.scheduler.now - renewed >= self.lease_seconds + self.patience_seconds:
+                    raise StoreUnavailable from error
+
+    async def insist(
+        self,
+        end: Callable[[], Awaitable[None]],
+        hold: Callable[[], Awaitable[None]],
+        stop: asyncio.Event,
+    ) -> bool:
+        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        while True:
+            with suppress(*STORE_AWAY, TimeoutError):
+                await Race((end(), time_out(interval)))
+                return True
+            if self.process.stopping:
+                return False
+            with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
+                await Race((hold(), time_out(interval)))
+            await Rest(RELEASE_RETRY_SECONDS)
 
 
 async def work_a_while(stage: Stage) -> None:

@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
@@ -20,7 +20,7 @@ from tests.simulation.people import delete, retry, sweep_often, sweep_once, uplo
 from tests.simulation.rest import assert_at_rest
 from tests.simulation.scheduler import Call, Process, ProtocolBroken, Scheduler
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Plan, Stage
-from tests.simulation.workers import Runner, work
+from tests.simulation.workers import Kind, work
 from tests.simulation.world import RemoteStore, World, remote_buckets
 
 IDLE_STEPS = 40
@@ -33,7 +33,7 @@ class Protocol:
 
     queue_class: type[JobQueue] = JobQueue
     units_class: type[UnitQueue] = UnitQueue
-    runner_class: type[Runner] = Runner
+    worker: Kind = field(default_factory=Kind)
     add_video: Callable[..., Awaitable[object]] = add_video
     store_class: type[RemoteStore] = RemoteStore
     often: frozenset[Fate] = frozenset()
@@ -90,12 +90,12 @@ def run_schedule(
     )
     say(f"seed {seed}: {plan}")
     try:
-        for process, after_seconds in _cast(stage, protocol.runner_class):
+        for process, after_seconds in _cast(stage, protocol.worker):
             scheduler.start(process, after_seconds=after_seconds)
         scheduler.run(plan.steps, partial(_is_idle, stage, world))
         say("--- faults cease")
         faults.cease()
-        _come_to_rest(stage, protocol.runner_class)
+        _come_to_rest(stage, protocol.worker)
     finally:
         scheduler.abandon()
     assert_at_rest(world, ledger, originals_kept=plan.keeps_sources)
@@ -120,13 +120,13 @@ def _is_idle(stage: Stage, world: World) -> bool:
     return not world.raw.holds_any(keys.QUEUE) and not world.raw.holds_any(keys.LEASES)
 
 
-def _come_to_rest(stage: Stage, runner_class: type[Runner]) -> None:
+def _come_to_rest(stage: Stage, kind: Kind) -> None:
     """Let all processes finish next to two new workers, then run sweepers and workers on what is left.
 
     A sweep may queue a job that was never queued, and that job may leave something to sweep. Of a job whose
     lease a late call restored, one sweep finishes it and the next one deletes the source.
     """
-    new_worker = partial(work, runner_class=runner_class)
+    new_worker = partial(work, kind=kind)
     rounds = ((new_worker, new_worker), (sweep_once,), (new_worker,), (sweep_once,), (sweep_once,))
     for number, lives in enumerate(rounds):
         for life in lives:
@@ -135,10 +135,10 @@ def _come_to_rest(stage: Stage, runner_class: type[Runner]) -> None:
         stage.scheduler.run_to_the_end(MOST_STEPS_TO_REST)
 
 
-def _cast(stage: Stage, runner_class: type[Runner]) -> list[tuple[Process, float]]:
+def _cast(stage: Stage, kind: Kind) -> list[tuple[Process, float]]:
     """Return the processes, each with its start time in seconds."""
     plan, rng = stage.plan, stage.rng
-    worker = partial(work, runner_class=runner_class, encoders=plan.encoders)
+    worker = partial(work, kind=kind, encoders=plan.encoders)
     kinds = (
         ([worker] * plan.workers, "worker", True),
         ([upload] * plan.uploads, "upload", False),

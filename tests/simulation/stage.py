@@ -1,7 +1,7 @@
 """State shared by all processes of a schedule, and a queue that reports to the ledger."""
 
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -189,7 +189,7 @@ class WatchedUnits(UnitQueue):
         self.stage.ledger.units.finished(claim, won, since)
         return won
 
-    async def _get_all(self, found: Collection[str]) -> list[bytes]:
+    async def _read_all(self, found: Sequence[str]) -> list[bytes]:
         return [await self._get(key) for key in found]  # the product needs an event loop to read them at once
 
 

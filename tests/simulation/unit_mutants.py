@@ -1,5 +1,6 @@
 """Mutants of units: like `tests.simulation.mutants`, each breaks one step on purpose."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -8,13 +9,16 @@ from backend.core import keys
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
-from backend.core.jobs.unit_view import UnitClaim, UnitView
+from backend.core.jobs.unit_view import UnitClaim
 from backend.core.jobs.units import UnitQueue
 from backend.core.records import DeadLetter, Job, Outputs, StatusError, UnitEnd, UnitOutputs, UnitPlan
 from tests.simulation.faults import Fate
 from tests.simulation.mutants import LeasesDeletedFirst, Mutant, Overwriting
 from tests.simulation.schedule import Protocol
-from tests.simulation.workers import GiveBack, Runner
+from tests.simulation.units import Joiner, SimulatedDivision
+from tests.simulation.workers import Kind
+from worker.run.slots import Finder, Task
+from worker.units.division import GiveBack
 
 # Stores
 
@@ -103,42 +107,57 @@ class LookDeletedOnPublication(JobQueue):
 # Workers
 
 
-class JoinsTooEarly(Runner):
-    """Joins what is there as soon as all units are held."""
+class JoinsTooEarly(Joiner):
+    """Joins what is there."""
 
-    def is_complete(self, view: UnitView) -> bool:
+    def is_complete(self, plan: UnitPlan, ended: Mapping[str, UnitEnd]) -> bool:
         return True
 
 
-class JoinsTheNewest(Runner):
+class JoinsTheNewest(Joiner):
     """Joins what was stored last instead of what the ends name."""
 
-    async def outputs_of(self, view: UnitView, end: UnitOutputs) -> str:
-        prefix = keys.unit_outputs(view.job.id, view.plan.work, end.unit, "").removesuffix("/")
+    async def outputs_of(self, job: Job, plan: UnitPlan, end: UnitOutputs) -> str:
+        prefix = keys.unit_outputs(job.id, plan.work, end.unit, "").removesuffix("/")
         found = [info async for info in self.stage.buckets.video.list_all(prefix)]
-        newest = max(found, key=lambda info: info.modified, default=None)
-        return newest.key.rpartition("/")[0] + "/" if newest else await super().outputs_of(view, end)
+        newest = max(found, key=lambda info: info.modified)
+        return newest.key.rpartition("/")[0] + "/"
 
 
-class MixesEncoders(Runner):
-    """Encodes whatever the plan says, and joins chunks whatever they were encoded with."""
+class JoinsAnything(Joiner):
+    """Joins chunks whatever they were encoded with."""
 
-    def encodes(self, plan: UnitPlan) -> bool:
-        return True
-
-    def may_be_joined(self, configs: set[str]) -> bool:
+    def are_alike(self, configs: set[str]) -> bool:
         return True
 
 
-class ReplansInPlace(Runner):
+class EncodesAnything(Finder):
+    """Claims chunks whatever the plan says."""
+
+    async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
+        self._encoder = _Any()
+        return await super().encoding(snapshot, silent_too=silent_too)
+
+
+class _Any(str):
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+class ReplansInPlace(SimulatedDivision):
     """Replaces a plan under its number."""
 
-    def _replanned(self, claim: Claim, view: UnitView) -> GiveBack:
-        return partial(self._replace, claim, view)
+    async def _replanned(self, claim: Claim) -> GiveBack:
+        return partial(self._replace, claim, (await self._view(claim.lease.job)).plan)
 
-    async def _replace(self, claim: Claim, view: UnitView) -> None:
-        plan = self._new_plan(claim, view.plan.number, view.plan.chunks, view.plan.look)
-        await self.stage.buckets.raw.put(keys.unit_plan(claim.request, plan.number), plan.to_json())
+    async def _replace(self, claim: Claim, plan: UnitPlan) -> None:
+        another = self.planner.plan(claim.request, plan.number, plan.chunks, plan.look)
+        await self.stage.buckets.raw.put(keys.unit_plan(claim.request, plan.number), another.to_json())
         await self.queue.release(claim, retry_after_seconds=0)
 
 
@@ -169,14 +188,18 @@ UNIT_MUTANTS = (
         Protocol(units_class=DoubtForgotten, often=_STOPPED, aimed=(Fate.LATE, "create")),
         "an output of a finished unit is gone|was created without",
     ),
-    Mutant("joined too early", Protocol(runner_class=JoinsTooEarly), "is not what the units"),
+    Mutant("joined too early", Protocol(worker=Kind(joiner=JoinsTooEarly)), "is not what the units"),
     Mutant(
         "newest instead of ended",
-        Protocol(runner_class=JoinsTheNewest, often=_FROZEN),
+        Protocol(worker=Kind(joiner=JoinsTheNewest), often=_FROZEN),
         "is not what the units",
     ),
-    Mutant("encoders mixed", Protocol(runner_class=MixesEncoders), "mixes encoders"),
-    Mutant("plan replaced in place", Protocol(runner_class=ReplansInPlace), "plan was replaced"),
+    Mutant(
+        "encoders mixed",
+        Protocol(worker=Kind(joiner=JoinsAnything, finder=EncodesAnything)),
+        "mixes encoders",
+    ),
+    Mutant("plan replaced in place", Protocol(worker=Kind(division=ReplansInPlace)), "plan was replaced"),
     Mutant("parked taken as due", Protocol(ParkedTakenAsDue), "no end"),
     Mutant(
         "failure of a unit replaces the outcome",

@@ -1,111 +1,87 @@
-"""The units of a video as simulated workers make them: look, sides and chunks, and the join.
+"""How simulated workers divide a video, make its units and join them: they write who made what."""
 
-All that decides who may do what is the product's `UnitQueue`. What stands here is what `worker.units` does
-around it: write objects, renew the lease meanwhile, then end the unit or give it back.
-"""
-
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from backend.core import keys
-from backend.core.errors import (
-    AttemptFailed,
-    JobFailure,
-    LeaseLost,
-    MachineFault,
-    SourceRejected,
-    StoreError,
-)
+from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError
+from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.jobs.units import UnitQueue
 from backend.core.jobs.wants import Wants
+from backend.core.records import Job, Status, UnitEnd, UnitKind, UnitObject, UnitOutputs, UnitPlan
 from backend.core.records import Stage as VideoStage
-from backend.core.records import Status, StatusError, UnitKind, UnitObject, UnitOutputs
-from tests.simulation.attempts import find_source, insist, keep_lease, ride_out, until_stopped, work_a_while
-from tests.simulation.scheduler import Process, Race
+from tests.simulation.attempts import find_source, ride_out, work_a_while
+from tests.simulation.pipeline import Pipeline
+from tests.simulation.scheduler import Process, Rest
 from tests.simulation.stage import Stage
-from tests.simulation.unit_invariants import unit_body
-from worker.run.job import MAX_OUTAGES, RETRIES, StopRequested
+from tests.simulation.unit_invariants import SEAM, unit_body
+from worker.run.heartbeat import StopRequested
+from worker.transcode.progress import ReportProgress
+from worker.transcode.transcoder import Transcoded
+from worker.units.division import Division, GiveBack
+from worker.units.join import LOOK_SECONDS, UNLIKE_CHUNKS, Ends
+from worker.units.planner import Whole
 
 LOOK_SEGMENTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class UnitRunner:
-    """Brings one claimed unit to its end, or gives it back. The counterpart of `worker.run.job.JobRunner`."""
+class Planner:
+    """Replaces `worker.units.planner.Planner`."""
+
+    stage: Stage
+    encoder: str
+
+    async def run(self, job: Job, number: int, look: str, token: str) -> UnitPlan | Whole:
+        await find_source(self.stage, job.source)
+        await work_a_while(self.stage)
+        chunks = self.stage.chunks_of(job.id)
+        if not chunks:
+            return self.stage.rng.choice((Whole.SMALL, Whole.INDIVISIBLE))
+        return self.plan(job.request, 0, chunks, keys.look_name(job.request, self.stage.token()))
+
+    def plan(self, request: str, number: int, chunks: int, look: str) -> UnitPlan:
+        return UnitPlan(
+            request=request,
+            number=number,
+            chunks=chunks,
+            look=look,
+            has_look=self.stage.rng.random() < 0.8,
+            work=keys.run_name(request, 0, self.stage.token()),
+            encoder=self.encoder,
+            details="{}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedDivision(Division):
+    """The product's, except that half of the plans whose chunks cannot be joined are replaced by another."""
+
+    stage: Stage
+
+    async def _join(self, claim: Claim, report: ReportProgress) -> Transcoded | GiveBack:
+        made = await super()._join(claim, report)
+        if isinstance(made, Transcoded) or not made.keywords.get("whole") or self.stage.rng.random() < 0.5:
+            return made
+        return await self._replanned(claim)
+
+    async def _replanned(self, claim: Claim) -> GiveBack:
+        plan = (await self._view(claim.lease.job)).plan
+        another = self.planner.plan(claim.request, plan.number + 1, plan.chunks, plan.look)
+        return partial(self.queue.park, claim, another)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Replaces `worker.units.making.UnitMaker`. Chunks of unlike `encoder`s must not be joined."""
 
     stage: Stage
     process: Process
-    units: UnitQueue
     encoder: str
-    """What this worker encodes with: chunks of unlike encoders must not be joined."""
 
-    async def run(self, claim: UnitClaim) -> None:
-        plan, lease = self.stage.plan, claim.lease
-        if lease.attempt > plan.max_attempts:
-            await self._fail(claim, JobFailure(lease.last_error, code="worker_crashed"))
-            return
-        try:
-            outputs = await Race(
-                (self._make(claim), keep_lease(self.stage, lambda: self.units.renew(claim)), until_stopped())
-            )
-            await self._finish(claim, outputs)
-        except LeaseLost:
-            await self.units.discard(claim)
-        except StopRequested:
-            await self._release(claim, retry_after_seconds=0)
-        except SourceRejected as error:
-            await self._fail(claim, error)
-        except AttemptFailed as error:
-            if lease.attempt >= plan.max_attempts:
-                await self._fail(claim, error)
-            else:
-                pause = RETRIES.pause_seconds(lease.attempt)
-                await self._release(claim, retry_after_seconds=pause, error=error.message)
-        except (MachineFault, StoreError) as error:
-            if lease.outages >= MAX_OUTAGES:
-                await self._fail(claim, JobFailure(error.message, code=error.code))
-            else:
-                pause = RETRIES.pause_seconds(lease.outages + 1)
-                await self._release(claim, retry_after_seconds=pause, error=error.message, outage=True)
-
-    async def _finish(self, claim: UnitClaim, outputs: UnitOutputs) -> None:
-        won = False
-
-        async def finish() -> None:
-            nonlocal won
-            won = await self.units.finish(claim, outputs)
-
-        await self._insist(claim, finish)
-        if not won:
-            await self.units.discard(claim)
-
-    async def _fail(self, claim: UnitClaim, error: JobFailure) -> None:
-        failure = StatusError(code=error.failure_code, message=error.message)
-
-        async def fail() -> None:
-            if not await self.units.fail(claim, failure):
-                raise LeaseLost
-
-        with suppress(LeaseLost):
-            if not await self._insist(claim, fail):
-                return
-        await self.units.discard(claim)
-
-    async def _release(self, claim: UnitClaim, **how: object) -> None:
-        with suppress(LeaseLost):
-            if not await self._insist(claim, lambda: self.units.release(claim, **how)):
-                return
-        await self.units.discard(claim)
-
-    async def _insist(self, claim: UnitClaim, end: Callable[[], Awaitable[object]]) -> bool:
-        return await insist(self.stage, self.process, end, lambda: self.units.renew(claim))
-
-    # What the programs of a worker do
-
-    async def _make(self, claim: UnitClaim) -> UnitOutputs:
+    async def run(self, claim: UnitClaim) -> UnitOutputs:
         await find_source(self.stage, claim.job.source)
         if claim.kind is UnitKind.LOOK:
             await self._make_look(claim)
@@ -137,23 +113,63 @@ class UnitRunner:
             if keys.MASTER_PLAYLIST not in there:
                 there.add(keys.MASTER_PLAYLIST)
                 await self._write(prefix + keys.MASTER_PLAYLIST, b"playlist")
-                await self._show(claim)
+                with suppress(StoreError):
+                    await UnitStatus(self.stage, self.process).write(claim.job, claim.plan)
             if self.stage.rng.random() < 0.05:
                 raise StopRequested  # it yields to a video that has no look yet
-
-    async def _show(self, claim: UnitClaim) -> None:
-        """Say in the status that the look can be played. This may come late: the video may have ended."""
-        job = claim.job
-        queued = Status.queued(job.id, job.created_at, job.request)
-        status = queued.at_stage(
-            VideoStage.TRANSCODING,
-            self.process.now(),
-            playable=True,
-            outputs=keys.run_prefix(job.id, claim.plan.look),
-        )
-        with suppress(StoreError):
-            await self.stage.buckets.video.put(keys.status(job.id), status.to_json())
 
     async def _write(self, key: str, body: bytes) -> None:
         await work_a_while(self.stage)
         await ride_out(partial(self.stage.buckets.video.put, key, body))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """Replaces `worker.run.unit_status.UnitStatus`: says that the look can be played, perhaps too late."""
+
+    stage: Stage
+    process: Process
+
+    async def write(self, job: Job, plan: UnitPlan) -> None:
+        queued = Status.queued(job.id, job.created_at, job.request)
+        look = keys.run_prefix(job.id, plan.look)
+        status = queued.at_stage(VideoStage.TRANSCODING, self.process.now(), playable=True, outputs=look)
+        await self.stage.buckets.video.put(keys.status(job.id), status.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class Joiner:
+    """Replaces `worker.units.join.Joiner`. Mutants override its steps."""
+
+    stage: Stage
+    pipeline: Pipeline
+
+    async def run(self, job: Job, plan: UnitPlan, run: str, ends: Ends, report: ReportProgress) -> Transcoded:
+        while not self.is_complete(plan, ended := await ride_out(ends)):
+            await Rest(LOOK_SECONDS)
+        parts, configs = [b""], set()
+        for unit in plan.units:
+            if unit != keys.LOOK and isinstance(end := ended.get(unit), UnitOutputs):
+                parts += await self._stored(job, plan, end)
+                configs |= {stored.config for stored in end.objects if unit != keys.SIDES}
+        if not self.are_alike(configs):
+            raise AttemptFailed("The chunks are unlike.", code=UNLIKE_CHUNKS)
+        return await self.pipeline.write(job, run, SEAM.join(parts))
+
+    async def _stored(self, job: Job, plan: UnitPlan, end: UnitOutputs) -> list[bytes]:
+        prefix, get = await self.outputs_of(job, plan, end), self.stage.buckets.video.get
+        try:
+            return [(await ride_out(partial(get, prefix + one.name))).body for one in end.objects]
+        except ObjectNotFound:
+            raise AttemptFailed("What a unit stored is gone.") from None
+
+    def are_alike(self, configs: set[str]) -> bool:
+        return len(configs) <= 1
+
+    def is_complete(self, plan: UnitPlan, ended: Mapping[str, UnitEnd]) -> bool:
+        """Return whether all units have ended that the join needs. It does not need the look."""
+        return ended.keys() >= set(plan.units) - {keys.LOOK}
+
+    async def outputs_of(self, job: Job, plan: UnitPlan, end: UnitOutputs) -> str:
+        """Return the prefix of what this end names."""
+        return keys.unit_outputs(job.id, plan.work, end.unit, end.token)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from worker.encode.channels import may_clip, stereo_filters
 from worker.encode.colours import on_black, to_bt709
-from worker.encode.ladder import AudioStream, EncodingPlan, Rung
+from worker.encode.grid import Chunk, seconds_of
+from worker.encode.ladder import AudioStream, EncodingPlan, Rung, scaled_rung
 from worker.encode.storyboard import COLUMNS, ROWS, Storyboard, storyboard_of
 from worker.encode.video_encoders import Encoders
 from worker.sandbox.guards import MAX_SAMPLE_ASPECT
@@ -31,6 +32,8 @@ POSTER_SIDE = 720
 POSTER_MIN_BRIGHTNESS = 40
 """Mean luma, of 255. Darker frames are used only if there are no others."""
 POSTERS_PER_SECOND = 2
+EARLY_CANDIDATES = 6
+"""Keyframes, for the poster of a video that is not encoded yet."""
 FALLBACK_CANDIDATES = 24
 WAVE_WIDTH, WAVE_HEIGHT = 1280, 720
 WAVE_RATE_HZ = 8_000
@@ -72,28 +75,67 @@ _JPEG = "in_color_matrix=bt709:out_color_matrix=bt601:out_range=full,setsar=1,fo
 def filter_graphs(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
     """Return one graph per source stream. ffmpeg itself rotates pictures before they enter it."""
     graphs = [] if media.video is None else [_video_chains(plan, media, media.video, encoders)]
-    for stream in plan.audio:
-        wave = media.video is None and stream is plan.audio[0]
-        graphs.append(_audio_chains(stream, media, padded=len(plan.names) > 1, wave=wave))
+    graphs += _sound_chains(plan, media)
     return tuple(map(";".join, graphs))
+
+
+def chunk_graph(plan: EncodingPlan, media: MediaInfo, chunk: Chunk, encoders: Encoders) -> str:
+    """Return the graph of a chunk's picture: the frames that the graph of the whole film would have there."""
+    if media.video is None:
+        raise ValueError("there is no picture")
+    rungs = _rungs(plan)
+    prepared = _prepared(plan, media, media.video, chunk)
+    return ";".join(
+        (
+            _split(media.video, prepared, [f"s{rung.label}" for rung in rungs]),
+            *(_rung_chain(plan, rung, encoders) for rung in rungs),
+        )
+    )
+
+
+def sides_graphs(plan: EncodingPlan, media: MediaInfo) -> tuple[str, ...]:
+    """Return the graphs for sound and, of a video whose keyframes alone are decoded, the stills."""
+    graphs = [] if media.video is None else [_picture_chains(plan, media, media.video)]
+    graphs += _sound_chains(plan, media)
+    return tuple(map(";".join, graphs))
+
+
+def _picture_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo) -> list[str]:
+    top, storyboard = plan.video[-1].rung, storyboard_of(plan, media)
+    prepared = [
+        f"select={_DROP_STRAYS}",
+        *on_black(video),
+        # there are no neighbours to make up the missing lines from
+        *(["field=type=top", "scale=iw:2*ih"] if video.interlaced else []),
+        *fit(video, video.display_width, video.display_height),
+        to_bt709(video, *_poster_size(top)),
+        # only now, when each picture is ready: they are repeated until the next one
+        f"fps=fps={plan.fps}:start_time=0",
+        *_hold_last_picture(media, video),
+    ]
+    ports = "[sposter][sfallback][sboard]"
+    return [
+        f"[0:{video.index}]{','.join(prepared)},split=3{ports}",
+        *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
+        *([_board_chain(storyboard)] if storyboard else []),
+    ]
+
+
+def _sound_chains(plan: EncodingPlan, media: MediaInfo) -> list[list[str]]:
+    return [
+        _audio_chains(
+            stream,
+            media,
+            padded=len(plan.names) > 1,
+            wave=media.video is None and stream is plan.audio[0],
+        )
+        for stream in plan.audio
+    ]
 
 
 def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encoders: Encoders) -> list[str]:
     storyboard = storyboard_of(plan, media)
-    rungs = tuple(dict.fromkeys(stream.rung for stream in plan.video))
-    top = rungs[-1]
-    prepared = [
-        f"select={_DROP_STRAYS}",
-        *on_black(video),
-        # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
-        *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
-        *_fit(video),
-        # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
-        f"fps=fps={plan.fps}:start_time=0",
-        # players stop at the end of the shorter track: hold the last picture until the audio ends
-        *_hold_last_picture(media, video),
-        to_bt709(video, top.width, top.height),
-    ]
+    rungs = _rungs(plan)
     ports = [
         *(f"s{rung.label}" for rung in rungs),
         "sposter",
@@ -101,19 +143,51 @@ def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encode
         *(["sboard"] if storyboard else []),
     ]
     return [
-        f"[0:{video.index}]{','.join(prepared)},split={len(ports)}{''.join(f'[{port}]' for port in ports)}",
+        _split(video, _prepared(plan, media, video), ports),
         *(_rung_chain(plan, rung, encoders) for rung in rungs),
-        *_poster_chains(plan, top, video.end_seconds or media.duration_seconds),
+        *_poster_chains(plan, rungs[-1], video.end_seconds or media.duration_seconds),
         *([_board_chain(storyboard)] if storyboard else []),
     ]
 
 
-def _fit(video: VideoInfo) -> tuple[str, ...]:
+def _rungs(plan: EncodingPlan) -> tuple[Rung, ...]:
+    return tuple(dict.fromkeys(stream.rung for stream in plan.video))
+
+
+def _split(video: VideoInfo, prepared: Sequence[str], ports: Sequence[str]) -> str:
+    outputs = "".join(f"[{port}]" for port in ports)
+    return f"[0:{video.index}]{','.join(prepared)},split={len(ports)}{outputs}"
+
+
+def _prepared(
+    plan: EncodingPlan, media: MediaInfo, video: VideoInfo, chunk: Chunk | None = None
+) -> Sequence[str]:
+    """Return the filters before the scalers. `chunk` is None for the whole film."""
+    top = _rungs(plan)[-1]
+    return (
+        f"select={_DROP_STRAYS}",
+        *on_black(video),
+        # the scaler would turn interlaced fields into combing; only frames marked as interlaced are changed
+        *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
+        *fit(video, video.display_width, video.display_height),
+        # a constant rate from zero: the same keyframe times in every rung, in sync with the audio
+        f"fps=fps={plan.fps}:start_time={seconds_of(chunk.first_frame, plan.fps) if chunk else 0}",
+        # players stop at the end of the shorter track: hold the last picture until the audio ends
+        *(
+            _hold_last_picture(media, video)
+            if chunk is None or chunk.is_last
+            else [f"trim=end_frame={chunk.frames}"]
+        ),
+        to_bt709(video, top.width, top.height),
+    )
+
+
+def fit(video: VideoInfo, width: int, height: int) -> tuple[str, ...]:
     """Fit pictures of another shape between bars: a call is recorded, and the phone is turned."""
     if video.codec not in RESIZABLE_CODECS:
         return ()
     # `pad` rounds to whole samples of chroma
-    width, height = (max(2, side // 2 * 2) for side in (video.display_width, video.display_height))
+    width, height = (max(2, side // 2 * 2) for side in (width, height))
     shape = f"if(between(sar\\,{float(1 / MAX_SAMPLE_ASPECT)}\\,{float(MAX_SAMPLE_ASPECT)})\\,dar\\,a)"
     same = f"lt(abs({shape}*{height}/{width}-1)\\,{SAME_SHAPE})"
     return (
@@ -145,9 +219,7 @@ def _rung_chain(plan: EncodingPlan, rung: Rung, encoders: Encoders) -> str:
 
 
 def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None) -> Sequence[str]:
-    short_side = min(top.width, top.height)
-    side = min(short_side, POSTER_SIDE)
-    width, height = (length * side // short_side // 2 * 2 for length in (top.width, top.height))
+    width, height = _poster_size(top)
     scaled = f"scale={width}:{height}:{_JPEG}"
     rate = float(plan.fps or 1)
     sample_every = max(1, round(rate / POSTERS_PER_SECOND))
@@ -164,6 +236,28 @@ def _poster_chains(plan: EncodingPlan, top: Rung, duration_seconds: float | None
         "trim=end_frame=1[typical]",
         # an output without a frame would be an error
         "[bright][typical]concat[poster]",
+    )
+
+
+def _poster_size(top: Rung) -> tuple[int, int]:
+    short_side = min(top.width, top.height)
+    side = min(short_side, POSTER_SIDE)
+    return top.width * side // short_side // 2 * 2, top.height * side // short_side // 2 * 2
+
+
+def early_poster_graph(video: VideoInfo) -> str:
+    """Return a graph for keyframes: `[poster]` is the first that is not dark or else just the first."""
+    rung = scaled_rung(video.display_width, video.display_height, POSTER_SIDE)
+    prepared = (
+        *on_black(video),
+        *(fit(video, rung.width, rung.height)),
+        to_bt709(video, rung.width, rung.height),
+        f"scale={rung.width}:{rung.height}:{_JPEG}",
+    )
+    return (
+        f"[0:{video.index}]{','.join(prepared)},split[some][one];[some]trim=end_frame={EARLY_CANDIDATES},signalstats,"
+        f"metadata=mode=select:key=lavfi.signalstats.YAVG:value={POSTER_MIN_BRIGHTNESS}:function=greater[bright];"
+        "[one]trim=end_frame=1[any];[bright][any]concat[poster]"
     )
 
 

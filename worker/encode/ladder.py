@@ -1,7 +1,7 @@
 """Plans the encode of a video: its rungs, frame rate and streams. Pure.
 
-Rungs are 360, 720 and 1080, by the short side of the displayed picture, and never upscaled. A smaller source
-gets one rung of its own size.
+Rungs are named by the short side of the displayed picture, and never upscaled. A source between two of them,
+or below all, gets one of its own size on top.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from fractions import Fraction
 from backend.core import keys
 from backend.core.languages import UNDETERMINED, language_name
 from backend.core.records import CaptionTrack, Rendition, TranscodeOptions
-from backend.core.settings import Codec
+from backend.core.settings import MIN_SIDE, RUNGS, Codec
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
 
-RUNGS = (360, 720, 1080)
+OWN_RUNG_ABOVE = 1.08
+"""A source that is larger than the rung below it by less than this factor gets no rung of its own size."""
 MAX_FPS = 60
-MIN_SIDE = 16
-"""Encoders reject smaller pictures."""
 
 DEFAULT_AV1_PRESET = 9
 DEFAULT_AV1_CRF = 35
@@ -40,6 +39,10 @@ class Rung:
 
     width: int
     height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
     @property
     def label(self) -> str:
@@ -140,12 +143,15 @@ class EncodingPlan:
         return (*video, *audio)
 
 
-def plan_encoding(media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions) -> EncodingPlan:
+def plan_encoding(
+    media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions, sides: tuple[int, ...] = RUNGS
+) -> EncodingPlan:
+    """`sides` are the ladder's rungs, smallest first."""
     audio, captions = audio_streams(media.audio), caption_streams(media.subtitles)
     if media.video is None:
         return EncodingPlan((), None, audio, captions)
     fps = frame_rate(media.video)
-    rungs = rungs_of(media.video.display_width, media.video.display_height)
+    rungs = rungs_of(media.video.display_width, media.video.display_height, sides)
     video = [_stream(codec, rung, fps, options) for rung in rungs for codec in codecs]
     if "av1" not in codecs:
         # The WebM is always AV1, so this one stream is encoded in addition.
@@ -179,11 +185,20 @@ def caption_streams(tracks: tuple[SubtitleInfo, ...]) -> tuple[CaptionStream, ..
     )
 
 
-def rungs_of(width: int, height: int) -> tuple[Rung, ...]:
+def rungs_of(width: int, height: int, sides: tuple[int, ...] = RUNGS) -> tuple[Rung, ...]:
     """Return the rungs of a picture that is displayed at this size, smallest first."""
+    own = min(width, height)
+    sizes = [side for side in sides if side <= own]
+    if not sizes or (own < sides[-1] and own > sizes[-1] * OWN_RUNG_ABOVE):
+        sizes.append(own)
+    return tuple(scaled_rung(width, height, side) for side in sizes)
+
+
+def scaled_rung(width: int, height: int, side: int) -> Rung:
+    """Return a picture of this shape whose short side is `side`, unless it is smaller already."""
     short_side = min(width, height)
-    sizes = [side for side in RUNGS if side <= short_side] or [short_side]
-    return tuple(Rung(_scaled(width, side, short_side), _scaled(height, side, short_side)) for side in sizes)
+    side = min(side, short_side)
+    return Rung(_scaled(width, side, short_side), _scaled(height, side, short_side))
 
 
 def _scaled(length: int, side: int, short_side: int) -> int:
@@ -215,15 +230,15 @@ def _stream(
     if codec == "av1":
         crf = DEFAULT_AV1_CRF if options.crf is None else options.crf
         preset = DEFAULT_AV1_PRESET if options.cpu_used is None else options.cpu_used
-    return VideoStream(codec, rung, crf, preset, _cap_bps(codec, rung, fps), packaged)
+    return VideoStream(codec, rung, crf, preset, cap_bps(codec, rung, fps), packaged)
 
 
-def _cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
+def cap_bps(codec: Codec, rung: Rung, fps: Fraction) -> int:
     """Return the highest bit rate of a rung: about 6 Mbit/s for H.264 at 1080p30, two thirds of it for AV1.
 
     The rate grows more slowly than pixels and frames, hence the exponents.
     """
-    pixels = max(rung.width * rung.height, 64 * 64) / (1920 * 1080)
+    pixels = max(rung.pixels, 64 * 64) / (1920 * 1080)
     frames = max(float(fps), 24) / 30
     bps = 6_000_000 * pixels**0.8 * frames**0.6 * (2 / 3 if codec == "av1" else 1)
     return int(bps) // 1000 * 1000

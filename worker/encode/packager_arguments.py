@@ -31,9 +31,10 @@ def playlists_of(plan: EncodingPlan) -> frozenset[str]:
 
 
 def packager_arguments(
-    packager: Path, plan: EncodingPlan, pipes: Path, url: str, segment_seconds: float
+    packager: Path, plan: EncodingPlan, inputs: str, url: str, segment_seconds: float
 ) -> Sequence[str]:
-    """Return argv. `pipes` is the directory of ffmpeg's named pipes, `url` the sink, with its slash."""
+    """Return argv. `inputs` is the directory or URL of the streams (`pipe_name`), `url` the sink; both end
+    with a slash."""
     return (
         str(packager),
         "--quiet",
@@ -41,8 +42,8 @@ def packager_arguments(
         *("--io_cache_size", str(IO_CACHE_BYTES)),
         # pipes are read in whole blocks. The default of 64 KiB is 4 s of audio, and all else waits for it
         *("--io_block_size", str(IO_BLOCK_BYTES)),
-        *(_video(stream.name, pipes, url) for stream in plan.packaged_video),
-        *(_audio(stream, pipes, url, default=stream is plan.audio[0]) for stream in plan.audio),
+        *(_video(stream.name, inputs, url) for stream in plan.packaged_video),
+        *(_audio(stream, inputs, url, default=stream is plan.audio[0]) for stream in plan.audio),
         *("--segment_duration", f"{segment_seconds:g}"),
         *("--hls_master_playlist_output", url + MASTER_PLAYLIST),
         # a growing playlist: the video can be watched while it is encoded
@@ -54,15 +55,15 @@ def packager_arguments(
     )
 
 
-def _video(name: str, pipes: Path, url: str) -> str:
-    return f"{_stream(name, 'video', pipes, url)},iframe_playlist_name={name}-iframes.m3u8"
+def _video(name: str, inputs: str, url: str) -> str:
+    return f"{_stream(name, 'video', inputs, url)},iframe_playlist_name={name}-iframes.m3u8"
 
 
-def _audio(stream: AudioStream, pipes: Path, url: str, *, default: bool) -> str:
+def _audio(stream: AudioStream, inputs: str, url: str, *, default: bool) -> str:
     """All tracks form one HLS group; each is its own DASH adaptation set."""
     label = stream.label.translate(_SEPARATORS)
     fields = (
-        _stream(stream.name, "audio", pipes, url),
+        _stream(stream.name, "audio", inputs, url),
         f"hls_group_id=audio,hls_name={label},dash_label={label}",
         f"dash_roles={'main' if default else 'alternate'}",
         *((f"language={stream.source.language}",) if stream.source.language else ()),
@@ -70,9 +71,9 @@ def _audio(stream: AudioStream, pipes: Path, url: str, *, default: bool) -> str:
     return ",".join(fields)
 
 
-def _stream(name: str, kind: str, pipes: Path, url: str) -> str:
+def _stream(name: str, kind: str, inputs: str, url: str) -> str:
     fields = (
-        f"in={pipes / pipe_name(name)}",
+        f"in={inputs}{pipe_name(name)}",
         f"stream={kind}",
         # HLS and DASH share these segments. Players accept these extensions (ffmpeg: extension_picky)
         f"init_segment={url}media/{name}/init.mp4",

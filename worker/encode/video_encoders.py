@@ -3,6 +3,7 @@
 Each codec has its own encoder: many GPUs have H.264 but no AV1.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -136,10 +137,19 @@ def candidates(codec: Codec, render_node: Path) -> tuple[VideoEncoder, ...]:
 
 
 def keyframe_arguments(segment_seconds: float) -> tuple[str, ...]:
-    """Return the arguments that every encoder gets."""
+    """Return the arguments that every encoder of a whole film gets."""
+    # at the same times in every rung and codec, so players can switch at any segment
+    return _keyframes(f"expr:gte(t,n_forced*{segment_seconds:g})")
+
+
+def forced_keyframes(seconds: Iterable[str]) -> tuple[str, ...]:
+    """Return the arguments that every encoder of a chunk gets: the times of its keyframes."""
+    return _keyframes(",".join(seconds))
+
+
+def _keyframes(when: str) -> tuple[str, ...]:
     return (
-        # at the same times in every rung and codec, so players can switch at any segment
-        *("-force_key_frames", f"expr:gte(t,n_forced*{segment_seconds:g})"),
+        *("-force_key_frames", when),
         # and nowhere else: neither after a maximum interval nor at scene cuts
         *("-g", "100000", "-sc_threshold", "0"),
         # a segment must decode without the previous one

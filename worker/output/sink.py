@@ -64,12 +64,16 @@ class PackagerSink:
         media_playlists: frozenset[str],
         errors: BackgroundErrors,
         on_stored: Callable[[], None],
+        *,
+        growing: bool = True,
     ) -> None:
+        """Unless `growing`, no playlist is stored before `finish`."""
         self._store = store
         self._prefix = prefix
         self._media_playlists = media_playlists
         self._errors = errors
         self._on_stored = on_stored
+        self._growing = growing
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}  # in flight
         self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
@@ -90,11 +94,12 @@ class PackagerSink:
         """Yield the URL to write below. At the end of the block no upload is in flight."""
         async with serve(self._handle) as base:
             self._base = base
-            self._publisher = asyncio.create_task(self._keep_publishing())
+            if self._growing:
+                self._publisher = asyncio.create_task(self._keep_publishing())
             try:
                 yield base
             finally:
-                tasks = (self._publisher, *self._uploads.values())
+                tasks = (*((self._publisher,) if self._publisher else ()), *self._uploads.values())
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from backend.core.records import Chapter
-from worker.output.ebml import (
+from worker.source.ebml import (
     MIN_VOID_BYTES,
     EbmlError,
     children,

@@ -17,12 +17,12 @@ from backend.core.store.interface import Store
 from backend.core.uploads.one_shot import store_first_part_last
 from worker.encode.ffmpeg_arguments import CLUSTER_SECONDS
 from worker.encode.ladder import OPUS_BPS, EncodingPlan
-from worker.output.ebml import EbmlError
 from worker.output.sink import headers_of
 from worker.output.webm import WebmReader, head, room_for
 from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.sandbox.process import read_pipe
 from worker.source.description import chapters_of
+from worker.source.ebml import EbmlError
 from worker.source.media import MediaInfo
 
 READ_BYTES = 256 * 1024

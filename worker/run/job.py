@@ -5,7 +5,6 @@ for the queue. No exception leaves it: a broken job must not take the worker dow
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,38 +14,31 @@ from typing import Protocol
 import structlog
 
 from backend.core.backoff import Backoff
-from backend.core.concurrency import run_guarded, run_unless_set
+from backend.core.concurrency import run_guarded
 from backend.core.errors import (
-    STORE_AWAY,
     AttemptFailed,
     JobFailure,
     LeaseLost,
     MachineFault,
     SourceRejected,
     StoreError,
-    StoreUnavailable,
     VideoDeleted,
 )
-from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.interface import VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.records import Job, Outputs, StatusError
 from backend.core.store.interface import Store
+from worker.run.heartbeat import Heartbeat, StopRequested, until_stopped
 from worker.run.status import StatusWriter
 from worker.transcode.progress import Progress
 from worker.transcode.transcoder import Transcoded
 
 log = structlog.get_logger(__name__)
 
-HEARTBEATS_PER_LEASE = 3
-HEARTBEAT_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 RETRIES = Backoff(FIRST_RETRY_SECONDS, longest_seconds=600, jitter=0)
 MAX_OUTAGES = 50
 """Attempts that the store or a worker's machine may end, over about eight hours, before the job fails."""
-RELEASE_RETRY_SECONDS = 5.0
-RELEASE_TIMEOUT_SECONDS = 10.0
-"""How long a stopping worker tries to release or end its job; longer if the store's patience is. If it
-cannot, the lease expires, and the attempt counts."""
 
 
 class Pipeline(Protocol):
@@ -57,19 +49,25 @@ class Pipeline(Protocol):
         ...
 
 
-async def _trust_the_machine(error: Exception) -> None:
+class Dividing(Protocol):
+    """Divides jobs, or joins their units: `worker.units.division.Division`, or a test double."""
+
+    async def run(
+        self, claim: Claim, report: Callable[[Progress], None]
+    ) -> Transcoded | Callable[[], Awaitable[None]]:
+        """Return outputs, or how to give the job back. Raises: as `Pipeline.run`."""
+        ...
+
+
+async def trust_the_machine(error: Exception) -> None:
     return
-
-
-class StopRequested(Exception):
-    """The worker was asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
     """Handles claims for `worker.run.loop.work`."""
 
-    queue: JobQueue
+    queue: VideoJobs
     pipeline: Pipeline
     video: Store
     lease_seconds: float
@@ -77,8 +75,10 @@ class JobRunner:
     patience_seconds: float = 0
     """How long the pipeline waits out a store outage; the lease is kept for as long."""
     status_every_seconds: float = 2.0
-    examine: Callable[[Exception], Awaitable[None]] = _trust_the_machine
+    examine: Callable[[Exception], Awaitable[None]] = trust_the_machine
     """Is called with each failure of the pipeline. Raises MachineFault if this machine is its cause."""
+    division: Dividing | None = None
+    """None: the pipeline does every job as a whole."""
 
     async def __call__(self, claim: Claim, stop: asyncio.Event) -> None:
         """Run one job to its end. Never raises, except when cancelled."""
@@ -98,6 +98,9 @@ class JobRunner:
         log.info("job_started", run=claim.lease.run, generation=claim.generation)
         try:
             transcoded = await self._transcode(claim, stop, status)
+            if not isinstance(transcoded, Transcoded):
+                await self._insist(claim, transcoded, stop)
+                return
             won = await self.queue.publish(claim, _outputs(claim, transcoded))
             log.info("job_published", won=won, qualities=transcoded.qualities)
         except LeaseLost:
@@ -119,51 +122,31 @@ class JobRunner:
             failure = AttemptFailed(f"Internal error ({type(error).__name__}).")
             await self._retry(claim, status, failure, stop)
 
-    async def _transcode(self, claim: Claim, stop: asyncio.Event, status: StatusWriter) -> Transcoded:
+    async def _transcode(
+        self, claim: Claim, stop: asyncio.Event, status: StatusWriter
+    ) -> Transcoded | Callable[[], Awaitable[None]]:
         """Run the pipeline until it ends, the lease is lost, the video is deleted or the worker stops."""
         writing = asyncio.create_task(status.keep_writing())
         try:
             return await run_guarded(
                 self._attempt(claim, status),
-                self._keep_lease(claim),
-                _until_stopped(stop),
+                self._heartbeat.keep(lambda: self.queue.renew(claim)),
+                until_stopped(stop),
             )
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
-    async def _attempt(self, claim: Claim, status: StatusWriter) -> Transcoded:
+    async def _attempt(
+        self, claim: Claim, status: StatusWriter
+    ) -> Transcoded | Callable[[], Awaitable[None]]:
         try:
+            if self.division is not None:
+                return await self.division.run(claim, status.report)
             return await self.pipeline.run(claim.lease.job, claim.lease.run, status.report)
         except Exception as error:  # of any kind: the machine may be its cause
             await self.examine(error)
             raise
-
-    async def _keep_lease(self, claim: Claim) -> None:
-        """Renew until cancelled. Raises: LeaseLost, VideoDeleted.
-
-        An outage is no reason to stop while the pipeline waits it out: nobody else can take over the job,
-        unless only this worker is cut off. Then the work is done twice at worst: the next heartbeat or the
-        publication finds out.
-
-        Raises:
-            StoreUnavailable: it lasts too long. The job is handed back once the store answers.
-        """
-        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-        renewed_at, pause = time.monotonic(), interval
-        while True:
-            await asyncio.sleep(pause)
-            sent_at, pause = time.monotonic(), interval
-            try:
-                async with asyncio.timeout(interval):
-                    await self.queue.renew(claim)
-                renewed_at = sent_at
-            except (StoreError, TimeoutError) as error:
-                log.warning("heartbeat_failed", error=str(error))
-                pause = min(HEARTBEAT_RETRY_SECONDS, interval)
-                silent_seconds = time.monotonic() - renewed_at
-                if silent_seconds >= self.lease_seconds + self.patience_seconds:
-                    raise StoreUnavailable(f"No heartbeat got through for {silent_seconds:.0f} s.") from error
 
     async def _retry(
         self, claim: Claim, status: StatusWriter, error: JobFailure, stop: asyncio.Event
@@ -204,7 +187,8 @@ class JobRunner:
         async def release() -> None:
             with suppress(LeaseLost):
                 await self.queue.check(claim)
-                await status.write_waiting(attempt)
+                if claim.lease.plan is None:  # else the look stays, and so does the work done so far
+                    await status.write_waiting(attempt)
                 await self.queue.release(
                     claim, retry_after_seconds=retry_after_seconds, error=error, outage=outage
                 )
@@ -218,33 +202,12 @@ class JobRunner:
             log.warning("run_not_discarded", run=claim.lease.run, error=failure.message)
 
     async def _insist(self, claim: Claim, end: Callable[[], Awaitable[None]], stop: asyncio.Event) -> bool:
-        """Repeat `end` until the store accepts it or another worker has the job. False: this one had to stop.
+        """Repeat `end` until it succeeds or another worker has the job. False: this one had to stop."""
+        return await self._heartbeat.insist(end, lambda: self.queue.hold(claim), stop)
 
-        Meanwhile the lease is kept as far as possible: a job whose lease expires loses an attempt.
-        """
-        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
-
-        async def insist() -> bool:
-            while not await self._tried(claim, end, interval):  # noqa: ASYNC110  # there is no event
-                await asyncio.sleep(min(RELEASE_RETRY_SECONDS, interval))
-            return True
-
-        grace_seconds = max(RELEASE_TIMEOUT_SECONDS, self.patience_seconds)
-        return bool(await run_unless_set(stop, insist(), grace_seconds=grace_seconds))
-
-    async def _tried(self, claim: Claim, end: Callable[[], Awaitable[None]], seconds: float) -> bool:
-        """Return whether `end` succeeded. If not, renew the lease."""
-        try:
-            async with asyncio.timeout(seconds):
-                await end()
-        except (*STORE_AWAY, TimeoutError) as error:
-            log.warning("job_not_ended", error=str(error))
-        else:
-            return True
-        with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
-            async with asyncio.timeout(seconds):
-                await self.queue.hold(claim)
-        return False
+    @property
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(self.lease_seconds, self.patience_seconds)
 
     async def _fail(
         self, claim: Claim, error: MachineFault | StoreError | JobFailure, stop: asyncio.Event
@@ -257,11 +220,6 @@ class JobRunner:
                 await self.queue.bury(claim, StatusError(code=code, message=error.message))
 
         await self._insist(claim, bury, stop)
-
-
-async def _until_stopped(stop: asyncio.Event) -> None:
-    await stop.wait()
-    raise StopRequested
 
 
 def _outputs(claim: Claim, transcoded: Transcoded) -> Outputs:

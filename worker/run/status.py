@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import structlog
 
 from backend.core import keys
+from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import StoreError
 from backend.core.jobs.leases import Claim
 from backend.core.records import Stage, Status
@@ -22,6 +23,12 @@ _SHARE_OF_JOB = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.05)}
 """For each stage: progress of the whole job at its start, and its share of the job."""
 
 MIN_PROGRESS_FOR_ESTIMATE = 0.01
+
+
+def share_of_job(stage: Stage, stage_progress: float) -> float:
+    """Return the progress of the whole job, from 0 to 1."""
+    start, share = _SHARE_OF_JOB[stage]
+    return start + share * stage_progress
 
 
 class StatusWriter:
@@ -44,6 +51,9 @@ class StatusWriter:
         self._write_every_seconds = write_every_seconds
         self._started = time.monotonic()
         self._changed = asyncio.Event()
+        self._urgent = asyncio.Event()
+        """Set when viewers can begin to play, or no longer can: that is written at once."""
+        self._written_playable = False
         job = claim.lease.job
         self._status = Status.queued(job.id, job.created_at, job.request).at_stage(
             Stage.TRANSCODING, now(), attempt=claim.lease.attempt
@@ -51,28 +61,31 @@ class StatusWriter:
 
     def report(self, progress: Progress) -> None:
         """Record the latest progress of the pipeline."""
-        start, share = _SHARE_OF_JOB[progress.stage]
-        done = start + share * progress.stage_progress
+        done = share_of_job(progress.stage, progress.stage_progress)
         elapsed = time.monotonic() - self._started
         estimated = elapsed * (1 - done) / done if done >= MIN_PROGRESS_FOR_ESTIMATE else None
-        job = self._claim.lease.job
+        job, look = self._claim.lease.job, progress.look
+        run = progress.fallback.run if progress.fallback else self._claim.lease.run
+        run = look.run if look else run
         self._status = self._status.at_stage(
             progress.stage,
             self._now(),
             progress=done,
             stage_progress=progress.stage_progress,
             estimated_remaining_seconds=estimated,
-            qualities=progress.qualities,
-            renditions=progress.renditions,
+            qualities=look.qualities if look else progress.qualities,
+            renditions=look.renditions if look else progress.renditions,
+            captions=look.captions if look else (),
+            chapters=progress.chapters,
             duration_seconds=progress.duration_seconds,
             playable=progress.playable,
             encoder=progress.encoder,
             encoder_fallback=progress.fallback.reason if progress.fallback else None,
-            outputs=keys.run_prefix(
-                job.id, progress.fallback.run if progress.fallback else self._claim.lease.run
-            ),
+            outputs=keys.run_prefix(job.id, run),
         )
         self._changed.set()
+        if self._status.playable != self._written_playable:
+            self._urgent.set()
 
     async def keep_writing(self) -> None:
         """Write after each change, but not more often than the interval, until cancelled.
@@ -88,9 +101,11 @@ class StatusWriter:
                 # Progress is only informative: if the store stays away, another write fails the job.
                 log.warning("status_not_written", request=self._claim.request, error=error.message)
                 self._changed.set()
-            await asyncio.sleep(self._write_every_seconds)
+            await sleep_unless_set(self._urgent, self._write_every_seconds)
 
     async def write(self) -> None:
+        self._urgent.clear()
+        self._written_playable = self._status.playable
         await self._video.put(keys.status(self._status.id), self._status.to_json())
 
     async def write_waiting(self, attempt: int) -> None:

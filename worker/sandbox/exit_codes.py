@@ -9,6 +9,8 @@ OUT_OF_MEMORY = "encoder_out_of_memory"
 """It hit its own memory limit (`worker.sandbox.limits`). When the machine runs out, the kernel kills it."""
 MACHINE = "machine_fault"
 """It ran out of something that the machine has too little of."""
+ERROR_RATE_EXCEEDED = 69
+"""It is done, but could not decode too many frames of a stream (`worker.source.completeness`)."""
 
 KILLED_EXTERNALLY = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 """Signals that neither the file nor the encoder causes: the machine is out of memory or shuts down."""

@@ -13,6 +13,9 @@ GIB = 1024**3
 MAX_MEMORY_BYTES = 4 * GIB + (os.cpu_count() or 1) * GIB // 2
 """Encoders and decoders hold frames for each of their threads. On two cores, ffmpeg took 1.9 GiB for a
 1080p60 source and 2.6 GiB for 10-bit 8K; the packager allocates 2.1 GiB and uses little of it."""
+BYTES_PER_PIXEL = 512
+"""In addition, for each pixel of the largest rung above 1080p. The rungs 1440 and 2160 took 2.7 GiB more."""
+PIXELS_1080P = 1920 * 1080
 MAX_OPEN_FILES = 1024
 
 MIN_CPU_SECONDS = 3600
@@ -20,6 +23,12 @@ CPU_SECONDS_PER_MEDIA_SECOND = 5000
 """Not measured: an estimate far above what the slowest presets should take."""
 MAX_FILE_BYTES = 64 * 1024**2
 """Several times the size of a picture or caption file; nothing else is written to disk."""
+
+
+NICENESS = 5
+"""Encoders yield the CPU to the API and the store on the same machine."""
+NICENESS_BEHIND_LOOK = 15
+"""A tenth of the other's weight: who watches the look must not wait for the ladder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +40,21 @@ class ResourceLimits:
     cpu_seconds: int | None = None
     file_bytes: int | None = None
     """Of each file that it writes; pipes do not count."""
+    niceness: int = NICENESS
 
 
 READ_ONLY = ResourceLimits(file_bytes=0)
 """For processes that only read and write to pipes."""
 
 
-def encoding_limits(duration_seconds: float | None) -> ResourceLimits:
+def encoding_limits(
+    duration_seconds: float | None, largest_pixels: int = 0, *, behind_look: bool = False
+) -> ResourceLimits:
+    """`largest_pixels` are those of a picture of the largest rung."""
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
     return ResourceLimits(
-        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND), file_bytes=MAX_FILE_BYTES
+        memory_bytes=MAX_MEMORY_BYTES + BYTES_PER_PIXEL * max(0, largest_pixels - PIXELS_1080P),
+        cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND),
+        file_bytes=MAX_FILE_BYTES,
+        niceness=NICENESS_BEHIND_LOOK if behind_look else NICENESS,
     )

@@ -30,8 +30,6 @@ GRACE_SECONDS = 1.0
 """Between SIGTERM and SIGKILL; ffmpeg ignores SIGTERM while it waits for input."""
 EXIT_POLL_SECONDS = 0.05
 """Where the kernel cannot tell of an exit without reaping: on macOS and old Linux."""
-NICENESS = 5
-"""Encoders yield the CPU to the API and the store on the same machine."""
 
 OOM_SCORE_ADJUSTMENT = 800
 """Of 1000: when memory runs out, the kernel kills the encoder rather than the worker (proc(5))."""
@@ -265,7 +263,7 @@ def _settings(limits: ResourceLimits) -> Iterator[str]:
         "data": limits.memory_bytes,
         "cpu": limits.cpu_seconds,
         "fsize": limits.file_bytes,
-        "nice": NICENESS,
+        "nice": limits.niceness,
         "oom_score_adj": OOM_SCORE_ADJUSTMENT,
         # a hijacked program gains nothing from setuid programs
         "no_new_privs": 1,

@@ -72,18 +72,24 @@ def _apply(name: str, value: int) -> None:
         resource.setrlimit(LIMITS[name], (bound, most))
     elif name == "nice":
         os.nice(value)
+        # with autogroups, the kernel compares niceness within a session only, and sessions by this (sched(7))
+        _write("/proc/self/autogroup", value)
     elif sys.platform != "linux":
         return
     elif name == "no_new_privs":
         _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, value, 0, 0, 0)
     elif name == "oom_score_adj":
-        try:
-            with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123  # pathlib is slow to import
-                file.write(str(value))
-        except OSError:  # a container may hide it
-            pass
+        _write("/proc/self/oom_score_adj", value)
     else:
         sys.exit(f"tether.py: unknown setting {name}")
+
+
+def _write(path: str, value: int) -> None:
+    try:
+        with open(path, "w") as file:  # noqa: PTH123  # pathlib is slow to import
+            file.write(str(value))
+    except OSError:  # a container may hide it, another system has none
+        pass
 
 
 _LIBC = ctypes.CDLL(None)

@@ -63,6 +63,16 @@ class SourceFeeder:
         """The beginning of the source, as far as it was read and kept."""
         return bytes(self._reader.head)
 
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return these bytes, or fewer at the end. Call it while serving. Raises: StoreError."""
+        body = bytearray()
+        end = min(offset + size, self._info.size_bytes)
+        with self._activity.waiting():
+            while offset + len(body) < end:
+                position = offset + len(body)
+                body += await self._reader.read(position, min(end - position, SEND_BYTES))
+        return bytes(body)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Yield the source's URL. Followed by `-` and a number, it is the source without that many bytes."""

@@ -99,6 +99,7 @@ def parse_report(report: Report) -> ProbeReport:
         subtitles=_subtitle_tracks(report),
         chapters=_chapters(report, origin),
         recorded_at=report.format.tags.recorded_at,
+        origin_seconds=origin,
     )
     return ProbeReport(
         media,
@@ -174,6 +175,11 @@ def _video_info(stream: Stream, container: str, origin: float, end: float | None
         rotation=stream.rotation % 360,
         start_seconds=stream.start_after(origin),
         end_seconds=end,
+        profile=stream.profile,
+        level=stream.level,
+        is_avc=stream.is_avc,
+        progressive=stream.field_order == "progressive",
+        as_coded=aspect == 1 and not stream.crop.is_crop,
     )
 
 
@@ -196,6 +202,7 @@ def _audio_tracks(
             default=bool(stream.disposition.default),
             start_seconds=stream.start_after(origin),
             end_seconds=ends[stream.index],
+            profile=stream.profile,
         )
         for stream in streams
     ]

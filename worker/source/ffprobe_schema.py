@@ -73,6 +73,9 @@ class Stream(FfprobeModel):
     codec_long_name: str = ""
     codec_tag_string: str = ""
     codec_tag: str = ""
+    profile: str = ""
+    level: int = 0
+    is_avc: bool = Field(False, description="H.264 with its parameter sets in the container, as in MP4")
     nb_frames: int | None = None
     width: int = 0
     height: int = 0

@@ -51,6 +51,15 @@ class VideoInfo:
     rotation: int = 0
     start_seconds: float = 0.0
     end_seconds: float | None = None
+    profile: str = ""
+    """As ffmpeg names it."""
+    level: int = 0
+    is_avc: bool = False
+    """H.264 whose parameter sets are in the container, as in MP4."""
+    progressive: bool = False
+    """The file says so; `interlaced` is that it says the contrary."""
+    as_coded: bool = False
+    """It is displayed at the size it is coded in: square pixels, nothing cut off."""
 
     @property
     def has_alpha(self) -> bool:
@@ -81,6 +90,7 @@ class AudioInfo:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     right_index: int | None = None
+    profile: str = ""
 
     @property
     def indexes(self) -> tuple[int, ...]:
@@ -118,6 +128,8 @@ class MediaInfo:
     subtitles: tuple[SubtitleInfo, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     recorded_at: datetime | None = None
+    origin_seconds: float = 0.0
+    """The file's own timestamp at which our time starts."""
 
     @property
     def all_ends_known(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.core.errors import SourceRejected
+from backend.core.errors import AttemptFailed, SourceRejected
 from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
 from worker.sandbox.guards import GUARDS
 from worker.sandbox.limits import READ_ONLY
@@ -17,6 +17,7 @@ from worker.sandbox.tools import Tools
 from worker.source.completeness import DAMAGED, MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo
 from worker.source.selection import unsupported_codec
+from worker.transcode.fallback import ENCODE_FAILURE_CODES
 
 DURATION_MISMATCH = "duration_mismatch"
 
@@ -47,6 +48,23 @@ def decoded_streams(media: MediaInfo) -> Iterator[DecodedStream]:
     for track in media.audio:
         for index in track.indexes:
             yield DecodedStream(index, "the audio", track.codec, None if media.video else claimed)
+
+
+async def diagnose_failure(
+    tools: Tools,
+    url: str,
+    media: MediaInfo,
+    error: AttemptFailed,
+    segment_seconds: float,
+    touch: Callable[[], None],
+) -> None:
+    """Find out whether the file is broken, and not just the attempt that failed with `error`.
+
+    Raises:
+        SourceRejected: it is.
+    """
+    if error.failure_code in ENCODE_FAILURE_CODES:
+        await diagnose_source(tools, url, media, segment_seconds / 2, touch, for_code=error.failure_code)
 
 
 async def diagnose_source(

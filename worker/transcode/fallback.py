@@ -11,6 +11,7 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed
 from worker.encode.video_encoders import Encoders
 from worker.sandbox.exit_codes import OUT_OF_MEMORY, REFUSED
+from worker.sandbox.watchdog import STALLED
 
 ENCODE_FAILURE_CODES = frozenset(
     {
@@ -25,8 +26,6 @@ ENCODE_FAILURE_CODES = frozenset(
     }
 )
 """Codes of failed attempts whose cause may be the encoder, or a broken source."""
-STALLED = "stalled"
-"""Hardware that hangs neither succeeds nor fails."""
 
 
 @dataclass(frozen=True, slots=True)

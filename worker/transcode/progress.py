@@ -3,8 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backend.core.records import Rendition, Stage
+from backend.core.records import CaptionTrack, Chapter, Rendition, Stage
 from worker.transcode.fallback import Fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What viewers can play from a look. `captions` come later than the rest."""
+
+    run: str
+    qualities: tuple[str, ...]
+    renditions: tuple[Rendition, ...]
+    captions: tuple[CaptionTrack, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +28,9 @@ class Progress:
     qualities: tuple[str, ...]
     renditions: tuple[Rendition, ...]
     encoder: str | None
+    chapters: tuple[Chapter, ...] = ()
+    look: Look | None = None
+    """Set while viewers play this instead of the outputs."""
     fallback: Fallback | None = None
     """Set once the attempt was restarted in software, in a run of its own."""
 

@@ -6,18 +6,16 @@ cancelled. It does not decide about retries or publication.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import structlog
 
 from backend.core import keys
-from backend.core.concurrency import run_guarded
-from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
+from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import Codec, WorkerSettings
+from backend.core.settings import RUNGS, Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -33,29 +31,25 @@ from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
+from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.tools import Tools
+from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.sandbox.workspace import workspace
 from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
-from worker.source.duration_limits import check_claimed_duration, check_encoded_duration, max_encoded_seconds
+from worker.source.duration_limits import check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
-from worker.source.probe import probe
-from worker.source.selection import NOT_A_VIDEO
-from worker.source.stated_size import check_stated_size
-from worker.transcode.diagnosis import diagnose_source
-from worker.transcode.fallback import ENCODE_FAILURE_CODES, STALLED, Fallback
+from worker.transcode.diagnosis import diagnose_failure
+from worker.transcode.early_look import EarlyLook, MakeLook
+from worker.transcode.fallback import Fallback
+from worker.transcode.intake import probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
-
-WATCHDOG_SECONDS = 1.0
-MAX_PROBE_BYTES = 256 * 1024**2
-"""If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +61,7 @@ class EncodingProfile:
     stall_seconds: float = 120.0
     patience_seconds: float = PATIENCE_SECONDS
     encoders: Encoders = SOFTWARE
+    rungs: tuple[int, ...] = RUNGS
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -77,6 +72,7 @@ class EncodingProfile:
             settings.stall_seconds,
             settings.store_patience_seconds,
             encoders,
+            settings.rungs,
         )
 
 
@@ -99,7 +95,16 @@ class Transcoded:
 class Transcoder:
     """Runs attempts, any number at the same time."""
 
-    def __init__(self, buckets: Buckets, tools: Tools, profile: EncodingProfile, work_dir: Path) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        tools: Tools,
+        profile: EncodingProfile,
+        work_dir: Path,
+        make_look: MakeLook | None = None,
+    ) -> None:
+        """Without `make_look`, videos can only be watched as far as their outputs are encoded."""
+        self._make_look = make_look
         self._buckets = buckets
         self._tools = tools
         self._profile = profile
@@ -112,17 +117,7 @@ class Transcoder:
             SourceRejected: the file cannot be processed; another attempt would not help.
             AttemptFailed, StoreError: another attempt may succeed.
         """
-        try:
-            info = await self._buckets.raw.head(job.source)
-        except ObjectNotFound:  # not an outage: waiting would not bring it back
-            raise AttemptFailed("The source no longer exists.", code="source_missing") from None
-        if info.size_bytes != job.source_size_bytes:
-            raise AttemptFailed(
-                f"The source has {info.size_bytes} bytes, but {job.source_size_bytes} were uploaded.",
-                code="source_incomplete",
-            )
-        if info.size_bytes == 0:
-            raise SourceRejected(NOT_A_VIDEO, code="not_a_video")
+        info = await uploaded_source(self._buckets.raw, job)
         try:
             return await self._attempt(info, self._profile, job, run, report)
         except AttemptFailed as error:
@@ -140,7 +135,19 @@ class Transcoder:
         self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
         with workspace(self._work_dir) as directory:
-            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report)
+            look = EarlyLook(
+                self._make_look,
+                self._buckets,
+                self._tools.ffmpeg,
+                job,
+                info,
+                keys.look_of_run(run),
+                profile.stall_seconds,
+                profile.patience_seconds,
+                profile.segment_seconds,
+                directory,
+            )
+            attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report, look)
             return await attempt.run()
 
 
@@ -156,7 +163,8 @@ class _Attempt:
     _info: ObjectInfo
     _run: str
     _report_to: ReportProgress
-    _finalizing: bool = False
+    _look: EarlyLook
+    _stage: Stage = Stage.TRANSCODING
     _fraction: float = 0.0
     _encoded_seconds: float = 0.0
 
@@ -164,16 +172,15 @@ class _Attempt:
         self._prefix = keys.run_prefix(self._job.id, self._run)
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
+        self._watchdog = Watchdog(self._errors, self._activity, self._profile.stall_seconds)
         self._buckets = watched(self._buckets, self._activity)
         patience = self._profile.patience_seconds
         self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
 
     async def run(self) -> Transcoded:
         async with self._feeder.serving() as source:
-            media = await self._probe(source)
-            check_stated_size(self._feeder.head, self._job.source_size_bytes)
-            check_claimed_duration(media, self._job.source_size_bytes)
-            plan = plan_encoding(media, self._profile.codecs, self._job.options)
+            media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
+            plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             sink = PackagerSink(
                 self._buckets.video,
@@ -182,27 +189,22 @@ class _Attempt:
                 self._errors,
                 lambda: self._stored(media, plan, sink),
             )
-            async with sink.serving() as url:
+            self._look.changed = lambda: self._report(self._stage, media, plan, sink)
+            async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
+                await self._look.begun()
                 try:
-                    webm_bytes = await self._guarded(self._encode(source, url, media, plan, sink))
-                    self._finalizing = True
-                    self._fraction = 0.0
+                    webm_bytes = await self._watchdog.guarded(self._encode(source, url, media, plan, sink))
+                    self._stage, self._fraction = Stage.FINALIZING, 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
                     work = self._finalize(source, media, plan, sink, webm_bytes)
                     # not the encoder's fault: software would not help
-                    return await self._guarded(work, "The check of the outputs", "check_stalled")
+                    done = await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
+                    await self._look.finish()
+                    return done
                 except AttemptFailed as error:
                     await self._reject_broken_source(source, media, error)
                     raise
-
-    async def _probe(self, source: str) -> MediaInfo:
-        try:
-            return await self._guarded(probe(self._tools, source))
-        except AttemptFailed as error:
-            if error.failure_code == STALLED and self._feeder.fed_bytes >= MAX_PROBE_BYTES:
-                raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
-            raise
 
     async def _encode(
         self, source: str, url: str, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -213,7 +215,7 @@ class _Attempt:
             os.mkfifo(pipe, 0o600)
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
-        packager = packager_arguments(self._tools.packager, plan, self._directory, url, segment)
+        packager = packager_arguments(self._tools.packager, plan, f"{self._directory}/", url, segment)
         longest = max_encoded_seconds(media, self._job.source_size_bytes)
         webm = WebmSink(
             self._buckets.video, self._prefix, plan, media, segment, longest, self._activity.touch
@@ -225,13 +227,17 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(media.duration_seconds),
+                limits=encoding_limits(
+                    media.duration_seconds,
+                    plan.top_rung.pixels if plan.top_rung else 0,
+                    behind_look=self._look.is_coming,
+                ),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
-            encoded = group.create_task(_wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
-            group.create_task(_wait_for_success(packaging, "packager_failed"))
+            encoded = group.create_task(wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
+            group.create_task(wait_for_success(packaging, "packager_failed"))
             stored = group.create_task(webm.store(webm_pipe, encoded))
         return stored.result()
 
@@ -241,16 +247,17 @@ class _Attempt:
 
     async def _reject_broken_source(self, source: str, media: MediaInfo, error: AttemptFailed) -> None:
         """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
-        if error.failure_code not in ENCODE_FAILURE_CODES or self._profile.encoders.fallback is not None:
+        if self._profile.encoders.fallback is not None:
             return  # the software fallback will tell
-        tolerance = self._profile.segment_seconds / 2
-        code, touch = error.failure_code, self._activity.touch
-        await self._guarded(diagnose_source(self._tools, source, media, tolerance, touch, for_code=code))
+        work = diagnose_failure(
+            self._tools, source, media, error, self._profile.segment_seconds, self._activity.touch
+        )
+        await self._watchdog.guarded(work)
 
     def _stored(self, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         """Report progress by stored segments: ffmpeg reports none until a storyboard sheet is full."""
         self._activity.touch()
-        if self._finalizing:
+        if self._stage is Stage.FINALIZING:
             return
         if media.duration_seconds:
             share = self._stored_seconds(plan, sink) / media.duration_seconds
@@ -310,60 +317,18 @@ class _Attempt:
             source=describe_source(media, self._job.source_size_bytes),
         )
 
-    async def _guarded(
-        self, work: Coroutine[None, None, T], what: str = "The encoder", code: str = STALLED
-    ) -> T:
-        """Run `work` until it ends, the feeder or the sink reports an error, or `what` makes no progress."""
-
-        async def checked() -> T:
-            try:
-                return await work
-            except BaseExceptionGroup as group:
-                raise _first_error(group) from group
-            finally:
-                self._errors.check()  # a lost connection is what made a process fail just after it
-
-        self._activity.touch()
-        return await run_guarded(checked(), self._errors.watch(), self._watch_for_stalls(what, code))
-
-    async def _watch_for_stalls(self, what: str, code: str) -> None:
-        while True:
-            await asyncio.sleep(WATCHDOG_SECONDS)
-            if self._activity.idle_seconds > self._profile.stall_seconds:
-                raise AttemptFailed(
-                    f"{what} made no progress for {self._profile.stall_seconds:g} s.", code=code
-                )
-
     def _report(self, stage: Stage, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:
         self._report_to(
             Progress(
                 stage=stage,
                 stage_progress=self._fraction,
-                playable=sink.playable,
+                # not both: who began to watch the ladder would have to change to the look
+                playable=self._look.shown is not None if self._look.is_coming else sink.playable,
                 duration_seconds=media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
                 encoder=self._profile.encoders.description,
+                chapters=chapters_of(media, media.duration_seconds or MAX_DURATION_SECONDS),
+                look=self._look.shown,
             )
         )
-
-
-async def _wait_for_success(
-    process: RunningProcess, code: str, meanings: Mapping[int, str] | None = None
-) -> None:
-    """Wait for the process. `meanings` maps exit codes to more specific failure codes.
-
-    Raises:
-        AttemptFailed: it did not exit with 0.
-    """
-    exit_code = await process.wait()
-    if exit_code != 0:
-        log.warning("process_failed", process=process.name, exit_code=exit_code, stderr=process.stderr_tail)
-        how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"exited with {exit_code}"
-        raise AttemptFailed(f"{process.name} {how}.", code=(meanings or {}).get(exit_code, code))
-
-
-def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that ended the task group."""
-    error = group.exceptions[0]
-    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error

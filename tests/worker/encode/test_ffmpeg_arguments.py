@@ -175,7 +175,7 @@ def test_quick_sync_keyframe_interval_fits_16_bits() -> None:
 
 
 def test_hls_and_dash_share_segments() -> None:
-    argv = packager_arguments(Path("packager"), plan(), Path("/pipes"), "http://127.0.0.1:1/s/", 4.0)
+    argv = packager_arguments(Path("packager"), plan(), "/pipes/", "http://127.0.0.1:1/s/", 4.0)
 
     streams = [word for word in argv if word.startswith("in=")]
     assert len(streams) == 7
@@ -187,7 +187,7 @@ def test_label_cannot_add_fields_to_the_packagers_descriptor() -> None:
     track = AudioInfo(0, "aac", 2, 48000, language="de", title='x,playlist_name=../../a="b')
     media = replace(MEDIA, audio=(track,))
 
-    argv = packager_arguments(Path("packager"), plan(media), Path("/pipes"), "http://127.0.0.1:1/s/", 4.0)
+    argv = packager_arguments(Path("packager"), plan(media), "/pipes/", "http://127.0.0.1:1/s/", 4.0)
 
     audio = next(word for word in argv if "stream=audio" in word).split(",")
     assert "hls_name=x playlist_name ../../a  b" in audio

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.records import TranscodeOptions
-from worker.encode.ladder import MIN_SIDE, Rung, frame_rate, plan_encoding, rungs_of
+from backend.core.settings import MIN_SIDE, RUNGS
+from worker.encode.ladder import Rung, frame_rate, plan_encoding, rungs_of
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
@@ -28,7 +29,12 @@ def media(picture: VideoInfo | None, *, audio: bool = True) -> MediaInfo:
         (1080, 1920, [(360, 640), (720, 1280), (1080, 1920)]),
         (3840, 2160, [(640, 360), (1280, 720), (1920, 1080)]),
         (1280, 720, [(640, 360), (1280, 720)]),
-        (854, 480, [(640, 360)]),
+        (854, 480, [(640, 360), (854, 480)]),
+        (576, 720, [(360, 450), (576, 720)]),
+        (1600, 900, [(640, 360), (1280, 720), (1600, 900)]),
+        (1920, 800, [(864, 360), (1728, 720), (1920, 800)]),
+        (1920, 1088, [(634, 360), (1270, 720), (1904, 1080)]),
+        (640, 384, [(600, 360)]),
         (320, 180, [(320, 180)]),
         (321, 181, [(320, 180)]),
     ],
@@ -37,11 +43,24 @@ def test_video_gets_the_rungs_that_fit(width: int, height: int, expected: list[t
     assert [(rung.width, rung.height) for rung in rungs_of(width, height)] == expected
 
 
-@given(width=st.integers(MIN_SIDE, 8192), height=st.integers(MIN_SIDE, 8192))
-def test_rungs_are_even_never_upscaled_and_keep_their_aspect(width: int, height: int) -> None:
-    rungs = rungs_of(width, height)
+def test_larger_rungs_are_made_when_asked_for() -> None:
+    labels = [rung.label for rung in rungs_of(3840, 2000, (*RUNGS, 1440, 2160))]
+
+    assert labels == ["360p", "720p", "1080p", "1440p", "2000p"]
+
+
+@given(
+    width=st.integers(MIN_SIDE, 8192),
+    height=st.integers(MIN_SIDE, 8192),
+    halves=st.sets(st.integers(MIN_SIDE // 2, 2160), min_size=1),
+)
+def test_rungs_are_even_never_upscaled_and_keep_their_aspect(
+    width: int, height: int, halves: set[int]
+) -> None:
+    rungs = rungs_of(width, height, tuple(2 * half for half in sorted(halves)))
 
     assert rungs
+    assert len({rung.label for rung in rungs}) == len(rungs)
     for rung in rungs:
         assert rung.width % 2 == rung.height % 2 == 0
         assert rung.width <= max(width, MIN_SIDE)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from backend.core.records import Chapter
 from tests.worker.output.webm_file import FRAME_MS, SOUND, VIDEO, Frame, beginning, cluster, index_of
-from worker.output.ebml import EbmlError, element
 from worker.output.webm import (
     CLUSTER,
     CUES,
@@ -21,6 +20,7 @@ from worker.output.webm import (
     head,
     room_for,
 )
+from worker.source.ebml import EbmlError, element
 
 CHAPTERS = (Chapter(start_seconds=0, end_seconds=1, title="Größe"),)
 CLUSTER_MS = 1000

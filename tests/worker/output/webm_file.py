@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from worker.output.ebml import Header, children, element
 from worker.output.webm import (
     BLOCK,
     BLOCK_DURATION,
@@ -25,6 +24,7 @@ from worker.output.webm import (
     TRACK_TYPE,
     TRACKS,
 )
+from worker.source.ebml import Header, children, element
 
 VIDEO, SOUND = 1, 2
 FRAME_MS = 40

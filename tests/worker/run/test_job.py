@@ -24,7 +24,7 @@ from backend.core.store.interface import PLAIN, Body, Buckets, ObjectHeaders
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.encode.video_encoders import SOFTWARE
-from worker.run import job as job_module
+from worker.run import heartbeat
 from worker.run.job import MAX_OUTAGES, JobRunner
 from worker.run.loop import work
 from worker.run.poller import Poller
@@ -269,7 +269,7 @@ async def test_keeps_its_lease_during_a_store_outage(lab: Lab) -> None:
 
 
 async def test_releases_the_job_once_the_store_is_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "RELEASE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat, "RELEASE_RETRY_SECONDS", 0.01)
     fails = 5
 
     class Away(MemoryStore):
@@ -351,7 +351,7 @@ class _Outage(MemoryStore):
 
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setattr(job_module, "RELEASE_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(heartbeat, "RELEASE_RETRY_SECONDS", 0.001)
     clock = Clock()
     return Lab(clock, raw=_Outage(clock), video=_Outage(clock))
 
@@ -409,7 +409,7 @@ async def test_rejected_file_keeps_its_reason_after_the_outage(outage: Lab) -> N
 async def test_worker_stopped_in_an_outage_counts_no_attempt(
     outage: Lab, monkeypatch: pytest.MonkeyPatch, ends: Exception | None
 ) -> None:
-    monkeypatch.setattr(job_module, "RELEASE_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(heartbeat, "RELEASE_TIMEOUT_SECONDS", 0)
     queue, stop = outage.worker("one"), asyncio.Event()
     _, claim = await _claimed(outage, queue)
     pipeline = Pipeline(outage, _raise(ends) if ends else None)

@@ -1,19 +1,25 @@
 """When a worker polls the queue, and which jobs it takes over after an outage."""
 
 import asyncio
+import socket
 
 import pytest
 
 from backend.core.backoff import Backoff
 from backend.core.errors import MachineFault, StoreUnavailable
+from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.store.interface import LIST_PAGE, Listing
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.run import poller as poller_module
+from worker.run.doorbell import listening
 from worker.run.loop import work
 from worker.run.poller import Poller
+
+NOBODY = ("255.255.255.255", 1)
+"""A datagram to it is refused at once."""
 
 
 class Listed(MemoryStore):
@@ -77,6 +83,64 @@ async def test_stopping_worker_does_not_wait_out_its_pause(lab: Lab) -> None:
 
     async with asyncio.timeout(1):
         await working
+
+
+async def test_a_bell_ends_the_pause_of_an_idle_queue(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "FIRST_PAUSE_SECONDS", 3600.0)
+    rung = asyncio.Event()
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    poller = Poller(
+        lab.worker("one"), asyncio.Event(), poll_seconds=3600, lease_seconds=LEASE_SECONDS, rung=rung
+    )
+    assert isinstance(lab.raw, Listed)
+    polled = asyncio.Event()
+    lab.raw.before_poll = lambda _: polled.set()
+    async with listening(address, rung), asyncio.timeout(10):
+        claiming = asyncio.create_task(poller.next_claim())
+        await polled.wait()
+        job = await lab.add_job()
+
+        Doorbell((NOBODY, address)).ring()
+
+        claim = await claiming
+    assert claim is not None
+    assert claim.request == job.request
+    assert lab.raw.polls == 2
+
+
+async def test_no_bell_shortens_the_pause_of_an_outage(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[tuple[asyncio.Event, float]] = []
+    stop, rung = asyncio.Event(), asyncio.Event()
+
+    async def sleep(event: asyncio.Event, seconds: float) -> None:
+        slept.append((event, seconds))
+
+    def fail_second(nth: int) -> None:
+        rung.set()
+        if nth == 2:
+            raise StoreUnavailable
+        if nth == 3:
+            stop.set()
+
+    monkeypatch.setattr(poller_module, "sleep_unless_set", sleep)
+    assert isinstance(lab.raw, Listed)
+    lab.raw.before_poll = fail_second
+    poller = Poller(lab.worker("one"), stop, poll_seconds=5, lease_seconds=LEASE_SECONDS, rung=rung)
+
+    assert await poller.next_claim() is None
+
+    deaf = [seconds for event, seconds in slept if event is stop]
+    assert deaf[:2] == [0, poller_module.DEAF_SECONDS]
+    assert deaf[2] >= 5
+
+
+async def test_a_bell_that_cannot_be_heard_does_not_stop_the_worker() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        async with listening(taken.getsockname(), asyncio.Event()):
+            pass
 
 
 async def test_silent_workers_get_time_to_renew_after_an_outage(lab: Lab) -> None:

@@ -13,8 +13,7 @@ from backend.core.errors import StoreUnavailable
 from backend.core.store.interface import PLAIN, Body, ObjectHeaders, ObjectInfo, StoredObject
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import MediaLab, ffmpeg, tone
-from worker.sandbox import activity
-from worker.transcode import transcoder
+from worker.sandbox import activity, watchdog
 from worker.transcode.transcoder import EncodingProfile
 
 WATCHDOG_SECONDS = 0.01
@@ -38,7 +37,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(activity, "time", clock)
-    monkeypatch.setattr(transcoder, "WATCHDOG_SECONDS", WATCHDOG_SECONDS)
+    monkeypatch.setattr(watchdog, "CHECK_SECONDS", WATCHDOG_SECONDS)
     return clock
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.output.ebml import (
+from worker.source.ebml import (
     MIN_VOID_BYTES,
     VOID,
     EbmlError,

@@ -1,0 +1,64 @@
+"""A job that is divided, on two in-memory stores: its units are done one after another, without a queue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from backend.core.jobs.unit_view import UnitClaim
+from backend.core.records import Job, UnitEnd, UnitLease, UnitOutputs, UnitPlan
+from backend.core.store.interface import Buckets
+from tests.worker.media_lab import RUN, TOOLS, MediaLab
+from worker.transcode.transcoder import Transcoded
+from worker.units.attempt import Workshop
+from worker.units.join import Joiner
+from worker.units.making import UnitMaker
+from worker.units.planner import Planner
+
+CHUNK_SECONDS = 2.0
+ENCODER = "test"
+
+
+@dataclass
+class UnitLab(MediaLab):
+    """A `MediaLab` whose job is divided."""
+
+    ends: dict[str, UnitEnd] = field(default_factory=dict)
+    chunk_seconds: float = CHUNK_SECONDS
+
+    @property
+    def workshop(self) -> Workshop:
+        return Workshop(Buckets(self.memory, self.video), TOOLS, self.profile, self.work_dir)
+
+    async def plan(self, job: Job) -> UnitPlan:
+        planned = await Planner(self.workshop, ENCODER, self.chunk_seconds).run(job, 0, "l0-1007", "3092")
+        assert isinstance(planned, UnitPlan), planned
+        return planned
+
+    def claim(self, job: Job, plan: UnitPlan, unit: str, token: str = "70c") -> UnitClaim:
+        return UnitClaim(job, plan, UnitLease(unit=unit, owner="test", token=token, attempt=1), 0)
+
+    async def do(self, claim: UnitClaim) -> UnitOutputs:
+        """Do one unit and keep its end."""
+        end = await UnitMaker(self.workshop).run(claim)
+        self.ends[claim.unit] = end
+        return end
+
+    async def do_all(self, job: Job, plan: UnitPlan) -> None:
+        for unit in plan.units:
+            await self.do(self.claim(job, plan, unit))
+
+    async def join(self, job: Job, plan: UnitPlan) -> Transcoded:
+        async def ends() -> Mapping[str, UnitEnd]:
+            return self.ends
+
+        return await Joiner(self.workshop).run(job, plan, RUN, ends, self.reports.append)
+
+    async def transcode_in_units(self, source: Path) -> Transcoded:
+        job = await self.job(source.read_bytes())
+        plan = await self.plan(job)
+        await self.do_all(job, plan)
+        return await self.join(job, plan)
+
+    def whole(self) -> MediaLab:
+        """A second job, for comparison: it is done in one pass."""
+        return MediaLab(self.work_dir, replace(self.profile))

@@ -1,0 +1,137 @@
+"""Where the segments and chunks of a film begin. Pure; counts frames, or ticks of a timescale.
+
+The encoded picture has a constant rate from zero, so that frame `n` is shown at `n / fps`. Segment `k` begins
+at the first frame that is not earlier than `k * segment_seconds`; so does the packager count.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count, pairwise, takewhile
+
+from worker.source.index.source_index import SourceIndex
+from worker.source.media import MediaInfo
+
+SAMPLES_PER_AAC_FRAME = 1024
+SHORTEST_CHUNK_SECONDS = 12.0
+MAX_CHUNKS = 400
+MARGIN_SECONDS = 1
+"""How much is decoded before a chunk at least: the frame that is still shown then, and its neighbours for
+deinterlacing."""
+SEEK_AFTER_SECONDS = 0.14
+"""ffmpeg seeks 3/23 s earlier than told if frames are not decoded in the order in which they are shown."""
+CHUNKS_OF_SHORT_FILMS = 16
+"""Chunks are shortened to have so many, so that many workers finish a short film early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of the film that is encoded by itself. `keyframes` count from `first_frame`; 0 is one of them.
+
+    How many frames the last chunk has is an estimate: files are not exact about their end. To decode the
+    chunk, ffmpeg seeks to `seek_seconds`; 0: it reads from the start.
+    """
+
+    number: int
+    first_frame: int
+    frames: int
+    keyframes: tuple[int, ...]
+    is_last: bool
+    seek_seconds: float = 0.0
+
+
+def segment_starts(fps: Fraction, frames: int, segment_seconds: float) -> tuple[int, ...]:
+    """Return the first frame of each segment, of a film that has at least one frame."""
+    # as it is written: 0.1 is a tenth
+    step = Fraction(str(segment_seconds)) * fps
+    starts = takewhile(lambda start: start < max(1, frames), (math.ceil(number * step) for number in count()))
+    # a segment shorter than a frame would be empty
+    return tuple(dict.fromkeys(starts))
+
+
+def chunk_seconds(film_seconds: float, longest: float) -> float:
+    """Return how long the chunks of a film should be. `longest` gives way only to MAX_CHUNKS."""
+    wanted = min(longest, max(SHORTEST_CHUNK_SECONDS, film_seconds / CHUNKS_OF_SHORT_FILMS))
+    return max(wanted, film_seconds / MAX_CHUNKS)
+
+
+def chunks_of(
+    fps: Fraction,
+    frames: int,
+    segment_seconds: float,
+    chunk_seconds: float,
+    held_frames: int,
+    index: SourceIndex,
+) -> tuple[Chunk, ...]:
+    """Divide a film into chunks of whole segments, all about `chunk_seconds` long.
+
+    Of its `frames`, the last `held_frames` repeat the last picture. A chunk that began there, or close to it,
+    would find nothing to decode.
+    """
+    starts = segment_starts(fps, frames, segment_seconds)
+    wanted = round(frames / fps / Fraction(chunk_seconds))
+    number_of = max(1, min(len(starts), MAX_CHUNKS, wanted))
+    # sizes differ by at most a segment, and the last chunk, whose last segment may be short, is a large one
+    firsts = [number * len(starts) // number_of for number in range(number_of)]
+    last_start = frames - held_frames - fps
+    bounds = [0, *(first for first in firsts[1:] if starts[first] <= last_start), len(starts)]
+    ends = (*starts, max(1, frames))
+    return tuple(
+        Chunk(
+            number,
+            starts[first],
+            ends[end] - starts[first],
+            tuple(start - starts[first] for start in starts[first:end]),
+            end == len(starts),
+            seek_seconds(index, starts[first] / fps),
+        )
+        for number, (first, end) in enumerate(pairwise(bounds))
+    )
+
+
+def seek_seconds(index: SourceIndex, start: Fraction) -> float:
+    """Return where ffmpeg must seek to decode what is shown from `start` on; 0: to the start of the file.
+
+    It seeks by the time at which keyframes are decoded. At a low rate, or after a long frame, that may be
+    many seconds before they are shown. So it is told a keyframe and not `start`. It is the last but one
+    before `start`: with intra refresh, the picture is whole only when the next keyframe comes.
+    """
+    at = bisect_right(index.keyframes, (start - MARGIN_SECONDS) * index.timescale) - 2
+    return index.keyframes[at] / index.timescale + SEEK_AFTER_SECONDS if at > 0 else 0.0
+
+
+def seconds_of(frame: int, fps: Fraction | None) -> str:
+    """Return when a frame is shown, in the way ffmpeg reads it: it goes by microseconds."""
+    return f"{float(frame / (fps or 1)):.6f}"
+
+
+def copy_starts(keyframes: Iterable[int], timescale: int, segment_seconds: float) -> tuple[int, ...]:
+    """Return at which of the keyframes (in ticks, ascending) a segment begins: the first in each slot of
+    `segment_seconds`, as in the packager."""
+    slot = Fraction(str(segment_seconds)) * timescale
+    starts: dict[int, int] = {}
+    for keyframe in keyframes:
+        starts.setdefault(int(keyframe // slot), keyframe)
+    return tuple(starts.values())
+
+
+def sound_frames(rate_hz: int, segment_seconds: float) -> int:
+    """Return how many AAC frames make a segment of at least `segment_seconds`."""
+    return max(1, math.ceil(Fraction(str(segment_seconds)) * rate_hz / SAMPLES_PER_AAC_FRAME))
+
+
+def total_frames(media: MediaInfo, fps: Fraction) -> int:
+    """Return how many frames the encoded picture will have, give or take two.
+
+    Raises: ValueError: the file does not say how long it is.
+    """
+    if media.duration_seconds is None:
+        raise ValueError("the duration is unknown")
+    return max(1, round(Fraction(media.duration_seconds) * fps))
+
+
+def held_frames(media: MediaInfo, fps: Fraction) -> int:
+    """Return how many of `total_frames` repeat the last picture, since the sound ends later."""
+    return 0 if media.video is None else round(Fraction(media.seconds_left_after(media.video)) * fps)

@@ -1,0 +1,304 @@
+"""Joins the units of a video to its outputs: the streams of all chunks in order, through packager and WebM.
+
+Reads only what the ends of the units name. It can start while the last chunks are being encoded.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from backend.core import keys
+from backend.core.errors import AttemptFailed, SourceRejected
+from backend.core.records import Job, Stage, UnitEnd, UnitObject, UnitOutputs, UnitPlan
+from backend.core.store.interface import exists
+from backend.core.store.ranged_read import read_span
+from worker.encode.ffmpeg_arguments import SOUND_PIPE, WEBM_PIPE, pipe_name, webm_arguments
+from worker.encode.grid import Chunk
+from worker.encode.packager_arguments import packager_arguments, playlists_of
+from worker.output.decode_check import check_decoding
+from worker.output.fragments import Config, Fragment, FragmentError, FragmentReader
+from worker.output.sink import PackagerSink
+from worker.output.verify import verify_outputs, verify_webm
+from worker.output.webm_sink import WebmSink
+from worker.sandbox.activity import ActivityClock
+from worker.sandbox.background_errors import BackgroundErrors
+from worker.sandbox.exit_codes import FFMPEG_EXIT_CODES
+from worker.sandbox.loopback import serve
+from worker.sandbox.process import running
+from worker.sandbox.watchdog import Watchdog, wait_for_success
+from worker.sandbox.workspace import workspace
+from worker.source.completeness import DAMAGED
+from worker.source.description import chapters_of, describe_source
+from worker.source.duration_limits import max_encoded_seconds
+from worker.transcode.progress import Look, Progress, ReportProgress
+from worker.transcode.transcoder import Transcoded
+from worker.transcode.watched_store import watched
+from worker.units.attempt import Workshop
+from worker.units.details import PlanDetails
+from worker.units.sides import SOUND_NAME
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+"""Between two looks at which units have ended."""
+UNLIKE_CHUNKS = "unlike_chunks"
+"""The code of chunks that cannot be joined: their encoders differed."""
+UNREADABLE = "unit_unreadable"
+MAX_DECODE_ERRORS = 0.1
+"""Of the frames of the whole video, as `worker.source.completeness` has it."""
+
+Ends = Callable[[], Awaitable[Mapping[str, UnitEnd]]]
+"""Returns the ends of the units so far. Raises when there is no point in waiting for others."""
+
+
+class Joiner:
+    """Joins videos, any number at the same time."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+
+    async def run(self, job: Job, plan: UnitPlan, run: str, ends: Ends, report: ReportProgress) -> Transcoded:
+        """Write the outputs below `keys.run_prefix(job.id, run)`.
+
+        Raises:
+            SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
+        """
+        with workspace(self._workshop.work_dir) as directory:
+            return await _Join(self._workshop, job, plan, run, ends, report, directory).run()
+
+
+@dataclass
+class _Join:
+    """The state of one join."""
+
+    _workshop: Workshop
+    _job: Job
+    _plan: UnitPlan
+    _run: str
+    _ends: Ends
+    _report_to: ReportProgress
+    _directory: Path
+    _known: dict[str, UnitOutputs] = field(default_factory=dict)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _has_look: bool = False
+
+    def __post_init__(self) -> None:
+        self._details = PlanDetails.of(self._plan)
+        self._prefix = keys.run_prefix(self._job.id, self._run)
+        self._errors = BackgroundErrors()
+        self._activity = ActivityClock()
+        self._video = watched(self._workshop.buckets, self._activity).video
+        self._watchdog = Watchdog(self._errors, self._activity, self._workshop.profile.stall_seconds)
+        self._sink = PackagerSink(
+            self._video,
+            self._prefix,
+            playlists_of(self._details.encoding),
+            self._errors,
+            self._stored,
+            growing=False,
+        )
+
+    async def run(self) -> Transcoded:
+        look = keys.run_prefix(self._job.id, self._plan.look)
+        self._has_look = await exists(self._video, look + keys.MASTER_PLAYLIST)
+        async with serve(self._answer) as inputs, self._sink.serving() as url:
+            webm_bytes = await self._watchdog.guarded(self._package(inputs, url), "The packager")
+            return await self._watchdog.guarded(
+                self._finalize(webm_bytes), "The check of the outputs", "check_stalled"
+            )
+
+    async def _package(self, inputs: str, url: str) -> int:
+        """Return the size of the WebM in bytes."""
+        details, tools = self._details, self._workshop.tools
+        plan, segment = details.encoding, details.segment_seconds
+        webm_pipe = self._directory / WEBM_PIPE
+        os.mkfifo(webm_pipe, 0o600)
+        picture = inputs + pipe_name(plan.webm_video.name if plan.webm_video else "")
+        webm = WebmSink(
+            self._video,
+            self._prefix,
+            plan,
+            details.media,
+            segment,
+            max_encoded_seconds(details.media, self._job.source_size_bytes),
+            self._activity.touch,
+        )
+        packager = packager_arguments(tools.packager, plan, inputs, url, segment)
+        muxer = webm_arguments(tools.ffmpeg, plan, picture, inputs + SOUND_PIPE)
+        async with (
+            running(packager, cwd=self._directory, discard_stdout=True) as packaging,
+            running(muxer, cwd=self._directory, discard_stdout=True) as muxing,
+            asyncio.TaskGroup() as group,
+        ):
+            muxed = group.create_task(wait_for_success(muxing, "packager_failed", FFMPEG_EXIT_CODES))
+            group.create_task(wait_for_success(packaging, "packager_failed"))
+            stored = group.create_task(webm.store(webm_pipe, muxed))
+        return stored.result()
+
+    async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """Send one rendition, or the sound of the WebM, as far as it is there."""
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        try:
+            async for piece in self._stream(path):
+                try:
+                    await answer.write(piece)
+                except ConnectionError:
+                    return answer  # the reader has failed, which is noticed elsewhere
+            await answer.write_eof()
+        except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and the reader see an end
+            log.warning("join_failed", stream=path, error=repr(error))
+            self._errors.report(error, meaning="A unit could not be read", code=UNREADABLE)
+            if request.transport is not None:
+                request.transport.abort()
+        return answer
+
+    async def _stream(self, path: str) -> AsyncIterator[bytes]:
+        encoding = self._details.encoding
+        if any(path == pipe_name(stream.name) for stream in encoding.video):
+            first: UnitObject | None = None
+            for chunk in self._details.chunks:
+                found = await self._object(keys.chunk(chunk.number), path.replace(".pipe", ".mp4"))
+                first = first or found
+                if found.config != first.config:
+                    raise AttemptFailed(f"Chunk {chunk.number} was encoded differently.", code=UNLIKE_CHUNKS)
+                async for piece in self._fragments(chunk, found):
+                    yield piece
+        else:
+            name = SOUND_NAME if path == SOUND_PIPE else path.replace(".pipe", ".mp4")
+            async for piece in self._read(keys.SIDES, await self._object(keys.SIDES, name)):
+                yield piece
+
+    async def _fragments(self, chunk: Chunk, found: UnitObject) -> AsyncIterator[bytes]:
+        """Yield the stream of one chunk, whose frames have the times of the whole video.
+
+        Only the first one keeps its init segment: the others are alike.
+        """
+        reader, frames = FragmentReader(), 0
+        try:
+            async for piece in self._read(keys.chunk(chunk.number), found):
+                for fragment in reader.feed(piece):
+                    if fragment.kind == "media" and not frames:
+                        self._check_start(chunk, fragment, reader.config)
+                    frames += fragment.samples
+                    if fragment.kind == "media" or chunk.number == 0:
+                        yield fragment.body
+            reader.finish()
+        except FragmentError as error:
+            raise _unreadable(f"chunk {chunk.number} is broken ({error})") from error
+        if frames != found.frames:
+            raise _unreadable(f"chunk {chunk.number} has {frames} frames, not {found.frames}")
+
+    def _check_start(self, chunk: Chunk, fragment: Fragment, config: Config | None) -> None:
+        ticks = Fraction(config.timescale if config else 0) / (self._details.encoding.fps or 1)
+        if fragment.first_pts != round(chunk.first_frame * ticks):
+            raise _unreadable(f"chunk {chunk.number} begins at {fragment.first_pts}")
+
+    async def _read(self, unit: str, found: UnitObject) -> AsyncIterator[bytes]:
+        outputs = keys.unit_outputs(self._job.id, self._plan.work, unit, self._known[unit].token)
+        pieces = read_span(
+            self._video,
+            outputs + found.name,
+            0,
+            found.size_bytes,
+            patience_seconds=self._workshop.profile.patience_seconds,
+        )
+        while True:
+            with self._activity.waiting():
+                piece = await anext(pieces, b"")
+            if not piece:
+                return
+            yield piece
+
+    async def _object(self, unit: str, name: str) -> UnitObject:
+        for found in (await self._end_of(unit)).objects:
+            if found.name == name:
+                return found
+        raise _unreadable(f"{unit} did not make {name}")
+
+    async def _end_of(self, unit: str) -> UnitOutputs:
+        """Wait until the unit has ended."""
+        with self._activity.waiting():
+            while unit not in self._known:
+                async with self._looking:
+                    if unit in self._known:
+                        break
+                    ends = await self._ends()
+                    self._known |= {name: end for name, end in ends.items() if isinstance(end, UnitOutputs)}
+                    if unit not in self._known:
+                        await asyncio.sleep(LOOK_SECONDS)
+        return self._known[unit]
+
+    async def _finalize(self, webm_bytes: int) -> Transcoded:
+        details, profile = self._details, self._workshop.profile
+        plan, media, tools = details.encoding, details.media, self._workshop.tools
+        self._check_decode_errors()
+        webm_seconds = await verify_webm(
+            tools, self._video, self._prefix, plan, profile.patience_seconds, self._activity
+        )
+        await self._sink.finish()
+        sides = await self._end_of(keys.SIDES)
+        await self._copy_files(sides)
+        sizes = {**self._sink.sizes, keys.DOWNLOAD: webm_bytes}
+        verified = await verify_outputs(
+            self._video, self._prefix, plan, media, sizes, webm_seconds, details.segment_seconds
+        )
+        await check_decoding(tools, self._video, self._prefix, verified.edges, self._activity.touch)
+        self._report(1.0)
+        return Transcoded(
+            media.duration_seconds or verified.duration_seconds,
+            plan.qualities,
+            plan.renditions,
+            verified.objects,
+            profile.encoders.description,
+            captions=sides.captions,
+            chapters=chapters_of(media, webm_seconds),
+            source=describe_source(media, self._job.source_size_bytes),
+        )
+
+    def _check_decode_errors(self) -> None:
+        """Raises: SourceRejected: too much of the picture is damaged."""
+        ends = self._known.values()
+        if sum(end.decode_errors for end in ends) > MAX_DECODE_ERRORS * sum(end.decoded for end in ends):
+            raise SourceRejected(
+                "This file is damaged: the picture cannot be decoded, or only in part.", code=DAMAGED
+            )
+
+    async def _copy_files(self, sides: UnitOutputs) -> None:
+        """Copy what viewers of the look have been using: poster, storyboard, captions."""
+        look = keys.run_prefix(self._job.id, self._plan.look)
+        streams = {SOUND_NAME, *(f"{stream.name}.mp4" for stream in self._details.encoding.audio)}
+        for found in sides.objects:
+            if found.name not in streams:
+                await self._sink.put(found.name, (await self._video.get(look + found.name)).body)
+
+    def _stored(self) -> None:
+        self._activity.touch()
+        segments = len(self._details.encoding.names) * self._details.seconds / self._details.segment_seconds
+        self._report(min(0.99, self._sink.segments / segments))
+
+    def _report(self, share: float) -> None:
+        plan = self._details.encoding
+        self._report_to(
+            Progress(
+                stage=Stage.FINALIZING,
+                stage_progress=share,
+                playable=self._has_look,
+                duration_seconds=self._details.media.duration_seconds,
+                qualities=plan.qualities,
+                renditions=plan.renditions,
+                encoder=self._workshop.profile.encoders.description,
+                chapters=chapters_of(self._details.media, self._details.seconds),
+                look=Look(self._plan.look, plan.qualities, plan.renditions) if self._has_look else None,
+            )
+        )
+
+
+def _unreadable(what: str) -> AttemptFailed:
+    return AttemptFailed(f"The units cannot be joined: {what}.", code=UNREADABLE)

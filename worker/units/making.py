@@ -1,0 +1,27 @@
+"""Does a claimed unit, whichever kind it is."""
+
+from backend.core.jobs.unit_view import UnitClaim
+from backend.core.records import UnitKind, UnitOutputs
+from worker.units.attempt import Workshop
+from worker.units.chunk_encoder import ChunkEncoder
+from worker.units.details import PlanDetails
+from worker.units.sides import SidesMaker
+
+
+class UnitMaker:
+    """Does units, any number at the same time."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._sides = SidesMaker(workshop)
+        self._chunks = ChunkEncoder(workshop)
+
+    async def run(self, claim: UnitClaim) -> UnitOutputs:
+        """Store what the unit consists of.
+
+        Raises:
+            SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
+        """
+        details = PlanDetails.of(claim.plan)
+        if claim.kind is UnitKind.SIDES:
+            return await self._sides.run(claim, details)
+        return await self._chunks.run(claim, details)

@@ -1,0 +1,105 @@
+"""Decides how a job is done: divided into units, or as a whole."""
+
+from enum import Enum
+from fractions import Fraction
+
+import structlog
+
+from backend.core.records import Job, UnitPlan
+from worker.encode.filter_graph import EXACT_CONTAINERS
+from worker.encode.ladder import plan_encoding
+from worker.sandbox.activity import ActivityClock
+from worker.sandbox.background_errors import BackgroundErrors
+from worker.sandbox.watchdog import Watchdog
+from worker.source.feeder import SourceFeeder
+from worker.source.index.read import read_index
+from worker.source.index.source_index import IndexUnusable, SourceIndex
+from worker.source.media import MediaInfo
+from worker.transcode.intake import probe_source, uploaded_source
+from worker.transcode.watched_store import watched
+from worker.units.attempt import Workshop
+from worker.units.details import PlanDetails
+
+log = structlog.get_logger(__name__)
+
+SMALL_PIXELS = 100_000_000
+"""Of all frames of the source together. To encode them takes seconds, less than to divide the job."""
+MAX_KEYFRAME_GAP_SECONDS = 20.0
+"""Each chunk is decoded from the keyframe before it."""
+
+
+class Whole(Enum):
+    """A job that is not divided, and why."""
+
+    SMALL = "small"
+    INDIVISIBLE = "indivisible"
+
+
+class Planner:
+    """Plans jobs, any number at the same time.
+
+    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk.
+    """
+
+    def __init__(self, workshop: Workshop, encoder: str, chunk_seconds: float) -> None:
+        self._workshop = workshop
+        self._encoder = encoder
+        self._chunk_seconds = chunk_seconds
+
+    async def run(self, job: Job, number: int, look: str, token: str) -> UnitPlan | Whole:
+        """Return plan `number` for the job. `look` and `token` are as in `PlanDetails.to_plan`.
+
+        Raises:
+            SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
+        """
+        profile, errors, activity = self._workshop.profile, BackgroundErrors(), ActivityClock()
+        raw = watched(self._workshop.buckets, activity).raw
+        info = await uploaded_source(raw, job)
+        watchdog = Watchdog(errors, activity, profile.stall_seconds)
+        feeder = SourceFeeder(raw, info, errors, profile.patience_seconds, activity)
+        async with feeder.serving() as source:
+            media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
+            if _is_small(media):
+                return Whole.SMALL
+            if profile.encoders.use_hardware or not _may_be_divisible(media):
+                return Whole.INDIVISIBLE
+            try:
+                index = await read_index(feeder.read, media)
+            except IndexUnusable as error:
+                log.info("job_indivisible", reason=str(error))
+                return Whole.INDIVISIBLE
+        encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
+        details = PlanDetails.divide(
+            info.etag, media, encoding, index, profile.segment_seconds, self._chunk_seconds
+        )
+        if not _is_divisible(details, index):
+            return Whole.INDIVISIBLE
+        log.info("job_divided", duration_seconds=media.duration_seconds, chunks=len(details.chunks))
+        return details.to_plan(job, number, look, token, self._encoder)
+
+
+def _is_small(media: MediaInfo) -> bool:
+    video = media.video
+    if video is None or media.duration_seconds is None:
+        return False
+    rate = video.average_fps or video.base_fps or Fraction(30)
+    return media.duration_seconds * rate * video.display_width * video.display_height <= SMALL_PIXELS
+
+
+def _may_be_divisible(media: MediaInfo) -> bool:
+    """Return whether the file says exactly where its streams end, and has a picture that begins early."""
+    return (
+        media.video is not None
+        and media.container in EXACT_CONTAINERS
+        and media.duration_is_reliable
+        and media.all_ends_known
+    )
+
+
+def _is_divisible(details: PlanDetails, index: SourceIndex) -> bool:
+    """Return whether each chunk has a keyframe not far before it, and the first one a picture at all."""
+    video, fps = details.media.video, details.encoding.fps
+    if video is None or video.end_seconds is None or fps is None:
+        return False
+    gap = index.max_gap_seconds(video.end_seconds)
+    return video.start_seconds < details.chunks[0].frames / fps and gap <= MAX_KEYFRAME_GAP_SECONDS
