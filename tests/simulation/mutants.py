@@ -4,7 +4,7 @@ They override methods of the product and of the store. None is a copy of the pro
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,10 @@ class Mutant:
     protocol: Protocol
     caught_by: str
     """A regular expression for the message of the violated invariant."""
+
+    def with_chunks(self, *chunks: int) -> "Mutant":
+        """Return the mutant in schedules whose videos are divided into so many chunks (0: not at all)."""
+        return replace(self, protocol=replace(self.protocol, chunks=chunks))
 
 
 # Stores
@@ -207,7 +211,7 @@ _LOST = frozenset({Fate.LOST})
 _REPEATED = frozenset({Fate.REPEATED, Fate.FREEZE_BEFORE})
 _KILLED = frozenset({Fate.CRASH_BEFORE, Fate.CRASH_AFTER})
 
-MUTANTS = (
+_MUTANTS = (
     Mutant("lease not create-only", Protocol(store_class=OverwritingLeases), "two holders of one generation"),
     Mutant(
         "publication not create-only",
@@ -251,3 +255,4 @@ MUTANTS = (
     ),
     Mutant("acknowledged before it is queued", Protocol(add_video=add_video_unqueued), "the job is lost"),
 )
+MUTANTS = tuple(mutant.with_chunks(0) for mutant in _MUTANTS)

@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 
@@ -40,6 +40,8 @@ class Protocol:
     """Faults that must be in the mix."""
     aimed: tuple[Fate, str] | None = None
     """A fault that strikes nearly a third of all calls of this verb."""
+    chunks: tuple[int, ...] | None = None
+    """Instead of `Plan.chunks`."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ def run_schedule(
     """Run the schedule of this seed. Raises: ProtocolBroken: an invariant does not hold."""
     rng = random.Random(seed)
     plan = Plan.drawn(rng)
+    if protocol.chunks is not None:
+        plan = replace(plan, chunks=protocol.chunks)
     faults = Faults(rng, plan.lease_seconds, protocol.often, protocol.aimed)
     world: World
 

@@ -33,6 +33,8 @@ class Plan:
     """Into how many chunks videos are divided; 0: one pass."""
     encoders: str
     """Workers encode with any of these. Chunks of unlike encoders must not be joined."""
+    unlike_rate: float
+    """The share of chunks that cannot be joined to others although their encoders are alike."""
     viewers: int
     uploads: int
     deleters: int
@@ -59,6 +61,7 @@ class Plan:
             slots=rng.choice((1, 1, 2)),
             chunks=rng.choice(((0,), (0, 1, 2, 4), (1, 2, 3))),
             encoders=rng.choice(("a", "a", "ab")),
+            unlike_rate=rng.choice((0, 0, 0.2)),
             viewers=rng.choice((0, 0, 1)),
             uploads=rng.choice((1, 1, 2, 3)),
             deleters=rng.choice((0, 0, 0, 1, 2)),

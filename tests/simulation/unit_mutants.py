@@ -114,14 +114,13 @@ class JoinsTooEarly(Joiner):
         return True
 
 
-class JoinsTheNewest(Joiner):
-    """Joins what was stored last instead of what the ends name."""
+class JoinsTheFirst(Joiner):
+    """Joins what was stored first instead of what the ends name."""
 
     async def outputs_of(self, job: Job, plan: UnitPlan, end: UnitOutputs) -> str:
         prefix = keys.unit_outputs(job.id, plan.work, end.unit, "").removesuffix("/")
         found = [info async for info in self.stage.buckets.video.list_all(prefix)]
-        newest = max(found, key=lambda info: info.modified)
-        return newest.key.rpartition("/")[0] + "/"
+        return min(found, key=lambda info: info.modified).key.rpartition("/")[0] + "/"
 
 
 class JoinsAnything(Joiner):
@@ -164,7 +163,7 @@ class ReplansInPlace(SimulatedDivision):
 _STOPPED = frozenset({Fate.STOP})
 _FROZEN = frozenset({Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER})
 
-UNIT_MUTANTS = (
+_MUTANTS = (
     Mutant(
         "plan not create-only", Protocol(store_class=OverwritingPlans, often=_FROZEN), "plan was replaced"
     ),
@@ -190,8 +189,8 @@ UNIT_MUTANTS = (
     ),
     Mutant("joined too early", Protocol(worker=Kind(joiner=JoinsTooEarly)), "is not what the units"),
     Mutant(
-        "newest instead of ended",
-        Protocol(worker=Kind(joiner=JoinsTheNewest), often=_FROZEN),
+        "first instead of ended",
+        Protocol(worker=Kind(joiner=JoinsTheFirst), aimed=(Fate.CRASH_BEFORE, "create")),
         "is not what the units",
     ),
     Mutant(
@@ -211,3 +210,4 @@ UNIT_MUTANTS = (
         "units deleted after the leases", Protocol(LeasesDeletedFirst), "outlives the leases of its request"
     ),
 )
+UNIT_MUTANTS = tuple(mutant.with_chunks(1, 2, 3) for mutant in _MUTANTS)

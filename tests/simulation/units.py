@@ -97,7 +97,7 @@ class Maker:
 
     def _config(self) -> str:
         """Return what must be alike in all chunks. It nearly always is if their encoders are."""
-        return self.encoder + "?" * (self.stage.rng.random() < 0.03)
+        return self.encoder + "?" * (self.stage.rng.random() < self.stage.plan.unlike_rate)
 
     async def _make_look(self, claim: UnitClaim) -> None:
         """Write what is missing of the look, from where viewers wait for it. All attempts write the same."""
