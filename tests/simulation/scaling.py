@@ -6,16 +6,16 @@ Nothing fails here. `python -m tests.simulation.scaling` prints the table of doc
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from unittest.mock import patch
 
 from backend.core import keys
 from backend.core.concurrency import run_guarded
 from backend.core.ids import new_id
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
-from backend.core.jobs.snapshot import PlannedJob
 from backend.core.jobs.unit_view import UnitClaim, UnitState
 from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
@@ -26,13 +26,21 @@ from tests.core.virtual_time import VirtualTimeLoop, utc_now
 from tests.lab.memory_store import MemoryStore
 from tests.simulation.machine import Machine
 from tests.simulation.schedule import quiet_logs
+from worker.run import poller
+from worker.run.poller import Poller
+from worker.run.slots import Finder, Slots, Task
+from worker.units.division import Capacity
+from worker.units.join import LOOK_SECONDS
 
 LEASE_SECONDS = 60.0
 LATENCY_SECONDS = 0.02
 """Of a request to the store."""
 CHUNK_SECONDS = 60.0
-POLL_SECONDS = 1.5
-"""Of an idle slot while anything is planned."""
+WORKERS = (1, 2, 4, 8, 16, 32)
+IDLE_SECONDS = 15
+"""Between polls of slots without work: longer than in the product, as these polls cost most of the time."""
+LIGHT_SLOTS = 3
+"""As on two cores."""
 
 # Seconds of an idle machine of two cores for each second of film, from docs/media.md: 1080p24, six renditions
 LADDER = 56 / 30
@@ -71,6 +79,11 @@ class Times:
     encoded: float = 0
     """When its last chunk ended."""
     done: float = 0
+
+    def gaps(self) -> list[float]:
+        """Return how long each time nobody began a chunk."""
+        began = [self.queued, *self.chunks_began]
+        return [later - earlier for earlier, later in pairwise(began)]
 
 
 @dataclass
@@ -122,12 +135,8 @@ class Fleet:
             self._done.set()
 
 
-LIGHT = frozenset({UnitKind.LOOK, UnitKind.SIDES})
-HEAVY = frozenset({UnitKind.CHUNK})
-
-
 class Worker:
-    """One machine with a slot for light work and one that encodes."""
+    """One machine with one slot that encodes."""
 
     def __init__(self, fleet: Fleet, buckets: Buckets, name: str) -> None:
         self._fleet = fleet
@@ -136,44 +145,13 @@ class Worker:
         self._units = UnitQueue(buckets, self._queue, owner=name, rng=fleet.rng)
 
     async def run(self, done: asyncio.Event) -> None:
-        slots = [asyncio.create_task(self._slot(kinds)) for kinds in (LIGHT, HEAVY)]
-        await done.wait()
-        for slot in slots:
-            slot.cancel()
-        await asyncio.gather(*slots, return_exceptions=True)
+        loop, capacity = asyncio.get_running_loop(), Capacity(1)
+        polls = Poller(self._queue, done, poll_seconds=5, lease_seconds=LEASE_SECONDS, monotonic=loop.time)
+        finder = Finder(self._queue, self._units, "", capacity, self._fleet.rng)
+        await Slots(LIGHT_SLOTS, 1, finder, capacity).serve(polls, self._handle, done)
 
-    async def _slot(self, kinds: frozenset[UnitKind]) -> None:
-        while True:
-            if not await self._turn(kinds):
-                await asyncio.sleep(POLL_SECONDS)
-
-    async def _turn(self, kinds: frozenset[UnitKind]) -> bool:
-        """Do one job or unit, if there is one for this slot."""
-        snapshot = await self._queue.poll()
-        claim = await self._queue.claim(snapshot, whole=kinds is HEAVY)
-        if claim is not None:
-            await self._video_job(claim)
-            return True
-        for planned in self._in_order(snapshot.planned):
-            view = await self._units.view(planned.lease.job)
-            if view is None:
-                continue
-            unit = await self._units.claim(view, kinds)
-            if unit is not None:
-                await self._unit_job(unit)
-                return True
-            if kinds is LIGHT and planned.is_parked and view.is_joinable:
-                claim = await self._queue.take_parked(planned)
-                if claim is not None:
-                    await self._video_job(claim)
-                    return True
-        return False
-
-    def _in_order(self, planned: Sequence[PlannedJob]) -> list[PlannedJob]:
-        """Help the video with the fewest units first, but one time in four the oldest."""
-        if self._fleet.rng.random() < 0.25:
-            return list(planned)
-        return sorted(planned, key=lambda one: one.lease.units)
+    async def _handle(self, task: Task, stop: asyncio.Event) -> None:
+        await (self._unit_job(task) if isinstance(task, UnitClaim) else self._video_job(task))
 
     async def _video_job(self, claim: Claim) -> None:
         job, film = claim.lease.job, self._fleet.film(claim.lease.job.id)
@@ -216,7 +194,7 @@ class Worker:
             while joined < film.chunks and view.units[keys.chunk(joined)].state is UnitState.ENDED:
                 await self._machine.work(film.seconds / film.chunks * JOIN, ONE_THREAD)
                 joined += 1
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _unit_job(self, claim: UnitClaim) -> None:
         film, times = self._fleet.film(claim.job.id), self._fleet.times[claim.job.id]
@@ -249,27 +227,20 @@ def now() -> float:
 def run(films: Sequence[Film], workers: int, seed: int = 1) -> tuple[list[Times], Counts]:
     """Return the times of each film, and how many requests all workers made."""
     fleet = Fleet(films, workers, random.Random(seed))
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner, quiet_logs():
+    rarely = patch.object(poller, "UNITS_PAUSE_SECONDS", IDLE_SECONDS)
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner, quiet_logs(), rarely:
         return runner.run(fleet.run()), fleet.counts
 
 
 def main() -> None:
-    for look in (COPIED_LOOK, QUICK_LOOK):
-        film = Film(4 * 3600, look)
-        alone = 0.0
-        for workers in (1, 2, 4, 8, 16, 32):
-            started = time.perf_counter()
+    for name, look in (("copied", COPIED_LOOK), ("quick", QUICK_LOOK)):
+        film, alone = Film(4 * 3600, look), 0.0
+        for workers in WORKERS:
             (times,), counts = run([film], workers)
             alone = alone or times.done
             print(
-                workers,
-                times.looked,
-                times.encoded,
-                times.done,
-                alone / times.done / workers,
-                counts.requests,
-                time.perf_counter() - started,
-                film.work_seconds,
+                f"4 h, {name} look, {workers:2} workers: done after {times.done:6.0f} s,"
+                f" {alone / times.done / workers:.2f} N, {counts.requests / film.chunks:.0f} requests a chunk"
             )
 
 

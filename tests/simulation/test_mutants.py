@@ -9,8 +9,13 @@ from tests.simulation.schedule import ProtocolBroken, quiet_logs, run_schedule
 from tests.simulation.unit_mutants import UNIT_MUTANTS
 
 MAX_SCHEDULES = 3000
-RARELY_CAUGHT = {"no second look at the marker"}
-"""Only one schedule in thousands shows it."""
+RARELY_CAUGHT = {
+    "no second look at the marker",
+    "doubtful end forgotten",
+    "first instead of ended",
+    "parked taken as due",
+}
+"""It takes seconds until a schedule shows it."""
 
 
 @pytest.mark.parametrize(
