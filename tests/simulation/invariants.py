@@ -62,7 +62,7 @@ class Ledger:
             TakeOvers(lease_seconds, seconds),
             step,
             grace_seconds,
-            lambda request: self._is_over(request) or self.may_go(keys.video_of_request(request)),
+            lambda video_id: self.may_go(video_id) or not world.video.holds(keys.video_record(video_id)),
         )
 
     # Reported by the processes

@@ -33,8 +33,8 @@ class UnitLedger:
     take_overs: TakeOvers
     step: Callable[[], int]
     grace_seconds: float
-    is_over: Callable[[str], bool]
-    """Whether a request has ended or its video is gone or being deleted."""
+    may_go: Callable[[str], bool]
+    """Whether a video is gone or being deleted."""
     plans: dict[tuple[str, int], UnitPlan] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     _bodies: dict[str, bytes] = field(default_factory=dict)
@@ -168,11 +168,11 @@ class UnitLedger:
                 broken(f"{key} is gone, and viewers may still watch it")
 
     def _look_may_go(self, request: str) -> bool:
-        if not self.is_over(request):
-            return False
+        if self.may_go(keys.video_of_request(request)):
+            return True
         result = self.world.video.find(keys.result(keys.video_of_request(request), request))
         if result is None or not isinstance(read_outcome(result.body), Outputs):
-            return True
+            return result is not None
         age = self.world.video.now() - result.info.modified
         return age.total_seconds() > self.grace_seconds
 
@@ -207,6 +207,11 @@ class UnitLedger:
                 return None
             parts += [unit_body(unit, end.token, stored.config) for stored in end.objects]
         return SEAM.join(parts)
+
+    def is_over(self, request: str) -> bool:
+        """Return whether a request has ended, or its video is gone or being deleted."""
+        video_id = keys.video_of_request(request)
+        return self.may_go(video_id) or self.world.video.holds(keys.result(video_id, request))
 
     def _is_obsolete(self, request: str, number: int, unless: str | None = None) -> bool:
         """Return whether the request is over, or has a later plan than this."""
