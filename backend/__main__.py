@@ -65,9 +65,10 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
         async def already_open(_: ApiSettings) -> AsyncIterator[Buckets]:
             yield buckets
 
+        app = create_app(settings, already_open)
         server = BoundedServer(
             uvicorn.Config(
-                AccessLog(create_app(settings, already_open)),
+                AccessLog(app),
                 http=BoundedProtocol,
                 ws="none",
                 lifespan="on",
@@ -77,6 +78,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
                 timeout_graceful_shutdown=GRACE_SECONDS,
             ),
             connection_limit(),
+            on_stop=lambda: app.state.services.looks.end(),
         )
         host, port = listener.getsockname()[:2]
         log.info("listening", host=host, port=port)

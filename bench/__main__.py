@@ -1,4 +1,4 @@
-"""`python -m bench [upload] [queue] [idle] [media] [burst] [play]`: measures on a fresh store."""
+"""`python -m bench [table …]`: measures on a fresh store and prints tables, all of `TABLES` by default."""
 
 import argparse
 import logging
@@ -15,12 +15,13 @@ from bench.media import bench_media
 from bench.play import bench_play
 from bench.queue import bench_queue
 from bench.upload import bench_upload
+from bench.watch import LENGTHS_SECONDS, bench_watch
 from tests.lab.embedded import embedded
 from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media", "burst", "play")
+TABLES = ("upload", "queue", "idle", "media", "burst", "play", "watch")
 IDLE_JOBS = 5
 
 
@@ -34,6 +35,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="queue, idle: time limit")
     parser.add_argument("--clips", type=int, default=1000, help="burst: how many clips to upload")
     parser.add_argument("--at-once", type=int, help="burst: WORKER_CONCURRENCY, by default the default")
+    parser.add_argument(
+        "--length", action="append", type=int, help="watch: seconds; by default each of three"
+    )
     parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
     arguments = parser.parse_args()
     tables = arguments.tables or TABLES
@@ -47,6 +51,8 @@ def main() -> None:
         bench_idle(arguments.seconds, IDLE_JOBS)
     if "play" in tables:
         bench_play(arguments.rounds)
+    if "watch" in tables:
+        bench_watch(arguments.length or LENGTHS_SECONDS)
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
     if "burst" in tables:

@@ -32,6 +32,7 @@ QUICK_SECONDS = 4
 LOOPS = 10
 """Makes five minutes of the 30 s film."""
 OURS = "a job of ours"
+DIVIDED = "a job of ours, divided into chunks"
 BARE = "bare ffmpeg, one pass to null"
 ONE_BY_ONE = "one ffmpeg for each rendition to null"
 LIKE_PRESETS = f"shaka-streamer {shaka_streamer.VERSION}, our presets"
@@ -83,6 +84,7 @@ def _measure(server: StoreServer, clip: Path, directory: Path, rounds: int, *, a
         scratch.mkdir(parents=True)
         log = scratch / "log"
         command = _run_ours(results, server, scratch)
+        _run_divided(results, server, scratch)
         results.add(BARE, run_tree(one_pass(command, clip), log))
         each = [run_tree(argv, log) for argv in one_by_one(command, results.renditions, clip)]
         results.add(ONE_BY_ONE, _sum(each))
@@ -125,6 +127,25 @@ def _run_ours(results: _Results, server: StoreServer, directory: Path) -> Ffmpeg
         sorted(found, key=lambda one: (one.kind != "video", one.codec, one.height or 0))
     )
     return seen[0]
+
+
+def _run_divided(results: _Results, server: StoreServer, directory: Path) -> None:
+    """Run our job in chunks, with its look."""
+    outputs = directory / "divided"
+    outputs.mkdir()
+    store = (server.endpoint_url, server.access_key, server.secret_key)
+    argv: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "bench.media_job",
+        *store,
+        results.clip,
+        outputs,
+        "divide",
+    ]
+    tree = run_tree(argv, directory / "log", nice=False)
+    job = JobCost(**json.loads((outputs / "cost.json").read_text()))
+    results.add(DIVIDED, replace(tree, wall_seconds=job.wall_seconds, cpu_seconds=job.cpu_seconds))
 
 
 def _presets(command: FfmpegCommand) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs one worker job in its own process and measures it; started by `bench.media`.
+"""Runs one worker job in its own process and measures it; started by `bench.media`. A last word divides it.
 
 Python's startup and the upload are not counted: workers are long-lived, and uploads have their own table.
 """
@@ -10,7 +10,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,17 +19,24 @@ from typing import cast
 import structlog
 
 from backend.core import keys
+from backend.core.concurrency import gather_or_cancel
 from backend.core.ids import new_id
-from backend.core.records import Job, Rendition
+from backend.core.jobs.unit_view import UnitClaim
+from backend.core.records import Job, Rendition, UnitEnd, UnitKind, UnitLease, UnitPlan, kind_of_unit
 from backend.core.settings import WorkerSettings
 from backend.core.store.interface import PLAIN, Body, Buckets, ObjectHeaders, Store
 from backend.core.uploads.one_shot import store_source
 from tests.lab.buckets import fresh_buckets
 from tests.lab.server import StoreServer
 from worker.sandbox.tools import find_tools
-from worker.transcode.transcoder import EncodingProfile, Transcoder
+from worker.transcode.transcoder import EncodingProfile, Transcoded, Transcoder
+from worker.units.attempt import Workshop
+from worker.units.join import Joiner
+from worker.units.making import UnitMaker
+from worker.units.planner import Planner
 
-RUN = "r0-0-bench"
+RUN = "r0-0-aa"
+LOOK = "l0-aa"
 CHUNK_BYTES = 8 * 1024 * 1024
 
 
@@ -70,19 +77,17 @@ class _WatchedStore:
         return cast(Store, self)
 
 
-async def _transcode(server: StoreServer, source: Path, source_bytes: int, results: Path) -> None:
+async def _transcode(
+    server: StoreServer, source: Path, source_bytes: int, results: Path, *, in_units: bool
+) -> None:
     async with fresh_buckets(server) as buckets:
         job = await _upload(buckets.raw, source, source_bytes)
         raw, video = _WatchedStore(buckets.raw), _WatchedStore(buckets.video)
         with tempfile.TemporaryDirectory() as work_dir:
-            transcoder = Transcoder(
-                Buckets(raw.as_store(), video.as_store()),
-                find_tools(WorkerSettings()),
-                EncodingProfile(),
-                Path(work_dir),
-            )
+            watched = Buckets(raw.as_store(), video.as_store())
+            workshop = Workshop(watched, find_tools(WorkerSettings()), EncodingProfile(), Path(work_dir))
             began, cpu = time.perf_counter(), _cpu_seconds()
-            transcoded = await transcoder.run(job, RUN, lambda progress: None)
+            transcoded = await (_by_units if in_units else _at_once)(workshop, job)
             ended, cpu = time.perf_counter(), _cpu_seconds() - cpu
         if video.playable_at is None:
             raise AssertionError("the job ended without a master playlist")
@@ -96,6 +101,37 @@ async def _transcode(server: StoreServer, source: Path, source_bytes: int, resul
         (results / "cost.json").write_text(json.dumps(asdict(cost)))
         for rendition in transcoded.renditions:
             await _save(buckets.video, keys.run_prefix(job.id, RUN), rendition, results)
+
+
+async def _at_once(workshop: Workshop, job: Job) -> Transcoded:
+    transcoder = Transcoder(workshop.buckets, workshop.tools, workshop.profile, workshop.work_dir)
+    return await transcoder.run(job, RUN, lambda progress: None)
+
+
+async def _by_units(workshop: Workshop, job: Job) -> Transcoded:
+    """Divide the job as workers do, and do its units as one worker does: one chunk at a time."""
+    settings = WorkerSettings()
+    plan = await Planner(workshop, "", settings.chunk_seconds).run(job, 0, LOOK, "bb")
+    if not isinstance(plan, UnitPlan):
+        raise AssertionError(f"the job is not divided: {plan.value}")
+
+    async def tell(job: Job, plan: UnitPlan) -> None:
+        return
+
+    maker, ends = UnitMaker(workshop, tell), dict[str, UnitEnd]()
+
+    async def do(*units: str) -> None:
+        for unit in units:
+            lease = UnitLease(unit=unit, owner="bench", token="cc", attempt=1)
+            ends[unit] = await maker.run(UnitClaim(job, plan, lease, 0))
+
+    async def ended() -> Mapping[str, UnitEnd]:
+        return ends
+
+    beside = [unit for unit in plan.units if kind_of_unit(unit) is not UnitKind.CHUNK]
+    chunks = [unit for unit in plan.units if unit not in beside]
+    await gather_or_cancel([do(*chunks), *(do(unit) for unit in beside)])
+    return await Joiner(workshop).run(job, plan, RUN, ended, lambda progress: None)
 
 
 async def _upload(raw: Store, source: Path, size: int) -> Job:
@@ -134,10 +170,12 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    endpoint_url, access_key, secret_key, source, results = sys.argv[1:]
+    endpoint_url, access_key, secret_key, source, results, *how = sys.argv[1:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     server = StoreServer("rgw", endpoint_url, access_key, secret_key)
-    asyncio.run(_transcode(server, Path(source), Path(source).stat().st_size, Path(results)))
+    asyncio.run(
+        _transcode(server, Path(source), Path(source).stat().st_size, Path(results), in_units=bool(how))
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from backend.core.errors import VodbucketError
 from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.units import UnitQueue
 from backend.core.logs import configure_logs
 from backend.core.printable import printable
+from backend.core.records import Job, UnitPlan
 from backend.core.settings import WorkerSettings, load
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
@@ -29,14 +31,23 @@ from backend.core.sweep.sweeper import SweepRules
 from worker.encode.encoder_trials import choose_encoders
 from worker.run.admission import admit
 from worker.run.doorbell import listening
+from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
-from worker.run.loop import work
 from worker.run.machine import fit_machine
 from worker.run.poller import Poller
+from worker.run.slots import Finder, Slots, handlers
 from worker.run.sweeping import keep_sweeping
-from worker.sandbox.tools import find_tools
+from worker.run.unit_job import UnitRunner
+from worker.run.unit_status import UnitStatus
+from worker.sandbox.tools import find_tools, version_of
 from worker.transcode.transcoder import EncodingProfile, Transcoder
+from worker.units.attempt import Workshop
+from worker.units.details import fingerprint
+from worker.units.division import Capacity, Division
+from worker.units.join import Joiner
 from worker.units.look import LookMaker
+from worker.units.making import UnitMaker
+from worker.units.planner import Planner
 
 
 def main() -> int:
@@ -75,22 +86,55 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
     async with open_buckets(settings) as buckets:
         await admit(buckets, stop, pause_seconds=settings.worker_poll_seconds)
         retrying = with_retries(buckets, settings.store_patience_seconds)
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         queue = JobQueue(
             retrying,
-            owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            owner=owner,
             lease_seconds=settings.lease_seconds,
             keep_originals=settings.keep_originals,
         )
-        runner = JobRunner(
+        units = UnitQueue(retrying, queue, owner=owner)
+        workshop = Workshop(retrying, machine.tools, profile, work_dir)
+        encoder = fingerprint(machine.encoders, await version_of("ffmpeg", machine.tools.ffmpeg))
+        status = UnitStatus(retrying.video, units, machine.encoders.description)
+        capacity = Capacity(settings.worker_concurrency)
+        transcoder = Transcoder(
+            retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
+        )
+
+        finder = Finder(queue, units, encoder, capacity)
+
+        async def on_plan(job: Job, plan: UnitPlan) -> None:
+            finder.add(job)
+            rung.set()
+            await status.write(job, plan)
+
+        run_job = JobRunner(
             queue=queue,
-            pipeline=Transcoder(
-                retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
-            ),
+            pipeline=transcoder,
             video=retrying.video,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             patience_seconds=settings.store_patience_seconds,
             examine=machine.examine,
+            division=Division(
+                queue,
+                units,
+                transcoder,
+                Planner(workshop, encoder, settings.chunk_seconds),
+                Joiner(workshop),
+                encoder,
+                capacity,
+                on_plan,
+            ),
+        )
+        run_unit = UnitRunner(
+            units,
+            UnitMaker(workshop, status.write),
+            status.write,
+            Heartbeat(settings.lease_seconds, settings.store_patience_seconds),
+            settings.max_attempts,
+            machine.examine,
         )
         poller = Poller(
             queue,
@@ -103,7 +147,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
         async with sweeping, listening(settings.doorbell, rung):
-            await work(poller, runner, stop, concurrency=settings.worker_concurrency)
+            light = (os.cpu_count() or 1) + 1
+            slots = Slots(light, settings.worker_concurrency, finder, capacity)
+            await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 
 @asynccontextmanager

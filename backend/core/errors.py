@@ -230,6 +230,13 @@ class NotReady(VodbucketError):
     code = "not_ready"
 
 
+class NotMadeYet(VodbucketError):
+    """This part of the video is still being made. Try again in a moment."""
+
+    code = "not_made_yet"
+    retry_after_seconds: ClassVar[int] = 1
+
+
 class Unauthorized(VodbucketError):
     """Sign in, or send the admin token as `Authorization: Bearer <token>`."""
 

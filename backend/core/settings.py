@@ -250,7 +250,9 @@ class WorkerSettings(StoreSettings, UploadSettings):
     doorbell: Annotated[Endpoint | None, NoDecode] = Field(
         None, description="host:port to hear about new jobs at, over UDP"
     )
-    worker_concurrency: int = Field(1, ge=1, le=64, description="how many jobs a worker runs at a time")
+    worker_concurrency: int = Field(
+        1, ge=1, le=64, description="how many chunks and undivided videos a worker encodes at a time"
+    )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
     )
@@ -266,7 +268,10 @@ class WorkerSettings(StoreSettings, UploadSettings):
     )
     segment_seconds: float = Field(4, ge=1, le=20, description="length of a segment")
     chunk_seconds: float = Field(
-        60, ge=1, le=3600, description="longest part of a video that a worker encodes at a time"
+        60,
+        ge=0,
+        le=3600,
+        description="longest part of a video that a worker encodes at a time; 0: videos are not divided",
     )
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"
@@ -320,13 +325,13 @@ class WorkerSettings(StoreSettings, UploadSettings):
     @classmethod
     def _with_webm(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
         if value.count("webm") != 1 or len(set(value)) != len(value):
-            raise ValueError("must be webm, or webm,mp4: a WebM is always made")
+            raise ValueError("must be webm or webm,mp4, as a WebM is always made")
         return value
 
     @model_validator(mode="after")
     def _mp4_has_a_picture(self) -> Self:
         if "mp4" in self.downloads and "h264" not in self.rendition_codecs:
-            raise ValueError("DOWNLOADS: mp4 needs h264 in RENDITION_CODECS")
+            raise ValueError("DOWNLOADS: must be webm unless RENDITION_CODECS names h264")
         return self
 
 

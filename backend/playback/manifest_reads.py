@@ -1,4 +1,4 @@
-"""Reads manifests for players: from memory if they cannot change, with the captions of a published video."""
+"""Reads manifests for players: from memory if they cannot change, with captions if they do not grow."""
 
 import hashlib
 import math
@@ -63,7 +63,8 @@ class _Uploaded:
 
 class _Wanted(NamedTuple):
     key: str
-    is_published: bool
+    is_complete: bool
+    """No worker will rewrite it."""
     added: _Added = _Added((), "")
 
 
@@ -91,10 +92,10 @@ class ManifestReads:
         )
 
     async def read(self, playable: Playable, run: str, path: str) -> Manifest:
-        """Return the manifest at `path`. Those of a published video include its captions.
+        """Return the manifest at `path`. Those of looks and of a published video include its captions.
 
-        Playlists of a growing video are not changed: a captions playlist that does not grow would make
-        players think that the video has ended.
+        Playlists of a growing run are not changed: a captions playlist that does not grow would make players
+        think that the video has ended.
 
         Raises:
             BadRequest: the path leads outside the video.
@@ -103,14 +104,15 @@ class ManifestReads:
         """
         key = keys.playable_object(playable.video_id, keys.run_prefix(playable.video_id, run), path)
         if keys.is_uploaded_captions(path):
-            return await self._stored(_Wanted(key, is_published=False))
-        wanted = _Wanted(key, playable.is_published and run == playable.run)
-        if not playable.is_published or not changes_with_captions(path):
+            return await self._stored(_Wanted(key, is_complete=False))
+        is_look = keys.is_look(run)
+        wanted = _Wanted(key, is_look or (playable.is_published and run == playable.run))
+        if not (playable.is_published or is_look) or not changes_with_captions(path):
             return _unless_given_up(await self._get(wanted), playable, run)
         if path not in (keys.MASTER_PLAYLIST, keys.DASH_MANIFEST):
             added = await self._added(playable)
             return _captions_playlist(path, added.tracks, playable.duration_seconds)
-        with_captions = _Wanted(key, wanted.is_published, await self._added(playable))
+        with_captions = _Wanted(key, wanted.is_complete, await self._added(playable))
         return _unless_given_up(await self._get(with_captions), playable, run)
 
     def forget_captions(self, video_id: str) -> None:
@@ -124,7 +126,7 @@ class ManifestReads:
         tracks = wanted.added.tracks
         if not tracks:
             return await self._stored(wanted)
-        plain = await self._get(_Wanted(wanted.key, wanted.is_published))
+        plain = await self._get(_Wanted(wanted.key, wanted.is_complete))
         if wanted.key.endswith(keys.DASH_MANIFEST):
             body = add_to_mpd(plain.body, tracks)
         else:
@@ -138,7 +140,7 @@ class ManifestReads:
             stored.body,
             stored.info.etag,
             grows=bool(grows),
-            is_final=wanted.is_published or grows is False,
+            is_final=wanted.is_complete or grows is False,
         )
 
     async def _added(self, playable: Playable) -> _Added:
@@ -150,7 +152,7 @@ class ManifestReads:
 
 
 def changes_with_captions(path: str) -> bool:
-    """Return whether a manifest of a published video changes when its captions do."""
+    """Return whether a manifest of a look or a published video changes when its captions do."""
     return (
         path in (keys.MASTER_PLAYLIST, keys.DASH_MANIFEST)
         or keys.is_uploaded_captions(path)

@@ -3,21 +3,33 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import compress
 
 from backend.core import keys
-from backend.core.concurrency import gather_pair
-from backend.core.errors import NotReady, ObjectNotFound
+from backend.core.concurrency import gather_or_cancel, gather_pair
+from backend.core.errors import NotReady
 from backend.core.library.captions import list_captions
 from backend.core.library.videos import published_outputs, read_item
 from backend.core.recent_reads import RecentReads
 from backend.core.records import Chapter, Stage, Status
-from backend.core.store.interface import Buckets
+from backend.core.store.interface import Buckets, exists
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS
 from backend.playback.tracks import Track, tracks_of
 
 CAPACITY = 20_000
 """Videos, captions and chapters that are cached."""
 _FILES = frozenset({keys.DOWNLOAD, keys.DOWNLOAD_MP4, keys.POSTER, keys.STORYBOARD})
+
+
+class Presentation(StrEnum):
+    """What the manifests of a video describe now."""
+
+    FIRST_LOOK = "first_look"
+    """The whole video in one quality, until all are ready. Segments are held back until they exist."""
+    GROWING = "growing"
+    """What is encoded so far. There is no DASH manifest yet."""
+    COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,13 @@ class Parts:
     files: frozenset[str]
     tracks: tuple[Track, ...]
     chapters: tuple[Chapter, ...]
+
+    @property
+    def presentation(self) -> Presentation:
+        if self.is_published:
+            return Presentation.COMPLETE
+        is_look = self.run is not None and keys.is_look(self.run)
+        return Presentation.FIRST_LOOK if is_look else Presentation.GROWING
 
 
 class PartsReads:
@@ -73,8 +92,8 @@ class PartsReads:
             if outputs is None:
                 return frozenset(), ()
             return _FILES.intersection(output.path for output in outputs.objects), outputs.chapters
-        try:
-            await self._buckets.video.head(f"{status.outputs}{keys.POSTER}")
-        except ObjectNotFound:
-            return frozenset(), ()
-        return frozenset({keys.POSTER}), ()
+        early = (keys.POSTER, keys.STORYBOARD)
+        found = await gather_or_cancel(
+            exists(self._buckets.video, f"{status.outputs}{path}") for path in early
+        )
+        return frozenset(compress(early, found)), status.chapters

@@ -74,7 +74,9 @@ class PlayOperation(Operation):
     "/play/{grant:str}/{path:path}",
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
     opt=PUBLIC,
-    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    responses=documented(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
     operation_class=PlayOperation,
     tags=["playback"],
 )
@@ -121,7 +123,7 @@ _FAILED = "playback_failed"
 
 
 async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
-    """Raises: GrantRejected. ObjectNotFound."""
+    """Raises: GrantRejected. ObjectNotFound. NotMadeYet."""
     services: Services = scope["litestar_app"].state.services
     # The path as the client sent it: routing decodes it and merges slashes.
     raw: bytes = scope.get("raw_path") or b""
@@ -133,18 +135,21 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
         if not services.rights.stands(granted):
             await services.rights.check(granted)
         playable = await services.playback.resolve(granted.video_id)
-        run, path = keys.split_run(keys.parse_asset_path(literal))
+        named, path = keys.split_run(keys.parse_asset_path(literal))
+        run = named or playable.run
+        if named is None and is_manifest(path) and not keys.is_uploaded_captions(path):
+            return _to_run(run, path)
+        if not playable.is_published and run == playable.run and keys.is_look(run):
+            await services.looks.wait(playable, path)
+            await services.rights.check(granted)  # again: it may have waited
         if is_manifest(path):
-            if run is None and not keys.is_uploaded_captions(path):
-                return _to_run(playable.run, path)
-            return await _manifest(scope, services, playable, run or playable.run, path)
-        prefix = keys.run_prefix(playable.video_id, run or playable.run)
-        key = keys.playable_object(playable.video_id, prefix, path)
+            return await _manifest(scope, services, playable, run, path)
+        key = keys.playable_object(playable.video_id, keys.run_prefix(playable.video_id, run), path)
         if scope["method"] == HttpMethod.HEAD:
             return await _head(services, key)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("Nothing to play was found at this address.") from None
-    is_stable = run is not None or playable.is_published
+    is_stable = named is not None or playable.is_published
     return _redirect(services, key, is_stable, _attachment(playable.title, key) if download else None)
 
 

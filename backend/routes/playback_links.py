@@ -15,6 +15,7 @@ from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthoriz
 from backend.core.ids import parse_id
 from backend.core.records import Chapter
 from backend.core.settings import Download
+from backend.playback.parts import Presentation
 from backend.playback.tracks import Source
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
@@ -42,6 +43,7 @@ class PlayableCaptions(BaseModel):
 class Playback(BaseModel):
     """Links for players. Each works without credentials until `expires_at`; null means not available yet."""
 
+    presentation: Presentation
     hls: str
     dash: str
     webm: str | None
@@ -67,6 +69,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
         return f"{root}/play/{token}/{parts.run}/{path}" if path in parts.files else None
 
     return Playback(
+        presentation=parts.presentation,
         hls=f"{root}/play/{token}/{keys.MASTER_PLAYLIST}",
         dash=f"{root}/play/{token}/{keys.DASH_MANIFEST}",
         webm=link(keys.DOWNLOAD),

@@ -11,6 +11,7 @@ from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.jobs.doorbell import Doorbell
+from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, PresignedGet
@@ -21,6 +22,7 @@ from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
+from backend.playback.looks import AwaitedFiles
 from backend.playback.manifest_reads import ManifestReads
 from backend.playback.parts import PartsReads
 from backend.playback.rights import Rights
@@ -48,6 +50,7 @@ class Services:
     rights: Rights
     playback: PlaybackIndex
     manifests: ManifestReads
+    looks: AwaitedFiles
     parts: PartsReads
     site: Site
     readiness: Readiness
@@ -68,6 +71,7 @@ class Services:
         buffers = PartBuffers(settings.upload_memory_bytes)
         quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
+        manifests = ManifestReads(buckets)
         sessions = Sessions(buckets.video, signing_keys, admin, settings.session_ttl_seconds, clock)
         return cls(
             settings=settings,
@@ -85,7 +89,8 @@ class Services:
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
-            manifests=ManifestReads(buckets),
+            manifests=manifests,
+            looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),

@@ -114,7 +114,7 @@ async def _details(services: Services, video_id: str) -> VideoDetails:
     return VideoDetails.model_construct(
         **dict(VideoItem.of(item, services)),
         source=outputs.source if outputs else None,
-        chapters=outputs.chapters if outputs else (),
+        chapters=outputs.chapters if outputs else item.status.chapters,
     )
 
 

@@ -58,6 +58,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.NotMadeYet: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
     errors.StoreError: HTTPStatus.BAD_GATEWAY,
@@ -101,7 +102,7 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(error, TooManyAttempts):
+    if isinstance(error, (TooManyAttempts, errors.NotMadeYet)):
         headers["retry-after"] = str(error.retry_after_seconds)
     if status is HTTPStatus.PRECONDITION_FAILED:
         headers["tus-version"] = tus_headers.VERSION

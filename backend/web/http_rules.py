@@ -119,8 +119,10 @@ class HttpRules:
 
 
 def _preflight_origin(scope: HTTPScope) -> str | None:
+    if scope["method"] != HttpMethod.OPTIONS:
+        return None
     headers = dict(scope["headers"])
-    if scope["method"] != HttpMethod.OPTIONS or b"access-control-request-method" not in headers:
+    if b"access-control-request-method" not in headers:
         return None
     origin = headers.get(b"origin")
     return None if origin is None else origin.decode("latin-1")

@@ -98,13 +98,14 @@ describe('captions', () => {
   });
 
   it.each([
-    ['reload the player of a finished video', 'done' as const, 1],
-    ['do not reload the player of a growing video', 'processing' as const, 0],
-  ])('%s', async (_, word, revision) => {
-    const now = status({ playable: true, status: word });
+    ['reload the player of a finished video', 'complete', 1],
+    ['reload the player of a first look', 'first_look', 1],
+    ['do not reload the player of a growing video', 'growing', 0],
+  ])('%s', async (_, presentation, revision) => {
+    const now = status({ playable: true, status: presentation === 'complete' ? 'done' : 'processing' });
     answers['GET '] = { status: 200, body: { title: 'T', status: now } };
     answers['GET /status'] = { status: 200, body: now };
-    answers['GET /playback'] = { status: 200, body: { hls: '/play/g/hls', dash: '/d', webm: null, poster: null, storyboard: null, captions: [] } };
+    answers['GET /playback'] = { status: 200, body: { presentation, hls: '/play/g/hls', dash: '/d', webm: null, poster: null, storyboard: null, captions: [] } };
     const watch = new Watch(api, 'v');
     const stop = watch.start();
     await expect.poll(() => watch.playback).not.toBeNull();

@@ -13,10 +13,10 @@ const CHAPTERS = [
   { start_seconds: 61.5, end_seconds: 3723.0625, title: '' },
 ];
 const ENCODING: Playback = {
-  hls: '/play/g/hls', dash: '/play/g/dash', webm: null, mp4: null, poster: null, storyboard: null,
+  presentation: 'growing', hls: '/play/g/hls', dash: '/play/g/dash', webm: null, mp4: null, poster: null, storyboard: null,
   captions: [], chapters: [], expires_at: '2027-01-01T00:00:00Z',
 };
-const READY: Playback = { ...ENCODING, webm: '/play/g/webm', storyboard: '/play/g/board.vtt', captions: [GERMAN] };
+const READY: Playback = { ...ENCODING, presentation: 'complete', webm: '/play/g/webm', storyboard: '/play/g/board.vtt', captions: [GERMAN] };
 
 /** Records what is added to Shaka Player. */
 class Player {
@@ -112,6 +112,18 @@ describe('captions, chapters and previews', () => {
     await settled();
     expect(player.labels).toEqual(['Deutsch']);
     expect(player.previews).toHaveLength(1);
+  });
+
+  it('are added to the first look one after another, each once', async () => {
+    const look: Playback = { ...ENCODING, presentation: 'first_look', chapters: CHAPTERS };
+    await load(look);
+    expect([player.labels, player.chapters.length, player.previews.length]).toEqual([[], 1, 0]);
+    for (const more of [{ captions: [FORCED] }, { captions: [FORCED, GERMAN] }, { storyboard: '/play/h/board.vtt' }]) {
+      extras.update(Object.assign(look, more));
+      await settled();
+    }
+    expect([player.labels, player.shown]).toEqual([['Signs', 'Deutsch'], 'Signs']);
+    expect([player.chapters.length, player.previews.length]).toEqual([1, 1]);
   });
 
   it('are left to a browser that plays HLS natively', async () => {

@@ -79,7 +79,13 @@ describe('the watch page state', () => {
       check();
     });
 
-  const playback = (webm: string | null) => ({ status: 200, body: { hls: '/play/g/hls', dash: '/d', webm, poster: null, storyboard: null, captions: [], chapters: [] } });
+  const playback = (webm: string | null, storyboard: string | null = null) => ({
+    status: 200,
+    body: {
+      presentation: webm === null ? 'first_look' : 'complete',
+      hls: '/play/g/hls', dash: '/d', webm, poster: null, storyboard, captions: [], chapters: [],
+    },
+  });
   const notReady = { status: 409, body: { error: 'Not yet.', code: 'not_ready' } };
   const refused = { status: 401, body: { error: 'Sign in.', code: 'unauthorized' } };
 
@@ -103,6 +109,21 @@ describe('the watch page state', () => {
     await later(() => expect(watch.status?.status).toBe('done'));
     expect(watch.playback?.webm).toMatch(/\/play\/g\/download.webm$/);
     expect(watch.video?.source).toEqual(source);
+  });
+
+  it('finds what is made while the first look is watched', async () => {
+    const looked = status({ playable: true });
+    answers = {
+      '/': { status: 200, body: { title: 'T', status: looked } },
+      '/status': { status: 200, body: looked },
+      '/playback': playback(null),
+    };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await later(() => expect(watch.playback?.presentation).toBe('first_look'));
+
+    answers['/playback'] = playback(null, '/play/g/board.vtt');
+    await later(() => expect(watch.playback?.storyboard).toMatch(/board.vtt$/));
   });
 
   it('plays a public video for a guest', async () => {
@@ -137,6 +158,9 @@ describe('the watch page state', () => {
     stop = watch.start();
     await soon(() => expect(watch.waiting).toBe(true));
     expect(watch.problem).toBeNull();
+    answers['/playback'] = playback(null);
+    await later(() => expect(watch.playback).not.toBeNull());
+    expect(watch.waiting).toBe(false);
   });
 
   it('asks a guest to sign in to a private video', async () => {

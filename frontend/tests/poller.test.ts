@@ -22,14 +22,26 @@ function source(...answers: (Status | Error)[]) {
 }
 
 it('polls every second while the status changes', async () => {
-  const { load, polledAtMs } = source(...[0.1, 0.2, 0.3, 0.4].map((progress) => status({ progress })));
+  const { load, polledAtMs } = source(...[0.1, 0.2, 0.3, 0.4].map((progress) => status({ progress, playable: true })));
   new StatusPoller(load).start();
   await vi.advanceTimersByTimeAsync(3_100);
   expect(polledAtMs).toEqual([0, 1000, 2000, 3000]);
 });
 
+it('polls eagerly until the video can be played, but not for long', async () => {
+  const { load, polledAtMs } = source(status({ progress: 0 }), status({ progress: 0.1 }), status({ playable: true }));
+  new StatusPoller(load).start();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(polledAtMs).toEqual([0, 300, 600, 1600]);
+
+  const waiting = source(status());
+  new StatusPoller(waiting.load).start();
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(waiting.polledAtMs.slice(-4)).toEqual([15_000, 16_000, 17_500, 19_500]);
+});
+
 it('slows down to two seconds while nothing changes', async () => {
-  const { load, polledAtMs } = source(status());
+  const { load, polledAtMs } = source(status({ playable: true }));
   new StatusPoller(load).start();
   await vi.advanceTimersByTimeAsync(8_600);
   expect(polledAtMs).toEqual([0, 1000, 2500, 4500, 6500, 8500]);
@@ -46,7 +58,9 @@ it.each(['done', 'error'] as const)('stops at %s', async (word) => {
 
 it('keeps the last status and backs off while the server is down, then recovers', async () => {
   const gone = new ApiError('network', 0, 'gone');
-  const { load, polledAtMs } = source(status({ progress: 0.5 }), gone, gone, gone, gone, status({ progress: 0.6 }));
+  const { load, polledAtMs } = source(
+    status({ progress: 0.5, playable: true }), gone, gone, gone, gone, status({ progress: 0.6 }),
+  );
   const poller = new StatusPoller(load);
   poller.start();
   await vi.advanceTimersByTimeAsync(1_500);
@@ -76,7 +90,7 @@ it('ignores a pending response after its undo', async () => {
 });
 
 it('runs one loop only after a restart during a pending request', async () => {
-  const { load, polledAtMs } = source(status());
+  const { load, polledAtMs } = source(status({ playable: true }));
   const poller = new StatusPoller(load);
   poller.start()();
   const stop = poller.start();
@@ -88,7 +102,7 @@ it('runs one loop only after a restart during a pending request', async () => {
 });
 
 it('keeps polling when the undo of an earlier start is called late', async () => {
-  const { load, polledAtMs } = source(status());
+  const { load, polledAtMs } = source(status({ playable: true }));
   const poller = new StatusPoller(load);
   const stopFirst = poller.start();
   poller.start();

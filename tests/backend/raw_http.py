@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -63,6 +63,8 @@ class Connection:
 @dataclass
 class Server:
     port: int
+    stop: Callable[[], None]
+    """As on a signal."""
     connections: list[Connection] = field(default_factory=list)
 
     async def connect(self) -> Connection:
@@ -73,22 +75,29 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, limits: Limits = DEFAULT, max_connections: int = 1000
+    app: ASGIApp,
+    limits: Limits = DEFAULT,
+    max_connections: int = 1000,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Server]:
     """Serve the application on a free port. The caller runs its lifespan."""
     protocol = type("Protocol", (BoundedProtocol,), {"limits": limits})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)
-        running = BoundedServer(config, max_connections)
+        running = BoundedServer(config, max_connections, on_stop)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         task = asyncio.create_task(running.serve([listener]))
-        server = Server(listener.getsockname()[1])
+
+        def stop() -> None:
+            running.should_exit = True
+
+        server = Server(listener.getsockname()[1], stop)
         try:
             yield server
         finally:
             for connection in server.connections:
                 connection.disconnect()
-            running.should_exit = True
+            stop()
             await asyncio.wait_for(task, SECONDS)
             for number, handler in handlers.items():  # the server leaves them ignored, for its process to end
                 signal.signal(number, handler)

@@ -47,6 +47,26 @@ def test_grant_names_its_video_and_right_and_expires_on_time(right: Right) -> No
     assert _grants(now=issued.expires_unix).read(token) is None
 
 
+async def test_a_grant_that_was_read_before_ends_with_its_time_and_with_its_key() -> None:
+    store, now = MemoryStore(), [NOW]
+    await store.create(keys.signing_key(1), SigningKey().to_json())
+    signing_keys = SigningKeys(store)
+    await signing_keys.reload()
+    grants = Grants(signing_keys, ttl_seconds=400, clock=lambda: now[0])
+    token, issued = grants.issue(VIDEO, EVERYONE)
+    assert [grants.read(token), grants.read(token)] == [issued, issued]
+
+    now[0] = issued.expires_unix
+    assert grants.read(token) is None
+    now[0] = NOW
+    assert grants.read(token) == issued
+
+    await store.create(keys.signing_key(2), SigningKey().to_json())
+    await store.delete(keys.signing_key(1))
+    await signing_keys.reload()
+    assert grants.read(token) is None
+
+
 def test_same_window_gives_the_same_token() -> None:
     first = _grants().issue(VIDEO, EVERYONE)
     assert first == _grants(now=NOW + 99).issue(VIDEO, EVERYONE)

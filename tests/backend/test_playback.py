@@ -1,6 +1,7 @@
 """Playback links open the granted video's current run, and nothing else."""
 
 from datetime import UTC, datetime
+from unittest.mock import AsyncMock
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -9,6 +10,7 @@ from litestar import Litestar
 from structlog.testing import capture_logs
 
 from backend.core import keys
+from backend.core.errors import StoreUnavailable
 from backend.core.library.videos import delete_video
 from backend.core.records import Chapter, SourceFile
 from backend.core.store.interface import Buckets, PresignedGet
@@ -34,6 +36,7 @@ async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: 
     links = await links_of(admin, video)
     assert links.pop("expires_at").startswith("2027-")
     assert links == {
+        "presentation": "complete",
         "hls": f"{root}/hls/master.m3u8",
         "dash": f"{root}/dash/manifest.mpd",
         "webm": f"{root}/{run_of(prefix)}/download.webm",
@@ -51,10 +54,16 @@ async def test_video_in_progress_has_links_only_to_existing_files(
     video = await upload(admin)
     await begin_run(buckets, video)
     links = await links_of(admin, video)
-    assert (links["webm"], links["poster"]) == (None, None)
+    assert (links["presentation"], links["webm"], links["poster"]) == ("growing", None, None)
     manifest = await admin.get(links["hls"], follow_redirects=True)
     assert b"in progress" in manifest.content
     assert manifest.headers["cache-control"] == "private, no-cache"
+
+
+async def test_first_look_is_named_so(admin: httpx.AsyncClient, buckets: Buckets) -> None:
+    video = await upload(admin)
+    await begin_run(buckets, video, keys.look_name(video, "abc"))
+    assert (await links_of(admin, video))["presentation"] == "first_look"
 
 
 async def test_public_video_needs_no_authentication(
@@ -285,7 +294,12 @@ async def test_pages_of_allowed_origins_may_send_credentials(
 
 @pytest.mark.parametrize("method", ["get", "head"])
 async def test_openapi_describes_every_answer_of_players_requests(
-    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets, method: str
+    app: Litestar,
+    admin: httpx.AsyncClient,
+    anyone: httpx.AsyncClient,
+    buckets: Buckets,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     responses = app.openapi_schema.to_schema()["paths"]["/play/{grant}/{path}"][method]["responses"]
     _, prefix, grant = await published(admin, buckets)
@@ -302,6 +316,8 @@ async def test_openapi_describes_every_answer_of_players_requests(
     )
     answers = [await anyone.request(method, path) for path in paths]
     answers.append(await anyone.request(method, f"{root}/hls/master.m3u8", headers={"if-none-match": etag}))
+    monkeypatch.setattr(buckets.video, "get", AsyncMock(side_effect=StoreUnavailable))
+    answers.append(await anyone.request(method, f"{root}/hls/unread.m3u8"))
 
     assert {one.status_code for one in answers} == {int(status) for status in responses}
     for answer in answers:

@@ -74,6 +74,10 @@ WRONG = {
     "vodbucket_url": URLS,
     "host": ["http://127.0.0.1", "127.0.0.1:3000", "a b", "a..b", "a" * 64, "[::1]", "é"],
     "rendition_codecs": ["vp9", "av1,av1", ","],
+    "rungs": ["360,480p", "360,360", "0", "361", "-360", "8640", "360;720", ","],
+    "downloads": ["mp4", "webm,avi", "webm,webm", ","],
+    "doorbell": ["7000", "localhost", "localhost:0", "localhost:65536", "a b:7000", "http://localhost:7000"],
+    "doorbells": ["localhost:7000,worker", "localhost:7000,:7000", "a b:7000"],
     "root_path": [
         "/api",
         "/videos/x",

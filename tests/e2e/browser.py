@@ -81,6 +81,11 @@ class Visit:
         pixels: int = self.page.evaluate("() => document.querySelector('video').videoHeight")
         return pixels
 
+    def ready_share(self) -> float:
+        """The share of the seek bar that is ready to be watched, once the controls were shown."""
+        controls = self.page.locator(".shaka-controls-container")
+        return float(controls.evaluate("controls => controls.style.getPropertyValue('--ready')"))
+
     def seek(self, seconds: float) -> None:
         self.page.evaluate("seconds => { document.querySelector('video').currentTime = seconds }", seconds)
 

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, Visit, chromium
+from tests.e2e.moments import note_moments
 from tests.e2e.viewer import Viewer, foreign_site
 from tests.lab.clips import big_buck_bunny
 from tests.lab.missing import missing
@@ -64,8 +65,9 @@ class EarlyViewing:
 
 @pytest.fixture(scope="module")
 def early(product: Product, film_upload: str, site: str, browser: Browser) -> Iterator[EarlyViewing]:
-    """The film, watched with hls.js from its first segments on while it is being encoded."""
+    """The film, watched with hls.js as soon as it can be, while it is being encoded."""
     context = browser.new_context()
+    note_moments(context)
     with product.client() as client:
         viewer = Viewer(context, site, "hlsjs")
         viewer.until(lambda: client.get(f"/api/videos/{film_upload}/status").json()["playable"], 240)
@@ -85,6 +87,7 @@ def video(product: Product, film: str) -> str:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     fresh = browser.new_context(viewport={"width": 1280, "height": 900})
+    note_moments(fresh)
     yield fresh
     fresh.close()
 

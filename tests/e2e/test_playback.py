@@ -1,39 +1,29 @@
 """The watch page in Chromium: during encoding and after it, over HLS and DASH, and for guests."""
 
 import re
-import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Request, Route
+from playwright.sync_api import Page, Route
 
 from tests.e2e.accessibility import violations
 from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.conftest import SHORT_FILM_SECONDS
+from tests.e2e.moments import moments
 from tests.e2e.uploader import Uploader
 from tests.lab.product import ADMIN_TOKEN
+from tests.worker.media_lab import H264, ffmpeg, picture, tone
 
 pytestmark = pytest.mark.heavy
 
+GROWING_SECONDS = 40
 
-def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(
+
+def test_a_video_uploaded_on_the_page_plays_whole_at_once_and_better_once_it_is_encoded(
     visit: Visit, short_film: Path
 ) -> None:
     visit.sign_in()
     page = visit.page
-    uploads: list[float] = []
-
-    def note_upload(request: Request) -> None:
-        if request.method == "PATCH" and urlsplit(request.url).path.startswith("/api/uploads/"):
-            uploads.append(time.monotonic())
-
-    loads: list[float] = []
-    page.on("requestfinished", note_upload)
-    page.on(
-        "request",
-        lambda one: loads.append(time.monotonic()) if one.url.endswith("/master.m3u8") else None,
-    )
     uploader = Uploader(visit)
     uploader.choose(short_film)
     page.get_by_role("button", name=f"Edit the title of {short_film.name}").click()
@@ -41,33 +31,70 @@ def test_a_video_uploaded_on_the_page_plays_during_encoding_and_to_the_end(
     page.get_by_role("button", name="Save", exact=True).click()
     uploader.start()
     page.get_by_role("link", name="Watch", exact=True).click()
-    visit.until(lambda: uploads)
-    (uploaded,) = uploads
     video_id = page.url.rpartition("/")[2]
 
     visit.until(lambda: visit.position() > 0, 120)
-    first_frame = time.monotonic()
     with visit.product.client() as client:
         assert client.get(f"/api/videos/{video_id}/status").json()["status"] == "processing"
-    assert page.get_by_role("region", name="Encoding progress").is_visible()
-    _check_growing_film(visit)
+    page.get_by_text("You can watch the whole video already").wait_for()
+    _check_whole_film(visit)
+    visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"), 60)
+    seen = moments(page)
+    assert seen.duration_then == pytest.approx(SHORT_FILM_SECONDS, abs=0.2)
+    assert (seen.stalls, seen.loads) == ([], 1)
 
     page.get_by_role("link", name="Download WebM").wait_for(timeout=240_000)
-    done = time.monotonic()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "first-frame.txt").write_text(
-        f"seconds from the end of the upload to first frame {first_frame - uploaded:.1f},"
-        f" to done {done - uploaded:.1f}\n"
-    )
-    visit.until(lambda: visit.position() > SHORT_FILM_SECONDS - 1, 60)
-    visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
-    page.mouse.move(600, 300)
-    visit.until(lambda: page.locator(".growing-time").text_content() == "0:15 / 0:15")
-    # At most one reload interrupts the viewer: if a quality switch coincides with the end of the playlists,
-    # Shaka takes that for the end of the video.
-    assert len(loads) <= 2, (loads, first_frame)
+    page.get_by_text("A higher quality is ready.").wait_for()
+    assert moments(page).loads == 1
+    visit.seek(3)
+    visit.until(lambda: moments(page).loads == 2 and visit.position() >= 3)
+    page.get_by_text("A higher quality is ready.").wait_for(state="detached")
+    _save_times(page)
     assert page.get_by_role("region", name="Encoding progress").count() == 0
     assert page.get_by_role("heading", name="Seen early").is_visible()
+
+
+def _save_times(page: Page) -> None:
+    seen = moments(page)
+    assert seen.uploaded is not None
+    assert seen.first_frame is not None
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "first-frame.txt").write_text(
+        f"seconds from the last byte of the upload to first frame {seen.first_frame - seen.uploaded:.1f}\n"
+    )
+
+
+def _check_whole_film(visit: Visit) -> None:
+    """The seek bar shows the whole film."""
+    page = visit.page
+    bar = page.locator(".shaka-seek-bar")
+    visit.until(lambda: bar.is_visible() or page.mouse.move(600, 300))
+    visit.until(lambda: (bar.get_attribute("aria-valuetext") or "").endswith(" of 0:15"))
+    assert visit.ready_share() == 1
+    assert page.get_by_text("Live", exact=True).count() == 0
+    assert violations(page) == []
+
+
+def test_a_video_without_an_index_grows_while_it_is_encoded(visit: Visit, tmp_path: Path) -> None:
+    film = tmp_path / "broadcast.ts"
+    ffmpeg(
+        *picture("640x360", seconds=GROWING_SECONDS), *tone(GROWING_SECONDS), *H264, "-c:a", "aac", str(film)
+    )
+    visit.sign_in()
+    page = visit.page
+    visit.open(f"/watch/{visit.product.upload(film)}")
+
+    visit.until(lambda: visit.position() > 0, 120)
+    page.get_by_text("You can already watch the part that is ready.").wait_for()
+    _check_growing_film(visit)
+    page.get_by_role("link", name="Download WebM").wait_for(timeout=240_000)
+    visit.seek(GROWING_SECONDS - 3)
+    visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
+    page.mouse.move(600, 300)
+    visit.until(lambda: page.locator(".growing-time").text_content() == "0:40 / 0:40")
+    # At most one reload interrupts the viewer: if a quality switch coincides with the end of the playlists,
+    # Shaka takes that for the end of the video.
+    assert moments(page).loads <= 2
 
 
 def _check_growing_film(visit: Visit) -> None:
@@ -80,11 +107,8 @@ def _check_growing_film(visit: Visit) -> None:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     preview = page.locator(".shaka-player-ui-thumbnail-time")
     visit.until(lambda: re.fullmatch(r"0:\d\d", preview.text_content() or ""))
-    assert (bar.get_attribute("aria-valuetext") or "").endswith(" of 0:15")
-    frame = page.locator(".shaka-controls-container").bounding_box()
-    assert frame is not None
-    assert box["width"] < frame["width"] * 0.95
-    assert violations(page) == []
+    assert (bar.get_attribute("aria-valuetext") or "").endswith(" of 0:40")
+    assert visit.ready_share() < 0.95
 
 
 @pytest.mark.parametrize(("query", "manifest"), [("", "master.m3u8"), ("?format=dash", "manifest.mpd")])

@@ -26,7 +26,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", seconds=8, width=1280, height=720)
+    """Of a kind that is not divided (tests/system/test_units.py has those that are)."""
+    return make_clip(tmp_path_factory.mktemp("clips") / "long.ts", seconds=8, width=1280, height=720)
 
 
 @row(

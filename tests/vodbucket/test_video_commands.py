@@ -1,4 +1,4 @@
-"""`vodbucket upload`, `status`, `list`, `delete`, `download` and `open`, as processes that talk to an API."""
+"""`vodbucket upload`, `status`, `list`, `delete`, `download` and `open` as processes that talk to an API."""
 
 import asyncio
 import json

@@ -7,7 +7,7 @@ writing one init segment, which all have alike, and then the fragments of all as
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.encode.ffmpeg_arguments import STRIPPED, picture_arguments, pipe_name, reading_arguments
+from worker.encode.ffmpeg_arguments import STRIPPED, opened, picture_arguments, pipe_name, written
 from worker.encode.filter_graph import chunk_graph
 from worker.encode.grid import Chunk, seconds_of
 from worker.encode.ladder import EncodingPlan
@@ -31,21 +31,17 @@ def chunk_arguments(
 ) -> Sequence[str]:
     """Return argv. `url` is the loopback source. Each rendition's picture is written to its `pipe_name`."""
     keyframes = forced_keyframes(seconds_of(chunk.first_frame + place, plan.fps) for place in chunk.keyframes)
-    outputs = (
+    outputs = [
         (*picture_arguments(stream, keyframes, encoders), *STRIPPED, *FILM_FRAGMENTS, pipe_name(stream.name))
         for stream in plan.video
-    )
+    ]
+    options = (*encoders.options, *FILM_CLOCK, *_seek(chunk))
     return (
-        *reading_arguments(ffmpeg, media, encoders),
-        *FILM_CLOCK,
-        *_seek(plan, chunk),
-        *("-i", url),
-        *("-filter_complex", chunk_graph(plan, media, chunk, encoders)),
-        *(word for output in outputs for word in output),
+        *opened(ffmpeg, media, url, options),
+        *written([chunk_graph(plan, media, chunk, encoders)], outputs),
     )
 
 
-def _seek(plan: EncodingPlan, chunk: Chunk) -> tuple[str, ...]:
-    start = float(chunk.first_frame / (plan.fps or 1)) - 1
+def _seek(chunk: Chunk) -> tuple[str, ...]:
     # an accurate seek would drop the frame that is still shown when the chunk begins
-    return ("-noaccurate_seek", "-ss", f"{start:.6f}") if start > 0 else ()
+    return ("-noaccurate_seek", "-ss", f"{chunk.seek_seconds:.6f}") if chunk.seek_seconds > 0 else ()

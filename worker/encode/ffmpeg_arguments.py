@@ -10,7 +10,7 @@ from langcodes import Language
 
 from worker.encode.filter_graph import POSTER_AT, early_poster_graph, filter_graphs, sides_graphs
 from worker.encode.ladder import AAC_BPS, OPUS_BPS, AudioStream, CaptionStream, EncodingPlan, VideoStream
-from worker.encode.video_encoders import SOFTWARE, Encoders, keyframe_arguments
+from worker.encode.video_encoders import Encoders, keyframe_arguments
 from worker.sandbox.guards import GUARDS
 from worker.source.completeness import MAX_DECODE_ERRORS
 from worker.source.media import MediaInfo, VideoInfo
@@ -58,9 +58,8 @@ def encoder_arguments(
         outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
     return (
-        *reading_arguments(ffmpeg, media, encoders),
-        *_from(plan, url),
-        *_through(filter_graphs(plan, media, encoders), outputs),
+        *opened(ffmpeg, media, url, (*encoders.options, *_charset(plan))),
+        *written(filter_graphs(plan, media, encoders), outputs),
     )
 
 
@@ -69,13 +68,9 @@ def sides_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str
     outputs = [*_sound(plan), *_pictures(), *(_captions(stream) for stream in plan.captions)]
     if plan.audio:
         outputs.append((*_webm_audio(plan), *_webm(SOUND_PIPE)))
-    return (
-        *reading_arguments(ffmpeg, media, SOFTWARE),
-        # decoding more than keyframes for the stills would cost as much as a rendition
-        *("-skip_frame:v", "nokey"),
-        *_from(plan, url),
-        *_through(sides_graphs(plan, media), outputs),
-    )
+    # decoding more than keyframes for the pictures would cost as much as a rendition
+    argv = opened(ffmpeg, media, url, ("-skip_frame:v", "nokey", *_charset(plan)))
+    return (*argv, *written(sides_graphs(plan, media), outputs))
 
 
 def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -> Sequence[str]:
@@ -95,34 +90,36 @@ def webm_arguments(ffmpeg: Path, plan: EncodingPlan, picture: str, sound: str) -
     )
 
 
-def reading_arguments(ffmpeg: Path, media: MediaInfo, encoders: Encoders) -> tuple[str, ...]:
-    """Return what comes before the source, for every command line that decodes its picture."""
+def opened(ffmpeg: Path, media: MediaInfo, url: str, options: Sequence[str]) -> Sequence[str]:
+    """Return the beginning of a command line that decodes the source, which `options` are for."""
     return (
         str(ffmpeg),
         # `worker.source.completeness` reads the warnings
         *("-hide_banner", "-nostdin", "-v", "warning", "-y"),
         # machine-readable progress on stdout, twice a second
         *("-progress", "pipe:1", "-stats_period", "0.5", "-nostats"),
-        *encoders.options,
+        *options,
         *MAX_DECODE_ERRORS,
         *GUARDS,
         # when the picture size changes, keep the graph: a new one would restart its timestamps and lose the
         # poster candidates
         *("-reinit_filter:v", "0"),
         *((f"-c:{media.video.index}", media.video.decoder) if media.video and media.video.decoder else ()),
+        *("-i", url),
     )
 
 
-def _from(plan: EncodingPlan, url: str) -> tuple[str, ...]:
-    # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
-    return (*(("-sub_charenc_mode", "ignore") if plan.captions else ()), "-i", url)
-
-
-def _through(graphs: Sequence[str], outputs: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def written(graphs: Sequence[str], outputs: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return the rest of the command line."""
     return (
         *(word for graph in graphs for word in ("-filter_complex", graph)),
         *(word for output in outputs for word in output),
     )
+
+
+def _charset(plan: EncodingPlan) -> tuple[str, ...]:
+    # subtitles in a legacy encoding are copied as they are and converted later: ffmpeg would drop them
+    return ("-sub_charenc_mode", "ignore") if plan.captions else ()
 
 
 def _sound(plan: EncodingPlan) -> list[tuple[str, ...]]:
@@ -143,7 +140,7 @@ def _pictures() -> list[tuple[str, ...]]:
 
 
 def picture_arguments(stream: VideoStream, keyframes: Sequence[str], encoders: Encoders) -> tuple[str, ...]:
-    """Return the arguments that make one rendition's picture."""
+    """Return the arguments that encode the picture of a rendition."""
     quality = encoders.of(stream.codec).arguments(
         crf=stream.crf, preset=stream.preset, max_bps=stream.max_bps
     )
@@ -226,27 +223,16 @@ def _captions(stream: CaptionStream) -> tuple[str, ...]:
 
 def early_poster_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, url: str) -> Sequence[str]:
     """Return argv that writes POSTER_NAME with a keyframe or two."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS, "-reinit_filter:v", "0"),
-        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
-        *(
-            "-skip_frame",
-            "nokey",
-            "-noaccurate_seek",
-            "-ss",
-            f"{POSTER_AT * (media.duration_seconds or 0):.3f}",
-        ),
-        *("-i", url, "-filter_complex", early_poster_graph(video), "-map", "[poster]", *_still(POSTER_NAME)),
-    )
+    start = f"{POSTER_AT * (media.duration_seconds or 0):.3f}"
+    options = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", start)
+    poster = ("-map", "[poster]", *_still(POSTER_NAME))
+    return (*opened(ffmpeg, media, url, options), *written([early_poster_graph(video)], [poster]))
 
 
-def caption_arguments(ffmpeg: Path, plan: EncodingPlan, url: str) -> Sequence[str]:
+def caption_arguments(ffmpeg: Path, plan: EncodingPlan, media: MediaInfo, url: str) -> Sequence[str]:
     """Return argv that writes the `caption_name`s. It reads the whole source."""
-    return (
-        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "warning", "-y", *GUARDS),
-        *("-sub_charenc_mode", "ignore", "-i", url),
-        *(word for stream in plan.captions for word in _captions(stream)),
-    )
+    options = ("-sub_charenc_mode", "ignore")
+    return (*opened(ffmpeg, media, url, options), *written([], [_captions(one) for one in plan.captions]))
 
 
 # to a pipe, ffmpeg starts a cluster every second or 32 KiB; these are its limits for a file

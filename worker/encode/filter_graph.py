@@ -79,6 +79,20 @@ def filter_graphs(plan: EncodingPlan, media: MediaInfo, encoders: Encoders) -> t
     return tuple(map(";".join, graphs))
 
 
+def chunk_graph(plan: EncodingPlan, media: MediaInfo, chunk: Chunk, encoders: Encoders) -> str:
+    """Return the graph of a chunk's picture: the frames that the graph of the whole film would have there."""
+    if media.video is None:
+        raise ValueError("there is no picture")
+    rungs = _rungs(plan)
+    prepared = _prepared(plan, media, media.video, chunk)
+    return ";".join(
+        (
+            _split(media.video, prepared, [f"s{rung.label}" for rung in rungs]),
+            *(_rung_chain(plan, rung, encoders) for rung in rungs),
+        )
+    )
+
+
 def sides_graphs(plan: EncodingPlan, media: MediaInfo) -> tuple[str, ...]:
     """Return the graphs for sound and, of a video whose keyframes alone are decoded, the stills."""
     graphs = [] if media.video is None else [_picture_chains(plan, media, media.video)]
@@ -117,20 +131,6 @@ def _sound_chains(plan: EncodingPlan, media: MediaInfo) -> list[list[str]]:
         )
         for stream in plan.audio
     ]
-
-
-def chunk_graph(plan: EncodingPlan, media: MediaInfo, chunk: Chunk, encoders: Encoders) -> str:
-    """Return the graph of a chunk's picture: the frames that the graph of the whole film would have there."""
-    if media.video is None:
-        raise ValueError("there is no picture")
-    rungs = _rungs(plan)
-    prepared = _prepared(plan, media, media.video, chunk)
-    return ";".join(
-        (
-            _split(media.video, prepared, [f"s{rung.label}" for rung in rungs]),
-            *(_rung_chain(plan, rung, encoders) for rung in rungs),
-        )
-    )
 
 
 def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encoders: Encoders) -> list[str]:

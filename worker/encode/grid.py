@@ -5,16 +5,23 @@ at the first frame that is not earlier than `k * segment_seconds`; so does the p
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count, pairwise, takewhile
 
+from worker.source.index.source_index import SourceIndex
 from worker.source.media import MediaInfo
 
 SAMPLES_PER_AAC_FRAME = 1024
 SHORTEST_CHUNK_SECONDS = 12.0
 MAX_CHUNKS = 400
+MARGIN_SECONDS = 1
+"""How much is decoded before a chunk at least: the frame that is still shown then, and its neighbours for
+deinterlacing."""
+SEEK_AFTER_SECONDS = 0.14
+"""ffmpeg seeks 3/23 s earlier than told if frames are not decoded in the order in which they are shown."""
 CHUNKS_OF_SHORT_FILMS = 16
 """Chunks are shortened to have so many, so that many workers finish a short film early."""
 
@@ -23,7 +30,8 @@ CHUNKS_OF_SHORT_FILMS = 16
 class Chunk:
     """A part of the film that is encoded by itself. `keyframes` count from `first_frame`; 0 is one of them.
 
-    How many frames the last chunk has is an estimate: files are not exact about their end.
+    How many frames the last chunk has is an estimate: files are not exact about their end. To decode the
+    chunk, ffmpeg seeks to `seek_seconds`; 0: it reads from the start.
     """
 
     number: int
@@ -31,13 +39,15 @@ class Chunk:
     frames: int
     keyframes: tuple[int, ...]
     is_last: bool
+    seek_seconds: float = 0.0
 
 
 def segment_starts(fps: Fraction, frames: int, segment_seconds: float) -> tuple[int, ...]:
     """Return the first frame of each segment, of a film that has at least one frame."""
     # as it is written: 0.1 is a tenth
     step = Fraction(str(segment_seconds)) * fps
-    starts = takewhile(lambda start: start < max(1, frames), (math.ceil(number * step) for number in count()))
+    each = (-(-number * step.numerator // step.denominator) for number in count())
+    starts = takewhile(lambda start: start < max(1, frames), each)
     # a segment shorter than a frame would be empty
     return tuple(dict.fromkeys(starts))
 
@@ -49,7 +59,12 @@ def chunk_seconds(film_seconds: float, longest: float) -> float:
 
 
 def chunks_of(
-    fps: Fraction, frames: int, segment_seconds: float, chunk_seconds: float, held_frames: int = 0
+    fps: Fraction,
+    frames: int,
+    segment_seconds: float,
+    chunk_seconds: float,
+    held_frames: int,
+    index: SourceIndex,
 ) -> tuple[Chunk, ...]:
     """Divide a film into chunks of whole segments, all about `chunk_seconds` long.
 
@@ -71,9 +86,21 @@ def chunks_of(
             ends[end] - starts[first],
             tuple(start - starts[first] for start in starts[first:end]),
             end == len(starts),
+            seek_seconds(index, starts[first] / fps),
         )
         for number, (first, end) in enumerate(pairwise(bounds))
     )
+
+
+def seek_seconds(index: SourceIndex, start: Fraction) -> float:
+    """Return where ffmpeg must seek to decode what is shown from `start` on; 0: to the start of the file.
+
+    It seeks by the time at which keyframes are decoded. At a low rate, or after a long frame, that may be
+    many seconds before they are shown. So it is told a keyframe and not `start`. It is the last but one
+    before `start`: with intra refresh, the picture is whole only when the next keyframe comes.
+    """
+    at = bisect_right(index.keyframes, (start - MARGIN_SECONDS) * index.timescale) - 2
+    return index.keyframes[at] / index.timescale + SEEK_AFTER_SECONDS if at > 0 else 0.0
 
 
 def seconds_of(frame: int, fps: Fraction | None) -> str:

@@ -6,14 +6,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from worker.encode.channels import may_clip, stereo_filters
+from worker.encode.chunk_arguments import FILM_CLOCK, FILM_FRAGMENTS
 from worker.encode.colours import on_black, to_bt709
-from worker.encode.ffmpeg_arguments import pipe_name
+from worker.encode.ffmpeg_arguments import STRIPPED, opened, pipe_name, written
 from worker.encode.filter_graph import fit
 from worker.encode.grid import SAMPLES_PER_AAC_FRAME
 from worker.encode.ladder import AAC_BPS, H264_CRF, AudioStream
 from worker.encode.look_plan import LookPlan, LookRendition
 from worker.encode.video_encoders import X264, X264_PRESETS
-from worker.sandbox.guards import GUARDS
 from worker.source.media import MediaInfo, VideoInfo
 
 PRESET = X264_PRESETS.index("superfast")
@@ -25,17 +25,8 @@ SOUND_FRAMES_BEFORE = 2
 """What an AAC frame sounds like depends on the one before it: these are encoded too, and left out."""
 SOUND_FRAGMENT_MICROSECONDS = 500_000
 
-_STRIPPED = ("-map_metadata", "-1", "-map_chapters", "-1")
-"""As in `worker.encode.ffmpeg_arguments`."""
-_FRAGMENTED = (
-    *("-f", "mp4"),
-    # times are those of the film wherever ffmpeg begins: an edit list would differ each time. Without one,
-    # offsets of B-frames are negative, so that they need no delay
-    *("-use_editlist", "0", "-avoid_negative_ts", "disabled"),
-    *("-movflags", "+frag_keyframe+delay_moov+default_base_moof+negative_cts_offsets+frag_discont"),
-)
 _SOUND_FRAGMENTED = (
-    *("-f", "mp4", "-use_editlist", "0", "-avoid_negative_ts", "disabled"),
+    *("-f", "mp4", "-avoid_negative_ts", "disabled", "-use_editlist", "0"),
     *("-movflags", "+delay_moov+default_base_moof+frag_discont"),
     *("-frag_duration", str(SOUND_FRAGMENT_MICROSECONDS)),
 )
@@ -57,20 +48,14 @@ def look_arguments(ffmpeg: Path, look: LookPlan, source: LookSource, segment: in
     sound = list(zip(look.sound, source.tracks, strict=True))
     graphs = [] if look.picture.copied else [_picture_graph(look, video, segment)]
     graphs += [_sound_graph(one, track, segment) for one, track in sound if not one.copied]
-    outputs = [_picture(look, video), *(_sound(one, track) for one, track in sound)]
-    return (
-        str(ffmpeg),
-        *("-hide_banner", "-nostdin", "-v", "warning", "-y"),
-        *GUARDS,
-        *("-reinit_filter:v", "0"),
-        *((f"-c:{video.index}", video.decoder) if video.decoder else ()),
+    outputs = [_picture(look, video, segment), *(_sound(one, track) for one, track in sound)]
+    clock = (
+        *FILM_CLOCK,
         # an exact seek would drop the frame that is shown at the start if it began earlier
-        "-noaccurate_seek",
-        *_seek(look, segment),
-        *("-copyts", "-start_at_zero", "-i", source.url),
-        *(word for graph in graphs for word in ("-filter_complex", graph)),
-        *(word for output in outputs for word in output),
+        *("-noaccurate_seek", *_seek(look, segment)),
+        *(("-skip_frame", "noref") if look.skips_frames else ()),
     )
+    return (*opened(ffmpeg, source.media, source.url, clock), *written(graphs, outputs))
 
 
 def _seek(look: LookPlan, segment: int) -> tuple[str, ...]:
@@ -81,26 +66,20 @@ def _seek(look: LookPlan, segment: int) -> tuple[str, ...]:
     return ("-ss", f"{max(0.0, float(at)):.6f}")
 
 
-def _picture(look: LookPlan, video: VideoInfo) -> tuple[str, ...]:
+def _picture(look: LookPlan, video: VideoInfo, segment: int) -> tuple[str, ...]:
     one = look.picture
     rate = ("-video_track_timescale", str(one.timescale))
     if one.copied:
-        return (
-            "-map",
-            f"0:{video.index}",
-            "-c:v",
-            "copy",
-            *_STRIPPED,
-            *rate,
-            *_FRAGMENTED,
-            pipe_name(one.name),
-        )
-    frames = (one.starts[1] - one.starts[0] if len(one.starts) > 1 else one.end) // look.fps.denominator
+        copied = ("-map", f"0:{video.index}", "-c:v", "copy")
+        return (*copied, *STRIPPED, *rate, *FILM_FRAGMENTS, pipe_name(one.name))
+    # keyframes are counted from the last one, and the first segment is shorter than the others
+    first, second = [ticks // look.fps.denominator for ticks in (*one.starts[1:], one.end, one.end)][:2]
     return (
         *("-map", f"[{one.name}]"),
-        *("-g", str(frames), "-keyint_min", str(frames), "-sc_threshold", "0", "-flags", "+cgop"),
+        *(() if segment else ("-force_key_frames", f"expr:eq(n,{first})")),
+        *("-g", str(max(1, second - first)), "-sc_threshold", "0", "-flags", "+cgop"),
         *X264.arguments(crf=H264_CRF, preset=PRESET, max_bps=one.bps),
-        *(*_STRIPPED, *rate, *_FRAGMENTED, pipe_name(one.name)),
+        *(*STRIPPED, *rate, *FILM_FRAGMENTS, pipe_name(one.name)),
     )
 
 
@@ -125,7 +104,7 @@ def _sound(one: LookRendition, track: AudioStream) -> tuple[str, ...]:
         stream: tuple[str, ...] = ("-map", f"0:{track.source.index}", "-c:a", "copy")
     else:
         stream = ("-map", f"[{one.name}]", "-c:a", "aac", "-b:a", str(AAC_BPS))
-    return (*stream, *_STRIPPED, *_SOUND_FRAGMENTED, pipe_name(one.name))
+    return (*stream, *STRIPPED, *_SOUND_FRAGMENTED, pipe_name(one.name))
 
 
 def _sound_graph(one: LookRendition, track: AudioStream, segment: int) -> str:

@@ -22,6 +22,8 @@ MIN_SEGMENT_SECONDS = 1
 SOUND_RATE_HZ = 48_000
 PEAK_OF_COPIES = 1.5
 """How much higher than its average the rate of a copied stream is announced."""
+PIXELS_PER_CORE_SECOND = 100_000_000
+"""One core decodes 160 million of 10-bit HEVC, and the look must stay ahead of its viewers."""
 CONTAINERS = frozenset({"mov", "matroska"})
 
 
@@ -59,6 +61,8 @@ class LookPlan:
     kind: Literal["copy", "quick"]
     renditions: tuple[LookRendition, ...]
     fps: Fraction
+    skips_frames: bool = False
+    """Frames that no others need are not decoded: the frame before them is repeated."""
 
     @property
     def picture(self) -> LookRendition:
@@ -108,7 +112,9 @@ def plan_look(
         )
     sound = (_sound(media, stream, picture) for stream in plan.audio)
     fps = (video.average_fps or plan.fps) if copies else plan.fps
-    return LookPlan("copy" if copies else "quick", (picture, *sound), fps)
+    pixels_per_second = video.display_width * video.display_height * (video.average_fps or plan.fps)
+    skips = not copies and pixels_per_second > PIXELS_PER_CORE_SECOND * cores
+    return LookPlan("copy" if copies else "quick", (picture, *sound), fps, skips)
 
 
 def _copied(video: VideoInfo, index: SourceIndex, average_bps: int, segment_seconds: float) -> LookRendition:
@@ -131,10 +137,13 @@ def _copied(video: VideoInfo, index: SourceIndex, average_bps: int, segment_seco
 def _encoded(
     media: MediaInfo, video: VideoInfo, fps: Fraction, segment_seconds: float, side: int
 ) -> LookRendition:
-    """Return a picture whose segments all have the same number of frames."""
+    """Return a picture whose segments have as many frames each, but for the first: it is there soon."""
     rung = scaled_rung(video.display_width, video.display_height, side)
     end = total_frames(media, fps) * fps.denominator
-    starts = tuple(range(0, end, frames_per_segment(fps, segment_seconds) * fps.denominator))
+    first, step = (
+        frames_of(fps, seconds) * fps.denominator for seconds in (MIN_SEGMENT_SECONDS, segment_seconds)
+    )
+    starts = (0, *range(first, end, step))
     return LookRendition(
         f"h264-{rung.label}",
         "h264",
@@ -148,8 +157,8 @@ def _encoded(
     )
 
 
-def frames_per_segment(fps: Fraction, segment_seconds: float) -> int:
-    return max(1, round(Fraction(segment_seconds) * fps))
+def frames_of(fps: Fraction, seconds: float) -> int:
+    return max(1, math.ceil(Fraction(seconds) * fps))
 
 
 def _spaced(starts: tuple[int, ...], end: int, timescale: int) -> tuple[int, ...]:

@@ -261,7 +261,7 @@ def config_of(init: bytes) -> Config:
         suffix, setup = kind.describe(_find(entry[kind.fields :], kind.record))
         width, height = _SIZE.unpack_from(entry, 24) if kind.is_picture else (0, 0)
         shift = _shift(track, Fraction(timescale, movie_timescale))
-    except (struct.error, LookupError, ZeroDivisionError) as error:
+    except (struct.error, LookupError, ZeroDivisionError, StopIteration, UnicodeDecodeError) as error:
         raise FragmentError(f"an init segment that ffmpeg does not write: {error!r}") from error
     digest = hashlib.sha256(repr((codec, width, height, timescale, shift, setup)).encode()).hexdigest()
     return Config(codec.decode() + suffix, digest, timescale, width, height, shift, entries)

@@ -24,7 +24,7 @@ from backend.core.errors import (
     StoreError,
     VideoDeleted,
 )
-from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.interface import VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.records import Job, Outputs, StatusError
 from backend.core.store.interface import Store
@@ -49,7 +49,17 @@ class Pipeline(Protocol):
         ...
 
 
-async def _trust_the_machine(error: Exception) -> None:
+class Dividing(Protocol):
+    """Divides jobs, or joins their units: `worker.units.division.Division`, or a test double."""
+
+    async def run(
+        self, claim: Claim, report: Callable[[Progress], None]
+    ) -> Transcoded | Callable[[], Awaitable[None]]:
+        """Return outputs, or how to give the job back. Raises: as `Pipeline.run`."""
+        ...
+
+
+async def trust_the_machine(error: Exception) -> None:
     return
 
 
@@ -57,7 +67,7 @@ async def _trust_the_machine(error: Exception) -> None:
 class JobRunner:
     """Handles claims for `worker.run.loop.work`."""
 
-    queue: JobQueue
+    queue: VideoJobs
     pipeline: Pipeline
     video: Store
     lease_seconds: float
@@ -65,8 +75,10 @@ class JobRunner:
     patience_seconds: float = 0
     """How long the pipeline waits out a store outage; the lease is kept for as long."""
     status_every_seconds: float = 2.0
-    examine: Callable[[Exception], Awaitable[None]] = _trust_the_machine
+    examine: Callable[[Exception], Awaitable[None]] = trust_the_machine
     """Is called with each failure of the pipeline. Raises MachineFault if this machine is its cause."""
+    division: Dividing | None = None
+    """None: the pipeline does every job as a whole."""
 
     async def __call__(self, claim: Claim, stop: asyncio.Event) -> None:
         """Run one job to its end. Never raises, except when cancelled."""
@@ -86,6 +98,9 @@ class JobRunner:
         log.info("job_started", run=claim.lease.run, generation=claim.generation)
         try:
             transcoded = await self._transcode(claim, stop, status)
+            if not isinstance(transcoded, Transcoded):
+                await self._insist(claim, transcoded, stop)
+                return
             won = await self.queue.publish(claim, _outputs(claim, transcoded))
             log.info("job_published", won=won, qualities=transcoded.qualities)
         except LeaseLost:
@@ -107,7 +122,9 @@ class JobRunner:
             failure = AttemptFailed(f"Internal error ({type(error).__name__}).")
             await self._retry(claim, status, failure, stop)
 
-    async def _transcode(self, claim: Claim, stop: asyncio.Event, status: StatusWriter) -> Transcoded:
+    async def _transcode(
+        self, claim: Claim, stop: asyncio.Event, status: StatusWriter
+    ) -> Transcoded | Callable[[], Awaitable[None]]:
         """Run the pipeline until it ends, the lease is lost, the video is deleted or the worker stops."""
         writing = asyncio.create_task(status.keep_writing())
         try:
@@ -120,8 +137,12 @@ class JobRunner:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
-    async def _attempt(self, claim: Claim, status: StatusWriter) -> Transcoded:
+    async def _attempt(
+        self, claim: Claim, status: StatusWriter
+    ) -> Transcoded | Callable[[], Awaitable[None]]:
         try:
+            if self.division is not None:
+                return await self.division.run(claim, status.report)
             return await self.pipeline.run(claim.lease.job, claim.lease.run, status.report)
         except Exception as error:  # of any kind: the machine may be its cause
             await self.examine(error)
@@ -166,7 +187,8 @@ class JobRunner:
         async def release() -> None:
             with suppress(LeaseLost):
                 await self.queue.check(claim)
-                await status.write_waiting(attempt)
+                if claim.lease.plan is None:  # else the look stays, and so does the work done so far
+                    await status.write_waiting(attempt)
                 await self.queue.release(
                     claim, retry_after_seconds=retry_after_seconds, error=error, outage=outage
                 )

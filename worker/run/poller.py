@@ -6,23 +6,28 @@ All slots of a worker share one poller: an idle worker costs one LIST per pause,
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 import structlog
 
 from backend.core.backoff import Backoff
 from backend.core.concurrency import run_unless_set, sleep_unless_set
 from backend.core.errors import MachineFault, StoreError
-from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.interface import VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
 from worker.run.machine import CHECKS
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 FIRST_PAUSE_SECONDS = 1.0
 """After a poll that found nothing; it doubles each time, up to the poll interval."""
 DEAF_SECONDS = 0.2
 """After a poll no bell is heard for this long, so that any number of them costs five polls a second."""
+UNITS_PAUSE_SECONDS = 1.5
+"""The longest pause while there is a job that is divided."""
 MAX_OUTAGE_PAUSE_SECONDS = 30.0
 """Between polls while the store does not answer."""
 SNAPSHOT_SECONDS = 10.0
@@ -31,6 +36,14 @@ SLOW_SHARE_OF_LEASE = 1 / 6
 """A poll that takes longer than this share of a lease counts as an outage."""
 HOLD_OFF_SHARE_OF_LEASE = 1 / 2
 """How long silent workers have to renew their leases after an outage, as a share of a lease."""
+
+
+class Find(Protocol[T_co]):
+    """Claims something of a snapshot for one slot. Returns None if there is nothing in it for that slot."""
+
+    async def __call__(self, snapshot: QueueSnapshot, *, silent_too: bool) -> T_co | None:
+        """Without `silent_too`, what silent workers hold is left alone."""
+        ...
 
 
 async def _always_ready() -> None:
@@ -47,7 +60,7 @@ class Poller:
 
     def __init__(
         self,
-        queue: JobQueue,
+        queue: VideoJobs,
         stop: asyncio.Event,
         *,
         poll_seconds: float,
@@ -75,14 +88,19 @@ class Poller:
 
     async def next_claim(self) -> Claim | None:
         """Wait for a job and claim it. None: there will be no more."""
+        return await self.next(self._queue.claim)
+
+    async def next(self, find: Find[T]) -> T | None:
+        """Wait until `find` claims something of a snapshot. None: there will be no more."""
+        exhausted: QueueSnapshot | None = None
         while True:
             try:
-                snapshot = await self._usable_snapshot()
+                snapshot = await self._usable_snapshot(exhausted)
                 if snapshot is None:
                     return None
-                if not snapshot.is_used_up:
+                if not snapshot.is_used_up or snapshot.planned:
                     await self._check_machine()
-                claim = await self._queue.claim(snapshot, silent_too=self._may_take_over)
+                claim = await find(snapshot, silent_too=self._may_take_over)
             except MachineFault as error:
                 self._snapshot = None
                 self._faults += 1
@@ -98,6 +116,7 @@ class Poller:
             if claim is not None:
                 self._pause, self._deaf, self._idle_polls = 0.0, 0.0, 0
                 return claim
+            exhausted = snapshot
 
     async def _check_machine(self) -> None:
         await self._ready()
@@ -105,9 +124,10 @@ class Poller:
             self._faults = 0
             log.info("machine_ready")
 
-    async def _usable_snapshot(self) -> QueueSnapshot | None:
+    async def _usable_snapshot(self, exhausted: QueueSnapshot | None) -> QueueSnapshot | None:
+        """Return a snapshot that the caller, or another slot, has not found to hold nothing for it."""
         async with self._polling:
-            if self._snapshot is not None and self._is_usable(self._snapshot):
+            if self._snapshot not in (None, exhausted) and self._is_usable():
                 return self._snapshot
             if self._drain and self._snapshot is not None and self._snapshot.is_empty:
                 return None
@@ -117,8 +137,8 @@ class Poller:
             self._snapshot = await self._poll()
             return self._snapshot
 
-    def _is_usable(self, snapshot: QueueSnapshot) -> bool:
-        return not snapshot.is_used_up and self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
+    def _is_usable(self) -> bool:
+        return self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
 
     async def _wait_to_poll(self) -> None:
         await sleep_unless_set(self._stop, self._deaf)
@@ -126,6 +146,8 @@ class Poller:
         self._idle_polls = 1 if self._rung.is_set() else self._idle_polls + 1
         self._rung.clear()  # before the poll: a job added during it rings again
         self._pause = self._backoff.pause_seconds(self._idle_polls)
+        if self._snapshot is not None and self._snapshot.planned:  # units come and go
+            self._pause = min(self._pause, UNITS_PAUSE_SECONDS)
         self._deaf = min(DEAF_SECONDS, self._pause)
 
     async def _poll(self) -> QueueSnapshot:

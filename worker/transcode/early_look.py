@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,12 +30,18 @@ from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.source.feeder import SourceFeeder
 from worker.source.index.read import Read, read_index
 from worker.source.index.source_index import IndexUnusable
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 from worker.transcode.progress import Look
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
+
+MAX_BEGIN_SECONDS = 5.0
+SMALL_PIXELS = 100_000_000
+"""In all frames: about four seconds of work on two cores."""
+
+NO_CAPTIONS = b"WEBVTT\n"
 
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
 """Stores one object of the look. Takes its path. Raises: StoreError."""
@@ -75,6 +81,7 @@ class EarlyLook:
     shown: Look | None = None
     """Set once it can be played, and no longer if it failed."""
     _task: "asyncio.Task[None] | None" = None
+    _playable: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_coming(self) -> bool:
@@ -97,14 +104,25 @@ class EarlyLook:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
 
+    async def begun(self) -> None:
+        """Wait until viewers can begin, if that is soon: until then, the look gets all of the machine."""
+        if self._task is not None:
+            playable = asyncio.ensure_future(self._playable.wait())
+            await asyncio.wait(
+                {self._task, playable}, timeout=MAX_BEGIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            playable.cancel()
+
     async def finish(self) -> None:
         """Wait until no viewer of the look will have to wait."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def _plan(self, read: Read, media: MediaInfo, plan: EncodingPlan) -> LookPlan | None:
+        if media.video is None or _is_small(media, media.video):
+            return None
         try:
-            if await self._is_published():
+            if await is_published(self._buckets, self._job):
                 return None
             index = await read_index(read, media)
         except (IndexUnusable, StoreError) as error:
@@ -112,11 +130,6 @@ class EarlyLook:
             return None
         cores = os.cpu_count() or 1
         return plan_look(media, index, plan, self._info.size_bytes, self._segment_seconds, cores)
-
-    async def _is_published(self) -> bool:
-        if not keys.request_number(self._job.request):
-            return False
-        return (await read_item(self._buckets, self._job.id)).status.stage is Stage.COMPLETE
 
     async def _survive(self, work: Coroutine[None, None, None]) -> None:
         try:
@@ -134,19 +147,20 @@ class EarlyLook:
         buckets = watched(self._buckets, activity)
         prefix = keys.run_prefix(self._job.id, self._run)
         wants = Wants(self._buckets.raw)
-        is_playable = asyncio.Event()
 
         async def put(path: str, body: bytes) -> None:
             await buckets.video.put(prefix + path, body, headers_of(path))
 
         def playable() -> None:
-            self.shown = Look(self._run, (look.rung.label,), _renditions(look))
+            # players read the list of captions once, so it names them all; requests wait for the files
+            captions = tuple(stream.track for stream in plan.captions)
+            self.shown = Look(self._run, (look.rung.label,), renditions_of(look), captions)
             log.info("look_playable", kind=look.kind, segments=look.segments)
             self.changed()
-            is_playable.set()
+            self._playable.set()
 
         async def sides(source: LookSource) -> None:
-            await is_playable.wait()
+            await self._playable.wait()
             await self._store_sides(put, source, plan)
 
         feeder = SourceFeeder(buckets.raw, self._info, errors, self._patience_seconds, activity)
@@ -179,25 +193,41 @@ class EarlyLook:
             media, url = source.media, source.url
             programs = [early_poster_arguments(self._ffmpeg, media, source.video, url)]
             if plan.captions:
-                programs.append(caption_arguments(self._ffmpeg, plan, url))
+                programs.append(caption_arguments(self._ffmpeg, plan, media, url))
             for argv in programs:
                 limits = encoding_limits(media.duration_seconds)
                 async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
                     await wait_for_success(process, "look_failed")
-            captions = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+            found = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+            for stream in plan.captions:
+                if stream.track not in found:
+                    await put(stream.track.path, NO_CAPTIONS)
         except (AttemptFailed, StoreError) as error:
             log.info("look_without_extras", error=error.message)
-            return
-        if self.shown is not None:
-            self.shown = replace(self.shown, captions=captions)
-            self.changed()
+            if self.shown is not None:
+                self.shown = replace(self.shown, captions=())
+                self.changed()
+
+
+async def is_published(buckets: Buckets, job: Job) -> bool:
+    """Return whether viewers have the outputs of an earlier request."""
+    if not keys.request_number(job.request):
+        return False
+    return (await read_item(buckets, job.id)).status.stage is Stage.COMPLETE
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:
     await task
 
 
-def _renditions(look: LookPlan) -> tuple[Rendition, ...]:
+def _is_small(media: MediaInfo, video: VideoInfo) -> bool:
+    """Whether the ladder is done so soon that a look is not worth its processes."""
+    frames = (media.duration_seconds or 0) * float(video.average_fps or 0)
+    return frames * video.display_width * video.display_height <= SMALL_PIXELS
+
+
+def renditions_of(look: LookPlan) -> tuple[Rendition, ...]:
+    """Return how viewers are told of the look's streams."""
     return tuple(
         Rendition(
             name=one.name,

@@ -9,7 +9,7 @@ from worker.transcode.fallback import Fallback
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What viewers can play from a look. `captions` come later than the rest."""
+    """What viewers can play from a look. The files of `captions` come later than the rest."""
 
     run: str
     qualities: tuple[str, ...]

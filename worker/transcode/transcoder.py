@@ -202,6 +202,7 @@ class _Attempt:
             self._look.changed = lambda: self._report(self._stage, media, plan, sink)
             async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
                 self._report(Stage.TRANSCODING, media, plan, sink)
+                await self._look.begun()
                 try:
                     encode = self._encode(source, url, media, plan, sink, mp4)
                     downloads = await self._watchdog.guarded(encode)

@@ -171,7 +171,7 @@ class StreamStore:
             reader.finish()
 
         try:
-            size = await self.whole(pipe_name(name), f"{name}.mp4", max_bytes, finished(), count)
+            size = await self.whole(pipe_name(name), f"{name}.mp4", max_bytes, finished, count)
         except FragmentError as error:
             raise AttemptFailed(f"{name} is incomplete: {error}.", code="outputs_incomplete") from error
         config = reader.config.digest if reader.config else ""
@@ -182,10 +182,10 @@ class StreamStore:
         pipe: str,
         name: str,
         max_bytes: int,
-        encoded: Awaitable[None],
+        ended: Callable[[], Awaitable[None]],
         on_data: Callable[[bytes], None] = lambda piece: None,
     ) -> int:
-        """Store what comes out of a pipe and return its size. As `fragments`, for any content."""
+        """Store what comes out of a pipe, and return its size once `ended` returns. As `fragments`."""
 
         async def body() -> AsyncIterator[bytes]:
             file = FileIO(os.open(self._directory / pipe, os.O_RDONLY | os.O_NONBLOCK))
@@ -194,7 +194,7 @@ class StreamStore:
                     self._attempt.activity.touch()
                     on_data(piece)
                     yield piece
-            await encoded
+            await ended()
 
         try:
             return await store_source(

@@ -59,7 +59,7 @@ class ChunkEncoder:
                 cwd=directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=attempt.log.read,
-                limits=encoding_limits(limit, plan.largest_pixels),
+                limits=encoding_limits(limit, plan.largest_pixels, behind_look=details.look is not None),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):

@@ -1,15 +1,16 @@
 """What a worker needs to know about a job to do one of its units: the part of `UnitPlan` that is its own."""
 
-from functools import cached_property
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from backend.core import keys
 from backend.core.records import Job, UnitPlan
-from worker.encode.grid import Chunk, chunk_seconds, chunks_of, total_frames
+from worker.encode.grid import Chunk, chunk_seconds, chunks_of, held_frames, total_frames
 from worker.encode.ladder import EncodingPlan
+from worker.encode.look_plan import LookPlan
 from worker.encode.video_encoders import Encoders
+from worker.source.index.source_index import SourceIndex
 from worker.source.media import MediaInfo
 
 PLAN_VERSION = 1
@@ -17,7 +18,7 @@ PLAN_VERSION = 1
 
 
 class PlanDetails(BaseModel):
-    """Enough that nobody probes the source again. The chunks follow from it."""
+    """Enough that nobody probes the source again."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +27,8 @@ class PlanDetails(BaseModel):
     encoding: EncodingPlan
     frames: int
     segment_seconds: float
-    chunk_seconds: float
+    chunks: tuple[Chunk, ...]
+    look: LookPlan | None = None
 
     @classmethod
     def divide(
@@ -34,20 +36,25 @@ class PlanDetails(BaseModel):
         etag: str,
         media: MediaInfo,
         encoding: EncodingPlan,
+        index: SourceIndex,
         segment_seconds: float,
         longest_chunk_seconds: float,
+        look: LookPlan | None = None,
     ) -> Self:
         """Raises: ValueError: there is no picture, or the file does not say how long it is."""
-        if encoding.fps is None:
+        fps = encoding.fps
+        if fps is None:
             raise ValueError("there is no picture")
-        frames = total_frames(media, encoding.fps)
+        frames = total_frames(media, fps)
+        seconds = chunk_seconds(float(frames / fps), longest_chunk_seconds)
         return cls(
             source_etag=etag,
             media=media,
             encoding=encoding,
             frames=frames,
             segment_seconds=segment_seconds,
-            chunk_seconds=chunk_seconds(float(frames / encoding.fps), longest_chunk_seconds),
+            chunks=chunks_of(fps, frames, segment_seconds, seconds, held_frames(media, fps), index),
+            look=look,
         )
 
     @classmethod
@@ -61,17 +68,11 @@ class PlanDetails(BaseModel):
             number=number,
             chunks=len(self.chunks),
             look=look,
-            has_look=False,
+            has_look=self.look is not None,
             work=keys.run_name(job.request, 0, token),
             encoder=encoder,
             details=self.model_dump_json(),
         )
-
-    @cached_property
-    def chunks(self) -> tuple[Chunk, ...]:
-        if self.encoding.fps is None:
-            return ()
-        return chunks_of(self.encoding.fps, self.frames, self.segment_seconds, self.chunk_seconds)
 
     def chunk_of(self, unit: str) -> Chunk:
         return {keys.chunk(chunk.number): chunk for chunk in self.chunks}[unit]

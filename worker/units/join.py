@@ -6,6 +6,7 @@ Reads only what the ends of the units name. It can start while the last chunks a
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +16,7 @@ from aiohttp import web
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected
-from backend.core.records import Job, Stage, UnitEnd, UnitObject, UnitOutputs, UnitPlan
-from backend.core.store.interface import exists
+from backend.core.records import Job, Stage, UnitEnd, UnitFailure, UnitObject, UnitOutputs, UnitPlan
 from backend.core.store.ranged_read import read_span
 from worker.encode.ffmpeg_arguments import SOUND_PIPE, WEBM_PIPE, pipe_name, webm_arguments
 from worker.encode.grid import Chunk
@@ -37,6 +37,7 @@ from worker.sandbox.workspace import workspace
 from worker.source.completeness import DAMAGED
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import max_encoded_seconds
+from worker.transcode.early_look import renditions_of
 from worker.transcode.progress import Look, Progress, ReportProgress
 from worker.transcode.transcoder import Transcoded, packaged
 from worker.transcode.watched_store import watched
@@ -87,7 +88,7 @@ class _Join:
     _directory: Path
     _known: dict[str, UnitOutputs] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _has_look: bool = False
+    _look: Look | None = None
 
     def __post_init__(self) -> None:
         self._details = PlanDetails.of(self._plan)
@@ -114,8 +115,13 @@ class _Join:
         )
 
     async def run(self) -> Transcoded:
-        look = keys.run_prefix(self._job.id, self._plan.look)
-        self._has_look = await exists(self._video, look + keys.MASTER_PLAYLIST)
+        if self._details.look and not isinstance((await self._ends()).get(keys.LOOK), UnitFailure):
+            self._look = Look(
+                self._plan.look,
+                (self._details.look.rung.label,),
+                renditions_of(self._details.look),
+                tuple(stream.track for stream in self._details.encoding.captions),
+            )
         async with serve(self._answer) as inputs, self._sink.serving() as url:
             downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
             return await self._watchdog.guarded(
@@ -153,7 +159,8 @@ class _Join:
                     await answer.write(piece)
                 except ConnectionError:
                     return answer  # the reader has failed, which is noticed elsewhere
-            await answer.write_eof()
+            with suppress(ConnectionError):
+                await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and the reader see an end
             log.warning("join_failed", stream=path, error=repr(error))
             self._errors.report(error, meaning="A unit could not be read", code=UNREADABLE)
@@ -293,13 +300,13 @@ class _Join:
             Progress(
                 stage=Stage.FINALIZING,
                 stage_progress=share,
-                playable=self._has_look,
+                playable=self._look is not None,
                 duration_seconds=self._details.media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
                 encoder=self._workshop.profile.encoders.description,
                 chapters=chapters_of(self._details.media, self._details.seconds),
-                look=Look(self._plan.look, plan.qualities, plan.renditions) if self._has_look else None,
+                look=self._look,
             )
         )
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 
@@ -24,7 +24,16 @@ from worker.encode.look_arguments import LookSource, look_arguments
 from worker.encode.look_plan import LookPlan, LookRendition
 from worker.encode.packager_arguments import media_playlist
 from worker.output import vod_playlists
-from worker.output.fragments import Config, FragmentError, FragmentReader, PictureCutter, Segment, SoundCutter
+from worker.output.fragments import (
+    Config,
+    Fragment,
+    FragmentError,
+    FragmentReader,
+    PictureCutter,
+    Segment,
+    SoundCutter,
+    moved,
+)
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import read_pipe, running
 from worker.sandbox.watchdog import wait_for_success
@@ -177,7 +186,7 @@ class _Look:
         group: asyncio.TaskGroup,
     ) -> None:
         """Store the segments of one rendition. Raises: AttemptFailed, StoreError."""
-        reader = FragmentReader()
+        reader, shift = FragmentReader(), 0
         cutter = _cutter(one, segment)
         file = FileIO(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
         try:
@@ -186,21 +195,26 @@ class _Look:
                     self._progress()
                     for fragment in reader.feed(piece):
                         if fragment.kind == "init":
-                            await self._store_init(one, fragment.body, reader.config)
+                            shift = await self._store_init(one, fragment.body, reader.config)
                         else:
-                            await self._store_all(one, cutter.feed(fragment), group)
+                            await self._store_all(one, cutter.feed(_shifted(fragment, shift)), group)
             await encoded  # a film that was cut off must not be taken for one that ended
             reader.finish()
             await self._store_all(one, cutter.finish(), group)
         except FragmentError as error:
             raise AttemptFailed(f"The look's {one.name}: {error}.", code="look_failed") from error
 
-    async def _store_init(self, one: LookRendition, body: bytes, config: Config | None) -> None:
-        if config is None or self._configs.setdefault(one.name, config) != config:
+    async def _store_init(self, one: LookRendition, body: bytes, config: Config | None) -> int:
+        """Return what to add to the times of fragments that players read with the stored init segment."""
+        if config is None:
+            raise FragmentError("no configuration")
+        known = self._configs.setdefault(one.name, config)
+        if replace(config, shift=known.shift, digest=known.digest) != known:
             raise FragmentError("another configuration than before")
         if (path := vod_playlists.init_path(one.name)) not in self._stored:
             await self._put(path, body)
             self._stored.add(path)
+        return config.shift - known.shift
 
     async def _store_all(
         self, one: LookRendition, segments: Iterable[Segment], group: asyncio.TaskGroup
@@ -239,6 +253,11 @@ class _Look:
                 group.create_task(self._put(path, body))
         await self._put(MASTER_PLAYLIST, vod_playlists.master_playlist(self._plan, codecs).encode())
         self._playable()
+
+
+def _shifted(fragment: Fragment, ticks: int) -> Fragment:
+    """Return the fragment for another edit list, at its place in the film."""
+    return replace(fragment, body=moved(fragment, fragment.first_pts + ticks)) if ticks else fragment
 
 
 def _cutter(one: LookRendition, segment: int) -> PictureCutter | SoundCutter:

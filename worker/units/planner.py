@@ -1,5 +1,6 @@
 """Decides how a job is done: divided into units, or as a whole."""
 
+import os
 from enum import Enum
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import structlog
 from backend.core.records import Job, UnitPlan
 from worker.encode.filter_graph import EXACT_CONTAINERS
 from worker.encode.ladder import plan_encoding
+from worker.encode.look_plan import plan_look
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.watchdog import Watchdog
@@ -15,6 +17,7 @@ from worker.source.feeder import SourceFeeder
 from worker.source.index.read import read_index
 from worker.source.index.source_index import IndexUnusable, SourceIndex
 from worker.source.media import MediaInfo
+from worker.transcode.early_look import is_published
 from worker.transcode.intake import probe_source, uploaded_source
 from worker.transcode.watched_store import watched
 from worker.units.attempt import Workshop
@@ -26,8 +29,6 @@ SMALL_PIXELS = 100_000_000
 """Of all frames of the source together. To encode them takes seconds, less than to divide the job."""
 MAX_KEYFRAME_GAP_SECONDS = 20.0
 """Each chunk is decoded from the keyframe before it."""
-MIN_PICTURE_SECONDS = 1.0
-"""How much of the last chunk must be in the file: the rest repeats its last picture."""
 
 
 class Whole(Enum):
@@ -40,7 +41,8 @@ class Whole(Enum):
 class Planner:
     """Plans jobs, any number at the same time.
 
-    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk.
+    `encoder` is the fingerprint of this worker's encoders, and `chunk_seconds` the longest chunk; 0: no job
+    is divided.
     """
 
     def __init__(self, workshop: Workshop, encoder: str, chunk_seconds: float) -> None:
@@ -63,7 +65,8 @@ class Planner:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
             if _is_small(media):
                 return Whole.SMALL
-            if profile.encoders.use_hardware or not _may_be_divisible(media):
+            divides = self._chunk_seconds and not profile.encoders.use_hardware
+            if not divides or not _may_be_divisible(media):
                 return Whole.INDIVISIBLE
             try:
                 index = await read_index(feeder.read, media)
@@ -71,7 +74,13 @@ class Planner:
                 log.info("job_indivisible", reason=str(error))
                 return Whole.INDIVISIBLE
         encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
-        details = PlanDetails.divide(info.etag, media, encoding, profile.segment_seconds, self._chunk_seconds)
+        segment, look_plan = profile.segment_seconds, None
+        if not await is_published(self._workshop.buckets, job):
+            cores = os.cpu_count() or 1
+            look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores)
+        details = PlanDetails.divide(
+            info.etag, media, encoding, index, segment, self._chunk_seconds, look_plan
+        )
         if not _is_divisible(details, index):
             return Whole.INDIVISIBLE
         log.info("job_divided", duration_seconds=media.duration_seconds, chunks=len(details.chunks))
@@ -97,13 +106,9 @@ def _may_be_divisible(media: MediaInfo) -> bool:
 
 
 def _is_divisible(details: PlanDetails, index: SourceIndex) -> bool:
-    """Return whether each chunk has a picture of its own and a keyframe not far before it."""
-    video, chunks, fps = details.media.video, details.chunks, details.encoding.fps
+    """Return whether each chunk has a keyframe not far before it, and the first one a picture at all."""
+    video, fps = details.media.video, details.encoding.fps
     if video is None or video.end_seconds is None or fps is None:
         return False
-    first_ends, last_begins = chunks[0].frames / fps, chunks[-1].first_frame / fps
-    return (
-        video.start_seconds < first_ends
-        and video.end_seconds >= last_begins + MIN_PICTURE_SECONDS
-        and index.max_gap_seconds(video.end_seconds) <= MAX_KEYFRAME_GAP_SECONDS
-    )
+    gap = index.max_gap_seconds(video.end_seconds)
+    return video.start_seconds < details.chunks[0].frames / fps and gap <= MAX_KEYFRAME_GAP_SECONDS

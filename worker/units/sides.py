@@ -17,6 +17,7 @@ from worker.sandbox.process import running
 from worker.source.completeness import check_all_read
 from worker.source.duration_limits import max_encoded_seconds
 from worker.source.feeder import SourceFeeder
+from worker.transcode.early_look import NO_CAPTIONS
 from worker.units.attempt import StreamStore, UnitAttempt, Workshop, max_bytes_of
 from worker.units.details import PlanDetails
 
@@ -67,7 +68,7 @@ class SidesMaker:
             ]
             limit = max_bytes_of(OPUS_BPS * len(plan.audio), longest)
             sound = [
-                group.create_task(streams.whole(SOUND_PIPE, SOUND_NAME, limit, encoded))
+                group.create_task(streams.whole(SOUND_PIPE, SOUND_NAME, limit, lambda: encoded))
                 for _ in plan.audio[:1]
             ]
         return (
@@ -88,6 +89,10 @@ class SidesMaker:
 
         storyboard = storyboard_of(details.encoding, details.media)
         captions = await store_side_files(put, directory, details.encoding, storyboard, details.seconds)
+        for stream in details.encoding.captions:
+            if stream.track not in captions:  # viewers of the look have been told of it
+                key = keys.run_prefix(claim.job.id, claim.plan.look) + stream.track.path
+                await attempt.buckets.video.put(key, NO_CAPTIONS, headers_of(stream.track.path))
         return UnitOutputs(
             unit=claim.unit, token=claim.lease.token, objects=(*sound, *files), captions=captions
         )

@@ -99,15 +99,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.IDLE:
-            self._enter(Phase.HEAD, self.limits.head_seconds)
-        elif self.phase is Phase.BODY:
+        if self.phase is Phase.BODY:
             self.since = self.loop.time()
         view = memoryview(data)
         for start in range(0, len(view), SLICE_BYTES):
             if self._refused:
                 return
             self._feed(view[start : start + SLICE_BYTES])
+        if self.phase is Phase.IDLE:
+            self._enter(Phase.HEAD, self.limits.head_seconds)
 
     def _feed(self, data: memoryview) -> None:
         self._unframed_bytes += len(data)
@@ -149,11 +149,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.limits.pipelined_requests:
             raise Refusal("Too many requests at once.")
         sent = dict(self.headers)
-        if self.parser.should_upgrade() and not sent.keys().isdisjoint(_BODY_HEADERS):
+        has_body = not sent.keys().isdisjoint(_BODY_HEADERS)
+        if self.parser.should_upgrade() and has_body:
             raise Refusal("A request with a body must not ask for an upgrade.")  # its body would be lost
         super().on_headers_complete()
         self._cycles = (*(one for one in self._cycles if not one.response_complete), self.cycle)
         self._in_head, self._in_body = False, True
+        if not has_body:  # the end of the request follows at once
+            return
         self._body_began, self._body_bytes = self.loop.time(), 0
         # A resumable upload resumes after a lost connection or its own 409, but not after a 408.
         length = None if b"tus-resumable" in sent else sent.get(b"content-length")

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -31,9 +31,13 @@ class BoundedServer(uvicorn.Server):
     still closing.
     """
 
-    def __init__(self, config: uvicorn.Config, max_connections: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, max_connections: int, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_stop` is called before open requests get their time to end."""
         super().__init__(config)
         self._max_connections = max_connections
+        self._on_stop = on_stop
         self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -46,6 +50,7 @@ class BoundedServer(uvicorn.Server):
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
+        self._on_stop()
         await super().shutdown(sockets)
 
     async def _accept(self, listener: socket.socket) -> None:

@@ -674,9 +674,16 @@ export interface components {
             hls: string;
             mp4: string | null;
             poster: string | null;
+            presentation: components["schemas"]["Presentation"];
             storyboard: string | null;
             webm: string | null;
         };
+        /**
+         * Presentation
+         * @description What the manifests of a video describe now.
+         * @enum {string}
+         */
+        Presentation: "first_look" | "growing" | "complete";
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
@@ -2933,6 +2940,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     PlayGrantPathHeadPlay: {
@@ -3001,6 +3017,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -4,8 +4,8 @@
  * Captions are in the manifests too, but Shaka (5.2) shows those only after the next video segment arrives. None arrives
  * when everything is buffered, as in a short or paused video.
  *
- * A video that is still encoding has none of these yet, and Shaka cannot add tracks to a growing playlist. They are added
- * once encoding has finished and the playlist has ended.
+ * While a video is encoded, they appear one after another. Each is added once it exists, but none to a growing playlist:
+ * Shaka cannot do that, so these wait until encoding has finished and the playlist has ended.
  */
 
 import type shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
@@ -32,7 +32,9 @@ type Target = Pick<
 export class Extras {
   readonly #player: Target;
   #playback: Playback | null = null;
-  #state: 'loading' | 'loaded' | 'added' = 'loading';
+  #isLoaded = false;
+  /** What was added to this load. */
+  #added = new Set<string>();
   /** The label of the captions shown last. null: captions were off. undefined: there were none to choose from. */
   #shown: string | null | undefined;
 
@@ -44,12 +46,13 @@ export class Extras {
   loading(playback: Playback): void {
     const tracks = this.#player.getTextTracks();
     if (tracks.length > 0) this.#shown = tracks.find((track) => track.active)?.label ?? null;
-    this.#state = 'loading';
+    this.#isLoaded = false;
+    this.#added = new Set();
     this.#playback = playback;
   }
 
   loaded(): void {
-    this.#state = 'loaded';
+    this.#isLoaded = true;
     this.addWhenReady();
   }
 
@@ -59,30 +62,36 @@ export class Extras {
     this.addWhenReady();
   }
 
-  /** Add everything once, if all of it exists and the playlist has ended. */
+  /** Add what exists and was not added yet, unless the playlist grows. */
   addWhenReady(): void {
     const playback = this.#playback;
-    if (this.#state !== 'loaded' || playback === null || this.#player.isDynamic()) return;
-    // The WebM is made last, so everything else exists with it.
-    if (playback.webm === null) return;
+    if (!this.#isLoaded || playback === null || playback.presentation === 'growing' || this.#player.isDynamic()) return;
     // A browser that plays HLS natively takes the captions from the playlist.
     if (this.#player.getLoadMode() !== MEDIA_SOURCE) return;
-    this.#state = 'added';
     // Playback works without these. A later load interrupts this and adds its own.
     for (const added of [this.#addCaptions(playback), this.#addChapters(playback), this.#addPreviews(playback)]) {
       added.catch(() => undefined);
     }
   }
 
+  /** Return whether nothing of this name was added, and note that it is now. */
+  #isNew(name: string): boolean {
+    return this.#added.size < this.#added.add(name).size;
+  }
+
   async #addCaptions({ captions }: Playback): Promise<void> {
+    const load = this.#added;
+    const missing = captions.filter(({ label }) => this.#isNew(`captions ${label}`));
     const tracks: shaka.extern.TextTrack[] = [];
-    for (const { url, language, label, forced } of captions) {
+    for (const { url, language, label, forced } of missing) {
       tracks.push(
         await this.#player.addTextTrackAsync(
           url, language, 'subtitles', 'text/vtt', undefined, label, forced,
         ),
       );
+      if (this.#added !== load) return;
     }
+    if (this.#player.getTextTracks().some((track) => track.active)) return;
     const wanted =
       this.#shown === undefined ? this.#forced(tracks) : tracks.find((track) => track.label === this.#shown);
     if (wanted !== undefined) this.#player.selectTextTrack(wanted);
@@ -100,13 +109,13 @@ export class Extras {
   }
 
   async #addChapters({ chapters }: Playback): Promise<void> {
-    if (chapters.length === 0) return;
+    if (chapters.length === 0 || !this.#isNew('chapters')) return;
     const uri = `data:text/vtt;charset=utf-8,${encodeURIComponent(chaptersAsWebvtt(chapters))}`;
     await this.#player.addChaptersTrack(uri, UNDETERMINED, 'text/vtt');
   }
 
   async #addPreviews({ storyboard }: Playback): Promise<void> {
-    if (storyboard !== null) await this.#player.addThumbnailsTrack(storyboard, 'text/vtt');
+    if (storyboard !== null && this.#isNew('previews')) await this.#player.addThumbnailsTrack(storyboard, 'text/vtt');
   }
 }
 

@@ -2,8 +2,8 @@
  * Shaka Player with its UI on one video element.
  *
  * Imported on demand, so that only the watch page loads Shaka. A growing HLS playlist plays from the beginning and ends
- * when encoding does. Only an error or a premature end makes the player reload, with a fresh grant and at the same
- * position.
+ * when encoding does. The player reloads at the same position, with a fresh grant, after an error or a premature end, and
+ * when a higher quality is ready: then only once the viewer pauses, seeks or asks for it.
  */
 
 import shaka from 'shaka-player/dist/shaka-player.ui-es2021.js';
@@ -18,6 +18,7 @@ import { keepFocus } from './focus';
 import { nameControls } from './names';
 import { Reloads } from './reloads';
 import { registerGrowingTime } from './time';
+import { Upgrades } from './upgrades';
 
 /** Half a segment. A smaller difference is rounding. */
 const CUT_OFF_SECONDS = 2;
@@ -33,6 +34,8 @@ interface PlayerOptions {
   durationSeconds: () => number | null;
   /** Called with an error that the player could not recover from, and with null when it plays again. */
   onProblem: (error: unknown) => void;
+  /** Called with whether a higher quality is ready and not loaded yet. */
+  onBetter: (isReady: boolean) => void;
 }
 
 export class VodPlayer {
@@ -41,6 +44,7 @@ export class VodPlayer {
   readonly #overlay: shaka.ui.Overlay;
   readonly #extras: Extras;
   readonly #reloads: Reloads;
+  readonly #upgrades: Upgrades;
   readonly #undo: (() => void)[];
   #format: Format = 'hls';
   #startSeconds: number | null = null;
@@ -65,12 +69,20 @@ export class VodPlayer {
       onGiveUp: options.onProblem,
       network: window,
     });
+    this.#upgrades = new Upgrades({
+      video: options.video,
+      isDragging: () => this.#overlay.getControls()?.isSeeking() ?? false,
+      load: (playback) => this.load(playback),
+      onBetter: options.onBetter,
+    });
     this.#player.addEventListener('error', (event) => {
       const error = (event as unknown as { detail: unknown }).detail;
       if (onPlayError(error) === 'reload') this.#reloads.failed(error);
     });
     this.#player.addEventListener('manifestupdated', () => this.#extras.addWhenReady());
     options.video.addEventListener('ended', this.#onEnded);
+    // A later load begins paused if the viewer has paused.
+    options.video.addEventListener('playing', () => (options.video.autoplay = false), { once: true });
   }
 
   /** Play from `startSeconds`, or from the beginning if null. */
@@ -91,9 +103,15 @@ export class VodPlayer {
     await this.load(playback);
   }
 
-  /** Add what a newer playback has, without interrupting the viewer. */
+  /** Take a newer playback: add what it has, and offer its higher quality. Never interrupts the viewer. */
   update(playback: Playback): void {
     this.#extras.update(playback);
+    this.#upgrades.update(playback);
+  }
+
+  /** Load the higher quality that is ready. */
+  async upgrade(): Promise<void> {
+    await this.#upgrades.now();
   }
 
   seek(seconds: number): void {
@@ -110,6 +128,7 @@ export class VodPlayer {
   async destroy(): Promise<void> {
     this.#destroyed = true;
     this.#reloads.stop();
+    this.#upgrades.stop();
     this.#undo.forEach((undo) => undo());
     this.#options.video.removeEventListener('ended', this.#onEnded);
     await this.#overlay.destroy();
@@ -122,6 +141,7 @@ export class VodPlayer {
     const wasPlaying = !video.paused;
     const position = this.#position();
     this.#startSeconds = position;
+    this.#upgrades.loading(playback);
     this.#extras.loading(playback);
     try {
       await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
@@ -169,7 +189,16 @@ function playerConfiguration(codecs: string[]): object {
     },
     streaming: {
       bufferingGoal: 30,
-      retryParameters: { maxAttempts: 4, baseDelay: 500, backoffFactor: 2, fuzzFactor: 0.3, timeout: 30_000 },
+      // The server holds back a segment of the first look until it is made, and then asks for another try.
+      retryParameters: {
+        maxAttempts: 8,
+        baseDelay: 500,
+        backoffFactor: 1.5,
+        fuzzFactor: 0.3,
+        timeout: 30_000,
+        connectionTimeout: 30_000,
+        stallTimeout: 0,
+      },
     },
   };
 }

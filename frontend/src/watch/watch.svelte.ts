@@ -7,6 +7,8 @@ import { backOff, StatusPoller } from './poller.svelte';
 
 /** How often to check whether the video is playable, for guests who may not read its status. */
 const GUEST_RETRY_MS = 4_000;
+const GUEST_FIRST_MS = 1_000;
+const GUEST_FIRST_TRIES = 15;
 /** How often to check whether a video that is being watched has changed, or is gone. */
 const FOLLOW_MS = 10_000;
 
@@ -116,9 +118,9 @@ export class Watch {
     this.#follow(ended);
   }
 
-  /** Reload the player after captions changed. During encoding they are not in the playlists yet. */
+  /** Reload the player after captions changed. Growing playlists do not have them yet. */
   async captionsChanged(): Promise<void> {
-    if (this.playback === null || this.status?.status !== 'done') return;
+    if (this.playback === null || this.playback.presentation === 'growing') return;
     try {
       await this.renew();
     } catch {
@@ -151,7 +153,7 @@ export class Watch {
     ended.addEventListener('abort', this.#stopPolling);
   }
 
-  async #openAsGuest(ended: AbortSignal, waitedMs = 0): Promise<void> {
+  async #openAsGuest(ended: AbortSignal, waitedMs = 0, tries = 0): Promise<void> {
     this.guest = true;
     try {
       await this.renew();
@@ -165,8 +167,8 @@ export class Watch {
         this.waiting = true;
         this.trouble = null;
         setTimeout(() => {
-          if (!ended.aborted) void this.#openAsGuest(ended);
-        }, GUEST_RETRY_MS);
+          if (!ended.aborted) void this.#openAsGuest(ended, 0, tries + 1);
+        }, tries < GUEST_FIRST_TRIES ? GUEST_FIRST_MS : GUEST_RETRY_MS);
       } else if (isTransient(error)) {
         this.#openLater(error, waitedMs, (waitMs) => this.#openAsGuest(ended, waitMs), ended);
       } else {
@@ -176,10 +178,7 @@ export class Watch {
     }
   }
 
-  /**
-   * Look again and again whether the video has changed. The WebM is made last, so captions, chapters and previews exist
-   * once a guest's playback has it. An owner's status is polled until then.
-   */
+  /** Look again and again whether the video has changed, or has more for the player. */
   #keepCurrent(ended: AbortSignal, look: () => Promise<unknown>): void {
     setTimeout(() => void this.#lookAgain(ended, look), FOLLOW_MS);
   }
@@ -199,8 +198,11 @@ export class Watch {
   }
 
   async #refresh(ended: AbortSignal): Promise<void> {
-    // While the video is encoded, the poller looks.
-    if (this.status?.status === 'queued' || this.status?.status === 'processing') return;
+    if (this.status?.status === 'queued' || this.status?.status === 'processing') {
+      // The poller follows the status. Captions, previews and the poster are made during encoding.
+      if (this.playback !== null) await this.renew();
+      return;
+    }
     const changes = this.#changes;
     const video = await this.#api.video(this.id);
     if (ended.aborted || changes !== this.#changes) return;

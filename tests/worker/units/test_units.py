@@ -157,9 +157,6 @@ async def test_source_that_was_replaced_is_not_mixed_with_the_old_one(lab: UnitL
         pytest.param("film.ts", (*picture(seconds=4), *tone(4), *H264), Whole.INDIVISIBLE, id="no-index"),
         pytest.param("film.mp4", tone(4), Whole.INDIVISIBLE, id="no-picture"),
         pytest.param(
-            "film.mp4", (*picture(seconds=2), *tone(9), *H264), Whole.INDIVISIBLE, id="mostly-sound"
-        ),
-        pytest.param(
             "film.mp4",
             (*picture(seconds=30, rate="2"), *H264, "-g", "999"),
             Whole.INDIVISIBLE,

@@ -1,0 +1,114 @@
+"""Where segments and chunks begin: every frame is in one chunk, and every segment begins at a keyframe."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.encode.grid import (
+    MAX_CHUNKS,
+    chunk_seconds,
+    chunks_of,
+    copy_starts,
+    held_frames,
+    seek_seconds,
+    segment_starts,
+    sound_frames,
+    total_frames,
+)
+from worker.source.index.source_index import SourceIndex
+from worker.source.media import MediaInfo, VideoInfo
+
+RATES = st.sampled_from([Fraction(rate) for rate in ("1", "10", "24000/1001", "25", "30000/1001", "60")])
+FRAMES = st.integers(1, 5_000)
+SEGMENTS = st.sampled_from((0.1, 0.5, 1.0, 2.002, 4.0, 6.0))
+INDEX = SourceIndex(1000, tuple(range(0, 20_000_000, 2000)))
+FILM = VideoInfo(0, 320, 180, "h264", "yuv420p", Fraction(24), Fraction(24), end_seconds=8.0)
+
+
+@given(RATES, FRAMES, SEGMENTS)
+@example(Fraction(30000, 1001), 1, 4.0)
+def test_each_segment_begins_at_the_first_frame_of_its_slot(
+    fps: Fraction, frames: int, seconds: float
+) -> None:
+    starts = segment_starts(fps, frames, seconds)
+
+    slot = Fraction(str(seconds)) * fps
+    in_slots = {frame * slot.denominator // slot.numerator: frame for frame in reversed(range(frames))}
+    assert list(starts) == sorted(in_slots.values())
+
+
+@given(RATES, FRAMES, SEGMENTS, st.floats(0.5, 300), st.floats(0, 1))
+def test_chunks_are_all_frames_once_in_whole_segments(
+    fps: Fraction, frames: int, segment: float, chunk: float, share_held: float
+) -> None:
+    held = int(frames * share_held)
+    chunks = chunks_of(fps, frames, segment, chunk, held, INDEX)
+
+    assert [one.number for one in chunks] == list(range(len(chunks)))
+    assert [one.is_last for one in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert [one.first_frame for one in chunks[1:]] == [one.first_frame + one.frames for one in chunks[:-1]]
+    assert sum(one.frames for one in chunks) == frames
+    starts = [one.first_frame + keyframe for one in chunks for keyframe in one.keyframes]
+    assert starts == list(segment_starts(fps, frames, segment))
+    assert all(one.keyframes[0] == 0 for one in chunks)
+    # the picture is still there when the last chunk begins
+    assert len(chunks) == 1 or chunks[-1].first_frame + fps <= frames - held
+    assert len(chunks) <= MAX_CHUNKS
+    assert all(one.seek_seconds <= max(0, one.first_frame / fps - 1 + Fraction("0.14")) for one in chunks)
+
+
+@given(RATES, FRAMES, st.floats(4, 300))
+def test_chunks_are_equally_long_up_to_a_segment(fps: Fraction, frames: int, seconds: float) -> None:
+    sizes = [len(one.keyframes) for one in chunks_of(fps, frames, 4.0, seconds, 0, INDEX)]
+
+    assert max(sizes) - min(sizes) <= 1
+    assert sizes[-1] == max(sizes)
+
+
+@pytest.mark.parametrize(
+    ("film", "longest", "expected"),
+    [(30, 60, 12), (400, 60, 25), (3600, 60, 60), (86_400, 60, 216), (30, 2, 2)],
+)
+def test_chunks_of_short_films_are_short(film: float, longest: float, expected: float) -> None:
+    assert chunk_seconds(film, longest) == expected
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, unique=True).map(sorted))
+def test_a_copied_segment_begins_at_the_first_keyframe_of_its_slot(keyframes: list[int]) -> None:
+    starts = copy_starts(keyframes, 90, 4.0)
+
+    assert starts[0] == keyframes[0]
+    assert set(starts) <= set(keyframes)
+    assert [start // 360 for start in starts] == sorted({keyframe // 360 for keyframe in keyframes})
+
+
+def test_a_copied_film_without_keyframes_for_long_has_long_segments() -> None:
+    assert copy_starts([0, 10_400, 11_900, 15_750, 23_000], 1000, 4.0) == (0, 10_400, 15_750, 23_000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "frames"), [(48_000, 4.0, 188), (44_100, 4.0, 173), (8000, 0.1, 1)]
+)
+def test_sound_is_cut_after_whole_frames(rate: int, seconds: float, frames: int) -> None:
+    assert sound_frames(rate, seconds) == frames
+
+
+def test_the_picture_is_counted_with_what_it_is_held() -> None:
+    media = MediaInfo("mov", 10.0, video=FILM)
+
+    assert (total_frames(media, Fraction(24)), held_frames(media, Fraction(24))) == (240, 48)
+    with pytest.raises(ValueError, match="unknown"):
+        total_frames(replace(media, duration_seconds=None), Fraction(24))
+
+
+def test_a_chunk_is_decoded_from_the_last_keyframe_but_one() -> None:
+    index = SourceIndex(90_000, tuple(90_000 * second for second in (0, 2, 4, 30)))
+
+    assert seek_seconds(index, Fraction(0)) == seek_seconds(index, Fraction(4)) == 0
+    # a second is decoded in any case
+    assert seek_seconds(index, Fraction(5)) == pytest.approx(2.14)
+    assert seek_seconds(index, Fraction(30)) == pytest.approx(2.14)
+    assert seek_seconds(index, Fraction(31)) == pytest.approx(4.14)

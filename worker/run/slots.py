@@ -1,0 +1,203 @@
+"""The slots of a worker that divides jobs: light ones, and those that encode.
+
+A light slot plans new jobs, makes sides and joins units: what somebody waits for, and what costs little.
+A slot that encodes takes chunks and whole jobs. So a long video never keeps a worker from new ones.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from functools import partial
+
+import structlog
+
+from backend.core.concurrency import run_unless_set
+from backend.core.jobs.interface import UnitJobs, VideoJobs
+from backend.core.jobs.leases import Claim
+from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.jobs.unit_view import UnitClaim, UnitView
+from backend.core.records import Job, RecordUnreadable, UnitKind
+from worker.run.loop import CLAIM_GRACE_SECONDS
+from worker.run.poller import Find, Poller
+from worker.units.division import Capacity, is_abandoned
+
+log = structlog.get_logger(__name__)
+
+MAX_VIEWS = 4
+"""Of how many divided jobs the units are listed for one snapshot of the queue."""
+OLDEST_SHARE = 0.25
+"""How often a slot helps the oldest job first, instead of the one with the fewest units: none starves."""
+
+Task = Claim | UnitClaim
+Handle = Callable[[Task, asyncio.Event], Awaitable[None]]
+
+
+def handlers(
+    run_job: Callable[[Claim, asyncio.Event], Awaitable[None]],
+    run_unit: Callable[[UnitClaim, asyncio.Event], Awaitable[None]],
+) -> Handle:
+    """Return what runs any task."""
+
+    async def handle(task: Task, stop: asyncio.Event) -> None:
+        if isinstance(task, UnitClaim):
+            await run_unit(task, stop)
+        else:
+            await run_job(task, stop)
+
+    return handle
+
+
+class Unseen(Enum):
+    """Why there is no view of a divided job."""
+
+    GONE = "gone"
+    """The job has ended or its video was deleted, and something is left to clean up."""
+    UNREADABLE = "unreadable"
+    """A newer version of this program divided it."""
+
+
+class Finder:
+    """Finds what a slot can do in a snapshot of the queue. All slots of a worker share it.
+
+    `encoder` is the fingerprint of this worker's encoders.
+    """
+
+    def __init__(
+        self,
+        queue: VideoJobs,
+        units: UnitJobs,
+        encoder: str,
+        capacity: Capacity,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._queue = queue
+        self._units = units
+        self._encoder = encoder
+        self._capacity = capacity
+        self._rng = rng or random.Random()  # noqa: S311  # spreads load, guards nothing
+        self._of: QueueSnapshot | None = None
+        self._views: dict[str, UnitView | Unseen] = {}
+        self._viewing = asyncio.Lock()
+        self._fresh: dict[str, Job] = {}
+
+    def add(self, job: Job) -> None:
+        """Note a job that this worker has just divided: snapshots do not show it for a second or more."""
+        self._fresh[job.request] = job
+
+    async def light(self, snapshot: QueueSnapshot, *, silent_too: bool, joins: bool) -> Task | None:
+        """Claim a new job or, of the divided ones, first a look, then a join, then sides."""
+        claim = await self._queue.claim(snapshot, silent_too=silent_too, whole=False)
+        if claim is not None:
+            return claim
+        planned = self._in_order(snapshot)
+        jobs = self._jobs(snapshot, planned)
+        return (
+            await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
+            or (await self._claim_join(snapshot, planned) if joins else None)
+            or await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+        )
+
+    async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
+        """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
+        if not self._capacity.take():
+            return None
+        found: Task | None = None
+        try:
+            found = await self._queue.claim(snapshot, silent_too=silent_too, whole=True)
+            if found is None:
+                jobs = self._jobs(snapshot, self._in_order(snapshot))
+                found = await self._claim_unit(snapshot, jobs, UnitKind.CHUNK, silent_too=silent_too)
+        finally:
+            if found is None:
+                self._capacity.give_back()
+        return found
+
+    def _in_order(self, snapshot: QueueSnapshot) -> list[PlannedJob]:
+        """Return the divided jobs in the order to help them: mostly, short ones before long ones."""
+        jobs = list(snapshot.planned)  # the oldest is first
+        if self._rng.random() >= OLDEST_SHARE:
+            jobs.sort(key=lambda planned: planned.lease.units)
+        return jobs[:MAX_VIEWS]
+
+    def _jobs(self, snapshot: QueueSnapshot, planned: Iterable[PlannedJob]) -> list[Job]:
+        """Return these jobs of the snapshot and, before them, those that are too young to be in it."""
+        for one in snapshot.planned:
+            self._fresh.pop(one.seen.request, None)
+        return [*self._fresh.values(), *(one.lease.job for one in planned)]
+
+    async def _claim_unit(
+        self, snapshot: QueueSnapshot, jobs: Iterable[Job], kind: UnitKind, *, silent_too: bool
+    ) -> UnitClaim | None:
+        for job in jobs:
+            view = await self._view(snapshot, job)
+            if isinstance(view, UnitView) and (
+                kind is not UnitKind.CHUNK or view.plan.encoder == self._encoder
+            ):
+                claim = await self._units.claim(view, {kind}, silent_too=silent_too)
+                if claim is not None:
+                    return claim
+            elif view is Unseen.GONE:
+                self._fresh.pop(job.request, None)
+        return None
+
+    async def _claim_join(self, snapshot: QueueSnapshot, jobs: Iterable[PlannedJob]) -> Claim | None:
+        for planned in jobs:
+            view = await self._view(snapshot, planned.lease.job) if planned.is_parked else Unseen.UNREADABLE
+            if view is Unseen.GONE or (
+                isinstance(view, UnitView) and (view.is_joinable or is_abandoned(view, self._encoder))
+            ):
+                claim = await self._queue.take_parked(planned)
+                if claim is not None:
+                    return claim
+        return None
+
+    async def _view(self, snapshot: QueueSnapshot, job: Job) -> "UnitView | Unseen":
+        """List the units of a job once for each snapshot."""
+        request = job.request
+        async with self._viewing:
+            if self._of is not snapshot:
+                self._of, self._views = snapshot, {}
+            if request not in self._views:
+                try:
+                    view = await self._units.view(job)
+                    self._views[request] = view or Unseen.GONE
+                except RecordUnreadable as error:
+                    log.warning("plan_unreadable", request=request, error=error.message)
+                    self._views[request] = Unseen.UNREADABLE
+            return self._views[request]
+
+
+class Slots:
+    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free."""
+
+    def __init__(self, light: int, encode: int, finder: Finder, capacity: Capacity) -> None:
+        self._light = light
+        self._encode = encode
+        self._finder = finder
+        self._capacity = capacity
+
+    async def serve(self, poller: Poller, handle: Handle, stop: asyncio.Event) -> None:
+        """Run until `stop` is set or the poller finds no more."""
+        async with asyncio.TaskGroup() as slots:
+            for number in range(self._light):
+                find = partial(self._finder.light, joins=number > 0)
+                slots.create_task(_serve(poller, find, handle, stop))
+            for _ in range(self._encode):
+                slots.create_task(_serve(poller, self._finder.encoding, self._giving_back(handle), stop))
+
+    def _giving_back(self, handle: Handle) -> Handle:
+        async def handled(task: Task, stop: asyncio.Event) -> None:
+            try:
+                await handle(task, stop)
+            finally:
+                self._capacity.give_back()
+
+        return handled
+
+
+async def _serve(poller: Poller, find: Find[Task], handle: Handle, stop: asyncio.Event) -> None:
+    while not stop.is_set() and (
+        task := await run_unless_set(stop, poller.next(find), grace_seconds=CLAIM_GRACE_SECONDS)
+    ):
+        await handle(task, stop)
