@@ -78,7 +78,7 @@ class AwaitedFiles:
                 loop.cancel()
 
     async def _appear(self, file: _File) -> bool:
-        segment = await self._picture_segment(file)
+        segment = await self._segment(file)
         asking: asyncio.Task[None] | None = None
         loop = asyncio.current_task()
         self._loops.add(loop)
@@ -106,26 +106,22 @@ class AwaitedFiles:
         with suppress(*STORE_AWAY):
             await self._wants.ask(keys.request_of_run(playable.video_id, playable.run), segment)
 
-    async def _picture_segment(self, file: _File) -> int | None:
-        """Return the number of the segment, or None if this is no segment of a picture.
+    async def _segment(self, file: _File) -> int | None:
+        """Return the number of the segment, which is the same part of the film in all renditions of a look.
 
-        Nobody asks for sound: it is made with its picture, and its segments may be numbered otherwise.
-
-        Raises: ObjectNotFound: no playlist names the file.
+        None: the file is no segment. Raises: ObjectNotFound: no playlist names the file.
         """
         media = _MEDIA_FILE.fullmatch(file.path)
         if media is None:
             if file.path.startswith(_MEDIA):
                 raise ObjectNotFound
             return None
-        read, run = self._manifests.read, file.playable.run
-        playlist = await read(file.playable, run, f"hls/{media['rendition']}.m3u8")
+        path = f"hls/{media['rendition']}.m3u8"
+        playlist = await self._manifests.read(file.playable, file.playable.run, path)
         named = f"../{file.path}".encode()
         if b"\n%b\n" % named not in playlist.body and b'URI="%b"' % named not in playlist.body:
             raise ObjectNotFound
-        master = await read(file.playable, run, keys.MASTER_PLAYLIST)
-        is_picture = f"\n{media['rendition']}.m3u8\n".encode() in master.body
-        return int(media["number"]) if is_picture and media["number"] else None
+        return int(media["number"]) if media["number"] else None
 
 
 _MEDIA = "media/"

@@ -160,7 +160,7 @@ async def test_files_that_looks_may_lack_are_not_waited_for() -> None:
     assert rig.video.heads == []
 
 
-@pytest.mark.parametrize("path", ["media/v/init.mp4", "media/aac/00007.m4s", CAPTIONS.path])
+@pytest.mark.parametrize("path", ["media/v/init.mp4", CAPTIONS.path])
 @in_virtual_time
 async def test_other_files_are_waited_for_without_asking_the_worker(path: str) -> None:
     rig = await look()

@@ -103,7 +103,9 @@ def test_an_mp4_needs_h264(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(WorkerSettings).downloads == ("mp4", "webm")
 
     monkeypatch.setenv("RENDITION_CODECS", "av1")
-    with pytest.raises(ConfigurationError, match=r"^DOWNLOADS: must be webm unless RENDITION_CODECS names h264$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^DOWNLOADS: must be webm unless RENDITION_CODECS names h264$"
+    ):
         load(WorkerSettings)
 
 

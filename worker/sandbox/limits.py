@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 64 * 1024**2
 
 NICENESS = 5
 """Encoders yield the CPU to the API and the store on the same machine."""
-NICENESS_BEHIND_LOOK = 15
-"""A tenth of the other's weight: who watches the look must not wait for the ladder."""
+NICENESS_BEHIND_LOOK = 10
+"""A third of the other's weight: who watches the look must not wait for the ladder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Reads only what the ends of the units name. It can start while the last chunks a
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -158,7 +159,8 @@ class _Join:
                     await answer.write(piece)
                 except ConnectionError:
                     return answer  # the reader has failed, which is noticed elsewhere
-            await answer.write_eof()
+            with suppress(ConnectionError):
+                await answer.write_eof()
         except Exception as error:  # noqa: BLE001  # aiohttp would only log it, and the reader see an end
             log.warning("join_failed", stream=path, error=repr(error))
             self._errors.report(error, meaning="A unit could not be read", code=UNREADABLE)
