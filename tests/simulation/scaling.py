@@ -238,7 +238,7 @@ def main() -> None:
         for workers in WORKERS:
             (times,), counts = run([film], workers)
             alone = alone or times.done
-            print(
+            print(  # noqa: T201  # a command line tool prints
                 f"4 h, {name} look, {workers:2} workers: done after {times.done:6.0f} s,"
                 f" {alone / times.done / workers:.2f} N, {counts.requests / film.chunks:.0f} requests a chunk"
             )
