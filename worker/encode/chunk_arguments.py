@@ -20,7 +20,8 @@ FILM_CLOCK = (
     "-start_at_zero",
 )
 FILM_FRAGMENTS = (
-    # not moved to zero, and no edit list, which would differ from chunk to chunk. A fragment for each segment
+    # not moved to zero: then the edit list holds the delay of B-frames only, which all chunks have alike.
+    # A fragment for each segment
     *("-avoid_negative_ts", "disabled", "-f", "mp4"),
     *("-movflags", "+frag_keyframe+delay_moov+default_base_moof+frag_discont"),
 )

@@ -4,7 +4,6 @@ The encoded picture has a constant rate from zero, so that frame `n` is shown at
 at the first frame that is not earlier than `k * segment_seconds`; so does the packager count.
 """
 
-import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from worker.source.media import MediaInfo
 
 SAMPLES_PER_AAC_FRAME = 1024
 SHORTEST_CHUNK_SECONDS = 12.0
+FEWEST_FRAMES = 16
+"""Of a chunk. Encoders of one or two frames do not reorder any, which makes another init segment."""
 MAX_CHUNKS = 400
 MARGIN_SECONDS = 1
 """How much is decoded before a chunk at least: the frame that is still shown then, and its neighbours for
@@ -73,10 +74,10 @@ def chunks_of(
     """
     starts = segment_starts(fps, frames, segment_seconds)
     wanted = round(frames / fps / Fraction(chunk_seconds))
-    number_of = max(1, min(len(starts), MAX_CHUNKS, wanted))
+    number_of = max(1, min(len(starts), MAX_CHUNKS, wanted, frames // FEWEST_FRAMES))
     # sizes differ by at most a segment, and the last chunk, whose last segment may be short, is a large one
     firsts = [number * len(starts) // number_of for number in range(number_of)]
-    last_start = frames - held_frames - fps
+    last_start = frames - held_frames - max(fps, FEWEST_FRAMES)
     bounds = [0, *(first for first in firsts[1:] if starts[first] <= last_start), len(starts)]
     ends = (*starts, max(1, frames))
     return tuple(
@@ -116,11 +117,6 @@ def copy_starts(keyframes: Iterable[int], timescale: int, segment_seconds: float
     for keyframe in keyframes:
         starts.setdefault(int(keyframe // slot), keyframe)
     return tuple(starts.values())
-
-
-def sound_frames(rate_hz: int, segment_seconds: float) -> int:
-    """Return how many AAC frames make a segment of at least `segment_seconds`."""
-    return max(1, math.ceil(Fraction(str(segment_seconds)) * rate_hz / SAMPLES_PER_AAC_FRAME))
 
 
 def total_frames(media: MediaInfo, fps: Fraction) -> int:

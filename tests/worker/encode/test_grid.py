@@ -4,10 +4,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.encode.grid import (
+    FEWEST_FRAMES,
     MAX_CHUNKS,
     chunk_seconds,
     chunks_of,
@@ -15,7 +16,6 @@ from worker.encode.grid import (
     held_frames,
     seek_seconds,
     segment_starts,
-    sound_frames,
     total_frames,
 )
 from worker.source.index.source_index import SourceIndex
@@ -28,6 +28,7 @@ INDEX = SourceIndex(1000, tuple(range(0, 20_000_000, 2000)))
 FILM = VideoInfo(0, 320, 180, "h264", "yuv420p", Fraction(24), Fraction(24), end_seconds=8.0)
 
 
+@settings(deadline=None)
 @given(RATES, FRAMES, SEGMENTS)
 @example(Fraction(30000, 1001), 1, 4.0)
 def test_each_segment_begins_at_the_first_frame_of_its_slot(
@@ -40,6 +41,7 @@ def test_each_segment_begins_at_the_first_frame_of_its_slot(
     assert list(starts) == sorted(in_slots.values())
 
 
+@settings(deadline=None)
 @given(RATES, FRAMES, SEGMENTS, st.floats(0.5, 300), st.floats(0, 1))
 def test_chunks_are_all_frames_once_in_whole_segments(
     fps: Fraction, frames: int, segment: float, chunk: float, share_held: float
@@ -55,12 +57,14 @@ def test_chunks_are_all_frames_once_in_whole_segments(
     assert starts == list(segment_starts(fps, frames, segment))
     assert all(one.keyframes[0] == 0 for one in chunks)
     # the picture is still there when the last chunk begins
-    assert len(chunks) == 1 or chunks[-1].first_frame + fps <= frames - held
+    assert len(chunks) == 1 or chunks[-1].first_frame + max(fps, FEWEST_FRAMES) <= frames - held
+    assert len(chunks) == 1 or min(one.frames for one in chunks) > FEWEST_FRAMES // 2
     assert len(chunks) <= MAX_CHUNKS
     assert all(one.seek_seconds <= max(0, one.first_frame / fps - 1 + Fraction("0.14")) for one in chunks)
 
 
-@given(RATES, FRAMES, st.floats(4, 300))
+@settings(deadline=None)
+@given(RATES, st.integers(200, 5_000), st.floats(16, 300))
 def test_chunks_are_equally_long_up_to_a_segment(fps: Fraction, frames: int, seconds: float) -> None:
     sizes = [len(one.keyframes) for one in chunks_of(fps, frames, 4.0, seconds, 0, INDEX)]
 
@@ -76,6 +80,7 @@ def test_chunks_of_short_films_are_short(film: float, longest: float, expected: 
     assert chunk_seconds(film, longest) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10_000), min_size=1, unique=True).map(sorted))
 def test_a_copied_segment_begins_at_the_first_keyframe_of_its_slot(keyframes: list[int]) -> None:
     starts = copy_starts(keyframes, 90, 4.0)
@@ -87,13 +92,6 @@ def test_a_copied_segment_begins_at_the_first_keyframe_of_its_slot(keyframes: li
 
 def test_a_copied_film_without_keyframes_for_long_has_long_segments() -> None:
     assert copy_starts([0, 10_400, 11_900, 15_750, 23_000], 1000, 4.0) == (0, 10_400, 15_750, 23_000)
-
-
-@pytest.mark.parametrize(
-    ("rate", "seconds", "frames"), [(48_000, 4.0, 188), (44_100, 4.0, 173), (8000, 0.1, 1)]
-)
-def test_sound_is_cut_after_whole_frames(rate: int, seconds: float, frames: int) -> None:
-    assert sound_frames(rate, seconds) == frames
 
 
 def test_the_picture_is_counted_with_what_it_is_held() -> None:

@@ -68,7 +68,7 @@ def read(stream: bytes, cuts: Sequence[int] = ()) -> tuple[FragmentReader, list[
     return reader, found
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_any_cuts_give_the_same_fragments(data: st.DataObject) -> None:
     stream = encoded()
@@ -123,6 +123,7 @@ def test_only_what_a_decoder_must_know_tells_configurations_apart() -> None:
     assert digest(*B_FRAMES) != digest(*B_FRAMES, "-video_track_timescale", "90000")
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**40), 2**40))
 def test_a_moved_fragment_begins_where_it_should(first_pts: int) -> None:
     _, (init, *fragments) = read(encoded())
@@ -188,7 +189,7 @@ def test_sound_that_is_missing_is_noticed() -> None:
         cutter.feed(fragments[-1])
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_broken_stream_is_an_error_or_fragments_but_nothing_else(data: st.DataObject) -> None:
     stream = bytearray(encoded()[:4000])
