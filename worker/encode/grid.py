@@ -77,7 +77,7 @@ def chunks_of(
     number_of = max(1, min(len(starts), MAX_CHUNKS, wanted, frames // FEWEST_FRAMES))
     # sizes differ by at most a segment, and the last chunk, whose last segment may be short, is a large one
     firsts = [number * len(starts) // number_of for number in range(number_of)]
-    last_start = frames - held_frames - max(fps, FEWEST_FRAMES)
+    last_start = frames - held_frames - max(fps, Fraction(FEWEST_FRAMES))
     bounds = [0, *(first for first in firsts[1:] if starts[first] <= last_start), len(starts)]
     ends = (*starts, max(1, frames))
     return tuple(
