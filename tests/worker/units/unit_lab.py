@@ -1,7 +1,7 @@
 """A job that is divided, on two in-memory stores: its units are done one after another, without a queue."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.core import keys
@@ -71,7 +71,3 @@ class UnitLab(MediaLab):
         plan = await self.plan(job)
         await self.do_all(job, plan)
         return await self.join(job, plan)
-
-    def whole(self) -> MediaLab:
-        """A second job, for comparison: it is done in one pass."""
-        return MediaLab(self.work_dir, replace(self.profile))
