@@ -133,7 +133,8 @@ def _row(watched: _Watched) -> list[str]:
 
 
 def _knows(seen: Moments, seconds: int) -> bool:
-    return seen.duration_then is not None and abs(seen.duration_then - seconds) < 1
+    # Each repetition is a little longer than its clip: sound comes in whole frames.
+    return seen.duration_then is not None and abs(seen.duration_then / seconds - 1) < 0.01
 
 
 def _between(begin: float | None, end: float | None) -> float:

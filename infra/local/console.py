@@ -14,8 +14,10 @@ _COLOURS = {"store": "35", "api": "36", "worker": "33", "site": "34"}
 _NAME_WIDTH = 6
 _STORE_CHATTER = re.compile(
     r"I\d{4} [\d:.]+ |W\d{4} [\d:.]+ filer_server\.go:\d+ skipping default store dir "
+    r"|E\d{4} [\d:.]+ s3api_object_handlers\.go:\d+ .*: (connection reset by peer|broken pipe)$"
 )
-"""SeaweedFS logs every DELETE at info level, regardless of `-v`, and warns of where we keep its index."""
+"""SeaweedFS logs every DELETE at info level, regardless of `-v`, warns of where we keep its index, and calls
+it an error when a player jumps or a page is closed."""
 
 
 def say(sentence: str = "") -> None:

@@ -71,7 +71,7 @@ def test_the_page_plays_the_whole_length_and_loads_the_higher_quality_at_a_pause
     visit.until(lambda: visit.position() > SECONDS * 0.9 + 0.5)
     look.publish()
     page.get_by_text("A higher quality is ready.").wait_for()
-    assert page.get_by_role("region", name="Encoding progress").count() == 0
+    page.get_by_role("region", name="Encoding progress").wait_for(state="detached")
     before = visit.position()
     visit.until(lambda: visit.position() > before + 1)
     assert moments(page).loads == 1

@@ -26,6 +26,7 @@ MODULES = (
     "tests.faults.test_queue",
     "tests.faults.test_encoder",
     "tests.system.test_workers",
+    "tests.system.test_units",
     "tests.faults.test_kills",
     "tests.faults.test_resumable_clients",
     "tests.faults.test_outages",

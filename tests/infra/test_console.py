@@ -6,6 +6,8 @@ import pytest
 
 from infra.local.console import readable, relay
 
+GET_ENDED = "s3api_object_handlers.go:887 GetObjectHandler: failed to stream raw/uploads/0.orig"
+
 
 def test_a_structured_line_is_shown_as_its_event_and_fields() -> None:
     line = json.dumps({"event": "job_done", "level": "info", "timestamp": "2026-11-21T03:00:00Z", "id": 7})
@@ -45,6 +47,7 @@ def test_other_lines_are_unchanged(line: str) -> None:
 def test_of_the_store_only_what_matters_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     relay("store", "I1130 03:51:33.202814 s3api_object_handlers_delete.go:209 DeleteObjectHandler raw q/0")
     relay("store", "W1130 03:51:33.202814 filer_server.go:227 skipping default store dir in data/filerldb2")
+    relay("store", f"E1130 03:51:33.202814 {GET_ENDED}: write: connection reset by peer")
     relay("store", "E1130 03:42:09.593594 upload_chunked.go:281 chunked upload failed")
     relay("api", "I1130 03:51:33.202814 not the store's")
 

@@ -15,7 +15,7 @@ from worker.sandbox.tools import find_tools
 
 pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
-SECONDS, RATE = 12, 24
+SECONDS, RATE = 6, 24
 
 
 @pytest.fixture(scope="session")

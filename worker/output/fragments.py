@@ -77,7 +77,7 @@ class Config:
     width: int
     height: int
     shift: int
-    sample_table: bytes = field(default=b"", repr=False)
+    sample_descriptions: bytes = field(default=b"", repr=False)
     """The content of `stsd`."""
 
 

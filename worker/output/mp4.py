@@ -146,9 +146,14 @@ class Mp4Track:
         chunks = array("Q", (chunks_at + position for position in self._chunk_at))
         runs = [word for number, frames in changes for word in (number, frames, 1)]
         boxes = [
-            _box(b"stsd", self.config.sample_table),
+            _box(b"stsd", self.config.sample_descriptions),
             _full(b"stts", 0, 0, *self._durations.table()),
-            *([_full(b"ctts", 1, 0, *self._offsets.table())] if is_picture else []),
+            # old players know no negative ones
+            *(
+                [_full(b"ctts", int(self._offsets.any_negative), 0, *self._offsets.table())]
+                if is_picture
+                else []
+            ),
             *([_full(b"stss", 0, 0, _u32(len(self._keys)), _big_endian(self._keys))] if is_picture else []),
             _full(b"stsc", 0, 0, _u32(len(changes)), _big_endian(array("I", runs))),
             _full(b"stsz", 0, 0, _u32(0, len(self._sizes)), _big_endian(self._sizes)),
@@ -166,6 +171,10 @@ class _Runs:
     @property
     def last(self) -> int:
         return self._values[-1]
+
+    @property
+    def any_negative(self) -> bool:
+        return min(self._values, default=0) < 0
 
     def add(self, value: int) -> None:
         if self._values and self._values[-1] == value:

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed, StoreError
+from backend.core.errors import AttemptFailed, StoreError, VodbucketError
 from backend.core.jobs.wants import Wants
 from backend.core.library.videos import read_item
-from backend.core.records import Job, Rendition, Stage
+from backend.core.records import CaptionTrack, Job, Rendition, Stage
 from backend.core.store.interface import Buckets, ObjectInfo
 from worker.encode.ffmpeg_arguments import caption_arguments, early_poster_arguments
 from worker.encode.ladder import EncodingPlan
@@ -180,7 +180,8 @@ class EarlyLook:
                 )
                 await watchdog.guarded(making, "The look", "look_stalled")
                 log.info("look_complete")
-                await watchdog.guarded(_ended(beside), "The look", "look_stalled")
+                with suppress(VodbucketError):  # the look is whole without its extras
+                    await watchdog.guarded(_ended(beside), "The look", "look_stalled")
             finally:
                 beside.cancel()
                 await asyncio.gather(beside, return_exceptions=True)
@@ -189,20 +190,23 @@ class EarlyLook:
         """Store poster and captions. They are extras: without them the look plays on."""
         directory = self._directory / "look-sides"
         directory.mkdir()
+        media, url = source.media, source.url
+
+        async def store(argv: Sequence[str], plan: EncodingPlan) -> tuple[CaptionTrack, ...]:
+            limits = encoding_limits(media.duration_seconds)
+            async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
+                await wait_for_success(process, "look_failed")
+            return await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
+
         try:
-            media, url = source.media, source.url
-            programs = [early_poster_arguments(self._ffmpeg, media, source.video, url)]
-            if plan.captions:
-                programs.append(caption_arguments(self._ffmpeg, plan, media, url))
-            for argv in programs:
-                limits = encoding_limits(media.duration_seconds)
-                async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
-                    await wait_for_success(process, "look_failed")
-            found = await store_side_files(put, directory, plan, None, media.duration_seconds or 0)
-            for stream in plan.captions:
-                if stream.track not in found:
-                    await put(stream.track.path, NO_CAPTIONS)
-        except (AttemptFailed, StoreError) as error:
+            poster = early_poster_arguments(self._ffmpeg, media, source.video, url)
+            await store(poster, replace(plan, captions=()))
+            if plan.captions:  # which takes reading the whole source
+                found = await store(caption_arguments(self._ffmpeg, plan, media, url), plan)
+                for track in (stream.track for stream in plan.captions):
+                    if track not in found:
+                        await put(track.path, NO_CAPTIONS)
+        except VodbucketError as error:
             log.info("look_without_extras", error=error.message)
             if self.shown is not None:
                 self.shown = replace(self.shown, captions=())

@@ -240,6 +240,7 @@ class _Join:
                         break
                     ends = await self._ends()
                     self._known |= {name: end for name, end in ends.items() if isinstance(end, UnitOutputs)}
+                    self._report()
                     if unit not in self._known:
                         await asyncio.sleep(LOOK_SECONDS)
         return self._known[unit]
@@ -261,7 +262,7 @@ class _Join:
         )
         touch, largest = self._activity.touch, plan.largest_pixels
         await check_decoding(tools, self._video, self._prefix, verified.edges, touch, largest)
-        self._report(1.0)
+        self._report()
         return Transcoded(
             media.duration_seconds or verified.duration_seconds,
             plan.qualities,
@@ -291,21 +292,24 @@ class _Join:
 
     def _stored(self) -> None:
         self._activity.touch()
-        segments = len(self._details.encoding.names) * self._details.seconds / self._details.segment_seconds
-        self._report(min(0.99, self._sink.segments / segments))
+        self._report()
 
-    def _report(self, share: float) -> None:
-        plan = self._details.encoding
+    def _report(self) -> None:
+        """Report the progress of the chunks as long as one is missing, then that of the join."""
+        details = self._details
+        plan, chunks = details.encoding, [keys.chunk(chunk.number) for chunk in details.chunks]
+        encoded = sum(chunk in self._known for chunk in chunks) / len(chunks)
+        stored = self._sink.segments / (len(plan.names) * details.seconds / details.segment_seconds)
         self._report_to(
             Progress(
-                stage=Stage.FINALIZING,
-                stage_progress=share,
+                stage=Stage.FINALIZING if encoded == 1 else Stage.TRANSCODING,
+                stage_progress=min(1.0, stored) if encoded == 1 else encoded,
                 playable=self._look is not None,
-                duration_seconds=self._details.media.duration_seconds,
+                duration_seconds=details.media.duration_seconds,
                 qualities=plan.qualities,
                 renditions=plan.renditions,
                 encoder=self._workshop.profile.encoders.description,
-                chapters=chapters_of(self._details.media, self._details.seconds),
+                chapters=chapters_of(details.media, details.seconds),
                 look=self._look,
             )
         )

@@ -118,6 +118,8 @@ class _Look:
             {name for name in names if vod_playlists.segment_path(name, number) not in self._stored}
             for number in range(self._plan.segments)
         ]
+        if MASTER_PLAYLIST not in self._stored:  # its contents are known once a first segment is made
+            self._missing[0] = names
         self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
 
     async def run(self) -> None:

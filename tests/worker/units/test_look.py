@@ -178,6 +178,8 @@ class Viewers:
         self.begins: list[int] = []
         monkeypatch.setattr(look_module, "look_arguments", self._arguments)
         monkeypatch.setattr(look_module, "WORTH_MOVING_SECONDS", 0)
+        # what a test holds back must not keep the rest from being stored
+        monkeypatch.setattr(look_module, "MAX_UPLOADS_IN_FLIGHT", 100)
 
     def _arguments(self, _ffmpeg: Path, look: LookPlan, _source: LookSource, segment: int) -> list[str]:
         self.begins.append(segment)
@@ -254,6 +256,17 @@ async def test_only_what_is_missing_is_made(viewers: Viewers) -> None:
     assert viewers.begins == [0, 4]
     assert set(viewers.made.files) - stored == set(lost)
     assert viewers.made.files[MASTER_PLAYLIST] is playlists
+
+
+async def test_playlists_that_were_not_stored_any_more_are_stored(viewers: Viewers) -> None:
+    """A worker may be killed just after the last segment."""
+    await viewers.run()
+    master = viewers.made.files.pop(MASTER_PLAYLIST)
+
+    await viewers.run(set(viewers.made.files))
+
+    assert viewers.begins == [0, 0]
+    assert viewers.made.files[MASTER_PLAYLIST] == master
 
 
 async def test_film_that_ends_too_early_is_no_look(viewers: Viewers) -> None:

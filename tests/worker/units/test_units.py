@@ -65,7 +65,8 @@ async def test_units_make_the_frames_of_one_pass(lab: UnitLab, film: Path, tmp_p
     result = await lab.transcode_in_units(film)
     expected = await one_pass.transcode(film)
 
-    assert len(lab.ends) == 1 + 3
+    assert len(lab.ends) == 2 + 3
+    assert lab.playable == ["l0-1007"]
     assert [one.path for one in result.objects] == [one.path for one in expected.objects]
     assert sorted(one.path for one in result.objects) == await lab.paths()
     for name in ("av1-180p", "h264-180p", "aac", "aac-2"):

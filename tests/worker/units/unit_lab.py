@@ -1,11 +1,13 @@
 """A job that is divided, on two in-memory stores: its units are done one after another, without a queue."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from backend.core import keys
+from backend.core.errors import AttemptFailed
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Job, UnitEnd, UnitLease, UnitOutputs, UnitPlan
+from backend.core.records import Job, StatusError, UnitEnd, UnitFailure, UnitLease, UnitOutputs, UnitPlan
 from backend.core.store.interface import Buckets
 from tests.worker.media_lab import RUN, TOOLS, MediaLab
 from worker.transcode.transcoder import Transcoded
@@ -24,6 +26,8 @@ class UnitLab(MediaLab):
 
     ends: dict[str, UnitEnd] = field(default_factory=dict)
     chunk_seconds: float = CHUNK_SECONDS
+    playable: list[str] = field(default_factory=list)
+    """Looks that could be played."""
 
     @property
     def workshop(self) -> Workshop:
@@ -39,13 +43,22 @@ class UnitLab(MediaLab):
 
     async def do(self, claim: UnitClaim) -> UnitOutputs:
         """Do one unit and keep its end."""
-        end = await UnitMaker(self.workshop).run(claim)
+        end = await UnitMaker(self.workshop, self._tell).run(claim)
         self.ends[claim.unit] = end
         return end
 
+    async def _tell(self, job: Job, plan: UnitPlan) -> None:
+        self.playable.append(plan.look)
+
     async def do_all(self, job: Job, plan: UnitPlan) -> None:
         for unit in plan.units:
-            await self.do(self.claim(job, plan, unit))
+            try:
+                await self.do(self.claim(job, plan, unit))
+            except AttemptFailed as error:
+                if unit != keys.LOOK:
+                    raise
+                failure = StatusError(code=error.failure_code, message=error.message)
+                self.ends[unit] = UnitFailure(unit=unit, error=failure, attempts=1)
 
     async def join(self, job: Job, plan: UnitPlan) -> Transcoded:
         async def ends() -> Mapping[str, UnitEnd]:
@@ -58,7 +71,3 @@ class UnitLab(MediaLab):
         plan = await self.plan(job)
         await self.do_all(job, plan)
         return await self.join(job, plan)
-
-    def whole(self) -> MediaLab:
-        """A second job, for comparison: it is done in one pass."""
-        return MediaLab(self.work_dir, replace(self.profile))
