@@ -44,13 +44,13 @@ def bench_burst(clips: int, at_once: int | None) -> None:
             api, worker = product.start_api(), product.start_worker()
             bare = one_pass(parse_command(_encoder(product, clip, worker.pid)), clip)
             before = _pool(bare, clips // 2)
-            used = [cpu_seconds(api.pid), cpu_seconds(worker.pid, children=True)]
+            used = _used(api.pid, worker.pid)
             began = time.time()
             with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
                 added = dict(threads.map(partial(_upload, product), [clip] * clips))
             uploaded = time.time()
             published = _published(product, added)
-            used = [cpu_seconds(api.pid) - used[0], cpu_seconds(worker.pid, children=True) - used[1]]
+            used = [now - then for now, then in zip(_used(api.pid, worker.pid), used, strict=True)]
             after = _pool(bare, clips - clips // 2)
     wall, waits = max(published.values()) - began, [published[video] - added[video] for video in added]
     pool_wall, pool_cpu = before[0] + after[0], before[1] + after[1]
@@ -62,12 +62,21 @@ def bench_burst(clips: int, at_once: int | None) -> None:
         [
             [
                 *("vodbucket", f"{wall:.0f}", f"{wall / pool_wall:.2f}"),
-                *(f"worker {used[1]:.0f}, API {used[0]:.0f}", f"{sum(used) / pool_cpu:.2f}"),
+                *(
+                    f"programs {used[2]:.0f}, worker {used[1]:.0f}, API {used[0]:.0f}",
+                    f"{sum(used) / pool_cpu:.2f}",
+                ),
                 *(f"{statistics.median(waits):.1f} s", f"{waits[int(0.95 * (clips - 1))]:.1f} s"),
             ],
             ["bare ffmpeg, a pool", f"{pool_wall:.0f}", "1.00", f"{pool_cpu:.0f}", "1.00", "-", "-"],
         ],
     )
+
+
+def _used(api: int, worker: int) -> list[float]:
+    """Return the CPU time of the API, the worker and the worker's programs so far, in seconds."""
+    own = cpu_seconds(worker)
+    return [cpu_seconds(api), own, cpu_seconds(worker, children=True) - own]
 
 
 def _upload(product: Product, clip: Path) -> tuple[str, float]:
