@@ -19,6 +19,7 @@ def complete_status(outputs: Outputs) -> Status:
         renditions=outputs.renditions,
         duration_seconds=outputs.duration_seconds,
         captions=outputs.captions,
+        chapters=outputs.chapters,
         playable=True,
         encoder=outputs.encoder,
         encoder_fallback=outputs.encoder_fallback,

@@ -71,10 +71,12 @@ async def _keys_of_done(buckets: Buckets, video_id: str, sizes: dict[str, int]) 
     assert (status.status, status.outputs) == (StatusWord.DONE, prefix)
     for published in outputs.objects:
         assert sizes[prefix + published.path] == published.size_bytes, published
+    looks = keys.looks_of_request(video_id, outputs.request)
     return {
         keys.video_record(video_id),
         keys.status(video_id),
         *results,
+        *(key for key in sizes if key.startswith(looks)),  # until a sweep finds them old
         *(prefix + published.path for published in outputs.objects),
     }
 

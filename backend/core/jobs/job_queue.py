@@ -167,7 +167,11 @@ class JobQueue:
     async def take_parked(self, planned: PlannedJob) -> Claim | None:
         """Take a parked job to join it. None: another worker has it, or it has ended and was cleaned up."""
         claim = await self._take_over(planned.seen, planned.lease) if planned.is_parked else None
-        return None if claim is None or await self._settle(claim) else claim
+        try:
+            return None if claim is None or await self._settle(claim) else claim
+        except RecordUnreadable as error:
+            log.warning("job_unreadable", request=planned.seen.request, error=error.message)
+            return None
 
     async def settle(self, seen: SeenLease) -> bool:
         """Clean up after a silent worker whose request has ended or whose video was deleted.
@@ -325,7 +329,7 @@ class JobQueue:
         if kept != keys.run_prefix(video_id, claim.lease.run):
             await self._delete_outputs(keys.runs_of_lease(video_id, claim.lease.run), kept)
         if kept is None and claim.lease.plan is None:
-            await self._delete_outputs(keys.run_prefix(video_id, keys.look_of_run(claim.lease.run)))
+            await self._delete_outputs(keys.runs_of_lease(video_id, keys.look_of_run(claim.lease.run)))
 
     async def keeps_looks(self, job: Job) -> bool:
         """Return whether a look of this request may be watched: it has neither failed nor been deleted."""

@@ -256,6 +256,29 @@ async def test_a_worker_that_lost_its_connection_leaves_the_lease_for_a_successo
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
+@pytest.mark.parametrize("published", [False, True])
+async def test_a_look_goes_with_its_run_unless_its_request_is_published(lab: Lab, published: bool) -> None:
+    job = await lab.add_job()
+    loser = lab.worker("loser")
+    claim = await lab.claimed(loser)
+    looks = [
+        keys.run_prefix(job.id, keys.look_of_run(run)) + keys.MASTER_PLAYLIST
+        for run in (claim.lease.run, keys.fallback_run(claim.lease.run))
+    ]
+    for look in looks:
+        await lab.video.put(look, b"")
+    lab.clock.advance(LEASE_SECONDS + 1)
+    winner = lab.worker("winner")
+    won = await lab.claimed(winner)
+    if published:
+        await winner.publish(won, await lab.write_outputs(won))
+
+    await loser.clean_up_lost(claim)
+
+    left = [key for key in await lab.video_keys() if key in looks]
+    assert left == (looks if published else [])
+
+
 async def test_a_worker_removes_a_lease_that_its_late_heartbeat_restored(lab: Lab) -> None:
     job = await lab.add_job()
     sleeper = lab.worker("sleeper")
