@@ -65,12 +65,7 @@ class UnitRunner:
             return
         log.info("unit_started", generation=claim.generation)
         try:
-            outputs = await run_guarded(
-                self._attempt(claim),
-                self.heartbeat.keep(lambda: self.units.renew(claim)),
-                until_stopped(stop),
-            )
-            await self._finish(claim, outputs, stop)
+            await self._finish(claim, await self._make(claim, stop), stop)
         except LeaseLost:
             log.warning("unit_lost")
             await self.units.discard(claim)
@@ -85,6 +80,14 @@ class UnitRunner:
         except Exception as error:  # a bug: log the traceback and give the unit its other attempts
             log.exception("unit_broke")
             await self._retry(claim, AttemptFailed(f"Internal error ({type(error).__name__})."), stop)
+
+    async def _make(self, claim: UnitClaim, stop: asyncio.Event) -> UnitOutputs:
+        """Do the unit until it is done, the lease is lost or the worker stops."""
+        return await run_guarded(
+            self._attempt(claim),
+            self.heartbeat.keep(lambda: self.units.renew(claim)),
+            until_stopped(stop),
+        )
 
     async def _attempt(self, claim: UnitClaim) -> UnitOutputs:
         try:

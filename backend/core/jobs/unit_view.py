@@ -23,6 +23,10 @@ class UnitState(StrEnum):
     ENDED = "ended"
 
 
+CHUNKS_JOINED_MEANWHILE = 40
+"""About how many chunks are joined in the time in which one is encoded (tests/simulation/scaling.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeenUnit:
     """One unit. `generation` is the highest of its leases, -1 if it has none."""
@@ -50,15 +54,15 @@ class UnitView:
 
     @property
     def is_joinable(self) -> bool:
-        """Whether the join may begin: all chunks are done or being encoded, and everything else is done.
+        """Whether the join may begin: sound and captions are done, and the missing chunks are being encoded
+        or will be while the others are joined. The join does not need the look.
 
-        A join that waits for a unit which nobody has claimed could occupy the slot that the unit needs.
+        It may hold its slot for as long as several rounds of encoding take.
         """
-        return all(
-            unit.state is UnitState.ENDED
-            or (unit.state is UnitState.HELD and kind_of_unit(name) is UnitKind.CHUNK)
-            for name, unit in self.units.items()
-        )
+        chunks = [unit.state for name, unit in self.units.items() if kind_of_unit(name) is UnitKind.CHUNK]
+        missing = len(chunks) - chunks.count(UnitState.ENDED)
+        soon = chunks.count(UnitState.HELD) * max(1.0, len(chunks) / CHUNKS_JOINED_MEANWHILE)
+        return missing <= soon and self.units[keys.SIDES].state is UnitState.ENDED
 
     def claimable(self, kinds: Collection[UnitKind], *, silent_too: bool = True) -> list[str]:
         """Return the units of these kinds that may be claimed: those that others began come first."""
