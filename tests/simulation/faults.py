@@ -48,15 +48,21 @@ class Fate(Enum):
 KINDS = tuple(fate for fate in Fate if fate is not Fate.NONE)
 KIND_SHARE = 0.3
 RATES = (0.005, 0.02, 0.08)
+AIMED_SHARE = 0.1
+AIMED_RATE = 0.3
 
 
 class Faults:
     """Draws the fates of one schedule."""
 
     def __init__(
-        self, rng: random.Random, lease_seconds: float, often: frozenset[Fate] = frozenset()
+        self,
+        rng: random.Random,
+        lease_seconds: float,
+        often: frozenset[Fate] = frozenset(),
+        aimed: tuple[Fate, str] | None = None,
     ) -> None:
-        """`often` names kinds that must be in the mix."""
+        """`often` names kinds that must be in the mix, `aimed` one that often strikes calls of this verb."""
         self._rng = rng
         self._lease_seconds = lease_seconds
         self._until: list[tuple[float, Fate]] = []
@@ -68,23 +74,29 @@ class Faults:
                 total += RATES[-1] if kind in often else rate
                 self._until.append((total, kind))
         self._total = total
+        if aimed is None and rng.random() < AIMED_SHARE:
+            aimed = rng.choice(KINDS), rng.choice(sorted(MUTATIONS))
+        self._aimed = aimed
 
     def cease(self) -> None:
-        self._total = 0.0
+        self._total, self._aimed = 0.0, None
 
     @property
     def over(self) -> bool:
-        return self._total == 0.0
+        """Whether they have ceased, or there were never to be any."""
+        return self._total == 0.0 and self._aimed is None
 
     def fate(self, verb: str) -> Fate:
+        if self._aimed is not None and verb == self._aimed[1] and self._rng.random() < AIMED_RATE:
+            return self._struck(self._aimed[0])
         chance = self._rng.random()
         if chance >= self._total:
             return Fate.NONE
-        for until, fate in self._until:
-            if chance < until:
-                self.struck[fate] = self.struck.get(fate, 0) + 1
-                return fate
-        raise AssertionError("the last kind reaches up to the total")
+        return self._struck(next(fate for until, fate in self._until if chance < until))
+
+    def _struck(self, fate: Fate) -> Fate:
+        self.struck[fate] = self.struck.get(fate, 0) + 1
+        return fate
 
     def freeze_seconds(self) -> float:
         return self._lease_seconds * self._rng.choice((0.2, 0.9, 1.1, 2.5, 6))

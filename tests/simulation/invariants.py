@@ -4,28 +4,17 @@
 with the contents of the buckets. It never takes part in the protocol.
 """
 
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NoReturn
 
 from backend.core import keys
 from backend.core.jobs.leases import Claim
-from backend.core.records import DeadLetter, LeaseState, Outputs, read_outcome
-from tests.simulation.scheduler import Call, ProtocolBroken
+from backend.core.records import DeadLetter, Outputs, read_outcome
+from tests.simulation.scheduler import Call, broken
+from tests.simulation.takeovers import TakeOvers
+from tests.simulation.unit_invariants import JOINED, UnitLedger
 from tests.simulation.world import World
 
 ID_LENGTH = 36
-
-
-@dataclass(slots=True)
-class LeaseHistory:
-    """When a lease was written, and when it may be taken over."""
-
-    written: int
-    longest_silence: int = 0
-    due: float | None = None
-    """When a released lease may be taken."""
 
 
 class Ledger:
@@ -36,12 +25,11 @@ class Ledger:
         world: World,
         *,
         lease_seconds: float,
+        grace_seconds: float,
         seconds: Callable[[], int],
         step: Callable[[], int],
     ) -> None:
         self._world = world
-        self._lease_seconds = lease_seconds
-        self._seconds = seconds
         self._step = step
         self.acknowledged: set[str] = set()
         self.begun: list[str] = []
@@ -59,7 +47,7 @@ class Ledger:
         self._unrecorded_since: dict[str, int] = {}
         self._existing_since: dict[str, int] = {}
         """Existing leases and outcomes, each with the step that created it."""
-        self._leases: dict[str, LeaseHistory] = {}
+        self._leases = TakeOvers(lease_seconds, seconds)
         self._lost_publications = 0
         self._gone_markers: set[str] = set()
         self._revived: set[str] = set()
@@ -69,6 +57,13 @@ class Ledger:
         self.revived_videos: set[str] = set()
         """The same for records: a deleted video is shown again, with what is left of it."""
         self._holders: dict[tuple[str, int], str] = {}
+        self.units = UnitLedger(
+            world,
+            TakeOvers(lease_seconds, seconds),
+            step,
+            grace_seconds,
+            lambda video_id: self.may_go(video_id) or not world.video.holds(keys.video_record(video_id)),
+        )
 
     # Reported by the processes
 
@@ -137,7 +132,7 @@ class Ledger:
     def summary(self) -> dict[str, int]:
         """Count events, so that a test can check that they do happen."""
         existing = self.acknowledged - self.doomed
-        generations = [keys.parse_lease(key).generation for key in self._leases]
+        generations = [keys.parse_lease(key).generation for key in self._leases.histories]
         return {
             "videos acknowledged": len(self.acknowledged),
             "videos deleted": len(self.doomed),
@@ -147,6 +142,7 @@ class Ledger:
             "take-overs": sum(generation > 0 for generation in generations),
             "retries by people": sum(keys.request_number(request) > 0 for request, _ in self._holders),
             "publications lost to another run": self._lost_publications,
+            **self.units.counts,
         }
 
     # Observed in the buckets
@@ -183,33 +179,15 @@ class Ledger:
             self._note_existing(key, exists)
             if exists:
                 self._lease_written(key)
+            elif not self._world.raw.holds_any(keys.leases_of(request := keys.parse_lease(key).request)):
+                self.units.leases_gone(request)
+        elif key.startswith(keys.UNITS):
+            self.units.raw_changed(key)
 
     def _lease_written(self, key: str) -> None:
-        now = self._seconds()
-        body = self._world.raw.body(key)
-        lease = json.loads(body)
-        if "Internal error" in (lease["last_error"] or ""):
-            broken(f"a fault of the product's own: {lease['last_error']}")
-        history = self._leases.get(key)
-        if history is None:
-            self._check_takeover(key, now)
-            history = self._leases[key] = LeaseHistory(now)
-        history.longest_silence = max(history.longest_silence, now - history.written)
-        history.written = now
-        if lease["state"] == LeaseState.RELEASED and history.due is None:
-            history.due = now + lease["retry_after_seconds"]
-
-    def _check_takeover(self, key: str, now: int) -> None:
-        lease = keys.parse_lease(key)
-        if lease.generation == 0:
-            return
-        before = self._leases.get(keys.lease(lease.request, lease.generation - 1))
-        if before is None:
-            broken(f"{key} follows on no lease")
-        silence = max(before.longest_silence, now - before.written)
-        due = before.due is not None and before.due <= now
-        if silence <= self._lease_seconds and not due and not self._is_over(lease.request):
-            broken(f"{key} took over from a worker that had been silent for {silence} s at most")
+        request, generation = keys.parse_lease(key)
+        before = keys.lease(request, generation - 1) if generation else None
+        self._leases.written(key, self._world.raw.body(key), before, over=self._is_over(request))
 
     def _is_over(self, request: str) -> bool:
         """Return whether nothing is left to run. Then the sweeper may take over a lease early."""
@@ -219,6 +197,7 @@ class Ledger:
 
     def _video_changed(self, key: str) -> None:
         video_id = video_of(key)
+        self.units.video_changed(key, video_id)
         exists = self._world.video.holds(key)
         if key.endswith("/video.json"):
             if exists:
@@ -266,7 +245,10 @@ class Ledger:
             self._published[key] = published.size_bytes, number
             if self._world.video.size(key) != published.size_bytes:
                 broken(f"{outputs.run} was published without {key}")
-            if self._world.video.body(key) != output_body(outputs.run, published.path):
+            body, alone = self._world.video.body(key), output_body(outputs.run, published.path)
+            if published.path == JOINED:
+                self.units.check_published(outputs, body, alone)
+            elif body != alone:
                 broken(f"{key} was not written by {outputs.run}")
 
     def _check_video(self, video_id: str) -> None:
@@ -310,7 +292,3 @@ def video_of(key: str) -> str:
     if top == "catalog":
         return keys.video_of_catalog_entry(key)
     return rest[:ID_LENGTH]
-
-
-def broken(what: str) -> NoReturn:
-    raise ProtocolBroken(what)

@@ -3,7 +3,8 @@
 They override methods of the product and of the store. None is a copy of the product.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,17 +30,21 @@ class Mutant:
     caught_by: str
     """A regular expression for the message of the violated invariant."""
 
+    def with_chunks(self, *chunks: int) -> "Mutant":
+        """Return the mutant in schedules whose videos are divided into so many chunks (0: not at all)."""
+        return replace(self, protocol=replace(self.protocol, chunks=chunks))
+
 
 # Stores
 
 
 class Overwriting(RemoteStore):
-    """Ignores create-only for some keys, as some stores do for all keys."""
+    """Ignores create-only for keys that match `part`, as some stores do for all keys."""
 
     part = ""
 
     async def create(self, key: str, body: bytes, headers: ObjectHeaders = PLAIN) -> bool:
-        if self.part not in key:
+        if not re.search(self.part, key):
             return await super().create(key, body, headers)
         await self.put(key, body, headers)
         return True
@@ -201,13 +206,12 @@ class _Unqueued(RemoteStore):
 
 
 _FROZEN = frozenset({Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER})
-_LATE = frozenset({Fate.LATE})
 _SLOW = frozenset({Fate.SLOW, Fate.FREEZE_BEFORE})
 _LOST = frozenset({Fate.LOST})
 _REPEATED = frozenset({Fate.REPEATED, Fate.FREEZE_BEFORE})
 _KILLED = frozenset({Fate.CRASH_BEFORE, Fate.CRASH_AFTER})
 
-MUTANTS = (
+_MUTANTS = (
     Mutant("lease not create-only", Protocol(store_class=OverwritingLeases), "two holders of one generation"),
     Mutant(
         "publication not create-only",
@@ -241,7 +245,7 @@ MUTANTS = (
     Mutant("run discarded unseen", Protocol(RunDiscardedUnseen, often=_LOST), "a published output is gone"),
     Mutant(
         "doubtful publication forgotten",
-        Protocol(DoubtForgotten, often=_LATE),
+        Protocol(DoubtForgotten, aimed=(Fate.LATE, "create")),
         "a published output is gone|was published without",
     ),
     Mutant(
@@ -251,3 +255,4 @@ MUTANTS = (
     ),
     Mutant("acknowledged before it is queued", Protocol(add_video=add_video_unqueued), "the job is lost"),
 )
+MUTANTS = tuple(mutant.with_chunks(0) for mutant in _MUTANTS)

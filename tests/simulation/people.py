@@ -9,11 +9,12 @@ from backend.core.errors import StoreError, VodbucketError
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import delete_video
-from backend.core.records import Job, Video
+from backend.core.records import Job, Status, Video, Wanted
 from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.uploads.one_shot import CLEAN_UP_SECONDS
 from tests.simulation.scheduler import Process, Race, Rest, time_out
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Stage
+from tests.simulation.units import LOOK_SEGMENTS
 
 POLL_SECONDS = 5.0
 SOURCE = b"source"
@@ -86,6 +87,20 @@ async def retry(stage: Stage, process: Process) -> None:
     if video_id is not None:
         with suppress(VodbucketError):
             await retry_video(stage.buckets, video_id, now=process.now)
+
+
+async def watch(stage: Stage, process: Process) -> None:
+    """Watch looks while videos are being encoded, and jump about in them."""
+    while (video_id := await _one_of(stage, lambda: sorted(stage.ledger.acknowledged))) is not None:
+        with suppress(StoreError):
+            stored = await stage.buckets.video.get(keys.status(video_id))
+            status = Status.from_json(stored.body)
+            if status.outputs and status.request and keys.is_look(status.outputs.split("/")[2]):
+                wanted = Wanted(segment=stage.rng.randint(1, LOOK_SEGMENTS), at_unix_ms=0)
+                await stage.buckets.raw.put(keys.wanted(status.request), wanted.to_json())
+        await Rest(stage.rng.choice((1, 20, 120)))
+        if stage.scheduler.faults.over:
+            return
 
 
 async def sweep_often(stage: Stage, process: Process) -> None:

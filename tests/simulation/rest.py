@@ -5,7 +5,8 @@ import asyncio
 from backend.core import keys
 from backend.core.library.videos import read_item
 from backend.core.records import DeadLetter, Outcome, Outputs, StatusWord, read_outcome
-from tests.simulation.invariants import Ledger, broken, video_of
+from tests.simulation.invariants import Ledger, video_of
+from tests.simulation.scheduler import broken
 from tests.simulation.world import World
 
 

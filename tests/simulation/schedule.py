@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 
@@ -12,14 +12,15 @@ import structlog
 
 from backend.core import keys
 from backend.core.jobs.job_queue import JobQueue
+from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
 from tests.simulation.faults import MUTATIONS, Fate, Faults
 from tests.simulation.invariants import Ledger
-from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload
+from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload, watch
 from tests.simulation.rest import assert_at_rest
 from tests.simulation.scheduler import Call, Process, ProtocolBroken, Scheduler
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Plan, Stage
-from tests.simulation.workers import work
+from tests.simulation.workers import Kind, work
 from tests.simulation.world import RemoteStore, World, remote_buckets
 
 IDLE_STEPS = 40
@@ -31,10 +32,16 @@ class Protocol:
     """The code under simulation: the product, or a mutant of it."""
 
     queue_class: type[JobQueue] = JobQueue
+    units_class: type[UnitQueue] = UnitQueue
+    worker: Kind = field(default_factory=Kind)
     add_video: Callable[..., Awaitable[object]] = add_video
     store_class: type[RemoteStore] = RemoteStore
     often: frozenset[Fate] = frozenset()
     """Faults that must be in the mix."""
+    aimed: tuple[Fate, str] | None = None
+    """A fault that strikes nearly a third of all calls of this verb."""
+    chunks: tuple[int, ...] | None = None
+    """Instead of `Plan.chunks`."""
 
 
 @dataclass(slots=True)
@@ -57,7 +64,9 @@ def run_schedule(
     """Run the schedule of this seed. Raises: ProtocolBroken: an invariant does not hold."""
     rng = random.Random(seed)
     plan = Plan.drawn(rng)
-    faults = Faults(rng, plan.lease_seconds, protocol.often)
+    if protocol.chunks is not None:
+        plan = replace(plan, chunks=protocol.chunks)
+    faults = Faults(rng, plan.lease_seconds, protocol.often, protocol.aimed)
     world: World
 
     def perform(call: Call, sender: str) -> object:
@@ -75,19 +84,22 @@ def run_schedule(
     ledger = Ledger(
         world,
         lease_seconds=plan.lease_seconds,
+        grace_seconds=plan.grace_seconds,
         seconds=lambda: int(scheduler.now),
         step=lambda: scheduler.steps,
     )
     remote = remote_buckets(protocol.store_class, plan.create_attempts)
-    stage = Stage(scheduler, ledger, remote, plan, protocol.queue_class, protocol.add_video)
+    stage = Stage(
+        scheduler, ledger, remote, plan, protocol.queue_class, protocol.units_class, protocol.add_video
+    )
     say(f"seed {seed}: {plan}")
     try:
-        for process, after_seconds in _cast(stage):
+        for process, after_seconds in _cast(stage, protocol.worker):
             scheduler.start(process, after_seconds=after_seconds)
         scheduler.run(plan.steps, partial(_is_idle, stage, world))
         say("--- faults cease")
         faults.cease()
-        _come_to_rest(stage)
+        _come_to_rest(stage, protocol.worker)
     finally:
         scheduler.abandon()
     assert_at_rest(world, ledger, originals_kept=plan.keeps_sources)
@@ -112,31 +124,36 @@ def _is_idle(stage: Stage, world: World) -> bool:
     return not world.raw.holds_any(keys.QUEUE) and not world.raw.holds_any(keys.LEASES)
 
 
-def _come_to_rest(stage: Stage) -> None:
+def _come_to_rest(stage: Stage, kind: Kind) -> None:
     """Let all processes finish next to two new workers, then run sweepers and workers on what is left.
 
-    A sweep may queue a job that was never queued, and that job may leave something to sweep.
+    A sweep may queue a job that was never queued, and that job may leave something to sweep. Of a job whose
+    lease a late call restored, one sweep finishes it and the next one deletes the source.
     """
-    rounds = ((work, work), (sweep_once,), (work,), (sweep_once,))
+    new_worker = partial(work, kind=kind)
+    rounds = ((new_worker, new_worker), (sweep_once,), (new_worker,), (sweep_once,), (sweep_once,))
     for number, lives in enumerate(rounds):
         for life in lives:
-            stage.scheduler.start(Process(f"{life.__name__}-at-rest-{number}", partial(life, stage)))
+            name = "sweeper" if life is sweep_once else "worker"
+            stage.scheduler.start(Process(f"{name}-at-rest-{number}", partial(life, stage)))
         stage.scheduler.run_to_the_end(MOST_STEPS_TO_REST)
 
 
-def _cast(stage: Stage) -> list[tuple[Process, float]]:
+def _cast(stage: Stage, kind: Kind) -> list[tuple[Process, float]]:
     """Return the processes, each with its start time in seconds."""
     plan, rng = stage.plan, stage.rng
+    worker = partial(work, kind=kind, encoders=plan.encoders)
     kinds = (
-        (plan.workers, "worker", work, True),
-        (plan.uploads, "upload", upload, False),
-        (plan.deleters, "delete", delete, True),
-        (plan.retriers, "retry", retry, False),
-        (plan.sweepers, "sweeper", sweep_often, True),
+        ([worker] * plan.workers, "worker", True),
+        ([upload] * plan.uploads, "upload", False),
+        ([delete] * plan.deleters, "delete", True),
+        ([retry] * plan.retriers, "retry", False),
+        ([sweep_often] * plan.sweepers, "sweeper", True),
+        ([watch] * plan.viewers, "viewer", True),
     )
     cast: list[tuple[Process, float]] = []
-    for count, name, life, restarts in kinds:
-        for number in range(count):
+    for lives, name, restarts in kinds:
+        for number, life in enumerate(lives):
             skew = timedelta(seconds=rng.randint(-LARGEST_SKEW_SECONDS, LARGEST_SKEW_SECONDS))
             process = Process(f"{name}-{number}", partial(life, stage), skew=skew, restarts=restarts)
             cast.append((process, rng.choice((0, 0, 10, 60, 300)) if name != "worker" else 0))

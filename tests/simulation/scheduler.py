@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from backend.core.errors import StoreError, StoreUnavailable
 from backend.core.store.interface import Listing, StoredObject
@@ -17,13 +17,19 @@ from tests.simulation.faults import MUTATIONS, REPEATED, Fate, Faults
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEP_SECONDS = (0.0, 0.0, 0.1, 0.5, 1.0, 2.0)
-"""How far the clock may move in a step."""
+"""How far the clock may move in a step while at most `TASKS_AT_A_TIME` tasks are ready."""
+TASKS_AT_A_TIME = 8
+"""With more of them, a step takes less time, so that a call takes as long as with few."""
 
 Work = Coroutine[Any, Any, Any]
 
 
 class ProtocolBroken(BaseException):
     """An invariant does not hold. No handler of the product may catch it."""
+
+
+def broken(what: str) -> NoReturn:
+    raise ProtocolBroken(what)
 
 
 class DoesNotRest(ProtocolBroken):
@@ -184,7 +190,8 @@ class Scheduler:
             return self._skip_time()
         self.steps += 1
         rng = self.rng
-        self.now += STEP_SECONDS[int(rng.random() * len(STEP_SECONDS))]
+        share = min(1.0, TASKS_AT_A_TIME / len(ready))
+        self.now += share * STEP_SECONDS[int(rng.random() * len(STEP_SECONDS))]
         chosen = ready[int(rng.random() * len(ready))]
         if isinstance(chosen, Latecomer):
             self.latecomers.remove(chosen)

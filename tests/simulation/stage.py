@@ -1,13 +1,17 @@
 """State shared by all processes of a schedule, and a queue that reports to the ledger."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TypeVar
 
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
-from backend.core.jobs.snapshot import QueueSnapshot
-from backend.core.records import Outputs, Retention, StatusError
+from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.jobs.unit_view import UnitClaim, UnitView
+from backend.core.jobs.units import UnitQueue
+from backend.core.records import Outputs, Retention, StatusError, UnitKind, UnitOutputs
 from backend.core.store.interface import Buckets
 from tests.simulation.invariants import Ledger
 from tests.simulation.scheduler import Process, Scheduler
@@ -15,6 +19,7 @@ from tests.simulation.scheduler import Process, Scheduler
 LEASE_SECONDS = 60
 LARGEST_SKEW_SECONDS = 3600
 FAULTY_STEPS = (100, 1000, 2000)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,14 @@ class Plan:
 
     workers: int
     slots: int
-    """Concurrent jobs per worker."""
+    """Per worker, for chunks and videos in one pass. One more slot plans, joins and makes looks and sides."""
+    chunks: tuple[int, ...]
+    """Into how many chunks videos are divided; 0: one pass."""
+    encoders: str
+    """Workers encode with any of these. Chunks of unlike encoders must not be joined."""
+    unlike_rate: float
+    """The share of chunks that cannot be joined to others although their encoders are alike."""
+    viewers: int
     uploads: int
     deleters: int
     retriers: int
@@ -47,6 +59,10 @@ class Plan:
         return cls(
             workers=rng.choice((1, 2, 2, 3, 4)),
             slots=rng.choice((1, 1, 2)),
+            chunks=rng.choice(((0,), (0, 1, 2, 4), (1, 2, 3))),
+            encoders=rng.choice(("a", "a", "ab")),
+            unlike_rate=rng.choice((0, 0, 0.2)),
+            viewers=rng.choice((0, 0, 1)),
             uploads=rng.choice((1, 1, 2, 3)),
             deleters=rng.choice((0, 0, 0, 1, 2)),
             retriers=rng.choice((0, 1, 2)),
@@ -79,25 +95,45 @@ class Stage:
     """The buckets as processes see them."""
     plan: Plan
     queue_class: type[JobQueue]
+    units_class: type[UnitQueue]
     add_video: Callable[..., Awaitable[object]]
     deleted: set[str] = field(default_factory=set)
+    chunks: dict[str, int] = field(default_factory=dict)
+    """How many chunks each video is divided into; 0: it is encoded in one pass."""
 
     @property
     def rng(self) -> random.Random:
         return self.scheduler.rng
 
+    def token(self) -> str:
+        return f"{self.rng.getrandbits(32):08x}"
+
+    def chunks_of(self, video_id: str) -> int:
+        return self.chunks.setdefault(video_id, self.rng.choice(self.plan.chunks))
+
     def queue(self, process: Process) -> JobQueue:
-        queue = watched(self.queue_class)(
+        queue = watched(WatchedQueue, self.queue_class)(
             self.buckets,
             owner=process.name,
             lease_seconds=self.plan.lease_seconds,
             keep_originals=self.plan.keep_originals,
             rng=self.rng,
             now=process.now,
-            run_token=lambda: f"{self.rng.getrandbits(32):08x}",
+            run_token=self.token,
         )
         queue.stage = self
         return queue
+
+    def units(self, process: Process, queue: JobQueue) -> UnitQueue:
+        units = watched(WatchedUnits, self.units_class)(
+            self.buckets,
+            queue,
+            owner=process.name,
+            rng=self.rng,
+            token=self.token,
+        )
+        units.stage = self
+        return units
 
 
 class WatchedQueue(JobQueue):
@@ -107,6 +143,12 @@ class WatchedQueue(JobQueue):
 
     async def claim(self, snapshot: QueueSnapshot, **how: bool) -> Claim | None:
         claim = await super().claim(snapshot, **how)
+        if claim is not None:
+            self.stage.ledger.claimed(claim)
+        return claim
+
+    async def take_parked(self, planned: PlannedJob) -> Claim | None:
+        claim = await super().take_parked(planned)
         if claim is not None:
             self.stage.ledger.claimed(claim)
         return claim
@@ -128,11 +170,33 @@ class WatchedQueue(JobQueue):
         return buried
 
 
-_WATCHED: dict[type[JobQueue], type[WatchedQueue]] = {}
+class WatchedUnits(UnitQueue):
+    """Reports to the ledger what the worker was told."""
+
+    stage: Stage
+
+    async def claim(self, view: UnitView, kinds: Collection[UnitKind], **how: bool) -> UnitClaim | None:
+        claim = await super().claim(view, kinds, **how)
+        if claim is not None:
+            self.stage.ledger.units.claimed(claim)
+        return claim
+
+    async def renew(self, claim: UnitClaim) -> None:
+        since = self.stage.scheduler.steps
+        await super().renew(claim)
+        self.stage.ledger.units.renewed(claim, since)
+
+    async def finish(self, claim: UnitClaim, outputs: UnitOutputs) -> bool:
+        since = self.stage.scheduler.steps
+        won = await super().finish(claim, outputs)
+        self.stage.ledger.units.finished(claim, won, since)
+        return won
+
+    async def _read_all(self, found: Sequence[str]) -> list[bytes]:
+        return [await self._get(key) for key in found]  # the product needs an event loop to read them at once
 
 
-def watched(queue_class: type[JobQueue]) -> type[WatchedQueue]:
-    """Return a queue class, the product's or a mutant, that reports to the ledger."""
-    if queue_class not in _WATCHED:
-        _WATCHED[queue_class] = type("Watched", (WatchedQueue, queue_class), {})
-    return _WATCHED[queue_class]
+@cache
+def watched(watching: type[T], watched_class: type) -> type[T]:
+    """Return a class, the product's or a mutant, that reports to the ledger."""
+    return type("Watched", (watching, watched_class), {})

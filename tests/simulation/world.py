@@ -33,6 +33,12 @@ class Bucket(MemoryStore):
     def body(self, key: str) -> bytes:
         return self._objects[key].body
 
+    def find(self, key: str) -> StoredObject | None:
+        return self._objects.get(key)
+
+    def now(self) -> datetime:
+        return self._clock()
+
     def size(self, key: str) -> int | None:
         stored = self._objects.get(key)
         return None if stored is None else stored.info.size_bytes
