@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 from backend.core import keys
 from backend.core.concurrency import run_guarded
+from backend.core.errors import LeaseLost
 from backend.core.ids import new_id
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
@@ -37,6 +38,8 @@ LATENCY_SECONDS = 0.02
 """Of a request to the store."""
 CHUNK_SECONDS = 60.0
 WORKERS = (1, 2, 4, 8, 16, 32)
+SCENES = 0.8, 1.2
+"""How much longer or shorter than the mean it takes to encode a chunk."""
 IDLE_SECONDS = 6
 """Between polls of slots without work: longer than in the product, as these polls cost most of the time."""
 LIGHT_SLOTS = 2
@@ -205,8 +208,13 @@ class Worker:
                 seconds, most = film.seconds * SIDES, ONE_THREAD
             case UnitKind.CHUNK:
                 times.chunks_began.append(now())
-                seconds, most = film.seconds / film.chunks * LADDER * self._fleet.rng.uniform(0.7, 1.3), 1.0
-        await run_guarded(self._machine.work(seconds, most), self._renewing(lambda: self._units.renew(claim)))
+                seconds, most = film.seconds / film.chunks * LADDER * self._fleet.rng.uniform(*SCENES), 1.0
+        try:
+            await run_guarded(
+                self._machine.work(seconds, most), self._renewing(lambda: self._units.renew(claim))
+            )
+        except LeaseLost:
+            return  # a look whose video was published before
         await self._units.finish(claim, UnitOutputs(unit=claim.unit, token=claim.lease.token))
         if claim.kind is UnitKind.LOOK:
             times.looked = now()
