@@ -7,6 +7,7 @@ bucket: `catalog/`, `videos/`, `keys/`, `sessions/`. Both, while the store is be
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from backend.core.errors import BadRequest
@@ -37,6 +38,8 @@ LOOK = "look"
 SIDES = "sides"
 """Names of units. The other ones are chunks."""
 
+KEYS_OF_UNITS = 4096
+"""How many parsed keys are remembered: every heartbeat lists those of hundreds of units again."""
 _FALLBACK = "s"
 T = TypeVar("T")
 
@@ -363,6 +366,7 @@ class UnitKey(NamedTuple):
     generation: int | None
 
 
+@lru_cache(KEYS_OF_UNITS)
 def parse_unit(key: str) -> UnitKey:
     """Raises: BadRequest: this is not the key of a unit's lease or end."""
     match = _matched(_UNIT, key, "a unit")
@@ -378,6 +382,7 @@ def parse_unit_plan(key: str) -> tuple[str, int]:
     return match["request"], int(match["plan"])
 
 
+@lru_cache(KEYS_OF_UNITS)
 def is_unit_plan(key: str) -> bool:
     return _PLAN.fullmatch(key) is not None
 

@@ -28,7 +28,7 @@ class Plan:
 
     workers: int
     slots: int
-    """Per worker, for chunks and videos in one pass. One more slot plans, joins and makes looks and sides."""
+    """Per worker, for chunks and videos in one pass. Two more make looks and sides, plan and join."""
     chunks: tuple[int, ...]
     """Into how many chunks videos are divided; 0: one pass."""
     encoders: str

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.simulation.scaling import QUICK_LOOK, Film, run
+from tests.simulation.scaling import Film, run
 
 pytestmark = pytest.mark.heavy
 
 
 def test_32_workers_on_one_film_of_four_hours_are_nearly_32_times_as_fast() -> None:
-    film = Film(4 * 3600, QUICK_LOOK)
+    film = Film(4 * 3600)
 
     (times,), _ = run([film], workers=32)
 

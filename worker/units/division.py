@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 ABANDONED_AFTER = timedelta(minutes=10)
 """If nobody who encodes as the plan says has worked on the units for this long, nobody will."""
+STUCK_AFTER = timedelta(minutes=1)
+"""A join that waits for chunks on which nobody has worked for this long is given back: it may be long."""
 TOKEN_BYTES = 8
 
 GiveBack = Callable[[], Awaitable[None]]
@@ -31,7 +33,7 @@ GiveBack = Callable[[], Awaitable[None]]
 
 
 class NotJoinable(VodbucketError):
-    """A unit went back to the queue. This slot may be the one that it needs."""
+    """Nobody is working on the chunks that a join waits for."""
 
 
 class Capacity:
@@ -109,7 +111,7 @@ class Division:
 
         async def ends() -> Mapping[str, UnitEnd]:
             current = await self._view(job)
-            if not current.is_joinable:
+            if not current.is_joinable and current.quiet_for > STUCK_AFTER:
                 raise NotJoinable
             return await self.units.ends(current)
 

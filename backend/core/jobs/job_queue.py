@@ -103,7 +103,7 @@ class JobQueue:
         start_after, limit = keys.LEASES, POLL_KEYS
         while True:
             page = await self._buckets.raw.list_page("", start_after=start_after, limit=limit)
-            leased += page.objects
+            leased += [info for info in page.objects if info.key.startswith(keys.LEASES)]
             markers += self._markers(page.objects)
             last = page.objects[-1].key if page.objects else ""
             in_queue = last.startswith(keys.QUEUE)
@@ -120,7 +120,8 @@ class JobQueue:
         return QueueSnapshot(markers, leases, due, planned, truncated=page.truncated and in_queue)
 
     def _markers(self, objects: Iterable[ObjectInfo]) -> list[str]:
-        small = (info.key for info in objects if info.size_bytes <= MAX_RECORD_BYTES)
+        listed = (info for info in objects if info.key.startswith(keys.QUEUE))  # hundreds of units follow
+        small = (info.key for info in listed if info.size_bytes <= MAX_RECORD_BYTES)
         now = self._now()
         self._unreadable = {request: until for request, until in self._unreadable.items() if until > now}
         return [one for one in keys.ours(keys.parse_marker, small) if one not in self._unreadable]
