@@ -67,8 +67,8 @@ def test_the_page_plays_the_whole_length_and_loads_the_higher_quality_at_a_pause
     assert page.get_by_text("DASH", exact=True).is_visible()
     _take_pictures(visit, "first-look")
 
-    visit.seek(SECONDS * 0.9)
-    visit.until(lambda: visit.position() > SECONDS * 0.9 + 0.5)
+    visit.seek(SECONDS * 0.4)
+    visit.until(lambda: visit.position() > SECONDS * 0.4 + 0.5)
     look.publish()
     page.get_by_text("A higher quality is ready.").wait_for()
     page.get_by_role("region", name="Encoding progress").wait_for(state="detached")

@@ -89,6 +89,7 @@ def test_a_video_without_an_index_grows_while_it_is_encoded(visit: Visit, tmp_pa
     _check_growing_film(visit)
     page.get_by_role("link", name="Download WebM").wait_for(timeout=240_000)
     visit.seek(GROWING_SECONDS - 3)
+    page.evaluate("() => document.querySelector('video').play()")  # it may have been at the end
     visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"))
     page.mouse.move(600, 300)
     visit.until(lambda: page.locator(".growing-time").text_content() == "0:40 / 0:40")
