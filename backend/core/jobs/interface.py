@@ -151,7 +151,7 @@ class UnitJobs(Protocol):
     async def discard(self, claim: UnitClaim) -> None:
         """Delete what this attempt stored, unless the unit's end names it or may still come to.
 
-        What a look stored goes only with its request: the next attempt goes on from there.
+        What a look stored is deleted only with its request: the next attempt continues from it.
         """
         ...
 

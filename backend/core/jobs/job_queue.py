@@ -229,7 +229,7 @@ class JobQueue:
         if not await self._buckets.raw.create(key, plan.to_json()):
             with suppress(ObjectNotFound):  # it went with the video, or with the request's end
                 plan = UnitPlan.from_json((await self._buckets.raw.get(key)).body)
-        # Whoever ended the request or deleted the video before this plan was there did not see it.
+        # A worker that ended the request, or a deletion of the video, may have missed this plan.
         await self._check_records(claim)
         first = claim.lease.plan is None
         parked = claim.lease.replace(
@@ -292,7 +292,7 @@ class JobQueue:
         return await self._end(claim, letter)
 
     async def fail(self, job: Job, error: StatusError, attempts: int) -> bool:
-        """Make failure the request's outcome unless it has one, whoever holds the job, and finish it.
+        """Make failure the request's outcome unless it has one, and finish it. Any worker may call this.
 
         This is for a unit without which the job cannot be done. Returns whether this did.
         """

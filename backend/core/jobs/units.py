@@ -178,7 +178,7 @@ class UnitQueue:
     async def discard(self, claim: UnitClaim) -> None:
         """Delete what this attempt stored, unless the unit's end names it or may still come to.
 
-        What is below the look's prefix goes only with its request: the next attempt goes on from there.
+        What is below the look's prefix is deleted only with its request: the next attempt continues from it.
         """
         if claim.kind is not UnitKind.CHUNK and not await self._jobs.keeps_looks(claim.job):
             look = keys.run_prefix(claim.job.id, claim.plan.look)
@@ -216,7 +216,7 @@ class UnitQueue:
         key = keys.unit_end(claim.job.request, claim.plan.number, claim.unit)
         ours = await self._buckets.raw.create(key, end.to_json())
         self._in_doubt.discard(claim.lease.token)
-        # Whoever deleted the plan before this end was there did not see it.
+        # A worker that deleted the plan may have missed this end.
         plan = (await self._list(claim.job.request)).plan
         if plan is None:
             await self._buckets.raw.delete_many([key, claim.key])

@@ -338,7 +338,7 @@ async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None =
 
 
 async def delete_units(raw: Store, prefix: str) -> None:
-    """Delete the units below `prefix`: the plans first, so that no worker goes on with one of them."""
+    """Delete the units below `prefix`: the plans first, so that no worker continues with one."""
     found = await keys_below(raw, prefix)
     await raw.delete_many([key for key in found if keys.is_unit_plan(key)])
     await raw.delete_many([key for key in found if not keys.is_unit_plan(key)])
