@@ -102,7 +102,7 @@ class AwaitedFiles:
         return False
 
     async def _ask(self, playable: Playable, segment: int) -> None:
-        """Ask once: whoever still watches requests the segment again, and a viewer who jumped does not."""
+        """Ask once: viewers who still want the segment request it again, those who jumped away do not."""
         with suppress(*STORE_AWAY):
             await self._wants.ask(keys.request_of_run(playable.video_id, playable.run), segment)
 

@@ -125,7 +125,7 @@ async def test_a_segment_that_does_not_come_is_given_up_before_players_do() -> N
 
     assert await rig.wait("media/v/00400.m4s") == "not_made_yet"
     assert loop.time() == HOLD_SECONDS
-    assert await rig.wait("media/v/00400.m4s") == "not_made_yet"  # the next request waits anew
+    assert await rig.wait("media/v/00400.m4s") == "not_made_yet"  # the next request waits again
     assert loop.time() == 2 * HOLD_SECONDS
 
 

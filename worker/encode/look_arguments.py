@@ -20,7 +20,7 @@ PRESET = X264_PRESETS.index("superfast")
 SEEK_BEFORE_SECONDS = Fraction(1)
 """Decoding begins this much early, so that the frame that is shown at the start is among the decoded ones."""
 AFTER_KEYFRAME_SECONDS = Fraction(1, 1000)
-"""Seeking goes to the last keyframe before an instant: this much behind it, so that rounding does no harm."""
+"""Added to the time of a keyframe before seeking to it, so that rounding does not find the one before."""
 SOUND_FRAMES_BEFORE = 2
 """What an AAC frame sounds like depends on the one before it: these are encoded too, and left out."""
 SOUND_FRAGMENT_MICROSECONDS = 500_000

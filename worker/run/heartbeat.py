@@ -1,4 +1,4 @@
-"""Keeps a lease alive: while its work goes on, and until the end of that work has reached the store."""
+"""Keeps a lease alive during its work, and until the store has recorded the end of that work."""
 
 import asyncio
 import time

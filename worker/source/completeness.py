@@ -19,8 +19,10 @@ from worker.source.ffprobe_schema import Report
 SEVERAL_RECORDINGS = "several_recordings"
 LATE_STREAM = "late_stream"
 DAMAGED = "source_damaged"
-MAX_DECODE_ERRORS = ("-max_error_rate", "0.1")
-"""Of a stream's frames, by share. Beyond it, ffmpeg fails at the end; its own default is two thirds."""
+MAX_DECODE_ERROR_RATE = 0.1
+"""The largest share of a stream's frames that may be damaged."""
+MAX_DECODE_ERRORS = ("-max_error_rate", f"{MAX_DECODE_ERROR_RATE}")
+"""Beyond it, ffmpeg fails at the end; its own default is two thirds."""
 MIN_RECORDING_SECONDS = 1.0
 """What is shorter is a preview that a camera appended, or the like."""
 

@@ -34,7 +34,7 @@ from worker.sandbox.loopback import serve
 from worker.sandbox.process import running
 from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.sandbox.workspace import workspace
-from worker.source.completeness import DAMAGED
+from worker.source.completeness import DAMAGED, MAX_DECODE_ERROR_RATE
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import max_encoded_seconds
 from worker.transcode.early_look import renditions_of
@@ -52,8 +52,6 @@ LOOK_SECONDS = 2.0
 UNLIKE_CHUNKS = "unlike_chunks"
 """The code of chunks that cannot be joined: their encoders differed."""
 UNREADABLE = "unit_unreadable"
-MAX_DECODE_ERRORS = 0.1
-"""Of the frames of the whole video, as `worker.source.completeness` has it."""
 
 Ends = Callable[[], Awaitable[Mapping[str, UnitEnd]]]
 """Returns the ends of the units so far. Raises when there is no point in waiting for others."""
@@ -277,7 +275,8 @@ class _Join:
     def _check_decode_errors(self) -> None:
         """Raises: SourceRejected: too much of the picture is damaged."""
         ends = self._known.values()
-        if sum(end.decode_errors for end in ends) > MAX_DECODE_ERRORS * sum(end.decoded for end in ends):
+        allowed = MAX_DECODE_ERROR_RATE * sum(end.decoded for end in ends)
+        if sum(end.decode_errors for end in ends) > allowed:
             raise SourceRejected(
                 "This file is damaged: the picture cannot be decoded, or only in part.", code=DAMAGED
             )

@@ -1,4 +1,4 @@
-"""Units of divided jobs: each is done once, whoever is killed, and all of them end with their request."""
+"""Units of divided jobs: each is done once despite kills, and all end with their request."""
 
 import asyncio
 from collections.abc import Callable
