@@ -40,8 +40,10 @@
     };
     video.requestVideoFrameCallback(shown);
   });
-  // A busy machine also stops for want of time to decode.
-  const lacksData = ({ buffered, currentTime }) =>
-    ![...Array(buffered.length).keys()].some((i) => buffered.start(i) <= currentTime && currentTime + 0.5 < buffered.end(i));
+  // A busy machine also stops for want of time to decode, or at the last frame, before it says that this was the end.
+  const lacksData = ({ buffered, currentTime, duration }) => {
+    const needed = Math.min(currentTime + 0.5, duration - 0.1);
+    return ![...Array(buffered.length).keys()].some((i) => buffered.start(i) <= currentTime && needed < buffered.end(i));
+  };
   on('waiting', (video) => isPlaying && lacksData(video) && moments.stalls.push(video.currentTime));
 })();

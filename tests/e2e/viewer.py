@@ -90,7 +90,6 @@ class Viewer:
         return found
 
     def choose(self, codec: str, height: int) -> None:
-        self.loaded.clear()
         self.page.evaluate("([codec, height]) => viewer.choose(codec, height)", [CODEC_NAMES[codec], height])
 
     def size(self) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def test_retries_after_packager_is_killed(product: Product, clip: Path, tmp_path
     expected="killed after STALL_SECONDS; " + TRIED_AGAIN,
 )
 def test_kills_and_retries_hung_encoder(product: Product, clip: Path, tmp_path: Path) -> int:
-    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSTOP, STALL_SECONDS="5")
+    return _strike(product, clip, tmp_path, "ffmpeg", signal.SIGSTOP, STALL_SECONDS="20")
 
 
 @row(

@@ -2,11 +2,13 @@
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -162,13 +164,23 @@ def _cast(stage: Stage, kind: Kind) -> list[tuple[Process, float]]:
 
 @contextmanager
 def quiet_logs() -> Iterator[None]:
-    """Silence the product's logs of takeovers, which are noise here."""
+    """Silence the product's logs, which are noise here. A fault of its own breaks the protocol."""
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        processors=[_raise_faults], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )
     try:
         yield
     finally:
         structlog.configure(**before)
+
+
+def _raise_faults(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Raises: ProtocolBroken: the runners met an exception that they do not know."""
+    if event["event"].endswith("_broke"):
+        error = sys.exc_info()[1]
+        raise ProtocolBroken(f"{event['event']}: {error!r}") from error
+    raise structlog.DropEvent
 
 
 __all__ = ["PRODUCT", "Outcome", "Plan", "Protocol", "ProtocolBroken", "quiet_logs", "run_schedule"]

@@ -119,7 +119,7 @@ class Worker:
             heartbeat=heartbeat,
         )
         maker, status = Maker(stage, process, encoder), UnitStatus(stage, process)
-        self._unit = SimulatedUnitRunner(units, maker, cast(Any, status), heartbeat, plan.max_attempts)
+        self._unit = SimulatedUnitRunner(units, maker, status.write, heartbeat, plan.max_attempts)
         self._finder = lambda: kind.finder(queue, units, encoder, self._capacity, stage.rng)
         self._stage = stage
         self._process = process
