@@ -430,8 +430,8 @@ class UnitOutputs(Record):
     token: str
     objects: tuple[UnitObject, ...] = ()
     captions: tuple[CaptionTrack, ...] = ()
-    decoded: int = Field(default=0, ge=0, description="frames read from the source")
-    decode_errors: int = Field(default=0, ge=0)
+    decoded: int = Field(default=0, ge=0, description="frames read, also those before the chunk")
+    decode_errors: int = Field(default=0, ge=0, description="in all of these")
     attempt: int = Field(default=1, ge=1, description="which one succeeded")
     nonce: str = Field(default_factory=new_nonce)
 
