@@ -12,13 +12,12 @@ from functools import partial
 
 import structlog
 
-from backend.core.concurrency import run_unless_set
 from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.records import Job, RecordUnreadable, UnitKind
-from worker.run.loop import CLAIM_GRACE_SECONDS
+from worker.run.loop import serve
 from worker.run.poller import Find, Poller
 from worker.units.division import Capacity, is_abandoned
 
@@ -179,12 +178,14 @@ class Slots:
 
     async def serve(self, poller: Poller, handle: Handle, stop: asyncio.Event) -> None:
         """Run until `stop` is set or the poller finds no more."""
+        light: list[Find[Task]] = [partial(self._finder.light, joins=n > 0) for n in range(self._light)]
+        encode: list[Find[Task]] = [self._finder.encoding] * self._encode
+        giving_back = self._giving_back(handle)
         async with asyncio.TaskGroup() as slots:
-            for number in range(self._light):
-                find = partial(self._finder.light, joins=number > 0)
-                slots.create_task(_serve(poller, find, handle, stop))
-            for _ in range(self._encode):
-                slots.create_task(_serve(poller, self._finder.encoding, self._giving_back(handle), stop))
+            for find in light:
+                slots.create_task(serve(poller, find, handle, stop))
+            for find in encode:
+                slots.create_task(serve(poller, find, giving_back, stop))
 
     def _giving_back(self, handle: Handle) -> Handle:
         async def handled(task: Task, stop: asyncio.Event) -> None:
@@ -194,10 +195,3 @@ class Slots:
                 self._capacity.give_back()
 
         return handled
-
-
-async def _serve(poller: Poller, find: Find[Task], handle: Handle, stop: asyncio.Event) -> None:
-    while not stop.is_set() and (
-        task := await run_unless_set(stop, poller.next(find), grace_seconds=CLAIM_GRACE_SECONDS)
-    ):
-        await handle(task, stop)
