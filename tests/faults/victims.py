@@ -19,11 +19,13 @@ from backend.core.store.retrying import with_retries
 from backend.core.store.s3 import open_buckets
 from backend.core.uploads.ingest import Description, ingest
 from tests.faults.light import LightPipeline
+from worker.encode import ladder
 from worker.encode.video_encoders import SOFTWARE, Encoders
+from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.loop import work
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
-from worker.units import planner
 
 LONG_LEASE_SECONDS = 600.0
 """So long that no victim takes over from another. Workers that take over have a shorter lease."""
@@ -87,7 +89,7 @@ def _work(environment: Mapping[str, str], log: Path) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["worker"]
-    planner.SMALL_PIXELS = 0
+    ladder.SMALL_PIXELS = 0
     worker.__main__.choose_encoders = choose
     sys.exit(worker.__main__.main())
 
@@ -102,8 +104,7 @@ def _work_once(settings: StoreSettings) -> None:
                 queue=queue,
                 pipeline=LightPipeline(buckets),
                 video=buckets.video,
-                lease_seconds=LONG_LEASE_SECONDS,
-                max_attempts=100,
+                attempts=Attempts(Heartbeat(LONG_LEASE_SECONDS), max_attempts=100),
                 status_every_seconds=0.2,
             )
 

@@ -289,6 +289,7 @@ class _Join:
             captions=sides.captions,
             chapters=chapters_of(media, webm_seconds),
             source=describe_source(media, self._job.source_size_bytes),
+            attempt=self._attempt,
         )
 
     def _check_decode_errors(self) -> None:
@@ -315,8 +316,7 @@ class _Join:
     def _report(self) -> None:
         """Report the progress of the chunks as long as one is missing, then that of the join."""
         details = self._details
-        plan, chunks = details.encoding, [keys.chunk(chunk.number) for chunk in details.chunks]
-        encoded = sum(chunk in self._known for chunk in chunks) / len(chunks)
+        plan, encoded = details.encoding, details.share_of(self._known)
         stored = self._sink.segments / (len(plan.names) * details.seconds / details.segment_seconds)
         self._report_to(
             Progress(
@@ -329,8 +329,14 @@ class _Join:
                 encoder=self._workshop.profile.encoders.description,
                 chapters=chapters_of(details.media, details.seconds),
                 look=self._look,
+                began=self._plan.planned_at,
+                attempt=self._attempt,
             )
         )
+
+    @property
+    def _attempt(self) -> int:
+        return max((end.attempt for end in self._known.values()), default=1)
 
 
 def _unreadable(what: str) -> AttemptFailed:

@@ -12,8 +12,8 @@ from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.records import UnitObject, UnitOutputs
 from tests.worker.media_lab import H264, RUN, TOOLS, MediaLab, ffmpeg, picture, tone
 from tests.worker.units.unit_lab import UnitLab
+from worker.encode import ladder
 from worker.output.webm import cues_come_first
-from worker.units import planner
 from worker.units.planner import Planner, Whole
 
 pytestmark = pytest.mark.heavy
@@ -24,7 +24,7 @@ SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnitLab:
-    monkeypatch.setattr(planner, "SMALL_PIXELS", 0)
+    monkeypatch.setattr(ladder, "SMALL_PIXELS", 0)
     (tmp_path / "work").mkdir()
     return UnitLab(tmp_path / "work", chunk_seconds=3)
 
