@@ -48,6 +48,7 @@ from worker.units.division import Capacity, Division
 from worker.units.join import Joiner
 from worker.units.look import LookMaker
 from worker.units.making import UnitMaker
+from worker.units.opening import Openings
 from worker.units.planner import Planner
 
 
@@ -105,11 +106,13 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
 
         heartbeat = Heartbeat(settings.lease_seconds, settings.store_patience_seconds)
         attempts = Attempts(heartbeat, settings.max_attempts, machine.examine)
-        finder = Finder(queue, units, encoder, capacity)
+        openings = Openings(rung.set)
+        finder = Finder(queue, units, encoder, capacity, looks_open=lambda: bool(openings))
 
         async def on_plan(job: Job, plan: UnitPlan) -> None:
-            finder.add(job)
-            rung.set()
+            finder.add(job, plan)
+            if not plan.has_look:
+                rung.set()
             await status.write(job, plan)
 
         run_job = JobRunner(
@@ -130,7 +133,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         run_unit = UnitRunner(
             units,
-            UnitMaker(workshop, status.write),
+            UnitMaker(workshop, status.write, openings),
             status.write,
             attempts,
         )
