@@ -40,6 +40,7 @@ from worker.run.slots import Finder, Slots, handlers
 from worker.run.sweeping import keep_sweeping
 from worker.run.unit_job import UnitRunner
 from worker.run.unit_status import UnitStatus
+from worker.sandbox.resources import cores, encodes_at_a_time, memory_bytes
 from worker.sandbox.tools import find_tools, version_of
 from worker.transcode.transcoder import EncodingProfile, Transcoder
 from worker.units.attempt import Workshop
@@ -99,7 +100,8 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         workshop = Workshop(retrying, machine.tools, profile, work_dir)
         encoder = fingerprint(machine.encoders, await version_of("ffmpeg", machine.tools.ffmpeg))
         status = UnitStatus(retrying.video, units, machine.encoders.description)
-        capacity = Capacity(settings.worker_concurrency)
+        encodes = settings.worker_concurrency or encodes_at_a_time(cores(), memory_bytes())
+        capacity = Capacity(encodes)
         transcoder = Transcoder(
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
@@ -148,8 +150,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
         async with sweeping, listening(settings.doorbell, rung):
-            light = (os.cpu_count() or 1) + 1
-            slots = Slots(light, settings.worker_concurrency, finder, capacity)
+            slots = Slots(cores() + 1, encodes, finder, capacity)
             await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 
