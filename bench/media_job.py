@@ -114,7 +114,7 @@ async def _by_units(workshop: Workshop, job: Job) -> Transcoded:
     settings = WorkerSettings()
     plan = await Planner(workshop, "", settings.chunk_seconds).run(job, 0, LOOK, "bb")
     if not isinstance(plan, UnitPlan):
-        raise AssertionError(f"the job is not divided: {plan.value}")
+        raise AssertionError("the job is not divided")
 
     async def tell(job: Job, plan: UnitPlan) -> None:
         return

@@ -34,11 +34,13 @@ from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.machine import fit_machine
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 from worker.run.slots import Finder, Slots, handlers
 from worker.run.sweeping import keep_sweeping
 from worker.run.unit_job import UnitRunner
 from worker.run.unit_status import UnitStatus
+from worker.sandbox.resources import cores, encodes_at_a_time, memory_bytes
 from worker.sandbox.tools import find_tools, version_of
 from worker.transcode.transcoder import EncodingProfile, Transcoder
 from worker.units.attempt import Workshop
@@ -98,11 +100,14 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         workshop = Workshop(retrying, machine.tools, profile, work_dir)
         encoder = fingerprint(machine.encoders, await version_of("ffmpeg", machine.tools.ffmpeg))
         status = UnitStatus(retrying.video, units, machine.encoders.description)
-        capacity = Capacity(settings.worker_concurrency)
+        encodes = settings.worker_concurrency or encodes_at_a_time(cores(), memory_bytes())
+        capacity = Capacity(encodes)
         transcoder = Transcoder(
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
 
+        heartbeat = Heartbeat(settings.lease_seconds, settings.store_patience_seconds)
+        attempts = Attempts(heartbeat, settings.max_attempts, machine.examine)
         openings = Openings(rung.set)
         finder = Finder(queue, units, encoder, capacity, looks_open=lambda: bool(openings))
 
@@ -116,10 +121,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             queue=queue,
             pipeline=transcoder,
             video=retrying.video,
-            lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
-            patience_seconds=settings.store_patience_seconds,
-            examine=machine.examine,
+            attempts=attempts,
             division=Division(
                 queue,
                 units,
@@ -135,9 +137,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             units,
             UnitMaker(workshop, status.write, openings),
             status.write,
-            Heartbeat(settings.lease_seconds, settings.store_patience_seconds),
-            settings.max_attempts,
-            machine.examine,
+            attempts,
         )
         poller = Poller(
             queue,
@@ -150,8 +150,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
         async with sweeping, listening(settings.doorbell, rung):
-            light = (os.cpu_count() or 1) + 1
-            slots = Slots(light, settings.worker_concurrency, finder, capacity)
+            slots = Slots(cores() + 1, encodes, finder, capacity)
             await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 
