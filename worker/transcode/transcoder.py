@@ -6,7 +6,6 @@ cancelled. It does not decide about retries or publication.
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -17,7 +16,7 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
 from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
-from backend.core.store.interface import Buckets, ObjectInfo, Store
+from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
 from worker.encode.ladder import EncodingPlan, plan_encoding
@@ -25,6 +24,7 @@ from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.encode.storyboard import storyboard_of
 from worker.encode.video_encoders import SOFTWARE, Encoders
 from worker.output.decode_check import check_decoding
+from worker.output.download_plan import DownloadPlan
 from worker.output.mp4_sink import Mp4Sink
 from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
@@ -195,7 +195,7 @@ class _Attempt:
                 media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
-            mp4 = Mp4Sink(*self._download(media, plan)) if "mp4" in self._profile.downloads else None
+            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in self._profile.downloads else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,
@@ -241,7 +241,7 @@ class _Attempt:
         packager = packager_arguments(
             *(self._tools.packager, plan, f"{self._directory}/", url, segment), growing=self._grows(media)
         )
-        webm = WebmSink(*self._download(media, plan))
+        webm = WebmSink(self._download(media, plan))
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
             running(
@@ -270,13 +270,10 @@ class _Attempt:
         seconds = media.duration_seconds if media.duration_is_reliable else None
         return seconds is None or seconds > GROWING_SEGMENTS * self._profile.segment_seconds
 
-    def _download(
-        self, media: MediaInfo, plan: EncodingPlan
-    ) -> tuple[Store, str, EncodingPlan, MediaInfo, float, float, Callable[[], None]]:
-        """Return the arguments of `WebmSink` and `Mp4Sink`."""
+    def _download(self, media: MediaInfo, plan: EncodingPlan) -> DownloadPlan:
         longest = max_encoded_seconds(media, self._job.source_size_bytes)
         segment, touch = self._profile.segment_seconds, self._activity.touch
-        return self._buckets.video, self._prefix, plan, media, segment, longest, touch
+        return DownloadPlan(self._buckets.video, self._prefix, plan, media, segment, longest, touch)
 
     def _notice_loss(self, line: str) -> None:
         if (loss := loss_in(line)) is not None:
