@@ -20,6 +20,8 @@ TUS_CLIENTS := tests/clients/node_modules/.done
 PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
 # Schemathesis, which only heavy tests use, takes each process seconds to load.
 DEFAULT := -m "not heavy" -p no:schemathesis
+# Tests are compiled once, not by each process of each run.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests that need no server.
 UNITS := tests/core tests/worker/encode tests/worker/output tests/worker/run tests/worker/source tests/test_docs.py \
     tests/test_sampling.py
