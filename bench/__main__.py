@@ -14,6 +14,7 @@ from bench.idle import bench_idle
 from bench.media import bench_media
 from bench.play import bench_play
 from bench.queue import bench_queue
+from bench.seams import bench_seams
 from bench.upload import bench_upload
 from bench.watch import LENGTHS_SECONDS, bench_watch
 from bench.workers import bench_workers
@@ -22,7 +23,7 @@ from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media", "burst", "play", "watch", "workers")
+TABLES = ("upload", "queue", "idle", "media", "seams", "burst", "play", "watch", "workers")
 IDLE_JOBS = 5
 
 
@@ -59,6 +60,8 @@ def main() -> None:
         bench_workers(arguments.workers)
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
+    if "seams" in tables:
+        bench_seams()
     if "burst" in tables:
         bench_burst(arguments.clips, arguments.at_once)
     if "upload" in tables:

@@ -34,6 +34,7 @@ from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.machine import fit_machine
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 from worker.run.slots import Finder, Slots, handlers
 from worker.run.sweeping import keep_sweeping
@@ -48,6 +49,7 @@ from worker.units.division import Capacity, Division
 from worker.units.join import Joiner
 from worker.units.look import LookMaker
 from worker.units.making import UnitMaker
+from worker.units.opening import Openings
 from worker.units.planner import Planner
 
 
@@ -104,21 +106,22 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
 
-        finder = Finder(queue, units, encoder, capacity)
+        heartbeat = Heartbeat(settings.lease_seconds, settings.store_patience_seconds)
+        attempts = Attempts(heartbeat, settings.max_attempts, machine.examine)
+        openings = Openings(rung.set)
+        finder = Finder(queue, units, encoder, capacity, looks_open=lambda: bool(openings))
 
         async def on_plan(job: Job, plan: UnitPlan) -> None:
-            finder.add(job)
-            rung.set()
+            finder.add(job, plan)
+            if not plan.has_look:
+                rung.set()
             await status.write(job, plan)
 
         run_job = JobRunner(
             queue=queue,
             pipeline=transcoder,
             video=retrying.video,
-            lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
-            patience_seconds=settings.store_patience_seconds,
-            examine=machine.examine,
+            attempts=attempts,
             division=Division(
                 queue,
                 units,
@@ -132,11 +135,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         run_unit = UnitRunner(
             units,
-            UnitMaker(workshop, status.write),
+            UnitMaker(workshop, status.write, openings),
             status.write,
-            Heartbeat(settings.lease_seconds, settings.store_patience_seconds),
-            settings.max_attempts,
-            machine.examine,
+            attempts,
         )
         poller = Poller(
             queue,

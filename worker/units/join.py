@@ -22,6 +22,7 @@ from worker.encode.ffmpeg_arguments import SOUND_PIPE, WEBM_PIPE, pipe_name, web
 from worker.encode.grid import Chunk
 from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.output.decode_check import check_decoding
+from worker.output.download_plan import DownloadPlan
 from worker.output.fragments import Config, Fragment, FragmentError, FragmentReader
 from worker.output.mp4_sink import Mp4Sink
 from worker.output.sink import PackagerSink
@@ -37,7 +38,10 @@ from worker.sandbox.workspace import workspace
 from worker.source.completeness import DAMAGED, MAX_DECODE_ERROR_RATE
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import max_encoded_seconds
+from worker.source.feeder import SourceFeeder
+from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import renditions_of
+from worker.transcode.intake import uploaded_source
 from worker.transcode.progress import Look, Progress, ReportProgress
 from worker.transcode.transcoder import Transcoded, packaged
 from worker.transcode.watched_store import watched
@@ -96,12 +100,12 @@ class _Join:
         self._video = watched(self._workshop.buckets, self._activity).video
         self._watchdog = Watchdog(self._errors, self._activity, self._workshop.profile.stall_seconds)
         details = self._details
-        download = (
+        download = DownloadPlan(
             *(self._video, self._prefix, details.encoding, details.media, details.segment_seconds),
             *(max_encoded_seconds(details.media, self._job.source_size_bytes), self._activity.touch),
         )
-        self._webm = WebmSink(*download)
-        self._mp4 = Mp4Sink(*download) if "mp4" in self._workshop.profile.downloads else None
+        self._webm = WebmSink(download)
+        self._mp4 = Mp4Sink(download) if "mp4" in self._workshop.profile.downloads else None
         self._sink = PackagerSink(
             self._video,
             self._prefix,
@@ -120,11 +124,27 @@ class _Join:
                 renditions_of(self._details.look),
                 tuple(stream.track for stream in self._details.encoding.captions),
             )
-        async with serve(self._answer) as inputs, self._sink.serving() as url:
-            downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
-            return await self._watchdog.guarded(
-                self._finalize(downloads), "The check of the outputs", "check_stalled"
+        try:
+            async with serve(self._answer) as inputs, self._sink.serving() as url:
+                downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
+                return await self._watchdog.guarded(
+                    self._finalize(downloads), "The check of the outputs", "check_stalled"
+                )
+        except AttemptFailed as error:
+            await self._reject_broken_source(error)
+            raise
+
+    async def _reject_broken_source(self, error: AttemptFailed) -> None:
+        """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
+        profile, raw = self._workshop.profile, watched(self._workshop.buckets, self._activity).raw
+        info = await uploaded_source(raw, self._job)
+        feeder = SourceFeeder(raw, info, self._errors, profile.patience_seconds, self._activity)
+        async with feeder.serving() as source:
+            work = diagnose_failure(
+                *(self._workshop.tools, source, self._details.media, error),
+                *(self._details.segment_seconds, self._activity.touch),
             )
+            await self._watchdog.guarded(work)
 
     async def _package(self, inputs: str, url: str) -> dict[str, int]:
         """Return the sizes of the files for download."""
@@ -270,6 +290,7 @@ class _Join:
             captions=sides.captions,
             chapters=chapters_of(media, webm_seconds),
             source=describe_source(media, self._job.source_size_bytes),
+            attempt=self._attempt,
         )
 
     def _check_decode_errors(self) -> None:
@@ -296,8 +317,7 @@ class _Join:
     def _report(self) -> None:
         """Report the progress of the chunks as long as one is missing, then that of the join."""
         details = self._details
-        plan, chunks = details.encoding, [keys.chunk(chunk.number) for chunk in details.chunks]
-        encoded = sum(chunk in self._known for chunk in chunks) / len(chunks)
+        plan, encoded = details.encoding, details.share_of(self._known)
         stored = self._sink.segments / (len(plan.names) * details.seconds / details.segment_seconds)
         self._report_to(
             Progress(
@@ -310,8 +330,14 @@ class _Join:
                 encoder=self._workshop.profile.encoders.description,
                 chapters=chapters_of(details.media, details.seconds),
                 look=self._look,
+                began=self._plan.planned_at,
+                attempt=self._attempt,
             )
         )
+
+    @property
+    def _attempt(self) -> int:
+        return max((end.attempt for end in self._known.values()), default=1)
 
 
 def _unreadable(what: str) -> AttemptFailed:
