@@ -69,6 +69,7 @@ soak: prepare-python prepare-site  ## run whole corpora, explore schedules and k
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
 	$(PY) -m tests.core.uploads.upload_machine --examples 3000
 	$(PY) -m tests.faults.kills --kills 300
+	$(PY) -m tests.faults.chunk_kills --kills 300
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20 --faults
 

@@ -6,17 +6,20 @@ A slot that encodes takes chunks and whole jobs. So a long video never keeps a w
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from enum import Enum
 from functools import partial
+from typing import Any
 
 import structlog
 
+from backend.core.errors import StoreError
 from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
-from backend.core.records import Job, RecordUnreadable, UnitKind
+from backend.core.records import Job, RecordUnreadable, UnitKind, UnitPlan
 from worker.run.loop import serve
 from worker.run.poller import Find, Poller
 from worker.units.division import Capacity, is_abandoned
@@ -29,7 +32,7 @@ OLDEST_SHARE = 0.25
 """How often a slot helps the oldest job first, instead of the one with the fewest units: none starves."""
 
 Task = Claim | UnitClaim
-Handle = Callable[[Task, asyncio.Event], Awaitable[None]]
+Handle = Callable[[Task, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def handlers(
@@ -59,7 +62,8 @@ class Unseen(Enum):
 class Finder:
     """Finds what a slot can do in a snapshot of the queue. All slots of a worker share it.
 
-    `encoder` is the fingerprint of this worker's encoders.
+    `encoder` is the fingerprint of this worker's encoders. While `looks_open`, it begins neither chunks nor
+    sides: nobody can play yet what this worker makes a look of.
     """
 
     def __init__(
@@ -69,20 +73,32 @@ class Finder:
         encoder: str,
         capacity: Capacity,
         rng: random.Random | None = None,
+        looks_open: Callable[[], bool] = lambda: False,
     ) -> None:
         self._queue = queue
         self._units = units
         self._encoder = encoder
         self._capacity = capacity
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, guards nothing
+        self._looks_open = looks_open
         self._of: QueueSnapshot | None = None
         self._views: dict[str, UnitView | Unseen] = {}
         self._viewing = asyncio.Lock()
         self._fresh: dict[str, Job] = {}
+        self._divided: list[UnitView] = []
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job, plan: UnitPlan) -> None:
         """Note a job that this worker has just divided: snapshots do not show it for a second or more."""
         self._fresh[job.request] = job
+        self._divided.append(UnitView.of_new(job, plan))
+
+    async def own_look(self) -> UnitClaim | None:
+        """Claim the look of a job that this worker has just divided: somebody may be waiting for it."""
+        with suppress(StoreError):  # then polls find it
+            while self._divided:
+                if claim := await self._units.claim(self._divided.pop(), {UnitKind.LOOK}):
+                    return claim
+        return None
 
     async def light(self, snapshot: QueueSnapshot, *, silent_too: bool, joins: bool) -> Task | None:
         """Claim a new job or, of the divided ones, first a look, then a join, then sides."""
@@ -94,12 +110,16 @@ class Finder:
         return (
             await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
             or (await self._claim_join(snapshot, planned) if joins else None)
-            or await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+            or (
+                None
+                if self._looks_open()
+                else await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+            )
         )
 
     async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
         """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
-        if not self._capacity.take():
+        if self._looks_open() or not self._capacity.take():
             return None
         found: Task | None = None
         try:
@@ -168,13 +188,18 @@ class Finder:
 
 
 class Slots:
-    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free."""
+    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free.
+
+    As many looks as there are light slots are made beside them: the look of a long film may take minutes, and
+    the next film is to be planned meanwhile.
+    """
 
     def __init__(self, light: int, encode: int, finder: Finder, capacity: Capacity) -> None:
         self._light = light
         self._encode = encode
         self._finder = finder
         self._capacity = capacity
+        self._looks: set[asyncio.Task[None]] = set()
 
     async def serve(self, poller: Poller, handle: Handle, stop: asyncio.Event) -> None:
         """Run until `stop` is set or the poller finds no more."""
@@ -183,9 +208,22 @@ class Slots:
         giving_back = self._giving_back(handle)
         async with asyncio.TaskGroup() as slots:
             for find in light:
-                slots.create_task(serve(poller, find, handle, stop))
+                slots.create_task(serve(poller, find, self._with_look(handle, slots), stop))
             for find in encode:
                 slots.create_task(serve(poller, find, giving_back, stop))
+
+    def _with_look(self, handle: Handle, beside: asyncio.TaskGroup) -> Handle:
+        async def handled(task: Task, stop: asyncio.Event) -> None:
+            await handle(task, stop)
+            while not stop.is_set() and (look := await self._finder.own_look()) is not None:
+                if len(self._looks) >= self._light:
+                    await handle(look, stop)
+                    continue
+                making = beside.create_task(handle(look, stop))
+                self._looks.add(making)
+                making.add_done_callback(self._looks.discard)
+
+        return handled
 
     def _giving_back(self, handle: Handle) -> Handle:
         async def handled(task: Task, stop: asyncio.Event) -> None:

@@ -47,7 +47,7 @@ from worker.source.media import MediaInfo
 from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
-from worker.transcode.intake import probe_source, uploaded_source
+from worker.transcode.intake import Intake, probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
 
@@ -119,16 +119,17 @@ class Transcoder:
         self._profile = profile
         self._work_dir = work_dir
 
-    async def run(self, job: Job, run: str, report: ReportProgress) -> Transcoded:
-        """Transcode the job's source into `keys.run_prefix(job.id, run)`.
+    async def run(
+        self, job: Job, run: str, report: ReportProgress, source: Intake | None = None
+    ) -> Transcoded:
+        """Transcode the job's source, which may have been taken in, into `keys.run_prefix(job.id, run)`.
 
         Raises:
             SourceRejected: the file cannot be processed; another attempt would not help.
             AttemptFailed, StoreError: another attempt may succeed.
         """
-        info = await uploaded_source(self._buckets.raw, job)
         try:
-            return await self._attempt(info, self._profile, job, run, report)
+            return await self._attempt(source, self._profile, job, run, report)
         except AttemptFailed as error:
             fallback = Fallback.after(error, self._profile.encoders, run)
             if fallback is None:
@@ -136,13 +137,14 @@ class Transcoder:
         log.warning("encoder_fallback", reason=fallback.reason, run=fallback.run)
         profile = replace(self._profile, encoders=fallback.encoders)
         transcoded = await self._attempt(
-            info, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
+            source, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
         )
         return replace(transcoded, fallback=fallback)
 
     async def _attempt(
-        self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
+        self, source: Intake | None, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
+        info = source.info if source else await uploaded_source(self._buckets.raw, job)
         with workspace(self._work_dir) as directory:
             look = EarlyLook(
                 self._make_look,
@@ -157,7 +159,7 @@ class Transcoder:
                 directory,
             )
             attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report, look)
-            return await attempt.run()
+            return await attempt.run(source.media if source else None)
 
 
 @dataclass
@@ -186,9 +188,11 @@ class _Attempt:
         patience = self._profile.patience_seconds
         self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
 
-    async def run(self) -> Transcoded:
+    async def run(self, media: MediaInfo | None) -> Transcoded:
+        """`media` is what the source contains; None: it is not known yet."""
         async with self._feeder.serving() as source:
-            media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
+            if media is None:
+                media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in self._profile.downloads else None

@@ -18,7 +18,7 @@ from backend.core.records import Job, UnitEnd, UnitPlan
 from worker.transcode.progress import ReportProgress
 from worker.transcode.transcoder import Transcoded, Transcoder
 from worker.units.join import UNLIKE_CHUNKS, Joiner
-from worker.units.planner import Planner, Whole
+from worker.units.planner import Planner
 
 log = structlog.get_logger(__name__)
 
@@ -88,12 +88,12 @@ class Division:
         planned = await self.planner.run(lease.job, 0, look, token_hex(TOKEN_BYTES))
         if isinstance(planned, UnitPlan):
             return partial(self._park, claim, planned)
-        if planned is Whole.SMALL:
-            return await self.transcoder.run(lease.job, lease.run, report)
+        if planned.is_small:
+            return await self.transcoder.run(lease.job, lease.run, report, planned.source)
         if not self.capacity.take():
             return partial(self.queue.release, claim, retry_after_seconds=0, whole=True)
         try:
-            return await self.transcoder.run(lease.job, lease.run, report)
+            return await self.transcoder.run(lease.job, lease.run, report, planned.source)
         finally:
             self.capacity.give_back()
 
