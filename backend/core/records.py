@@ -431,6 +431,7 @@ class UnitOutputs(Record):
     captions: tuple[CaptionTrack, ...] = ()
     decoded: int = Field(default=0, ge=0, description="frames read from the source")
     decode_errors: int = Field(default=0, ge=0)
+    corrupt: int = Field(default=0, ge=0, description="frames decoded with errors")
     nonce: str = Field(default_factory=new_nonce)
 
 

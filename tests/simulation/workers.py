@@ -20,7 +20,7 @@ from tests.simulation.attempts import SimulatedHeartbeat, until_stopped
 from tests.simulation.pipeline import Pipeline
 from tests.simulation.scheduler import Process, Race, Rest, Together
 from tests.simulation.stage import Stage
-from tests.simulation.units import Joiner, Maker, Planner, SimulatedDivision, UnitStatus
+from tests.simulation.units import Joiner, Maker, Planner, UnitStatus
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.poller import SNAPSHOT_SECONDS, Find
@@ -28,7 +28,7 @@ from worker.run.slots import Finder, Task
 from worker.run.status import StatusWriter
 from worker.run.unit_job import UnitRunner
 from worker.transcode.transcoder import Transcoded
-from worker.units.division import Capacity
+from worker.units.division import Capacity, Division
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -77,7 +77,7 @@ class SimulatedUnitRunner(UnitRunner):
 class Kind:
     """The parts of a worker that mutants replace."""
 
-    division: type[SimulatedDivision] = SimulatedDivision
+    division: type[Division] = Division
     joiner: type[Joiner] = Joiner
     finder: type[Finder] = Finder
 
@@ -105,7 +105,6 @@ class Worker:
             encoder,
             self._capacity,
             on_plan,
-            stage=stage,
         )
         self._job = Runner(
             queue=queue,
