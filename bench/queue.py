@@ -36,8 +36,10 @@ from bench.table import print_table
 from tests.lab.buckets import fresh_buckets
 from tests.lab.memory_store import MemoryStore
 from tests.lab.rgw import rgw
+from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.loop import work
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 from worker.transcode.progress import Progress
 from worker.transcode.transcoder import Transcoded
@@ -164,8 +166,7 @@ class Fleet:
             queue=queue,
             pipeline=NoWork(),
             video=buckets.video,
-            lease_seconds=LEASE_SECONDS,
-            max_attempts=3,
+            attempts=Attempts(Heartbeat(LEASE_SECONDS), max_attempts=3),
         )
 
         async def handle(claim: Claim, stop: asyncio.Event) -> None:

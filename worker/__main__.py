@@ -34,6 +34,7 @@ from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.machine import fit_machine
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 from worker.run.slots import Finder, Slots, handlers
 from worker.run.sweeping import keep_sweeping
@@ -102,6 +103,8 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
 
+        heartbeat = Heartbeat(settings.lease_seconds, settings.store_patience_seconds)
+        attempts = Attempts(heartbeat, settings.max_attempts, machine.examine)
         finder = Finder(queue, units, encoder, capacity)
 
         async def on_plan(job: Job, plan: UnitPlan) -> None:
@@ -113,10 +116,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             queue=queue,
             pipeline=transcoder,
             video=retrying.video,
-            lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
-            patience_seconds=settings.store_patience_seconds,
-            examine=machine.examine,
+            attempts=attempts,
             division=Division(
                 queue,
                 units,
@@ -132,9 +132,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             units,
             UnitMaker(workshop, status.write),
             status.write,
-            Heartbeat(settings.lease_seconds, settings.store_patience_seconds),
-            settings.max_attempts,
-            machine.examine,
+            attempts,
         )
         poller = Poller(
             queue,

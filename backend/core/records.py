@@ -387,6 +387,7 @@ class UnitPlan(Record):
     look: str = Field(description="name of the look, whose prefix also gets the files of the sides unit")
     has_look: bool = Field(default=True, description="whether one unit makes the look")
     work: str = Field(description="name of the run below which units store what only the join needs")
+    planned_at: AwareDatetime | None = Field(default=None, description="when the work began")
     encoder: str = Field(description="fingerprint: only workers with the same one encode chunks")
     details: str = Field(description="JSON of the worker (worker/units/details.py)")
     nonce: str = Field(default_factory=new_nonce)
@@ -429,9 +430,10 @@ class UnitOutputs(Record):
     token: str
     objects: tuple[UnitObject, ...] = ()
     captions: tuple[CaptionTrack, ...] = ()
-    decoded: int = Field(default=0, ge=0, description="frames read from the source")
-    decode_errors: int = Field(default=0, ge=0)
+    decoded: int = Field(default=0, ge=0, description="frames read, also those before the chunk")
+    decode_errors: int = Field(default=0, ge=0, description="in all of these")
     corrupt: int = Field(default=0, ge=0, description="frames decoded with errors")
+    attempt: int = Field(default=1, ge=1, description="which one succeeded")
     nonce: str = Field(default_factory=new_nonce)
 
 

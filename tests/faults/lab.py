@@ -25,8 +25,10 @@ from tests.faults.light import LightPipeline
 from tests.lab.asgi import client_of
 from tests.lab.checker import check_at_rest
 from tests.lab.proxy import FaultProxy
+from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner, Pipeline
 from worker.run.loop import work
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 
 TOKEN = "a-token-for-tests-0123456789"
@@ -248,9 +250,7 @@ async def run_worker(
         queue=queue,
         pipeline=pipeline,
         video=buckets.video,
-        lease_seconds=lease_seconds,
-        max_attempts=max_attempts,
-        patience_seconds=patience_seconds,
+        attempts=Attempts(Heartbeat(lease_seconds, patience_seconds), max_attempts),
         status_every_seconds=0.5,
     )
     stop = asyncio.Event()

@@ -15,8 +15,10 @@ from backend.core.store.retrying import with_retries
 from backend.core.store.s3 import open_buckets
 from backend.core.uploads.ingest import Description, ingest
 from tests.faults.light import LightPipeline
+from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.loop import work
+from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 
 LONG_LEASE_SECONDS = 600.0
@@ -51,8 +53,7 @@ def _work_once(settings: StoreSettings) -> None:
                 queue=queue,
                 pipeline=LightPipeline(buckets),
                 video=buckets.video,
-                lease_seconds=LONG_LEASE_SECONDS,
-                max_attempts=100,
+                attempts=Attempts(Heartbeat(LONG_LEASE_SECONDS), max_attempts=100),
                 status_every_seconds=0.2,
             )
 

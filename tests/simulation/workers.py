@@ -5,72 +5,54 @@ scheduler's `Race`, `Together` and `Rest`; all else is the product's code, excep
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from backend.core.errors import StoreError, VodbucketError
-from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import UnitOutputs
 from tests.simulation.attempts import SimulatedHeartbeat, until_stopped
 from tests.simulation.pipeline import Pipeline
 from tests.simulation.scheduler import Process, Race, Rest, Together
 from tests.simulation.stage import Stage
 from tests.simulation.units import Joiner, Maker, Planner, UnitStatus
-from worker.run.heartbeat import Heartbeat
-from worker.run.job import JobRunner
+from worker.run.job import JobRunner, JobWork
+from worker.run.outcomes import Attempts, Ending, Work
 from worker.run.poller import SNAPSHOT_SECONDS, Find
 from worker.run.slots import Finder, Task
 from worker.run.status import StatusWriter
-from worker.run.unit_job import UnitRunner
-from worker.transcode.transcoder import Transcoded
+from worker.run.unit_job import UnitRunner, UnitWork
 from worker.units.division import Capacity, Division
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
+STATUS_SECONDS = 20.0
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner(JobRunner):
-    """The product's job runner. Only what needs an event loop is replaced."""
+class SimulatedAttempts(Attempts):
+    """The product's outcomes. Only what needs an event loop is replaced."""
 
-    heartbeat: Heartbeat
+    async def _guarded(self, work: Work, stop: asyncio.Event) -> Ending:
+        ending: Ending = await Race((self._made(work), self.heartbeat.keep(work.renew), until_stopped()))
+        return ending
 
-    async def _transcode(
-        self, claim: Claim, stop: asyncio.Event, status: StatusWriter
-    ) -> Transcoded | Callable[[], Awaitable[None]]:
-        made: Transcoded | Callable[[], Awaitable[None]] = await Race(
-            (
-                self._attempt(claim, status),
-                self.heartbeat.keep(lambda: self.queue.renew(claim)),
-                until_stopped(),
-                self._write_status(status),
-            )
-        )
+
+class SimulatedStatus(StatusWriter):
+    """As `SimulatedAttempts`."""
+
+    async def beside(self, work: Coroutine[Any, Any, T]) -> T:
+        made: T = await Race((work, self._write_often()))
         return made
 
-    @property
-    def _heartbeat(self) -> Heartbeat:
-        return self.heartbeat
-
-    async def _write_status(self, status: StatusWriter) -> None:
+    async def _write_often(self) -> None:
         while True:
             with suppress(StoreError):
-                await status.write()
-            await Rest(self.status_every_seconds)
-
-
-class SimulatedUnitRunner(UnitRunner):
-    """As `Runner`."""
-
-    async def _make(self, claim: UnitClaim, stop: asyncio.Event) -> UnitOutputs:
-        renewing = self.heartbeat.keep(lambda: self.units.renew(claim))
-        outputs: UnitOutputs = await Race((self._attempt(claim), renewing, until_stopped()))
-        return outputs
+                await self.write()
+            await Rest(STATUS_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +88,10 @@ class Worker:
             self._capacity,
             on_plan,
         )
-        self._job = Runner(
-            queue=queue,
-            pipeline=pipeline,
-            video=stage.buckets.video,
-            lease_seconds=plan.lease_seconds,
-            max_attempts=plan.max_attempts,
-            patience_seconds=plan.patience_seconds,
-            status_every_seconds=20,
-            division=division,
-            heartbeat=heartbeat,
-        )
+        self._attempts = SimulatedAttempts(heartbeat, plan.max_attempts)
+        self._job = JobRunner(queue, pipeline, stage.buckets.video, self._attempts, division=division)
         maker, status = Maker(stage, process, encoder), UnitStatus(stage, process)
-        self._unit = SimulatedUnitRunner(units, maker, status.write, heartbeat, plan.max_attempts)
+        self._unit = UnitRunner(units, maker, status.write, self._attempts)
         self._finder = lambda: kind.finder(queue, units, encoder, self._capacity, stage.rng)
         self._stage = stage
         self._process = process
@@ -152,10 +125,12 @@ class Worker:
                 taken.give_back()
 
     async def _handle(self, task: Task) -> None:
+        work: Work
         if isinstance(task, UnitClaim):
-            await self._unit._run(task, asyncio.Event())
+            work = UnitWork(self._unit, task)
         else:
-            await self._job._run(task, asyncio.Event())
+            work = JobWork(self._job, task, SimulatedStatus(self._stage.buckets.video, task))
+        await self._attempts.settle(work, asyncio.Event())
 
     async def _usable_snapshot(self) -> QueueSnapshot:
         scheduler, snapshot = self._stage.scheduler, self._snapshot

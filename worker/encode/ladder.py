@@ -17,6 +17,8 @@ from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
 OWN_RUNG_ABOVE = 1.08
 """A source that is larger than the rung below it by less than this factor gets no rung of its own size."""
 MAX_FPS = 60
+SMALL_PIXELS = 100_000_000
+"""In all frames of a film together: seconds of work."""
 
 DEFAULT_AV1_PRESET = 9
 DEFAULT_AV1_CRF = 35
@@ -243,6 +245,14 @@ def frame_rate(video: VideoInfo) -> Fraction:
         return video.base_fps / -(-video.base_fps // MAX_FPS)
     average = video.average_fps or Fraction(30)
     return next((rate for rate in _STANDARD_RATES if rate >= average * Fraction(99, 100)), Fraction(MAX_FPS))
+
+
+def is_small(media: MediaInfo) -> bool:
+    """Return whether all is encoded so soon that neither a look nor dividing the job would pay."""
+    video, seconds = media.video, media.duration_seconds
+    if video is None or seconds is None:
+        return False
+    return seconds * frame_rate(video) * video.display_width * video.display_height <= SMALL_PIXELS
 
 
 def _stream(

@@ -1,9 +1,9 @@
 """Writes status.json while a job runs: the latest progress, at most every two seconds."""
 
 import asyncio
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import structlog
 
@@ -16,6 +16,7 @@ from backend.core.store.interface import Store
 from worker.transcode.progress import Progress
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 WRITE_EVERY_SECONDS = 2.0
 
@@ -31,10 +32,17 @@ def share_of_job(stage: Stage, stage_progress: float) -> float:
     return start + share * stage_progress
 
 
+def remaining_seconds(elapsed: timedelta, done: float) -> float | None:
+    """Return how long the rest of a job takes if that goes on as so far. None: it is too early to say."""
+    if done < MIN_PROGRESS_FOR_ESTIMATE:
+        return None
+    return max(0.0, elapsed.total_seconds()) * (1 - done) / done
+
+
 class StatusWriter:
     """Keeps status.json up to date with the progress of one run.
 
-    The pipeline calls `report` often; `keep_writing` runs alongside it.
+    The pipeline calls `report` often, and `beside` runs it.
     """
 
     def __init__(
@@ -49,7 +57,7 @@ class StatusWriter:
         self._claim = claim
         self._now = now
         self._write_every_seconds = write_every_seconds
-        self._started = time.monotonic()
+        self._began = now()
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
         """Set when viewers can begin to play, or no longer can: that is written at once."""
@@ -61,18 +69,17 @@ class StatusWriter:
 
     def report(self, progress: Progress) -> None:
         """Record the latest progress of the pipeline."""
-        done = share_of_job(progress.stage, progress.stage_progress)
-        elapsed = time.monotonic() - self._started
-        estimated = elapsed * (1 - done) / done if done >= MIN_PROGRESS_FOR_ESTIMATE else None
+        done, now = share_of_job(progress.stage, progress.stage_progress), self._now()
         job, look = self._claim.lease.job, progress.look
         run = progress.fallback.run if progress.fallback else self._claim.lease.run
         run = look.run if look else run
         self._status = self._status.at_stage(
             progress.stage,
-            self._now(),
+            now,
+            attempt=max(self._claim.lease.attempt, progress.attempt),
             progress=done,
             stage_progress=progress.stage_progress,
-            estimated_remaining_seconds=estimated,
+            estimated_remaining_seconds=remaining_seconds(now - (progress.began or self._began), done),
             qualities=look.qualities if look else progress.qualities,
             renditions=look.renditions if look else progress.renditions,
             captions=look.captions if look else (),
@@ -86,6 +93,15 @@ class StatusWriter:
         self._changed.set()
         if self._status.playable != self._written_playable:
             self._urgent.set()
+
+    async def beside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`. Meanwhile, write."""
+        writing = asyncio.create_task(self.keep_writing())
+        try:
+            return await work
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
     async def keep_writing(self) -> None:
         """Write after each change, but not more often than the interval, until cancelled.

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 
 from backend.core import keys
 from backend.core.jobs.interface import UnitJobs
-from backend.core.jobs.unit_view import UnitState
-from backend.core.records import Job, Stage, Status, UnitFailure, UnitPlan
+from backend.core.records import Job, Stage, Status, UnitFailure, UnitOutputs, UnitPlan
 from backend.core.store.interface import Store, exists
-from worker.run.status import share_of_job
+from worker.run.status import remaining_seconds, share_of_job
 from worker.source.description import chapters_of
 from worker.transcode.early_look import renditions_of
 from worker.units.details import PlanDetails
@@ -32,20 +31,24 @@ class UnitStatus:
         view = await self.units.view(job)
         if view is None or view.plan.number != plan.number:
             return
-        share = view.count(UnitState.ENDED) / len(view.units)
-        ends = await self.units.ends(view)
-        details, written = PlanDetails.of(plan), None
+        ends, details, written = await self.units.ends(view), PlanDetails.of(plan), None
+        attempts = [end.attempt for end in ends.values() if isinstance(end, UnitOutputs)]
+        attempts += [seen.lease.attempt for seen in view.units.values() if seen.lease]
+        stage_progress = details.share_of(ends)
+        progress = share_of_job(Stage.TRANSCODING, stage_progress)
         has_look = not isinstance(ends.get(keys.LOOK), UnitFailure)
         # the look may become playable between the check and the write: its own write must not be undone
         while written is not (playable := has_look and await self._is_playable(job, plan)):
             written = playable
             look = details.look if playable else None
+            now = self.now()
             status = Status.queued(job.id, job.created_at, job.request).at_stage(
                 Stage.TRANSCODING,
-                self.now(),
-                attempt=1,
-                progress=share_of_job(Stage.TRANSCODING, share),
-                stage_progress=share,
+                now,
+                attempt=max(attempts, default=1),
+                progress=progress,
+                stage_progress=stage_progress,
+                estimated_remaining_seconds=remaining_seconds(now - (plan.planned_at or now), progress),
                 qualities=(look.rung.label,) if look else details.encoding.qualities,
                 renditions=renditions_of(look) if look else details.encoding.renditions,
                 # players read the list once, so it names them all; requests wait for the files

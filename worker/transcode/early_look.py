@@ -17,7 +17,7 @@ from backend.core.library.videos import read_item
 from backend.core.records import CaptionTrack, Job, Rendition, Stage
 from backend.core.store.interface import Buckets, ObjectInfo
 from worker.encode.ffmpeg_arguments import caption_arguments, early_poster_arguments
-from worker.encode.ladder import EncodingPlan
+from worker.encode.ladder import EncodingPlan, is_small
 from worker.encode.look_arguments import LookSource
 from worker.encode.look_plan import LookPlan, plan_look
 from worker.output.side_files import store_side_files
@@ -30,17 +30,13 @@ from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.source.feeder import SourceFeeder
 from worker.source.index.read import Read, read_index
 from worker.source.index.source_index import IndexUnusable
-from worker.source.media import MediaInfo, VideoInfo
+from worker.source.media import MediaInfo
 from worker.transcode.progress import Look
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
 
-
 MAX_BEGIN_SECONDS = 5.0
-SMALL_PIXELS = 100_000_000
-"""In all frames: about four seconds of work on two cores."""
-
 NO_CAPTIONS = b"WEBVTT\n"
 
 Put = Callable[[str, bytes], Coroutine[Any, Any, None]]
@@ -119,7 +115,7 @@ class EarlyLook:
             await asyncio.wait({self._task})
 
     async def _plan(self, read: Read, media: MediaInfo, plan: EncodingPlan) -> LookPlan | None:
-        if media.video is None or _is_small(media, media.video):
+        if is_small(media):
             return None
         try:
             if await is_published(self._buckets, self._job):
@@ -222,12 +218,6 @@ async def is_published(buckets: Buckets, job: Job) -> bool:
 
 async def _ended(task: "asyncio.Task[None]") -> None:
     await task
-
-
-def _is_small(media: MediaInfo, video: VideoInfo) -> bool:
-    """Whether the ladder is done so soon that a look is not worth its processes."""
-    frames = (media.duration_seconds or 0) * float(video.average_fps or 0)
-    return frames * video.display_width * video.display_height <= SMALL_PIXELS
 
 
 def renditions_of(look: LookPlan) -> tuple[Rendition, ...]:

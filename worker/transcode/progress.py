@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from backend.core.records import CaptionTrack, Chapter, Rendition, Stage
 from worker.transcode.fallback import Fallback
@@ -31,6 +32,10 @@ class Progress:
     chapters: tuple[Chapter, ...] = ()
     look: Look | None = None
     """Set while viewers play this instead of the outputs."""
+    began: datetime | None = None
+    """When the work began, if that was before this attempt."""
+    attempt: int = 1
+    """The highest number of an attempt at any part that others did."""
     fallback: Fallback | None = None
     """Set once the attempt was restarted in software, in a run of its own."""
 

@@ -100,6 +100,8 @@ class Transcoded:
     source: SourceFile | None = None
     fallback: Fallback | None = None
     """Set if the attempt was restarted in software: the outputs are below the prefix of its run."""
+    attempt: int = 1
+    """As in Progress."""
 
 
 class Transcoder:

@@ -79,7 +79,7 @@ class ChunkEncoder:
             unit=attempt.claim.unit,
             token=attempt.claim.lease.token,
             objects=objects,
-            decoded=objects[0].frames,
+            decoded=objects[0].frames + chunk.first_frame - int(chunk.seek_seconds * (plan.fps or 1)),
             decode_errors=attempt.log.decode_errors,
             corrupt=attempt.log.corrupt,
         )

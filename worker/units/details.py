@@ -1,5 +1,7 @@
 """What a worker needs to know about a job to do one of its units: the part of `UnitPlan` that is its own."""
 
+from collections.abc import Container
+from datetime import UTC, datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
@@ -80,6 +82,7 @@ class PlanDetails(BaseModel):
             look=look,
             has_look=self.look is not None,
             work=keys.run_name(job.request, 0, token),
+            planned_at=datetime.now(UTC),
             encoder=encoder,
             details=self.model_dump_json(),
         )
@@ -92,6 +95,11 @@ class PlanDetails(BaseModel):
         starts = tuple(chunk.first_frame + place for chunk in self.chunks for place in chunk.keyframes)
         fps = self.encoding.fps
         return fps is not None and copied_segment_starts(fps, copied, self.segment_seconds) == starts
+
+    def share_of(self, ended: Container[str]) -> float:
+        """Return how much of the picture is encoded, from 0 to 1, once these units have ended."""
+        frames = sum(chunk.frames for chunk in self.chunks if keys.chunk(chunk.number) in ended)
+        return frames / sum(chunk.frames for chunk in self.chunks)
 
     @property
     def seconds(self) -> float:

@@ -37,7 +37,10 @@ from worker.sandbox.workspace import workspace
 from worker.source.completeness import DAMAGED, MAX_DECODE_ERROR_RATE
 from worker.source.description import chapters_of, describe_source
 from worker.source.duration_limits import max_encoded_seconds
+from worker.source.feeder import SourceFeeder
+from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import renditions_of
+from worker.transcode.intake import uploaded_source
 from worker.transcode.progress import Look, Progress, ReportProgress
 from worker.transcode.transcoder import Transcoded, packaged
 from worker.transcode.watched_store import watched
@@ -122,11 +125,27 @@ class _Join:
                 renditions_of(self._details.look),
                 tuple(stream.track for stream in self._details.encoding.captions),
             )
-        async with serve(self._answer) as inputs, self._sink.serving() as url:
-            downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
-            return await self._watchdog.guarded(
-                self._finalize(downloads), "The check of the outputs", "check_stalled"
+        try:
+            async with serve(self._answer) as inputs, self._sink.serving() as url:
+                downloads = await self._watchdog.guarded(self._package(inputs, url), "The packager")
+                return await self._watchdog.guarded(
+                    self._finalize(downloads), "The check of the outputs", "check_stalled"
+                )
+        except AttemptFailed as error:
+            await self._reject_broken_source(error)
+            raise
+
+    async def _reject_broken_source(self, error: AttemptFailed) -> None:
+        """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
+        profile, raw = self._workshop.profile, watched(self._workshop.buckets, self._activity).raw
+        info = await uploaded_source(raw, self._job)
+        feeder = SourceFeeder(raw, info, self._errors, profile.patience_seconds, self._activity)
+        async with feeder.serving() as source:
+            work = diagnose_failure(
+                *(self._workshop.tools, source, self._details.media, error),
+                *(self._details.segment_seconds, self._activity.touch),
             )
+            await self._watchdog.guarded(work)
 
     async def _package(self, inputs: str, url: str) -> dict[str, int]:
         """Return the sizes of the files for download."""
@@ -275,6 +294,7 @@ class _Join:
             captions=sides.captions,
             chapters=chapters_of(media, webm_seconds),
             source=describe_source(media, self._job.source_size_bytes),
+            attempt=self._attempt,
         )
 
     def _check_decode_errors(self) -> None:
@@ -304,8 +324,7 @@ class _Join:
     def _report(self) -> None:
         """Report the progress of the chunks as long as one is missing, then that of the join."""
         details = self._details
-        plan, chunks = details.encoding, [keys.chunk(chunk.number) for chunk in details.chunks]
-        encoded = sum(chunk in self._known for chunk in chunks) / len(chunks)
+        plan, encoded = details.encoding, details.share_of(self._known)
         stored = self._sink.segments / (len(plan.names) * details.seconds / details.segment_seconds)
         self._report_to(
             Progress(
@@ -318,8 +337,14 @@ class _Join:
                 encoder=self._workshop.profile.encoders.description,
                 chapters=chapters_of(details.media, details.seconds),
                 look=self._look,
+                began=self._plan.planned_at,
+                attempt=self._attempt,
             )
         )
+
+    @property
+    def _attempt(self) -> int:
+        return max((end.attempt for end in self._known.values()), default=1)
 
 
 def _unreadable(what: str) -> AttemptFailed:

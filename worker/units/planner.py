@@ -2,14 +2,13 @@
 
 import os
 from enum import Enum
-from fractions import Fraction
 
 import structlog
 
 from backend.core.records import Job, UnitPlan
 from worker.encode.copying import with_copy
 from worker.encode.filter_graph import EXACT_CONTAINERS
-from worker.encode.ladder import plan_encoding
+from worker.encode.ladder import is_small, plan_encoding
 from worker.encode.look_plan import plan_look
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
@@ -26,8 +25,6 @@ from worker.units.details import PlanDetails
 
 log = structlog.get_logger(__name__)
 
-SMALL_PIXELS = 100_000_000
-"""Of all frames of the source together. To encode them takes seconds, less than to divide the job."""
 MAX_KEYFRAME_GAP_SECONDS = 20.0
 """Each chunk is decoded from the keyframe before it."""
 
@@ -66,7 +63,7 @@ class Planner:
         feeder = SourceFeeder(raw, info, errors, profile.patience_seconds, activity)
         async with feeder.serving() as source:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
-            if _is_small(media):
+            if is_small(media):
                 return Whole.SMALL
             divides = self._chunk_seconds and not profile.encoders.use_hardware
             if not divides or not _may_be_divisible(media):
@@ -90,14 +87,6 @@ class Planner:
             return Whole.INDIVISIBLE
         log.info("job_divided", duration_seconds=media.duration_seconds, chunks=len(details.chunks))
         return details.to_plan(job, number, look, token, self._encoder)
-
-
-def _is_small(media: MediaInfo) -> bool:
-    video = media.video
-    if video is None or media.duration_seconds is None:
-        return False
-    rate = video.average_fps or video.base_fps or Fraction(30)
-    return media.duration_seconds * rate * video.display_width * video.display_height <= SMALL_PIXELS
 
 
 def _may_be_divisible(media: MediaInfo) -> bool:

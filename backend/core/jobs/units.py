@@ -138,7 +138,7 @@ class UnitQueue:
 
         Raises: StoreUnavailable: the end is unknown. Repeat it with the same outputs.
         """
-        return await self._end(claim, outputs)
+        return await self._end(claim, outputs.replace(attempt=claim.lease.attempt))
 
     async def fail(self, claim: UnitClaim, error: StatusError) -> bool:
         """Give the unit up for good. Returns whether this did.

@@ -1,5 +1,6 @@
 """The ladder: which rungs a video gets, and at which frame rate."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from backend.core.records import TranscodeOptions
 from backend.core.settings import MIN_SIDE, RUNGS
-from worker.encode.ladder import Rung, frame_rate, plan_encoding, rungs_of
+from worker.encode.ladder import Rung, frame_rate, is_small, plan_encoding, rungs_of
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo
 
@@ -91,6 +92,18 @@ def test_keeps_frame_rates_up_to_sixty(base: str, average: str, expected: str) -
 @given(base=st.fractions(Fraction(1, 100), 100_000), average=st.fractions(Fraction(1, 100), 100_000))
 def test_no_frame_rate_is_above_sixty(base: Fraction, average: Fraction) -> None:
     assert 0 < frame_rate(video(base=str(base), average=str(average))) <= 60
+
+
+def test_small_is_what_takes_seconds_to_encode_whatever_rates_the_file_names() -> None:
+    rates = [(Fraction(24), Fraction(24)), (None, Fraction(24)), (Fraction(24), None), (None, None)]
+    large, small = (
+        [replace(picture, base_fps=base, average_fps=average) for base, average in rates]
+        for picture in (video(), video(320, 180))
+    )
+
+    assert all(is_small(media(picture)) for picture in small)
+    assert not any(is_small(media(picture)) for picture in large)
+    assert not is_small(replace(media(small[0]), duration_seconds=None))
 
 
 def test_plans_every_rung_in_every_codec_with_the_top_av1_as_webm() -> None:

@@ -1,7 +1,7 @@
 """What each outcome of a job does to the queue, the status and the outputs."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -25,8 +25,10 @@ from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.encode.video_encoders import SOFTWARE
 from worker.run import heartbeat
-from worker.run.job import MAX_OUTAGES, JobRunner
+from worker.run.heartbeat import Heartbeat
+from worker.run.job import JobRunner
 from worker.run.loop import work
+from worker.run.outcomes import MAX_OUTAGES, Attempts, trust_the_machine
 from worker.run.poller import Poller
 from worker.transcode.fallback import Fallback
 from worker.transcode.progress import Progress
@@ -82,13 +84,20 @@ def _raise(error: Exception) -> Callable[[], Transcoded]:
     return end
 
 
-def runner(lab: Lab, queue: JobQueue, pipeline: Pipeline, *, lease_seconds: float = 60) -> JobRunner:
+def runner(
+    lab: Lab,
+    queue: JobQueue,
+    pipeline: Pipeline,
+    *,
+    lease_seconds: float = 60,
+    patience_seconds: float = 0,
+    examine: Callable[[Exception], Awaitable[None]] = trust_the_machine,
+) -> JobRunner:
     return JobRunner(
         queue=queue,
         pipeline=pipeline,
         video=lab.video,
-        lease_seconds=lease_seconds,
-        max_attempts=3,
+        attempts=Attempts(Heartbeat(lease_seconds, patience_seconds), 3, examine),
         status_every_seconds=0,
     )
 
@@ -254,8 +263,8 @@ async def test_keeps_its_lease_during_a_store_outage(lab: Lab) -> None:
             return TRANSCODED
 
     pipeline = Slow(lab, lambda: TRANSCODED)
-    running = runner(lab, queue, pipeline, lease_seconds=0.3)
-    task = asyncio.create_task(replace(running, patience_seconds=60)(claim, asyncio.Event()))
+    running = runner(lab, queue, pipeline, lease_seconds=0.3, patience_seconds=60)
+    task = asyncio.create_task(running(claim, asyncio.Event()))
     await pipeline.started.wait()
     away.set()
     done, _ = await asyncio.wait({task}, timeout=1)  # more than three leases
@@ -305,7 +314,7 @@ async def test_failure_of_the_machine_is_not_blamed_on_the_file(lab: Lab, failur
     for outages in range(5):  # more than attempts
         claim = await lab.claimed(queue)
         assert (claim.lease.attempt, claim.lease.outages) == (1, outages)
-        running = replace(runner(lab, queue, Pipeline(lab, _raise(failure))), examine=examine)
+        running = runner(lab, queue, Pipeline(lab, _raise(failure)), examine=examine)
         await running(claim, asyncio.Event())
         assert (await lab.status(job)).status == "queued"
         lab.clock.advance(600)
@@ -413,7 +422,7 @@ async def test_worker_stopped_in_an_outage_counts_no_attempt(
     queue, stop = outage.worker("one"), asyncio.Event()
     _, claim = await _claimed(outage, queue)
     pipeline = Pipeline(outage, _raise(ends) if ends else None)
-    patient = replace(runner(outage, queue, pipeline), patience_seconds=60)
+    patient = runner(outage, queue, pipeline, patience_seconds=60)
     running = asyncio.create_task(patient(claim, stop))
     await pipeline.started.wait()
     assert isinstance(outage.raw, _Outage)

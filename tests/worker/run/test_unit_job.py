@@ -13,7 +13,7 @@ from backend.core.records import Job, UnitKind, UnitObject, UnitOutputs, UnitPla
 from tests.core.jobs.queue_lab import LEASE_SECONDS
 from tests.core.jobs.unit_lab import Hand, UnitLab
 from worker.run.heartbeat import Heartbeat
-from worker.run.job import MAX_OUTAGES
+from worker.run.outcomes import MAX_OUTAGES, Attempts
 from worker.run.unit_job import UnitRunner
 
 KINDS = frozenset({UnitKind.CHUNK})
@@ -57,7 +57,9 @@ class Ended:
 
 
 def runner(hand: Hand, maker: Maker, *, lease_seconds: float = 60, on_end: Ended | None = None) -> UnitRunner:
-    return UnitRunner(hand.units, maker, on_end or Ended(), Heartbeat(lease_seconds), max_attempts=3)
+    return UnitRunner(
+        hand.units, maker, on_end or Ended(), Attempts(Heartbeat(lease_seconds), max_attempts=3)
+    )
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from backend.core.errors import AttemptFailed
 from backend.core.records import Job
 from backend.core.store.interface import Buckets
 from tests.worker.media_lab import H264, RUN, TOOLS, MediaLab, ffmpeg, picture, tone
+from worker.encode import ladder
 from worker.encode.ladder import plan_encoding
 from worker.encode.look_arguments import LookSource
 from worker.encode.look_plan import LookPlan
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
 from worker.source.probe import probe
-from worker.transcode import early_look
 from worker.transcode.early_look import EarlyLook, MakeLook, Put
 from worker.transcode.transcoder import Transcoder
 from worker.units.look import LookMaker
@@ -27,7 +27,7 @@ CHAPTERS = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=O
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MediaLab:
-    monkeypatch.setattr(early_look, "SMALL_PIXELS", 0)
+    monkeypatch.setattr(ladder, "SMALL_PIXELS", 0)
     (tmp_path / "work").mkdir()
     return MediaLab(tmp_path / "work")
 
@@ -129,7 +129,7 @@ async def test_look_that_fails_is_no_longer_shown(lab: MediaLab, clip: Path) -> 
 
 
 async def test_small_videos_have_no_look(lab: MediaLab, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early_look, "SMALL_PIXELS", 10_000_000)
+    monkeypatch.setattr(ladder, "SMALL_PIXELS", 10_000_000)
     maker = Maker()
 
     await beside(lab, clip, maker)

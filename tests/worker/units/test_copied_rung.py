@@ -14,6 +14,7 @@ from backend.core.records import UnitOutputs
 from tests.worker.media_lab import TOOLS, MediaLab, ffmpeg, picture, tone
 from tests.worker.units.test_units import joined, packets
 from tests.worker.units.unit_lab import UnitLab
+from worker.encode import ladder
 from worker.units import planner
 from worker.units.details import PlanDetails
 
@@ -30,7 +31,7 @@ BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt7
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnitLab:
-    monkeypatch.setattr(planner, "SMALL_PIXELS", 0)
+    monkeypatch.setattr(ladder, "SMALL_PIXELS", 0)
     (tmp_path / "work").mkdir()
     lab = UnitLab(tmp_path / "work", chunk_seconds=3)
     lab.profile = replace(lab.profile, downloads=("webm", "mp4"), rungs=(90, 180))

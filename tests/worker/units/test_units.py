@@ -12,8 +12,8 @@ from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.records import UnitObject, UnitOutputs
 from tests.worker.media_lab import H264, RUN, TOOLS, MediaLab, ffmpeg, picture, tone
 from tests.worker.units.unit_lab import UnitLab
+from worker.encode import ladder
 from worker.output.webm import cues_come_first
-from worker.units import planner
 from worker.units.planner import Planner, Whole
 
 pytestmark = pytest.mark.heavy
@@ -24,7 +24,7 @@ SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnitLab:
-    monkeypatch.setattr(planner, "SMALL_PIXELS", 0)
+    monkeypatch.setattr(ladder, "SMALL_PIXELS", 0)
     (tmp_path / "work").mkdir()
     return UnitLab(tmp_path / "work", chunk_seconds=3)
 
@@ -122,22 +122,31 @@ async def test_join_refuses_chunks_of_another_encoder_or_with_missing_frames(
         assert failure.value.failure_code == code
 
 
-@pytest.mark.parametrize(("share", "is_rejected"), [(0.05, False), (0.4, True)])
+@pytest.mark.parametrize(
+    ("begin", "share", "keyframes", "code"),
+    [
+        pytest.param(0.45, 0.05, 24, None, id="little"),
+        pytest.param(0.45, 0.4, 24, "source_damaged", id="much"),
+        pytest.param(0.2, 0.05, 999, None, id="little, decoded three times"),
+        pytest.param(0.91, 0.09, 24, "duration_mismatch", id="the end"),
+    ],
+)
 async def test_damage_is_judged_by_the_whole_picture(
-    lab: UnitLab, tmp_path: Path, share: float, is_rejected: bool
+    lab: UnitLab, tmp_path: Path, begin: float, share: float, keyframes: int, code: str | None
 ) -> None:
     source = tmp_path / "film.mp4"
-    ffmpeg(*picture(seconds=SECONDS), *H264, "-bf", "0", "-g", "24", "-movflags", "+faststart", str(source))
+    shape = ("-bf", "0", "-g", str(keyframes), "-movflags", "+faststart")
+    ffmpeg(*picture(seconds=SECONDS), *H264, *shape, str(source))
     body = bytearray(source.read_bytes())
-    begin = int(len(body) * 0.45)
-    end = begin + int(len(body) * share)
-    body[begin:end] = bytes(value ^ 0x5A for value in body[begin:end])
+    first = int(len(body) * begin)
+    end = first + int(len(body) * share)
+    body[first:end] = bytes(value ^ 0x5A for value in body[first:end])
     source.write_bytes(body)
 
-    if is_rejected:
+    if code:
         with pytest.raises(SourceRejected) as rejection:
             await lab.transcode_in_units(source)
-        assert rejection.value.failure_code == "source_damaged"
+        assert rejection.value.failure_code == code
     else:
         assert (await lab.transcode_in_units(source)).duration_seconds == SECONDS
     assert lab.left_in_work_dir() == []
@@ -156,6 +165,13 @@ async def test_source_that_was_replaced_is_not_mixed_with_the_old_one(lab: UnitL
     ("name", "made", "expected"),
     [
         pytest.param("film.ts", (*picture(seconds=4), *tone(4), *H264), Whole.INDIVISIBLE, id="no-index"),
+        pytest.param(
+            "film.mp4",
+            (*picture(seconds=4), *H264, "-movflags", "+frag_keyframe+empty_moov"),
+            Whole.INDIVISIBLE,
+            id="fragmented",
+        ),
+        pytest.param("film.mkv", (*picture(seconds=4), *H264, "-live", "1"), Whole.INDIVISIBLE, id="no-cues"),
         pytest.param("film.mp4", tone(4), Whole.INDIVISIBLE, id="no-picture"),
         pytest.param(
             "film.mp4",
