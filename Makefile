@@ -20,6 +20,8 @@ TUS_CLIENTS := tests/clients/node_modules/.done
 PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
 # Schemathesis, which only heavy tests use, takes each process seconds to load.
 DEFAULT := -m "not heavy" -p no:schemathesis
+# Tests are compiled once, not by each process of each run.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests that need no server.
 UNITS := tests/core tests/worker/encode tests/worker/output tests/worker/run tests/worker/source tests/test_docs.py \
     tests/test_sampling.py
@@ -67,6 +69,7 @@ soak: prepare-python prepare-site  ## run whole corpora, explore schedules and k
 	$(PY) -m tests.simulation --schedules 200000 --jobs 2
 	$(PY) -m tests.core.uploads.upload_machine --examples 3000
 	$(PY) -m tests.faults.kills --kills 300
+	$(PY) -m tests.faults.chunk_kills --kills 300
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20
 	$(PY) -m tests.faults.clients --size-mib 1024 --kills 20 --faults
 

@@ -14,14 +14,16 @@ from bench.idle import bench_idle
 from bench.media import bench_media
 from bench.play import bench_play
 from bench.queue import bench_queue
+from bench.seams import bench_seams
 from bench.upload import bench_upload
 from bench.watch import LENGTHS_SECONDS, bench_watch
+from bench.workers import bench_workers
 from tests.lab.embedded import embedded
 from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media", "burst", "play", "watch")
+TABLES = ("upload", "queue", "idle", "media", "seams", "burst", "play", "watch", "workers")
 IDLE_JOBS = 5
 
 
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--length", action="append", type=int, help="watch: seconds; by default each of three"
     )
+    parser.add_argument("--workers", type=int, default=2, help="workers: how many, each with a core")
     parser.add_argument("--clips", type=int, default=1000, help="burst: how many clips to upload")
     parser.add_argument("--at-once", type=int, help="burst: WORKER_CONCURRENCY, by default the default")
     parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
@@ -53,8 +56,12 @@ def main() -> None:
         bench_play(arguments.rounds)
     if "watch" in tables:
         bench_watch(arguments.length or LENGTHS_SECONDS)
+    if "workers" in tables:
+        bench_workers(arguments.workers)
     if "media" in tables:
         bench_media(arguments.rounds, quick=arguments.quick)
+    if "seams" in tables:
+        bench_seams()
     if "burst" in tables:
         bench_burst(arguments.clips, arguments.at_once)
     if "upload" in tables:

@@ -35,6 +35,7 @@ from worker.transcode.transcoder import EncodingProfile, Transcoded, Transcoder
 from worker.units.attempt import Workshop
 from worker.units.join import Joiner
 from worker.units.making import UnitMaker
+from worker.units.opening import Openings
 from worker.units.planner import Planner
 
 RUN = "r0-0-aa"
@@ -116,12 +117,12 @@ async def _by_units(workshop: Workshop, job: Job) -> Transcoded:
     settings = WorkerSettings()
     plan = await Planner(workshop, "", settings.chunk_seconds).run(job, 0, LOOK, "bb")
     if not isinstance(plan, UnitPlan):
-        raise AssertionError(f"the job is not divided: {plan.value}")
+        raise AssertionError("the job is not divided")
 
     async def tell(job: Job, plan: UnitPlan) -> None:
         return
 
-    maker, ends = UnitMaker(workshop, tell), dict[str, UnitEnd]()
+    maker, ends = UnitMaker(workshop, tell, Openings(lambda: None)), dict[str, UnitEnd]()
 
     async def do(*units: str) -> None:
         for unit in units:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 
@@ -18,13 +19,29 @@ _SAME_TAGS = "setparams=range=limited:color_primaries=bt709:color_trc=bt709:colo
 
 def vmaf(rendition: Path, source: Path, width: int, height: int) -> float:
     """Return the mean over the frames, 0 to 100. The rendition is scaled to `width` by `height`."""
+    mean: float = _measured(rendition, source, width, height, EVERY_NTH_FRAME)["pooled_metrics"]["vmaf"][
+        "mean"
+    ]
+    return mean
+
+
+def vmaf_of_frames(rendition: Path, source: Path, width: int, height: int, frames: range) -> list[float]:
+    """Return the value of each of these frames."""
+    trim = f"trim=start_frame={frames.start}:end_frame={frames.stop},"
+    measured = _measured(rendition, source, width, height, 1, trim)["frames"]
+    return [frame["metrics"]["vmaf"] for frame in measured]
+
+
+def _measured(rendition: Path, source: Path, width: int, height: int, nth: int, trim: str = "") -> Any:
+    """Return what libvmaf logs of every nth frame. `trim` is a filter."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "vmaf.json"
         # compare frame by frame, whatever the timestamps of the two files
+        same = f"{trim}settb=1/1000,setpts=N,{_SAME_TAGS}"
         graph = (
-            f"[0:v]settb=1/1000,setpts=N,{_SAME_TAGS},scale={width}:{height}:flags=bicubic,format=yuv420p[seen];"
-            f"[1:v]settb=1/1000,setpts=N,{_SAME_TAGS},format=yuv420p[meant];"
-            f"[seen][meant]libvmaf=n_subsample={EVERY_NTH_FRAME}:n_threads={os.cpu_count()}"
+            f"[0:v]{same},scale={width}:{height}:flags=bicubic,format=yuv420p[seen];"
+            f"[1:v]{same},format=yuv420p[meant];"
+            f"[seen][meant]libvmaf=n_subsample={nth}:n_threads={os.cpu_count()}"
             f":log_fmt=json:log_path={log}"
         )
         subprocess.run(
@@ -36,5 +53,4 @@ def vmaf(rendition: Path, source: Path, width: int, height: int) -> float:
             check=True,
             timeout=TIMEOUT_SECONDS,
         )
-        mean: float = json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"]
-        return mean
+        return json.loads(log.read_text())

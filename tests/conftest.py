@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+import hypothesis
 import pytest
 import structlog
 from structlog.typing import Processor
@@ -46,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Thirty random inputs a property, and no limit of time for one: a busy machine may be slow.
+    hypothesis.settings.register_profile("few", hypothesis.settings.default, max_examples=30, deadline=None)
+    hypothesis.settings.load_profile("few")
     if config.option.sample_seed is None:
         from_xdist = getattr(config, "workerinput", {}).get("sample_seed")
         config.option.sample_seed = secrets.randbelow(2**32) if from_xdist is None else from_xdist

@@ -40,6 +40,7 @@ from worker.run.slots import Finder, Slots, handlers
 from worker.run.sweeping import keep_sweeping
 from worker.run.unit_job import UnitRunner
 from worker.run.unit_status import UnitStatus
+from worker.sandbox.resources import cores, encodes_at_a_time, memory_bytes
 from worker.sandbox.tools import find_tools, version_of
 from worker.transcode.transcoder import EncodingProfile, Transcoder
 from worker.units.attempt import Workshop
@@ -48,6 +49,7 @@ from worker.units.division import Capacity, Division
 from worker.units.join import Joiner
 from worker.units.look import LookMaker
 from worker.units.making import UnitMaker
+from worker.units.opening import Openings
 from worker.units.planner import Planner
 
 
@@ -98,18 +100,21 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         workshop = Workshop(retrying, machine.tools, profile, work_dir)
         encoder = fingerprint(machine.encoders, await version_of("ffmpeg", machine.tools.ffmpeg))
         status = UnitStatus(retrying.video, units, machine.encoders.description)
-        capacity = Capacity(settings.worker_concurrency)
+        encodes = settings.worker_concurrency or encodes_at_a_time(cores(), memory_bytes())
+        capacity = Capacity(encodes)
         transcoder = Transcoder(
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
 
         heartbeat = Heartbeat(settings.lease_seconds, settings.store_patience_seconds)
         attempts = Attempts(heartbeat, settings.max_attempts, machine.examine)
-        finder = Finder(queue, units, encoder, capacity)
+        openings = Openings(rung.set)
+        finder = Finder(queue, units, encoder, capacity, looks_open=lambda: bool(openings))
 
         async def on_plan(job: Job, plan: UnitPlan) -> None:
-            finder.add(job)
-            rung.set()
+            finder.add(job, plan)
+            if not plan.has_look:
+                rung.set()
             await status.write(job, plan)
 
         run_job = JobRunner(
@@ -130,7 +135,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         run_unit = UnitRunner(
             units,
-            UnitMaker(workshop, status.write),
+            UnitMaker(workshop, status.write, openings),
             status.write,
             attempts,
         )
@@ -145,8 +150,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         )
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
         async with sweeping, listening(settings.doorbell, rung):
-            light = (os.cpu_count() or 1) + 1
-            slots = Slots(light, settings.worker_concurrency, finder, capacity)
+            slots = Slots(cores() + 1, encodes, finder, capacity)
             await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 

@@ -251,8 +251,11 @@ class WorkerSettings(StoreSettings, UploadSettings):
     doorbell: Annotated[Endpoint | None, NoDecode] = Field(
         None, description="host:port to hear about new jobs at, over UDP"
     )
-    worker_concurrency: int = Field(
-        1, ge=1, le=64, description="how many chunks and undivided videos a worker encodes at a time"
+    worker_concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="how many chunks and undivided videos a worker encodes at a time; by default what fits",
     )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"

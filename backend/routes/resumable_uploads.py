@@ -99,7 +99,7 @@ async def create_upload(
         state = await services.resumable.concatenate(
             concat.partials, description, header=concat.header, metadata=metadata, options=options
         )
-        return _created(services, state)
+        return _created(state)
     length = tus.upload_length(headers)
     body_bytes = content_length(request)
     has_bytes = body_bytes != 0 and "content-type" in headers
@@ -110,7 +110,7 @@ async def create_upload(
         length, description, metadata=metadata, partial=concat is not None, options=options
     )
     if not has_bytes and length != 0:
-        return _created(services, UploadState(info, 0))
+        return _created(UploadState(info, 0))
     try:
         state = await services.resumable.append(
             info.id,
@@ -123,7 +123,7 @@ async def create_upload(
         with suppress(VodbucketError):
             await services.resumable.terminate(info.id)
         raise
-    return _created(services, state)
+    return _created(state)
 
 
 @head(
@@ -173,7 +173,6 @@ async def append_to_upload(
     except VodbucketError:
         await _add_expiry(request, services, upload_id)
         raise
-    _announce(services, state)
     return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(state))
 
 
@@ -223,14 +222,7 @@ async def _stream(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
         raise OffsetMismatch(f"{error.message} {advice}") from error
 
 
-def _announce(services: Services, state: UploadState) -> None:
-    """Tell the workers if the upload has become a video."""
-    if state.video_id is not None:
-        services.doorbell.ring()
-
-
-def _created(services: Services, state: UploadState) -> Response[None]:
-    _announce(services, state)
+def _created(state: UploadState) -> Response[None]:
     headers = {"location": f"{tus.PATH}/{state.info.id}", **_headers(state)}
     return Response(None, status_code=HTTPStatus.CREATED, headers=headers)
 

@@ -72,6 +72,7 @@ class Services:
         quota = Quota(settings.max_open_uploads, settings.max_raw_bytes)
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
         manifests = ManifestReads(buckets)
+        doorbell = Doorbell(settings.doorbells)
         sessions = Sessions(buckets.video, signing_keys, admin, settings.session_ttl_seconds, clock)
         return cls(
             settings=settings,
@@ -79,9 +80,9 @@ class Services:
             retrying_buckets=retrying,
             buffers=buffers,
             quota=quota,
-            doorbell=Doorbell(settings.doorbells),
+            doorbell=doorbell,
             resumable=ResumableUploads(
-                buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC)
+                buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC), doorbell.ring
             ),
             resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(admin, sessions, Attempts(), settings.cors_origins),

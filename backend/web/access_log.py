@@ -12,6 +12,8 @@ QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 QUIET_PREFIX = "/play/"
 """Below it, only failures are logged: each viewer sends a request every few seconds, and a line takes half as
 long as the answer."""
+NO_FAILURE = "no_failure"
+"""In the scope's state: whatever the answer's status, nothing has failed."""
 
 
 class AccessLog:
@@ -38,7 +40,8 @@ class AccessLog:
             await self._app(scope, receive, send_and_note_status)
         finally:
             # by now, `HttpRules` has taken ROOT_PATH out of the scope's path
-            if not (scope["path"].startswith(QUIET_PREFIX) and 200 <= status < 400):
+            is_normal = 200 <= status < 400 or NO_FAILURE in scope.get("state", ())
+            if not (scope["path"].startswith(QUIET_PREFIX) and is_normal):
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
                 log.info(
                     "request",

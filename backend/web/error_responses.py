@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from backend.core import errors
 from backend.web import tus_headers
+from backend.web.access_log import NO_FAILURE
 from backend.web.attempts import TooManyAttempts
 from backend.web.auth import ForeignOrigin
 from backend.web.bodies import AnyRequest
@@ -102,6 +103,8 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, errors.NotMadeYet):
+        request.scope["state"][NO_FAILURE] = True
     if isinstance(error, (TooManyAttempts, errors.NotMadeYet)):
         headers["retry-after"] = str(error.retry_after_seconds)
     if status is HTTPStatus.PRECONDITION_FAILED:

@@ -31,8 +31,8 @@ it('polls every second while the status changes', async () => {
 it('polls eagerly until the video can be played, but not for long', async () => {
   const { load, polledAtMs } = source(status({ progress: 0 }), status({ progress: 0.1 }), status({ playable: true }));
   new StatusPoller(load).start();
-  await vi.advanceTimersByTimeAsync(3_000);
-  expect(polledAtMs).toEqual([0, 300, 600, 1600]);
+  await vi.advanceTimersByTimeAsync(2_500);
+  expect(polledAtMs).toEqual([0, 150, 300, 1300]);
 
   const waiting = source(status());
   new StatusPoller(waiting.load).start();

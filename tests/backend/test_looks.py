@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from litestar import Litestar
+from structlog.testing import capture_logs
 
 from backend.core import keys
 from backend.core.errors import NotMadeYet, ObjectNotFound, StoreUnavailable
@@ -21,6 +22,7 @@ from backend.playback import looks
 from backend.playback.index import Playable
 from backend.playback.looks import HOLD_SECONDS, LOOK_SECONDS, LOOKS_PER_SECOND, AwaitedFiles
 from backend.playback.manifest_reads import ManifestReads
+from backend.web.access_log import AccessLog
 from tests.backend.conftest import BEARER, Clock, api_process, links_of, publish, upload
 from tests.backend.raw_http import serving
 from tests.core.virtual_time import in_virtual_time
@@ -336,11 +338,15 @@ async def test_players_are_sent_to_a_segment_once_it_is_there(settings: ApiSetti
 @in_virtual_time
 async def test_players_are_told_when_to_ask_again(settings: ApiSettings) -> None:
     async with api(settings) as rig:
-        answer = await rig.ask("media/v/00400.m4s")
+        transport = httpx.ASGITransport(AccessLog(rig.app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://vod.example") as client:
+            with capture_logs() as lines:
+                answer = await client.get(f"{rig.root}/media/v/00400.m4s")
 
         assert (answer.status_code, answer.json()["code"]) == (503, "not_made_yet")
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["cache-control"] == "no-store"
+        assert lines == []  # nothing has failed
         assert (await rig.ask("media/v/00501.m4s")).status_code == 404
         assert asyncio.get_running_loop().time() == HOLD_SECONDS
 

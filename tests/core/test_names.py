@@ -7,9 +7,6 @@ import pytest
 
 from backend.core.names import clean_filename, clean_text
 
-ALL = "".join(chr(code) for code in range(sys.maxunicode + 1))
-
-
 INVISIBLE = (
     *("\u200b", "\ufeff", "\u2060", "\u00ad", "\u180e", "\u202e", "\u2066\u2069", "\u200e", "\u3164"),
     *("\u2800", "\uffa0", "\u115f", "\u034f", "\ufe0f", "\u200d", "\u3000 \u00a0", "\u2028", "\ufffe"),
@@ -33,8 +30,12 @@ def test_every_script_and_emoji_stays_as_it_is(name: str) -> None:
 
 
 def test_whatever_remains_is_allowed_in_xml() -> None:
-    for start in range(0, len(ALL), 200):
-        text = clean_text(ALL[start : start + 200]).replace("&", "").replace("<", "")
+    for start in range(0, sys.maxunicode + 1, 200):
+        text = (
+            clean_text("".join(map(chr, range(start, min(start + 200, sys.maxunicode + 1)))))
+            .replace("&", "")
+            .replace("<", "")
+        )
         assert (ElementTree.fromstring(f"<a>{text}</a>").text or "") == text
 
 

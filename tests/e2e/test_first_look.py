@@ -59,7 +59,7 @@ def test_the_page_plays_the_whole_length_and_loads_the_higher_quality_at_a_pause
     page = visit.page
     visit.open(f"/watch/{look.video_id}")
     visit.until_playing()
-    page.get_by_text("You can watch the whole video already, in 180p.").wait_for()
+    page.get_by_text("You can already watch the whole video.").wait_for()
     page.mouse.move(600, 300)
     visit.until(lambda: (page.locator(".growing-time").text_content() or "").endswith(" / 1:40"))
     assert visit.ready_share() == 1

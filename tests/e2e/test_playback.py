@@ -36,7 +36,7 @@ def test_a_video_uploaded_on_the_page_plays_whole_at_once_and_better_once_it_is_
     visit.until(lambda: visit.position() > 0, 120)
     with visit.product.client() as client:
         assert client.get(f"/api/videos/{video_id}/status").json()["status"] == "processing"
-    page.get_by_text("You can watch the whole video already").wait_for()
+    page.get_by_text("You can already watch the whole video.").wait_for()
     _check_whole_film(visit)
     visit.until(lambda: page.evaluate("() => document.querySelector('video').ended"), 60)
     seen = moments(page)

@@ -1,5 +1,6 @@
-"""Every rung in every codec, decoded by common players: Shaka Player, hls.js and dash.js."""
+"""Every rung and every seam in every codec, decoded by common players: Shaka Player, hls.js and dash.js."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -10,15 +11,42 @@ from tests.e2e.conftest import EarlyViewing
 from tests.e2e.moments import moments
 from tests.e2e.viewer import Viewer
 from tests.lab.product import Product
+from tests.worker.media_lab import H264, ffmpeg
+from tests.worker.units.numbered import beeps, pictures, write_pictures
 
 pytestmark = pytest.mark.heavy
 
 RUNGS = {360: 640, 720: 1280, 1080: 1920}
 PLAYED_SECONDS = 0.5
+FPS, NUMBERED_SECONDS = 24, 36
+SEAMS = (12, 24)
+"""Where the chunks of a film of that length meet, in seconds."""
+AROUND_SECONDS, AROUND_FRAMES = 0.75, 4
+EACH_PLAYER = pytest.mark.parametrize(
+    ("player", "manifest"), [("shaka", "hls"), ("shaka", "dash"), ("hlsjs", "hls"), ("dashjs", "dash")]
+)
+EACH_CODEC = pytest.mark.parametrize("codec", ["av1", "h264"])
 
 
 @pytest.fixture(scope="module")
 def playback(product: Product, video: str) -> dict[str, str]:
+    with product.client() as client:
+        found: dict[str, str] = client.get(f"/api/videos/{video}/playback").json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def numbered(product: Product, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The manifests of a film of numbered frames that was encoded in three chunks."""
+    directory = tmp_path_factory.mktemp("numbered")
+    film, raw = directory / "film.mp4", directory / "pictures"
+    write_pictures(raw, FPS * NUMBERED_SECONDS)
+    shown = ("-vf", "scale=640:360", *H264, "-g", "48", "-c:a", "aac")
+    ffmpeg(*pictures(raw, str(FPS)), *beeps(NUMBERED_SECONDS), *shown, str(film))
+    video = product.upload(film)
+    product.wait_for(video, status="done", seconds=300)
+    divided = [line for line in product.log_of("worker").splitlines() if '"job_divided"' in line]
+    assert [json.loads(line)["chunks"] for line in divided if video in line] == [len(SEAMS) + 1]
     with product.client() as client:
         found: dict[str, str] = client.get(f"/api/videos/{video}/playback").json()
     return found
@@ -46,10 +74,8 @@ def test_top_h264_rung_is_the_films_own_picture(product: Product, playback: dict
     assert durations == [["10.417", "5.333", "7.250", "7.000"]] * len(texts)
 
 
-@pytest.mark.parametrize("codec", ["av1", "h264"])
-@pytest.mark.parametrize(
-    ("player", "manifest"), [("shaka", "hls"), ("shaka", "dash"), ("hlsjs", "hls"), ("dashjs", "dash")]
-)
+@EACH_CODEC
+@EACH_PLAYER
 def test_every_rung_can_be_chosen_and_decoded(
     product: Product,
     site: str,
@@ -76,6 +102,36 @@ def test_every_rung_can_be_chosen_and_decoded(
         assert set(viewer.loaded) - {"aac"} <= {f"{codec}-{height}p"}
         assert viewer.position() > before
     assert viewer.decoded_sound_bytes() > 0
+
+
+@EACH_CODEC
+@EACH_PLAYER
+def test_every_seam_is_played_and_each_frame_around_it_shown(
+    product: Product,
+    site: str,
+    numbered: dict[str, str],
+    context: BrowserContext,
+    viewers: list[Viewer],
+    player: str,
+    manifest: str,
+    codec: str,
+) -> None:
+    viewer = Viewer(context, site, player)
+    viewers.append(viewer)
+    viewer.open(product.url + numbered[manifest], codec)
+    viewer.until_it_advances(PLAYED_SECONDS)
+
+    for seam in SEAMS:
+        first, last = seam - AROUND_SECONDS, seam + AROUND_SECONDS
+        viewer.jump(first)
+        decoded = viewer.decoded_frames()
+        viewer.until(lambda last=last: viewer.position() > last)
+        assert viewer.decoded_frames() - decoded >= AROUND_SECONDS * FPS
+        assert [begin for begin, end in viewer.played() if begin < first + 0.1 and end > last] != []
+        for number in range(seam * FPS - AROUND_FRAMES, seam * FPS + AROUND_FRAMES):
+            at, shown = viewer.frame_near((number + 0.5) / FPS, 0.7 / FPS)
+            assert (pytest.approx(at * FPS, abs=0.1), shown) == (number, number)
+        viewer.page.evaluate("() => video.play()")
 
 
 def test_hls_js_plays_the_first_look_to_the_end_without_a_break(early: EarlyViewing) -> None:

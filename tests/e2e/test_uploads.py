@@ -298,12 +298,6 @@ def test_a_large_file_is_sent_in_parallel_parts_that_survive_pauses_and_a_reload
     assert stored_sha256(uploader.visit.product, video_id) == sha256(film)
 
 
-def test_an_upload_survives_repeated_kills_of_the_api(
-    uploader: Uploader, line: Relay, product: Product, tmp_path: Path
-) -> None:
-    _upload_while_the_api_is_killed(uploader, line, product, tmp_path)
-
-
 def test_an_upload_survives_kills_of_the_api_while_the_store_fails(
     rgw_server: StoreServer, context: BrowserContext, tmp_path: Path
 ) -> None:
@@ -314,36 +308,30 @@ def test_an_upload_survives_kills_of_the_api_while_the_store_fails(
         _signed_in(product, line, context) as uploader,
     ):
         struck = harm(wire)
-        _upload_while_the_api_is_killed(uploader, line, product, tmp_path)
+        film = film_like(tmp_path / "killed.mp4", PARALLEL_SIZE)
+        moments = random.Random(5)
+        line.bytes_per_second = PARALLEL_SIZE / KILLS / 20
+        uploader.choose(film)
+        uploader.start()
+        uploader.until_percent(1)
+
+        for kill in range(KILLS):
+            uploader.page.wait_for_timeout(moments.uniform(200, 3000))
+            if kill == KILLS // 2:
+                uploader.page.get_by_role("button", name="Pause", exact=True).click()
+                uploader.page.get_by_role("status").filter(has_text="Paused.").wait_for()
+            product.processes[-1].kill()
+            product.processes[-1].wait()
+            product.start_api()
+            if kill == KILLS // 2:
+                uploader.page.get_by_role("button", name="Resume", exact=True).click()
+        assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
+        line.bytes_per_second = None
+
+        video_id = uploader.watch_link(180)
+        assert uploader.created == 4
+        assert stored_sha256(product, video_id) == sha256(film)
     assert struck() > KILLS
-
-
-def _upload_while_the_api_is_killed(
-    uploader: Uploader, line: Relay, product: Product, directory: Path
-) -> None:
-    film = film_like(directory / "killed.mp4", PARALLEL_SIZE)
-    moments = random.Random(5)
-    line.bytes_per_second = PARALLEL_SIZE / KILLS / 20
-    uploader.choose(film)
-    uploader.start()
-    uploader.until_percent(1)
-
-    for kill in range(KILLS):
-        uploader.page.wait_for_timeout(moments.uniform(200, 3000))
-        if kill == KILLS // 2:
-            uploader.page.get_by_role("button", name="Pause", exact=True).click()
-            uploader.page.get_by_role("status").filter(has_text="Paused.").wait_for()
-        product.processes[-1].kill()
-        product.processes[-1].wait()
-        product.start_api()
-        if kill == KILLS // 2:
-            uploader.page.get_by_role("button", name="Resume", exact=True).click()
-    assert uploader.page.get_by_role("link", name="Watch", exact=True).count() == 0
-    line.bytes_per_second = None
-
-    video_id = uploader.watch_link(180)
-    assert uploader.created == 4
-    assert stored_sha256(product, video_id) == sha256(film)
 
 
 def test_cancelling_an_upload_in_parts_deletes_everything(

@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext
 
 from tests.e2e.browser import PATIENCE_SECONDS
 from tests.lab.product import REPOSITORY
+from tests.worker.units.numbered import BITS
 
 PLAYERS = {
     # the package that the site bundles
@@ -31,6 +32,25 @@ _PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
   const failed = (what) => problems.push(what);
 </script>
 <script src="player.js"></script><script src="verbs.js"></script>"""
+
+
+_FRAME_NEAR = """([seconds, tolerance, patience, bits]) => new Promise((found) => {
+  video.pause();
+  setTimeout(found, patience, [-1, -1]);
+  const row = new OffscreenCanvas(video.videoWidth, 1).getContext('2d');
+  const number = () => {
+    row.drawImage(video, 0, -video.videoHeight / 2);
+    const { data } = row.getImageData(0, 0, video.videoWidth, 1);
+    const level = (bit) => data[4 * Math.floor(((bit + 0.5) * video.videoWidth) / bits)];
+    return [...Array(bits).keys()].reduce((sum, bit) => sum + (level(bit) > 127) * 2 ** bit, 0);
+  };
+  const shown = (_, { mediaTime }) =>
+    Math.abs(mediaTime - seconds) < tolerance
+      ? found([mediaTime, number()])
+      : video.requestVideoFrameCallback(shown);
+  video.requestVideoFrameCallback(shown);
+  video.currentTime = seconds;
+})"""
 
 
 class _ForeignSite(BaseHTTPRequestHandler):
@@ -99,6 +119,19 @@ class Viewer:
     def position(self) -> float:
         seconds: float = self.page.evaluate("() => video.currentTime")
         return seconds
+
+    def jump(self, seconds: float) -> None:
+        """Seek, and wait until it plays there."""
+        self.page.evaluate("seconds => { video.currentTime = seconds }", seconds)
+        self.until(lambda: seconds < self.position() < seconds + 0.5)
+
+    def frame_near(self, seconds: float, tolerance: float) -> tuple[float, int]:
+        """Pause there, and return the time in the film of the frame that is shown, and its number.
+
+        -1: none is so near. The film is one of `tests.worker.units.numbered`.
+        """
+        at, number = self.page.evaluate(_FRAME_NEAR, [seconds, tolerance, PATIENCE_SECONDS * 1000, BITS])
+        return at, number
 
     def decoded_frames(self) -> int:
         frames: int = self.page.evaluate("() => video.getVideoPlaybackQuality().totalVideoFrames")

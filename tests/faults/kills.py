@@ -15,21 +15,22 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 
+from tests.faults.victims import Worker
 from tests.lab.checker import assert_at_rest
 from tests.lab.clips import make_clip
 from tests.lab.processes import descendants
 from tests.lab.product import REPOSITORY, Product, product_on, stop
 from tests.lab.rgw import rgw
+from tests.lab.server import StoreServer
 
 LEASE_SECONDS = 3
-WORKERS = 2
-UNFINISHED_VIDEOS = 4
-"""The most videos that may be unfinished at a time."""
 QUIET_SECONDS = 300
 """The time for everything acknowledged to finish after the last kill."""
 SETTINGS = {
@@ -39,7 +40,7 @@ SETTINGS = {
     "VIDEO_SERVER_ENCODER": "software",
     "SWEEP_EVERY_SECONDS": "0",
 }
-VICTIMS = {"api": 2, "worker": 3, "ffmpeg": 3, "packager": 2, "frozen worker": 1}
+VICTIMS: Mapping[str, int] = {"api": 2, "worker": 3, "ffmpeg": 3, "packager": 2, "frozen worker": 1}
 """What is killed, with relative frequencies. A frozen worker is resumed after its lease has expired."""
 
 
@@ -47,6 +48,10 @@ VICTIMS = {"api": 2, "worker": 3, "ffmpeg": 3, "packager": 2, "frozen worker": 1
 class Mayhem:
     """One run of kills on one installation."""
 
+    victims: ClassVar[Mapping[str, int]] = VICTIMS
+    workers: ClassVar[int] = 2
+    unfinished: ClassVar[int] = 4
+    """The most videos that may be unfinished at a time."""
     product: Product
     clip: Path
     rng: random.Random
@@ -54,20 +59,20 @@ class Mayhem:
     acknowledged: set[str] = field(default_factory=set)
     _over: threading.Event = field(default_factory=threading.Event)
     _api: "subprocess.Popen[bytes] | None" = None
-    _workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    _workers: "list[subprocess.Popen[bytes] | Worker]" = field(default_factory=list)
 
     def run(self, kills: int) -> None:
         """Kill this often, then wait until all work is finished, and check both buckets."""
         self._api = self.product.start_api()
-        self._workers = [self.product.start_worker() for _ in range(WORKERS)]
+        self._workers = [self.start_worker() for _ in range(self.workers)]
         uploading = threading.Thread(target=self._keep_uploading)
         uploading.start()
-        spared = self.rng.sample(list(VICTIMS), len(VICTIMS))
+        spared = self.rng.sample(list(self.victims), len(self.victims))
         try:
             while spared or sum(self.kills.values()) - self.kills["frozen worker"] < kills:
                 time.sleep(self.rng.uniform(0.05, 0.8))
-                victim = spared[0] if spared else self.rng.choices(list(VICTIMS), list(VICTIMS.values()))[0]
-                struck = self._strike(victim)
+                (victim,) = spared[:1] or self.rng.choices([*self.victims], [*self.victims.values()])
+                struck = self.strike(victim)
                 if spared and struck:
                     del spared[0]
         finally:
@@ -75,16 +80,13 @@ class Mayhem:
             uploading.join()
         self._come_to_rest()
 
-    def _strike(self, victim: str) -> bool:
+    def strike(self, victim: str) -> bool:
         """Kill one process of this kind; say whether there was one."""
         if victim == "api" and self._api is not None:
             _kill(self._api)
             self._api = self.product.start_api()
         elif victim == "worker":
-            number = self.rng.randrange(WORKERS)
-            _kill(self._workers[number])
-            time.sleep(self.rng.uniform(0, 0.5))
-            self._workers[number] = self.product.start_worker()
+            self.replace(self.rng.choice(self._workers))
         elif victim == "frozen worker":
             worker = self.rng.choice(self._workers)
             worker.send_signal(signal.SIGSTOP)
@@ -106,11 +108,20 @@ class Mayhem:
         self.kills[victim] += 1
         return True
 
+    def start_worker(self) -> "subprocess.Popen[bytes] | Worker":
+        return self.product.start_worker()
+
+    def replace(self, worker: "subprocess.Popen[bytes] | Worker") -> None:
+        """Kill a worker and start another one."""
+        _kill(worker)
+        time.sleep(self.rng.uniform(0, 0.5))
+        self._workers[self._workers.index(worker)] = self.start_worker()
+
     def _keep_uploading(self) -> None:
         """Upload again and again, as a person who retries does. Only a 201 counts as acknowledged."""
         while not self._over.is_set():
             try:
-                if self._unfinished() < UNFINISHED_VIDEOS:
+                if self._unfinished() < self.unfinished:
                     self.acknowledged.add(self.product.upload(self.clip))
                     continue
             except (httpx.HTTPError, AssertionError, KeyError, ValueError):
@@ -161,25 +172,29 @@ class Mayhem:
         )
 
 
-def _kill(process: "subprocess.Popen[bytes]") -> None:
+def _kill(process: "subprocess.Popen[bytes] | Worker") -> None:
     process.kill()
     process.wait()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.kills", description=__doc__)
+def kill_anything(server: StoreServer, directory: Path, kills: int, seed: int) -> Mayhem:
+    """Kill all kinds of victims while small clips are encoded."""
+    clip = make_clip(directory / "clip.mp4", seconds=2, width=160, height=90)
+    store = (server.endpoint_url, server.access_key, server.secret_key)
+    with product_on(*store, directory, **SETTINGS) as product:
+        mayhem = Mayhem(product, clip, random.Random(seed))
+        mayhem.run(kills)
+    return mayhem
+
+
+def main(kill: Callable[[StoreServer, Path, int, int], Mayhem]) -> None:
+    parser = argparse.ArgumentParser(description=kill.__doc__)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     sys.stdout.write(f"seed {arguments.seed}\n")
     with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
-        server, logs = gateway.server, Path(directory)
-        clip = make_clip(logs / "clip.mp4", seconds=2, width=160, height=90)
-        with product_on(
-            server.endpoint_url, server.access_key, server.secret_key, logs, **SETTINGS
-        ) as product:
-            mayhem = Mayhem(product, clip, random.Random(arguments.seed))
-            mayhem.run(arguments.kills)
+        mayhem = kill(gateway.server, Path(directory), arguments.kills, arguments.seed)
     kills = ", ".join(f"{victim} {times}" for victim, times in mayhem.kills.most_common())
     sys.stdout.write(
         f"{kills}: {len(mayhem.acknowledged)} acknowledged uploads, all done, nothing else is left\n"
@@ -187,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(kill_anything)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.kills import SETTINGS, VICTIMS, Mayhem
+from tests.faults.chunk_kills import MOMENTS, kill_dividing
+from tests.faults.kills import VICTIMS, kill_anything
 from tests.faults.registry import row
-from tests.lab.clips import make_clip
-from tests.lab.product import product_on
 from tests.lab.server import StoreServer
 
 pytestmark = [pytest.mark.heavy, pytest.mark.spread]
 
 KILLS = 30
+CHUNK_KILLS = 50
 
 
 @row(
@@ -23,25 +23,35 @@ KILLS = 30
     expected="every acknowledged upload ends done; after a sweep, clean",
 )
 def test_kills_at_random_lose_nothing(rgw_server: StoreServer, tmp_path: Path) -> int:
-    mayhem = _killing(rgw_server, tmp_path, KILLS)
+    mayhem = kill_anything(rgw_server, tmp_path, KILLS, _seed("kills", KILLS))
     assert mayhem.kills.keys() == VICTIMS.keys()
     assert len(mayhem.acknowledged) >= 6
     return sum(mayhem.kills.values())
 
 
+@pytest.mark.timeout(1800)  # on a busy machine
+@row(
+    "chunks-killed",
+    fault="kill -9 of workers, up to 1 s after a random step, while four of them divide eight films",
+    expected="every film ends done, with every frame in its place; no unit is done again after it ended; "
+    "after a sweep, clean",
+)
+def test_kills_at_any_step_of_a_divided_film_cost_only_what_is_in_hand(
+    rgw_server: StoreServer, tmp_path: Path
+) -> int:
+    mayhem = kill_dividing(rgw_server, tmp_path, CHUNK_KILLS, _seed("chunk_kills", CHUNK_KILLS))
+    assert mayhem.kills.keys() == MOMENTS.keys()
+    return mayhem.kills.total()
+
+
 def test_kills_at_random_lose_nothing_on_the_embedded_store(
     embedded_server: StoreServer, tmp_path: Path
 ) -> None:
-    assert _killing(embedded_server, tmp_path, KILLS // 5).acknowledged
+    kills = KILLS // 5
+    assert kill_anything(embedded_server, tmp_path, kills, _seed("kills", kills)).acknowledged
 
 
-def _killing(server: StoreServer, directory: Path, kills: int) -> Mayhem:
-    clip = make_clip(directory / "clip.mp4", seconds=2, width=160, height=90)
+def _seed(module: str, kills: int) -> int:
     seed = random.randrange(2**32)
-    print(f"python -m tests.faults.kills --kills {kills} --seed {seed}")  # noqa: T201  # shown on failure
-    with product_on(
-        server.endpoint_url, server.access_key, server.secret_key, directory, **SETTINGS
-    ) as product:
-        mayhem = Mayhem(product, clip, random.Random(seed))
-        mayhem.run(kills)
-    return mayhem
+    print(f"python -m tests.faults.{module} --kills {kills} --seed {seed}")  # noqa: T201  # shown on failure
+    return seed

@@ -1,12 +1,16 @@
-"""Processes to be killed by a test that watches the proxy: workers and uploads with a light job."""
+"""Processes to be killed that start at once: workers and uploads with a light job, and whole workers."""
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import worker.__main__
 from backend.core.errors import StoreError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
@@ -15,6 +19,8 @@ from backend.core.store.retrying import with_retries
 from backend.core.store.s3 import open_buckets
 from backend.core.uploads.ingest import Description, ingest
 from tests.faults.light import LightPipeline
+from worker.encode import ladder
+from worker.encode.video_encoders import SOFTWARE, Encoders
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
 from worker.run.loop import work
@@ -37,10 +43,55 @@ def start_upload(settings: StoreSettings, body: Path, acknowledged: Path) -> Bas
     return _start(_upload, settings, body, acknowledged)
 
 
+class Worker:
+    """The product's worker, as `Popen` would start it, with two differences: it divides even the smallest
+    film, and does not try out encoders before it begins."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        log.touch()
+        self.log = log
+        self._process = _start(_work, environment, log)
+        self.pid = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0)
+        return self._process.exitcode
+
+
 def _start(target: Callable[..., None], *arguments: object) -> BaseProcess:
     process = _CONTEXT.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def _work(environment: Mapping[str, str], log: Path) -> None:
+    async def choose(*_: object, **__: object) -> Encoders:
+        return SOFTWARE
+
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["worker"]
+    ladder.SMALL_PIXELS = 0
+    worker.__main__.choose_encoders = choose
+    sys.exit(worker.__main__.main())
 
 
 def _work_once(settings: StoreSettings) -> None:

@@ -32,6 +32,7 @@ from tests.infra.checkout import require_embedded_store
 from tests.lab.missing import missing
 
 SECRET = b"a private video"
+Shared = tuple[DataDirectory, EmbeddedStore, subprocess.Popen[bytes]]
 LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 
@@ -99,7 +100,15 @@ def data(tmp_path: Path) -> Iterator[DataDirectory]:
         yield directory
 
 
-async def test_objects_and_open_uploads_survive_a_kill(data: DataDirectory) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A store that no test stops, with its data and its process: to start one takes seconds."""
+    directory = DataDirectory(tmp_path_factory.mktemp("shared"))
+    with directory.lock(), _running(directory) as (store, process):
+        yield directory, store, process
+
+
+async def test_objects_and_open_uploads_survive_a_kill_and_other_ports(data: DataDirectory) -> None:
     part = os.urandom(MIN_PART_BYTES)
     with _running(data) as (store, _):
         async with open_buckets(_settings(store)) as buckets:
@@ -125,30 +134,14 @@ async def test_objects_and_open_uploads_survive_a_kill(data: DataDirectory) -> N
             assert await buckets.raw.list_parts("uploads/b.orig", open_upload) == [open_part]
             await buckets.raw.complete_upload("uploads/b.orig", open_upload, [open_part])
             assert (await buckets.raw.get("uploads/b.orig")).body == part
-
-
-async def test_objects_are_found_after_the_ports_change(data: DataDirectory) -> None:
-    with _running(data) as (store, _):
-        async with open_buckets(_settings(store)) as buckets:
-            await ensure_buckets(buckets)
-            await buckets.raw.put("k", SECRET)
     (data.store / "ports").unlink()
 
     with _running(data) as (moved, _):
         assert set(moved.ports.values()).isdisjoint(store.ports.values())
         async with open_buckets(_settings(moved)) as buckets:
-            assert (await buckets.raw.get("k")).body == SECRET
-            await buckets.raw.put("k", b"another")
-            assert (await buckets.raw.get("k")).body == b"another"
-
-
-async def test_a_second_store_picks_other_ports(data: DataDirectory, tmp_path: Path) -> None:
-    other = DataDirectory(tmp_path / "other")
-    with _running(data) as (first, _), other.lock():
-        (other.store / "ports").write_text((data.store / "ports").read_text())
-        with _running(other) as (second, _):
-            assert set(second.ports.values()).isdisjoint(first.ports.values())
-            assert answers(f"{first.url}/healthz")
+            assert (await buckets.raw.get("queue/a")).body == b"job"
+            await buckets.raw.put("queue/a", b"another")
+            assert (await buckets.raw.get("queue/a")).body == b"another"
 
 
 def test_keys_are_random_and_only_their_owner_can_read_them(data: DataDirectory, tmp_path: Path) -> None:
@@ -164,59 +157,57 @@ def test_keys_are_random_and_only_their_owner_can_read_them(data: DataDirectory,
     assert stat.S_IMODE((data.store / "weed").stat().st_mode) == 0o700
 
 
-async def test_unsigned_and_wrongly_signed_requests_are_refused(data: DataDirectory) -> None:
-    with _running(data) as (store, _):
-        async with open_buckets(_settings(store)) as buckets:
-            await ensure_buckets(buckets)
-            await buckets.video.put("poster.jpg", SECRET)
-            signed = buckets.video.presign_get("poster.jpg", PresignedGet(expires_seconds=60))
-        url = f"{store.url}/vodbucket-video/poster.jpg"
+async def test_unsigned_and_wrongly_signed_requests_are_refused(shared: Shared) -> None:
+    _, store, _ = shared
+    async with open_buckets(_settings(store)) as buckets:
+        await ensure_buckets(buckets)
+        await buckets.video.put("poster.jpg", SECRET)
+        signed = buckets.video.presign_get("poster.jpg", PresignedGet(expires_seconds=60))
+    url = f"{store.url}/vodbucket-video/poster.jpg"
 
-        assert _status(signed) == 200
-        assert _status(signed.replace("X-Amz-Signature=", "X-Amz-Signature=0")) == 403
-        assert _status(signed.replace("poster.jpg", "poster2.jpg")) == 403
-        for method in ("GET", "HEAD", "PUT", "DELETE"):
-            assert _status(url, method) == 403
-        wrong = EmbeddedStore(store.ports, "another secret")
-        async with open_buckets(_settings(wrong)) as buckets:
-            forged = buckets.video.presign_get("poster.jpg", PresignedGet(expires_seconds=60))
-            assert _status(forged) == 403
-            with pytest.raises(StoreDenied, match="403 SignatureDoesNotMatch"):
-                await buckets.video.put("k", b"")
-        assert _status(signed) == 200
+    assert _status(signed) == 200
+    assert _status(signed.replace("X-Amz-Signature=", "X-Amz-Signature=0")) == 403
+    assert _status(signed.replace("poster.jpg", "poster2.jpg")) == 403
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        assert _status(url, method) == 403
+    wrong = EmbeddedStore(store.ports, "another secret")
+    async with open_buckets(_settings(wrong)) as buckets:
+        forged = buckets.video.presign_get("poster.jpg", PresignedGet(expires_seconds=60))
+        assert _status(forged) == 403
+        with pytest.raises(StoreDenied, match="403 SignatureDoesNotMatch"):
+            await buckets.video.put("k", b"")
+    assert _status(signed) == 200
 
 
-async def test_no_port_serves_an_object_without_keys(data: DataDirectory) -> None:
-    with _running(data) as (store, process):
-        async with open_buckets(_settings(store)) as buckets:
-            await ensure_buckets(buckets)
-            await buckets.video.put("private.mp4", SECRET * 1000)
-        listening = _listening(process.pid)
-        file_ids = _file_ids(data)
-        lookups = [f"/dir/lookup?fileId={file_id}&read=yes" for file_id in file_ids]
+async def test_no_port_serves_an_object_without_keys(shared: Shared) -> None:
+    data, store, process = shared
+    async with open_buckets(_settings(store)) as buckets:
+        await ensure_buckets(buckets)
+        await buckets.video.put("private.mp4", SECRET * 1000)
+    listening = _listening(process.pid)
+    file_ids = _file_ids(data)
+    lookups = [f"/dir/lookup?fileId={file_id}&read=yes" for file_id in file_ids]
 
-        assert {host for host, _ in listening} == {"127.0.0.1"}
-        assert {port for _, port in listening} == set(store.ports.values())
-        for name, port in store.ports.items():
-            if name.endswith(".grpc"):
-                assert _speaks_only_tls_with_our_certificate(port), name
-                continue
-            for path in (*ROUTES, *(f"/{file_id}" for file_id in file_ids), *lookups):
-                for method in ("GET", "POST", "PUT", "DELETE"):
-                    status, body = _ask(port, method, path)
-                    assert SECRET not in body, (name, method, path)
-                    assert b"Bearer" not in body, (name, method, path)
-                    assert status >= 400 or path in OPEN_ROUTES, (name, method, path, status)
-        key = tomllib.loads((data.store / "weed" / "security.toml").read_text())["jwt"]["signing"]["read"][
-            "key"
-        ]
-        with_key = [
-            _ask(store.ports["volume.port"], "GET", f"/{file_id}?jwt={_token(key, file_id)}")[1]
-            for file_id in file_ids
-        ]
-        assert any(SECRET in body for body in with_key)  # proves that these are the right addresses
-        async with open_buckets(_settings(store)) as buckets:
-            assert (await buckets.video.get("private.mp4")).body == SECRET * 1000
+    assert {host for host, _ in listening} == {"127.0.0.1"}
+    assert {port for _, port in listening} == set(store.ports.values())
+    for name, port in store.ports.items():
+        if name.endswith(".grpc"):
+            assert _speaks_only_tls_with_our_certificate(port), name
+            continue
+        for path in (*ROUTES, *(f"/{file_id}" for file_id in file_ids), *lookups):
+            for method in ("GET", "POST", "PUT", "DELETE"):
+                status, body = _ask(port, method, path)
+                assert SECRET not in body, (name, method, path)
+                assert b"Bearer" not in body, (name, method, path)
+                assert status >= 400 or path in OPEN_ROUTES, (name, method, path, status)
+    key = tomllib.loads((data.store / "weed" / "security.toml").read_text())["jwt"]["signing"]["read"]["key"]
+    with_key = [
+        _ask(store.ports["volume.port"], "GET", f"/{file_id}?jwt={_token(key, file_id)}")[1]
+        for file_id in file_ids
+    ]
+    assert any(SECRET in body for body in with_key)  # proves that these are the right addresses
+    async with open_buckets(_settings(store)) as buckets:
+        assert (await buckets.video.get("private.mp4")).body == SECRET * 1000
 
 
 def _listening(pid: int) -> set[tuple[str, int]]:
@@ -297,8 +288,14 @@ def _speaks_only_tls_with_our_certificate(port: int) -> bool:
             return True
 
 
-async def test_many_buckets_take_little_space(data: DataDirectory) -> None:
+async def test_a_second_store_picks_other_ports_and_many_buckets_take_little_space(
+    shared: Shared, data: DataDirectory
+) -> None:
+    directory, first, _ = shared
+    (data.store / "ports").write_text((directory.store / "ports").read_text())
     with _running(data) as (store, _):
+        assert set(store.ports.values()).isdisjoint(first.ports.values())
+        assert answers(f"{first.url}/healthz")
         for number in range(5):  # SeaweedFS has eight volumes by default, and a bucket takes seven
             names = {"s3_raw_bucket": f"raw-{number}", "s3_video_bucket": f"video-{number}"}
             async with open_buckets(_settings(store).model_copy(update=names)) as buckets:

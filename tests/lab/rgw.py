@@ -25,6 +25,11 @@ class RadosGateway:
     server: StoreServer
     environment: dict[str, str]
 
+    @property
+    def pids(self) -> list[int]:
+        """The monitor, the OSD and the gateway."""
+        return [int(file.read_text()) for file in (Path(self.environment["RGW_DIR"]) / "run").glob("*.pid")]
+
     def start(self) -> None:
         """Start the daemons that are not running, with the existing data."""
         self._run("start")

@@ -25,7 +25,9 @@ class Pipeline:
 
     stage: Stage
 
-    async def run(self, job: Job, run: str, report: Callable[[Progress], None]) -> Transcoded:
+    async def run(
+        self, job: Job, run: str, report: Callable[[Progress], None], _source: object = None
+    ) -> Transcoded:
         await find_source(self.stage, job.source)
         try:
             return await self.write(job, run)

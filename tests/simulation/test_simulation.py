@@ -12,7 +12,7 @@ from tests.simulation.faults import KINDS
 from tests.simulation.schedule import ProtocolBroken, quiet_logs, run_schedule
 
 
-@pytest.mark.parametrize("schedules", [150, pytest.param(400, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("schedules", [60, pytest.param(250, marks=pytest.mark.heavy)])
 def test_no_schedule_loses_mixes_or_leaves_objects(schedules: int) -> None:
     for _ in range(schedules):
         seed = secrets.randbelow(2**48)

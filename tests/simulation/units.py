@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError
@@ -37,7 +38,7 @@ class Planner:
         await work_a_while(self.stage)
         chunks = self.stage.chunks_of(job.id)
         if not chunks:
-            return self.stage.rng.choice((Whole.SMALL, Whole.INDIVISIBLE))
+            return Whole(self.stage.rng.choice((True, False)), cast(Any, None))
         return UnitPlan(
             request=job.request,
             number=number,

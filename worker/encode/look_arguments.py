@@ -17,8 +17,6 @@ from worker.encode.video_encoders import X264, X264_PRESETS
 from worker.source.media import MediaInfo, VideoInfo
 
 PRESET = X264_PRESETS.index("superfast")
-SEEK_BEFORE_SECONDS = Fraction(1)
-"""Decoding begins this much early, so that the frame that is shown at the start is among the decoded ones."""
 AFTER_KEYFRAME_SECONDS = Fraction(1, 1000)
 """Added to the time of a keyframe before seeking to it, so that rounding does not find the one before."""
 SOUND_FRAMES_BEFORE = 2
@@ -62,8 +60,8 @@ def _seek(look: LookPlan, segment: int) -> tuple[str, ...]:
     if not segment:
         return ()
     start = Fraction(look.picture.starts[segment], look.picture.timescale)
-    at = start + AFTER_KEYFRAME_SECONDS if look.picture.copied else start - SEEK_BEFORE_SECONDS
-    return ("-ss", f"{max(0.0, float(at)):.6f}")
+    at = float(start + AFTER_KEYFRAME_SECONDS) if look.picture.copied else look.seeks[segment]
+    return ("-ss", f"{at:.6f}") if at else ()
 
 
 def _picture(look: LookPlan, video: VideoInfo, segment: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from worker.encode.copying import copies_picture, copies_sound
-from worker.encode.grid import SAMPLES_PER_AAC_FRAME, copy_starts, total_frames
+from worker.encode.grid import SAMPLES_PER_AAC_FRAME, copy_starts, seek_seconds, total_frames
 from worker.encode.ladder import AAC_BPS, AudioStream, EncodingPlan, Rung, cap_bps, scaled_rung
 from worker.source.index.source_index import SourceIndex
 from worker.source.media import MediaInfo, VideoInfo
@@ -63,6 +63,8 @@ class LookPlan:
     fps: Fraction
     skips_frames: bool = False
     """Frames that no others need are not decoded: the frame before them is repeated."""
+    seeks: tuple[float, ...] = ()
+    """Where decoding begins for each segment, in seconds. A copy begins at its keyframes."""
 
     @property
     def picture(self) -> LookRendition:
@@ -114,7 +116,9 @@ def plan_look(
     fps = (video.average_fps or plan.fps) if copies else plan.fps
     pixels_per_second = video.display_width * video.display_height * (video.average_fps or plan.fps)
     skips = not copies and pixels_per_second > PIXELS_PER_CORE_SECOND * cores
-    return LookPlan("copy" if copies else "quick", (picture, *sound), fps, skips)
+    places = (Fraction(start, picture.timescale) for start in picture.starts)
+    seeks = () if copies else tuple(seek_seconds(index, place) for place in places)
+    return LookPlan("copy" if copies else "quick", (picture, *sound), fps, skips, seeks)
 
 
 def _copied(video: VideoInfo, index: SourceIndex, average_bps: int, segment_seconds: float) -> LookRendition:

@@ -7,7 +7,7 @@ from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST
 from worker.encode.ffmpeg_arguments import pipe_name
 from worker.encode.ladder import AudioStream, EncodingPlan
 
-IO_CACHE_BYTES = 2 * 1024**2
+IO_CACHE_BYTES = 256 * 1024
 IO_BLOCK_BYTES = 4 * 1024
 
 _ONCE = ("--hls_playlist_type", "VOD", "--generate_static_live_mpd")

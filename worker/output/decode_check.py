@@ -40,23 +40,26 @@ async def check_decoding(
         StoreError: one cannot be read.
     """
     errors = BackgroundErrors()
+    inits: dict[str, bytes] = {}
 
     async def answer(request: web.BaseRequest, path: str) -> web.StreamResponse:
         number, _, segment = path.partition("/")
         try:
-            init = (await store.get(prefix + edges[int(number)][0])).body
-            return web.Response(body=init + (await store.get(prefix + segment)).body)
+            if number not in inits:
+                inits[number] = (await store.get(prefix + edges[int(number)][0])).body
+            return web.Response(body=inits[number] + (await store.get(prefix + segment)).body)
         except StoreError as error:
             errors.report(error)
             return web.Response(status=503)
 
-    free = asyncio.Semaphore(MAX_DECODERS)
+    free, options = asyncio.Semaphore(MAX_DECODERS), tuple[str, ...]()
     async with serve(answer) as base:
 
         async def check(paths: Sequence[str]) -> None:
             async with free:
                 try:
-                    done = await run(decoder_arguments(tools.ffmpeg, [base + path for path in paths]))
+                    urls = [base + path for path in paths]
+                    done = await run(decoder_arguments(tools.ffmpeg, urls, options))
                 finally:
                     errors.check()
                 if done.exit_code != 0:
@@ -67,25 +70,28 @@ async def check_decoding(
             [f"{number}/{segment}" for segment in segments] for number, (_, *segments) in enumerate(edges)
         ]
         if largest_pixels is not None and largest_pixels <= SMALL_PIXELS:
-            renditions = [[path for paths in renditions for path in paths]]
+            renditions, options = [[path for paths in renditions for path in paths]], ("-threads", "1")
         await gather_or_cancel(map(check, renditions))
 
 
-def decoder_arguments(ffmpeg: Path, urls: Sequence[str]) -> Sequence[str]:
+def decoder_arguments(ffmpeg: Path, urls: Sequence[str], options: Sequence[str]) -> Sequence[str]:
     inputs = (
         (
+            *options,
             *("-err_detect", "explode", "-protocol_whitelist", "http,tcp"),
             # the init segment's edit list applies to the first packet of the stream, not of this segment
             *("-ignore_editlist", "1", "-f", "mp4", "-i", url),
         )
         for url in urls
     )
-    outputs = (("-map", str(number), "-f", "null", "-") for number in range(len(urls)))
+    maps = (("-map", str(number)) for number in range(len(urls)))
     return (
         *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error"),
         # fail on decoding errors, and on a segment without a frame
         *("-xerror", "-abort_on", "empty_output_stream"),
-        *(word for words in (*inputs, *outputs) for word in words),
+        *(word for words in (*inputs, *maps) for word in words),
+        # to pass on every frame, from thread to thread, would cost as much as to decode it
+        *("-filter:v", "select=eq(n\\,0)", "-filter:a", "aselect=eq(n\\,0)", "-f", "null", "-"),
     )
 
 

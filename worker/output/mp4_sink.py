@@ -5,16 +5,16 @@ fit in front after all, it goes to the end.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from math import ceil
 from pathlib import PurePosixPath
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, UploadTooLarge
 from backend.core.records import Chapter
-from backend.core.store.interface import Store
 from backend.core.uploads.one_shot import store_first_part_last
-from worker.encode.ladder import AAC_BPS, EncodingPlan
+from worker.encode.ladder import AAC_BPS
+from worker.output.download_plan import UNKNOWN_DURATION_SECONDS, DownloadPlan, max_bytes_of
 from worker.output.fragments import FragmentError
 from worker.output.mp4 import (
     CHUNK_BYTES,
@@ -27,10 +27,8 @@ from worker.output.mp4 import (
     room_for,
 )
 from worker.output.sink import headers_of
-from worker.output.webm_sink import MIN_SIZE_LIMIT_BYTES, SIZE_LIMIT_FACTOR, UNKNOWN_DURATION_SECONDS
 from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.source.description import chapters_of
-from worker.source.media import MediaInfo
 
 MAX_WAITING = 4
 """Segments. When the store is slow, the packager waits."""
@@ -39,42 +37,31 @@ _INIT = "init.mp4"
 
 
 class Mp4Sink:
-    """Stores one MP4 of the top H.264 rung and all sound, of at most `max_encoded_seconds`."""
+    """Stores one MP4 of the top H.264 rung and all sound."""
 
-    def __init__(
-        self,
-        store: Store,
-        prefix: str,
-        plan: EncodingPlan,
-        media: MediaInfo,
-        segment_seconds: float,
-        max_encoded_seconds: float,
-        on_data: Callable[[], None],
-    ) -> None:
-        self._store = store
-        self._key = prefix + keys.DOWNLOAD_MP4
-        self._media = media
-        self._on_data = on_data
-        video = plan.mp4_video
+    def __init__(self, plan: DownloadPlan) -> None:
+        self._plan = plan
+        video, audio, media = plan.encoding.mp4_video, plan.encoding.audio, plan.media
         self._tracks = {
             **({video.name: Mp4Track()} if video else {}),
             **{
                 stream.name: Mp4Track(
                     language=stream.source.language,
                     label=stream.label if stream.source.title else "",
-                    default=stream is plan.audio[0],
+                    default=stream is audio[0],
                 )
-                for stream in plan.audio
+                for stream in audio
             },
         }
-        bps = (video.max_bps if video else 0) + AAC_BPS * len(plan.audio)
-        self._max_bytes = MIN_SIZE_LIMIT_BYTES + int(max_encoded_seconds * bps / 8 * SIZE_LIMIT_FACTOR)
-        known = media.duration_seconds is not None and media.duration_is_reliable
-        seconds = max_encoded_seconds if known else min(max_encoded_seconds, UNKNOWN_DURATION_SECONDS)
-        tables = (PICTURE_BYTES * float(plan.fps or 0) if video else 0) + (
-            SOUND_BYTES * AAC_FRAMES_PER_SECOND * len(plan.audio)
+        self._max_bytes = max_bytes_of(
+            (video.max_bps if video else 0) + AAC_BPS * len(audio), plan.max_seconds
         )
-        tables += CHUNK_BYTES * len(self._tracks) / segment_seconds
+        known = media.duration_seconds is not None and media.duration_is_reliable
+        seconds = plan.max_seconds if known else min(plan.max_seconds, UNKNOWN_DURATION_SECONDS)
+        tables = (PICTURE_BYTES * float(plan.encoding.fps or 0) if video else 0) + (
+            SOUND_BYTES * AAC_FRAMES_PER_SECOND * len(audio)
+        )
+        tables += CHUNK_BYTES * len(self._tracks) / plan.segment_seconds
         self._room = room_for(len(self._tracks), self._chapters(MAX_DURATION_SECONDS), ceil(seconds * tables))
         self._waiting: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(MAX_WAITING)
         self._media_bytes = 0
@@ -98,8 +85,8 @@ class Mp4Sink:
         """
         try:
             return await store_first_part_last(
-                self._store,
-                self._key,
+                self._plan.store,
+                self._plan.prefix + keys.DOWNLOAD_MP4,
                 self._body(),
                 finish_first=self._finish_first,
                 max_bytes=self._max_bytes + self._room,
@@ -116,7 +103,7 @@ class Mp4Sink:
         yield bytes(self._room)
         segments = dict.fromkeys(self._tracks, 0)
         while (taken := await self._waiting.get()) is not None:
-            self._on_data()
+            self._plan.on_data()
             path, body = PurePosixPath(taken[0]), taken[1]
             name = path.parent.name
             if path.name != _INIT:
@@ -147,4 +134,4 @@ class Mp4Sink:
         return float(max(track.seconds for track in self._tracks.values()))
 
     def _chapters(self, seconds: float) -> tuple[Chapter, ...]:
-        return chapters_of(self._media, seconds)
+        return chapters_of(self._plan.media, seconds)

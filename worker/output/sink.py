@@ -10,11 +10,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import starmap
 
 import structlog
 from aiohttp import web
 
-from backend.core.concurrency import sleep_unless_set
+from backend.core.concurrency import gather_or_cancel, sleep_unless_set
 from backend.core.errors import AttemptFailed, BadRequest, VodbucketError
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST, parse_asset_path
 from backend.core.store.interface import ObjectHeaders, Store
@@ -30,6 +31,7 @@ MAX_UPLOADS_IN_FLIGHT = 8
 """When the store is slow, the packager waits, and then ffmpeg: memory stays bounded."""
 PLAYLIST_EVERY_SECONDS = 2.0
 PUBLISH_CHECK_SECONDS = 0.2
+INIT_SEGMENT = "/init.mp4"
 DEFAULT_AUDIO_PLAYLIST = "hls/aac.m3u8"
 """The playlist of the default track, as `worker.encode.ladder` names it."""
 
@@ -68,7 +70,7 @@ class PackagerSink:
         *,
         growing: bool = True,
     ) -> None:
-        """Unless `growing`, no playlist is stored before `finish`.
+        """Unless `growing`, neither playlists nor init segments are stored before `finish`.
 
         `on_media` gets all other files, those of a rendition in the packager's order.
         """
@@ -81,6 +83,7 @@ class PackagerSink:
         self._growing = growing
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}  # in flight
+        self._inits: dict[str, bytes] = {}
         self._free = asyncio.Semaphore(MAX_UPLOADS_IN_FLIGHT)
         self._playlists: dict[str, GrowingPlaylist] = {}
         self._published_at: dict[str, float] = {}
@@ -91,8 +94,8 @@ class PackagerSink:
 
     @property
     def playable(self) -> bool:
-        """Whether the master and the first segment of every stream are stored."""
-        return MASTER_PLAYLIST in self.sizes
+        """Whether it can be watched while it grows: the master and each stream's first segment are stored."""
+        return self._growing and MASTER_PLAYLIST in self.sizes
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -117,6 +120,7 @@ class PackagerSink:
         if self._publisher is not None:
             await self._publisher
         self._errors.check()
+        await gather_or_cancel(starmap(self.put, self._inits.items()))
         await self._publish(last=True)
         if waiting := sorted(path for path, playlist in self._playlists.items() if playlist.waits):
             raise AttemptFailed(
@@ -156,6 +160,9 @@ class PackagerSink:
             whole = bytes(body)
             if self._on_media is not None:
                 await self._on_media(path, whole)
+            if not self._growing and path.endswith(INIT_SEGMENT):  # the packager will write it once more
+                self._inits[path] = whole
+                return web.Response()
             await self._free.acquire()
             self._uploads[path] = asyncio.create_task(self._upload(path, whole, self._uploads.get(path)))
         return web.Response()

@@ -6,17 +6,17 @@ is bounded by the size of the parts.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from io import FileIO
 from math import ceil
 from pathlib import Path
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, UploadTooLarge
-from backend.core.store.interface import Store
 from backend.core.uploads.one_shot import store_first_part_last
 from worker.encode.ffmpeg_arguments import CLUSTER_SECONDS
-from worker.encode.ladder import OPUS_BPS, EncodingPlan
+from worker.encode.ladder import OPUS_BPS
+from worker.output.download_plan import UNKNOWN_DURATION_SECONDS, DownloadPlan, max_bytes_of
 from worker.output.sink import headers_of
 from worker.output.webm import WebmReader, head, room_for
 from worker.sandbox.guards import MAX_DURATION_SECONDS
@@ -26,33 +26,19 @@ from worker.source.ebml import EbmlError
 from worker.source.media import MediaInfo
 
 READ_BYTES = 256 * 1024
-UNKNOWN_DURATION_SECONDS = 6 * 3600.0
-"""Assumed when the duration is unknown, to reserve space for cues. A longer video gets every second cue."""
 SPARE_CUES = 16
-MIN_SIZE_LIMIT_BYTES = 64 * 1024**2
-SIZE_LIMIT_FACTOR = 2
-"""Encoders keep to their caps on average, not exactly."""
 
 
 class WebmSink:
-    """Stores one WebM, of at most `max_encoded_seconds`."""
+    """Stores one WebM of the top AV1 rung and all sound."""
 
-    def __init__(
-        self,
-        store: Store,
-        prefix: str,
-        plan: EncodingPlan,
-        media: MediaInfo,
-        segment_seconds: float,
-        max_encoded_seconds: float,
-        on_data: Callable[[], None],
-    ) -> None:
-        self._store = store
-        self._key = prefix + keys.DOWNLOAD
-        self._media = media
-        self._max_bytes = max_webm_bytes(plan, max_encoded_seconds)
-        self._max_cues = expected_cues(media, segment_seconds)
-        self._on_data = on_data
+    def __init__(self, plan: DownloadPlan) -> None:
+        video, audio = plan.encoding.webm_video, plan.encoding.audio
+        self._plan = plan
+        self._max_bytes = max_bytes_of(
+            (video.max_bps if video else 0) + OPUS_BPS * len(audio), plan.max_seconds
+        )
+        self._max_cues = expected_cues(plan.media, plan.segment_seconds)
         self._reader = WebmReader()
         self._room = 0
 
@@ -69,8 +55,8 @@ class WebmSink:
             file = FileIO(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
             async with read_pipe(file, READ_BYTES) as pieces:
                 return await store_first_part_last(
-                    self._store,
-                    self._key,
+                    self._plan.store,
+                    self._plan.prefix + keys.DOWNLOAD,
                     self._body(pieces, encoded),
                     finish_first=self._finish_first,
                     max_bytes=self._max_bytes,
@@ -84,10 +70,13 @@ class WebmSink:
     async def _body(self, pieces: asyncio.StreamReader, encoded: Awaitable[None]) -> AsyncIterator[bytes]:
         """Yield space for the head, then the clusters."""
         while piece := await pieces.read(READ_BYTES):
-            self._on_data()
+            self._plan.on_data()
             clusters = self._reader.feed(piece)
             if clusters and not self._room:
-                contents, chapters = self._reader.contents(), chapters_of(self._media, MAX_DURATION_SECONDS)
+                contents, chapters = (
+                    self._reader.contents(),
+                    chapters_of(self._plan.media, MAX_DURATION_SECONDS),
+                )
                 self._room = room_for(contents, chapters, self._max_cues)
                 yield bytes(self._room)
             if clusters:
@@ -98,15 +87,9 @@ class WebmSink:
     def _finish_first(self, part: bytes) -> bytes:
         """Write the head into the space reserved for it. If this part is the whole file, trim that space."""
         contents = self._reader.contents()
-        chapters = chapters_of(self._media, contents.duration_ms / 1000)
+        chapters = chapters_of(self._plan.media, contents.duration_ms / 1000)
         is_all = len(part) == self._room + contents.clusters_bytes
         return head(contents, chapters, None if is_all else self._room) + part[self._room :]
-
-
-def max_webm_bytes(plan: EncodingPlan, seconds: float) -> int:
-    """Return the largest size that a WebM of this plan may have."""
-    bps = (plan.webm_video.max_bps if plan.webm_video else 0) + OPUS_BPS * len(plan.audio)
-    return MIN_SIZE_LIMIT_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)
 
 
 def expected_cues(media: MediaInfo, segment_seconds: float) -> int:

@@ -126,19 +126,25 @@ class Poller:
 
     async def _usable_snapshot(self, exhausted: QueueSnapshot | None) -> QueueSnapshot | None:
         """Return a snapshot that the caller, or another slot, has not found to hold nothing for it."""
+        if (snapshot := self._fresh(exhausted)) is not None:
+            return snapshot  # even while another slot waits to poll, as it found nothing in this one
         async with self._polling:
-            if self._snapshot not in (None, exhausted) and self._is_usable():
-                return self._snapshot
+            if (snapshot := self._fresh(exhausted)) is not None:
+                return snapshot
             if self._drain and self._snapshot is not None and self._snapshot.is_empty:
                 return None
+            if exhausted is not None and exhausted is self._snapshot and not exhausted.is_used_up:
+                # other slots still find jobs in it, each of which would end the pause of this one
+                self._pause = max(self._pause, self._backoff.pause_seconds(1))
             await self._wait_to_poll()
             if self._stop.is_set():
                 return None
             self._snapshot = await self._poll()
             return self._snapshot
 
-    def _is_usable(self) -> bool:
-        return self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
+    def _fresh(self, exhausted: QueueSnapshot | None) -> QueueSnapshot | None:
+        usable = self._monotonic() - self._polled_at < SNAPSHOT_SECONDS
+        return self._snapshot if usable and self._snapshot is not exhausted else None
 
     async def _wait_to_poll(self) -> None:
         await sleep_unless_set(self._stop, self._deaf)

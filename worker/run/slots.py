@@ -7,17 +7,19 @@ A slot that encodes takes chunks and whole jobs. So a long video never keeps a w
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 
 import structlog
 
 from backend.core.concurrency import run_unless_set
+from backend.core.errors import StoreError
 from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
-from backend.core.records import Job, RecordUnreadable, UnitKind
+from backend.core.records import Job, RecordUnreadable, UnitKind, UnitPlan
 from worker.run.loop import CLAIM_GRACE_SECONDS
 from worker.run.poller import Find, Poller
 from worker.units.division import Capacity, is_abandoned
@@ -60,7 +62,8 @@ class Unseen(Enum):
 class Finder:
     """Finds what a slot can do in a snapshot of the queue. All slots of a worker share it.
 
-    `encoder` is the fingerprint of this worker's encoders.
+    `encoder` is the fingerprint of this worker's encoders. While `looks_open`, it begins neither chunks nor
+    sides: nobody can play yet what this worker makes a look of.
     """
 
     def __init__(
@@ -70,20 +73,32 @@ class Finder:
         encoder: str,
         capacity: Capacity,
         rng: random.Random | None = None,
+        looks_open: Callable[[], bool] = lambda: False,
     ) -> None:
         self._queue = queue
         self._units = units
         self._encoder = encoder
         self._capacity = capacity
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, guards nothing
+        self._looks_open = looks_open
         self._of: QueueSnapshot | None = None
         self._views: dict[str, UnitView | Unseen] = {}
         self._viewing = asyncio.Lock()
         self._fresh: dict[str, Job] = {}
+        self._divided: list[UnitView] = []
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job, plan: UnitPlan) -> None:
         """Note a job that this worker has just divided: snapshots do not show it for a second or more."""
         self._fresh[job.request] = job
+        self._divided.append(UnitView.of_new(job, plan))
+
+    async def own_look(self) -> UnitClaim | None:
+        """Claim the look of a job that this worker has just divided: somebody may be waiting for it."""
+        with suppress(StoreError):  # then polls find it
+            while self._divided:
+                if claim := await self._units.claim(self._divided.pop(), {UnitKind.LOOK}):
+                    return claim
+        return None
 
     async def light(self, snapshot: QueueSnapshot, *, silent_too: bool, joins: bool) -> Task | None:
         """Claim a new job or, of the divided ones, first a look, then a join, then sides."""
@@ -95,12 +110,16 @@ class Finder:
         return (
             await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
             or (await self._claim_join(snapshot, planned) if joins else None)
-            or await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+            or (
+                None
+                if self._looks_open()
+                else await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+            )
         )
 
     async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
         """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
-        if not self._capacity.take():
+        if self._looks_open() or not self._capacity.take():
             return None
         found: Task | None = None
         try:
@@ -182,9 +201,17 @@ class Slots:
         async with asyncio.TaskGroup() as slots:
             for number in range(self._light):
                 find = partial(self._finder.light, joins=number > 0)
-                slots.create_task(_serve(poller, find, handle, stop))
+                slots.create_task(_serve(poller, find, self._with_look(handle), stop))
             for _ in range(self._encode):
                 slots.create_task(_serve(poller, self._finder.encoding, self._giving_back(handle), stop))
+
+    def _with_look(self, handle: Handle) -> Handle:
+        async def handled(task: Task, stop: asyncio.Event) -> None:
+            await handle(task, stop)
+            while not stop.is_set() and (look := await self._finder.own_look()) is not None:
+                await handle(look, stop)
+
+        return handled
 
     def _giving_back(self, handle: Handle) -> Handle:
         async def handled(task: Task, stop: asyncio.Event) -> None:

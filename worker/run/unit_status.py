@@ -35,6 +35,8 @@ class UnitStatus:
         attempts = [end.attempt for end in ends.values() if isinstance(end, UnitOutputs)]
         attempts += [seen.lease.attempt for seen in view.units.values() if seen.lease]
         stage_progress = details.share_of(ends)
+        if stage_progress == 1:
+            return  # from here on the join says how far it is
         progress = share_of_job(Stage.TRANSCODING, stage_progress)
         has_look = not isinstance(ends.get(keys.LOOK), UnitFailure)
         # the look may become playable between the check and the write: its own write must not be undone

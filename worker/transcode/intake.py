@@ -1,5 +1,7 @@
 """Takes in the source of a job: is it what was uploaded, and what does it contain?"""
 
+from dataclasses import dataclass
+
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
 from backend.core.records import Job
 from backend.core.store.interface import ObjectInfo, Store
@@ -14,6 +16,14 @@ from worker.source.stated_size import check_stated_size
 
 MAX_PROBE_BYTES = 256 * 1024**2
 """If ffprobe cannot tell what a file is after this many, it is not a video: some dozen MiB are enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A source that has passed."""
+
+    info: ObjectInfo
+    media: MediaInfo
 
 
 async def uploaded_source(raw: Store, job: Job) -> ObjectInfo:

@@ -6,7 +6,6 @@ cancelled. It does not decide about retries or publication.
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -17,7 +16,7 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
 from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
-from backend.core.store.interface import Buckets, ObjectInfo, Store
+from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
 from worker.encode.ladder import EncodingPlan, plan_encoding
@@ -25,6 +24,7 @@ from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.encode.storyboard import storyboard_of
 from worker.encode.video_encoders import SOFTWARE, Encoders
 from worker.output.decode_check import check_decoding
+from worker.output.download_plan import DownloadPlan
 from worker.output.mp4_sink import Mp4Sink
 from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
@@ -47,7 +47,7 @@ from worker.source.media import MediaInfo
 from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
-from worker.transcode.intake import probe_source, uploaded_source
+from worker.transcode.intake import Intake, probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.watched_store import watched
 
@@ -122,16 +122,17 @@ class Transcoder:
         self._profile = profile
         self._work_dir = work_dir
 
-    async def run(self, job: Job, run: str, report: ReportProgress) -> Transcoded:
-        """Transcode the job's source into `keys.run_prefix(job.id, run)`.
+    async def run(
+        self, job: Job, run: str, report: ReportProgress, source: Intake | None = None
+    ) -> Transcoded:
+        """Transcode the job's source, which may have been taken in, into `keys.run_prefix(job.id, run)`.
 
         Raises:
             SourceRejected: the file cannot be processed; another attempt would not help.
             AttemptFailed, StoreError: another attempt may succeed.
         """
-        info = await uploaded_source(self._buckets.raw, job)
         try:
-            return await self._attempt(info, self._profile, job, run, report)
+            return await self._attempt(source, self._profile, job, run, report)
         except AttemptFailed as error:
             fallback = Fallback.after(error, self._profile.encoders, run)
             if fallback is None:
@@ -139,13 +140,14 @@ class Transcoder:
         log.warning("encoder_fallback", reason=fallback.reason, run=fallback.run)
         profile = replace(self._profile, encoders=fallback.encoders)
         transcoded = await self._attempt(
-            info, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
+            source, profile, job, fallback.run, lambda progress: report(replace(progress, fallback=fallback))
         )
         return replace(transcoded, fallback=fallback)
 
     async def _attempt(
-        self, info: ObjectInfo, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
+        self, source: Intake | None, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
+        info = source.info if source else await uploaded_source(self._buckets.raw, job)
         with workspace(self._work_dir) as directory:
             look = EarlyLook(
                 self._make_look,
@@ -160,7 +162,7 @@ class Transcoder:
                 directory,
             )
             attempt = _Attempt(self._buckets, self._tools, profile, directory, job, info, run, report, look)
-            return await attempt.run()
+            return await attempt.run(source.media if source else None)
 
 
 @dataclass
@@ -189,12 +191,14 @@ class _Attempt:
         patience = self._profile.patience_seconds
         self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
 
-    async def run(self) -> Transcoded:
+    async def run(self, media: MediaInfo | None) -> Transcoded:
+        """`media` is what the source contains; None: it is not known yet."""
         async with self._feeder.serving() as source:
-            media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
+            if media is None:
+                media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
-            mp4 = Mp4Sink(*self._download(media, plan)) if "mp4" in self._profile.downloads else None
+            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in self._profile.downloads else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,
@@ -240,7 +244,7 @@ class _Attempt:
         packager = packager_arguments(
             *(self._tools.packager, plan, f"{self._directory}/", url, segment), growing=self._grows(media)
         )
-        webm = WebmSink(*self._download(media, plan))
+        webm = WebmSink(self._download(media, plan))
         async with (
             running(packager, cwd=self._directory, discard_stdout=True) as packaging,
             running(
@@ -269,13 +273,10 @@ class _Attempt:
         seconds = media.duration_seconds if media.duration_is_reliable else None
         return seconds is None or seconds > GROWING_SEGMENTS * self._profile.segment_seconds
 
-    def _download(
-        self, media: MediaInfo, plan: EncodingPlan
-    ) -> tuple[Store, str, EncodingPlan, MediaInfo, float, float, Callable[[], None]]:
-        """Return the arguments of `WebmSink` and `Mp4Sink`."""
+    def _download(self, media: MediaInfo, plan: EncodingPlan) -> DownloadPlan:
         longest = max_encoded_seconds(media, self._job.source_size_bytes)
         segment, touch = self._profile.segment_seconds, self._activity.touch
-        return self._buckets.video, self._prefix, plan, media, segment, longest, touch
+        return DownloadPlan(self._buckets.video, self._prefix, plan, media, segment, longest, touch)
 
     def _notice_loss(self, line: str) -> None:
         if (loss := loss_in(line)) is not None:

@@ -34,9 +34,6 @@ from worker.transcode.watched_store import watched
 from worker.units.details import PlanDetails
 
 READ_BYTES = 256 * 1024
-MIN_SIZE_LIMIT_BYTES = 64 * 1024**2
-SIZE_LIMIT_FACTOR = 2
-"""Encoders keep to their caps on average, not exactly."""
 T = TypeVar("T")
 
 _DECODE_ERROR = re.compile(r"Error submitting \w+ to decoder|Decoding error")
@@ -215,8 +212,3 @@ class StreamStore:
             raise AttemptFailed(f"{name} is empty.", code="outputs_incomplete") from None
         except UploadTooLarge:
             raise AttemptFailed(f"{name} exceeds its size limit.", code="encoder_failed") from None
-
-
-def max_bytes_of(bps: int, seconds: float) -> int:
-    """Return the largest size that a stream of this capped rate may have."""
-    return MIN_SIZE_LIMIT_BYTES + int(seconds * bps / 8 * SIZE_LIMIT_FACTOR)

@@ -10,11 +10,12 @@ from backend.core.records import UnitObject, UnitOutputs
 from worker.encode.chunk_arguments import chunk_arguments
 from worker.encode.ffmpeg_arguments import pipe_name
 from worker.encode.grid import Chunk
+from worker.output.download_plan import max_bytes_of
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import running
 from worker.source.duration_limits import check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
-from worker.units.attempt import StreamStore, UnitAttempt, Workshop, max_bytes_of
+from worker.units.attempt import StreamStore, UnitAttempt, Workshop
 from worker.units.details import PlanDetails
 
 

@@ -12,12 +12,13 @@ from backend.core.records import UnitObject
 from worker.encode.chunk_arguments import copy_arguments
 from worker.encode.ffmpeg_arguments import pipe_name
 from worker.output.avc import can_begin_at
+from worker.output.download_plan import max_bytes_of
 from worker.output.fragments import Config, Fragment
 from worker.sandbox.limits import READ_ONLY
 from worker.sandbox.process import running
 from worker.sandbox.watchdog import wait_for_success
 from worker.source.index.source_index import SourceIndex
-from worker.units.attempt import StreamStore, UnitAttempt, max_bytes_of
+from worker.units.attempt import StreamStore, UnitAttempt
 
 log = structlog.get_logger(__name__)
 

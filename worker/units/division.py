@@ -87,12 +87,12 @@ class Division:
         planned = await self._plan(lease.job, 0, keys.look_name(claim.request, token_hex(TOKEN_BYTES)))
         if isinstance(planned, UnitPlan):
             return partial(self._park, claim, planned)
-        if planned is Whole.SMALL:
-            return await self.transcoder.run(lease.job, lease.run, report)
+        if planned.is_small:
+            return await self.transcoder.run(lease.job, lease.run, report, planned.source)
         if not self.capacity.take():
             return partial(self.queue.release, claim, retry_after_seconds=0, whole=True)
         try:
-            return await self.transcoder.run(lease.job, lease.run, report)
+            return await self.transcoder.run(lease.job, lease.run, report, planned.source)
         finally:
             self.capacity.give_back()
 

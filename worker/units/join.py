@@ -22,6 +22,7 @@ from worker.encode.ffmpeg_arguments import SOUND_PIPE, WEBM_PIPE, pipe_name, web
 from worker.encode.grid import Chunk
 from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.output.decode_check import check_decoding
+from worker.output.download_plan import DownloadPlan
 from worker.output.fragments import Config, Fragment, FragmentError, FragmentReader
 from worker.output.mp4_sink import Mp4Sink
 from worker.output.sink import PackagerSink
@@ -101,12 +102,12 @@ class _Join:
         self._video = watched(self._workshop.buckets, self._activity).video
         self._watchdog = Watchdog(self._errors, self._activity, self._workshop.profile.stall_seconds)
         details = self._details
-        download = (
+        download = DownloadPlan(
             *(self._video, self._prefix, details.encoding, details.media, details.segment_seconds),
             *(max_encoded_seconds(details.media, self._job.source_size_bytes), self._activity.touch),
         )
-        self._webm = WebmSink(*download)
-        self._mp4 = Mp4Sink(*download) if "mp4" in self._workshop.profile.downloads else None
+        self._webm = WebmSink(download)
+        self._mp4 = Mp4Sink(download) if "mp4" in self._workshop.profile.downloads else None
         self._sink = PackagerSink(
             self._video,
             self._prefix,

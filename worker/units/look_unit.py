@@ -18,6 +18,7 @@ from worker.source.feeder import SourceFeeder
 from worker.units.attempt import UnitAttempt, Workshop
 from worker.units.details import PlanDetails
 from worker.units.look import LookMaker
+from worker.units.opening import Openings
 
 log = structlog.get_logger(__name__)
 
@@ -25,9 +26,15 @@ log = structlog.get_logger(__name__)
 class LookUnitMaker:
     """Does units that are looks, any number at a time. `on_playable` is called when one can be played."""
 
-    def __init__(self, workshop: Workshop, on_playable: Callable[[Job, UnitPlan], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        on_playable: Callable[[Job, UnitPlan], Awaitable[None]],
+        openings: Openings,
+    ) -> None:
         self._workshop = workshop
         self._on_playable = on_playable
+        self._openings = openings
         self._maker = LookMaker(workshop.tools.ffmpeg)
 
     async def run(self, claim: UnitClaim, details: PlanDetails) -> UnitOutputs:
@@ -39,12 +46,15 @@ class LookUnitMaker:
         attempt = UnitAttempt(self._workshop, claim, details)
 
         async def make(_: SourceFeeder, source: str, directory: Path) -> UnitOutputs:
-            await self._make(attempt, source, directory)
+            await self._make(attempt, source, directory, opened)
             return UnitOutputs(unit=claim.unit, token=claim.lease.token)
 
-        return await attempt.run(make)
+        with self._openings.opening() as opened:
+            return await attempt.run(make)
 
-    async def _make(self, attempt: UnitAttempt, source: str, directory: Path) -> None:
+    async def _make(
+        self, attempt: UnitAttempt, source: str, directory: Path, opened: Callable[[], None]
+    ) -> None:
         claim, details, video = attempt.claim, attempt.details, attempt.buckets.video
         look, media = details.look, details.media
         if look is None or media.video is None:
@@ -61,6 +71,7 @@ class LookUnitMaker:
             log.info("look_playable", kind=look.kind, segments=look.segments)
             with suppress(StoreError):  # each unit that ends says it again
                 await self._on_playable(claim.job, claim.plan)
+            opened()
 
         making = self._maker.run(
             look,

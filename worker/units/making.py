@@ -8,15 +8,21 @@ from worker.units.attempt import Workshop
 from worker.units.chunk_encoder import ChunkEncoder
 from worker.units.details import PlanDetails
 from worker.units.look_unit import LookUnitMaker
+from worker.units.opening import Openings
 from worker.units.sides import SidesMaker
 
 
 class UnitMaker:
     """Does units, any number at the same time."""
 
-    def __init__(self, workshop: Workshop, on_playable: Callable[[Job, UnitPlan], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        on_playable: Callable[[Job, UnitPlan], Awaitable[None]],
+        openings: Openings,
+    ) -> None:
         """`on_playable` is called when a look can be played."""
-        self._looks = LookUnitMaker(workshop, on_playable)
+        self._looks = LookUnitMaker(workshop, on_playable, openings)
         self._sides = SidesMaker(workshop)
         self._chunks = ChunkEncoder(workshop)
 

@@ -1,7 +1,7 @@
 """Decides how a job is done: divided into units, or as a whole."""
 
 import os
-from enum import Enum
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,7 +18,7 @@ from worker.source.index.read import read_index
 from worker.source.index.source_index import IndexUnusable, SourceIndex
 from worker.source.media import MediaInfo
 from worker.transcode.early_look import is_published
-from worker.transcode.intake import probe_source, uploaded_source
+from worker.transcode.intake import Intake, probe_source, uploaded_source
 from worker.transcode.watched_store import watched
 from worker.units.attempt import Workshop
 from worker.units.details import PlanDetails
@@ -29,11 +29,12 @@ MAX_KEYFRAME_GAP_SECONDS = 20.0
 """Each chunk is decoded from the keyframe before it."""
 
 
-class Whole(Enum):
-    """A job that is not divided, and why."""
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A job that is not divided."""
 
-    SMALL = "small"
-    INDIVISIBLE = "indivisible"
+    is_small: bool
+    source: Intake
 
 
 class Planner:
@@ -64,15 +65,15 @@ class Planner:
         async with feeder.serving() as source:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
             if is_small(media):
-                return Whole.SMALL
+                return Whole(True, Intake(info, media))
             divides = self._chunk_seconds and not profile.encoders.use_hardware
             if not divides or not _may_be_divisible(media):
-                return Whole.INDIVISIBLE
+                return Whole(False, Intake(info, media))
             try:
                 index = await read_index(feeder.read, media)
             except IndexUnusable as error:
                 log.info("job_indivisible", reason=str(error))
-                return Whole.INDIVISIBLE
+                return Whole(False, Intake(info, media))
         encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
         segment, look_plan = profile.segment_seconds, None
         if profile.copies_source and number == 0:
@@ -84,7 +85,7 @@ class Planner:
             info.etag, media, encoding, index, segment, self._chunk_seconds, look_plan
         )
         if not _is_divisible(details, index):
-            return Whole.INDIVISIBLE
+            return Whole(False, Intake(info, media))
         log.info("job_divided", duration_seconds=media.duration_seconds, chunks=len(details.chunks))
         return details.to_plan(job, number, look, token, self._encoder)
 

@@ -10,6 +10,7 @@ from backend.core.records import UnitObject, UnitOutputs
 from worker.encode.ffmpeg_arguments import SOUND_PIPE, pipe_name, sides_arguments
 from worker.encode.ladder import AAC_BPS, OPUS_BPS
 from worker.encode.storyboard import storyboard_of
+from worker.output.download_plan import max_bytes_of
 from worker.output.side_files import store_side_files
 from worker.output.sink import headers_of
 from worker.sandbox.limits import encoding_limits
@@ -18,7 +19,7 @@ from worker.source.completeness import check_all_read
 from worker.source.duration_limits import max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.transcode.early_look import NO_CAPTIONS
-from worker.units.attempt import StreamStore, UnitAttempt, Workshop, max_bytes_of
+from worker.units.attempt import StreamStore, UnitAttempt, Workshop
 from worker.units.copied_rung import store_copy
 from worker.units.details import PlanDetails
 

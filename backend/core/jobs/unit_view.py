@@ -49,6 +49,11 @@ class UnitView:
     tried: set[str] = field(default_factory=set)
     """Units that this process has claimed by this view, or tried to. Any number of slots may use it up."""
 
+    @classmethod
+    def of_new(cls, job: Job, plan: UnitPlan) -> "UnitView":
+        """Return the view of a plan that has just been made."""
+        return cls(job, plan, {unit: SeenUnit(UnitState.FREE) for unit in plan.units}, timedelta(0))
+
     def count(self, *states: UnitState) -> int:
         return sum(unit.state in states for unit in self.units.values())
 

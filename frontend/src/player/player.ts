@@ -23,6 +23,9 @@ import { Upgrades } from './upgrades';
 /** Half a segment. A smaller difference is rounding. */
 const CUT_OFF_SECONDS = 2;
 
+/** Asked for at once: it takes a moment, and pages load this module before there is anything to play. */
+const codecs = preferredCodecs(navigator.mediaCapabilities);
+
 export type Format = 'hls' | 'dash';
 
 interface PlayerOptions {
@@ -88,9 +91,9 @@ export class VodPlayer {
   /** Play from `startSeconds`, or from the beginning if null. */
   async open(playback: Playback, format: Format, startSeconds: number | null): Promise<void> {
     await this.#player.attach(this.#options.video);
-    const codecs = await preferredCodecs(navigator.mediaCapabilities);
+    const preferred = await codecs;
     if (this.#destroyed) return;
-    this.#player.configure(playerConfiguration(codecs));
+    this.#player.configure(playerConfiguration(preferred));
     this.#format = format;
     this.#startSeconds = startSeconds;
     await this.load(playback);

@@ -4,9 +4,9 @@ import { ApiError } from '../api/errors';
 import type { Status } from '../api/types';
 
 /** While a viewer waits for the first frame. */
-const EAGER_MS = 300;
+const EAGER_MS = 150;
 /** About 15 s. After that, the video is probably waiting for a worker. */
-const EAGER_POLLS = 50;
+const EAGER_POLLS = 100;
 const FASTEST_MS = 1_000;
 const STEADY_MS = 2_000;
 const SLOWEST_MS = 15_000;

@@ -53,28 +53,20 @@ class SdkPresigner:
         return url
 
 
-SDK = {
-    (endpoint, credentials): SdkPresigner(endpoint, style, credentials)
-    for endpoint, style, _ in ENDPOINTS
-    for credentials in (STATIC, TEMPORARY)
-}
+@pytest.fixture(scope="module", params=[(*end, who) for end in ENDPOINTS for who in (STATIC, TEMPORARY)])
+def presigners(request: pytest.FixtureRequest) -> tuple[Presigner, SdkPresigner]:
+    endpoint, style, bucket_url, credentials = request.param
+    ours = Presigner(bucket_url, "eu-west-1", lambda: credentials)
+    return ours, SdkPresigner(endpoint, style, credentials)
 
 
-@pytest.mark.parametrize("credentials", [STATIC, TEMPORARY])
-@pytest.mark.parametrize(("endpoint", "bucket_url"), [(endpoint, url) for endpoint, _, url in ENDPOINTS])
 @given(key=keys, disposition=dispositions, expires_seconds=st.integers(1, MAX_EXPIRES_SECONDS))
 def test_signatures_match_the_sdks(
-    endpoint: str,
-    bucket_url: str,
-    credentials: Credentials,
-    key: str,
-    disposition: str | None,
-    expires_seconds: int,
+    presigners: tuple[Presigner, SdkPresigner], key: str, disposition: str | None, expires_seconds: int
 ) -> None:
-    presigner = Presigner(bucket_url, "eu-west-1", lambda: credentials)
     how = PresignedGet(expires_seconds, disposition, NOON)
 
-    ours, theirs = presigner.get_url(key, how), SDK[endpoint, credentials].get_url(key, how)
+    ours, theirs = (presigner.get_url(key, how) for presigner in presigners)
 
     assert sorted(parse_qsl(urlsplit(ours).query)) == sorted(parse_qsl(urlsplit(theirs).query))
     assert urlsplit(ours).path == urlsplit(theirs).path

@@ -35,12 +35,13 @@ async def test_intact_segments_pass(parts: tuple[bytes, bytes]) -> None:
     await check(*parts)
 
 
-async def test_garbage_segment_fails(parts: tuple[bytes, bytes]) -> None:
+@pytest.mark.parametrize("share", [1, 4])
+async def test_segment_with_garbage_fails(parts: tuple[bytes, bytes], share: int) -> None:
     init, segment = parts
-    media = segment.index(b"mdat") + 4
+    garbage = bytes((len(segment) - segment.index(b"mdat") - 4) // share)
 
     with pytest.raises(AttemptFailed, match=r"00001\.m4s") as failed:
-        await check(init, segment[:media] + bytes(len(segment) - media))
+        await check(init, segment[: -len(garbage)] + garbage)
 
     assert failed.value.failure_code == "outputs_broken"
 

@@ -14,7 +14,8 @@ from backend.core.uploads.buffers import MIB
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import TOOLS, ffmpeg
 from worker.encode.ladder import plan_encoding
-from worker.output import mp4_sink
+from worker.output import download_plan, mp4_sink
+from worker.output.download_plan import DownloadPlan
 from worker.output.mp4_sink import Mp4Sink
 from worker.source.media import MediaInfo, VideoInfo
 
@@ -52,7 +53,7 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 async def _stored(segments: dict[str, bytes], store: MemoryStore) -> bytes:
     """Feed the segments, the init segment first and last, and return what is stored."""
     plan = plan_encoding(MEDIA, ("h264",), TranscodeOptions())
-    sink = Mp4Sink(store, "p/", plan, MEDIA, 1.0, 10.0, lambda: None)
+    sink = Mp4Sink(DownloadPlan(store, "p/", plan, MEDIA, 1.0, 10.0, lambda: None))
     for name in sorted(segments, reverse=True)[:1] + sorted(segments):  # the packager ends with it, too
         await sink.feed(f"media/av1-180p/{name}", b"of another rendition")
         await sink.feed(f"media/{NAME}/{name}", segments[name])
@@ -75,7 +76,7 @@ def _frames(*parts: bytes) -> list[tuple[int, str]]:
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_writer, "SMALLEST_PART_BYTES", MIB)
     monkeypatch.setattr(mp4_sink, "MAX_WAITING", 100)
-    monkeypatch.setattr(mp4_sink, "MIN_SIZE_LIMIT_BYTES", 64 * MIB)
+    monkeypatch.setattr(download_plan, "MIN_SIZE_LIMIT_BYTES", 64 * MIB)
 
 
 @pytest.mark.parametrize("count", [1, 3], ids=["in one part", "in several parts"])

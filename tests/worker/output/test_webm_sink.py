@@ -19,7 +19,8 @@ from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import TOOLS, picture, tone
 from tests.worker.output.webm_file import SOUND, Frame, beginning, cluster, index_of
 from worker.encode.ladder import EncodingPlan, audio_streams
-from worker.output.webm_sink import MIN_SIZE_LIMIT_BYTES, WebmSink
+from worker.output.download_plan import MIN_SIZE_LIMIT_BYTES, DownloadPlan
+from worker.output.webm_sink import WebmSink
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.source.feeder import SourceFeeder
 from worker.source.media import AudioInfo, MediaInfo
@@ -57,7 +58,7 @@ def _write(pipe: Path, pieces: Iterator[bytes]) -> None:
 async def _stored(store: Store, pipe: Path, pieces: Iterator[bytes], media: MediaInfo = TEN_SECONDS) -> int:
     """Write `pieces` as an encoder does, and return the size of the WebM."""
     writing = asyncio.create_task(asyncio.to_thread(_write, pipe, pieces))
-    sink = WebmSink(store, PREFIX, SOUND_ALONE, media, 1.0, 10.0, lambda: None)
+    sink = WebmSink(DownloadPlan(store, PREFIX, SOUND_ALONE, media, 1.0, 10.0, lambda: None))
     try:
         return await sink.store(pipe, writing)
     finally:
@@ -161,7 +162,7 @@ async def test_failed_encoder_leaves_no_webm(pipe: Path) -> None:
 
     store = MemoryStore()
     writing = asyncio.create_task(asyncio.to_thread(_write, pipe, _clusters(40, bytes(MIB // 4))))
-    sink = WebmSink(store, PREFIX, SOUND_ALONE, TEN_SECONDS, 1.0, 10.0, lambda: None)
+    sink = WebmSink(DownloadPlan(store, PREFIX, SOUND_ALONE, TEN_SECONDS, 1.0, 10.0, lambda: None))
 
     with pytest.raises(AttemptFailed, match="exited with 1"):
         await sink.store(pipe, failed())

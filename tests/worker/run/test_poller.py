@@ -10,6 +10,7 @@ from backend.core.errors import MachineFault, StoreUnavailable
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
+from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.store.interface import LIST_PAGE, Listing
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
@@ -70,6 +71,30 @@ async def test_idle_worker_polls_equally_often_with_any_number_of_slots(
 
     assert isinstance(lab.raw, Listed)
     assert 2 <= lab.raw.polls <= 12  # 0, 0.01, 0.03, then every 0.05 s or later
+
+
+async def test_slot_that_finds_nothing_neither_delays_others_nor_polls_for_each_of_their_jobs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "FIRST_PAUSE_SECONDS", 3600.0)
+    for _ in range(3):
+        await lab.add_job()
+    poller, looked = _poller(lab, lab.worker("one"), poll_seconds=3600), asyncio.Event()
+
+    async def find_nothing(snapshot: QueueSnapshot, *, silent_too: bool) -> None:
+        looked.set()
+
+    idle = asyncio.create_task(poller.next(find_nothing))
+    await looked.wait()
+
+    async with asyncio.timeout(10):
+        assert await poller.next_claim()
+        assert await poller.next_claim()
+
+    assert not idle.done()
+    assert isinstance(lab.raw, Listed)
+    assert lab.raw.polls == 1
+    idle.cancel()
 
 
 async def test_stopping_worker_does_not_wait_out_its_pause(lab: Lab) -> None:

@@ -95,11 +95,33 @@ async def test_job_that_was_just_divided_is_helped_before_a_snapshot_shows_it(la
     found = finder(hand)
     assert await found.light(snapshot, silent_too=True, joins=True) is None
 
-    found.add(job)
+    found.add(job, lab.plan(job))
     task = await found.light(await hand.jobs.poll(), silent_too=True, joins=True)
 
     assert isinstance(task, UnitClaim)
     assert task.kind is UnitKind.LOOK
+
+
+async def test_look_follows_the_division_of_its_job_without_a_poll(lab: UnitLab) -> None:
+    hand = lab.hand("one")
+    job, claim = await lab.add_job(), await lab.claimed_by(hand)
+    found = finder(hand)
+    found.add(job, await hand.jobs.park(claim, lab.plan(job)))
+
+    look = await found.own_look()
+
+    assert look is not None
+    assert look.kind is UnitKind.LOOK
+    assert await found.own_look() is None
+
+
+async def test_nothing_else_begins_while_a_look_opens(lab: UnitLab) -> None:
+    hand = lab.hand("one")
+    await lab.parked(hand)
+    found = Finder(hand.jobs, hand.units, "software", Capacity(9), looks_open=lambda: True)
+
+    assert await kinds(hand, found) == [UnitKind.LOOK]
+    assert await chunks(hand, found) == []
 
 
 async def test_slots_do_everything_there_is_to_do(lab: UnitLab) -> None:

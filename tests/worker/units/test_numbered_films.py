@@ -12,7 +12,7 @@ from tests.formats.measuring import beeps_of, rendition_file
 from tests.worker.media_lab import SHORT_SEGMENTS, ffmpeg
 from tests.worker.units.numbered import beeps, lags, pictures, shown_by, write_pictures
 from tests.worker.units.unit_lab import UnitLab
-from worker.units import planner
+from worker.encode import ladder
 
 FRAMES = 240
 MAX_LAG_SECONDS = 0.04
@@ -85,7 +85,7 @@ FILMS = {
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnitLab:
-    monkeypatch.setattr(planner, "SMALL_PIXELS", 0)
+    monkeypatch.setattr(ladder, "SMALL_PIXELS", 0)
     (tmp_path / "work").mkdir()
     profile = replace(SHORT_SEGMENTS, rungs=(90, 180), downloads=("webm", "mp4"))
     return UnitLab(tmp_path / "work", profile, chunk_seconds=3)

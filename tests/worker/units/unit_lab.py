@@ -14,6 +14,7 @@ from worker.transcode.transcoder import Transcoded
 from worker.units.attempt import Workshop
 from worker.units.join import Joiner
 from worker.units.making import UnitMaker
+from worker.units.opening import Openings
 from worker.units.planner import Planner
 
 CHUNK_SECONDS = 2.0
@@ -43,7 +44,7 @@ class UnitLab(MediaLab):
 
     async def do(self, claim: UnitClaim) -> UnitOutputs:
         """Do one unit and keep its end."""
-        end = await UnitMaker(self.workshop, self._tell).run(claim)
+        end = await UnitMaker(self.workshop, self._tell, Openings(lambda: None)).run(claim)
         self.ends[claim.unit] = end
         return end
 

@@ -1,7 +1,7 @@
 """One request that appends bytes to a resumable upload."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import Protocol
@@ -64,16 +64,17 @@ class AppendRequest:
         lock: UploadLock,
         length: int | None,
         checksum: Checksum | None,
+        complete: Callable[[UploadInfo, UploadProgress], Awaitable[None]],
     ) -> None:
         self._raw = raw
         self._retrying = retrying
-        self._buffers = buffers
         self._rules = rules
         self._info = info
         self._lock = lock
         self._begin = lock.progress
         self._new_length = length
         self._checksum = checksum
+        self._complete = complete
         self._tails_named = 0
         self._tails: list[str] = []
         """Keys of tails that this request named and has not deleted."""
@@ -274,7 +275,7 @@ class AppendRequest:
                 offset=self._info.length, upload_id=writer.upload_id, tail=None
             )
             await self._lock.save(lambda: progress)
-        await finishing.complete(self._retrying, self._info, progress, self._buffers)
+        await self._complete(self._info, progress)
 
     def _name_tail(self) -> str:
         self._tails_named += 1

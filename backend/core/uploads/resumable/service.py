@@ -33,7 +33,7 @@ from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.part_writer import UploadPlan
 from backend.core.uploads.quota import UploadRules
-from backend.core.uploads.records import Role, UploadInfo, UploadState
+from backend.core.uploads.records import Role, UploadInfo, UploadProgress, UploadState
 from backend.core.uploads.resumable import finishing
 from backend.core.uploads.resumable.append import AppendRequest, Checksum
 from backend.core.uploads.resumable.concatenation import (
@@ -58,13 +58,18 @@ class ResumableUploads:
         buffers: PartBuffers,
         rules: UploadRules,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_queued: Callable[[], None] = lambda: None,
     ) -> None:
-        """`retrying` are the same buckets with retries, for work that would be lost if the store failed."""
+        """`retrying` are the same buckets with retries, for work that would be lost if the store failed.
+
+        `on_queued` is called when an upload has become a video: before its records are tidied up.
+        """
         self._buckets = buckets
         self._retrying = retrying
         self._buffers = buffers
         self._rules = rules
         self._now = now
+        self._on_queued = on_queued
         self._locks = UploadLocks(buckets.raw)
 
     async def create(
@@ -178,6 +183,7 @@ class ResumableUploads:
                         lock,
                         length,
                         checksum,
+                        self._complete,
                     )
                     return await request.run(offset, body, body_bytes)
         if offset == info.length and body_bytes == 0:
@@ -298,11 +304,16 @@ class ResumableUploads:
     async def _finish_locked(self, info: UploadInfo, lock: UploadLock) -> UploadState:
         try:
             async with lock.heartbeat():
-                await finishing.complete(self._retrying, info, lock.progress, self._buffers)
+                await self._complete(info, lock.progress)
         except BaseException:  # release the lock at once, so that the next request need not wait
             await run_shielded(lock.release(lock.progress))
             raise
         return await finishing.mark_finished(self._retrying, info)
+
+    async def _complete(self, info: UploadInfo, progress: UploadProgress) -> None:
+        await finishing.complete(self._retrying, info, progress, self._buffers)
+        if info.role is not Role.PARTIAL:
+            self._on_queued()
 
     async def _concatenate(
         self,
@@ -334,7 +345,7 @@ class ResumableUploads:
             async with lock.heartbeat():
                 if not await exists(self._retrying.video, keys.video_record(final_id)):
                     await compose(raw, keys.upload(final_id), spans, self._buffers)
-                await finishing.complete(self._retrying, info, lock.progress, self._buffers)
+                await self._complete(info, lock.progress)
             return await finishing.mark_finished(self._retrying, info)
         except BaseException:  # release the lock at once, so that the next request need not wait
             await run_shielded(lock.release(lock.progress) if recorded else lock.discard())
