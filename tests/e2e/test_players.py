@@ -1,6 +1,7 @@
 """Every rung and every seam in every codec, decoded by common players: Shaka Player, hls.js and dash.js."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +58,20 @@ def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
     opened: list[Viewer] = []
     yield opened
     assert [problem for viewer in opened for problem in viewer.problems()] == []
+
+
+def test_top_h264_rung_is_the_films_own_picture(product: Product, playback: dict[str, str]) -> None:
+    """So the test below switches between it and encoded rungs."""
+    with product.client() as client:
+        texts = [
+            client.get(playback["hls"].replace("master", f"{codec}-{height}p")).text
+            for codec in ("av1", "h264")
+            for height in RUNGS
+        ]
+
+    # where the film has its keyframes
+    durations = [re.findall(r"#EXTINF:([\d.]+)", text) for text in texts]
+    assert durations == [["10.417", "5.333", "7.250", "7.000"]] * len(texts)
 
 
 @EACH_CODEC

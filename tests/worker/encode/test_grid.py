@@ -65,6 +65,20 @@ def test_chunks_are_all_frames_once_in_whole_segments(
 
 
 @settings(deadline=None)
+@given(st.lists(st.integers(FEWEST_FRAMES, 288), min_size=1, max_size=60), st.floats(0.5, 300))
+def test_chunks_beside_a_copied_rung_have_its_segments(gaps: list[int], chunk: float) -> None:
+    fps, frames = Fraction(24), sum(gaps)
+    index = SourceIndex(24_000, tuple(1000 * (sum(gaps[:number])) for number in range(len(gaps))))
+
+    chunks = chunks_of(fps, frames, 4.0, chunk, 0, index, as_copied=True)
+
+    starts = [one.first_frame + keyframe for one in chunks for keyframe in one.keyframes]
+    assert starts == [time // 1000 for time in copy_starts(index.keyframes, index.timescale, 4.0)]
+    assert sum(one.frames for one in chunks) == frames
+    assert all(one.keyframes[0] == 0 for one in chunks)
+
+
+@settings(deadline=None)
 @given(RATES, st.integers(200, 5_000), st.floats(16, 24))
 def test_short_chunks_are_equally_long_up_to_a_segment(fps: Fraction, frames: int, seconds: float) -> None:
     sizes = [len(one.keyframes) for one in chunks_of(fps, frames, 4.0, seconds, 0, INDEX)]
