@@ -8,6 +8,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -27,15 +29,19 @@ from tests.core.virtual_time import VirtualTimeLoop, utc_now
 from tests.lab.memory_store import MemoryStore
 from tests.simulation.machine import Machine
 from tests.simulation.schedule import quiet_logs
+from worker.encode.grid import chunk_seconds, chunks_of
 from worker.run import poller
 from worker.run.poller import Poller
 from worker.run.slots import Finder, Slots, Task
+from worker.source.index.source_index import SourceIndex
 from worker.units.division import Capacity
 from worker.units.join import LOOK_SECONDS
 
 LEASE_SECONDS = 60.0
 LATENCY_SECONDS = 0.02
 """Of a request to the store."""
+FPS = Fraction(24)
+SEGMENT_SECONDS = 4.0
 CHUNK_SECONDS = 60.0
 WORKERS = (1, 2, 4, 8, 16, 32)
 SCENES = 0.8, 1.2
@@ -54,15 +60,18 @@ ONE_THREAD = 0.5
 """The share of a machine that sound and the packager can use."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Film:
     seconds: float
     look: float = COPIED_LOOK
     queued_after: float = 0
 
-    @property
-    def chunks(self) -> int:
-        return min(400, max(1, round(self.seconds / max(12.0, min(CHUNK_SECONDS, self.seconds / 16)))))
+    @cached_property
+    def chunks(self) -> tuple[float, ...]:
+        """How long each is, in seconds."""
+        length, frames = chunk_seconds(self.seconds, CHUNK_SECONDS), round(self.seconds * FPS)
+        chunks = chunks_of(FPS, frames, SEGMENT_SECONDS, length, 0, SourceIndex(1, (0,)))
+        return tuple(float(chunk.frames / FPS) for chunk in chunks)
 
     @property
     def work_seconds(self) -> float:
@@ -162,7 +171,7 @@ class Worker:
             plan = UnitPlan(
                 request=job.request,
                 number=0,
-                chunks=film.chunks,
+                chunks=len(film.chunks),
                 look=keys.look_name(job.request, "a"),
                 work=keys.run_name(job.request, 0, "a"),
                 encoder="",
@@ -190,11 +199,11 @@ class Worker:
     async def _join(self, claim: Claim, film: Film) -> None:
         """Take the chunks in order, each as soon as it is there."""
         joined = 0
-        while joined < film.chunks:
+        while joined < len(film.chunks):
             view = await self._units.view(claim.lease.job)
             assert view is not None
-            while joined < film.chunks and view.units[keys.chunk(joined)].state is UnitState.ENDED:
-                await self._machine.work(film.seconds / film.chunks * JOIN, ONE_THREAD)
+            while joined < len(film.chunks) and view.units[keys.chunk(joined)].state is UnitState.ENDED:
+                await self._machine.work(film.chunks[joined] * JOIN, ONE_THREAD)
                 joined += 1
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -208,7 +217,8 @@ class Worker:
                 seconds, most = film.seconds * SIDES, ONE_THREAD
             case UnitKind.CHUNK:
                 times.chunks_began.append(now())
-                seconds, most = film.seconds / film.chunks * LADDER * self._fleet.rng.uniform(*SCENES), 1.0
+                length = film.chunks[int(claim.unit[1:])]
+                seconds, most = length * LADDER * self._fleet.rng.uniform(*SCENES), 1.0
         try:
             await run_guarded(
                 self._machine.work(seconds, most), self._renewing(lambda: self._units.renew(claim))
@@ -245,9 +255,10 @@ def main() -> None:
         for workers in WORKERS:
             (times,), counts = run([film], workers)
             alone = alone or times.done
+            requests = counts.requests / len(film.chunks)
             print(
                 f"4 h, {name} look, {workers:2} workers: done after {times.done:6.0f} s,"
-                f" {alone / times.done / workers:.2f} N, {counts.requests / film.chunks:.0f} requests a chunk"
+                f" {alone / times.done / workers:.2f} N, {requests:.0f} requests a chunk"
             )
 
 

@@ -4,11 +4,12 @@ The encoded picture has a constant rate from zero, so that frame `n` is shown at
 at the first frame that is not earlier than `k * segment_seconds`; so does the packager count.
 """
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, pairwise, takewhile
+from itertools import accumulate, count, pairwise, takewhile
 
 from worker.source.index.source_index import SourceIndex
 from worker.source.media import MediaInfo
@@ -17,6 +18,7 @@ SAMPLES_PER_AAC_FRAME = 1024
 SHORTEST_CHUNK_SECONDS = 12.0
 FEWEST_FRAMES = 16
 """Of a chunk. Encoders of one or two frames do not reorder any, which makes another init segment."""
+SHORTEST_LAST_CHUNK_SECONDS = 24.0
 MAX_CHUNKS = 400
 MARGIN_SECONDS = 1
 """How much is decoded before a chunk at least: the frame that is still shown then, and its neighbours for
@@ -25,6 +27,10 @@ SEEK_AFTER_SECONDS = 0.14
 """ffmpeg seeks 3/23 s earlier than told if frames are not decoded in the order in which they are shown."""
 CHUNKS_OF_SHORT_FILMS = 16
 """Chunks are shortened to have so many, so that many workers finish a short film early."""
+LAST_CHUNKS = 16
+"""When so many are left, they become shorter: then many workers finish together."""
+_MAX_FULL_CHUNKS = 350
+"""MAX_CHUNKS, less what shortening the last ones adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,12 @@ def segment_starts(fps: Fraction, frames: int, segment_seconds: float) -> tuple[
 
 def chunk_seconds(film_seconds: float, longest: float) -> float:
     """Return how long the chunks of a film should be. `longest` gives way only to MAX_CHUNKS."""
-    wanted = min(longest, max(SHORTEST_CHUNK_SECONDS, film_seconds / CHUNKS_OF_SHORT_FILMS))
-    return max(wanted, film_seconds / MAX_CHUNKS)
+    wanted = film_seconds / CHUNKS_OF_SHORT_FILMS
+    if wanted < SHORTEST_CHUNK_SECONDS:
+        # an even number: two workers finish together
+        pairs = math.floor(film_seconds / SHORTEST_CHUNK_SECONDS / 2 + 0.25)
+        wanted = film_seconds / max(1, 2 * pairs)
+    return max(min(longest, wanted), film_seconds / _MAX_FULL_CHUNKS)
 
 
 def chunks_of(
@@ -67,18 +77,21 @@ def chunks_of(
     held_frames: int,
     index: SourceIndex,
 ) -> tuple[Chunk, ...]:
-    """Divide a film into chunks of whole segments, all about `chunk_seconds` long.
+    """Divide a film into chunks of whole segments, about `chunk_seconds` long; the last ones are shorter.
 
     Of its `frames`, the last `held_frames` repeat the last picture. A chunk that began there, or close to it,
     would find nothing to decode.
     """
     starts = segment_starts(fps, frames, segment_seconds)
-    wanted = round(frames / fps / Fraction(chunk_seconds))
-    number_of = max(1, min(len(starts), MAX_CHUNKS, wanted, frames // FEWEST_FRAMES))
-    # sizes differ by at most a segment, and the last chunk, whose last segment may be short, is a large one
-    firsts = [number * len(starts) // number_of for number in range(number_of)]
+    seconds, fewest = float(frames / fps), float(FEWEST_FRAMES / fps)
+    number_of = max(1.0, min(seconds / chunk_seconds, _MAX_FULL_CHUNKS, frames // FEWEST_FRAMES))
+    shortest = max(SHORTEST_LAST_CHUNK_SECONDS, fewest) * number_of / seconds
+    shares = list(_shares(number_of, min(1.0, shortest)))
+    before = accumulate(shares[:-1], initial=0.0)
+    # the last chunk, whose last segment may be short, is rounded up
+    firsts = dict.fromkeys(math.floor(share * len(starts) / sum(shares)) for share in before)
     last_start = frames - held_frames - max(fps, Fraction(FEWEST_FRAMES))
-    bounds = [0, *(first for first in firsts[1:] if starts[first] <= last_start), len(starts)]
+    bounds = [0, *(first for first in firsts if first and starts[first] <= last_start), len(starts)]
     ends = (*starts, max(1, frames))
     return tuple(
         Chunk(
@@ -91,6 +104,14 @@ def chunks_of(
         )
         for number, (first, end) in enumerate(pairwise(bounds))
     )
+
+
+def _shares(chunks: float, shortest: float) -> Iterator[float]:
+    """Yield how long each chunk is, with 1 for all but the last ones, of a film that is `chunks` long."""
+    while chunks > shortest / 2:
+        share = min(1.0, max(shortest, chunks / LAST_CHUNKS))
+        yield share
+        chunks -= share
 
 
 def seek_seconds(index: SourceIndex, start: Fraction) -> float:

@@ -6,10 +6,11 @@ A slot that encodes takes chunks and whole jobs. So a long video never keeps a w
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -32,7 +33,7 @@ OLDEST_SHARE = 0.25
 """How often a slot helps the oldest job first, instead of the one with the fewest units: none starves."""
 
 Task = Claim | UnitClaim
-Handle = Callable[[Task, asyncio.Event], Awaitable[None]]
+Handle = Callable[[Task, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def handlers(
@@ -188,28 +189,38 @@ class Finder:
 
 
 class Slots:
-    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free."""
+    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free.
+
+    As many looks as there are light slots are made beside them: the look of a long film may take minutes, and
+    the next film is to be planned meanwhile.
+    """
 
     def __init__(self, light: int, encode: int, finder: Finder, capacity: Capacity) -> None:
         self._light = light
         self._encode = encode
         self._finder = finder
         self._capacity = capacity
+        self._looks: set[asyncio.Task[None]] = set()
 
     async def serve(self, poller: Poller, handle: Handle, stop: asyncio.Event) -> None:
         """Run until `stop` is set or the poller finds no more."""
         async with asyncio.TaskGroup() as slots:
             for number in range(self._light):
                 find = partial(self._finder.light, joins=number > 0)
-                slots.create_task(_serve(poller, find, self._with_look(handle), stop))
+                slots.create_task(_serve(poller, find, self._with_look(handle, slots), stop))
             for _ in range(self._encode):
                 slots.create_task(_serve(poller, self._finder.encoding, self._giving_back(handle), stop))
 
-    def _with_look(self, handle: Handle) -> Handle:
+    def _with_look(self, handle: Handle, beside: asyncio.TaskGroup) -> Handle:
         async def handled(task: Task, stop: asyncio.Event) -> None:
             await handle(task, stop)
             while not stop.is_set() and (look := await self._finder.own_look()) is not None:
-                await handle(look, stop)
+                if len(self._looks) >= self._light:
+                    await handle(look, stop)
+                    continue
+                making = beside.create_task(handle(look, stop))
+                self._looks.add(making)
+                making.add_done_callback(self._looks.discard)
 
         return handled
 

@@ -51,7 +51,7 @@ from worker.units.sides import SOUND_NAME
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 """Between two looks at which units have ended."""
 UNLIKE_CHUNKS = "unlike_chunks"
 """The code of chunks that cannot be joined: their encoders differed."""

@@ -14,9 +14,8 @@ from datetime import datetime
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
-from backend.core.jobs.job_queue import RUN_TOKEN_BYTES, SPREAD, JobQueue
+from backend.core.jobs.job_queue import RUN_TOKEN_BYTES, JobQueue
 from backend.core.jobs.leases import LeaseReader
-from backend.core.jobs.snapshot import MAX_MISSES
 from backend.core.jobs.unit_view import SeenUnit, UnitClaim, UnitState, UnitView
 from backend.core.library.videos import CONCURRENT_READS
 from backend.core.records import (
@@ -37,6 +36,11 @@ from backend.core.store.prefixes import delete_outputs_below
 
 CACHED_JOBS = 32
 """Of how many jobs this process remembers plan, leases and ends."""
+SPREAD = 2
+"""Workers pick one of the first two units at random, and from twice as many after each collision. Chunks are
+joined in order, so the first ones should be there first."""
+MAX_TRIES = 4
+"""To claim a unit of one view."""
 
 
 def _unit_token() -> str:
@@ -100,8 +104,8 @@ class UnitQueue:
         Leases stay as long as the plan does, so an old view never leads to a unit that has already ended,
         unless its holder had been silent: then the first heartbeat notices.
         """
-        for _ in range(MAX_MISSES):
-            units = view.claimable(kinds, silent_too=silent_too)[:SPREAD]
+        for tries in range(MAX_TRIES):
+            units = view.claimable(kinds, silent_too=silent_too)[: SPREAD << tries]
             if not units:
                 break
             unit = self._rng.choice(units)

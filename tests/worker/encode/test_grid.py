@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -64,17 +65,25 @@ def test_chunks_are_all_frames_once_in_whole_segments(
 
 
 @settings(deadline=None)
-@given(RATES, st.integers(200, 5_000), st.floats(16, 300))
-def test_chunks_are_equally_long_up_to_a_segment(fps: Fraction, frames: int, seconds: float) -> None:
+@given(RATES, st.integers(200, 5_000), st.floats(16, 24))
+def test_short_chunks_are_equally_long_up_to_a_segment(fps: Fraction, frames: int, seconds: float) -> None:
     sizes = [len(one.keyframes) for one in chunks_of(fps, frames, 4.0, seconds, 0, INDEX)]
 
     assert max(sizes) - min(sizes) <= 1
     assert sizes[-1] == max(sizes)
 
 
+def test_the_last_chunks_of_a_long_film_are_shorter_so_that_many_workers_finish_together() -> None:
+    sizes = [4 * len(one.keyframes) for one in chunks_of(Fraction(25), 3600 * 25, 4.0, 60, 0, INDEX)]
+
+    assert set(sizes[:40]) == {60}
+    assert set(sizes[-10:]) == {24, 28}
+    assert all(after <= before + 4 for before, after in pairwise(sizes))
+
+
 @pytest.mark.parametrize(
     ("film", "longest", "expected"),
-    [(30, 60, 12), (400, 60, 25), (3600, 60, 60), (86_400, 60, 216), (30, 2, 2)],
+    [(10, 60, 10), (17, 60, 17), (30, 60, 15), (60, 60, 15), (400, 60, 25), (3600, 60, 60), (30, 2, 2)],
 )
 def test_chunks_of_short_films_are_short(film: float, longest: float, expected: float) -> None:
     assert chunk_seconds(film, longest) == expected
