@@ -6,7 +6,8 @@ from fractions import Fraction
 import pytest
 
 from backend.core import keys
-from backend.core.records import Job, Stage, Status, TranscodeOptions, UnitKind
+from backend.core.records import Job, Stage, Status, TranscodeOptions
+from backend.core.unit_records import UnitKind
 from tests.core.jobs.unit_lab import Hand, UnitLab
 from worker.encode.ladder import plan_encoding
 from worker.run.unit_status import UnitStatus
