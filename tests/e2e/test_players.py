@@ -126,7 +126,7 @@ def test_every_seam_is_played_and_each_frame_around_it_shown(
         viewer.jump(first)
         decoded = viewer.decoded_frames()
         viewer.until(lambda last=last: viewer.position() > last)
-        assert viewer.decoded_frames() - decoded >= AROUND_SECONDS * FPS
+        assert viewer.decoded_frames() - decoded >= AROUND_SECONDS * FPS  # at least what follows the seam
         assert [begin for begin, end in viewer.played() if begin < first + 0.1 and end > last] != []
         for number in range(seam * FPS - AROUND_FRAMES, seam * FPS + AROUND_FRAMES):
             at, shown = viewer.frame_near((number + 0.5) / FPS, 0.7 / FPS)

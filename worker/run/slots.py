@@ -108,15 +108,12 @@ class Finder:
             return claim
         planned = self._in_order(snapshot)
         jobs = self._jobs(snapshot, planned)
-        return (
-            await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
-            or (await self._claim_join(snapshot, planned) if joins else None)
-            or (
-                None
-                if self._looks_open()
-                else await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
-            )
-        )
+        found: Task | None = await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
+        if found is None and joins:
+            found = await self._claim_join(snapshot, planned)
+        if found is None and not self._looks_open():
+            found = await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+        return found
 
     async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
         """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
