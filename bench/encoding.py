@@ -32,7 +32,7 @@ EXCERPTS_START = (3.0, 18.0)
 EXCERPT_SECONDS = 5.0
 SEGMENT_SECONDS = WorkerSettings.model_fields["segment_seconds"].default
 PRESETS: dict[Codec, Sequence[int]] = {
-    "av1": range(6, 13),
+    "av1": range(6, 12),
     "h264": range(X264_PRESETS.index("ultrafast"), X264_PRESETS.index("medium") + 1),
 }
 CRFS: dict[Codec, Sequence[int]] = {"av1": (27, 35, 43), "h264": (19, 23, 27)}
@@ -253,9 +253,9 @@ scaling, which all renditions share. Segments last 4 s, and every encode is capp
 ## Why these
 
 - **AV1, preset 9.** For the same VMAF, 10 needs about a fifth more rate at 720p and 1080p, and saves a sixth
-  to a quarter of the CPU; 11 and 12 save little more and need another tenth. 8 needs about an eighth less
-  rate, for over half as much CPU again: request it with `?cpu_used=8` or lower. There is no look-ahead: that
-  takes 2 % more rate for 0.2 more VMAF, and the first segment is ready sooner.
+  to a quarter of the CPU; 11 saves little more and needs another tenth. 8 (`?cpu_used=8`) needs about an
+  eighth less rate, for over half as much CPU again. There is no look-ahead: it takes 2 % more rate for 0.2
+  more VMAF, and delays the first segment.
 - **H.264, `faster`, and `veryfast` above 720p.** `veryfast` needs a sixth to a fifth more rate. At 1080p,
   where most of the work is, that is worth it: `faster` takes two thirds more CPU there.
 - **CRF 35 and 23.** With these presets, both reach a VMAF of about 94 to 95 in every rung.

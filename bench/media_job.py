@@ -24,9 +24,10 @@ from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
 from backend.core.ids import new_id
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Job, Rendition, UnitEnd, UnitKind, UnitLease, UnitPlan, kind_of_unit
+from backend.core.records import Job, Rendition
 from backend.core.settings import WorkerSettings
 from backend.core.store.interface import PLAIN, Body, Buckets, ObjectHeaders, Store
+from backend.core.unit_records import UnitEnd, UnitKind, UnitLease, UnitPlan, kind_of_unit
 from backend.core.uploads.one_shot import store_source
 from tests.lab.buckets import fresh_buckets
 from tests.lab.server import StoreServer

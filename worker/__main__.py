@@ -22,12 +22,13 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
 from backend.core.logs import configure_logs
 from backend.core.printable import printable
-from backend.core.records import Job, UnitPlan
+from backend.core.records import Job
 from backend.core.settings import WorkerSettings, load
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
 from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepRules
+from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
 from worker.run.admission import admit
 from worker.run.doorbell import listening

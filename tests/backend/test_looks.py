@@ -15,9 +15,10 @@ from backend.core import keys
 from backend.core.errors import NotMadeYet, ObjectNotFound, StoreUnavailable
 from backend.core.ids import new_id
 from backend.core.jobs.wants import Wants
-from backend.core.records import CaptionTrack, Chapter, Stage, Status, Wanted
+from backend.core.records import CaptionTrack, Chapter, Stage, Status
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, ObjectInfo
+from backend.core.unit_records import Wanted
 from backend.playback import looks
 from backend.playback.index import Playable
 from backend.playback.looks import HOLD_SECONDS, LOOK_SECONDS, LOOKS_PER_SECOND, AwaitedFiles

@@ -16,12 +16,14 @@ from backend.core.records import (
     StatusError,
     StatusWord,
     Tombstone,
+    Video,
+    Visibility,
+)
+from backend.core.unit_records import (
     UnitFailure,
     UnitKind,
     UnitOutputs,
     UnitPlan,
-    Video,
-    Visibility,
     kind_of_unit,
     read_unit_end,
 )

@@ -15,7 +15,8 @@ import boto3
 
 from backend.core import keys
 from backend.core.ids import new_id
-from backend.core.records import OutputObject, Outputs, Stage, Status, Video, Wanted
+from backend.core.records import OutputObject, Outputs, Stage, Status, Video
+from backend.core.unit_records import Wanted
 from tests.lab.product import Product
 from tests.worker.media_lab import H264, TOOLS, ffmpeg, picture, tone
 

@@ -125,7 +125,7 @@ def test_retries_after_encoder_gets_no_memory(product: Product, short_clip: Path
 @row(
     "card-broken",
     fault="a simulated graphics card fails during a job",
-    expected="same attempt restarts in software, in its own run; status.json says why",
+    expected="same attempt restarts in software, in its own run",
 )
 def test_continues_in_software_when_graphics_card_fails(product: Product, clip: Path, tmp_path: Path) -> int:
     broken = tmp_path / "broken"
@@ -188,7 +188,7 @@ def _fill(disk: Path) -> None:
 @row(
     "disk-full",
     fault="WORK_DIR fills up (ENOSPC) during a job",
-    expected="handed back, no attempt counted; completes by itself once there is space",
+    expected="handed back, no attempt counted; completes once there is space",
 )
 def test_full_disk_counts_no_attempt(product: Product, clip: Path, disk: Path) -> int:
     worker, first = product.start_with(clip, WORK_DIR=str(disk), **SOFTWARE)
@@ -222,8 +222,8 @@ def _gone(disk: Path) -> Callable[[], None]:
 
 @row(
     "disk-broken",
-    fault="WORK_DIR becomes read-only, then disappears, while jobs arrive",
-    expected="its worker takes no job and names it; once it is mended, the first attempts complete",
+    fault="WORK_DIR becomes read-only, then disappears",
+    expected="its worker takes no job and names it; once mended, first attempts complete",
 )
 def test_worker_with_broken_disk_takes_no_job(product: Product, short_clip: Path, disk: Path) -> int:
     work_dir = disk / "work"
@@ -248,7 +248,7 @@ def test_worker_with_broken_disk_takes_no_job(product: Product, short_clip: Path
 
 @row(
     "tools-broken",
-    fault="ffmpeg, ffprobe and packager in turn are missing, or are /bin/true, which succeeds at anything",
+    fault="ffmpeg, ffprobe or packager is missing, or is /bin/true",
     expected="its worker names the tool and counts no attempt; once it is back, the first attempts complete",
 )
 def test_broken_tools_count_no_attempt(product: Product, short_clip: Path, tmp_path: Path) -> int:
@@ -302,8 +302,8 @@ def test_wrong_clocks_cause_no_early_takeover(product: Product, clip: Path) -> i
 
 @row(
     "clock-far-off",
-    fault="the clocks of API and worker are an hour fast and slow: 403 RequestTimeTooSkewed",
-    expected="they sign by the store's clock and say so; uploaded, encoded, and played by presigned URLs",
+    fault="clocks of API and worker are an hour off: 403 RequestTimeTooSkewed",
+    expected="they sign by the store's clock and say so; uploaded, encoded, played",
 )
 def test_requests_of_machines_with_wrong_clocks_are_signed_by_the_stores(
     product: Product, short_clip: Path

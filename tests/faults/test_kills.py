@@ -32,7 +32,7 @@ def test_kills_at_random_lose_nothing(rgw_server: StoreServer, tmp_path: Path) -
 @pytest.mark.timeout(1800)  # on a busy machine
 @row(
     "chunks-killed",
-    fault="kill -9 of workers, up to 1 s after a random step, while four of them divide eight films",
+    fault="kill -9 of workers, up to 1 s after a random step, four on eight films",
     expected="every film ends done, with every frame in its place; no unit is done again after it ended; "
     "after a sweep, clean",
 )

@@ -109,7 +109,7 @@ async def test_upload_killed_at_any_call_is_kept_or_removed(lab: WireLab, tmp_pa
 
 @row(
     "killed-after-publication",
-    fault="kill -9 of a worker between publication and the source's deletion",
+    fault="kill -9 of a worker between publication and deletion of the source",
     expected="the next worker only finishes; nothing encoded twice",
 )
 async def test_kill_after_publication_causes_no_second_encode(lab: WireLab) -> int:
@@ -256,7 +256,7 @@ async def test_playback_link_replaces_expired_url(lab: WireLab) -> int:
 
 @row(
     "conditions-ignored",
-    fault="the store ignores If-None-Match, so two workers would win a job",
+    fault="the store ignores If-None-Match",
     expected="API and worker refuse to run and say why",
 )
 def test_api_and_worker_refuse_a_store_that_ignores_conditions(

@@ -128,7 +128,7 @@ async def test_upload_resumes_after_many_disconnects(product: Product, lab: Wire
 
 @row(
     "tus-two-at-once",
-    fault="two APIs get PATCHes of one upload; an old connection continues after a new one",
+    fault="two APIs get PATCHes of one upload; an old connection continues",
     expected="one wins, the other gets 423 or 409; intact",
 )
 async def test_one_of_two_concurrent_requests_is_refused(product: Product, lab: WireLab) -> int:
@@ -248,7 +248,7 @@ async def test_upload_is_gone_when_its_parts_are_dropped(lab: WireLab) -> int:
 
 @row(
     "tus-last-steps",
-    fault="completion answers 200 with an error, or its answer is lost; a bit of a part flips",
+    fault="completion answers 200 with an error, or nothing; a bit of a part flips",
     expected="204 with the video, once; intact",
 )
 async def test_completion_survives_store_faults(lab: WireLab) -> int:

@@ -9,8 +9,9 @@ from backend.core.errors import StoreError, VodbucketError
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import delete_video
-from backend.core.records import Job, Status, Video, Wanted
+from backend.core.records import Job, Status, Video
 from backend.core.sweep.sweeper import SweepRules, sweep
+from backend.core.unit_records import Wanted
 from backend.core.uploads.one_shot import CLEAN_UP_SECONDS
 from tests.simulation.scheduler import Process, Race, Rest, time_out
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Stage

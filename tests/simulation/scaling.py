@@ -22,8 +22,9 @@ from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitClaim, UnitState
 from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
-from backend.core.records import Job, OutputObject, Outputs, UnitKind, UnitOutputs, UnitPlan, Video
+from backend.core.records import Job, OutputObject, Outputs, Video
 from backend.core.store.interface import Buckets
+from backend.core.unit_records import UnitKind, UnitOutputs, UnitPlan
 from bench.queue import CountingStore, Counts
 from tests.core.virtual_time import VirtualTimeLoop, utc_now
 from tests.lab.memory_store import MemoryStore

@@ -11,8 +11,9 @@ from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.jobs.units import UnitQueue
-from backend.core.records import Outputs, Retention, StatusError, UnitKind, UnitOutputs
+from backend.core.records import Outputs, Retention, StatusError
 from backend.core.store.interface import Buckets
+from backend.core.unit_records import UnitKind, UnitOutputs
 from tests.simulation.invariants import Ledger
 from tests.simulation.scheduler import Process, Scheduler
 

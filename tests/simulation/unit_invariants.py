@@ -8,15 +8,8 @@ from dataclasses import dataclass, field
 
 from backend.core import keys
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import (
-    Outputs,
-    StatusError,
-    UnitFailure,
-    UnitOutputs,
-    UnitPlan,
-    read_outcome,
-    read_unit_end,
-)
+from backend.core.records import Outputs, StatusError, read_outcome
+from backend.core.unit_records import UnitFailure, UnitOutputs, UnitPlan, read_unit_end
 from tests.simulation.scheduler import broken
 from tests.simulation.takeovers import TakeOvers
 from tests.simulation.world import World

@@ -10,7 +10,8 @@ from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.jobs.units import UnitQueue
-from backend.core.records import DeadLetter, Job, Outputs, StatusError, UnitEnd, UnitOutputs, UnitPlan
+from backend.core.records import DeadLetter, Job, Outputs, StatusError
+from backend.core.unit_records import UnitEnd, UnitOutputs, UnitPlan
 from tests.simulation.faults import Fate
 from tests.simulation.mutants import LeasesDeletedFirst, Mutant, Overwriting
 from tests.simulation.schedule import Protocol

@@ -10,8 +10,9 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.jobs.wants import Wants
-from backend.core.records import Job, Status, UnitEnd, UnitKind, UnitObject, UnitOutputs, UnitPlan
+from backend.core.records import Job, Status
 from backend.core.records import Stage as VideoStage
+from backend.core.unit_records import UnitEnd, UnitKind, UnitObject, UnitOutputs, UnitPlan
 from tests.simulation.attempts import find_source, ride_out, work_a_while
 from tests.simulation.pipeline import Pipeline
 from tests.simulation.scheduler import Process, Rest

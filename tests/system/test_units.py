@@ -32,8 +32,8 @@ def events(product: Product, name: str) -> list[dict[str, object]]:
 
 @row(
     "two-workers-one-video",
-    fault="two workers share the chunks of one video, one of them is killed with -9 while it encodes",
-    expected="only what it was encoding is encoded again",
+    fault="one of two workers on one video is killed with -9 while it encodes",
+    expected="only its chunk is encoded again",
 )
 def test_worker_killed_in_a_chunk_costs_only_that_chunk(product: Product, film: Path) -> int:
     product.start_api()

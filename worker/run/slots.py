@@ -19,7 +19,8 @@ from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
-from backend.core.records import Job, RecordUnreadable, UnitKind, UnitPlan
+from backend.core.records import Job, RecordUnreadable
+from backend.core.unit_records import UnitKind, UnitPlan
 from worker.run.loop import serve
 from worker.run.poller import Find, Poller
 from worker.units.division import Capacity, is_abandoned

@@ -12,7 +12,8 @@ import structlog
 from backend.core.errors import StoreError, VodbucketError
 from backend.core.jobs.interface import UnitJobs
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Job, StatusError, UnitOutputs, UnitPlan
+from backend.core.records import Job, StatusError
+from backend.core.unit_records import UnitOutputs, UnitPlan
 from worker.run.outcomes import Attempts, Ending, Insist, discard
 
 log = structlog.get_logger(__name__)

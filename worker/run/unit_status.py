@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from backend.core import keys
 from backend.core.jobs.interface import UnitJobs
-from backend.core.records import Job, Stage, Status, UnitFailure, UnitOutputs, UnitPlan
+from backend.core.records import Job, Stage, Status
 from backend.core.store.interface import Store, exists
+from backend.core.unit_records import UnitFailure, UnitOutputs, UnitPlan
 from worker.run.status import remaining_seconds, share_of_job
 from worker.source.description import chapters_of
 from worker.transcode.early_look import renditions_of

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from backend.core.errors import AttemptFailed, EmptyUpload, UploadTooLarge
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import UnitObject
 from backend.core.store.interface import Buckets
+from backend.core.unit_records import UnitObject
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.one_shot import store_source
 from backend.core.uploads.part_writer import PARTS_IN_FLIGHT, SMALLEST_PART_BYTES

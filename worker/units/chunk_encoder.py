@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backend.core.errors import AttemptFailed
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import UnitObject, UnitOutputs
+from backend.core.unit_records import UnitObject, UnitOutputs
 from worker.encode.chunk_arguments import chunk_arguments
 from worker.encode.ffmpeg_arguments import pipe_name
 from worker.encode.grid import Chunk

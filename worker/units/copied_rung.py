@@ -8,7 +8,7 @@ import structlog
 
 from backend.core.concurrency import gather_pair
 from backend.core.errors import AttemptFailed
-from backend.core.records import UnitObject
+from backend.core.unit_records import UnitObject
 from worker.encode.chunk_arguments import copy_arguments
 from worker.encode.ffmpeg_arguments import pipe_name
 from worker.output.avc import can_begin_at

@@ -7,7 +7,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from backend.core import keys
-from backend.core.records import Job, UnitPlan
+from backend.core.records import Job
+from backend.core.unit_records import UnitPlan
 from worker.encode.grid import (
     Chunk,
     chunk_seconds,

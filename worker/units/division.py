@@ -14,7 +14,8 @@ from backend.core.errors import AttemptFailed, StoreError, VodbucketError
 from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitState, UnitView
-from backend.core.records import Job, UnitEnd, UnitPlan
+from backend.core.records import Job
+from backend.core.unit_records import UnitEnd, UnitPlan
 from worker.transcode.progress import ReportProgress
 from worker.transcode.transcoder import Transcoded, Transcoder
 from worker.units.join import UNLIKE_CHUNKS, UNLIKE_COPY, Joiner

@@ -16,8 +16,9 @@ from aiohttp import web
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected
-from backend.core.records import Job, Stage, UnitEnd, UnitFailure, UnitObject, UnitOutputs, UnitPlan
+from backend.core.records import Job, Stage
 from backend.core.store.ranged_read import read_span
+from backend.core.unit_records import UnitEnd, UnitFailure, UnitObject, UnitOutputs, UnitPlan
 from worker.encode.ffmpeg_arguments import SOUND_PIPE, WEBM_PIPE, pipe_name, webm_arguments
 from worker.encode.grid import Chunk
 from worker.encode.packager_arguments import packager_arguments, playlists_of

@@ -11,7 +11,8 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed, StoreError
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.jobs.wants import Wants
-from backend.core.records import Job, UnitOutputs, UnitPlan
+from backend.core.records import Job
+from backend.core.unit_records import UnitOutputs, UnitPlan
 from worker.encode.look_arguments import LookSource
 from worker.output.sink import headers_of
 from worker.source.feeder import SourceFeeder

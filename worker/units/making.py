@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Job, UnitKind, UnitOutputs, UnitPlan
+from backend.core.records import Job
+from backend.core.unit_records import UnitKind, UnitOutputs, UnitPlan
 from worker.units.attempt import Workshop
 from worker.units.chunk_encoder import ChunkEncoder
 from worker.units.details import PlanDetails

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from backend.core.records import Job, UnitPlan
+from backend.core.records import Job
+from backend.core.unit_records import UnitPlan
 from worker.encode.copying import with_copy
 from worker.encode.filter_graph import EXACT_CONTAINERS
 from worker.encode.ladder import is_small, plan_encoding

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backend.core import keys
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import UnitObject, UnitOutputs
+from backend.core.unit_records import UnitObject, UnitOutputs
 from worker.encode.ffmpeg_arguments import SOUND_PIPE, pipe_name, sides_arguments
 from worker.encode.ladder import AAC_BPS, OPUS_BPS
 from worker.encode.storyboard import storyboard_of

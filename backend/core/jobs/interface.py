@@ -11,7 +11,8 @@ from typing import Protocol
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
-from backend.core.records import Job, Outputs, StatusError, UnitEnd, UnitKind, UnitOutputs, UnitPlan
+from backend.core.records import Job, Outputs, StatusError
+from backend.core.unit_records import UnitEnd, UnitKind, UnitOutputs, UnitPlan
 
 
 class VideoJobs(Protocol):

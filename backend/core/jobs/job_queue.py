@@ -30,12 +30,12 @@ from backend.core.records import (
     RecordUnreadable,
     Retention,
     StatusError,
-    UnitPlan,
     read_outcome,
 )
 from backend.core.status import complete_status, failed_status
 from backend.core.store.interface import LIST_PAGE, Buckets, ObjectInfo, exists
 from backend.core.store.prefixes import delete_outputs_below
+from backend.core.unit_records import UnitPlan
 
 log = structlog.get_logger(__name__)
 

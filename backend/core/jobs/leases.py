@@ -13,10 +13,11 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound
-from backend.core.records import MAX_RECORD_BYTES, Lease, LeaseState, RecordUnreadable, UnitLease
+from backend.core.records import MAX_RECORD_BYTES, Lease, LeaseState, RecordUnreadable
 from backend.core.store.generations import group_generations
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.prefixes import keys_below
+from backend.core.unit_records import UnitLease
 
 log = structlog.get_logger(__name__)
 L = TypeVar("L", Lease, UnitLease)

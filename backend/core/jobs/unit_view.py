@@ -6,7 +6,8 @@ from datetime import timedelta
 from enum import StrEnum
 
 from backend.core import keys
-from backend.core.records import Job, UnitKind, UnitLease, UnitPlan, kind_of_unit
+from backend.core.records import Job
+from backend.core.unit_records import UnitKind, UnitLease, UnitPlan, kind_of_unit
 
 
 class UnitState(StrEnum):

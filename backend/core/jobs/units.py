@@ -18,11 +18,10 @@ from backend.core.jobs.job_queue import RUN_TOKEN_BYTES, JobQueue
 from backend.core.jobs.leases import LeaseReader
 from backend.core.jobs.unit_view import SeenUnit, UnitClaim, UnitState, UnitView
 from backend.core.library.videos import CONCURRENT_READS
-from backend.core.records import (
-    Job,
-    LeaseState,
-    RecordUnreadable,
-    StatusError,
+from backend.core.records import Job, LeaseState, RecordUnreadable, StatusError
+from backend.core.store.interface import Buckets, ObjectInfo
+from backend.core.store.prefixes import delete_outputs_below
+from backend.core.unit_records import (
     UnitEnd,
     UnitFailure,
     UnitKind,
@@ -31,8 +30,6 @@ from backend.core.records import (
     UnitPlan,
     read_unit_end,
 )
-from backend.core.store.interface import Buckets, ObjectInfo
-from backend.core.store.prefixes import delete_outputs_below
 
 CACHED_JOBS = 32
 """Of how many jobs this process remembers plan, leases and ends."""

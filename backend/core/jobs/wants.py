@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from backend.core import keys
 from backend.core.errors import ObjectNotFound
-from backend.core.records import RecordUnreadable, Wanted
+from backend.core.records import RecordUnreadable
 from backend.core.store.interface import Store
+from backend.core.unit_records import Wanted
 
 ASK_EVERY_SECONDS = 1.0
 """How often this process writes a wish for the same look."""

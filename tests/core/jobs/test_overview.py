@@ -11,8 +11,9 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.overview import JobEntry, JobState, list_jobs
 from backend.core.library.videos import add_video, delete_video
-from backend.core.records import Job, Stage, Status, StatusError, UnitPlan, Video
+from backend.core.records import Job, Stage, Status, StatusError, Video
 from backend.core.store.interface import Buckets
+from backend.core.unit_records import UnitPlan
 from tests.core.jobs.queue_lab import Clock
 from tests.lab.memory_store import MemoryStore
 

@@ -10,14 +10,9 @@ from backend.core.errors import LeaseLost, StoreError, StoreUnavailable, VideoDe
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitState
 from backend.core.library.videos import delete_video
-from backend.core.records import (
-    DeadLetter,
-    StatusError,
-    UnitFailure,
-    UnitKind,
-    read_outcome,
-)
+from backend.core.records import DeadLetter, StatusError, read_outcome
 from backend.core.store.interface import PLAIN, ObjectHeaders
+from backend.core.unit_records import UnitFailure, UnitKind
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Fault, WorkerCrashed, crash, lost_answer
 from tests.core.jobs.unit_lab import CHUNKS, Hand, UnitLab
 from tests.lab.memory_store import MemoryStore

@@ -5,8 +5,8 @@ import asyncio
 from backend.core import keys
 from backend.core.ids import new_id
 from backend.core.jobs.wants import Wants
-from backend.core.records import Wanted
 from backend.core.store.interface import PLAIN, Body, ObjectHeaders
+from backend.core.unit_records import Wanted
 from tests.core.virtual_time import in_virtual_time
 from tests.lab.memory_store import MemoryStore
 

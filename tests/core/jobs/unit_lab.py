@@ -12,9 +12,10 @@ from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.jobs.units import UnitQueue
-from backend.core.records import Job, Outputs, UnitKind, UnitObject, UnitOutputs, UnitPlan
+from backend.core.records import Job, Outputs
 from backend.core.store.interface import Store
 from backend.core.sweep.sweeper import SweepRules, sweep
+from backend.core.unit_records import UnitKind, UnitObject, UnitOutputs, UnitPlan
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Fault, Lab
 
 CHUNKS = 2

@@ -7,7 +7,7 @@ import pytest
 
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import UnitKind
+from backend.core.unit_records import UnitKind
 from tests.core.jobs.queue_lab import LEASE_SECONDS
 from tests.core.jobs.unit_lab import CHUNKS, Hand, UnitLab
 from worker.run.poller import Poller

@@ -9,7 +9,8 @@ import pytest
 from backend.core import keys
 from backend.core.errors import AttemptFailed, MachineFault, SourceRejected, StoreUnavailable
 from backend.core.jobs.unit_view import SeenUnit, UnitClaim, UnitState
-from backend.core.records import Job, UnitKind, UnitObject, UnitOutputs, UnitPlan
+from backend.core.records import Job
+from backend.core.unit_records import UnitKind, UnitObject, UnitOutputs, UnitPlan
 from tests.core.jobs.queue_lab import LEASE_SECONDS
 from tests.core.jobs.unit_lab import Hand, UnitLab
 from worker.run.heartbeat import Heartbeat

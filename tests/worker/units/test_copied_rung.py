@@ -10,7 +10,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed
-from backend.core.records import UnitOutputs
+from backend.core.unit_records import UnitOutputs
 from tests.worker.media_lab import TOOLS, MediaLab, ffmpeg, picture, tone
 from tests.worker.units.test_units import joined, packets
 from tests.worker.units.unit_lab import UnitLab

@@ -12,7 +12,8 @@ from backend.core.errors import AttemptFailed
 from backend.core.ids import new_id
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitView
-from backend.core.records import Job, Lease, UnitPlan
+from backend.core.records import Job, Lease
+from backend.core.unit_records import UnitPlan
 from worker.units.division import Capacity, Division
 from worker.units.planner import Whole
 

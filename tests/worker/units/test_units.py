@@ -9,7 +9,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, SourceRejected
-from backend.core.records import UnitObject, UnitOutputs
+from backend.core.unit_records import UnitObject, UnitOutputs
 from tests.worker.media_lab import H264, RUN, TOOLS, MediaLab, ffmpeg, picture, tone
 from tests.worker.units.unit_lab import UnitLab
 from worker.encode import ladder

@@ -7,8 +7,9 @@ from pathlib import Path
 from backend.core import keys
 from backend.core.errors import AttemptFailed
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Job, StatusError, UnitEnd, UnitFailure, UnitLease, UnitOutputs, UnitPlan
+from backend.core.records import Job, StatusError
 from backend.core.store.interface import Buckets
+from backend.core.unit_records import UnitEnd, UnitFailure, UnitLease, UnitOutputs, UnitPlan
 from tests.worker.media_lab import RUN, TOOLS, MediaLab
 from worker.transcode.transcoder import Transcoded
 from worker.units.attempt import Workshop
