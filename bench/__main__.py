@@ -16,7 +16,7 @@ from bench.play import bench_play
 from bench.queue import bench_queue
 from bench.seams import bench_seams
 from bench.upload import bench_upload
-from bench.watch import LENGTHS_SECONDS, bench_watch
+from bench.watch import FILMS, LENGTHS_SECONDS, bench_watch
 from bench.workers import bench_workers
 from tests.lab.embedded import embedded
 from tests.lab.product import product_on
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--length", action="append", type=int, help="watch: seconds; by default each of three"
     )
+    parser.add_argument("--film", action="append", choices=FILMS, help="watch: by default each of these")
     parser.add_argument("--workers", type=int, default=2, help="workers: how many, each with a core")
     parser.add_argument("--clips", type=int, default=1000, help="burst: how many clips to upload")
     parser.add_argument("--at-once", type=int, help="burst: WORKER_CONCURRENCY, by default the default")
@@ -55,7 +56,7 @@ def main() -> None:
     if "play" in tables:
         bench_play(arguments.rounds)
     if "watch" in tables:
-        bench_watch(arguments.length or LENGTHS_SECONDS)
+        bench_watch(arguments.film or tuple(FILMS), arguments.length or LENGTHS_SECONDS)
     if "workers" in tables:
         bench_workers(arguments.workers)
     if "media" in tables:

@@ -25,6 +25,7 @@ from tests.lab.clips import make_clip
 from tests.lab.processes import descendants
 from tests.lab.product import Product, product_on
 from tests.lab.rgw import RadosGateway, rgw
+from tests.lab.server import free_port
 from worker.sandbox.limits import NICENESS
 
 CLIP_SECONDS = 6
@@ -34,7 +35,10 @@ CORES = os.cpu_count() or 1
 
 def bench_burst(clips: int, at_once: int | None) -> None:
     """Print wall and CPU time against the pool's, and how long clips take. `at_once`: WORKER_CONCURRENCY."""
-    settings = {} if at_once is None else {"WORKER_CONCURRENCY": str(at_once)}
+    bell = f"127.0.0.1:{free_port()}"
+    settings = {"DOORBELLS": bell, "DOORBELL": bell, "WORKER_POLL_SECONDS": "5"}
+    if at_once is not None:
+        settings["WORKER_CONCURRENCY"] = str(at_once)
     with tempfile.TemporaryDirectory() as directory, rgw(Path(directory)) as gateway:
         logs, store = Path(directory), gateway.server
         clip = make_clip(logs / "clip.mp4", seconds=CLIP_SECONDS, fps=30)

@@ -1,4 +1,6 @@
-"""Runs one worker job in its own process and measures it; started by `bench.media`. A last word divides it.
+"""Runs one worker job in its own process and measures it; started by `bench.media`.
+
+A last word, `divide`, divides it; with `copy`, the source may be its top H.264 rung, too.
 
 Python's startup and the upload are not counted: workers are long-lived, and uploads have their own table.
 """
@@ -79,16 +81,17 @@ class _WatchedStore:
 
 
 async def _transcode(
-    server: StoreServer, source: Path, source_bytes: int, results: Path, *, in_units: bool
+    server: StoreServer, source: Path, source_bytes: int, results: Path, *, way: str
 ) -> None:
     async with fresh_buckets(server) as buckets:
         job = await _upload(buckets.raw, source, source_bytes)
         raw, video = _WatchedStore(buckets.raw), _WatchedStore(buckets.video)
         with tempfile.TemporaryDirectory() as work_dir:
             watched = Buckets(raw.as_store(), video.as_store())
-            workshop = Workshop(watched, find_tools(WorkerSettings()), EncodingProfile(), Path(work_dir))
+            profile = EncodingProfile(copies_source=way == "copy")
+            workshop = Workshop(watched, find_tools(WorkerSettings()), profile, Path(work_dir))
             began, cpu = time.perf_counter(), _cpu_seconds()
-            transcoded = await (_by_units if in_units else _at_once)(workshop, job)
+            transcoded = await (_by_units if way else _at_once)(workshop, job)
             ended, cpu = time.perf_counter(), _cpu_seconds() - cpu
         if video.playable_at is None:
             raise AssertionError("the job ended without a master playlist")
@@ -174,9 +177,8 @@ def main() -> None:
     endpoint_url, access_key, secret_key, source, results, *how = sys.argv[1:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     server = StoreServer("rgw", endpoint_url, access_key, secret_key)
-    asyncio.run(
-        _transcode(server, Path(source), Path(source).stat().st_size, Path(results), in_units=bool(how))
-    )
+    way = how[0] if how else ""
+    asyncio.run(_transcode(server, Path(source), Path(source).stat().st_size, Path(results), way=way))
 
 
 if __name__ == "__main__":

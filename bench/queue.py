@@ -38,7 +38,7 @@ from tests.lab.memory_store import MemoryStore
 from tests.lab.rgw import rgw
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
-from worker.run.loop import work
+from worker.run.loop import serve
 from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 from worker.transcode.progress import Progress
@@ -177,7 +177,7 @@ class Fleet:
                 stop.set()
 
         poller = Poller(queue, self.stop, poll_seconds=5, lease_seconds=LEASE_SECONDS)
-        await work(poller, handle, self.stop)
+        await serve(poller, queue.claim, handle, self.stop)
 
     def _counting(self, store: Store) -> Store:
         return CountingStore(store, self.counts, self.latency_seconds).as_store()

@@ -432,6 +432,7 @@ class UnitOutputs(Record):
     captions: tuple[CaptionTrack, ...] = ()
     decoded: int = Field(default=0, ge=0, description="frames read, also those before the chunk")
     decode_errors: int = Field(default=0, ge=0, description="in all of these")
+    corrupt: int = Field(default=0, ge=0, description="frames decoded with errors")
     attempt: int = Field(default=1, ge=1, description="which one succeeded")
     nonce: str = Field(default_factory=new_nonce)
 

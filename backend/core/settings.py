@@ -55,6 +55,7 @@ MIN_SIDE, MAX_SIDE = 16, 4320
 """Of a rung. Encoders reject smaller pictures, and sources have none larger."""
 Codec = Literal["av1", "h264"]
 Download = Literal["webm", "mp4"]
+CopySource = Literal["auto", "never"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
 
@@ -275,6 +276,11 @@ class WorkerSettings(StoreSettings, UploadSettings):
         ge=0,
         le=3600,
         description="longest part of a video that a worker encodes at a time; 0: videos are not divided",
+    )
+    copy_source: CopySource = Field(
+        "auto",
+        description="auto: where the source's picture is as good as the top H.264 rung, it is that rung; "
+        "never: all rungs are encoded",
     )
     video_server_encoder: Encoder = Field(
         "auto", description="auto, nvenc, qsv, vaapi, videotoolbox, software"

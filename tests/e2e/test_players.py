@@ -1,6 +1,7 @@
 """Every rung and every seam in every codec, decoded by common players: Shaka Player, hls.js and dash.js."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,20 @@ def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
     assert [problem for viewer in opened for problem in viewer.problems()] == []
 
 
+def test_top_h264_rung_is_the_films_own_picture(product: Product, playback: dict[str, str]) -> None:
+    """So the test below switches between it and encoded rungs."""
+    with product.client() as client:
+        texts = [
+            client.get(playback["hls"].replace("master", f"{codec}-{height}p")).text
+            for codec in ("av1", "h264")
+            for height in RUNGS
+        ]
+
+    # where the film has its keyframes
+    durations = [re.findall(r"#EXTINF:([\d.]+)", text) for text in texts]
+    assert durations == [["10.417", "5.333", "7.250", "7.000"]] * len(texts)
+
+
 @EACH_CODEC
 @EACH_PLAYER
 def test_every_rung_can_be_chosen_and_decoded(
@@ -111,7 +126,7 @@ def test_every_seam_is_played_and_each_frame_around_it_shown(
         viewer.jump(first)
         decoded = viewer.decoded_frames()
         viewer.until(lambda last=last: viewer.position() > last)
-        assert viewer.decoded_frames() - decoded >= AROUND_SECONDS * FPS
+        assert viewer.decoded_frames() - decoded >= AROUND_SECONDS * FPS  # at least what follows the seam
         assert [begin for begin, end in viewer.played() if begin < first + 0.1 and end > last] != []
         for number in range(seam * FPS - AROUND_FRAMES, seam * FPS + AROUND_FRAMES):
             at, shown = viewer.frame_near((number + 0.5) / FPS, 0.7 / FPS)

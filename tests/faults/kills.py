@@ -52,6 +52,8 @@ class Mayhem:
     workers: ClassVar[int] = 2
     unfinished: ClassVar[int] = 4
     """The most videos that may be unfinished at a time."""
+    pause_seconds: ClassVar[float] = 0.2
+    """Between two looks at how many are."""
     product: Product
     clip: Path
     rng: random.Random
@@ -126,7 +128,7 @@ class Mayhem:
                     continue
             except (httpx.HTTPError, AssertionError, KeyError, ValueError):
                 pass  # the API was killed
-            self._over.wait(0.2)
+            self._over.wait(self.pause_seconds)
 
     def _unfinished(self) -> int:
         return sum(status not in {"done", "error"} for status in self._statuses().values())
@@ -149,7 +151,7 @@ class Mayhem:
             assert time.monotonic() < deadline, self._statuses()
             time.sleep(0.5)
         self._sweep()
-        self.product.drain(LEASE_SECONDS=str(LEASE_SECONDS))
+        self.product.drain()
         for worker in self._workers:
             stop(worker)
             assert worker.returncode == 0

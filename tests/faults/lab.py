@@ -27,7 +27,7 @@ from tests.lab.checker import check_at_rest
 from tests.lab.proxy import FaultProxy
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner, Pipeline
-from worker.run.loop import work
+from worker.run.loop import serve
 from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 
@@ -255,7 +255,7 @@ async def run_worker(
     )
     stop = asyncio.Event()
     poller = Poller(queue, stop, poll_seconds=0.2, lease_seconds=lease_seconds, drain=True)
-    await work(poller, runner, stop)
+    await serve(poller, queue.claim, runner, stop)
 
 
 def _apart(work: Coroutine[None, None, None]) -> None:

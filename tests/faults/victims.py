@@ -23,7 +23,7 @@ from worker.encode import ladder
 from worker.encode.video_encoders import SOFTWARE, Encoders
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
-from worker.run.loop import work
+from worker.run.loop import serve
 from worker.run.outcomes import Attempts
 from worker.run.poller import Poller
 
@@ -113,7 +113,7 @@ def _work_once(settings: StoreSettings) -> None:
                 stop.set()
 
             poller = Poller(queue, stop, poll_seconds=0.1, lease_seconds=LONG_LEASE_SECONDS, drain=True)
-            await work(poller, once, stop)
+            await serve(poller, queue.claim, once, stop)
 
     asyncio.run(run())
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from backend.core import keys
 from backend.core.jobs.job_queue import JobQueue
@@ -15,10 +14,10 @@ from backend.core.records import DeadLetter, Job, Outputs, StatusError, UnitEnd,
 from tests.simulation.faults import Fate
 from tests.simulation.mutants import LeasesDeletedFirst, Mutant, Overwriting
 from tests.simulation.schedule import Protocol
-from tests.simulation.units import Joiner, SimulatedDivision
+from tests.simulation.units import Joiner, Planner
 from tests.simulation.workers import Kind
 from worker.run.slots import Finder, Task
-from worker.units.division import GiveBack
+from worker.units.division import Division
 
 # Stores
 
@@ -148,15 +147,16 @@ class _Any(str):
         return False
 
 
-class ReplansInPlace(SimulatedDivision):
+class ReplansInPlace(Division):
     """Replaces a plan under its number."""
 
-    async def _replanned(self, claim: Claim) -> GiveBack:
-        return partial(self._replace, claim, (await self._view(claim.lease.job)).plan)
-
-    async def _replace(self, claim: Claim, plan: UnitPlan) -> None:
-        another = self.planner.plan(claim.request, plan.number, plan.chunks, plan.look)
-        await self.stage.buckets.raw.put(keys.unit_plan(claim.request, plan.number), another.to_json())
+    async def _park(self, claim: Claim, plan: UnitPlan) -> None:
+        if plan.number == 0:
+            await super()._park(claim, plan)
+            return
+        number = plan.number - 1
+        raw = cast(Planner, self.planner).stage.buckets.raw
+        await raw.put(keys.unit_plan(claim.request, number), plan.replace(number=number).to_json())
         await self.queue.release(claim, retry_after_seconds=0)
 
 

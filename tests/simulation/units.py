@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError
-from backend.core.jobs.leases import Claim
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.jobs.wants import Wants
 from backend.core.records import Job, Status, UnitEnd, UnitKind, UnitObject, UnitOutputs, UnitPlan
@@ -21,8 +20,7 @@ from tests.simulation.unit_invariants import SEAM, unit_body
 from worker.run.heartbeat import StopRequested
 from worker.transcode.progress import ReportProgress
 from worker.transcode.transcoder import Transcoded
-from worker.units.division import Division, GiveBack
-from worker.units.join import LOOK_SECONDS, UNLIKE_CHUNKS, Ends
+from worker.units.join import LOOK_SECONDS, UNLIKE_CHUNKS, UNLIKE_COPY, Ends
 from worker.units.planner import Whole
 
 LOOK_SEGMENTS = 3
@@ -41,37 +39,16 @@ class Planner:
         chunks = self.stage.chunks_of(job.id)
         if not chunks:
             return Whole(self.stage.rng.choice((True, False)), cast(Any, None))
-        return self.plan(job.request, 0, chunks, keys.look_name(job.request, self.stage.token()))
-
-    def plan(self, request: str, number: int, chunks: int, look: str) -> UnitPlan:
         return UnitPlan(
-            request=request,
+            request=job.request,
             number=number,
             chunks=chunks,
-            look=look,
+            look=keys.look_name(job.request, self.stage.token()) if number == 0 else look,
             has_look=self.stage.rng.random() < 0.8,
-            work=keys.run_name(request, 0, self.stage.token()),
+            work=keys.run_name(job.request, 0, self.stage.token()),
             encoder=self.encoder,
             details="{}",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulatedDivision(Division):
-    """The product's, except that half of the plans whose chunks cannot be joined are replaced by another."""
-
-    stage: Stage
-
-    async def _join(self, claim: Claim, report: ReportProgress) -> Transcoded | GiveBack:
-        made = await super()._join(claim, report)
-        if isinstance(made, Transcoded) or not made.keywords.get("whole") or self.stage.rng.random() < 0.5:
-            return made
-        return await self._replanned(claim)
-
-    async def _replanned(self, claim: Claim) -> GiveBack:
-        plan = (await self._view(claim.lease.job)).plan
-        another = self.planner.plan(claim.request, plan.number + 1, plan.chunks, plan.look)
-        return partial(self.queue.park, claim, another)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +131,8 @@ class Joiner:
                 parts += await self._stored(job, plan, end)
                 configs |= {stored.config for stored in end.objects if unit != keys.SIDES}
         if not self.are_alike(configs):
-            raise AttemptFailed("The chunks are unlike.", code=UNLIKE_CHUNKS)
+            code = self.stage.rng.choice((UNLIKE_CHUNKS, UNLIKE_COPY))
+            raise AttemptFailed("What the units made cannot be joined.", code=code)
         return await self.pipeline.write(job, run, SEAM.join(parts))
 
     async def _stored(self, job: Job, plan: UnitPlan, end: UnitOutputs) -> list[bytes]:

@@ -18,14 +18,14 @@ from tests.simulation.attempts import SimulatedHeartbeat, until_stopped
 from tests.simulation.pipeline import Pipeline
 from tests.simulation.scheduler import Process, Race, Rest, Together
 from tests.simulation.stage import Stage
-from tests.simulation.units import Joiner, Maker, Planner, SimulatedDivision, UnitStatus
+from tests.simulation.units import Joiner, Maker, Planner, UnitStatus
 from worker.run.job import JobRunner, JobWork
 from worker.run.outcomes import Attempts, Ending, Work
 from worker.run.poller import SNAPSHOT_SECONDS, Find
 from worker.run.slots import Finder, Task
 from worker.run.status import StatusWriter
 from worker.run.unit_job import UnitRunner, UnitWork
-from worker.units.division import Capacity
+from worker.units.division import Capacity, Division
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -59,7 +59,7 @@ class SimulatedStatus(StatusWriter):
 class Kind:
     """The parts of a worker that mutants replace."""
 
-    division: type[SimulatedDivision] = SimulatedDivision
+    division: type[Division] = Division
     joiner: type[Joiner] = Joiner
     finder: type[Finder] = Finder
 
@@ -87,7 +87,6 @@ class Worker:
             encoder,
             self._capacity,
             on_plan,
-            stage=stage,
         )
         self._attempts = SimulatedAttempts(heartbeat, plan.max_attempts)
         self._job = JobRunner(queue, pipeline, stage.buckets.video, self._attempts, division=division)

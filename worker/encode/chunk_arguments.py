@@ -1,4 +1,5 @@
-"""Builds ffmpeg's command line for one chunk of the picture. Pure; each flag has its reason.
+"""Builds ffmpeg's command lines for one chunk of the picture, and for a picture that is copied. Pure; each
+flag has its reason.
 
 The frames keep their times in the film, and their fragments too. So the chunks of a rendition are joined by
 writing one init segment, which all have alike, and then the fragments of all as they are.
@@ -12,7 +13,7 @@ from worker.encode.filter_graph import chunk_graph
 from worker.encode.grid import Chunk, seconds_of
 from worker.encode.ladder import EncodingPlan, VideoStream
 from worker.encode.video_encoders import Encoders, forced_keyframes
-from worker.source.media import MediaInfo
+from worker.source.media import MediaInfo, VideoInfo
 
 FILM_CLOCK = (
     # the times of the film, wherever ffmpeg begins to read; not those of the file, which may begin at 100 s
@@ -25,6 +26,14 @@ FILM_FRAGMENTS = (
     *("-avoid_negative_ts", "disabled", "-f", "mp4"),
     *("-movflags", "+frag_keyframe+delay_moov+default_base_moof+frag_discont"),
 )
+WITHOUT_SEI = ("-bsf:v", "filter_units=remove_types=6")
+"""Of copied H.264: cameras write places and serial numbers into its supplemental information, too."""
+
+
+def copy_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, name: str, url: str) -> Sequence[str]:
+    """Return argv that writes the picture of the source, which is H.264, to `pipe_name(name)` as it is."""
+    copied = ("-map", f"0:{video.index}", "-c:v", "copy", *WITHOUT_SEI, *STRIPPED)
+    return (*opened(ffmpeg, media, url, FILM_CLOCK), *copied, *FILM_FRAGMENTS, pipe_name(name))
 
 
 def chunk_arguments(

@@ -28,17 +28,22 @@ def to_bt709(video: VideoInfo, width: int, height: int) -> str:
         primaries = colour.primaries if colour.primaries in _PRIMARIES else "bt2020"
         source = _tagged(matrix, primaries, colour.transfer, full_range=colour.full_range)
         return f"{_tone_mapped(source, width, height)},format=yuv420p,{BT709}"
-    primaries = colour.primaries if colour.primaries in _PRIMARIES else "bt709"
+    primaries = _primaries(video)
     if video.pixel_format.startswith(_RGB):
         # zimg only takes planar RGB
         source = f"format=gbrp,{_tagged('gbr', primaries, 'bt709', full_range=True)}"
         return f"{source},{_TO_BT709},format=yuv420p,{BT709}"
     matrix = _matrix(video)
-    if (matrix, primaries, colour.full_range) == ("bt709", "bt709", False):
+    if is_bt709(video):
         return f"format=yuv420p,{BT709}"
     # SDR gamma curves are so similar that players treat them alike
     source = _tagged(matrix, primaries, "bt709", full_range=colour.full_range)
     return f"{source},{_TO_BT709},format=yuv420p,{BT709}"
+
+
+def is_bt709(video: VideoInfo) -> bool:
+    """Return whether the colours of an SDR picture, which is no RGB, need no conversion."""
+    return (_matrix(video), _primaries(video), video.colour.full_range) == ("bt709", "bt709", False)
 
 
 def on_black(video: VideoInfo) -> tuple[str, ...]:
@@ -52,6 +57,10 @@ def on_black(video: VideoInfo) -> tuple[str, ...]:
     if pixels.startswith(("ayuv", "vuya")):
         return "format=yuva444p16", "premultiply=inplace=1", "format=yuv444p16"
     return f"format=gbrap{deep}", "premultiply=inplace=1", f"format=gbrp{deep}"
+
+
+def _primaries(video: VideoInfo) -> str:
+    return video.colour.primaries if video.colour.primaries in _PRIMARIES else "bt709"
 
 
 def _matrix(video: VideoInfo) -> str:

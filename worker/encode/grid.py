@@ -5,8 +5,8 @@ at the first frame that is not earlier than `k * segment_seconds`; so does the p
 """
 
 import math
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, count, pairwise, takewhile
@@ -59,6 +59,12 @@ def segment_starts(fps: Fraction, frames: int, segment_seconds: float) -> tuple[
     return tuple(dict.fromkeys(starts))
 
 
+def copied_segment_starts(fps: Fraction, index: SourceIndex, segment_seconds: float) -> tuple[int, ...]:
+    """Return the first frame of each segment of a rung that is copied."""
+    starts = copy_starts(index.keyframes, index.timescale, segment_seconds)
+    return tuple(round(start * fps / index.timescale) for start in starts)
+
+
 def chunk_seconds(film_seconds: float, longest: float) -> float:
     """Return how long the chunks of a film should be. `longest` gives way only to MAX_CHUNKS."""
     wanted = film_seconds / CHUNKS_OF_SHORT_FILMS
@@ -76,20 +82,27 @@ def chunks_of(
     chunk_seconds: float,
     held_frames: int,
     index: SourceIndex,
+    *,
+    as_copied: bool = False,
 ) -> tuple[Chunk, ...]:
     """Divide a film into chunks of whole segments, about `chunk_seconds` long; the last ones are shorter.
+
+    With `as_copied`, segments begin where those of a copied rung do.
 
     Of its `frames`, the last `held_frames` repeat the last picture. A chunk that began there, or close to it,
     would find nothing to decode.
     """
-    starts = segment_starts(fps, frames, segment_seconds)
+    starts = (
+        copied_segment_starts(fps, index, segment_seconds)
+        if as_copied
+        else segment_starts(fps, frames, segment_seconds)
+    )
     seconds, fewest = float(frames / fps), float(FEWEST_FRAMES / fps)
     number_of = max(1.0, min(seconds / chunk_seconds, _MAX_FULL_CHUNKS, frames // FEWEST_FRAMES))
     shortest = max(SHORTEST_LAST_CHUNK_SECONDS, fewest) * number_of / seconds
     shares = list(_shares(number_of, min(1.0, shortest)))
     before = accumulate(shares[:-1], initial=0.0)
-    # the last chunk, whose last segment may be short, is rounded up
-    firsts = dict.fromkeys(math.floor(share * len(starts) / sum(shares)) for share in before)
+    firsts = dict.fromkeys(_nearest(starts, share * frames / sum(shares)) for share in before)
     last_start = frames - held_frames - max(fps, Fraction(FEWEST_FRAMES))
     bounds = [0, *(first for first in firsts if first and starts[first] <= last_start), len(starts)]
     ends = (*starts, max(1, frames))
@@ -104,6 +117,12 @@ def chunks_of(
         )
         for number, (first, end) in enumerate(pairwise(bounds))
     )
+
+
+def _nearest(starts: Sequence[int], frame: float) -> int:
+    """Return which of the ascending starts is closest."""
+    at = bisect_left(starts, frame)
+    return min(max(at - 1, 0), min(at, len(starts) - 1), key=lambda place: abs(starts[place] - frame))
 
 
 def _shares(chunks: float, shortest: float) -> Iterator[float]:

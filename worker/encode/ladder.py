@@ -4,7 +4,7 @@ Rungs are named by the short side of the displayed picture, and never upscaled. 
 or below all, gets one of its own size on top.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from backend.core import keys
@@ -62,6 +62,8 @@ class VideoStream:
     max_bps: int
     packaged: bool = True
     """False: only for the WebM."""
+    copied_frames: int = 0
+    """How many the source's own stream has, which is this one; 0: it is encoded."""
 
     @property
     def name(self) -> str:
@@ -107,6 +109,16 @@ class EncodingPlan:
     @property
     def packaged_video(self) -> tuple[VideoStream, ...]:
         return tuple(stream for stream in self.video if stream.packaged)
+
+    @property
+    def copied_video(self) -> VideoStream | None:
+        """The stream that is the source's own (`worker.encode.copying`)."""
+        return next((stream for stream in self.video if stream.copied_frames), None)
+
+    @property
+    def encoded(self) -> "EncodingPlan":
+        """The plan without what is copied."""
+        return replace(self, video=tuple(stream for stream in self.video if not stream.copied_frames))
 
     @property
     def webm_video(self) -> VideoStream | None:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from worker.encode.channels import may_clip, stereo_filters
-from worker.encode.chunk_arguments import FILM_CLOCK, FILM_FRAGMENTS
+from worker.encode.chunk_arguments import FILM_CLOCK, FILM_FRAGMENTS, WITHOUT_SEI
 from worker.encode.colours import on_black, to_bt709
 from worker.encode.ffmpeg_arguments import STRIPPED, opened, pipe_name, written
 from worker.encode.filter_graph import fit
@@ -68,7 +68,7 @@ def _picture(look: LookPlan, video: VideoInfo, segment: int) -> tuple[str, ...]:
     one = look.picture
     rate = ("-video_track_timescale", str(one.timescale))
     if one.copied:
-        copied = ("-map", f"0:{video.index}", "-c:v", "copy")
+        copied = ("-map", f"0:{video.index}", "-c:v", "copy", *WITHOUT_SEI)
         return (*copied, *STRIPPED, *rate, *FILM_FRAGMENTS, pipe_name(one.name))
     # keyframes are counted from the last one, and the first segment is shorter than the others
     first, second = [ticks // look.fps.denominator for ticks in (*one.starts[1:], one.end, one.end)][:2]

@@ -42,7 +42,7 @@ class Dividing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
-    """Handles claims for `worker.run.loop.work`."""
+    """Handles claims of jobs for `worker.run.slots`."""
 
     queue: VideoJobs
     pipeline: Pipeline

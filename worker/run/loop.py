@@ -1,28 +1,26 @@
-"""The worker's loop: slots that claim jobs and pass them to a handler. It knows nothing about media."""
+"""A slot of a worker: it finds one piece of work after another and hands it on."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from backend.core.concurrency import run_unless_set
-from backend.core.jobs.leases import Claim
-from worker.run.poller import Poller
+from worker.run.poller import Find, Poller
 
-Handler = Callable[[Claim, asyncio.Event], Awaitable[None]]
-"""Runs one job to its end, or releases it when the event is set. Must not raise."""
+T = TypeVar("T")
 
 CLAIM_GRACE_SECONDS = 5.0
-"""On shutdown, a claim in progress may take this long; its job is then released."""
+"""On shutdown, a claim in progress may take this long; what it claimed is then released."""
 
 
-async def work(poller: Poller, handle: Handler, stop: asyncio.Event, *, concurrency: int = 1) -> None:
-    """Run `concurrency` jobs at a time until `stop` is set or the poller finds no more."""
-    async with asyncio.TaskGroup() as slots:
-        for _ in range(concurrency):
-            slots.create_task(_slot(poller, handle, stop))
+async def serve(
+    poller: Poller, find: Find[T], handle: Callable[[T, asyncio.Event], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Run until `stop` is set or the poller finds no more.
 
-
-async def _slot(poller: Poller, handle: Handler, stop: asyncio.Event) -> None:
+    `handle` does what was claimed to its end, or releases it when the event is set. It must not raise.
+    """
     while not stop.is_set() and (
-        claim := await run_unless_set(stop, poller.next_claim(), grace_seconds=CLAIM_GRACE_SECONDS)
+        claim := await run_unless_set(stop, poller.next(find), grace_seconds=CLAIM_GRACE_SECONDS)
     ):
         await handle(claim, stop)

@@ -14,7 +14,6 @@ from backend.core.backoff import Backoff
 from backend.core.concurrency import run_unless_set, sleep_unless_set
 from backend.core.errors import MachineFault, StoreError
 from backend.core.jobs.interface import VideoJobs
-from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import QueueSnapshot
 from worker.run.machine import CHECKS
 
@@ -85,10 +84,6 @@ class Poller:
         self._outage_backoff = Backoff(poll_seconds * 2, MAX_OUTAGE_PAUSE_SECONDS)
         self._pause, self._deaf, self._idle_polls = 0.0, 0.0, 0
         self._hold_off_until = 0.0
-
-    async def next_claim(self) -> Claim | None:
-        """Wait for a job and claim it. None: there will be no more."""
-        return await self.next(self._queue.claim)
 
     async def next(self, find: Find[T]) -> T | None:
         """Wait until `find` claims something of a snapshot. None: there will be no more."""

@@ -6,21 +6,21 @@ A slot that encodes takes chunks and whole jobs. So a long video never keeps a w
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
+from typing import Any
 
 import structlog
 
-from backend.core.concurrency import run_unless_set
 from backend.core.errors import StoreError
 from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.records import Job, RecordUnreadable, UnitKind, UnitPlan
-from worker.run.loop import CLAIM_GRACE_SECONDS
+from worker.run.loop import serve
 from worker.run.poller import Find, Poller
 from worker.units.division import Capacity, is_abandoned
 
@@ -32,7 +32,7 @@ OLDEST_SHARE = 0.25
 """How often a slot helps the oldest job first, instead of the one with the fewest units: none starves."""
 
 Task = Claim | UnitClaim
-Handle = Callable[[Task, asyncio.Event], Awaitable[None]]
+Handle = Callable[[Task, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def handlers(
@@ -107,15 +107,12 @@ class Finder:
             return claim
         planned = self._in_order(snapshot)
         jobs = self._jobs(snapshot, planned)
-        return (
-            await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
-            or (await self._claim_join(snapshot, planned) if joins else None)
-            or (
-                None
-                if self._looks_open()
-                else await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
-            )
-        )
+        found: Task | None = await self._claim_unit(snapshot, jobs, UnitKind.LOOK, silent_too=silent_too)
+        if found is None and joins:
+            found = await self._claim_join(snapshot, planned)
+        if found is None and not self._looks_open():
+            found = await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
+        return found
 
     async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
         """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
@@ -188,28 +185,40 @@ class Finder:
 
 
 class Slots:
-    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free."""
+    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free.
+
+    As many looks as there are light slots are made beside them: the look of a long film may take minutes, and
+    the next film is to be planned meanwhile.
+    """
 
     def __init__(self, light: int, encode: int, finder: Finder, capacity: Capacity) -> None:
         self._light = light
         self._encode = encode
         self._finder = finder
         self._capacity = capacity
+        self._looks: set[asyncio.Task[None]] = set()
 
     async def serve(self, poller: Poller, handle: Handle, stop: asyncio.Event) -> None:
         """Run until `stop` is set or the poller finds no more."""
+        light: list[Find[Task]] = [partial(self._finder.light, joins=n > 0) for n in range(self._light)]
+        encode: list[Find[Task]] = [self._finder.encoding] * self._encode
+        giving_back = self._giving_back(handle)
         async with asyncio.TaskGroup() as slots:
-            for number in range(self._light):
-                find = partial(self._finder.light, joins=number > 0)
-                slots.create_task(_serve(poller, find, self._with_look(handle), stop))
-            for _ in range(self._encode):
-                slots.create_task(_serve(poller, self._finder.encoding, self._giving_back(handle), stop))
+            for find in light:
+                slots.create_task(serve(poller, find, self._with_look(handle, slots), stop))
+            for find in encode:
+                slots.create_task(serve(poller, find, giving_back, stop))
 
-    def _with_look(self, handle: Handle) -> Handle:
+    def _with_look(self, handle: Handle, beside: asyncio.TaskGroup) -> Handle:
         async def handled(task: Task, stop: asyncio.Event) -> None:
             await handle(task, stop)
             while not stop.is_set() and (look := await self._finder.own_look()) is not None:
-                await handle(look, stop)
+                if len(self._looks) >= self._light:
+                    await handle(look, stop)
+                    continue
+                making = beside.create_task(handle(look, stop))
+                self._looks.add(making)
+                making.add_done_callback(self._looks.discard)
 
         return handled
 
@@ -221,10 +230,3 @@ class Slots:
                 self._capacity.give_back()
 
         return handled
-
-
-async def _serve(poller: Poller, find: Find[Task], handle: Handle, stop: asyncio.Event) -> None:
-    while not stop.is_set() and (
-        task := await run_unless_set(stop, poller.next(find), grace_seconds=CLAIM_GRACE_SECONDS)
-    ):
-        await handle(task, stop)

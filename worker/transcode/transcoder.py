@@ -68,6 +68,8 @@ class EncodingProfile:
     encoders: Encoders = SOFTWARE
     rungs: tuple[int, ...] = RUNGS
     downloads: tuple[Download, ...] = ("webm",)
+    copies_source: bool = True
+    """Only of jobs that are divided."""
 
     @classmethod
     def of(cls, settings: WorkerSettings, encoders: Encoders = SOFTWARE) -> Self:
@@ -80,6 +82,7 @@ class EncodingProfile:
             encoders,
             settings.rungs,
             settings.downloads,
+            settings.copy_source == "auto",
         )
 
 

@@ -16,7 +16,7 @@ from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.one_shot import store_source
 from backend.core.uploads.part_writer import PARTS_IN_FLIGHT, SMALLEST_PART_BYTES
 from worker.encode.ffmpeg_arguments import pipe_name
-from worker.output.fragments import FragmentError, FragmentReader
+from worker.output.fragments import Config, Fragment, FragmentError, FragmentReader
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.exit_codes import ERROR_RATE_EXCEEDED, FFMPEG_EXIT_CODES
@@ -37,6 +37,7 @@ READ_BYTES = 256 * 1024
 T = TypeVar("T")
 
 _DECODE_ERROR = re.compile(r"Error submitting \w+ to decoder|Decoding error")
+_CORRUPT = "corrupt decoded frame"
 _REPEATED = re.compile(r"Last message repeated (\d+) times")
 _UNDECODABLE = re.compile(r"ist#0:(\d+)/.*Decode error rate")
 
@@ -112,12 +113,12 @@ class UnitAttempt:
 
 
 class EncoderLog:
-    """Reads ffmpeg's log: reports what is lost, and counts what could not be decoded."""
+    """Reads ffmpeg's log: reports what is lost, and counts what could not be decoded, or only in part."""
 
     def __init__(self, errors: BackgroundErrors) -> None:
         self._errors = errors
         self._last_counted = False
-        self.decode_errors = 0
+        self.decode_errors = self.corrupt = 0
         self.undecodable: set[int] = set()
         """Indexes of streams with too many errors."""
 
@@ -127,6 +128,7 @@ class EncoderLog:
         if repeated := _REPEATED.search(line):
             self.decode_errors += self._last_counted * int(repeated[1])
             return
+        self.corrupt += _CORRUPT in line
         self._last_counted = _DECODE_ERROR.search(line) is not None
         self.decode_errors += self._last_counted
         self.undecodable.update(int(index) for index in _UNDECODABLE.findall(line))
@@ -147,6 +149,7 @@ class StreamStore:
         max_bytes: int,
         encoded: Awaitable[None],
         on_frames: Callable[[int], None] = lambda frames: None,
+        on_fragment: Callable[[Fragment, Config], None] = lambda fragment, config: None,
     ) -> UnitObject:
         """Store a rendition as fragmented MP4. `on_frames` is told how many frames there are so far.
 
@@ -160,7 +163,10 @@ class StreamStore:
 
         def count(piece: bytes) -> None:
             nonlocal frames
-            frames += sum(fragment.samples for fragment in reader.feed(piece))
+            for fragment in reader.feed(piece):
+                frames += fragment.samples
+                if fragment.frames and reader.config:
+                    on_fragment(fragment, reader.config)
             on_frames(frames)
 
         async def finished() -> None:

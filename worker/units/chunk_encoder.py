@@ -41,7 +41,7 @@ class ChunkEncoder:
 
     async def _encode(self, attempt: UnitAttempt, chunk: Chunk, source: str, directory: Path) -> UnitOutputs:
         details, tools, encoders = attempt.details, self._workshop.tools, self._workshop.profile.encoders
-        plan, media = details.encoding, details.media
+        plan, media = details.encoding.encoded, details.media
         for stream in plan.video:
             os.mkfifo(directory / pipe_name(stream.name), 0o600)
         seconds = float(chunk.frames / (plan.fps or 1))
@@ -82,6 +82,7 @@ class ChunkEncoder:
             objects=objects,
             decoded=objects[0].frames + chunk.first_frame - int(chunk.seek_seconds * (plan.fps or 1)),
             decode_errors=attempt.log.decode_errors,
+            corrupt=attempt.log.corrupt,
         )
 
 

@@ -8,14 +8,21 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.core import keys
 from backend.core.records import Job, UnitPlan
-from worker.encode.grid import Chunk, chunk_seconds, chunks_of, held_frames, total_frames
+from worker.encode.grid import (
+    Chunk,
+    chunk_seconds,
+    chunks_of,
+    copied_segment_starts,
+    held_frames,
+    total_frames,
+)
 from worker.encode.ladder import EncodingPlan
 from worker.encode.look_plan import LookPlan
 from worker.encode.video_encoders import Encoders
 from worker.source.index.source_index import SourceIndex
 from worker.source.media import MediaInfo
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Grows when the same plan would make a worker encode chunks that do not fit those of older workers."""
 
 
@@ -55,7 +62,10 @@ class PlanDetails(BaseModel):
             encoding=encoding,
             frames=frames,
             segment_seconds=segment_seconds,
-            chunks=chunks_of(fps, frames, segment_seconds, seconds, held_frames(media, fps), index),
+            chunks=chunks_of(
+                *(fps, frames, segment_seconds, seconds, held_frames(media, fps), index),
+                as_copied=encoding.copied_video is not None,
+            ),
             look=look,
         )
 
@@ -79,6 +89,12 @@ class PlanDetails(BaseModel):
 
     def chunk_of(self, unit: str) -> Chunk:
         return {keys.chunk(chunk.number): chunk for chunk in self.chunks}[unit]
+
+    def has_segments_of(self, copied: SourceIndex) -> bool:
+        """Return whether encoded renditions have their segments where a picture with this index has."""
+        starts = tuple(chunk.first_frame + place for chunk in self.chunks for place in chunk.keyframes)
+        fps = self.encoding.fps
+        return fps is not None and copied_segment_starts(fps, copied, self.segment_seconds) == starts
 
     def share_of(self, ended: Container[str]) -> float:
         """Return how much of the picture is encoded, from 0 to 1, once these units have ended."""

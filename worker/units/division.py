@@ -17,8 +17,8 @@ from backend.core.jobs.unit_view import UnitState, UnitView
 from backend.core.records import Job, UnitEnd, UnitPlan
 from worker.transcode.progress import ReportProgress
 from worker.transcode.transcoder import Transcoded, Transcoder
-from worker.units.join import UNLIKE_CHUNKS, Joiner
-from worker.units.planner import Planner
+from worker.units.join import UNLIKE_CHUNKS, UNLIKE_COPY, Joiner
+from worker.units.planner import Planner, Whole
 
 log = structlog.get_logger(__name__)
 
@@ -84,8 +84,7 @@ class Division:
             return await self._join(claim, report)
         if lease.whole:  # the slot that claimed it has taken the capacity
             return await self.transcoder.run(lease.job, lease.run, report)
-        look = keys.look_name(claim.request, token_hex(TOKEN_BYTES))
-        planned = await self.planner.run(lease.job, 0, look, token_hex(TOKEN_BYTES))
+        planned = await self._plan(lease.job, 0, keys.look_name(claim.request, token_hex(TOKEN_BYTES)))
         if isinstance(planned, UnitPlan):
             return partial(self._park, claim, planned)
         if planned.is_small:
@@ -120,10 +119,17 @@ class Division:
         except NotJoinable:
             return again
         except AttemptFailed as error:
-            if error.failure_code != UNLIKE_CHUNKS:
+            if error.failure_code not in {UNLIKE_CHUNKS, UNLIKE_COPY}:
                 raise
-            log.warning("chunks_unlike", error=error.message)
+            log.warning(error.failure_code, error=error.message)
+            if error.failure_code == UNLIKE_COPY:
+                planned = await self._plan(job, view.plan.number + 1, view.plan.look)
+                if isinstance(planned, UnitPlan):
+                    return partial(self._park, claim, planned)
             return partial(again, whole=True)
+
+    async def _plan(self, job: Job, number: int, look: str) -> UnitPlan | Whole:
+        return await self.planner.run(job, number, look, token_hex(TOKEN_BYTES))
 
     async def _view(self, job: Job) -> UnitView:
         view = await self.units.view(job)

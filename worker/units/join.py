@@ -55,6 +55,8 @@ LOOK_SECONDS = 1.0
 """Between two looks at which units have ended."""
 UNLIKE_CHUNKS = "unlike_chunks"
 """The code of chunks that cannot be joined: their encoders differed."""
+UNLIKE_COPY = "unlike_copy"
+"""The code of a picture that was to be copied, but must be encoded."""
 UNREADABLE = "unit_unreadable"
 
 Ends = Callable[[], Awaitable[Mapping[str, UnitEnd]]]
@@ -188,7 +190,7 @@ class _Join:
 
     async def _stream(self, path: str) -> AsyncIterator[bytes]:
         encoding = self._details.encoding
-        if any(path == pipe_name(stream.name) for stream in encoding.video):
+        if any(path == pipe_name(stream.name) for stream in encoding.encoded.video):
             first: UnitObject | None = None
             for chunk in self._details.chunks:
                 found = await self._object(keys.chunk(chunk.number), path.replace(".pipe", ".mp4"))
@@ -247,6 +249,9 @@ class _Join:
         for found in (await self._end_of(unit)).objects:
             if found.name == name:
                 return found
+        copied = self._details.encoding.copied_video
+        if copied and name == f"{copied.name}.mp4":
+            raise AttemptFailed("The picture was not what its index says.", code=UNLIKE_COPY)
         raise _unreadable(f"{unit} did not make {name}")
 
     async def _end_of(self, unit: str) -> UnitOutputs:
@@ -294,18 +299,21 @@ class _Join:
         )
 
     def _check_decode_errors(self) -> None:
-        """Raises: SourceRejected: too much of the picture is damaged."""
+        """Raises: SourceRejected: too much of the picture is damaged. AttemptFailed: too much to copy it."""
         ends = self._known.values()
         allowed = MAX_DECODE_ERROR_RATE * sum(end.decoded for end in ends)
         if sum(end.decode_errors for end in ends) > allowed:
             raise SourceRejected(
                 "This file is damaged: the picture cannot be decoded, or only in part.", code=DAMAGED
             )
+        # what ffmpeg conceals, a browser may stop at
+        if self._details.encoding.copied_video and any(end.decode_errors or end.corrupt for end in ends):
+            raise AttemptFailed("The copied picture is damaged.", code=UNLIKE_COPY)
 
     async def _copy_files(self, sides: UnitOutputs) -> None:
         """Copy what viewers of the look have been using: poster, storyboard, captions."""
         look = keys.run_prefix(self._job.id, self._plan.look)
-        streams = {SOUND_NAME, *(f"{stream.name}.mp4" for stream in self._details.encoding.audio)}
+        streams = {SOUND_NAME, *(f"{name}.mp4" for name in self._details.encoding.names)}
         for found in sides.objects:
             if found.name not in streams:
                 await self._sink.put(found.name, (await self._video.get(look + found.name)).body)

@@ -46,14 +46,14 @@ class LookUnitMaker:
         attempt = UnitAttempt(self._workshop, claim, details)
 
         async def make(_: SourceFeeder, source: str, directory: Path) -> UnitOutputs:
-            await self._make(attempt, source, directory, opened)
+            await self._make(attempt, source, directory, can_be_played)
             return UnitOutputs(unit=claim.unit, token=claim.lease.token)
 
-        with self._openings.opening() as opened:
+        with self._openings.opening() as can_be_played:
             return await attempt.run(make)
 
     async def _make(
-        self, attempt: UnitAttempt, source: str, directory: Path, opened: Callable[[], None]
+        self, attempt: UnitAttempt, source: str, directory: Path, can_be_played: Callable[[], None]
     ) -> None:
         claim, details, video = attempt.claim, attempt.details, attempt.buckets.video
         look, media = details.look, details.media
@@ -71,7 +71,7 @@ class LookUnitMaker:
             log.info("look_playable", kind=look.kind, segments=look.segments)
             with suppress(StoreError):  # each unit that ends says it again
                 await self._on_playable(claim.job, claim.plan)
-            opened()
+            can_be_played()
 
         making = self._maker.run(
             look,

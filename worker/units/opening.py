@@ -1,10 +1,12 @@
-"""Which looks this worker has begun and nobody can play yet: they get all of the machine."""
+"""Which looks this worker has begun and nobody plays yet: they get all of the machine."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 MAX_OPENING_SECONDS = 5.0
+PLAYER_START_SECONDS = 1.0
+"""From when a look can be played to a player's first frame, if it runs on this machine too."""
 
 
 class Openings:
@@ -19,18 +21,24 @@ class Openings:
 
     @contextmanager
     def opening(self) -> Iterator[Callable[[], None]]:
-        """Open one look until what this yields is called, the block ends, or it takes too long."""
-        look = object()
+        """Open one look until a second after what this yields was called, but not for too long."""
+        look, loop = object(), asyncio.get_running_loop()
         self._looks.add(look)
 
         def opened() -> None:
-            if look in self._looks:
-                self._looks.remove(look)
-                self._on_opened()
+            self._looks.discard(look)
+            self._on_opened()
 
-        limit = asyncio.get_running_loop().call_later(MAX_OPENING_SECONDS, opened)
+        limit = loop.call_later(MAX_OPENING_SECONDS, opened)
+
+        def playable() -> None:
+            nonlocal limit
+            limit.cancel()
+            limit = loop.call_later(PLAYER_START_SECONDS, opened)
+
         try:
-            yield opened
-        finally:
+            yield playable
+        except BaseException:  # nobody will play this attempt's look
             limit.cancel()
             opened()
+            raise

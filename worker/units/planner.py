@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from backend.core.records import Job, UnitPlan
+from worker.encode.copying import with_copy
 from worker.encode.filter_graph import EXACT_CONTAINERS
 from worker.encode.ladder import is_small, plan_encoding
 from worker.encode.look_plan import plan_look
@@ -49,7 +50,9 @@ class Planner:
         self._chunk_seconds = chunk_seconds
 
     async def run(self, job: Job, number: int, look: str, token: str) -> UnitPlan | Whole:
-        """Return plan `number` for the job. `look` and `token` are as in `PlanDetails.to_plan`.
+        """Return plan `number` for the job; only plan 0 may copy a rung.
+
+        `look` and `token` are as in `PlanDetails.to_plan`.
 
         Raises:
             SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
@@ -73,6 +76,8 @@ class Planner:
                 return Whole(False, Intake(info, media))
         encoding = plan_encoding(media, profile.codecs, job.options, profile.rungs)
         segment, look_plan = profile.segment_seconds, None
+        if profile.copies_source and number == 0:
+            encoding = with_copy(encoding, media, index, info.size_bytes, segment)
         if not await is_published(self._workshop.buckets, job):
             cores = os.cpu_count() or 1
             look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores)

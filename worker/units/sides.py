@@ -1,4 +1,4 @@
-"""Makes all of a video but its picture, in one pass: the sound, captions, poster and storyboard."""
+"""Makes all of a video that is not encoded in chunks: sound, captions, stills, and a rung that is copied."""
 
 import asyncio
 import os
@@ -20,6 +20,7 @@ from worker.source.duration_limits import max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.transcode.early_look import NO_CAPTIONS
 from worker.units.attempt import StreamStore, UnitAttempt, Workshop
+from worker.units.copied_rung import store_copy
 from worker.units.details import PlanDetails
 
 SOUND_NAME = "sound.webm"
@@ -33,7 +34,7 @@ class SidesMaker:
         self._workshop = workshop
 
     async def run(self, claim: UnitClaim, details: PlanDetails) -> UnitOutputs:
-        """Store the sound below `claim.outputs`, and the rest, which viewers need at once, in the look.
+        """Store all streams below `claim.outputs`, and the rest, which viewers need at once, in the look.
 
         Raises:
             SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
@@ -43,7 +44,9 @@ class SidesMaker:
         async def make(feeder: SourceFeeder, source: str, directory: Path) -> UnitOutputs:
             sound = await self._encode(attempt, source, directory)
             await check_all_read(self._workshop.tools, source, feeder)
-            return await self._store_files(attempt, directory, sound)
+            outputs = await self._store_files(attempt, directory, sound)
+            copied = await store_copy(attempt, self._workshop.tools.ffmpeg, source, directory)
+            return outputs.replace(objects=(*outputs.objects, *copied))
 
         return await attempt.run(make)
 

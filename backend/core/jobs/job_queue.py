@@ -226,6 +226,8 @@ class JobQueue:
             VideoDeleted: stop, and call `discard_deleted`.
         """
         key = keys.unit_plan(claim.request, plan.number)
+        if plan.number:  # a unit may have failed for good. Its clean-up must not find a plan again and again
+            await self._check_records(claim)
         if not await self._buckets.raw.create(key, plan.to_json()):
             with suppress(ObjectNotFound):  # it went with the video, or with the request's end
                 plan = UnitPlan.from_json((await self._buckets.raw.get(key)).body)

@@ -54,10 +54,6 @@ class QueueSnapshot:
     def is_used_up(self) -> bool:
         return not self._due and not self._waiting
 
-    def has_jobs(self, whole: bool | None = None) -> bool:
-        """Return whether `claim` may still find a job (`VideoJobs.claim` explains `whole`)."""
-        return any(_suits(lease, whole) for _, lease in self._due) or (not whole and bool(self._waiting))
-
     def next_due(self, whole: bool | None = None) -> tuple[SeenLease, Lease] | None:
         """Take the oldest lease that may be taken over."""
         found = next((one for one in self._due if _suits(one[1], whole)), None)

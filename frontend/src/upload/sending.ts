@@ -18,14 +18,6 @@ import { CORE_TEXTS } from './texts';
 export type Sender = Uppy<Meta, TusBody>;
 type File = UppyFile<Meta, TusBody>;
 
-/**
- * Larger files are sent as four parallel parts, because one connection cannot fill a link with high latency. The store
- * then needs time to join them, which only pays off for files that take a minute or more. Browsers open six connections
- * per server, so two remain for the rest of the site. That is also why only one file is sent at a time.
- */
-const PARALLEL_FROM_BYTES = 200_000_000;
-const PARALLEL_PARTS = 4;
-
 /** Extensions that some systems do not recognize as video. */
 const EXTENSIONS = ['.mkv', '.ts', '.mts', '.m2ts', '.mxf', '.vob', '.flv', '.wmv', '.avi', '.mpg', '.mov', '.ogv', '.rm'];
 
@@ -159,8 +151,8 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
       resumed.set(file.id, { retitle, sent: false });
       if (retitle && earlier.title !== null) uppy.info(`Resuming “${earlier.title}”, now titled “${title}”.`, 'info', INFO_MS);
     }
-    const parts = earlier?.previous.parallelUploadUrls?.length ?? (earlier === null && isLarge(file) ? PARALLEL_PARTS : 1);
-    uppy.setFileState(file.id, { tus: { parallelUploads: parts } });
+    // Only an upload that was begun in parts goes on so: the store takes seconds to join the parts of a large file.
+    uppy.setFileState(file.id, { tus: { parallelUploads: earlier?.previous.parallelUploadUrls?.length ?? 1 } });
   }
 
   const uploaderOf = (id: string) => uppy.getPlugin('Tus')?.uploaders[id];
@@ -243,10 +235,6 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
 export function filesInProgress(uppy: Sender): File[] {
   const started = new Set(Object.values(uppy.getState().currentUploads).flatMap((upload) => upload.fileIDs));
   return uppy.getFiles().filter((file) => started.has(file.id) && !file.progress.uploadComplete && !file.error);
-}
-
-function isLarge(file: File): boolean {
-  return (file.size ?? 0) >= PARALLEL_FROM_BYTES;
 }
 
 /** The title, or null if the user gave none. */

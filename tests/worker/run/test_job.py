@@ -27,7 +27,7 @@ from worker.encode.video_encoders import SOFTWARE
 from worker.run import heartbeat
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
-from worker.run.loop import work
+from worker.run.loop import serve
 from worker.run.outcomes import MAX_OUTAGES, Attempts, trust_the_machine
 from worker.run.poller import Poller
 from worker.transcode.fallback import Fallback
@@ -553,7 +553,8 @@ async def test_drain_empties_the_queue_and_ends(lab: Lab) -> None:
     async with asyncio.timeout(5):
         stop = asyncio.Event()
         poller = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS, drain=True)
-        await work(poller, runner(lab, queue, pipeline), stop, concurrency=2)
+        handle = runner(lab, queue, pipeline)
+        await asyncio.gather(*(serve(poller, queue.claim, handle, stop) for _ in range(2)))
 
     assert len(pipeline.runs) == len(jobs)
     assert await lab.raw_keys() == []
@@ -567,5 +568,5 @@ async def test_stopped_loop_claims_nothing(lab: Lab) -> None:
     stop = asyncio.Event()
     stop.set()
     poller = Poller(queue, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
-    await work(poller, runner(lab, queue, pipeline), stop)
+    await serve(poller, queue.claim, runner(lab, queue, pipeline), stop)
     assert pipeline.runs == []

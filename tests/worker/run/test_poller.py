@@ -16,7 +16,7 @@ from tests.core.jobs.queue_lab import LEASE_SECONDS, Clock, Lab
 from tests.lab.memory_store import MemoryStore
 from worker.run import poller as poller_module
 from worker.run.doorbell import listening
-from worker.run.loop import work
+from worker.run.loop import serve
 from worker.run.poller import Poller
 
 NOBODY = ("255.255.255.255", 1)
@@ -46,11 +46,19 @@ def _poller(lab: Lab, queue: JobQueue, *, poll_seconds: float = 0.01, drain: boo
     return Poller(queue, asyncio.Event(), poll_seconds=poll_seconds, lease_seconds=LEASE_SECONDS, drain=drain)
 
 
+async def _next_claim(poller: Poller) -> Claim | None:
+    return await poller.next(poller._queue.claim)
+
+
+async def _slots(number: int, poller: Poller, stop: asyncio.Event) -> None:
+    await asyncio.gather(*(serve(poller, poller._queue.claim, _no_job, stop) for _ in range(number)))
+
+
 async def test_slots_share_one_poll_and_claim_each_job_once(lab: Lab) -> None:
     jobs = [await lab.add_job() for _ in range(20)]
     poller = _poller(lab, lab.worker("one"), drain=True)
 
-    claims = await asyncio.gather(*(poller.next_claim() for _ in range(20)))
+    claims = await asyncio.gather(*(_next_claim(poller) for _ in range(20)))
 
     assert {claim.request for claim in claims if claim} == {job.request for job in jobs}
     assert isinstance(lab.raw, Listed)
@@ -63,7 +71,7 @@ async def test_idle_worker_polls_equally_often_with_any_number_of_slots(
     monkeypatch.setattr(poller_module, "FIRST_PAUSE_SECONDS", 0.01)
     stop = asyncio.Event()
     poller = Poller(lab.worker("one"), stop, poll_seconds=0.05, lease_seconds=LEASE_SECONDS)
-    working = asyncio.create_task(work(poller, _no_job, stop, concurrency=16))
+    working = asyncio.create_task(_slots(16, poller, stop))
 
     await asyncio.sleep(0.5)
     stop.set()
@@ -88,8 +96,8 @@ async def test_slot_that_finds_nothing_neither_delays_others_nor_polls_for_each_
     await looked.wait()
 
     async with asyncio.timeout(10):
-        assert await poller.next_claim()
-        assert await poller.next_claim()
+        assert await _next_claim(poller)
+        assert await _next_claim(poller)
 
     assert not idle.done()
     assert isinstance(lab.raw, Listed)
@@ -101,7 +109,7 @@ async def test_stopping_worker_does_not_wait_out_its_pause(lab: Lab) -> None:
     stop = asyncio.Event()
     poller = Poller(lab.worker("one"), stop, poll_seconds=60, lease_seconds=LEASE_SECONDS)
     poller._pause = 60.0
-    working = asyncio.create_task(work(poller, _no_job, stop, concurrency=3))
+    working = asyncio.create_task(_slots(3, poller, stop))
     await asyncio.sleep(0)
 
     stop.set()
@@ -123,7 +131,7 @@ async def test_a_bell_ends_the_pause_of_an_idle_queue(lab: Lab, monkeypatch: pyt
     polled = asyncio.Event()
     lab.raw.before_poll = lambda _: polled.set()
     async with listening(address, rung), asyncio.timeout(10):
-        claiming = asyncio.create_task(poller.next_claim())
+        claiming = asyncio.create_task(_next_claim(poller))
         await polled.wait()
         job = await lab.add_job()
 
@@ -154,7 +162,7 @@ async def test_no_bell_shortens_the_pause_of_an_outage(lab: Lab, monkeypatch: py
     lab.raw.before_poll = fail_second
     poller = Poller(lab.worker("one"), stop, poll_seconds=5, lease_seconds=LEASE_SECONDS, rung=rung)
 
-    assert await poller.next_claim() is None
+    assert await _next_claim(poller) is None
 
     deaf = [seconds for event, seconds in slept if event is stop]
     assert deaf[:2] == [0, poller_module.DEAF_SECONDS]
@@ -189,7 +197,7 @@ async def test_silent_workers_get_time_to_renew_after_an_outage(lab: Lab) -> Non
         lease_seconds=LEASE_SECONDS,
         monotonic=lambda: now,
     )
-    claiming = asyncio.create_task(poller.next_claim())
+    claiming = asyncio.create_task(_next_claim(poller))
     while lab.raw.polls < 10:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)
     assert not claiming.done()
@@ -222,7 +230,7 @@ async def test_slow_poll_counts_as_an_outage(lab: Lab) -> None:
         lease_seconds=LEASE_SECONDS,
         monotonic=lambda: now,
     )
-    claiming = asyncio.create_task(poller.next_claim())
+    claiming = asyncio.create_task(_next_claim(poller))
     while lab.raw.polls < 10:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)
 
@@ -250,7 +258,7 @@ async def test_worker_on_a_broken_machine_takes_no_job_until_it_is_mended(
     )
 
     async with asyncio.timeout(5):
-        claim = await poller.next_claim()
+        claim = await _next_claim(poller)
 
     assert claim is not None
     assert (claim.request, claim.lease.attempt, claim.lease.outages, checks) == (job.request, 1, 0, 4)
@@ -262,7 +270,7 @@ async def test_idle_worker_does_not_check_its_machine(lab: Lab) -> None:
 
     stop = asyncio.Event()
     poller = Poller(lab.worker("one"), stop, poll_seconds=0.001, lease_seconds=LEASE_SECONDS, ready=ready)
-    claiming = asyncio.create_task(poller.next_claim())
+    claiming = asyncio.create_task(_next_claim(poller))
     assert isinstance(lab.raw, Listed)
     while lab.raw.polls < 2:  # noqa: ASYNC110  # the poller has its own clock
         await asyncio.sleep(0.001)

@@ -124,6 +124,30 @@ async def test_nothing_else_begins_while_a_look_opens(lab: UnitLab) -> None:
     assert await chunks(hand, found) == []
 
 
+async def test_next_job_is_divided_while_a_look_is_being_made(lab: UnitLab) -> None:
+    hand, stop, all_divided = lab.hand("one"), asyncio.Event(), asyncio.Event()
+    waiting = {(await lab.add_job()).id for _ in range(2)}
+    found = finder(hand)
+    poller = Poller(hand.jobs, stop, poll_seconds=0.01, lease_seconds=LEASE_SECONDS)
+
+    async def run_job(claim: Claim, stop: asyncio.Event) -> None:
+        job = claim.lease.job
+        found.add(job, await hand.jobs.park(claim, lab.plan(job)))
+        waiting.remove(job.id)
+        if not waiting:
+            all_divided.set()
+
+    async def run_unit(claim: UnitClaim, stop: asyncio.Event) -> None:
+        assert claim.kind is UnitKind.LOOK
+        await all_divided.wait()
+        stop.set()
+
+    async with asyncio.timeout(10):
+        await Slots(1, 0, found, Capacity(0)).serve(poller, handlers(run_job, run_unit), stop)
+
+    assert not waiting
+
+
 async def test_slots_do_everything_there_is_to_do(lab: UnitLab) -> None:
     hand, stop, capacity = lab.hand("one"), asyncio.Event(), Capacity(1)
     await lab.parked(hand)

@@ -33,18 +33,8 @@ def write_pictures(path: Path, frames: int) -> None:
 
 def pictures(path: Path, rate: str) -> tuple[str, ...]:
     """Return what `write_pictures` wrote as an input."""
-    return (
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "gray",
-        "-s",
-        f"{WIDTH}x{HEIGHT}",
-        "-framerate",
-        rate,
-        "-i",
-        str(path),
-    )
+    shape = ("-pix_fmt", "gray", "-s", f"{WIDTH}x{HEIGHT}", "-framerate", rate)
+    return ("-f", "rawvideo", *shape, "-i", str(path))
 
 
 def beeps(seconds: float) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import accumulate, islice
+from itertools import accumulate, islice, pairwise
 from operator import mul
 
-from worker.source.index.source_index import MAX_KEYFRAMES, IndexUnusable, SourceIndex
+from worker.source.index.source_index import MAX_KEYFRAMES, FrameTable, IndexUnusable, SourceIndex
 
 MAX_BOXES = 10_000
 """Inside one box, where a file has some dozens."""
@@ -33,7 +33,7 @@ def keyframes_of(moov: bytes, track: int, origin_seconds: float = 0.0) -> Source
     """
     try:
         return _keyframes(memoryview(moov), track, origin_seconds)
-    except (struct.error, LookupError, ZeroDivisionError, OverflowError) as error:
+    except (struct.error, LookupError, ZeroDivisionError, OverflowError, StopIteration) as error:
         raise IndexUnusable(f"broken: {error!r}") from error
 
 
@@ -68,7 +68,7 @@ def _keyframes(moov: memoryview, track: int, origin_seconds: float) -> SourceInd
         and numbers[0] == 0
         and not any(samples.shows_before(number) for number in numbers)
     )
-    return SourceIndex(timescale, tuple(times), is_plain)
+    return SourceIndex(timescale, tuple(times), is_plain, samples.table(tables, numbers))
 
 
 class _Samples:
@@ -96,6 +96,24 @@ class _Samples:
         following = range(keyframe + 1, min(self.count, keyframe + FRAMES_AFTER_KEYFRAME))
         shown = self.shown_at(keyframe)
         return any(self.shown_at(number) < shown for number in following)
+
+    def table(self, tables: dict[bytes, memoryview], keyframes: Sequence[int]) -> FrameTable | None:
+        """Return None if there is no plain table of sizes (8.7.3.2)."""
+        if b"stsz" not in tables or _number(tables[b"stsz"], _FULL) or self.count < 2:
+            return None
+        (sizes,) = _columns(tables[b"stsz"][_FULL:], "I", 1)
+        if len(sizes) != self.count:
+            return None
+        lasting = [
+            ticks
+            for ticks, first, end in zip(
+                self._durations, self._duration_firsts, self._duration_firsts[1:], strict=False
+            )
+            if first < min(end, self.count - 1)
+        ]
+        before = array("Q", accumulate(sizes, initial=0))
+        groups = (before[end] - before[first] for first, end in pairwise((*keyframes, self.count)))
+        return FrameTable(self.count, min(lasting), max(lasting), tuple(groups))
 
 
 def _edits(trak: memoryview, ticks: Fraction) -> tuple[int, int | None]:

@@ -13,6 +13,17 @@ class IndexUnusable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class FrameTable:
+    """How many frames there are, how long they last (but for the last one), and how many bytes there are from
+    each keyframe to the next."""
+
+    frames: int
+    shortest_ticks: int
+    longest_ticks: int
+    group_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SourceIndex:
     """When keyframes are shown, ascending, in ticks of `timescale` per second from the start of the file."""
 
@@ -20,6 +31,8 @@ class SourceIndex:
     keyframes: tuple[int, ...]
     is_plain: bool = True
     """Every frame of the stream is shown, none before its keyframe, and all have one configuration."""
+    table: FrameTable | None = None
+    """None: the index lists keyframes only."""
 
     def max_gap_seconds(self, end_seconds: float) -> float:
         """Return the longest time between two keyframes, or the last one and the end."""

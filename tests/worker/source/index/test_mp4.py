@@ -1,14 +1,14 @@
 """Keyframes in MP4: sample tables give what their definition says, and hostile ones are refused."""
 
 import struct
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.source.index.mp4 import keyframes_of
-from worker.source.index.source_index import IndexUnusable, SourceIndex
+from worker.source.index.source_index import FrameTable, IndexUnusable, SourceIndex
 
 TIMESCALE, MOVIE_TIMESCALE = 12_800, 1000
 RUNS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 2000)), min_size=1, max_size=6)
@@ -32,6 +32,7 @@ def moov(
     edits: list[tuple[int, int]] | None = None,
     entries: int = 1,
     before: bytes = b"",
+    sizes: list[int] | None = None,
 ) -> bytes:
     """The content of a `moov`. `keyframes` count from 0; `edits` are durations and media times."""
     tables = [box(b"stsd", bytes(4), struct.pack(">I", entries)), table(b"stts", list(durations))]
@@ -39,6 +40,8 @@ def moov(
         tables.append(table(b"stss", [(number + 1,) for number in keyframes]))
     if offsets is not None:
         tables.append(table(b"ctts", list(offsets)))
+    if sizes is not None:
+        tables.append(box(b"stsz", bytes(8), struct.pack(f">{1 + len(sizes)}I", len(sizes), *sizes)))
     media = box(
         b"mdia",
         box(b"mdhd", bytes(12), struct.pack(">II", TIMESCALE, 0)),
@@ -62,6 +65,28 @@ def test_keyframes_are_shown_when_the_tables_say(runs: list[tuple[int, int]], da
     assert index == SourceIndex(
         TIMESCALE, tuple(decoded[number] + delay for number in numbers), is_plain=numbers[0] == 0
     )
+
+
+@given(RUNS, st.data())
+def test_table_says_how_long_frames_last_and_how_large_groups_are(
+    runs: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    deltas = [delta for count, delta in runs for _ in range(count)]
+    numbers = sorted(data.draw(st.sets(st.integers(0, len(deltas) - 1), min_size=1)))
+    sizes = data.draw(st.lists(st.integers(0, 2**32 - 1), min_size=len(deltas), max_size=len(deltas)))
+
+    index = keyframes_of(moov(runs, keyframes=numbers, sizes=sizes), 0)
+
+    if len(deltas) < 2:
+        assert index.table is None
+    else:
+        groups = tuple(sum(sizes[one:end]) for one, end in pairwise((*numbers, len(sizes))))
+        lasting = deltas[:-1]
+        assert index.table == FrameTable(len(deltas), min(lasting), max(lasting), groups)
+
+
+def test_sizes_of_other_frames_are_not_used() -> None:
+    assert keyframes_of(moov([(4, 512)], sizes=[1, 2, 3]), 0).table is None
 
 
 def test_without_a_table_every_frame_is_a_keyframe() -> None:
@@ -99,6 +124,7 @@ HOSTILE = {
     "several edits": moov([(4, 512)], edits=[(100, 0), (100, 1024)]),
     "empty": b"",
     "fragmented": moov([(4, 512)], before=box(b"mvex")),
+    "box without a name": moov([(4, 512)]).replace(b"stbl", b"????"),
     "keyframe beyond the end": moov([(4, 512)], keyframes=[4]),
     "keyframe 0": moov([(4, 512)], keyframes=[-1]),
     "keyframes out of order": moov([(4, 512)], keyframes=[2, 1]),
@@ -106,6 +132,9 @@ HOSTILE = {
     "no frames": moov([]),
     "more frames than are looked up": moov([(2**31 - 1, 1)]),
     "box larger than the file": moov([(4, 512)]) + struct.pack(">I4s", 100, b"trak"),
+    "huge count of sizes": moov([(4, 512)], sizes=[1] * 4).replace(
+        struct.pack(">5I", 4, 1, 1, 1, 1), struct.pack(">5I", 2**32 - 1, 1, 1, 1, 1)
+    ),
     "huge count": moov([(4, 512)]).replace(struct.pack(">II", 1, 4), struct.pack(">II", 2**32 - 1, 4)),
 }
 
