@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -28,7 +27,7 @@ def bench_seams() -> None:
 
 
 async def _measure() -> list[list[str]]:
-    profile = replace(EncodingProfile(), rungs=(HEIGHT,))
+    profile = EncodingProfile(rungs=(HEIGHT,), copies_source=False)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

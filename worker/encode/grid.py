@@ -5,8 +5,8 @@ at the first frame that is not earlier than `k * segment_seconds`; so does the p
 """
 
 import math
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, count, pairwise, takewhile
@@ -102,8 +102,7 @@ def chunks_of(
     shortest = max(SHORTEST_LAST_CHUNK_SECONDS, fewest) * number_of / seconds
     shares = list(_shares(number_of, min(1.0, shortest)))
     before = accumulate(shares[:-1], initial=0.0)
-    # the last chunk, whose last segment may be short, is rounded up
-    firsts = dict.fromkeys(math.floor(share * len(starts) / sum(shares)) for share in before)
+    firsts = dict.fromkeys(_nearest(starts, share * frames / sum(shares)) for share in before)
     last_start = frames - held_frames - max(fps, Fraction(FEWEST_FRAMES))
     bounds = [0, *(first for first in firsts if first and starts[first] <= last_start), len(starts)]
     ends = (*starts, max(1, frames))
@@ -118,6 +117,12 @@ def chunks_of(
         )
         for number, (first, end) in enumerate(pairwise(bounds))
     )
+
+
+def _nearest(starts: Sequence[int], frame: float) -> int:
+    """Return which of the ascending starts is closest."""
+    at = bisect_left(starts, frame)
+    return min(max(at - 1, 0), min(at, len(starts) - 1), key=lambda place: abs(starts[place] - frame))
 
 
 def _shares(chunks: float, shortest: float) -> Iterator[float]:

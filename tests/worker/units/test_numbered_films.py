@@ -9,6 +9,7 @@ import pytest
 
 from backend.core import keys
 from tests.formats.measuring import beeps_of, rendition_file
+from tests.formats.picture import TAGGED_709
 from tests.worker.media_lab import SHORT_SEGMENTS, ffmpeg
 from tests.worker.units.numbered import beeps, lags, pictures, shown_by, write_pictures
 from tests.worker.units.unit_lab import UnitLab
@@ -46,6 +47,9 @@ class Film:
 
 FILMS = {
     "MP4, B-frames": Film("a.mp4", (*X264, "-g", "60", *AAC)),
+    "MP4, copied as its top rung": Film(
+        "a.mp4", (*X264, *TAGGED_709, "-x264-params", "keyint=48:min-keyint=48:scenecut=0:open-gop=0", *AAC)
+    ),
     "MP4, edit list": Film("a.mp4", (*X264, "-g", "60", *AAC), range(30, FRAMES), cut_at=1.25),
     "MP4, open GOP, index first": Film(
         "a.mp4", (*X264, "-x264-params", "open-gop=1:keyint=40", "-bf", "8", *AAC, "-movflags", "+faststart")
@@ -117,6 +121,9 @@ async def test_every_rendition_shows_every_frame_in_its_place(
 
     result = await lab.transcode_in_units(make(film, tmp_path))
 
+    sides = lab.ends[keys.SIDES]
+    is_copied = any(one.name == "h264-180p.mp4" for one in sides.objects)
+    assert is_copied == ("copied" in name)
     assert len(lab.ends) >= 2 + 3
     files = {one.name: await rendition_file(lab, one.name, tmp_path) for one in result.renditions}
     for path in (keys.DOWNLOAD, keys.DOWNLOAD_MP4):
