@@ -39,7 +39,7 @@ MAX_OUTAGES = 50
 
 Step = Callable[[], Awaitable[None]]
 Insist = Callable[[Step], Awaitable[bool]]
-"""Repeats a step until the store accepts it. Returns False if this worker had to stop."""
+"""Repeats a step until the store accepts it, or raises LeaseLost. Returns False: this worker had to stop."""
 Ending = Callable[[Insist], Awaitable[None]]
 """Ends the claim as the work came out. Raises: as `Work.make`."""
 
@@ -173,24 +173,27 @@ class Attempts:
     ) -> None:
         """Let the work be tried again."""
         release = partial(work.release, retry_after_seconds=retry_after_seconds, error=error, outage=outage)
-        if await self._insist(work, stop, release):
-            log.info(f"{work.noun}_released")
-            await discard(work)
+        await self._give_up(work, stop, release)
 
     async def _fail(self, work: Work, stop: asyncio.Event, error: VodbucketError) -> None:
         code = error.failure_code if isinstance(error, JobFailure) else error.code
         log.warning(f"{work.noun}_failed", code=code, error=error.message)
-        if await self._insist(work, stop, partial(work.fail, StatusError(code=code, message=error.message))):
-            await discard(work)
+        fail = partial(work.fail, StatusError(code=code, message=error.message))
+        await self._give_up(work, stop, fail)
 
-    async def _insist(self, work: Work, stop: asyncio.Event, step: Step) -> bool:
-        """Repeat `step` until it succeeds or another worker has the claim. False: this one had to stop."""
+    async def _give_up(self, work: Work, stop: asyncio.Event, step: Step) -> None:
+        """End the claim, unless another worker has it, and delete what the attempt stored."""
 
         async def end() -> None:
             with suppress(LeaseLost):
                 await step()
 
-        return await self.heartbeat.insist(end, work.hold, stop)
+        if await self._insist(work, stop, end):
+            log.info(f"{work.noun}_given_up")
+            await discard(work)
+
+    async def _insist(self, work: Work, stop: asyncio.Event, step: Step) -> bool:
+        return await self.heartbeat.insist(step, work.hold, stop)
 
 
 async def discard(work: Work) -> None:

@@ -514,6 +514,25 @@ async def test_stopping_worker_cancels_the_pipeline_and_releases_the_job(lab: La
     assert not any(claim.lease.run in key for key in await lab.video_keys())
 
 
+async def test_worker_that_lost_its_lease_before_it_gives_a_job_back_cleans_up(lab: Lab) -> None:
+    class Dividing:
+        async def run(
+            self, claim: Claim, report: Callable[[Progress], None]
+        ) -> Callable[[], Awaitable[None]]:
+            await lab.write_outputs(claim, lab.video)
+            lab.clock.advance(LEASE_SECONDS + 1)
+            await lab.claimed(lab.worker("two"))
+            return lambda: queue.release(claim, retry_after_seconds=0)
+
+    queue = lab.worker("one")
+    job, claim = await _claimed(lab, queue)
+
+    await replace(runner(lab, queue, Pipeline(lab)), division=Dividing())(claim, asyncio.Event())
+
+    prefix = keys.run_prefix(job.id, claim.lease.run)
+    assert [info.key async for info in lab.video.list_all(prefix)] == []
+
+
 async def test_worker_that_lost_its_lease_cancels_the_pipeline_and_writes_nothing(lab: Lab) -> None:
     queue, rival = lab.worker("one"), lab.worker("rival")
     job, claim = await _claimed(lab, queue)
