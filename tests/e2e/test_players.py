@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from urllib.parse import urljoin
 
 import pytest
 from playwright.sync_api import BrowserContext
@@ -64,9 +63,9 @@ def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
 def test_top_h264_rung_is_the_films_own_picture(product: Product, playback: dict[str, str]) -> None:
     """So the test below switches between it and encoded rungs."""
     with product.client() as client:
-        master = client.get(playback["hls"]).text.splitlines()
-        paths = [line for line in master if line.endswith("p.m3u8")]
-        texts = [client.get(urljoin(playback["hls"], path)).text for path in paths]
+        master = client.get(playback["hls"], follow_redirects=True)
+        paths = [line for line in master.text.splitlines() if line.endswith("p.m3u8")]
+        texts = [client.get(master.url.join(path)).text for path in paths]
 
     # where the film has its keyframes
     durations = [re.findall(r"#EXTINF:([\d.]+)", text) for text in texts]
