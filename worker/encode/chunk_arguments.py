@@ -28,11 +28,16 @@ FILM_FRAGMENTS = (
 )
 WITHOUT_SEI = ("-bsf:v", "filter_units=remove_types=6")
 """Of copied H.264: cameras write places and serial numbers into its supplemental information, too."""
+_TAGGED_BT709 = "h264_metadata=" + ":".join(
+    ("colour_primaries=1", "transfer_characteristics=1", "matrix_coefficients=1", "video_full_range_flag=0")
+)
 
 
 def copy_arguments(ffmpeg: Path, media: MediaInfo, video: VideoInfo, name: str, url: str) -> Sequence[str]:
     """Return argv that writes the picture of the source, which is H.264, to `pipe_name(name)` as it is."""
-    copied = ("-map", f"0:{video.index}", "-c:v", "copy", *WITHOUT_SEI, *STRIPPED)
+    # tagged like the other rungs: in DASH, the packager would put it into a set of its own
+    filters = ("-bsf:v", f"{WITHOUT_SEI[1]},{_TAGGED_BT709}")
+    copied = ("-map", f"0:{video.index}", "-c:v", "copy", *filters, *STRIPPED)
     return (*opened(ffmpeg, media, url, FILM_CLOCK), *copied, *FILM_FRAGMENTS, pipe_name(name))
 
 
