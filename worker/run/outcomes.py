@@ -189,7 +189,7 @@ class Attempts:
                 await step()
 
         if await self._insist(work, stop, end):
-            log.info(f"{work.noun}_given_up")
+            log.info(f"{work.noun}_let_go")
             await discard(work)
 
     async def _insist(self, work: Work, stop: asyncio.Event, step: Step) -> bool:
