@@ -18,6 +18,15 @@ import { CORE_TEXTS } from './texts';
 export type Sender = Uppy<Meta, TusBody>;
 type File = UppyFile<Meta, TusBody>;
 
+/**
+ * Large files go to a far server as four parallel parts, because one connection cannot fill a link with high latency.
+ * The store then takes seconds per GB to join them, so a near server gets one. Browsers open six connections per
+ * server, so two remain for the rest of the site. That is also why only one file is sent at a time.
+ */
+const PARALLEL_FROM_BYTES = 200_000_000;
+const PARALLEL_PARTS = 4;
+const FAR_MS = 50;
+
 /** Extensions that some systems do not recognize as video. */
 const EXTENSIONS = ['.mkv', '.ts', '.mts', '.m2ts', '.mxf', '.vob', '.flv', '.wmv', '.avi', '.mpg', '.mov', '.ogv', '.rm'];
 
@@ -151,8 +160,8 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
       resumed.set(file.id, { retitle, sent: false });
       if (retitle && earlier.title !== null) uppy.info(`Resuming “${earlier.title}”, now titled “${title}”.`, 'info', INFO_MS);
     }
-    // Only an upload that was begun in parts goes on so: the store takes seconds to join the parts of a large file.
-    uppy.setFileState(file.id, { tus: { parallelUploads: earlier?.previous.parallelUploadUrls?.length ?? 1 } });
+    const parts = earlier === null ? partsFor(data.size) : (earlier.previous.parallelUploadUrls?.length ?? 1);
+    uppy.setFileState(file.id, { tus: { parallelUploads: parts } });
   }
 
   const uploaderOf = (id: string) => uppy.getPlugin('Tus')?.uploaders[id];
@@ -235,6 +244,17 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
 export function filesInProgress(uppy: Sender): File[] {
   const started = new Set(Object.values(uppy.getState().currentUploads).flatMap((upload) => upload.fileIDs));
   return uppy.getFiles().filter((file) => started.has(file.id) && !file.progress.uploadComplete && !file.error);
+}
+
+function partsFor(bytes: number): number {
+  return bytes >= PARALLEL_FROM_BYTES && roundTripMs() >= FAR_MS ? PARALLEL_PARTS : 1;
+}
+
+/** The shortest time in which the server has answered this page (W3C Resource Timing), or 0 if it never has. */
+function roundTripMs(): number {
+  const answers = performance.getEntriesByType('resource') as PerformanceResourceTiming[];
+  const api = answers.filter(({ name, responseStart }) => name.includes('/api/') && responseStart > 0);
+  return api.length > 0 ? Math.min(...api.map(({ requestStart, responseStart }) => responseStart - requestStart)) : 0;
 }
 
 /** The title, or null if the user gave none. */
