@@ -121,9 +121,9 @@ class Viewer:
         return seconds
 
     def jump(self, seconds: float) -> None:
-        """Seek, and wait until it plays there."""
+        """Seek, and wait until it plays from there."""
         self.page.evaluate("seconds => { video.currentTime = seconds }", seconds)
-        self.until(lambda: seconds < self.position() < seconds + 0.5)
+        self.until(lambda: self.position() > seconds)
 
     def frame_near(self, seconds: float, tolerance: float) -> tuple[float, int]:
         """Pause there, and return the time in the film of the frame that is shown, and its number.
