@@ -145,8 +145,11 @@ def seek_seconds(index: SourceIndex, start: Fraction) -> float:
 
 
 def seconds_of(frame: int, fps: Fraction | None) -> str:
-    """Return when a frame is shown, in the way ffmpeg reads it: it goes by microseconds."""
-    return f"{float(frame / (fps or 1)):.6f}"
+    """Return when a frame is shown, in the way ffmpeg reads it: it goes by microseconds.
+
+    Rounded up, it would be after the frame, and ffmpeg would force a keyframe at the next one.
+    """
+    return f"{frame * 1_000_000 // (fps or 1) / 1_000_000:.6f}"
 
 
 def copy_starts(keyframes: Iterable[int], timescale: int, segment_seconds: float) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from worker.encode.grid import (
     chunks_of,
     copy_starts,
     held_frames,
+    seconds_of,
     seek_seconds,
     segment_starts,
     total_frames,
@@ -134,3 +135,8 @@ def test_a_chunk_is_decoded_from_the_last_keyframe_but_one() -> None:
     assert seek_seconds(index, Fraction(5)) == pytest.approx(2.14)
     assert seek_seconds(index, Fraction(30)) == pytest.approx(2.14)
     assert seek_seconds(index, Fraction(31)) == pytest.approx(4.14)
+
+
+@given(RATES, st.integers(0, 10_000_000))
+def test_microseconds_of_a_frame_are_not_after_it(fps: Fraction, frame: int) -> None:
+    assert frame - Fraction(1, 1000) < Fraction(seconds_of(frame, fps)) * fps <= frame

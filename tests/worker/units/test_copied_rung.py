@@ -22,8 +22,9 @@ pytestmark = pytest.mark.heavy
 
 SECONDS = 8
 RATE = 24
-KEYFRAMES = "0,1.5,3.75,6.125"
-SEGMENTS = ["#EXTINF:1.500,", "#EXTINF:2.250,", "#EXTINF:2.375,", "#EXTINF:1.875,"]
+KEYFRAMES = "0,1.5,3.6666,6.125"
+"""The third is at 3 2/3 s: in microseconds, it is easily rounded up."""
+SEGMENTS = ["#EXTINF:1.500,", "#EXTINF:2.167,", "#EXTINF:2.458,", "#EXTINF:1.875,"]
 NAME = "h264-180p"
 H264 = ("-c:v", "libx264", "-preset", "fast", "-pix_fmt", "yuv420p", "-maxrate", "150k", "-bufsize", "150k")
 BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
@@ -119,7 +120,7 @@ async def test_damaged_picture_is_encoded_instead(lab: UnitLab, tmp_path: Path) 
 
 async def test_picture_whose_keyframes_need_other_frames_is_not_copied(lab: UnitLab, tmp_path: Path) -> None:
     body = film(tmp_path / "film.mp4").read_bytes()
-    numbers, wrong = (struct.pack(">4I", 1, second, 91, 148) for second in (37, 40))
+    numbers, wrong = (struct.pack(">4I", 1, second, 89, 148) for second in (37, 40))
     assert numbers in body
     job = await lab.job(body.replace(numbers, wrong))
     plan = await lab.plan(job)
