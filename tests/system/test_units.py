@@ -48,7 +48,7 @@ def test_worker_killed_in_a_chunk_costs_only_that_chunk(product: Product, film: 
     status = product.wait_for(video, status="done", seconds=240)
     stop(product.processes[-1])
 
-    assert status["attempt"] == 1
+    assert status["attempt"] <= 2  # that of the chunk
     finished = [one["unit"] for one in events(product, "unit_finished") if one["won"]]
     assert sorted(finished) == sorted(set(finished))
     started = [one["unit"] for one in events(product, "unit_started")]
