@@ -1,7 +1,6 @@
 """Every rung and every seam in every codec, decoded by common players: Shaka Player, hls.js and dash.js."""
 
 import json
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -58,18 +57,6 @@ def viewers(context: BrowserContext) -> Iterator[list[Viewer]]:
     opened: list[Viewer] = []
     yield opened
     assert [problem for viewer in opened for problem in viewer.problems()] == []
-
-
-def test_top_h264_rung_is_the_films_own_picture(product: Product, playback: dict[str, str]) -> None:
-    """So the test below switches between it and encoded rungs."""
-    with product.client() as client:
-        master = client.get(playback["hls"], follow_redirects=True)
-        paths = [line for line in master.text.splitlines() if line.endswith("p.m3u8")]
-        texts = [client.get(master.url.join(path)).text for path in paths]
-
-    # where the film has its keyframes
-    durations = [re.findall(r"#EXTINF:([\d.]+)", text) for text in texts]
-    assert durations == [["10.417", "5.333", "7.292", "6.958"]] * 2 * len(RUNGS)
 
 
 @EACH_CODEC
