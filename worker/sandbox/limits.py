@@ -25,10 +25,8 @@ MAX_FILE_BYTES = 64 * 1024**2
 """Several times the size of a picture or caption file; nothing else is written to disk."""
 
 
-NICENESS = 5
-"""Encoders yield the CPU to the API and the store on the same machine."""
-NICENESS_BEHIND_LOOK = 10
-"""A third of the other's weight: who watches the look must not wait for the ladder."""
+NICENESS = 10
+"""Of encoders: a ninth of the weight of what somebody waits for: API, store, browser, looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class ResourceLimits:
     cpu_seconds: int | None = None
     file_bytes: int | None = None
     """Of each file that it writes; pipes do not count."""
-    niceness: int = NICENESS
+    niceness: int = 0
 
 
 READ_ONLY = ResourceLimits(file_bytes=0)
@@ -48,7 +46,7 @@ READ_ONLY = ResourceLimits(file_bytes=0)
 
 
 def encoding_limits(
-    duration_seconds: float | None, largest_pixels: int = 0, *, behind_look: bool = False
+    duration_seconds: float | None, largest_pixels: int = 0, *, niceness: int = NICENESS
 ) -> ResourceLimits:
     """`largest_pixels` are those of a picture of the largest rung."""
     seconds = min(duration_seconds or MAX_DURATION_SECONDS, MAX_DURATION_SECONDS)
@@ -56,5 +54,5 @@ def encoding_limits(
         memory_bytes=MAX_MEMORY_BYTES + BYTES_PER_PIXEL * max(0, largest_pixels - PIXELS_1080P),
         cpu_seconds=MIN_CPU_SECONDS + int(seconds * CPU_SECONDS_PER_MEDIA_SECOND),
         file_bytes=MAX_FILE_BYTES,
-        niceness=NICENESS_BEHIND_LOOK if behind_look else NICENESS,
+        niceness=niceness,
     )

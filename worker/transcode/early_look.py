@@ -189,7 +189,7 @@ class EarlyLook:
         media, url = source.media, source.url
 
         async def store(argv: Sequence[str], plan: EncodingPlan) -> tuple[CaptionTrack, ...]:
-            limits = encoding_limits(media.duration_seconds)
+            limits = encoding_limits(media.duration_seconds, niceness=0)
             async with running(argv, cwd=directory, discard_stdout=True, limits=limits) as process:
                 await wait_for_success(process, "look_failed")
             return await store_side_files(put, directory, plan, None, media.duration_seconds or 0)

@@ -252,11 +252,7 @@ class _Attempt:
                 cwd=self._directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=self._notice_loss,
-                limits=encoding_limits(
-                    media.duration_seconds,
-                    plan.largest_pixels,
-                    behind_look=self._look.is_coming,
-                ),
+                limits=encoding_limits(media.duration_seconds, plan.largest_pixels),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):

@@ -54,15 +54,13 @@ class ChunkEncoder:
 
         argv = chunk_arguments(tools.ffmpeg, plan, media, source, chunk, encoders)
         streams = StreamStore(attempt, directory, len(plan.video))
-        # a look that is copied is done before anybody could wait for it
-        is_quick = details.look is not None and details.look.kind == "quick"
         async with (
             running(
                 argv,
                 cwd=directory,
                 environment={"SVT_LOG": "1"},
                 on_stderr=attempt.log.read,
-                limits=encoding_limits(limit, plan.largest_pixels, behind_look=is_quick),
+                limits=encoding_limits(limit, plan.largest_pixels),
             ) as encoding,
             asyncio.TaskGroup() as group,
         ):

@@ -46,7 +46,7 @@ WORTH_MOVING_SECONDS = 3.0
 """What is reached sooner is not worth a new ffmpeg."""
 SEGMENTS_BEFORE_MOVING = 2
 """Each run of ffmpeg makes so many, or viewers of two places could keep it from getting anywhere."""
-WANTS_EVERY_SECONDS = 1.0
+WANTS_EVERY_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +170,7 @@ class _Look:
             os.mkfifo(pipes / pipe_name(one.name), 0o600)
         source = self._source
         argv = look_arguments(self._ffmpeg, self._plan, source, segment)
-        limits = encoding_limits(source.media.duration_seconds)
+        limits = encoding_limits(source.media.duration_seconds, niceness=0)
         async with (
             running(argv, cwd=pipes, discard_stdout=True, limits=limits) as encoding,
             asyncio.TaskGroup() as group,
