@@ -17,7 +17,7 @@ from tests.lab.clips import big_buck_bunny
 from tests.lab.product import Product, product_on
 from tests.lab.rgw import rgw
 
-SECONDS = 60
+SECONDS = 150
 LIMIT_SECONDS_PER_SECOND = 20
 """The slowest encoding that is waited for."""
 _AS_PHONES_RECORD = ("-c:v", "libx264", "-preset", "veryfast", "-g", "24", "-c:a", "aac", "-ac", "2")
