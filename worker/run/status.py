@@ -33,7 +33,7 @@ def share_of_job(stage: Stage, stage_progress: float) -> float:
 
 
 def remaining_seconds(elapsed: timedelta, done: float) -> float | None:
-    """Return how long the rest of a job takes if that goes on as so far. None: it is too early to say."""
+    """Return how long the rest of a job takes at the pace so far. None: it is too early to say."""
     if done < MIN_PROGRESS_FOR_ESTIMATE:
         return None
     return max(0.0, elapsed.total_seconds()) * (1 - done) / done

@@ -89,7 +89,7 @@ def _config(settings: StoreSettings, *, attempts: int, sign_bodies: bool) -> Aio
         max_pool_connections=POOL_CONNECTIONS,
         connector_args={"socket_factory": _keep_alive_socket},
         http_session_cls=PunctualSession,
-        # The SDK would describe itself anew in each request, which takes a tenth of its time.
+        # The SDK would build its own for each request, which takes a tenth of its time.
         user_agent="vodbucket",
         # Our types check the parameters already. Validation costs time, and it rejects memoryviews.
         parameter_validation=False,
