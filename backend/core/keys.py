@@ -412,9 +412,10 @@ def parse_marker(key: str) -> str:
     return _matched(_MARKER, key, "a marker")["request"]
 
 
-def rank_of_marker(key: str) -> str:
-    """Raises: BadRequest: this is not the key of a marker."""
-    return _matched(_MARKER, key, "a marker")["rank"] or SMALL
+def parse_ranked_marker(key: str) -> tuple[str, str]:
+    """Return rank and request. Raises: BadRequest: this is not the key of a marker."""
+    match = _matched(_MARKER, key, "a marker")
+    return match["rank"] or SMALL, match["request"]
 
 
 def parse_dead_letter(key: str) -> str:

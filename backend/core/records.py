@@ -356,11 +356,14 @@ class Outputs(Record):
     encoder: str
     encoder_fallback: str | None = Field(default=None, description="as in Status")
     attempt: int = 1
+    fetched: bool = Field(default=False, description="the job began with a fetch of its source")
     nonce: str = Field(default_factory=new_nonce)
 
 
 class Stage(StrEnum):
     QUEUED = "queued"
+    DOWNLOADING = "downloading"
+    """Only of jobs that fetch their source."""
     TRANSCODING = "transcoding"
     FINALIZING = "finalizing"
     """Encoding is done. The last outputs are being uploaded and verified."""
@@ -369,7 +372,8 @@ class Stage(StrEnum):
 
 
 STAGES = (Stage.QUEUED, Stage.TRANSCODING, Stage.FINALIZING, Stage.COMPLETE)
-"""The stages of a video without failures, in order."""
+"""The stages of an uploaded video without failures, in order."""
+STAGES_OF_FETCHED = (Stage.QUEUED, Stage.DOWNLOADING, *STAGES[1:])
 
 
 class StatusWord(StrEnum):
@@ -413,6 +417,8 @@ class Status(Record):
     duration_seconds: float | None = None
     captions: tuple[CaptionTrack, ...] = ()
     chapters: tuple[Chapter, ...] = Field(default=(), description="once the source has been examined")
+    received_bytes: int | None = Field(default=None, description="of the file that is being fetched")
+    total_bytes: int | None = Field(default=None, description="its size, if that is known")
     playable: bool = False
     encoder: str | None = None
     encoder_fallback: str | None = Field(
@@ -425,7 +431,8 @@ class Status(Record):
     def at_stage(self, stage: Stage, now: datetime, **changes: object) -> "Status":
         """Return the status on entering `stage` at `now`. Fields that depend on the stage are updated."""
         unix_ms = int(now.timestamp() * 1000)
-        index = STAGES.index(stage) if stage in STAGES else self.current_stage_index
+        stages = STAGES_OF_FETCHED if self.total_stages == len(STAGES_OF_FETCHED) else STAGES
+        index = stages.index(stage) if stage in stages else self.current_stage_index
         return self.replace(
             stage=stage,
             status=_WORD_OF_STAGE.get(stage, StatusWord.PROCESSING),
@@ -436,11 +443,19 @@ class Status(Record):
         )
 
     @classmethod
-    def queued(cls, video_id: str, now: datetime, request: str | None = None) -> "Status":
+    def of_job(cls, job: Job) -> "Status":
+        """Return the status of a job that waits."""
+        return cls.queued(job.id, job.created_at, job.request, fetched=job.fetch is not None)
+
+    @classmethod
+    def queued(
+        cls, video_id: str, now: datetime, request: str | None = None, *, fetched: bool = False
+    ) -> "Status":
         unix_ms = int(now.timestamp() * 1000)
         return cls(
             id=video_id,
             request=request or video_id,
+            total_stages=len(STAGES_OF_FETCHED if fetched else STAGES),
             stage=Stage.QUEUED,
             status=StatusWord.QUEUED,
             started_at_unix_ms=unix_ms,
