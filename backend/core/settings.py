@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
 from backend.core.printable import hide
-from backend.core.records import MAX_RETENTION_SECONDS
+from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec
 from backend.core.setting_values import (
     Address,
     BucketName,
@@ -51,9 +51,6 @@ OWN_STORE_VARIABLES = (
 nobody expects `make run` to create buckets in an account because of them."""
 
 RUNGS = (360, 720, 1080)
-MIN_SIDE, MAX_SIDE = 16, 4320
-"""Of a rung. Encoders reject smaller pictures, and sources have none larger."""
-Codec = Literal["av1", "h264"]
 Download = Literal["webm", "mp4"]
 CopySource = Literal["auto", "never"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
@@ -140,6 +137,14 @@ class UploadSettings(_Settings):
         return ceil(self.upload_ttl_seconds / 86_400) + 1
 
 
+class FetchSettings(_Settings):
+    """Settings of fetching that the API and the worker must share."""
+
+    allow_private_urls: bool = Field(
+        False, description="fetch from private and loopback addresses too, and from any port"
+    )
+
+
 class TokenSettings(_Settings):
     """Settings that the API and its clients must share."""
 
@@ -165,7 +170,7 @@ class ClientSettings(TokenSettings):
     )
 
 
-class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings):
     """Settings of the API."""
 
     host: Host = Field("127.0.0.1", description="address to listen on")
@@ -242,7 +247,7 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         return self
 
 
-class WorkerSettings(StoreSettings, UploadSettings):
+class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     """Settings of the worker."""
 
     worker_poll_seconds: float = Field(
