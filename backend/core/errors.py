@@ -230,6 +230,12 @@ class AlreadyQueued(VodbucketError):
     code = "already_queued"
 
 
+class NothingToCancel(VodbucketError):
+    """No job of this video waits or runs."""
+
+    code = "nothing_to_cancel"
+
+
 class TooManyCaptions(VodbucketError):
     """This video has captions in the maximum number of languages. Delete some first."""
 

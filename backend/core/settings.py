@@ -265,6 +265,12 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
         le=64,
         description="how many chunks and undivided videos a worker encodes at a time; by default what fits",
     )
+    fetch_concurrency: int = Field(
+        2, ge=0, le=64, description="how many files a worker fetches at a time; 0: none"
+    )
+    fetch_timeout_seconds: float = Field(
+        21_600, ge=1, le=604_800, description="how long an attempt to fetch a file may take"
+    )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
     )
