@@ -140,6 +140,14 @@ class UploadSettings(_Settings):
         return ceil(self.upload_ttl_seconds / 86_400) + 1
 
 
+class FetchSettings(_Settings):
+    """Settings of fetching that the API and the worker must share."""
+
+    allow_private_urls: bool = Field(
+        False, description="fetch from private and loopback addresses too, and from any port"
+    )
+
+
 class TokenSettings(_Settings):
     """Settings that the API and its clients must share."""
 
@@ -165,7 +173,7 @@ class ClientSettings(TokenSettings):
     )
 
 
-class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings):
     """Settings of the API."""
 
     host: Host = Field("127.0.0.1", description="address to listen on")
@@ -242,7 +250,7 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         return self
 
 
-class WorkerSettings(StoreSettings, UploadSettings):
+class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     """Settings of the worker."""
 
     worker_poll_seconds: float = Field(
