@@ -93,7 +93,7 @@ class VideoJobs(Protocol):
         ...
 
     async def clean_up_lost(self, claim: Claim) -> None:
-        """Delete what this worker wrote, after it lost its lease."""
+        """Delete what this worker wrote, after it lost its lease. Finish the job if its request has ended."""
         ...
 
     async def discard_run(self, claim: Claim) -> None:

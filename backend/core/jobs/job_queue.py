@@ -198,14 +198,17 @@ class JobQueue:
         """Renew the lease. Call this at least every third of the lease time.
 
         Raises:
-            LeaseLost: another worker holds the job or has ended it. Stop, and write nothing more.
+            LeaseLost: another worker holds the job or has ended it. Stop, and call `clean_up_lost`.
             VideoDeleted: stop, and call `discard_deleted`.
         """
         await self._leases.renew(claim)
         await self._check_records(claim)
 
     async def _check_records(self, claim: Claim) -> None:
-        """Raises: LeaseLost: the request has ended. VideoDeleted. Cleaning up after that takes long."""
+        """Raises: LeaseLost: the request has ended. VideoDeleted.
+
+        The clean-up is left to the caller: it may take longer than a heartbeat may.
+        """
         records = await self._records(claim.lease.job)
         if not records.video:
             raise VideoDeleted
@@ -316,7 +319,7 @@ class JobQueue:
         records = await self._records(claim.lease.job)
         if not records.video:
             await self.discard_deleted(claim)
-        elif records.ended:
+        elif records.ended:  # the worker that ended it may have died right after
             await self._finish(claim.lease.job)
         else:
             with suppress(LeaseLost):
