@@ -316,6 +316,9 @@ async def test_openapi_describes_every_answer_of_players_requests(
     )
     answers = [await anyone.request(method, path) for path in paths]
     answers.append(await anyone.request(method, f"{root}/hls/master.m3u8", headers={"if-none-match": etag}))
+    if method == "get":
+        for asked in ("bytes=1-", "bytes=999-"):
+            answers.append(await admin.get(f"{root}/download.webm", headers={"range": asked}))
     monkeypatch.setattr(buckets.video, "get", AsyncMock(side_effect=StoreUnavailable))
     answers.append(await anyone.request(method, f"{root}/hls/unread.m3u8"))
 
