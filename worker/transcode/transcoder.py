@@ -14,8 +14,8 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed
-from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
+from backend.core.records import CaptionTrack, Chapter, Codec, Job, OutputObject, Rendition, SourceFile, Stage
+from backend.core.settings import RUNGS, Download, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -198,7 +198,8 @@ class _Attempt:
                 media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
-            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in self._profile.downloads else None
+            has_mp4 = "mp4" in self._profile.downloads and plan.fits_mp4
+            mp4 = Mp4Sink(self._download(media, plan)) if has_mp4 else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,
