@@ -119,7 +119,7 @@ class PlayOperation(Operation):
         )
         self.responses = (self.responses or {}) | {
             "200": found,
-            "206": OpenAPIResponse("With the admin token, a range of the file"),
+            "206": OpenAPIResponse("With the admin token, a range of the file", content=types),
             "304": OpenAPIResponse("The manifest has not changed"),
             "307": redirect,
         }
@@ -130,7 +130,12 @@ class PlayOperation(Operation):
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
     opt=PUBLIC,
     responses=documented(
-        HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
     operation_class=PlayOperation,
     tags=["playback"],
