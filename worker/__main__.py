@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import uvloop
+
 from backend.core.errors import VodbucketError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
@@ -60,7 +62,7 @@ def main() -> int:
     configure_logs()
     try:
         settings = load(WorkerSettings)
-        asyncio.run(_serve(settings, drain=arguments.drain))
+        uvloop.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
         print(f"vodbucket worker: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # for the terminal
         return error.exit_code
