@@ -22,7 +22,7 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
 from backend.core.logs import configure_logs
 from backend.core.printable import printable
-from backend.core.records import Job
+from backend.core.records import FetchKind, Job
 from backend.core.settings import WorkerSettings, load
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
@@ -30,6 +30,7 @@ from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
+from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
 from worker.run.admission import admit
 from worker.run.doorbell import listening
@@ -134,7 +135,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                 capacity,
                 on_plan,
             ),
-            fetching=SourceFetching(retrying, {}, settings.fetch_timeout_seconds),
+            fetching=SourceFetching(
+                retrying, {FetchKind.S3: S3Fetcher(retrying)}, settings.fetch_timeout_seconds
+            ),
         )
         run_unit = UnitRunner(
             units,
