@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import uvloop
+
 from backend.core.errors import VodbucketError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
@@ -30,6 +32,8 @@ from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
+from worker.fetch.guard import Guard
+from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
 from worker.run.admission import admit
@@ -61,7 +65,7 @@ def main() -> int:
     configure_logs()
     try:
         settings = load(WorkerSettings)
-        asyncio.run(_serve(settings, drain=arguments.drain))
+        uvloop.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
         print(f"vodbucket worker: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # for the terminal
         return error.exit_code
@@ -136,7 +140,12 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                 on_plan,
             ),
             fetching=SourceFetching(
-                retrying, {FetchKind.S3: S3Fetcher(retrying)}, settings.fetch_timeout_seconds
+                retrying,
+                {
+                    FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls)),
+                    FetchKind.S3: S3Fetcher(retrying),
+                },
+                settings.fetch_timeout_seconds,
             ),
         )
         run_unit = UnitRunner(

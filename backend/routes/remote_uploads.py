@@ -29,7 +29,7 @@ class RemoteUpload(BaseModel):
 
     url: str = Field(max_length=MAX_ADDRESS_LENGTH)
     title: Title | None = None
-    transcode: RemoteTranscode = RemoteTranscode()
+    transcode: RemoteTranscode = Field(default_factory=RemoteTranscode)
 
 
 @post(

@@ -49,6 +49,7 @@ from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
 from worker.transcode.intake import Intake, probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
+from worker.transcode.recalling_store import RecallingStore
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
@@ -187,7 +188,8 @@ class _Attempt:
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
         self._watchdog = Watchdog(self._errors, self._activity, self._profile.stall_seconds)
-        self._buckets = watched(self._buckets, self._activity)
+        raw = watched(self._buckets, self._activity).raw
+        self._buckets = Buckets(raw, RecallingStore(self._buckets.video, self._activity))
         patience = self._profile.patience_seconds
         self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
 
