@@ -32,6 +32,8 @@ from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
+from worker.fetch.aria2_fetcher import Aria2Fetcher
+from worker.fetch.ftp_fetcher import FtpFetcher
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.s3_fetcher import S3Fetcher
@@ -124,6 +126,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                 rung.set()
             await status.write(job, plan)
 
+        guard = Guard(allow_private=settings.allow_private_urls)
         run_job = JobRunner(
             queue=queue,
             pipeline=transcoder,
@@ -142,7 +145,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             fetching=SourceFetching(
                 retrying,
                 {
-                    FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls)),
+                    FetchKind.HTTP: HttpFetcher(guard),
+                    FetchKind.FTP: FtpFetcher(guard),
+                    FetchKind.ARIA2: Aria2Fetcher(guard, workshop.work_dir),
                     FetchKind.S3: S3Fetcher(retrying),
                 },
                 settings.fetch_timeout_seconds,
