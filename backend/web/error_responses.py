@@ -46,6 +46,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.SourceGone: HTTPStatus.CONFLICT,
     errors.AlreadyQueued: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
+    errors.NoWebhooks: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,
     errors.UploadLocked: HTTPStatus.LOCKED,

@@ -20,7 +20,16 @@ from backend.core.records import Status
 from backend.core.settings import ClientSettings, Download
 from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_body import FileBody
-from vodbucket.client.responses import Downloads, ErrorBody, Resumption, VideoPage, VideoWithStatus
+from vodbucket.client.responses import (
+    Downloads,
+    ErrorBody,
+    Events,
+    Resumption,
+    VideoPage,
+    VideoWithStatus,
+    WebhookTest,
+    WebhookTests,
+)
 
 CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 60.0
@@ -68,6 +77,15 @@ class Api:
             found += page.videos
             cursor = page.next_cursor
         return found
+
+    async def events(self, after: int | None, wait_seconds: int = 0) -> Events:
+        """Return events after number `after`, by default the latest. Wait for one if there is none."""
+        start = "" if after is None else f"&after={after}"
+        return await self._read(Events, f"/api/events?wait={wait_seconds}{start}")
+
+    async def test_webhooks(self) -> list[WebhookTest]:
+        """Have a test event sent to all endpoints."""
+        return (await self._read(WebhookTests, "/api/webhooks/test", "POST")).tests
 
     async def download(self, video_id: str, kind: Download, output: Path) -> None:
         """Save the WebM or MP4. On any error there is no file, or the one that was there before.
@@ -157,8 +175,8 @@ class Api:
             raise self._error(response, content)
         return Response(response.headers, content)
 
-    async def _read(self, kind: type[T], path: str) -> T:
-        response = await self.request("GET", path)
+    async def _read(self, kind: type[T], path: str, method: str = "GET") -> T:
+        response = await self.request(method, path)
         try:
             return kind.model_validate_json(response.body)
         except ValidationError:
