@@ -57,6 +57,7 @@ STACK = (
     "worker",
     "worker/run",
     "worker/webhooks",
+    "worker/fetch",
     "worker/units",
     "worker/transcode",
     "worker/output",

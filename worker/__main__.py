@@ -32,6 +32,7 @@ from backend.core.store.s3 import open_buckets
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
+from worker.fetch.source import SourceFetching
 from worker.run.admission import admit
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
@@ -137,6 +138,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                 capacity,
                 on_plan,
             ),
+            fetching=SourceFetching(retrying, {}, settings.fetch_timeout_seconds),
         )
         run_unit = UnitRunner(
             units,
@@ -156,7 +158,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
         delivering = _delivering(retrying, owner, settings, stop, drain=drain)
         async with sweeping, delivering, listening(settings.doorbell, rung):
-            slots = Slots(cores() + 1, encodes, finder, capacity)
+            slots = Slots(cores() + 1, encodes, finder, capacity, settings.fetch_concurrency)
             await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 

@@ -80,10 +80,6 @@ async def _gone(*_arguments: object) -> None:
     raise VideoNotFound
 
 
-async def _no(*_arguments: object) -> bool:
-    return False
-
-
 class Overwriting(EventLog):
     async def _add(self, admitted: Sequence[Admitted]) -> None:
         await self._video.delete(keys.event_batch(self.last + 1))
@@ -104,7 +100,6 @@ MUTANTS: dict[str, tuple[Protocol, tuple[Patch, ...]]] = {
     "one LIST only": (Protocol(), ((log, "admit", _admit_what_was_seen),)),
     "batch not create-only": (Protocol(log_class=Overwriting), ()),
     "deleted before the record": (Protocol(), ((admission, "read_video", _gone),)),
-    "playable after its end": (Protocol(), ((admission, "exists", _no),)),
 }
 
 
