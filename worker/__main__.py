@@ -195,7 +195,13 @@ async def _delivering(
     targets = [Target(url.get_secret_value(), secrets_) for url in settings.webhook_urls]
     async with aiohttp.ClientSession() as session:
         sends = {target: Sender(session, target).send for target in targets}
-        deliveries = Deliveries(buckets, sends, owner=owner, poll_seconds=settings.worker_poll_seconds)
+        deliveries = Deliveries(
+            buckets,
+            sends,
+            owner=owner,
+            poll_seconds=settings.worker_poll_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
         delivering = asyncio.create_task(deliveries.keep(stop))
         try:
             yield

@@ -94,4 +94,5 @@ class Deliverer(Record):
 
     owner: str
     endpoints: tuple[str, ...]
+    lease_seconds: float = Field(gt=0, description="silence after which another worker delivers")
     nonce: str = Field(default_factory=new_nonce)

@@ -104,7 +104,7 @@ async def test_webhooks_are_listed_with_how_they_are_doing(
     admin: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     await upload(admin)
-    await DeliveryLease(buckets.video, "worker", ["good", "bad"]).take()
+    await DeliveryLease(buckets.video, "worker", ["good", "bad"], 60).take()
     now = datetime.now(UTC)
     await _put(buckets, "good", position=1, delivered_at=now)
     await _put(buckets, "bad", failing_since=now, failures=3, error="It answered 503.", due_at=now)
@@ -117,7 +117,7 @@ async def test_webhooks_are_listed_with_how_they_are_doing(
 
 
 async def test_a_test_says_where_it_arrived(admin: httpx.AsyncClient, buckets: Buckets) -> None:
-    await DeliveryLease(buckets.video, "worker", ["good", "bad"]).take()
+    await DeliveryLease(buckets.video, "worker", ["good", "bad"], 60).take()
     for endpoint in ("good", "bad"):
         await _put(buckets, endpoint, failures=1, error="An earlier failure.")
     testing = asyncio.create_task(admin.post("/api/webhooks/test"))

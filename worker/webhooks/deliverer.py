@@ -12,7 +12,7 @@ from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, run_unless_set, sleep_unless_set
 from backend.core.errors import LeaseLost, StoreError
 from backend.core.event_records import Event, WebhookState
-from backend.core.events.delivering import SILENCE, DeliveryLease, read_state
+from backend.core.events.delivering import DeliveryLease, read_state
 from backend.core.events.log import EventLog
 from backend.core.store.interface import Buckets
 from worker.webhooks.endpoint import Endpoint
@@ -20,7 +20,6 @@ from worker.webhooks.sending import Target
 
 log = structlog.get_logger(__name__)
 
-RENEW_SECONDS = SILENCE.total_seconds() / 3
 Send = Callable[[Event], Awaitable[None]]
 """Raises: Refused, Unreachable."""
 
@@ -35,11 +34,13 @@ class Deliveries:
         *,
         owner: str,
         poll_seconds: float,
+        lease_seconds: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._buckets = buckets
         self._sends = sends
-        self._lease = DeliveryLease(buckets.video, owner, [target.id for target in sends])
+        self._lease = DeliveryLease(buckets.video, owner, [target.id for target in sends], lease_seconds)
+        self._renew_seconds = lease_seconds / 3
         self._poll_seconds = poll_seconds
         self._now = now
 
@@ -57,7 +58,7 @@ class Deliveries:
                 log.warning("webhooks_failed", error=error.message)
             except Exception:  # a bug must neither end this task unseen, nor the worker
                 log.exception("webhooks_broke")
-            await sleep_unless_set(stop, RENEW_SECONDS * random.uniform(0.5, 1))  # noqa: S311  # keeps workers apart
+            await sleep_unless_set(stop, self._renew_seconds * random.uniform(0.5, 1))  # noqa: S311  # keeps workers apart
 
     async def _deliver(self) -> None:
         """Raises: LeaseLost, StoreError."""
@@ -83,7 +84,7 @@ class Deliveries:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             await self._lease.renew()
 
     async def _append(self, events: EventLog) -> None:

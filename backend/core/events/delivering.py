@@ -15,16 +15,15 @@ from backend.core.records import RecordUnreadable
 from backend.core.store.generations import group_generations
 from backend.core.store.interface import Store
 
-SILENCE = timedelta(seconds=60)
-"""After which another worker takes over."""
-
 
 class DeliveryLease:
-    """The right to deliver, as one worker sees it."""
+    """The right to deliver, as one worker sees it. After `lease_seconds` of silence another takes it."""
 
-    def __init__(self, video: Store, owner: str, endpoints: Sequence[str]) -> None:
+    def __init__(self, video: Store, owner: str, endpoints: Sequence[str], lease_seconds: float) -> None:
         self._video = video
-        self._body = Deliverer(owner=owner, endpoints=tuple(endpoints)).to_json()
+        self._lease = timedelta(seconds=lease_seconds)
+        record = Deliverer(owner=owner, endpoints=tuple(endpoints), lease_seconds=lease_seconds)
+        self._body = record.to_json()
         self._generation = 0
 
     async def take(self) -> bool:
@@ -33,7 +32,7 @@ class DeliveryLease:
         held = group_generations(page.objects, keys.parse_deliverer).get(keys.DELIVERERS, [])
         if held:
             generation, info = held[-1]
-            if info.size_bytes and page.store_now - info.modified <= SILENCE:
+            if info.size_bytes and page.store_now - info.modified <= self._lease:
                 return False
             self._generation = generation + 1
         if not await self._video.create(keys.deliverer(self._generation), self._body):
@@ -60,9 +59,11 @@ async def serving_endpoints(video: Store) -> Sequence[str]:
     """Return the endpoints to which events are being delivered; none if no worker delivers."""
     page = await video.list_page(keys.DELIVERERS)
     held = group_generations(page.objects, keys.parse_deliverer).get(keys.DELIVERERS, [])
-    if held and page.store_now - held[-1][1].modified <= SILENCE:
-        with suppress(ObjectNotFound, RecordUnreadable):
-            return Deliverer.from_json((await video.get(held[-1][1].key)).body).endpoints
+    with suppress(ObjectNotFound, RecordUnreadable, IndexError):
+        info = held[-1][1]
+        record = Deliverer.from_json((await video.get(info.key)).body)
+        if (page.store_now - info.modified).total_seconds() <= record.lease_seconds:
+            return record.endpoints
     return ()
 
 

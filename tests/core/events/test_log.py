@@ -1,5 +1,6 @@
 """The event log: what may enter it when, and how it is read and cleaned up."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -97,7 +98,7 @@ async def test_nothing_follows_a_deletion(lab: Lab) -> None:
     assert [key async for key in _events(lab) if key.startswith(keys.ANNOUNCEMENTS)] == []
 
 
-async def _events(lab: Lab):  # type: ignore[no-untyped-def]
+async def _events(lab: Lab) -> AsyncIterator[str]:
     async for info in lab.video.list_all(keys.EVENTS):
         yield info.key
 
@@ -148,14 +149,14 @@ async def _fill(lab: Lab, batches: int, events: int = 1) -> int:
     return number
 
 
-@pytest.mark.parametrize(("batches", "events"), [(2 * LIST_PAGE + 3, 1), (5, MOST_EVENTS), (7, 3)])
+@pytest.mark.parametrize(("batches", "events"), [(LIST_PAGE + 3, 1), (5, MOST_EVENTS), (7, 3)])
 async def test_readers_may_begin_anywhere(lab: Lab, batches: int, events: int) -> None:
     last, log = await _fill(lab, batches, events), EventLog(lab.buckets)
     assert not await log.append()
     assert log.last == last
 
     for after in (0, 1, events - 1, events, last - events - 1, last - 1, last):
-        for limit in (1, 2, 150):
+        for limit in (1, 150):
             found = [event.number for event in await log.read(after, limit)]
             assert found == list(range(after + 1, last + 1))[:limit]
 
@@ -178,7 +179,7 @@ async def test_the_state_of_a_webhook_is_kept_while_it_is_served(lab: Lab) -> No
     for endpoint in ("ours", "former"):
         await lab.video.put(keys.webhook_state(endpoint), b"{}")
     lab.clock.advance(40 * DAY)
-    await DeliveryLease(lab.video, "worker", ["ours"]).take()
+    await DeliveryLease(lab.video, "worker", ["ours"], 60).take()
 
     report = await sweep(lab.buckets, lab.worker("sweeper"), SweepRules())
 

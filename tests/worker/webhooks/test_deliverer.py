@@ -7,7 +7,7 @@ import pytest
 from backend.core import keys
 from backend.core.errors import LeaseLost
 from backend.core.event_records import Event
-from backend.core.events.delivering import SILENCE, DeliveryLease, serving_endpoints
+from backend.core.events.delivering import DeliveryLease, serving_endpoints
 from backend.core.events.log import EventLog
 from backend.core.library.outbox import announce_test
 from backend.core.store.prefixes import keys_below
@@ -15,9 +15,11 @@ from tests.worker.webhooks.webhook_lab import WebhookLab
 from worker.webhooks.deliverer import Deliveries
 from worker.webhooks.sending import Target
 
+LEASE_SECONDS = 60.0
+
 
 def _lease(lab: WebhookLab, owner: str) -> DeliveryLease:
-    return DeliveryLease(lab.buckets.video, owner, [owner])
+    return DeliveryLease(lab.buckets.video, owner, [owner], LEASE_SECONDS)
 
 
 async def test_one_worker_delivers_until_it_is_silent() -> None:
@@ -25,11 +27,11 @@ async def test_one_worker_delivers_until_it_is_silent() -> None:
     one, two = _lease(lab, "one"), _lease(lab, "two")
 
     assert [await one.take(), await two.take()] == [True, False]
-    lab.wait(SILENCE.total_seconds())
+    lab.wait(LEASE_SECONDS)
     await one.renew()
     lab.wait(1)
     assert not await two.take()
-    lab.wait(SILENCE.total_seconds())
+    lab.wait(LEASE_SECONDS)
     assert await serving_endpoints(lab.buckets.video) == ()
     assert await two.take()
     with pytest.raises(LeaseLost):
@@ -43,7 +45,7 @@ async def test_of_many_workers_one_takes_the_lease() -> None:
     for _ in range(3):
         took = await asyncio.gather(*(_lease(lab, str(number)).take() for number in range(8)))
         assert took.count(True) == 1
-        lab.wait(SILENCE.total_seconds() + 1)
+        lab.wait(LEASE_SECONDS + 1)
 
 
 async def test_a_lease_that_is_given_back_is_taken_at_once() -> None:
@@ -69,7 +71,7 @@ async def test_a_slow_endpoint_does_not_hold_others_up() -> None:
         got.set()
 
     sends = {Target("http://slow/", ()): never, Target("http://fast/", ()): at_once}
-    deliveries = Deliveries(lab.buckets, sends, owner="one", poll_seconds=0.001)
+    deliveries = Deliveries(lab.buckets, sends, owner="one", poll_seconds=0.001, lease_seconds=60)
     task = asyncio.create_task(deliveries.keep(stop))
     async with asyncio.timeout(20):
         while len(await keys_below(lab.buckets.video, keys.WEBHOOK_STATES)) < 2:  # noqa: ASYNC110
@@ -87,7 +89,9 @@ async def test_a_new_endpoint_gets_what_happens_from_then_on() -> None:
     lab = WebhookLab()
     await lab.happen("a", "b")
     target = Target("http://new/", ())
-    deliveries = Deliveries(lab.buckets, {target: lab.send}, owner="one", poll_seconds=1, now=lab.clock)
+    deliveries = Deliveries(
+        lab.buckets, {target: lab.send}, owner="one", poll_seconds=1, lease_seconds=60, now=lab.clock
+    )
     (endpoint,) = await deliveries.endpoints(EventLog(lab.buckets, lab.clock))
     await lab.happen("c")
     await lab.deliver_all(endpoint)
