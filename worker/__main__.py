@@ -200,7 +200,7 @@ async def _delivering(
         return
     secrets_ = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
     targets = [Target(url.get_secret_value(), secrets_) for url in settings.webhook_urls]
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         sends = {target: Sender(session, target).send for target in targets}
         deliveries = Deliveries(
             buckets,

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -89,9 +88,11 @@ class Deliveries:
 
     async def _append(self, events: EventLog) -> None:
         while True:
-            with suppress(StoreError):
+            try:
                 while await events.append():
                     pass
+            except StoreError as error:
+                log.warning("events_not_logged", error=error.message)
             await asyncio.sleep(self._poll_seconds)
 
     async def _serve(self, endpoint: Endpoint) -> None:
