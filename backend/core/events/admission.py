@@ -12,14 +12,13 @@ from backend.core.errors import ObjectNotFound, VideoNotFound
 from backend.core.event_records import Announcement, EventKind
 from backend.core.keys import AnnouncementKey
 from backend.core.library.videos import read_video
-from backend.core.records import RecordUnreadable
-from backend.core.store.interface import Buckets, exists
+from backend.core.records import OutcomeWord, RecordUnreadable
+from backend.core.store.interface import Buckets
 from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
 
 _KINDS = list(EventKind)
-_ENDS = {EventKind.DONE, EventKind.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ async def admit(buckets: Buckets, subject: str, seen: Collection[AnnouncementKey
     it is logged already.
     """
     store = buckets.video
-    remains, title, running = True, None, set[int]()
+    remains, title, running, failed = True, None, set[int](), set[int]()
     if EventKind.TEST not in (one.kind for one in seen):
         try:
             title = (await read_video(buckets, subject)).title
@@ -54,22 +53,29 @@ async def admit(buckets: Buckets, subject: str, seen: Collection[AnnouncementKey
         except RecordUnreadable as error:
             log.warning("record_unreadable", video=subject, error=error.message)
         for one in seen:
-            result = keys.result(subject, keys.request_name(subject, one.number))
-            if one.kind == EventKind.PLAYABLE and not await exists(store, result):
-                running.add(one.number)
+            if one.kind == EventKind.PLAYABLE:
+                try:
+                    result = keys.result(subject, keys.request_name(subject, one.number))
+                    if OutcomeWord.from_json((await store.get(result)).body).failed:
+                        failed.add(one.number)
+                except ObjectNotFound:
+                    running.add(one.number)
     listed = await keys_below(store, keys.announcements_of(subject))
     present = sorted(keys.ours(keys.parse_announcement, listed), key=_rank)
     kinds = {one.kind for one in present}
     if not remains and EventKind.DELETED not in kinds:
         return Admission(dropped=tuple(present))  # its deletion is logged, and nothing may follow that
     latest = max(_rank(one) for one in seen) if remains else (math.inf, math.inf)
-    ending = {one.number for one in present if one.kind in _ENDS}
-    admitted = []
+    done = {one.number for one in present if one.kind == EventKind.DONE}
+    admitted, dropped = [], []
     for one in present:
         if (one.kind == EventKind.DELETED and remains) or _rank(one) > latest:
             continue  # it is not deleted yet, or this comes after what was seen
-        if one.kind == EventKind.PLAYABLE and one.number not in running | ending:
-            continue  # its end is stored but not announced, or it is logged: this was written late
+        if one.kind == EventKind.PLAYABLE and one.number in failed:
+            dropped.append(one)  # written late, or too soon over
+            continue
+        if one.kind == EventKind.PLAYABLE and one.number not in running | done:
+            continue  # its end is stored but not announced; or this was written late, and will be swept
         with suppress(ObjectNotFound):  # another process has just logged it
             try:
                 stored = await store.get(keys.announcement(one.event))
@@ -79,7 +85,7 @@ async def admit(buckets: Buckets, subject: str, seen: Collection[AnnouncementKey
                 continue
             data = announcement.data.model_copy(update={"title": title or announcement.data.title})
             admitted.append(Admitted(one, announcement.replace(data=data)))
-    return Admission(admitted=tuple(admitted))
+    return Admission(tuple(admitted), tuple(dropped))
 
 
 def _rank(one: AnnouncementKey) -> tuple[float, float]:

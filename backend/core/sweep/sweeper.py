@@ -23,6 +23,7 @@ from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
+from backend.core.library.outbox import announce_created
 from backend.core.library.videos import (
     delete_units,
     delete_video,
@@ -315,6 +316,7 @@ class _Sweeper:
             video = await read_video(self._buckets, video_id)
             if video.fetched_from is not None:
                 job = job_of(video, 0, None, created_at=video.created_at)
+                await announce_created(self._buckets.video, video)
                 await self._queue.fail(job, NEVER_QUEUED, 0)
                 return
         await delete_video(self._buckets, video_id)
