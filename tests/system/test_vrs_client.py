@@ -41,7 +41,8 @@ def test_a_script_written_for_vrs_and_usual_programs(product: Product, tmp_path:
     assert begun.read_bytes() == whole.read_bytes()
     for path in ("", "/hls/master.m3u8", "/dash/manifest.mpd"):
         frames = tmp_path / "frames"
-        ffmpeg("-headers", f"{HEADER}\r\n", "-i", address + path, "-map", "0:v:0", "-f", "framemd5", str(frames))
+        source = ("-headers", f"{HEADER}\r\n", "-i", address + path)
+        ffmpeg(*source, "-map", "0:v:0", "-f", "framemd5", str(frames))
         assert len([line for line in frames.read_text().splitlines() if line[0] != "#"]) == 72
 
 
