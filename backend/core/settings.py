@@ -81,6 +81,9 @@ class StoreSettings(_Settings):
     )
     s3_raw_bucket: BucketName = Field("vodbucket-raw", description="uploads, queue and leases")
     s3_video_bucket: BucketName = Field("vodbucket-video", description="records and renditions")
+    import_buckets: Annotated[tuple[BucketName, ...], NoDecode] = Field(
+        (), description="comma-separated buckets of the same store whose objects may be imported"
+    )
     aws_region: Region = Field("us-east-1", description="the store's region")
     aws_access_key_id: KeyId | None = Field(None, description="access key id")
     aws_secret_access_key: Secret | None = Field(None, description="secret access key")
@@ -97,11 +100,18 @@ class StoreSettings(_Settings):
         description="how long uploads and jobs keep retrying while the store is unavailable",
     )
 
+    @field_validator("import_buckets", mode="before")
+    @classmethod
+    def _split_buckets(cls, value: object) -> object:
+        return _split(value)
+
     @model_validator(mode="after")
     def _buckets_fit(self) -> Self:
         buckets = (self.s3_raw_bucket, self.s3_video_bucket)
         if len(set(buckets)) == 1:
             raise ValueError("S3_VIDEO_BUCKET: must be another bucket than S3_RAW_BUCKET")
+        if set(buckets) & set(self.import_buckets):
+            raise ValueError("IMPORT_BUCKETS: must not name S3_RAW_BUCKET or S3_VIDEO_BUCKET")
         for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
             if str(getattr(self, name)).rstrip("/").rpartition("/")[2] in buckets:
                 raise ValueError(f"{name.upper()}: must not end with the name of a bucket")
@@ -157,10 +167,8 @@ class TokenSettings(_Settings):
 
     @field_validator("admin_token")
     @classmethod
-    def _long_enough(cls, token: SecretStr) -> SecretStr:
-        if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
-            raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
-        return token
+    def _token_long_enough(cls, token: SecretStr) -> SecretStr:
+        return _long_enough(token)
 
 
 class ClientSettings(TokenSettings):
@@ -223,6 +231,12 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
     )
+    inbox_seconds: float = Field(
+        60, ge=0, le=86_400, description="how often to look for new files in the inbox; 0: only when told to"
+    )
+    inbox_token: Secret | None = Field(
+        None, description="what a store that reports new files sends in the address; at least 16 characters"
+    )
     doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
         (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"
     )
@@ -234,6 +248,11 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
     @classmethod
     def _split_doorbells(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("inbox_token")
+    @classmethod
+    def _inbox_token_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        return token and _long_enough(token)
 
     @field_validator("root_path")
     @classmethod
@@ -427,6 +446,12 @@ _SENTENCES = {
     "less_than_equal": "must be at most {le:.0f}",
     "literal_error": "must be {expected}",
 }
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+        raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
+    return token
 
 
 def _split(value: object) -> object:
