@@ -46,7 +46,7 @@ def _paste(visit: Visit, link: str) -> None:
 def test_a_pasted_link_is_downloaded_and_plays(visit: Visit, elsewhere: str) -> None:
     visit.sign_in()
     _paste(visit, f"{elsewhere}/harbour.mp4")
-    visit.page.get_by_role("region", name="In progress").get_by_role("link", name="harbour").click()
+    visit.page.get_by_role("region", name="Unfinished").get_by_role("link", name="harbour").click()
     visit.until_playing(120)
 
 
@@ -71,10 +71,7 @@ def test_a_download_is_cancelled_and_tried_again(
     shoot("wrong")
     _paste(visit, f"{elsewhere}{ENDLESS}")
     row = (
-        page.get_by_role("region", name="In progress")
-        .get_by_role("listitem")
-        .filter(has_text="endless")
-        .first
+        page.get_by_role("region", name="Unfinished").get_by_role("listitem").filter(has_text="endless").first
     )
     row.get_by_text("Downloading ·").wait_for()
     shoot("downloading")
@@ -82,7 +79,7 @@ def test_a_download_is_cancelled_and_tried_again(
     page.get_by_role("region", name="Encoding progress").get_by_text("Downloading").first.wait_for()
     shoot("watching")
     page.get_by_role("button", name="Cancel").click()
-    alert = page.get_by_role("alert").filter(has_text="You cancelled this video.")
+    alert = page.get_by_role("alert").filter(has_text="This video was cancelled.")
     alert.wait_for()
     shoot("cancelled")
     alert.get_by_role("button", name="Try again").click()
