@@ -118,6 +118,7 @@ class TranscodeOptions(Value):
 
     crf: Crf | None = None
     cpu_used: CpuUsed | None = None
+    early_look: bool = Field(default=True, description="whether somebody may watch before the job is done")
 
 
 AS_THE_WORKER_CHOOSES = TranscodeOptions()

@@ -347,14 +347,14 @@ class WorkerSettings(StoreSettings, UploadSettings):
 AnySettings = TypeVar("AnySettings", bound=_Settings)
 
 
-def load(settings_class: type[AnySettings]) -> AnySettings:
-    """Read the environment, and keep its secrets out of logs.
+def load(settings_class: type[AnySettings], **given: Any) -> AnySettings:
+    """Read the environment, and keep its secrets out of logs. What is `given`, by name, takes precedence.
 
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
     """
     try:
-        settings = settings_class()
+        settings = settings_class(**given)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         problems = dict.fromkeys(

@@ -79,7 +79,7 @@ class Planner:
         segment, look_plan = profile.segment_seconds, None
         if profile.copies_source and number == 0:
             encoding = with_copy(encoding, media, index, info.size_bytes, segment)
-        if not await is_published(self._workshop.buckets, job):
+        if job.options.early_look and not await is_published(self._workshop.buckets, job):
             cores = os.cpu_count() or 1
             look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores)
         details = PlanDetails.divide(
