@@ -57,11 +57,13 @@ class SimulatedHeartbeat(Heartbeat):
         hold: Callable[[], Awaitable[None]],
         stop: asyncio.Event,
     ) -> bool:
-        interval = self.lease_seconds / HEARTBEATS_PER_LEASE
+        limit = interval = self.lease_seconds / HEARTBEATS_PER_LEASE
         while True:
-            with suppress(*STORE_AWAY, TimeoutError):
-                await Race((end(), time_out(interval)))
+            try:
+                await Race((end(), time_out(limit)))
                 return True
+            except (*STORE_AWAY, TimeoutError) as error:
+                limit *= 2 if isinstance(error, TimeoutError) else 1
             if self.process.stopping:
                 return False
             with suppress(*STORE_AWAY, TimeoutError, LeaseLost):

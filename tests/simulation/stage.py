@@ -53,7 +53,8 @@ class Plan:
     """What videos and jobs say about their sources."""
     grace_seconds: float
     uploads_after_seconds: float
-    lease_seconds: float = LEASE_SECONDS
+    lease_seconds: float
+    """The shorter it is, the slower the store seems."""
 
     @classmethod
     def drawn(cls, rng: random.Random) -> "Plan":
@@ -79,6 +80,7 @@ class Plan:
             original=rng.choice(
                 (None, None, Retention(), Retention(keep=True), Retention(delete_after_seconds=LEASE_SECONDS))
             ),
+            lease_seconds=rng.choice((LEASE_SECONDS / 2, LEASE_SECONDS)),
         )
 
     @property

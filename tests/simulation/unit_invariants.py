@@ -49,6 +49,9 @@ class UnitLedger:
         first = self._holders.setdefault(claim.key, claim.lease.token)
         if first != claim.lease.token and not self.is_over(claim.job.request):
             broken(f"two holders of one generation: {claim.key} is of {first} and of {claim.lease.token}")
+        counts = self.plans[claim.job.request, claim.plan.number]
+        if claim.plan != counts and not self.is_over(claim.job.request):
+            broken(f"{claim.key} was claimed by another plan than the one that counts")
         self._count("units claimed")
 
     def renewed(self, claim: UnitClaim, since_step: int) -> None:

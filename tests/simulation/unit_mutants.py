@@ -161,6 +161,14 @@ class ReplansInPlace(Division):
         await self.queue.release(claim, retry_after_seconds=0)
 
 
+class LooksByItsOwnPlan(Division):
+    """Makes the look of the plan that it made, although an earlier holder's plan may count."""
+
+    async def _park(self, claim: Claim, plan: UnitPlan) -> None:
+        await self.queue.park(claim, plan)
+        await self.on_plan(claim.lease.job, plan)
+
+
 _STOPPED = frozenset({Fate.STOP})
 _FROZEN = frozenset({Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER})
 
@@ -200,6 +208,11 @@ _MUTANTS = (
         "mixes encoders",
     ),
     Mutant("plan replaced in place", Protocol(worker=Kind(division=ReplansInPlace)), "plan was replaced"),
+    Mutant(
+        "look of its own plan",
+        Protocol(worker=Kind(division=LooksByItsOwnPlan), often=_STOPPED | _FROZEN),
+        "another plan than the one that counts",
+    ),
     Mutant("parked taken as due", Protocol(ParkedTakenAsDue), "no end"),
     Mutant(
         "failure of a unit replaces the outcome",

@@ -14,6 +14,8 @@ from typing import Any, TypeVar, cast
 from backend.core.errors import StoreError, VodbucketError
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim
+from backend.core.records import Job
+from backend.core.unit_records import UnitPlan
 from tests.simulation.attempts import SimulatedHeartbeat, until_stopped
 from tests.simulation.pipeline import Pipeline
 from tests.simulation.scheduler import Process, Race, Rest, Together
@@ -75,8 +77,9 @@ class Worker:
         )
         pipeline, self._capacity = Pipeline(stage), Capacity(plan.slots)
 
-        async def on_plan(job: object, plan: object) -> None:
-            pass
+        async def on_plan(job: Job, plan: UnitPlan) -> None:
+            for finder in self._finders:
+                finder.add(job, plan)
 
         division = kind.division(
             queue,
@@ -92,7 +95,10 @@ class Worker:
         self._job = JobRunner(queue, pipeline, stage.buckets.video, self._attempts, division=division)
         maker, status = Maker(stage, process, encoder), UnitStatus(stage, process)
         self._unit = UnitRunner(units, maker, status.write, self._attempts)
-        self._finder = lambda: kind.finder(queue, units, encoder, self._capacity, stage.rng)
+        # The product's slots share one, whose lock needs an event loop.
+        self._finders = [
+            kind.finder(queue, units, encoder, self._capacity, stage.rng) for _ in range(2 + plan.slots)
+        ]
         self._stage = stage
         self._process = process
         self._queue = queue
@@ -101,11 +107,12 @@ class Worker:
         self._nothing_left = False
 
     async def run(self) -> None:
-        light = [self._slot(partial(self._finder().light, joins=joins)) for joins in (False, True)]
-        encode = [self._slot(self._finder().encoding, self._capacity) for _ in range(self._stage.plan.slots)]
+        first, second, *others = self._finders
+        light = [self._slot(one, partial(one.light, joins=one is second)) for one in (first, second)]
+        encode = [self._slot(one, one.encoding, self._capacity) for one in others]
         await Together((*light, *encode))
 
-    async def _slot(self, find: Find[Task], taken: Capacity | None = None) -> None:
+    async def _slot(self, finder: Finder, find: Find[Task], taken: Capacity | None = None) -> None:
         pause = FIRST_PAUSE_SECONDS
         while not self._process.stopping:
             task = None
@@ -119,10 +126,12 @@ class Worker:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 continue
             pause = FIRST_PAUSE_SECONDS
-            with suppress(VodbucketError):  # the runners log it; the lease runs out
-                await self._handle(task)
+            await self._handle(task)
             if taken is not None:
                 taken.give_back()
+                continue
+            while not self._process.stopping and (look := await finder.own_look()) is not None:
+                await self._handle(look)
 
     async def _handle(self, task: Task) -> None:
         work: Work
@@ -130,7 +139,8 @@ class Worker:
             work = UnitWork(self._unit, task)
         else:
             work = JobWork(self._job, task, SimulatedStatus(self._stage.buckets.video, task))
-        await self._attempts.settle(work, asyncio.Event())
+        with suppress(VodbucketError):  # the runners log it; the lease runs out
+            await self._attempts.settle(work, asyncio.Event())
 
     async def _usable_snapshot(self) -> QueueSnapshot:
         scheduler, snapshot = self._stage.scheduler, self._snapshot

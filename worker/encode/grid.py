@@ -23,6 +23,8 @@ MAX_CHUNKS = 400
 MARGIN_SECONDS = 1
 """How much is decoded before a chunk at least: the frame that is still shown then, and its neighbours for
 deinterlacing."""
+QUICK_MARGIN_SECONDS = Fraction(1, 10)
+"""The same of looks: enough for the frame that is still shown, and for the sound before it."""
 SEEK_AFTER_SECONDS = 0.14
 """ffmpeg seeks 3/23 s earlier than told if frames are not decoded in the order in which they are shown."""
 CHUNKS_OF_SHORT_FILMS = 16
@@ -133,14 +135,16 @@ def _shares(chunks: float, shortest: float) -> Iterator[float]:
         chunks -= share
 
 
-def seek_seconds(index: SourceIndex, start: Fraction) -> float:
+def seek_seconds(index: SourceIndex, start: Fraction, *, quick: bool = False) -> float:
     """Return where ffmpeg must seek to decode what is shown from `start` on; 0: to the start of the file.
 
     It seeks by the time at which keyframes are decoded. At a low rate, or after a long frame, that may be
     many seconds before they are shown. So it is told a keyframe and not `start`. It is the last but one
-    before `start`: with intra refresh, the picture is whole only when the next keyframe comes.
+    before `start`: with intra refresh, the picture is whole only when the next keyframe comes. For a `quick`
+    start it is the last one, and such a picture is broken for up to a second.
     """
-    at = bisect_right(index.keyframes, (start - MARGIN_SECONDS) * index.timescale) - 2
+    margin, before = (QUICK_MARGIN_SECONDS, 1) if quick else (MARGIN_SECONDS, 2)
+    at = bisect_right(index.keyframes, (start - margin) * index.timescale) - before
     return index.keyframes[at] / index.timescale + SEEK_AFTER_SECONDS if at > 0 else 0.0
 
 

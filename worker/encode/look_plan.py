@@ -19,6 +19,8 @@ SIDE = 360
 SIDE_ON_MANY_CORES = 720
 MANY_CORES = 8
 MIN_SEGMENT_SECONDS = 1
+MAX_QUICK_SEGMENT_SECONDS = 2.0
+"""Viewers who jump wait until all of a segment is encoded."""
 SOUND_RATE_HZ = 48_000
 PEAK_OF_COPIES = 1.5
 """How much higher than its average the rate of a copied stream is announced."""
@@ -117,7 +119,7 @@ def plan_look(
     pixels_per_second = video.display_width * video.display_height * (video.average_fps or plan.fps)
     skips = not copies and pixels_per_second > PIXELS_PER_CORE_SECOND * cores
     places = (Fraction(start, picture.timescale) for start in picture.starts)
-    seeks = () if copies else tuple(seek_seconds(index, place) for place in places)
+    seeks = () if copies else tuple(seek_seconds(index, place, quick=True) for place in places)
     return LookPlan("copy" if copies else "quick", (picture, *sound), fps, skips, seeks)
 
 
@@ -145,7 +147,8 @@ def _encoded(
     rung = scaled_rung(video.display_width, video.display_height, side)
     end = total_frames(media, fps) * fps.denominator
     first, step = (
-        frames_of(fps, seconds) * fps.denominator for seconds in (MIN_SEGMENT_SECONDS, segment_seconds)
+        frames_of(fps, seconds) * fps.denominator
+        for seconds in (MIN_SEGMENT_SECONDS, min(segment_seconds, MAX_QUICK_SEGMENT_SECONDS))
     )
     starts = (0, *range(first, end, step))
     return LookRendition(

@@ -170,10 +170,14 @@ def moved(fragment: Fragment, first_pts: int) -> bytes:
 class PictureCutter:
     """Makes segments of fragments that are a group of pictures each, and have their place in the film."""
 
-    def __init__(self, starts: Sequence[int], segment: int = 0) -> None:
-        """`starts` are the times of the segments' first frames; those before `segment` are left out."""
+    def __init__(self, starts: Sequence[int], segment: int = 0, *, constant_rate: bool = False) -> None:
+        """`starts` are the times of the segments' first frames; those before `segment` are left out.
+
+        With `constant_rate`, the frames' durations tell when a segment is whole. Otherwise the next one does.
+        """
         self._starts = starts
         self._number = segment
+        self._constant_rate = constant_rate
         self._parts: list[bytes] = []
 
     def feed(self, fragment: Fragment) -> list[Segment]:
@@ -185,6 +189,9 @@ class PictureCutter:
         if not self._parts and (number, fragment.first_pts) != (self._number, self._starts[self._number]):
             raise FragmentError(f"segment {self._number} does not begin where it should")
         self._parts.append(fragment.body)
+        end = fragment.first_pts + sum(frame.duration for frame in fragment.frames)
+        if self._constant_rate and end in self._starts[number + 1 : number + 2]:
+            done += self.finish()
         return done
 
     def finish(self) -> list[Segment]:

@@ -76,27 +76,24 @@ class Heartbeat:
     ) -> bool:
         """Repeat `end` until the store accepts it. False: this worker had to stop.
 
-        Meanwhile the lease is kept as far as possible, with `hold`: if it expires, an attempt is lost.
+        Meanwhile the lease is kept as far as possible, with `hold`: if it expires, an attempt is lost. After
+        one try took too long, the next one may take longer: the store may only be slow, a clean-up long.
         """
 
         async def insist() -> bool:
-            while not await self._tried(end, hold):  # noqa: ASYNC110  # there is no event
+            limit = self._interval
+            while True:
+                try:
+                    async with asyncio.timeout(limit):
+                        await end()
+                    return True
+                except (*STORE_AWAY, TimeoutError) as error:
+                    log.warning("job_not_ended", error=str(error))
+                    limit *= 2 if isinstance(error, TimeoutError) else 1
+                with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
+                    async with asyncio.timeout(self._interval):
+                        await hold()
                 await asyncio.sleep(min(RELEASE_RETRY_SECONDS, self._interval))
-            return True
 
         grace_seconds = max(RELEASE_TIMEOUT_SECONDS, self.patience_seconds)
         return bool(await run_unless_set(stop, insist(), grace_seconds=grace_seconds))
-
-    async def _tried(self, end: Callable[[], Awaitable[None]], hold: Callable[[], Awaitable[None]]) -> bool:
-        """Return whether `end` succeeded. If not, renew the lease."""
-        try:
-            async with asyncio.timeout(self._interval):
-                await end()
-        except (*STORE_AWAY, TimeoutError) as error:
-            log.warning("job_not_ended", error=str(error))
-        else:
-            return True
-        with suppress(*STORE_AWAY, TimeoutError, LeaseLost):
-            async with asyncio.timeout(self._interval):
-                await hold()
-        return False

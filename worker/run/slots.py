@@ -28,7 +28,7 @@ from worker.units.division import Capacity, is_abandoned
 log = structlog.get_logger(__name__)
 
 MAX_VIEWS = 4
-"""Of how many divided jobs the units are listed for one snapshot of the queue."""
+"""Of how many divided jobs a slot looks at the units for one snapshot of the queue."""
 OLDEST_SHARE = 0.25
 """How often a slot helps the oldest job first, instead of the one with the fewest units: none starves."""
 
@@ -131,11 +131,15 @@ class Finder:
         return found
 
     def _in_order(self, snapshot: QueueSnapshot) -> list[PlannedJob]:
-        """Return the divided jobs in the order to help them: mostly, short ones before long ones."""
+        """Return divided jobs in the order to help them: mostly, short ones before long ones.
+
+        The last one is any of the others: its look or its join may have nobody else to see to it.
+        """
         jobs = list(snapshot.planned)  # the oldest is first
         if self._rng.random() >= OLDEST_SHARE:
             jobs.sort(key=lambda planned: planned.lease.units)
-        return jobs[:MAX_VIEWS]
+        first, others = jobs[: MAX_VIEWS - 1], jobs[MAX_VIEWS - 1 :]
+        return first + self._rng.sample(others, min(1, len(others)))
 
     def _jobs(self, snapshot: QueueSnapshot, planned: Iterable[PlannedJob]) -> list[Job]:
         """Return these jobs of the snapshot and, before them, those that are too young to be in it."""

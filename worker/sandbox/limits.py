@@ -11,8 +11,9 @@ from worker.sandbox.guards import MAX_DURATION_SECONDS
 
 GIB = 1024**3
 MAX_MEMORY_BYTES = 4 * GIB + (os.cpu_count() or 1) * GIB // 2
-"""Encoders and decoders hold frames for each of their threads. On two cores, ffmpeg took 1.9 GiB for a
-1080p60 source and 2.6 GiB for 10-bit 8K; the packager allocates 2.1 GiB and uses little of it."""
+"""Encoders and decoders hold frames for each of their threads, of which a container's quota makes none fewer:
+all cores count. On two, ffmpeg took 1.9 GiB for a 1080p60 source and 2.6 GiB for 10-bit 8K; the packager
+allocates 2.1 GiB and uses little of it."""
 BYTES_PER_PIXEL = 512
 """In addition, for each pixel of the largest rung above 1080p. The rungs 1440 and 2160 took 2.7 GiB more."""
 PIXELS_1080P = 1920 * 1080

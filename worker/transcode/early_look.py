@@ -1,7 +1,6 @@
 """Makes a look beside the attempt that encodes the ladder. If it fails, the attempt goes on without it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import running
+from worker.sandbox.resources import cores
 from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.source.feeder import SourceFeeder
 from worker.source.index.read import Read, read_index
@@ -124,8 +124,7 @@ class EarlyLook:
         except (IndexUnusable, StoreError) as error:
             log.info("no_look", reason=str(error))
             return None
-        cores = os.cpu_count() or 1
-        return plan_look(media, index, plan, self._info.size_bytes, self._segment_seconds, cores)
+        return plan_look(media, index, plan, self._info.size_bytes, self._segment_seconds, cores())
 
     async def _survive(self, work: Coroutine[None, None, None]) -> None:
         try:

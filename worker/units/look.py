@@ -264,5 +264,5 @@ def _shifted(fragment: Fragment, ticks: int) -> Fragment:
 
 def _cutter(one: LookRendition, segment: int) -> PictureCutter | SoundCutter:
     if one.codec == "h264":
-        return PictureCutter(one.starts, segment)
+        return PictureCutter(one.starts, segment, constant_rate=not one.copied)
     return SoundCutter([start // SAMPLES_PER_AAC_FRAME for start in one.starts], segment)

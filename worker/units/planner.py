@@ -1,6 +1,5 @@
 """Decides how a job is done: divided into units, or as a whole."""
 
-import os
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +12,7 @@ from worker.encode.ladder import is_small, plan_encoding
 from worker.encode.look_plan import plan_look
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
+from worker.sandbox.resources import cores
 from worker.sandbox.watchdog import Watchdog
 from worker.source.feeder import SourceFeeder
 from worker.source.index.read import read_index
@@ -80,8 +80,7 @@ class Planner:
         if profile.copies_source and number == 0:
             encoding = with_copy(encoding, media, index, info.size_bytes, segment)
         if job.options.early_look and not await is_published(self._workshop.buckets, job):
-            cores = os.cpu_count() or 1
-            look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores)
+            look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores())
         details = PlanDetails.divide(
             info.etag, media, encoding, index, segment, self._chunk_seconds, look_plan
         )

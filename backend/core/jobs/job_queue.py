@@ -198,12 +198,11 @@ class JobQueue:
         await self._check_records(claim)
 
     async def _check_records(self, claim: Claim) -> None:
+        """Raises: LeaseLost: the request has ended. VideoDeleted. Cleaning up after that takes long."""
         records = await self._records(claim.lease.job)
         if not records.video:
             raise VideoDeleted
         if records.ended:
-            # The worker that ended it may have died right after, so the holder of the lease finishes the job.
-            await self._finish(claim.lease.job)
             raise LeaseLost
 
     async def hold(self, claim: Claim) -> None:
@@ -226,8 +225,6 @@ class JobQueue:
             VideoDeleted: stop, and call `discard_deleted`.
         """
         key = keys.unit_plan(claim.request, plan.number)
-        if plan.number:  # a unit may have failed for good. Its clean-up must not find a plan again and again
-            await self._check_records(claim)
         if not await self._buckets.raw.create(key, plan.to_json()):
             with suppress(ObjectNotFound):  # it went with the video, or with the request's end
                 plan = UnitPlan.from_json((await self._buckets.raw.get(key)).body)

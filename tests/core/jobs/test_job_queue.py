@@ -143,6 +143,7 @@ async def test_a_worker_that_wakes_up_after_publication_notices_that_it_lost(lab
 
     with pytest.raises(LeaseLost):
         await sleeper.renew(claim)
+    await sleeper.clean_up_lost(claim)
 
     await lab.assert_published_and_clean(job)
 

@@ -137,6 +137,14 @@ def test_a_chunk_is_decoded_from_the_last_keyframe_but_one() -> None:
     assert seek_seconds(index, Fraction(31)) == pytest.approx(4.14)
 
 
+def test_a_look_is_decoded_from_the_last_keyframe_that_is_not_too_close() -> None:
+    index = SourceIndex(90_000, tuple(90_000 * second for second in (0, 2, 4, 30)))
+
+    found = [seek_seconds(index, Fraction(start), quick=True) for start in ("0", "2.05", "2.1", "30", "31")]
+
+    assert found == pytest.approx([0, 0, 2.14, 4.14, 30.14])
+
+
 @given(RATES, st.integers(0, 10_000_000))
 def test_microseconds_of_a_frame_are_not_after_it(fps: Fraction, frame: int) -> None:
     assert frame - Fraction(1, 1000) < Fraction(seconds_of(frame, fps)) * fps <= frame

@@ -94,6 +94,14 @@ def test_pictures_that_cannot_be_cut_well_are_encoded(index: SourceIndex, size_b
     assert kinds_of(look_of(MEDIA, index, size_bytes)) == ("quick", "copied")
 
 
+def test_segments_that_are_encoded_are_short() -> None:
+    look = look_of(replace(MEDIA, video=replace(VIDEO, codec="hevc")))
+
+    assert kinds_of(look) == ("quick", "copied")
+    assert look is not None
+    assert look.picture.durations == (1, *[2] * 29, 1)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"codec": "ac3"}, {"profile": "HE-AAC"}, {"channels": 8}, {"start_seconds": 1.0}, {"end_seconds": 50.0}],

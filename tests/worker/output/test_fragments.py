@@ -172,6 +172,22 @@ def test_groups_of_pictures_become_segments_wherever_reading_began(suffix: str) 
     assert [one.frames for one in frames[1]] == [one.frames for one in frames[2]]
 
 
+@pytest.mark.parametrize(("constant_rate", "done"), [(False, [0, 0, 1, 0]), (True, [0, 1, 0, 0])])
+def test_at_a_constant_rate_a_segment_is_known_to_be_whole_at_its_end(
+    constant_rate: bool, done: list[int]
+) -> None:
+    argv = (TOOLS.ffmpeg, "-v", "error", *picture("64x64"), *B_FRAMES, *FILM_FRAGMENTS, "pipe:1")
+    stream = subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout
+    _, (_, *groups) = read(stream)
+    cutter = PictureCutter((0, groups[2].first_pts), constant_rate=constant_rate)
+
+    cut = [cutter.feed(one) for one in groups]
+
+    assert [len(segments) for segments in cut] == done
+    whole = [*(segment for segments in cut for segment in segments), *cutter.finish()]
+    assert b"".join(segment.body for segment in whole) == b"".join(one.body for one in groups)
+
+
 def test_a_segment_that_does_not_begin_at_its_keyframe_is_noticed() -> None:
     cutter = PictureCutter((0, 5000), 0)
     _, (_, *fragments) = read(encoded())

@@ -1,6 +1,7 @@
 """What slots claim, and in which order."""
 
 import asyncio
+import random
 from collections.abc import Collection
 
 import pytest
@@ -11,7 +12,7 @@ from backend.core.unit_records import UnitKind
 from tests.core.jobs.queue_lab import LEASE_SECONDS
 from tests.core.jobs.unit_lab import CHUNKS, Hand, UnitLab
 from worker.run.poller import Poller
-from worker.run.slots import Finder, Slots, Task, handlers
+from worker.run.slots import MAX_VIEWS, Finder, Slots, Task, handlers
 from worker.units.division import Capacity
 
 
@@ -113,6 +114,20 @@ async def test_look_follows_the_division_of_its_job_without_a_poll(lab: UnitLab)
     assert look is not None
     assert look.kind is UnitKind.LOOK
     assert await found.own_look() is None
+
+
+async def test_any_number_of_jobs_hides_no_look(lab: UnitLab) -> None:
+    hand = lab.hand("one")
+    jobs = {(await lab.parked(hand)).id for _ in range(2 * MAX_VIEWS)}
+    found = Finder(hand.jobs, hand.units, "software", Capacity(0), random.Random(1))
+
+    looks = set()
+    for _ in range(40):
+        task = await found.light(await hand.jobs.poll(), silent_too=True, joins=False)
+        if isinstance(task, UnitClaim) and task.kind is UnitKind.LOOK:
+            looks.add(task.job.id)
+
+    assert looks == jobs
 
 
 async def test_nothing_else_begins_while_a_look_opens(lab: UnitLab) -> None:

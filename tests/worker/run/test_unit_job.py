@@ -10,7 +10,7 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed, MachineFault, SourceRejected, StoreUnavailable
 from backend.core.jobs.unit_view import SeenUnit, UnitClaim, UnitState
 from backend.core.records import Job
-from backend.core.unit_records import UnitKind, UnitObject, UnitOutputs, UnitPlan
+from backend.core.unit_records import UnitFailure, UnitKind, UnitObject, UnitOutputs, UnitPlan
 from tests.core.jobs.queue_lab import LEASE_SECONDS
 from tests.core.jobs.unit_lab import Hand, UnitLab
 from worker.run.heartbeat import Heartbeat
@@ -136,6 +136,21 @@ async def test_unit_that_fails_for_good_ends_its_job(
     assert await hand.units.view(job) is None
     assert (await lab.raw.get(keys.dead_letter(job.request))).body
     assert [info.key async for info in hand.video.list_all(claim.outputs)] == []
+
+
+async def test_look_that_fails_for_good_only_ends(lab: UnitLab) -> None:
+    hand = lab.hand("one")
+    job = await lab.parked(hand)
+    for attempt in range(1, 4):
+        claim = await lab.claim_unit(hand, job, {UnitKind.LOOK})
+        assert claim.lease.attempt == attempt
+        await runner(hand, Maker(hand, raising(AttemptFailed("no"))))(claim, asyncio.Event())
+        lab.clock.advance(60)
+
+    look = keys.unit_end(job.request, 0, keys.LOOK)
+    assert UnitFailure.from_json((await lab.raw.get(look)).body).attempts == 3
+    await lab.work(hand)
+    await lab.assert_joined_and_clean(job)
 
 
 async def test_stopping_worker_gives_its_unit_back_at_once(lab: UnitLab) -> None:
