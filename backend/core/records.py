@@ -16,6 +16,7 @@ from backend.core.errors import StoreError
 
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
+Download = Literal["webm", "mp4"]
 Title = Annotated[str, Field(max_length=300)]
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
@@ -113,12 +114,25 @@ SMALLEST_VIDEO_BYTES = 150
 """A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
 
 
+TOO_LONG_TO_CONVERT = "too_long_to_convert"
+"""The code of a conversion that failed for this reason."""
+
+
+class Conversion(Value):
+    """The one file that a conversion makes."""
+
+    format: Download
+    max_seconds: float = Field(gt=0, description="longer sources are refused")
+    keep: bool = Field(default=False, description="until it is deleted, and not only until it was fetched")
+
+
 class TranscodeOptions(Value):
     """Options of one job. None leaves the choice to the worker."""
 
     crf: Crf | None = None
     cpu_used: CpuUsed | None = None
     early_look: bool = Field(default=True, description="whether somebody may watch before the job is done")
+    convert: Conversion | None = Field(default=None, description="make one file, and nothing to play")
 
 
 AS_THE_WORKER_CHOOSES = TranscodeOptions()

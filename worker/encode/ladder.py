@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from backend.core import keys
 from backend.core.languages import UNDETERMINED, language_name
-from backend.core.records import CaptionTrack, Rendition, TranscodeOptions
+from backend.core.records import CaptionTrack, Download, Rendition, TranscodeOptions
 from backend.core.settings import MIN_SIDE, RUNGS, Codec
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
@@ -96,6 +96,8 @@ class EncodingPlan:
     fps: Fraction | None
     audio: tuple[AudioStream, ...] = ()
     captions: tuple[CaptionStream, ...] = ()
+    only: Download | None = None
+    """The one file to make, of a conversion."""
 
     @property
     def top_rung(self) -> "Rung | None":
@@ -132,7 +134,9 @@ class EncodingPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the renditions in HLS and DASH."""
+        """Names of the renditions in HLS and DASH, or of what the MP4 of a conversion is made of."""
+        if self.only == "webm":
+            return ()
         video = (stream.name for stream in self.packaged_video)
         return (*video, *(stream.name for stream in self.audio))
 
@@ -181,6 +185,20 @@ def plan_encoding(
         # The WebM is always AV1, so this one stream is encoded in addition.
         video.append(_stream("av1", rungs[-1], fps, options, packaged=False))
     return EncodingPlan(tuple(video), fps, audio, captions)
+
+
+def plan_conversion(
+    media: MediaInfo, only: Download, options: TranscodeOptions, sides: tuple[int, ...] = RUNGS
+) -> EncodingPlan:
+    """Plan one file with the picture of the top rung and all sound."""
+    audio = audio_streams(media.audio)
+    if media.video is None:
+        return EncodingPlan((), None, audio, only=only)
+    fps = frame_rate(media.video)
+    rung = rungs_of(media.video.display_width, media.video.display_height, sides)[-1]
+    codec: Codec = "av1" if only == "webm" else "h264"
+    video = _stream(codec, rung, fps, options, packaged=only == "mp4")
+    return EncodingPlan((video,), fps, audio, only=only)
 
 
 def audio_streams(tracks: tuple[AudioInfo, ...]) -> tuple[AudioStream, ...]:

@@ -65,8 +65,8 @@ class Planner:
         feeder = SourceFeeder(raw, info, errors, profile.patience_seconds, activity)
         async with feeder.serving() as source:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
-            if is_small(media):
-                return Whole(True, Intake(info, media))
+            if job.options.convert or is_small(media):
+                return Whole(is_small(media), Intake(info, media))
             divides = self._chunk_seconds and not profile.encoders.use_hardware
             if not divides or not _may_be_divisible(media):
                 return Whole(False, Intake(info, media))
