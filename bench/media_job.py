@@ -21,7 +21,7 @@ from typing import cast
 import structlog
 
 from backend.core import keys
-from backend.core.concurrency import gather_or_cancel
+from backend.core.concurrency import gather_or_cancel, gather_pair
 from backend.core.ids import new_id
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.records import Job, Rendition
@@ -114,7 +114,8 @@ async def _at_once(workshop: Workshop, job: Job) -> Transcoded:
 
 
 async def _by_units(workshop: Workshop, job: Job) -> Transcoded:
-    """Divide the job as workers do, and do its units as one worker does: one chunk at a time."""
+    """Divide the job as workers do, and do its units as one worker does: one chunk at a time, and the join
+    beside the last one."""
     settings = WorkerSettings()
     plan = await Planner(workshop, "", settings.chunk_seconds).run(job, 0, LOOK, "bb")
     if not isinstance(plan, UnitPlan):
@@ -135,8 +136,9 @@ async def _by_units(workshop: Workshop, job: Job) -> Transcoded:
 
     beside = [unit for unit in plan.units if kind_of_unit(unit) is not UnitKind.CHUNK]
     chunks = [unit for unit in plan.units if unit not in beside]
-    await gather_or_cancel([do(*chunks), *(do(unit) for unit in beside)])
-    return await Joiner(workshop).run(job, plan, RUN, ended, lambda progress: None)
+    await gather_or_cancel([do(*chunks[:-1]), *(do(unit) for unit in beside)])
+    joining = Joiner(workshop).run(job, plan, RUN, ended, lambda progress: None)
+    return (await gather_pair(joining, do(chunks[-1])))[0]
 
 
 async def _upload(raw: Store, source: Path, size: int) -> Job:

@@ -56,6 +56,7 @@ STACK = (
     "vodbucket/client",
     "worker",
     "worker/run",
+    "worker/fetch",
     "worker/units",
     "worker/transcode",
     "worker/output",

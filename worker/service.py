@@ -18,6 +18,7 @@ from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
 from worker.encode.video_encoders import Encoders
+from worker.fetch.source import SourceFetching
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
@@ -102,6 +103,7 @@ async def serve(
             capacity,
             on_plan,
         ),
+        fetching=SourceFetching(retrying, {}, settings.fetch_timeout_seconds),
     )
     run_unit = UnitRunner(
         units,
@@ -120,7 +122,7 @@ async def serve(
     )
     sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
     async with sweeping, listening(settings.doorbell, rung):
-        slots = Slots(cores() + 1, encodes, finder, capacity)
+        slots = Slots(cores() + 1, encodes, finder, capacity, settings.fetch_concurrency)
         await slots.serve(poller, handlers(run_job, run_unit), stop)
 
 

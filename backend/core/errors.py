@@ -122,6 +122,18 @@ class InvalidCaptions(BadRequest):
     code = "invalid_captions"
 
 
+class InvalidAddress(BadRequest):
+    """This address can't be fetched. Use http://, https:// or ftp:// without a password, or a magnet link."""
+
+    code = "invalid_address"
+
+
+class AddressRefused(BadRequest):
+    """Only addresses on the public internet are fetched (ALLOW_PRIVATE_URLS)."""
+
+    code = "address_refused"
+
+
 class EmptyUpload(BadRequest):
     """The upload is empty. Send a file with content."""
 
@@ -216,6 +228,12 @@ class AlreadyQueued(VodbucketError):
     """This video is already queued or being processed."""
 
     code = "already_queued"
+
+
+class NothingToCancel(VodbucketError):
+    """No job of this video waits or runs."""
+
+    code = "nothing_to_cancel"
 
 
 class TooManyCaptions(VodbucketError):

@@ -34,6 +34,10 @@ POSTER = "poster.jpg"
 STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
 
+SMALL, MEDIUM, LARGE, FETCHED = "", "m", "x", "u"
+RANKS = (SMALL, MEDIUM, FETCHED, LARGE)
+"""What a marker's key begins with, in key order. Letters above f: requests begin with hexadecimal digits."""
+
 LOOK = "look"
 SIDES = "sides"
 """Names of units. The other ones are chunks."""
@@ -102,8 +106,19 @@ def upload_of(key: str) -> str:
     return parse_id(name.removesuffix(".info").removesuffix(".done"))
 
 
-def marker(request: str) -> str:
-    return f"{QUEUE}{request}"
+def marker(request: str, rank: str = SMALL) -> str:
+    """Return the key of a waiting job. Its rank says what it costs, so that a LIST tells cheap jobs apart."""
+    return f"{queue_of(rank)}{request}"
+
+
+def queue_of(rank: str) -> str:
+    """Return the common prefix of the markers of this rank; that of small jobs is one of all the others."""
+    return f"{QUEUE}{rank}-" if rank else QUEUE
+
+
+def markers_of_video(video_id: str) -> list[str]:
+    """Return the common prefixes of all markers of a video, whatever the request."""
+    return [marker(video_id, rank) for rank in RANKS]
 
 
 def lease(request: str, generation: int) -> str:
@@ -397,6 +412,12 @@ def parse_marker(key: str) -> str:
     return _matched(_MARKER, key, "a marker")["request"]
 
 
+def parse_ranked_marker(key: str) -> tuple[str, str]:
+    """Return rank and request. Raises: BadRequest: this is not the key of a marker."""
+    match = _matched(_MARKER, key, "a marker")
+    return match["rank"] or SMALL, match["request"]
+
+
 def parse_dead_letter(key: str) -> str:
     """Return the request. Raises: BadRequest: this is not the key of a dead letter."""
     return _matched(_DEAD_LETTER, key, "a dead letter")["request"]
@@ -462,7 +483,7 @@ _UNITS = re.compile(rf"{UNITS}{_REQUEST}/.+", re.DOTALL)
 _PROGRESS = re.compile(rf"{UPLOADS}{_ID}/(?P<generation>0|[1-9][0-9]{{0,8}})")
 _STATE = re.compile(rf"{UPLOADS}[0-9a-f-]+/(?:tail\.)?(?P<generation>0|[1-9][0-9]{{0,8}})(?:\.[0-9]+)?")
 _SOURCE = re.compile(rf"{UPLOADS}{_ID}\.orig")
-_MARKER = re.compile(rf"{QUEUE}{_REQUEST}")
+_MARKER = re.compile(rf"{QUEUE}(?:(?P<rank>[{MEDIUM}{FETCHED}{LARGE}])-)?{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
 _RESULT = re.compile(rf"{VIDEOS}{_ID}/results/(?P<request>(?P=video){_NUMBER})")
 _MAX_REVISION = 999_999_999

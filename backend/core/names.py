@@ -26,6 +26,12 @@ def clean_text(text: str | None) -> str:
     return kept if any(map(_is_visible, kept)) else ""
 
 
+def clean_lines(text: str | None, length: int) -> str:
+    """Return a text of several lines, up to so many characters, without what cannot be seen."""
+    lines = ("".join(char for char in line if not _is_hidden(char)) for line in (text or "").splitlines())
+    return "\n".join(line.rstrip() for line in lines).strip()[:length]
+
+
 def _is_hidden(char: str) -> bool:
     if char.isprintable():
         return False

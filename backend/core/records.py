@@ -8,6 +8,7 @@ import secrets
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +25,11 @@ MAX_RETRY_AFTER_SECONDS = 30 * 86_400
 MAX_RETENTION_SECONDS = 100 * 365 * 86_400
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""
+MAX_DESCRIPTION_LENGTH = 10_000
+MAX_ADDRESS_LENGTH = 8192
+SMALL_BYTES = 200 * 1000**2
+LARGE_BYTES = 2 * 1000**3
+"""Sources below the first cost little, and from the second on much."""
 
 
 def new_nonce() -> str:
@@ -88,11 +94,24 @@ class Video(Record):
     id: str
     title: Title
     filename: str = Field(max_length=300)
-    size_bytes: int = Field(ge=0)
+    size_bytes: int | None = Field(ge=0, description="null while the file is still to be fetched")
     content_type: str = "application/octet-stream"
+    fetched_from: str | None = Field(
+        default=None, description="address that the file was or is to be fetched from, without its secrets"
+    )
+    description: str | None = Field(default=None, description="as the site describes a fetched file")
     visibility: Visibility = Visibility.PRIVATE
     original: Retention | None = Field(default=None, description="null: the worker's settings decide")
     created_at: AwareDatetime
+
+
+class FetchedFile(Value):
+    """What is known about a fetched file once it is there."""
+
+    filename: str = Field(max_length=300)
+    size_bytes: int = Field(ge=0)
+    content_type: str
+    description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_LENGTH)
 
 
 class Revision(Record):
@@ -100,6 +119,7 @@ class Revision(Record):
 
     title: Title
     visibility: Visibility
+    file: FetchedFile | None = Field(default=None, description="set once the video's file was fetched")
     nonce: str = Field(default_factory=new_nonce)
 
 
@@ -138,13 +158,51 @@ class TranscodeOptions(Value):
 AS_THE_WORKER_CHOOSES = TranscodeOptions()
 
 
+class FetchKind(StrEnum):
+    """How a file is fetched."""
+
+    HTTP = "http"
+    ARIA2 = "aria2"
+    YTDLP = "ytdlp"
+    S3 = "s3"
+
+
+class FetchSpec(Value):
+    """Where a worker gets a video's source from. Jobs hold it; nothing that the API answers does."""
+
+    kind: FetchKind
+    address: str = Field(max_length=MAX_ADDRESS_LENGTH, repr=False)
+    max_bytes: int = Field(ge=1, description="a larger file is refused")
+    titled: bool = Field(default=False, description="the user gave a title, so the file's does not count")
+
+    @property
+    def shown(self) -> str:
+        """The address without what may be secret: credentials, the query, and a torrent's trackers."""
+        parts = urlsplit(self.address)
+        if parts.scheme == "magnet":
+            hashes = [value for name, value in parse_qsl(parts.query) if name == "xt"]
+            return f"magnet:?xt={hashes[0]}" if hashes else "magnet:"
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class FetchState(Value):
+    """How far a fetch is: what the next attempt needs to go on instead of starting over."""
+
+    upload_id: str = Field(description="of the source's multipart upload, whose parts say the rest")
+    part_size_bytes: int = Field(ge=1)
+    version: str | None = Field(description="tells this version of the file from others; null: nothing does")
+    total_bytes: int | None = Field(ge=0)
+
+
 class Job(Record):
-    """`queue/<request>`: a job, immutable."""
+    """`queue/<request>`: a job, immutable, except that a lease completes it with what was fetched."""
 
     id: str
     request: str
     source: str = Field(description="key of the source in the raw bucket")
-    source_size_bytes: int = Field(ge=0)
+    source_size_bytes: int | None = Field(ge=0, description="null until the source is fetched")
+    fetch: FetchSpec | None = Field(default=None, description="the first step of the job: get its source")
+    rank: str = Field(default=keys.SMALL, description="what it costs, as the marker's key says")
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
     original: Retention | None = Field(default=None, description="as in Video")
     created_at: AwareDatetime
@@ -155,7 +213,36 @@ class Job(Record):
         """Check what a foreign record may get wrong: this job's end deletes the source that it names."""
         if self.request.partition(".")[0] != self.id or self.source != keys.upload(self.id):
             raise ValueError("video, request and source do not belong together")
+        if self.source_size_bytes is None and self.fetch is None:
+            raise ValueError("there is no source")
+        if self.rank not in keys.RANKS:
+            raise ValueError("there is no such rank")
         return self
+
+    @property
+    def marker(self) -> str:
+        """The key of this job while it waits."""
+        return keys.marker(self.request, self.rank)
+
+    @property
+    def is_to_be_fetched(self) -> bool:
+        return self.source_size_bytes is None
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of a source that is stored. Raises: ValueError: it is still to be fetched."""
+        if self.source_size_bytes is None:
+            raise ValueError("the source is not stored yet")
+        return self.source_size_bytes
+
+
+def rank_of(source_size_bytes: int | None) -> str:
+    """Return the rank of a new job by the size of its source. None: it is to be fetched."""
+    if source_size_bytes is None:
+        return keys.FETCHED
+    if source_size_bytes < SMALL_BYTES:
+        return keys.SMALL
+    return keys.MEDIUM if source_size_bytes < LARGE_BYTES else keys.LARGE
 
 
 class LeaseState(StrEnum):
@@ -183,6 +270,7 @@ class Lease(Record):
     plan: int | None = Field(default=None, description="number of the `UnitPlan` that divides the job")
     units: int = Field(default=0, ge=0, description="how many units that plan has")
     whole: bool = Field(default=False, description="cannot be divided: it needs a slot that encodes")
+    fetching: FetchState | None = Field(default=None, description="set while the source is being fetched")
     nonce: str = Field(default_factory=new_nonce)
 
     @property
@@ -283,11 +371,14 @@ class Outputs(Record):
     encoder: str
     encoder_fallback: str | None = Field(default=None, description="as in Status")
     attempt: int = 1
+    fetched: bool = Field(default=False, description="the job began with a fetch of its source")
     nonce: str = Field(default_factory=new_nonce)
 
 
 class Stage(StrEnum):
     QUEUED = "queued"
+    DOWNLOADING = "downloading"
+    """Only of jobs that fetch their source."""
     TRANSCODING = "transcoding"
     FINALIZING = "finalizing"
     """Encoding is done. The last outputs are being uploaded and verified."""
@@ -296,7 +387,8 @@ class Stage(StrEnum):
 
 
 STAGES = (Stage.QUEUED, Stage.TRANSCODING, Stage.FINALIZING, Stage.COMPLETE)
-"""The stages of a video without failures, in order."""
+"""The stages of an uploaded video without failures, in order."""
+STAGES_OF_FETCHED = (Stage.QUEUED, Stage.DOWNLOADING, *STAGES[1:])
 
 
 class StatusWord(StrEnum):
@@ -340,6 +432,8 @@ class Status(Record):
     duration_seconds: float | None = None
     captions: tuple[CaptionTrack, ...] = ()
     chapters: tuple[Chapter, ...] = Field(default=(), description="once the source has been examined")
+    received_bytes: int | None = Field(default=None, description="of the file that is being fetched")
+    total_bytes: int | None = Field(default=None, description="its size, if that is known")
     playable: bool = False
     encoder: str | None = None
     encoder_fallback: str | None = Field(
@@ -352,7 +446,8 @@ class Status(Record):
     def at_stage(self, stage: Stage, now: datetime, **changes: object) -> "Status":
         """Return the status on entering `stage` at `now`. Fields that depend on the stage are updated."""
         unix_ms = int(now.timestamp() * 1000)
-        index = STAGES.index(stage) if stage in STAGES else self.current_stage_index
+        stages = STAGES_OF_FETCHED if self.total_stages == len(STAGES_OF_FETCHED) else STAGES
+        index = stages.index(stage) if stage in stages else self.current_stage_index
         return self.replace(
             stage=stage,
             status=_WORD_OF_STAGE.get(stage, StatusWord.PROCESSING),
@@ -363,11 +458,19 @@ class Status(Record):
         )
 
     @classmethod
-    def queued(cls, video_id: str, now: datetime, request: str | None = None) -> "Status":
+    def of_job(cls, job: Job) -> "Status":
+        """Return the status of a job that waits."""
+        return cls.queued(job.id, job.created_at, job.request, fetched=job.fetch is not None)
+
+    @classmethod
+    def queued(
+        cls, video_id: str, now: datetime, request: str | None = None, *, fetched: bool = False
+    ) -> "Status":
         unix_ms = int(now.timestamp() * 1000)
         return cls(
             id=video_id,
             request=request or video_id,
+            total_stages=len(STAGES_OF_FETCHED if fetched else STAGES),
             stage=Stage.QUEUED,
             status=StatusWord.QUEUED,
             started_at_unix_ms=unix_ms,

@@ -139,6 +139,14 @@ class UploadSettings(_Settings):
         return ceil(self.upload_ttl_seconds / 86_400) + 1
 
 
+class FetchSettings(_Settings):
+    """Settings of fetching that the API and the worker must share."""
+
+    allow_private_urls: bool = Field(
+        False, description="fetch from private and loopback addresses too, and from any port"
+    )
+
+
 class TokenSettings(_Settings):
     """Settings that the API and its clients must share."""
 
@@ -164,7 +172,7 @@ class ClientSettings(TokenSettings):
     )
 
 
-class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings):
     """Settings of the API."""
 
     host: Host = Field("127.0.0.1", description="address to listen on")
@@ -241,7 +249,7 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, TokenSettings):
         return self
 
 
-class WorkerSettings(StoreSettings, UploadSettings):
+class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     """Settings of the worker."""
 
     worker_poll_seconds: float = Field(
@@ -255,6 +263,12 @@ class WorkerSettings(StoreSettings, UploadSettings):
         ge=1,
         le=64,
         description="how many chunks and undivided videos a worker encodes at a time; by default what fits",
+    )
+    fetch_concurrency: int = Field(
+        2, ge=0, le=64, description="how many files a worker fetches at a time; 0: none"
+    )
+    fetch_timeout_seconds: float = Field(
+        21_600, ge=1, le=604_800, description="how long an attempt to fetch a file may take"
     )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"

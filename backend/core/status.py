@@ -9,7 +9,8 @@ from backend.core.records import DeadLetter, Outputs, Stage, Status
 
 def complete_status(outputs: Outputs) -> Status:
     """Return the status of a video whose result is published."""
-    return Status.queued(outputs.id, outputs.requested_at, outputs.request).at_stage(
+    queued = Status.queued(outputs.id, outputs.requested_at, outputs.request, fetched=outputs.fetched)
+    return queued.at_stage(
         Stage.COMPLETE,
         outputs.published_at,
         progress=1,
@@ -31,6 +32,6 @@ def complete_status(outputs: Outputs) -> Status:
 def failed_status(letter: DeadLetter) -> Status:
     """Return the status of a video whose job has failed for good."""
     job = letter.job
-    return Status.queued(job.id, job.created_at, job.request).at_stage(
+    return Status.of_job(job).at_stage(
         Stage.FAILED, letter.failed_at, error=letter.error, attempt=letter.attempts
     )

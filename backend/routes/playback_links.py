@@ -14,8 +14,7 @@ from backend.core.access.rights import EVERYONE, Right
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized
 from backend.core.ids import parse_id
 from backend.core.library.tracks import Source
-from backend.core.records import Chapter
-from backend.core.settings import Download
+from backend.core.records import Chapter, Download
 from backend.playback.parts import Presentation
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC

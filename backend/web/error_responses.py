@@ -45,6 +45,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.NotReady: HTTPStatus.CONFLICT,
     errors.SourceGone: HTTPStatus.CONFLICT,
     errors.AlreadyQueued: HTTPStatus.CONFLICT,
+    errors.NothingToCancel: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,

@@ -15,6 +15,7 @@ from backend.core.errors import ConfigurationError
 from backend.core.settings import (
     ApiSettings,
     ClientSettings,
+    FetchSettings,
     OriginSettings,
     StoreSettings,
     TokenSettings,
@@ -31,6 +32,7 @@ CLASSES = (
     StoreSettings,
     OriginSettings,
     UploadSettings,
+    FetchSettings,
     TokenSettings,
     ApiSettings,
     WorkerSettings,

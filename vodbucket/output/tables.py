@@ -31,7 +31,7 @@ def show_videos(videos: Sequence[VideoWithStatus]) -> None:
     for video in videos:
         uploaded = video.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         style = _VIDEO_STYLE.get(video.status.status, "")
-        state = f"{_state(video.status)}\n{size(video.size_bytes)}"
+        state = _state(video.status) + (f"\n{size(video.size_bytes)}" if video.size_bytes else "")
         table.add_row(uploaded, state, f"{cell(video.title)}\n{video.id}", style=style)
     console.print(table if videos else "No videos.")
 

@@ -27,6 +27,8 @@ QUICK_MARGIN_SECONDS = Fraction(1, 10)
 """The same of looks: enough for the frame that is still shown, and for the sound before it."""
 SEEK_AFTER_SECONDS = 0.14
 """ffmpeg seeks 3/23 s earlier than told if frames are not decoded in the order in which they are shown."""
+MAX_REORDERED_FRAMES = 16
+"""How many frames may be shown before one that is decoded before them (ITU-T H.264, A.3.1)."""
 CHUNKS_OF_SHORT_FILMS = 16
 """Chunks are shortened to have so many, so that many workers finish a short film early."""
 LAST_CHUNKS = 16
@@ -94,11 +96,13 @@ def chunks_of(
     Of its `frames`, the last `held_frames` repeat the last picture. A chunk that began there, or close to it,
     would find nothing to decode.
     """
-    starts = (
-        copied_segment_starts(fps, index, segment_seconds)
-        if as_copied
-        else segment_starts(fps, frames, segment_seconds)
-    )
+    if as_copied:
+        keyframes = copy_starts(index.keyframes, index.timescale, segment_seconds)
+        starts = copied_segment_starts(fps, index, segment_seconds)
+        seeks = [copied_seek_seconds(index, keyframe, fps) for keyframe in keyframes]
+    else:
+        starts = segment_starts(fps, frames, segment_seconds)
+        seeks = [seek_seconds(index, start / fps) for start in starts]
     seconds, fewest = float(frames / fps), float(FEWEST_FRAMES / fps)
     number_of = max(1.0, min(seconds / chunk_seconds, _MAX_FULL_CHUNKS, frames // FEWEST_FRAMES))
     shortest = max(SHORTEST_LAST_CHUNK_SECONDS, fewest) * number_of / seconds
@@ -115,7 +119,7 @@ def chunks_of(
             ends[end] - starts[first],
             tuple(start - starts[first] for start in starts[first:end]),
             end == len(starts),
-            seek_seconds(index, starts[first] / fps),
+            seeks[first],
         )
         for number, (first, end) in enumerate(pairwise(bounds))
     )
@@ -145,6 +149,16 @@ def seek_seconds(index: SourceIndex, start: Fraction, *, quick: bool = False) ->
     """
     margin, before = (QUICK_MARGIN_SECONDS, 1) if quick else (MARGIN_SECONDS, 2)
     at = bisect_right(index.keyframes, (start - margin) * index.timescale) - before
+    return index.keyframes[at] / index.timescale + SEEK_AFTER_SECONDS if at > 0 else 0.0
+
+
+def copied_seek_seconds(index: SourceIndex, start: int, fps: Fraction) -> float:
+    """Return the same for what begins with a keyframe (`start`, in ticks), of a picture whose keyframes need
+    no other frames: that keyframe, unless ffmpeg might find the next one instead."""
+    margin = (MARGIN_SECONDS + MAX_REORDERED_FRAMES / fps) * index.timescale
+    at = bisect_left(index.keyframes, start)
+    if any(after < start + margin for after in index.keyframes[at + 1 : at + 2]):
+        at = bisect_right(index.keyframes, start - margin) - 1
     return index.keyframes[at] / index.timescale + SEEK_AFTER_SECONDS if at > 0 else 0.0
 
 

@@ -1,6 +1,6 @@
-"""Decodes the first and last stored segment of every rendition: their sizes alone prove nothing.
+"""Reads the first and last stored segment of every rendition: their sizes alone prove nothing.
 
-Only this finds a driver that writes garbage, or a truncated segment.
+Each must be whole, and its first seconds are decoded: only that finds a driver that writes garbage.
 """
 
 import asyncio
@@ -12,11 +12,14 @@ from aiohttp import web
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import AttemptFailed, StoreError
 from backend.core.store.interface import Store
+from worker.output.fragments import FragmentError, FragmentReader
 from worker.sandbox.background_errors import BackgroundErrors
 from worker.sandbox.loopback import serve
 from worker.sandbox.process import run
 from worker.sandbox.tools import Tools
 
+DECODED_SECONDS = 4
+"""Of each segment. Where a rung is copied, they last up to three times as long."""
 MAX_DECODERS = 2
 """At a time. Each keeps some frames of its rendition in memory."""
 SMALL_PIXELS = 640 * 360
@@ -31,12 +34,12 @@ async def check_decoding(
     touch: Callable[[], None],
     largest_pixels: int | None = None,
 ) -> None:
-    """Decode from the store: each of `edges` is an init segment and the segments to decode with it.
+    """Read from the store: each of `edges` is an init segment and the segments to decode with it.
 
     `touch` is called after each.
 
     Raises:
-        AttemptFailed: one of them cannot be decoded, or is empty.
+        AttemptFailed: one of them is not whole, cannot be decoded, or is empty.
         StoreError: one cannot be read.
     """
     errors = BackgroundErrors()
@@ -47,10 +50,17 @@ async def check_decoding(
         try:
             if number not in inits:
                 inits[number] = (await store.get(prefix + edges[int(number)][0])).body
-            return web.Response(body=inits[number] + (await store.get(prefix + segment)).body)
+            body = inits[number] + (await store.get(prefix + segment)).body
         except StoreError as error:
             errors.report(error)
             return web.Response(status=503)
+        try:
+            reader = FragmentReader(len(body))
+            reader.feed(body)
+            reader.finish()
+        except FragmentError as error:
+            errors.report(_broken(f"{segment} is not whole ({error})"))
+        return web.Response(body=body)
 
     free, options = asyncio.Semaphore(MAX_DECODERS), tuple[str, ...]()
     async with serve(answer) as base:
@@ -63,7 +73,8 @@ async def check_decoding(
                 finally:
                     errors.check()
                 if done.exit_code != 0:
-                    raise _cannot_decode([path.partition("/")[2] for path in paths], done.stderr[-200:])
+                    names = ", ".join(path.partition("/")[2] for path in paths)
+                    raise _broken(f"{names} cannot be decoded ({done.stderr[-200:]})")
                 touch()
 
         renditions = [
@@ -80,7 +91,7 @@ def decoder_arguments(ffmpeg: Path, urls: Sequence[str], options: Sequence[str])
             *options,
             *("-err_detect", "explode", "-protocol_whitelist", "http,tcp"),
             # the init segment's edit list applies to the first packet of the stream, not of this segment
-            *("-ignore_editlist", "1", "-f", "mp4", "-i", url),
+            *("-ignore_editlist", "1", "-f", "mp4", "-t", str(DECODED_SECONDS), "-i", url),
         )
         for url in urls
     )
@@ -105,7 +116,5 @@ def file_arguments(ffmpeg: Path, url: str, demuxer: str, *, has_picture: bool) -
     )
 
 
-def _cannot_decode(segments: Sequence[str], why: str) -> AttemptFailed:
-    return AttemptFailed(
-        f"The outputs are broken: {', '.join(segments)} cannot be decoded ({why}).", code="outputs_broken"
-    )
+def _broken(what: str) -> AttemptFailed:
+    return AttemptFailed(f"The outputs are broken: {what}.", code="outputs_broken")

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
 import structlog
 
-from backend.core.errors import VideoDeleted, VodbucketError
+from backend.core.errors import MachineFault, VideoDeleted, VodbucketError
 from backend.core.jobs.interface import VideoJobs
 from backend.core.jobs.leases import Claim
-from backend.core.records import Job, Outputs, StatusError
+from backend.core.records import FetchState, Job, Lease, Outputs, StatusError
 from backend.core.store.interface import Store
 from worker.run.outcomes import Attempts, Ending, Insist
 from worker.run.status import StatusWriter
@@ -40,6 +40,23 @@ class Dividing(Protocol):
         ...
 
 
+class Fetching(Protocol):
+    """Fetches sources: `worker.fetch.source.SourceFetching`, or a test double."""
+
+    async def run(
+        self,
+        lease: Lease,
+        note: Callable[[FetchState | None], Awaitable[None]],
+        report: Callable[[int, int | None], None],
+    ) -> int:
+        """Return the size of the job's source, once that is stored.
+
+        `note` stores how far the fetch is with the lease, and fails if that is lost. `report` gets how many
+        bytes have arrived, and of how many if that is known. Raises: as `Pipeline.run`, and what `note` does.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JobRunner:
     """Handles claims of jobs for `worker.run.slots`."""
@@ -51,6 +68,7 @@ class JobRunner:
     status_every_seconds: float = 2.0
     division: Dividing | None = None
     """None: the pipeline does every job as a whole."""
+    fetching: Fetching | None = None
 
     async def __call__(self, claim: Claim, stop: asyncio.Event) -> None:
         """Run one job to its end. Never raises, except when cancelled."""
@@ -62,7 +80,7 @@ class JobRunner:
         return JobWork(self, claim, status)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobWork:
     """A claimed job, as `worker.run.outcomes.Work`."""
 
@@ -82,10 +100,26 @@ class JobWork:
         return give_back
 
     async def _run(self) -> Transcoded | Callable[[], Awaitable[None]]:
-        runner, lease = self.runner, self.claim.lease
+        runner = self.runner
+        if self.claim.lease.job.is_to_be_fetched:
+            await self._fetch()
+        lease = self.claim.lease
         if runner.division is not None:
             return await runner.division.run(self.claim, self.status.report)
         return await runner.pipeline.run(lease.job, lease.run, self.status.report)
+
+    async def _fetch(self) -> None:
+        if self.runner.fetching is None:
+            raise MachineFault("This worker cannot fetch anything.")
+        lease = self.claim.lease
+        size_bytes = await self.runner.fetching.run(lease, self._note_fetch, self.status.report_fetch)
+        log.info("source_fetched", size_bytes=size_bytes)
+        job = lease.job.replace(source_size_bytes=size_bytes)
+        self.claim = replace(self.claim, lease=lease.replace(job=job, fetching=None))
+
+    async def _note_fetch(self, state: FetchState | None) -> None:
+        self.claim = replace(self.claim, lease=self.claim.lease.replace(fetching=state))
+        await self.renew()
 
     async def _publish(self, transcoded: Transcoded, insist: Insist) -> None:
         """Publish once: if the answer is lost, another attempt finds out how the request ended."""
@@ -136,4 +170,5 @@ def _outputs(claim: Claim, transcoded: Transcoded) -> Outputs:
         encoder=transcoded.encoder,
         encoder_fallback=fallback.reason if fallback else None,
         attempt=max(claim.lease.attempt, transcoded.attempt),
+        fetched=job.fetch is not None,
     )

@@ -1,7 +1,8 @@
 """The slots of a worker that divides jobs: light ones, and those that encode.
 
 A light slot plans new jobs, makes sides and joins units: what somebody waits for, and what costs little.
-A slot that encodes takes chunks and whole jobs. So a long video never keeps a worker from new ones.
+A slot that encodes takes chunks and whole jobs. So a long video never keeps a worker from new ones. A slot
+that fetches takes jobs whose source is elsewhere, and plans them once that has come.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import structlog
 from backend.core.errors import StoreError
 from backend.core.jobs.interface import UnitJobs, VideoJobs
 from backend.core.jobs.leases import Claim
-from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.jobs.snapshot import OLDEST_SHARE, Needs, PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.records import Job, RecordUnreadable
 from backend.core.unit_records import UnitKind, UnitPlan
@@ -29,8 +30,6 @@ log = structlog.get_logger(__name__)
 
 MAX_VIEWS = 4
 """Of how many divided jobs a slot looks at the units for one snapshot of the queue."""
-OLDEST_SHARE = 0.25
-"""How often a slot helps the oldest job first, instead of the one with the fewest units: none starves."""
 
 Task = Claim | UnitClaim
 Handle = Callable[[Task, asyncio.Event], Coroutine[Any, Any, None]]
@@ -103,7 +102,7 @@ class Finder:
 
     async def light(self, snapshot: QueueSnapshot, *, silent_too: bool, joins: bool) -> Task | None:
         """Claim a new job or, of the divided ones, first a look, then a join, then sides."""
-        claim = await self._queue.claim(snapshot, silent_too=silent_too, whole=False)
+        claim = await self._queue.claim(snapshot, silent_too=silent_too, needs=Needs.PLANNING)
         if claim is not None:
             return claim
         planned = self._in_order(snapshot)
@@ -115,13 +114,17 @@ class Finder:
             found = await self._claim_unit(snapshot, jobs, UnitKind.SIDES, silent_too=silent_too)
         return found
 
+    async def fetching(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
+        """Claim a job whose source is to be fetched."""
+        return await self._queue.claim(snapshot, silent_too=silent_too, needs=Needs.FETCHING)
+
     async def encoding(self, snapshot: QueueSnapshot, *, silent_too: bool) -> Task | None:
         """Claim a whole job or a chunk, and one encode of the capacity, which is to be given back."""
         if self._looks_open() or not self._capacity.take():
             return None
         found: Task | None = None
         try:
-            found = await self._queue.claim(snapshot, silent_too=silent_too, whole=True)
+            found = await self._queue.claim(snapshot, silent_too=silent_too, needs=Needs.ENCODING)
             if found is None:
                 jobs = self._jobs(snapshot, self._in_order(snapshot))
                 found = await self._claim_unit(snapshot, jobs, UnitKind.CHUNK, silent_too=silent_too)
@@ -190,15 +193,16 @@ class Finder:
 
 
 class Slots:
-    """`light` and `encode` are numbers of slots. The first light one never joins, so that it is soon free.
+    """`light`, `encode` and `fetch` are numbers of slots. The first light one never joins: it is soon free.
 
     As many looks as there are light slots are made beside them: the look of a long film may take minutes, and
     the next film is to be planned meanwhile.
     """
 
-    def __init__(self, light: int, encode: int, finder: Finder, capacity: Capacity) -> None:
+    def __init__(self, light: int, encode: int, finder: Finder, capacity: Capacity, fetch: int = 0) -> None:
         self._light = light
         self._encode = encode
+        self._fetch = fetch
         self._finder = finder
         self._capacity = capacity
         self._looks: set[asyncio.Task[None]] = set()
@@ -206,6 +210,7 @@ class Slots:
     async def serve(self, poller: Poller, handle: Handle, stop: asyncio.Event) -> None:
         """Run until `stop` is set or the poller finds no more."""
         light: list[Find[Task]] = [partial(self._finder.light, joins=n > 0) for n in range(self._light)]
+        light += [self._finder.fetching] * self._fetch
         encode: list[Find[Task]] = [self._finder.encoding] * self._encode
         giving_back = self._giving_back(handle)
         async with asyncio.TaskGroup() as slots:

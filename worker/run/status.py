@@ -11,7 +11,7 @@ from backend.core import keys
 from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import StoreError
 from backend.core.jobs.leases import Claim
-from backend.core.records import Stage, Status
+from backend.core.records import Job, Stage, Status
 from backend.core.store.interface import Store
 from worker.transcode.progress import Progress
 
@@ -20,16 +20,24 @@ T = TypeVar("T")
 
 WRITE_EVERY_SECONDS = 2.0
 
-_SHARE_OF_JOB = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.05)}
-"""For each stage: progress of the whole job at its start, and its share of the job."""
+_SHARE_OF_WORK = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.05)}
+"""For each stage: progress of the work on the source at its start, and its share of that work."""
+SHARE_OF_FETCH = 0.1
+"""Of a job that fetches its source."""
 
 MIN_PROGRESS_FOR_ESTIMATE = 0.01
 
 
-def share_of_job(stage: Stage, stage_progress: float) -> float:
-    """Return the progress of the whole job, from 0 to 1."""
-    start, share = _SHARE_OF_JOB[stage]
+def share_of_work(stage: Stage, stage_progress: float) -> float:
+    """Return the progress of the work on a source that is there, from 0 to 1."""
+    start, share = _SHARE_OF_WORK[stage]
     return start + share * stage_progress
+
+
+def share_of_job(job: Job, work: float) -> float:
+    """Return the progress of the whole job, from 0 to 1. `work` is that of the work on its source."""
+    fetch = SHARE_OF_FETCH if job.fetch is not None else 0.0
+    return fetch + (1 - fetch) * work
 
 
 def remaining_seconds(elapsed: timedelta, done: float) -> float | None:
@@ -58,26 +66,28 @@ class StatusWriter:
         self._now = now
         self._write_every_seconds = write_every_seconds
         self._began = now()
+        """When the attempt or, if it began with a fetch, the work on the source began."""
+        self._fetched: tuple[int, int | None] | None = None
+        """While the source is being fetched: how many bytes have arrived, and of how many."""
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
         """Set when viewers can begin to play, or no longer can: that is written at once."""
         self._written_playable = False
         job = claim.lease.job
-        self._status = Status.queued(job.id, job.created_at, job.request).at_stage(
-            Stage.TRANSCODING, now(), attempt=claim.lease.attempt
-        )
+        self._status = Status.of_job(job).at_stage(Stage.TRANSCODING, now(), attempt=claim.lease.attempt)
 
     def report(self, progress: Progress) -> None:
         """Record the latest progress of the pipeline."""
-        done, now = share_of_job(progress.stage, progress.stage_progress), self._now()
+        done, now = share_of_work(progress.stage, progress.stage_progress), self._now()
         job, look = self._claim.lease.job, progress.look
         run = progress.fallback.run if progress.fallback else self._claim.lease.run
         run = look.run if look else run
+        self._fetched = None
         self._status = self._status.at_stage(
             progress.stage,
             now,
             attempt=max(self._claim.lease.attempt, progress.attempt),
-            progress=done,
+            progress=share_of_job(job, done),
             stage_progress=progress.stage_progress,
             estimated_remaining_seconds=remaining_seconds(now - (progress.began or self._began), done),
             qualities=look.qualities if look else progress.qualities,
@@ -89,10 +99,29 @@ class StatusWriter:
             encoder=progress.encoder,
             encoder_fallback=progress.fallback.reason if progress.fallback else None,
             outputs=keys.run_prefix(job.id, run),
+            received_bytes=None,
+            total_bytes=None,
         )
         self._changed.set()
         if self._status.playable != self._written_playable:
             self._urgent.set()
+
+    def report_fetch(self, received_bytes: int, total_bytes: int | None) -> None:
+        """Record how much of the source has been fetched."""
+        self._fetched = received_bytes, total_bytes
+        self._changed.set()
+
+    def _note_fetched(self, received_bytes: int, total_bytes: int | None) -> None:
+        self._began = now = self._now()
+        share = min(1.0, received_bytes / total_bytes) if total_bytes else 0.0
+        self._status = self._status.at_stage(
+            Stage.DOWNLOADING,
+            now,
+            progress=SHARE_OF_FETCH * share,
+            stage_progress=share,
+            received_bytes=received_bytes,
+            total_bytes=total_bytes,
+        )
 
     async def beside(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Meanwhile, write."""
@@ -120,6 +149,8 @@ class StatusWriter:
             await sleep_unless_set(self._urgent, self._write_every_seconds)
 
     async def write(self) -> None:
+        if self._fetched is not None:
+            self._note_fetched(*self._fetched)
         self._urgent.clear()
         self._written_playable = self._status.playable
         await self._video.put(keys.status(self._status.id), self._status.to_json())
@@ -127,6 +158,5 @@ class StatusWriter:
     async def write_waiting(self, attempt: int) -> None:
         """Record that the job is queued again, with nothing to play: the next attempt starts over."""
         job = self._claim.lease.job
-        queued = Status.queued(job.id, job.created_at, job.request)
-        waiting = queued.at_stage(Stage.QUEUED, self._now(), attempt=attempt)
+        waiting = Status.of_job(job).at_stage(Stage.QUEUED, self._now(), attempt=attempt)
         await self._video.put(keys.status(job.id), waiting.to_json())

@@ -9,7 +9,7 @@ from backend.core.jobs.interface import UnitJobs
 from backend.core.records import Job, Stage, Status
 from backend.core.store.interface import Store, exists
 from backend.core.unit_records import UnitFailure, UnitOutputs, UnitPlan
-from worker.run.status import remaining_seconds, share_of_job
+from worker.run.status import remaining_seconds, share_of_job, share_of_work
 from worker.source.description import chapters_of
 from worker.transcode.early_look import renditions_of
 from worker.units.details import PlanDetails
@@ -38,20 +38,20 @@ class UnitStatus:
         stage_progress = details.share_of(ends)
         if stage_progress == 1:
             return  # from here on the join says how far it is
-        progress = share_of_job(Stage.TRANSCODING, stage_progress)
+        done = share_of_work(Stage.TRANSCODING, stage_progress)
         has_look = not isinstance(ends.get(keys.LOOK), UnitFailure)
         # the look may become playable between the check and the write: its own write must not be undone
         while written is not (playable := has_look and await self._is_playable(job, plan)):
             written = playable
             look = details.look if playable else None
             now = self.now()
-            status = Status.queued(job.id, job.created_at, job.request).at_stage(
+            status = Status.of_job(job).at_stage(
                 Stage.TRANSCODING,
                 now,
                 attempt=max(attempts, default=1),
-                progress=progress,
+                progress=share_of_job(job, done),
                 stage_progress=stage_progress,
-                estimated_remaining_seconds=remaining_seconds(now - (plan.planned_at or now), progress),
+                estimated_remaining_seconds=remaining_seconds(now - (plan.planned_at or now), done),
                 qualities=(look.rung.label,) if look else details.encoding.qualities,
                 renditions=renditions_of(look) if look else details.encoding.renditions,
                 # players read the list once, so it names them all; requests wait for the files

@@ -179,7 +179,7 @@ def _video_info(stream: Stream, container: str, origin: float, end: float | None
         level=stream.level,
         is_avc=stream.is_avc,
         progressive=stream.field_order == "progressive",
-        as_coded=aspect == 1 and not stream.crop.is_crop,
+        as_coded=aspect == 1 and not stream.crop.is_crop and not stream.has_matrix,
     )
 
 

@@ -22,7 +22,9 @@ class FfprobeModel(BaseModel):
 
 
 class SideData(FfprobeModel):
+    side_data_type: str = ""
     rotation: float = 0
+    """0 also if the picture is upside down as in a mirror."""
     dv_profile: int | None = None
     crop_left: int = 0
     crop_right: int = 0
@@ -144,6 +146,11 @@ class Stream(FfprobeModel):
     def crop(self) -> SideData:
         """What the container cuts off."""
         return next((data for data in self.side_data_list if data.is_crop), SideData())
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether the picture is turned or mirrored: ffprobe leaves out a matrix that changes nothing."""
+        return any(data.side_data_type == "Display Matrix" for data in self.side_data_list)
 
     @property
     def rotation(self) -> int:

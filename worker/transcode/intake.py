@@ -38,9 +38,9 @@ async def uploaded_source(raw: Store, job: Job) -> ObjectInfo:
         info = await raw.head(job.source)
     except ObjectNotFound:  # not an outage: waiting would not bring it back
         raise AttemptFailed("The source no longer exists.", code="source_missing") from None
-    if info.size_bytes != job.source_size_bytes:
+    if info.size_bytes != job.stored_bytes:
         raise AttemptFailed(
-            f"The source has {info.size_bytes} bytes, but {job.source_size_bytes} were uploaded.",
+            f"The source has {info.size_bytes} bytes, but {job.stored_bytes} were uploaded.",
             code="source_incomplete",
         )
     if info.size_bytes == 0:
@@ -63,6 +63,6 @@ async def probe_source(
         if error.failure_code == STALLED and feeder.fed_bytes >= MAX_PROBE_BYTES:
             raise SourceRejected(NOT_A_VIDEO, code="not_a_video") from error
         raise
-    check_stated_size(feeder.head, job.source_size_bytes)
-    check_claimed_duration(media, job.source_size_bytes)
+    check_stated_size(feeder.head, job.stored_bytes)
+    check_claimed_duration(media, job.stored_bytes)
     return media

@@ -15,8 +15,17 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed
-from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
+from backend.core.records import (
+    CaptionTrack,
+    Chapter,
+    Download,
+    Job,
+    OutputObject,
+    Rendition,
+    SourceFile,
+    Stage,
+)
+from backend.core.settings import RUNGS, Codec, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -292,7 +301,7 @@ class _Attempt:
         return seconds is None or seconds > GROWING_SEGMENTS * self._profile.segment_seconds
 
     def _download(self, media: MediaInfo, plan: EncodingPlan) -> DownloadPlan:
-        longest = max_encoded_seconds(media, self._job.source_size_bytes)
+        longest = max_encoded_seconds(media, self._job.stored_bytes)
         segment, touch = self._profile.segment_seconds, self._activity.touch
         return DownloadPlan(self._buckets.video, self._prefix, plan, media, segment, longest, touch)
 
@@ -326,7 +335,7 @@ class _Attempt:
         self, encoding: RunningProcess, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
     ) -> None:
         """Turn ffmpeg's progress into ours. Raises: SourceRejected: the source is too long."""
-        longest = max_encoded_seconds(media, self._job.source_size_bytes)
+        longest = max_encoded_seconds(media, self._job.stored_bytes)
         async for line in encoding.lines():
             seconds = encoded_seconds(line)
             if seconds is not None:
@@ -391,7 +400,7 @@ class _Attempt:
             self._profile.encoders.description,
             captions=captions,
             chapters=chapters_of(media, webm_seconds),
-            source=describe_source(media, self._job.source_size_bytes),
+            source=describe_source(media, self._job.stored_bytes),
         )
 
     def _report(self, stage: Stage, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink) -> None:

@@ -45,7 +45,7 @@ class ChunkEncoder:
         for stream in plan.video:
             os.mkfifo(directory / pipe_name(stream.name), 0o600)
         seconds = float(chunk.frames / (plan.fps or 1))
-        longest = max_encoded_seconds(media, attempt.claim.job.source_size_bytes)
+        longest = max_encoded_seconds(media, attempt.claim.job.stored_bytes)
         # only the last chunk can be longer than planned
         limit = max(seconds, longest - float(chunk.first_frame / (plan.fps or 1)))
 

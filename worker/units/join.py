@@ -105,7 +105,7 @@ class _Join:
         details = self._details
         download = DownloadPlan(
             *(self._video, self._prefix, details.encoding, details.media, details.segment_seconds),
-            *(max_encoded_seconds(details.media, self._job.source_size_bytes), self._activity.touch),
+            *(max_encoded_seconds(details.media, self._job.stored_bytes), self._activity.touch),
         )
         self._webm = WebmSink(download)
         self._mp4 = Mp4Sink(download) if "mp4" in self._workshop.profile.downloads else None
@@ -295,7 +295,7 @@ class _Join:
             profile.encoders.description,
             captions=sides.captions,
             chapters=chapters_of(media, webm_seconds),
-            source=describe_source(media, self._job.source_size_bytes),
+            source=describe_source(media, self._job.stored_bytes),
             attempt=self._attempt,
         )
 

@@ -56,7 +56,7 @@ class SidesMaker:
         for pipe in pipes:
             os.mkfifo(directory / pipe, 0o600)
         argv = sides_arguments(self._workshop.tools.ffmpeg, plan, media, source)
-        longest = max_encoded_seconds(media, attempt.claim.job.source_size_bytes)
+        longest = max_encoded_seconds(media, attempt.claim.job.stored_bytes)
         streams = StreamStore(attempt, directory, len(pipes))
         async with (
             running(

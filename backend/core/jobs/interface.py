@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from backend.core.jobs.leases import Claim
-from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.jobs.snapshot import Needs, PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.records import Job, Outputs, StatusError
 from backend.core.unit_records import UnitEnd, UnitKind, UnitOutputs, UnitPlan
@@ -28,12 +28,12 @@ class VideoJobs(Protocol):
         ...
 
     async def claim(
-        self, snapshot: QueueSnapshot, *, silent_too: bool = True, whole: bool | None = None
+        self, snapshot: QueueSnapshot, *, silent_too: bool = True, needs: Needs | None = None
     ) -> Claim | None:
         """Claim a job: one that may be taken over, else a waiting one. None: the snapshot has none left.
 
-        `whole`: only jobs that are known to need a slot that encodes (True), all others (False), or any. A
-        claim whose lease has a plan is that of a join that stopped. Parked jobs are never claimed this way.
+        `needs`: only jobs that need this kind of slot next. None: any. A claim whose lease has a plan is that
+        of a join that stopped. Parked jobs are never claimed this way.
         """
         ...
 
@@ -93,7 +93,7 @@ class VideoJobs(Protocol):
         ...
 
     async def clean_up_lost(self, claim: Claim) -> None:
-        """Delete what this worker wrote, after it lost its lease."""
+        """Delete what this worker wrote, after it lost its lease. Finish the job if its request has ended."""
         ...
 
     async def discard_run(self, claim: Claim) -> None:

@@ -16,7 +16,7 @@ import structlog
 from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
 from backend.core.jobs.leases import UNREADABLE_PAUSE, Claim, Leases, SeenLease, highest_generations
-from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
+from backend.core.jobs.snapshot import Needs, PlannedJob, QueueSnapshot, Waiting
 from backend.core.library.videos import delete_units, delete_video
 from backend.core.records import (
     MAX_RECORD_BYTES,
@@ -34,15 +34,17 @@ from backend.core.records import (
 )
 from backend.core.status import complete_status, failed_status
 from backend.core.store.interface import LIST_PAGE, Buckets, ObjectInfo, exists
-from backend.core.store.prefixes import delete_outputs_below
+from backend.core.store.prefixes import abort_uploads_below, delete_outputs_below
 from backend.core.unit_records import UnitPlan
 
 log = structlog.get_logger(__name__)
 
 POLL_KEYS = 250
-"""Only the oldest markers are listed: on some stores, a LIST costs a millisecond for every ten keys."""
+"""Only so many markers are listed: on some stores, a LIST costs a millisecond for every ten keys."""
+COSTLY_KEYS = 50
+"""If that are only cheap jobs, so many markers of each costlier rank are listed, too."""
 SPREAD = 8
-"""Workers pick one of this many oldest markers at random. After collisions they pick from more."""
+"""Workers pick one of the first so many markers at random. After collisions they pick from more."""
 RUN_TOKEN_BYTES = 8
 
 
@@ -93,13 +95,13 @@ class JobQueue:
         return self._keep_originals is True
 
     async def poll(self) -> QueueSnapshot:
-        """List the leases and the oldest markers.
+        """List the leases, and of each rank the oldest markers.
 
-        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases,
-        or so many foreign keys that no marker is among the first.
+        `leases/` and `queue/` are adjacent in key order: one LIST covers both unless there are many leases or
+        markers, or so many foreign keys that no marker is among the first.
         """
         leased: list[ObjectInfo] = []
-        markers: list[str] = []
+        markers: list[Waiting] = []
         start_after, limit = keys.LEASES, POLL_KEYS
         while True:
             page = await self._buckets.raw.list_page("", start_after=start_after, limit=limit)
@@ -112,6 +114,11 @@ class JobQueue:
             start_after, limit = last, LIST_PAGE
             if not in_queue and not last.startswith(keys.LEASES):
                 start_after = keys.QUEUE
+        if page.truncated and in_queue:
+            for rank in keys.RANKS:
+                if (prefix := keys.queue_of(rank)) > last:
+                    costly = await self._buckets.raw.list_page(prefix, limit=COSTLY_KEYS)
+                    markers += self._markers(costly.objects)
         leases = highest_generations(leased)
         due = await self._leases.takeable(leases, page.store_now)
         parked = {seen.request for seen, lease in due if lease.is_parked}
@@ -119,23 +126,24 @@ class JobQueue:
         due = [(seen, lease) for seen, lease in due if seen.request not in parked]
         return QueueSnapshot(markers, leases, due, planned, truncated=page.truncated and in_queue)
 
-    def _markers(self, objects: Iterable[ObjectInfo]) -> list[str]:
+    def _markers(self, objects: Iterable[ObjectInfo]) -> list[Waiting]:
         listed = (info for info in objects if info.key.startswith(keys.QUEUE))  # hundreds of units follow
         small = (info.key for info in listed if info.size_bytes <= MAX_RECORD_BYTES)
         now = self._now()
         self._unreadable = {request: until for request, until in self._unreadable.items() if until > now}
-        return [one for one in keys.ours(keys.parse_marker, small) if one not in self._unreadable]
+        parsed = [Waiting(*one) for one in keys.ours(keys.parse_ranked_marker, small)]
+        return [one for one in parsed if one.request not in self._unreadable]
 
     async def claim(
-        self, snapshot: QueueSnapshot, *, silent_too: bool = True, whole: bool | None = None
+        self, snapshot: QueueSnapshot, *, silent_too: bool = True, needs: Needs | None = None
     ) -> Claim | None:
         """Claim a job of `snapshot`: first one of a silent worker or one due for a retry, else a waiting one.
 
         Jobs that have already ended (published, failed, video deleted) are cleaned up on the way. Returns
         None if the snapshot has no job left. Without `silent_too`, jobs of silent workers are skipped.
-        `whole`: only jobs that are known to need a slot that encodes (True), all others (False), or any.
+        `needs`: only jobs that need this kind of slot next. None: any.
         """
-        while (due := snapshot.next_due(whole)) is not None:
+        while (due := snapshot.next_due(needs)) is not None:
             seen, lease = due
             if lease.state is LeaseState.RUNNING and not silent_too:
                 continue
@@ -145,13 +153,13 @@ class JobQueue:
                     return claim
             except RecordUnreadable as error:
                 log.warning("job_unreadable", request=seen.request, error=error.message)
-        while not whole:
+        while True:
             # If more jobs wait than were listed, all of the listed ones are old enough.
             spread = POLL_KEYS if snapshot.truncated else self._spread
-            if (request := snapshot.next_waiting(self._rng, spread)) is None:
+            if (waiting := snapshot.next_waiting(self._rng, spread, needs)) is None:
                 return None
             try:
-                claim = await self._claim_marker(request)
+                claim = await self._claim_marker(waiting)
                 if claim is None:
                     snapshot.missed()
                     self._spread = min(self._spread * 2, POLL_KEYS)
@@ -161,9 +169,8 @@ class JobQueue:
                 if not await self._settle(claim):
                     return claim
             except RecordUnreadable as error:
-                self._unreadable[request] = self._now() + UNREADABLE_PAUSE
-                log.warning("job_unreadable", request=request, error=error.message)
-        return None
+                self._unreadable[waiting.request] = self._now() + UNREADABLE_PAUSE
+                log.warning("job_unreadable", request=waiting.request, error=error.message)
 
     async def take_parked(self, planned: PlannedJob) -> Claim | None:
         """Take a parked job to join it. None: another worker has it, or it has ended and was cleaned up."""
@@ -191,14 +198,17 @@ class JobQueue:
         """Renew the lease. Call this at least every third of the lease time.
 
         Raises:
-            LeaseLost: another worker holds the job or has ended it. Stop, and write nothing more.
+            LeaseLost: another worker holds the job or has ended it. Stop, and call `clean_up_lost`.
             VideoDeleted: stop, and call `discard_deleted`.
         """
         await self._leases.renew(claim)
         await self._check_records(claim)
 
     async def _check_records(self, claim: Claim) -> None:
-        """Raises: LeaseLost: the request has ended. VideoDeleted. Cleaning up after that takes long."""
+        """Raises: LeaseLost: the request has ended. VideoDeleted.
+
+        The clean-up is left to the caller: it may take longer than a heartbeat may.
+        """
         records = await self._records(claim.lease.job)
         if not records.video:
             raise VideoDeleted
@@ -309,7 +319,7 @@ class JobQueue:
         records = await self._records(claim.lease.job)
         if not records.video:
             await self.discard_deleted(claim)
-        elif records.ended:
+        elif records.ended:  # the worker that ended it may have died right after
             await self._finish(claim.lease.job)
         else:
             with suppress(LeaseLost):
@@ -356,12 +366,13 @@ class JobQueue:
             plan=lease.plan,
             units=lease.units,
             whole=lease.whole,
+            fetching=lease.fetching,
         )
         claim = await self._leases.create(successor, generation)
         if claim is None:
             return None
         # Delete the marker first: as long as an older lease exists, nobody can claim the job by its marker.
-        await self._buckets.raw.delete(keys.marker(seen.request))
+        await self._buckets.raw.delete(lease.job.marker)
         await self._buckets.raw.delete_many([*seen.older, seen.info.key])
         log.info("lease_taken_over", request=seen.request, generation=generation, crashed=crashed)
         try:
@@ -370,15 +381,15 @@ class JobQueue:
             return None
         return claim
 
-    async def _claim_marker(self, request: str) -> Claim | None:
-        marker = keys.marker(request)
+    async def _claim_marker(self, waiting: Waiting) -> Claim | None:
+        marker = waiting.key
         try:
             job = Job.from_json((await self._buckets.raw.get(marker)).body)
         except ObjectNotFound:
             return None
-        if job.request != request:
-            raise RecordUnreadable(f"{marker} is the job of another request")
-        run = keys.run_name(request, 0, self._run_token())
+        if job.marker != marker:
+            raise RecordUnreadable(f"{marker} is the job of another request or rank")
+        run = keys.run_name(job.request, 0, self._run_token())
         claim = await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
         if claim is None:
             return None
@@ -433,6 +444,8 @@ class JobQueue:
         else:
             run = None
             await self._finish_failed(job, outcome)
+        if job.fetch is not None:  # else no worker opens any
+            await abort_uploads_below(self._buckets.raw, job.source)
         leases = await self._leases.keys_of(job.request)
         # If a first generation without successors published its own run, there are no other runs, nor units.
         alone = holder is not None and holder.generation == 0 and leases == [holder.key]

@@ -126,6 +126,7 @@ class _Seen:
 
 async def _list_requests(raw: Store) -> _Seen:
     markers = [info async for info in raw.list_all(keys.QUEUE)]
+    markers.sort(key=lambda info: _request_of(info) or "")
     leases = highest_generations([info async for info in raw.list_all(keys.LEASES)])
     letters = [info async for info in raw.list_all(keys.FAILED)]
     store_now = (await raw.list_page(keys.LEASES, limit=1)).store_now

@@ -1,4 +1,4 @@
-"""Retries: a new request for a video whose source is still stored.
+"""Retries: a new request for a video whose source is still stored, or can be fetched again.
 
 A marker's key is never used twice (docs/queue.md), so each request gets a higher number than all earlier
 ones. The used numbers are known because the outcome of each request stays in `videos/<id>/results/`.
@@ -11,9 +11,18 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AlreadyQueued, ObjectNotFound, SourceGone
-from backend.core.library.videos import read_video
-from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Status, TranscodeOptions, Video
-from backend.core.store.interface import Buckets, ObjectInfo, Store
+from backend.core.library.videos import latest_outcome, read_video
+from backend.core.records import (
+    AS_THE_WORKER_CHOOSES,
+    DeadLetter,
+    FetchSpec,
+    Job,
+    Status,
+    TranscodeOptions,
+    Video,
+    rank_of,
+)
+from backend.core.store.interface import Buckets, Store
 from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
@@ -34,46 +43,66 @@ async def retry_video(
         AlreadyQueued: a job of this video is queued, waiting or running.
     """
     video = await read_video(buckets, video_id)
-    source = await stored_source(buckets.raw, video_id)
+    fetch, size_bytes = None, await source_size(buckets.raw, video_id)
+    if size_bytes is None:
+        fetch = await _fetch_of(buckets, video_id)
     number = await next_request_number(buckets, video_id)
     letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
-    job = job_of(source, video, number, created_at=now(), options=options)
-    if not await buckets.raw.create(keys.marker(job.request), job.to_json()):
+    job = job_of(video, number, size_bytes, created_at=now(), options=options, fetch=fetch)
+    if not await buckets.raw.create(job.marker, job.to_json()):
         raise AlreadyQueued
     log.info("video_queued_again", video=video_id, request=job.request)
     await buckets.raw.delete_many(letters)
     # A worker may be faster. The outcome of its request takes precedence over this.
-    status = Status.queued(video_id, job.created_at, job.request)
+    status = Status.of_job(job)
     await buckets.video.put(keys.status(video_id), status.to_json())
     return job
 
 
-async def stored_source(raw: Store, video_id: str) -> ObjectInfo:
-    """Raises: SourceGone."""
+async def source_size(raw: Store, video_id: str) -> int | None:
+    """Return the size of the source, or None if it is not stored."""
     try:
-        return await raw.head(keys.upload(video_id))
+        return (await raw.head(keys.upload(video_id))).size_bytes
     except ObjectNotFound:
-        raise SourceGone from None
+        return None
+
+
+async def _fetch_of(buckets: Buckets, video_id: str) -> FetchSpec:
+    """Return how to fetch a source that no request has got yet. Raises: SourceGone: there is no way."""
+    outcome = await latest_outcome(buckets, video_id)
+    if not isinstance(outcome, DeadLetter) or outcome.job.fetch is None:
+        raise SourceGone
+    return outcome.job.fetch
 
 
 def job_of(
-    source: ObjectInfo,
     video: Video,
     number: int,
+    source_size_bytes: int | None,
     *,
     created_at: datetime,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+    fetch: FetchSpec | None = None,
 ) -> Job:
     """Return the job of the video's request with this number."""
     return Job(
         id=video.id,
         request=keys.request_name(video.id, number),
-        source=source.key,
-        source_size_bytes=source.size_bytes,
+        source=keys.upload(video.id),
+        source_size_bytes=source_size_bytes,
+        fetch=fetch,
+        rank=rank_of(source_size_bytes),
         options=options,
         original=video.original,
         created_at=created_at,
     )
+
+
+def first_job(
+    video: Video, options: TranscodeOptions = AS_THE_WORKER_CHOOSES, fetch: FetchSpec | None = None
+) -> Job:
+    """Return the job with which a video is added. Without `fetch`, its source is stored."""
+    return job_of(video, 0, video.size_bytes, created_at=video.created_at, options=options, fetch=fetch)
 
 
 async def next_request_number(buckets: Buckets, video_id: str) -> int:
@@ -81,9 +110,10 @@ async def next_request_number(buckets: Buckets, video_id: str) -> int:
 
     A job moves from its marker to a lease to an outcome, so listing in that order cannot miss it.
     """
-    markers = keys.ours(keys.parse_marker, await keys_below(buckets.raw, keys.marker(video_id)))
-    leases = keys.ours(keys.parse_lease, await keys_below(buckets.raw, keys.leases_of_video(video_id)))
-    if any(markers) or any(leases):
+    for prefix in keys.markers_of_video(video_id):
+        if any(keys.ours(keys.parse_marker, await keys_below(buckets.raw, prefix))):
+            raise AlreadyQueued
+    if any(keys.ours(keys.parse_lease, await keys_below(buckets.raw, keys.leases_of_video(video_id)))):
         raise AlreadyQueued
     ended = await keys_below(buckets.video, keys.results_of(video_id))
     requests = keys.ours(keys.request_of_result, ended)

@@ -7,7 +7,7 @@ that safe, so it is part of the contract.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from backend.core.errors import BadRequest, ObjectNotFound, StoreUnavailable, Vi
 from backend.core.names import clean_text
 from backend.core.records import (
     DeadLetter,
+    FetchedFile,
     Job,
     Outcome,
     Outputs,
@@ -79,7 +80,9 @@ class LibraryPage:
 
 
 async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
-    """Add a video whose source is stored, and queue its job. Once this returns, no crash loses the video.
+    """Add a video whose source is stored or is to be fetched, and queue its job.
+
+    Once this returns, no crash loses the video.
 
     The catalog entry is written first, so that a crash never leaves a record that the library does not list.
     The marker is written last, so that a worker never finds a job without its records. The record is
@@ -89,13 +92,14 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
     Raises:
         StoreError: the video may have been added in part. `delete_video` removes it.
     """
-    status = Status.queued(video.id, video.created_at, job.request)
+    status = Status.of_job(job)
     await buckets.video.put(keys.catalog_entry(video.id), b"")
     if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
         raise StoreUnavailable("The upload stalled and was removed as abandoned. Upload the file again.")
     await buckets.video.put(keys.status(video.id), status.to_json())
-    await _check_source(buckets.raw, job)
-    await buckets.raw.create(keys.marker(job.request), job.to_json())
+    if not job.is_to_be_fetched:
+        await _check_source(buckets.raw, job)
+    await buckets.raw.create(job.marker, job.to_json())
     return status
 
 
@@ -198,7 +202,8 @@ async def _revised(store: Store, record: Video, history: _History) -> Video:
     except ObjectNotFound:  # revisions are only deleted with the video
         raise VideoNotFound from None
     revision = Revision.from_json(newest.body)
-    return record.replace(title=revision.title, visibility=revision.visibility)
+    file = revision.file.model_dump() if revision.file else {}
+    return record.replace(title=revision.title, visibility=revision.visibility, **file)
 
 
 async def _read_record(store: Store, video_id: str) -> Video:
@@ -264,14 +269,33 @@ async def _latest_of(buckets: Buckets, video_id: str, requests: Sequence[str]) -
 
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
     """Change title or visibility and return the video. Raises: VideoNotFound."""
+    changes = edit.model_dump(exclude_none=True)
+    return await _revise(buckets, video_id, lambda _, video: video.replace(**changes))
+
+
+async def note_fetched(buckets: Buckets, video_id: str, file: FetchedFile, title: str | None) -> Video:
+    """Add what is known about the video's file now. `title` replaces one that nobody has chosen.
+
+    Raises: VideoNotFound.
+    """
+
+    def noted(record: Video, video: Video) -> Video:
+        chosen = title if title and video.title == record.title else video.title
+        return video.replace(**file.model_dump(), title=chosen)
+
+    return await _revise(buckets, video_id, noted)
+
+
+async def _revise(buckets: Buckets, video_id: str, revised: Callable[[Video, Video], Video]) -> Video:
+    """Replace the video by what `revised` makes of its record and its newest revision."""
     while True:
         record = await _read_record(buckets.video, video_id)
         history = await _read_history(buckets.video, video_id)
         video = await _revised(buckets.video, record, history)
-        changed = video.replace(**edit.model_dump(exclude_none=True))
+        changed = revised(record, video)
         if changed == video:
             return video
-        revision = Revision(title=changed.title, visibility=changed.visibility)
+        revision = Revision(title=changed.title, visibility=changed.visibility, file=_file_of(changed))
         key = keys.revision(video_id, history.revision + 1)
         if await buckets.video.create(key, revision.to_json()):
             break
@@ -282,6 +306,12 @@ async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
         await buckets.video.delete(key)
         raise
     return changed
+
+
+def _file_of(video: Video) -> FetchedFile | None:
+    if video.fetched_from is None or video.size_bytes is None:
+        return None
+    return FetchedFile.model_validate(dict(video))
 
 
 async def video_remains(buckets: Buckets, video_id: str) -> bool:
@@ -317,7 +347,6 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
                 return False
         except ObjectNotFound:
             return False
-    await abort_uploads_below(buckets.raw, keys.upload(video_id))
     await _delete_belongings(buckets, video_id, keep=record)
     await buckets.video.delete(record)
     await buckets.video.delete(keys.catalog_entry(video_id))
@@ -328,7 +357,9 @@ async def _delete_belongings(buckets: Buckets, video_id: str, keep: str | None =
     """Delete everything except the catalog entry, the leases and the object `keep`."""
     # Requests are named `<id>` and `<id>.<n>`, so the key of the first one is a prefix of all.
     await delete_units(buckets.raw, keys.units_of_video(video_id))
-    await delete_below(buckets.raw, keys.marker(video_id))
+    for prefix in keys.markers_of_video(video_id):
+        await delete_below(buckets.raw, prefix)
+    await abort_uploads_below(buckets.raw, keys.upload(video_id))  # first: a worker that fetches may end it
     await buckets.raw.delete_many(
         [keys.upload(video_id), keys.upload_info(video_id), keys.upload_done(video_id)]
     )

@@ -17,11 +17,11 @@ import structlog
 
 from backend.core import keys
 from backend.core.access.sessions import read_session
-from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, SourceGone, VideoNotFound
+from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
 from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
-from backend.core.jobs.retry import job_of, next_request_number, stored_source
+from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.videos import (
     delete_units,
     delete_video,
@@ -29,7 +29,7 @@ from backend.core.library.videos import (
     read_video,
     remove_unfinished,
 )
-from backend.core.records import Outcome, Outputs, RecordUnreadable, read_outcome
+from backend.core.records import Outcome, Outputs, RecordUnreadable, rank_of, read_outcome
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
@@ -193,7 +193,8 @@ class _Sweeper:
             with suppress(BadRequest):
                 upload_id = keys.video_of_raw_object(upload.key)
                 began = max(id_time(upload_id), upload.initiated)
-                await self._upload(self._buckets.raw, upload, _touched(raw, upload_id, began))
+                if upload_id not in raw.leased_videos:  # else a worker may be fetching
+                    await self._upload(self._buckets.raw, upload, _touched(raw, upload_id, began))
         async for upload in self._buckets.video.list_uploads(""):
             with suppress(BadRequest):
                 if keys.video_of_object(upload.key) not in raw.leased_videos:
@@ -278,20 +279,21 @@ class _Sweeper:
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:
             return
-        marker, why = keys.marker(video.id), "its upload was interrupted just before it was queued"
+        marker = keys.marker(video.id, rank_of(raw.sources[video.id].size_bytes))
+        why = "its upload was interrupted just before it was queued"
         await self._act(Kind.JOB, marker, why, video.newest, partial(self._queue_job, video.id))
 
     async def _queue_job(self, video_id: str) -> bool:
         try:
             number = await next_request_number(self._buckets, video_id)
             video = await read_video(self._buckets, video_id)
-            source = await stored_source(self._buckets.raw, video_id)
-        except (AlreadyQueued, VideoNotFound, SourceGone):
+            size_bytes = await source_size(self._buckets.raw, video_id)
+        except (AlreadyQueued, VideoNotFound):
             return False
-        if number:
+        if number or size_bytes is None:
             return False  # its job has ended meanwhile
-        job = job_of(source, video, number, created_at=video.created_at)
-        return await self._buckets.raw.create(keys.marker(job.request), job.to_json())
+        job = job_of(video, number, size_bytes, created_at=video.created_at)
+        return await self._buckets.raw.create(job.marker, job.to_json())
 
     async def _original(self, video: VideoHoldings, raw: RawHoldings) -> None:
         """Delete the source of a published video whose `DELETE_SOURCE_AFTER` is over.

@@ -21,10 +21,10 @@ from backend.core.errors import (
     VideoNotFound,
 )
 from backend.core.ids import new_id
-from backend.core.jobs.retry import next_request_number
+from backend.core.jobs.retry import first_job, next_request_number
 from backend.core.library.videos import add_video, delete_video, read_video
 from backend.core.names import clean_filename, clean_text
-from backend.core.records import AS_THE_WORKER_CHOOSES, Job, Retention, TranscodeOptions, Video
+from backend.core.records import AS_THE_WORKER_CHOOSES, Retention, TranscodeOptions, Video
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.one_shot import clean_up, store_source
@@ -44,7 +44,7 @@ class Description:
     original: Retention | None = None
     """What becomes of the file after publication. The API's settings have a say too."""
 
-    def video(self, video_id: str, size_bytes: int, created_at: datetime) -> Video:
+    def video(self, video_id: str, size_bytes: int | None, created_at: datetime) -> Video:
         """Return the record of a video with this description."""
         filename = clean_filename(self.filename)
         return Video(
@@ -97,7 +97,7 @@ async def ingest(
             tail_key=keys.upload_tail(video_id),
         )
         video = describe().video(video_id, size_bytes, created_at)
-        await add_video(buckets, video, _job(video, options))
+        await add_video(buckets, video, first_job(video, options))
     except UploadTooLarge:  # nothing was stored, as with the next three
         if room < max_bytes:
             raise StorageFull from None
@@ -115,7 +115,7 @@ async def enter_video(
     buckets: Buckets, video: Video, options: TranscodeOptions = AS_THE_WORKER_CHOOSES
 ) -> None:
     """Add a video whose source is stored, and queue it. Callers repeat this until it has succeeded once."""
-    job = _job(video, options)
+    job = first_job(video, options)
     try:
         await read_video(buckets, video.id)
     except VideoNotFound:
@@ -123,19 +123,7 @@ async def enter_video(
         return
     with suppress(AlreadyQueued):
         if await next_request_number(buckets, video.id) == 0:
-            await buckets.raw.create(keys.marker(job.request), job.to_json())
-
-
-def _job(video: Video, options: TranscodeOptions) -> Job:
-    return Job(
-        id=video.id,
-        request=keys.request_name(video.id),
-        source=keys.upload(video.id),
-        source_size_bytes=video.size_bytes,
-        options=options,
-        original=video.original,
-        created_at=video.created_at,
-    )
+            await buckets.raw.create(job.marker, job.to_json())
 
 
 def _media_type(claimed: str | None, filename: str) -> str:

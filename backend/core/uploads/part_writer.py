@@ -57,10 +57,15 @@ class PartWriter:
         headers: ObjectHeaders = PLAIN,
         upload_id: str | None = None,
         stored_parts: int = 0,
+        known_parts: Sequence[UploadedPart] = (),
         tail: Tail | None = None,
         tail_key: Callable[[], str] | None = None,
     ) -> None:
-        """`tail_key` returns the key for a new tail object; without it, no tail is ever stored."""
+        """`known_parts`: the stored parts, if this writer is to complete the object.
+
+        `tail_key` returns the key for a new tail object; without it, no tail is ever stored.
+        """
+        stored_parts = len(known_parts) or stored_parts
         self._store = store
         self._key = key
         self._plan = plan
@@ -78,7 +83,7 @@ class PartWriter:
         self._buffer: Buffer | None = None
         self._slots = asyncio.Semaphore(plan.parts_in_flight)
         self._sending: set[asyncio.Task[None]] = set()
-        self._stored: dict[int, UploadedPart] = {}
+        self._stored = {part.number: part for part in known_parts}
         self._failure: BaseException | None = None
         self._lock = asyncio.Lock()
         self._pace = Pace.FAST
@@ -157,7 +162,7 @@ class PartWriter:
         await self.drain()
 
     async def complete(self) -> int:
-        """Complete the object, all of whose parts this writer sent, and return its size in bytes."""
+        """Complete the object, all of whose parts this writer sent or knows, and return its size in bytes."""
         await self.flush()
         if self.upload_id is None:
             return await self.put_whole()

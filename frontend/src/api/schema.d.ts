@@ -855,6 +855,10 @@ export interface components {
              * @description datetime with the constraint that the value must have timezone info
              */
             created_at: string;
+            /** @description as the site describes a fetched file */
+            description?: string | null;
+            /** @description address that the file was or is to be fetched from, without its secrets */
+            fetched_from?: string | null;
             filename: string;
             id: string;
             /** @description null: the worker's settings decide */
@@ -866,7 +870,8 @@ export interface components {
              * @constant
              */
             schema_version: 1;
-            size_bytes: number;
+            /** @description null until it is known: the file is still to be fetched */
+            size_bytes: number | null;
             source: components["schemas"]["SourceFile"] | null;
             status: components["schemas"]["Status"];
             title: string;
@@ -886,6 +891,10 @@ export interface components {
              * @description datetime with the constraint that the value must have timezone info
              */
             created_at: string;
+            /** @description as the site describes a fetched file */
+            description?: string | null;
+            /** @description address that the file was or is to be fetched from, without its secrets */
+            fetched_from?: string | null;
             filename: string;
             id: string;
             /** @description null: the worker's settings decide */
@@ -897,7 +906,8 @@ export interface components {
              * @constant
              */
             schema_version: 1;
-            size_bytes: number;
+            /** @description null until it is known: the file is still to be fetched */
+            size_bytes: number | null;
             status: components["schemas"]["Status"];
             title: string;
             visibility?: components["schemas"]["Visibility"];

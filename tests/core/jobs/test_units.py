@@ -8,6 +8,7 @@ import pytest
 from backend.core import keys
 from backend.core.errors import LeaseLost, StoreError, StoreUnavailable, VideoDeleted
 from backend.core.jobs.leases import Claim
+from backend.core.jobs.snapshot import Needs
 from backend.core.jobs.unit_view import UnitState
 from backend.core.library.videos import delete_video
 from backend.core.records import DeadLetter, StatusError, read_outcome
@@ -302,8 +303,8 @@ async def test_a_job_whose_units_cannot_be_joined_is_done_as_a_whole(
     lab.clock.advance(1)
     snapshot = await one.jobs.poll()
     assert snapshot.planned == ()
-    assert await one.jobs.claim(snapshot, whole=False) is None
-    whole = await one.jobs.claim(snapshot, whole=True)
+    assert await one.jobs.claim(snapshot, needs=Needs.PLANNING) is None
+    whole = await one.jobs.claim(snapshot, needs=Needs.ENCODING)
     assert whole is not None
     assert (whole.lease.plan, whole.lease.whole, whole.lease.attempt) == (None, True, 2)
     assert await lab.do_unit(one, claim)
@@ -315,8 +316,8 @@ async def test_a_slot_for_whole_jobs_leaves_markers_alone(lab: UnitLab, one: Han
     await lab.add_job()
     snapshot = await one.jobs.poll()
 
-    assert await one.jobs.claim(snapshot, whole=True) is None
-    assert await one.jobs.claim(snapshot, whole=False)
+    assert await one.jobs.claim(snapshot, needs=Needs.ENCODING) is None
+    assert await one.jobs.claim(snapshot, needs=Needs.PLANNING)
 
 
 async def test_an_end_in_doubt_keeps_what_it_may_name() -> None:

@@ -77,13 +77,16 @@ FILMS: dict[str, tuple[str, ...]] = {
     "picture late": (*FILM, "-vf", "trim=start=1.2", *X264, "-g", "30", *AAC, "a.mkv"),
     "picture shorter": (*picture(seconds=6), *tone(SECONDS), *X264, "-g", "30", *AAC, "a.mp4"),
     "29.97 fps": (*picture(rate="30000/1001", seconds=SECONDS), *X264, "-g", "60", "a.mp4"),
+    "copied": (*picture(seconds=SECONDS), *X264, "-g", "60", "-bf", "8", "a.mp4"),
+    "copied, 5 fps": (*picture(rate="5", seconds=30), *X264, "-g", "20", "-bf", "8", "a.mp4"),
+    "copied, all keyframes": (*picture(seconds=SECONDS), *X264, "-g", "1", "a.mp4"),
     "vp9": (*FILM, "-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime", "-g", "60", "a.webm"),
 }
 
 
 @asynccontextmanager
 async def divided(
-    film: Path, codecs: tuple[Codec, ...]
+    film: Path, codecs: tuple[Codec, ...], *, as_copied: bool = False
 ) -> AsyncIterator[tuple[str, MediaInfo, EncodingPlan, tuple[Chunk, ...]]]:
     """Yield the URL of a film, and what a job would know about it."""
     store = MemoryStore()
@@ -95,7 +98,8 @@ async def divided(
         assert plan.fps is not None
         index = await read_index(feeder.read, media)
         frames, held = total_frames(media, plan.fps), held_frames(media, plan.fps)
-        yield url, media, plan, chunks_of(plan.fps, frames, SEGMENT_SECONDS, CHUNK_SECONDS, held, index)
+        lengths = (plan.fps, frames, SEGMENT_SECONDS, CHUNK_SECONDS, held)
+        yield url, media, plan, chunks_of(*lengths, index, as_copied=as_copied)
 
 
 async def program(argv: Sequence[str], directory: Path) -> str:
@@ -124,7 +128,8 @@ async def frames_of(
 async def test_chunks_have_the_frames_of_one_pass(name: str, tmp_path: Path) -> None:
     *arguments, file = FILMS[name]
     ffmpeg(*arguments, str(tmp_path / file))
-    async with divided(tmp_path / file, ("h264",)) as (url, media, plan, chunks):
+    copied = name.startswith("copied")
+    async with divided(tmp_path / file, ("h264",), as_copied=copied) as (url, media, plan, chunks):
         plan = replace(plan, video=plan.video[:1])
         port = f"[{plan.video[0].name}]"
         graph = filter_graphs(plan, media, SOFTWARE)[0]

@@ -13,6 +13,7 @@ from worker.encode.grid import (
     MAX_CHUNKS,
     chunk_seconds,
     chunks_of,
+    copied_seek_seconds,
     copy_starts,
     held_frames,
     seconds_of,
@@ -135,6 +136,17 @@ def test_a_chunk_is_decoded_from_the_last_keyframe_but_one() -> None:
     assert seek_seconds(index, Fraction(5)) == pytest.approx(2.14)
     assert seek_seconds(index, Fraction(30)) == pytest.approx(2.14)
     assert seek_seconds(index, Fraction(31)) == pytest.approx(4.14)
+
+
+def test_a_chunk_beside_a_copied_rung_is_decoded_from_its_own_keyframe() -> None:
+    index = SourceIndex(1000, (0, 4000, 9000, 10_000, 11_000, 20_000))
+
+    assert copied_seek_seconds(index, 0, Fraction(24)) == 0
+    assert copied_seek_seconds(index, 4000, Fraction(24)) == pytest.approx(4.14)
+    assert copied_seek_seconds(index, 20_000, Fraction(24)) == pytest.approx(20.14)
+    # ffmpeg might find the keyframe after it
+    assert copied_seek_seconds(index, 10_000, Fraction(24)) == pytest.approx(4.14)
+    assert copied_seek_seconds(index, 4000, Fraction(2)) == 0
 
 
 def test_a_look_is_decoded_from_the_last_keyframe_that_is_not_too_close() -> None:

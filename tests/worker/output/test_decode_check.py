@@ -46,6 +46,13 @@ async def test_segment_with_garbage_fails(parts: tuple[bytes, bytes], share: int
     assert failed.value.failure_code == "outputs_broken"
 
 
+async def test_segment_that_is_not_whole_fails(parts: tuple[bytes, bytes]) -> None:
+    with pytest.raises(AttemptFailed, match=r"00001\.m4s is not whole") as failed:
+        await check(parts[0], parts[1][:-1])
+
+    assert failed.value.failure_code == "outputs_broken"
+
+
 async def test_segment_without_a_frame_fails(parts: tuple[bytes, bytes]) -> None:
     with pytest.raises(AttemptFailed, match=r"00001\.m4s"):
         await check(parts[0], b"")

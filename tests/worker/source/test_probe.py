@@ -68,6 +68,17 @@ def test_rotated_video_is_measured_as_displayed() -> None:
     assert (media.video.display_width, media.video.display_height) == (1080, 1920)
 
 
+def test_picture_that_is_mirrored_is_not_shown_as_it_is_coded() -> None:
+    plain, mirrored = (
+        parse_probe(answer(picture(side_data_list=data))).video
+        for data in ([], [{"side_data_type": "Display Matrix", "rotation": 0}])
+    )
+
+    assert plain is not None
+    assert mirrored is not None
+    assert (plain.as_coded, mirrored.as_coded) == (True, False)
+
+
 def test_non_square_pixels_are_stretched() -> None:
     media = parse_probe(answer(picture(width=1440, sample_aspect_ratio="4:3")))
 

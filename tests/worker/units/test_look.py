@@ -13,8 +13,8 @@ import pytest
 from backend.core.errors import AttemptFailed
 from backend.core.keys import DASH_MANIFEST, MASTER_PLAYLIST
 from backend.core.records import TranscodeOptions
-from tests.formats.measuring import beeps_of, flashes_of, frames_of, sync_error_ms
-from tests.formats.picture import AAC, H264, film, tone
+from tests.formats.measuring import beeps_of, flashes_of, frames_of, stream_of, sync_error_ms
+from tests.formats.picture import AAC, H264, HEVC, LUMA, RED, film, tone
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import TOOLS, ffmpeg
 from worker.encode.ladder import plan_encoding
@@ -131,6 +131,38 @@ async def test_look_is_the_whole_film_wherever_ffmpeg_begins(tmp_path: Path, nam
     lag = sync_error_ms(flashes, beeps)
     assert lag is not None
     assert abs(lag) <= 40
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("codec", "turn", "turned"),
+    [
+        ((*H264, *GROUPS), ("-display_rotation", "90"), "transpose=clock"),
+        ((*HEVC, *GROUPS), ("-display_rotation", "90"), "transpose=clock"),
+        ((*H264, *GROUPS), ("-display_rotation", "180"), "hflip,vflip"),
+        ((*H264, *GROUPS), ("-display_hflip",), "hflip"),
+        ((*H264, *GROUPS), ("-display_vflip",), "vflip"),
+    ],
+    ids=["H.264, 90 degrees", "HEVC, 90 degrees", "upside down", "mirrored", "mirrored and upside down"],
+)
+async def test_look_is_upright_without_a_matrix(
+    tmp_path: Path, codec: tuple[str, ...], turn: tuple[str, ...], turned: str
+) -> None:
+    """Not all players turn the picture, and those that do it must not turn what is upright."""
+    flat, source = tmp_path / "flat.mp4", tmp_path / "film.mp4"
+    ffmpeg(
+        *film("160x90", seconds=3, turned=turned), *tone(3), *codec, "-pix_fmt", "yuv420p", *AAC, str(flat)
+    )
+    ffmpeg(*turn, "-i", str(flat), "-c", "copy", str(source))
+    made = Made()
+
+    look = await make(source, tmp_path / "work", made)
+
+    joined = made.joined(look.picture.name, look.segments, tmp_path)
+    assert "side_data_list" not in stream_of(joined)
+    corners = [frames_of(joined)[0].colour(cell) for cell in (0, 3, 12, 15)]
+    expected = [(LUMA["white"], 128, 128), (LUMA["grey"], 128, 128), (LUMA["black"], 128, 128), RED]
+    assert corners == [pytest.approx(colour, abs=10) for colour in expected]
 
 
 STAND_IN = """

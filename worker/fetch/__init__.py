@@ -1,0 +1,1 @@
+"""Fetching: get the source of a job from where it is into the bucket."""
