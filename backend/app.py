@@ -19,6 +19,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.routes import (
     captions,
+    conversions,
     health,
     jobs,
     media,
@@ -51,6 +52,7 @@ _ROUTES = (
     resumptions,
     videos,
     captions,
+    conversions,
     jobs,
     playback_links,
     media,

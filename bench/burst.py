@@ -48,16 +48,16 @@ def bench_burst(clips: int, at_once: int | None) -> None:
         ) as product:
             api, worker = product.start_api(), product.start_worker()
             bare = one_pass(parse_command(_encoder(product, clip, worker.pid)), clip)
-            before = _pool(bare, clips // 2)
-            used = _used(gateway, api.pid, worker.pid)
+            before = pool(bare, clips // 2)
+            used = used_by(gateway, api.pid, worker.pid)
             began = time.time()
             with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
                 added = dict(threads.map(partial(_upload, product), [clip] * clips))
             uploaded = time.time()
             published = _published(product, added)
-            used = [now - then for now, then in zip(_used(gateway, api.pid, worker.pid), used, strict=True)]
+            used = [now - then for now, then in zip(used_by(gateway, api.pid, worker.pid), used, strict=True)]
             looked = {**published, **_logged(product, "look_playable")}
-            after = _pool(bare, clips - clips // 2)
+            after = pool(bare, clips - clips // 2)
     wall, pool_wall, pool_cpu = max(published.values()) - began, before[0] + after[0], before[1] + after[1]
     what = f"{clips} clips of {CLIP_SECONDS} s at 320x180"
     print_table(
@@ -70,22 +70,22 @@ def bench_burst(clips: int, at_once: int | None) -> None:
                     f"programs {used[3]:.0f}, worker {used[2]:.0f}, API {used[1]:.0f}, store {used[0]:.0f}",
                     f"{sum(used) / pool_cpu:.2f}",
                 ),
-                *(_waits(added, looked), _waits(added, published)),
+                *(waits(added, looked), waits(added, published)),
             ],
             ["bare ffmpeg, a pool", f"{pool_wall:.0f}", "1.00", f"{pool_cpu:.0f}", "1.00", "-", "-"],
         ],
     )
 
 
-def _used(gateway: RadosGateway, api: int, worker: int) -> list[float]:
+def used_by(gateway: RadosGateway, api: int, worker: int) -> list[float]:
     """Return the CPU time of the store, the API, the worker and its programs so far, in seconds."""
     store, own = sum(map(cpu_seconds, gateway.pids)), cpu_seconds(worker)
     return [store, cpu_seconds(api), own, cpu_seconds(worker, children=True) - own]
 
 
-def _waits(added: dict[str, float], reached: dict[str, float]) -> str:
-    waits = sorted(reached[video] - at for video, at in added.items())
-    return f"median {statistics.median(waits):.1f}, 95th percentile {waits[int(0.95 * (len(waits) - 1))]:.1f}"
+def waits(added: dict[str, float], reached: dict[str, float]) -> str:
+    found = sorted(reached[video] - at for video, at in added.items())
+    return f"median {statistics.median(found):.1f}, 95th percentile {found[int(0.95 * (len(found) - 1))]:.1f}"
 
 
 def _upload(product: Product, clip: Path) -> tuple[str, float]:
@@ -95,18 +95,24 @@ def _upload(product: Product, clip: Path) -> tuple[str, float]:
 def _encoder(product: Product, clip: Path, worker: int) -> list[str]:
     """Let the worker do a first clip, and return the command line of its encoder."""
     video = product.upload(clip)
+    argv = encoder_of(worker)
+    _published(product, {video: 0.0})
+    return argv
+
+
+def encoder_of(worker: int) -> list[str]:
+    """Wait until the worker runs an encoder, and return its command line."""
     while True:
         for pid in descendants(worker):
             with suppress(FileNotFoundError, ProcessLookupError):
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
                 # before exec, the launcher (worker/sandbox/tether.py) shows the same arguments
                 if "-filter_complex" in argv and Path(argv[0]).name.startswith("ffmpeg"):
-                    _published(product, {video: 0.0})
                     return argv
         time.sleep(0.01)
 
 
-def _pool(argv: list[str], times: int) -> tuple[float, float]:
+def pool(argv: list[str], times: int) -> tuple[float, float]:
     """Run a command so many times, one per core at a time. Return the wall and the CPU time in seconds."""
     before, began = os.times(), time.perf_counter()
     run = partial(subprocess.run, ["nice", "-n", str(NICENESS), *argv], check=True, capture_output=True)

@@ -134,7 +134,9 @@ async def _sweeping(
     if drain or not settings.sweep_every_seconds:
         yield
         return
-    rules = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
+    rules = SweepRules.of(
+        settings.sweep_grace_seconds, settings.upload_ttl_seconds, settings.convert_keep_seconds
+    )
     sweeping = asyncio.create_task(
         keep_sweeping(buckets, queue, rules, every_seconds=settings.sweep_every_seconds, stop=stop)
     )

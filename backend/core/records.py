@@ -134,10 +134,6 @@ SMALLEST_VIDEO_BYTES = 150
 """A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
 
 
-TOO_LONG_TO_CONVERT = "too_long_to_convert"
-"""The code of a conversion that failed for this reason."""
-
-
 class Conversion(Value):
     """The one file that a conversion makes."""
 
@@ -373,6 +369,11 @@ class Outputs(Record):
     attempt: int = 1
     fetched: bool = Field(default=False, description="the job began with a fetch of its source")
     nonce: str = Field(default_factory=new_nonce)
+
+    @property
+    def is_conversion(self) -> bool:
+        """Whether this is one file to download, and nothing to play."""
+        return [output.path for output in self.objects] in ([keys.DOWNLOAD], [keys.DOWNLOAD_MP4])
 
 
 class Stage(StrEnum):

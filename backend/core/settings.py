@@ -36,7 +36,19 @@ PEBIBYTE = 1024**5
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
-OWN_PATHS = {"api", "assets", "healthz", "jobs", "play", "readyz", "schema", "upload", "videos", "watch"}
+OWN_PATHS = {
+    "api",
+    "assets",
+    "convert",
+    "healthz",
+    "jobs",
+    "play",
+    "readyz",
+    "schema",
+    "upload",
+    "videos",
+    "watch",
+}
 """Where the paths of routes and of the site begin."""
 
 OWN_STORE_VARIABLES = (
@@ -132,6 +144,12 @@ class UploadSettings(_Settings):
         le=YEARS_10_SECONDS,
         description="how long an unfinished upload can be resumed before it is deleted",
     )
+    convert_keep_seconds: float = Field(
+        3600,
+        ge=60,
+        le=YEARS_10_SECONDS,
+        description="how long a converted file that nobody has fetched is kept",
+    )
 
     @property
     def upload_days(self) -> int:
@@ -216,6 +234,18 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
         ge=0,
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
+    )
+    convert_max_seconds: float = Field(
+        300, gt=0, le=86_400, description="longest video or audio that may be converted"
+    )
+    convert_max_bytes: int = Field(
+        512 * 1024**2, ge=1, le=5 * 1024**4, description="largest file that may be converted"
+    )
+    convert_wait_seconds: float = Field(
+        300, ge=0, le=86_400, description="how long a request waits for its converted file"
+    )
+    convert_at_once: int = Field(
+        1000, ge=0, le=100_000, description="how many requests may wait for converted files at a time"
     )
     doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
         (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"

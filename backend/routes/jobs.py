@@ -7,13 +7,13 @@ from typing import Annotated
 from litestar import get, post
 from litestar.openapi.spec import Operation, RequestBody
 from litestar.params import FromPath, JSONBody, QueryParameter
-from pydantic import ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from backend.core.ids import parse_id
 from backend.core.jobs.overview import JobsOverview, JobState, list_jobs
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import read_item
-from backend.core.records import TranscodeOptions
+from backend.core.records import CpuUsed, Crf, TranscodeOptions
 from backend.routes.services import FromServices
 from backend.routes.videos import JobSnapshot
 from backend.web.error_responses import documented
@@ -23,10 +23,13 @@ DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
 
 
-class TranscodeRequest(TranscodeOptions):
-    """Options for encoding a video again."""
+class TranscodeRequest(BaseModel):
+    """Options for encoding a video again. null leaves the choice to the worker."""
 
     model_config = ConfigDict(extra="forbid")
+
+    crf: Crf | None = None
+    cpu_used: CpuUsed | None = None
 
     _whole = field_validator("crf", "cpu_used", mode="before")(only_whole)
 

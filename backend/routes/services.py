@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
@@ -51,6 +52,7 @@ class Services:
     playback: PlaybackIndex
     manifests: ManifestReads
     looks: AwaitedFiles
+    conversions: Conversions
     parts: PartsReads
     site: Site
     readiness: Readiness
@@ -91,12 +93,18 @@ class Services:
             rights=Rights(buckets, sessions, admin, clock),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
+            conversions=Conversions(buckets, settings.convert_at_once),
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
         )
+
+    def end_waiting(self) -> None:
+        """Answer all requests that wait: the server stops."""
+        self.looks.end()
+        self.conversions.end()
 
     def forget(self, video_id: str) -> None:
         """Read the video again at the next request: this process has changed it."""

@@ -44,7 +44,9 @@ def sweep(
 ) -> None:
     """Clean up what crashes left in the buckets. Workers also do this on their own."""
     settings = load(WorkerSettings)
-    usual = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
+    usual = SweepRules.of(
+        settings.sweep_grace_seconds, settings.upload_ttl_seconds, settings.convert_keep_seconds
+    )
     rules = SweepRules(
         grace=_hours(grace, usual.grace), uploads_after=_hours(uploads_older_than, usual.uploads_after)
     )

@@ -3,8 +3,8 @@
 A few bytes can claim any duration, and a gap between timestamps could be filled with any number of frames.
 """
 
-from backend.core.errors import SourceRejected
-from backend.core.records import TOO_LONG_TO_CONVERT, Conversion
+from backend.core.errors import TOO_LONG_TO_CONVERT, SourceRejected
+from backend.core.records import Conversion
 from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.source.completeness import DAMAGED
 from worker.source.media import MediaInfo

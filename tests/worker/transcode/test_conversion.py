@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.errors import SourceRejected
-from backend.core.records import TOO_LONG_TO_CONVERT, Conversion, Download, TranscodeOptions
+from backend.core.errors import TOO_LONG_TO_CONVERT, SourceRejected
+from backend.core.records import Conversion, Download, TranscodeOptions
 from tests.worker.media_lab import H264, RUN, TOOLS, MediaLab, ffmpeg, picture, tone
 from worker.sandbox.process import run
 from worker.source.ffprobe_schema import Report
