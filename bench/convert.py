@@ -16,8 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from backend.core.settings import WorkerSettings
-from bench.burst import CLIP_SECONDS, CORES, encoder_of, pool, used_by
-from bench.media_ways import one_pass, parse_command
+from bench.burst import CLIP_SECONDS, CORES, encoder_of, from_file, pool, used_by
 from bench.table import print_table
 from tests.lab.checker import assert_at_rest
 from tests.lab.clips import make_clip
@@ -48,9 +47,8 @@ def bench_convert(clips: int) -> None:
             api, worker = product.start_api(), product.start_worker()
             with ThreadPoolExecutor(1) as threads:
                 first = threads.submit(asyncio.run, _all(product, clip.read_bytes(), 1))
-                command = parse_command(encoder_of(worker.pid))
+                bare = from_file(encoder_of(worker.pid), clip)
                 first.result()
-            bare = one_pass(command, clip)
             before = pool(bare, clips // 2)
             used, began = used_by(gateway, api.pid, worker.pid), time.perf_counter()
             answers = asyncio.run(_all(product, clip.read_bytes(), clips))

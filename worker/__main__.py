@@ -12,6 +12,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import uvloop
+
 from backend.core.errors import VodbucketError
 from backend.core.logs import configure_logs
 from backend.core.printable import printable
@@ -28,7 +30,7 @@ def main() -> int:
     configure_logs()
     try:
         settings = load(WorkerSettings)
-        asyncio.run(_serve(settings, drain=arguments.drain))
+        uvloop.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
         print(f"vodbucket worker: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # for the terminal
         return error.exit_code

@@ -10,7 +10,15 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from backend.core import keys
 from backend.core.errors import StoreError
@@ -18,6 +26,10 @@ from backend.core.errors import StoreError
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
 Download = Literal["webm", "mp4"]
+Codec = Literal["av1", "h264"]
+MIN_SIDE, MAX_SIDE = 16, 4320
+"""Of a rung. Encoders reject smaller pictures, and sources have none larger."""
+Rung = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=2)]
 Title = Annotated[str, Field(max_length=300)]
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
@@ -149,6 +161,17 @@ class TranscodeOptions(Value):
     cpu_used: CpuUsed | None = None
     early_look: bool = Field(default=True, description="whether somebody may watch before the job is done")
     convert: Conversion | None = Field(default=None, description="make one file, and nothing to play")
+    codecs: tuple[Codec, ...] | None = Field(
+        default=None, min_length=1, max_length=2, description="of RENDITION_CODECS, only these"
+    )
+    rungs: tuple[Rung, ...] | None = Field(
+        default=None, min_length=1, max_length=10, description="instead of RUNGS"
+    )
+
+    @field_validator("codecs", "rungs")
+    @classmethod
+    def _each_once(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if values is None else tuple(sorted(set(values)))
 
 
 AS_THE_WORKER_CHOOSES = TranscodeOptions()

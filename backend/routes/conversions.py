@@ -50,8 +50,9 @@ from backend.core.store.ranged_read import read_span
 from backend.core.uploads.ingest import Description, ingest
 from backend.core.uploads.one_shot import clean_up
 from backend.playback.serving import content_type_of
+from backend.routes.options import CpuUsedQuery, CrfQuery
 from backend.routes.services import FromServices, Services
-from backend.routes.uploads import CpuUsedQuery, CrfQuery, RawUploadOperation
+from backend.routes.uploads import RawUploadOperation
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
 

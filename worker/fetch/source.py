@@ -19,6 +19,7 @@ from backend.core.errors import (
     MachineFault,
     ObjectNotFound,
     SourceRejected,
+    StoreError,
     UploadVanished,
     VideoDeleted,
     VideoNotFound,
@@ -84,6 +85,10 @@ class SourceFetching:
             size_bytes = await sink.flush()
             await self._describe(job, spec, fetched, size_bytes)
             await sink.complete()
+        except AttemptFailed:
+            with suppress(StoreError):  # the next attempt goes on from what is stored
+                await sink.drain()
+            raise
         except SourceStands:
             return (await self.buckets.raw.head(job.source)).size_bytes
         finally:
@@ -203,6 +208,11 @@ class SourceSink:
         assert self._writer is not None  # noqa: S101
         await self._note(self._state)  # not after the video was deleted or the job cancelled
         await self._writer.complete()
+
+    async def drain(self) -> None:
+        """Wait until all whole parts are stored. Raises: StoreError."""
+        if self._writer is not None:
+            await self._writer.drain()
 
     async def stop(self) -> None:
         """Release the memory. Parts that are stored stay."""

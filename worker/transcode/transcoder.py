@@ -14,10 +14,11 @@ from typing import Self
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed
+from backend.core.errors import AttemptFailed, SourceRejected
 from backend.core.records import (
     CaptionTrack,
     Chapter,
+    Codec,
     Download,
     Job,
     OutputObject,
@@ -25,7 +26,7 @@ from backend.core.records import (
     SourceFile,
     Stage,
 )
-from backend.core.settings import RUNGS, Codec, WorkerSettings
+from backend.core.settings import RUNGS, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -59,6 +60,7 @@ from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
 from worker.transcode.intake import Intake, probe_source, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
+from worker.transcode.recalling_store import RecallingStore
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
@@ -197,7 +199,8 @@ class _Attempt:
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
         self._watchdog = Watchdog(self._errors, self._activity, self._profile.stall_seconds)
-        self._buckets = watched(self._buckets, self._activity)
+        raw = watched(self._buckets, self._activity).raw
+        self._buckets = Buckets(raw, RecallingStore(self._buckets.video, self._activity))
         patience = self._profile.patience_seconds
         self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
 
@@ -209,7 +212,7 @@ class _Attempt:
             plan = self._plan(media)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
             downloads = (plan.only,) if plan.only else self._profile.downloads
-            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in downloads else None
+            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in downloads and plan.fits_mp4 else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,
@@ -286,11 +289,13 @@ class _Attempt:
         return {path: task.result() for path, task in stored.items()}
 
     def _plan(self, media: MediaInfo) -> EncodingPlan:
-        """Raises: SourceRejected: it is too long for a conversion."""
+        """Raises: SourceRejected: it is too long for a conversion, or this worker makes no such file."""
         options, profile = self._job.options, self._profile
         if options.convert is None:
             return plan_encoding(media, profile.codecs, options, profile.rungs)
         check_convertible(media.duration_seconds or 0.0, options.convert)
+        if media.video and options.convert.format == "mp4" and "h264" not in profile.codecs:
+            raise SourceRejected("This server makes no MP4: it has no H.264.", code="format_not_made")
         return plan_conversion(media, options.convert.format, options, profile.rungs)
 
     def _grows(self, media: MediaInfo, plan: EncodingPlan) -> bool:

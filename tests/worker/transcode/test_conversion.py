@@ -1,12 +1,13 @@
 """A conversion makes one file, and nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backend.core.errors import TOO_LONG_TO_CONVERT, SourceRejected
 from backend.core.records import Conversion, Download, TranscodeOptions
-from tests.worker.media_lab import H264, RUN, TOOLS, MediaLab, ffmpeg, picture, tone
+from tests.worker.media_lab import H264, RUN, SHORT_SEGMENTS, TOOLS, MediaLab, ffmpeg, picture, tone
 from worker.sandbox.process import run
 from worker.source.ffprobe_schema import Report
 
@@ -45,6 +46,16 @@ async def test_it_makes_only_the_file(
     assert await lab.paths() == [path] == [one.path for one in done.objects]
     assert (done.qualities, done.renditions, done.captions) == ((), (), ())
     assert not any(progress.playable for progress in lab.reports)
+
+
+async def test_without_h264_there_is_no_mp4(tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    ffmpeg(*picture(), *H264, str(film))
+    lab = MediaLab(tmp_path, profile=replace(SHORT_SEGMENTS, codecs=("av1",)))
+    job = await lab.job(film.read_bytes(), _options("mp4"))
+
+    with pytest.raises(SourceRejected, match=r"makes no MP4"):
+        await lab.transcoder().run(job, RUN, lab.reports.append)
 
 
 async def test_a_file_that_is_too_long_is_not_converted(tmp_path: Path) -> None:
