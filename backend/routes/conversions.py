@@ -218,7 +218,7 @@ async def _answer(
         later = {b"location": url, b"retry-after": str(RETRY_AFTER_SECONDS)}
         return _Answer(HTTPStatus.ACCEPTED, about | later, _one(body))
     if not isinstance(outcome, Outputs):
-        if not keep:
+        if again and not keep:
             await _discard(services, video_id)
         too_long = outcome.error.code == TOO_LONG_TO_CONVERT
         kind = ConversionTooLong if too_long else ConversionFailed

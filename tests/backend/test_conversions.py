@@ -14,7 +14,7 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import list_videos
-from backend.core.records import OutputObject, Outputs, StatusError
+from backend.core.records import DeadLetter, OutputObject, Outputs, StatusError
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.core.store.prefixes import keys_below
@@ -282,3 +282,17 @@ async def test_when_the_server_stops_clients_are_told_where_the_file_will_be(
 
     answer = await asked
     assert (answer.status_code, answer.json()["id"]) == (202, claim.lease.job.id)
+
+
+async def test_a_worker_that_dies_once_it_has_decided_keeps_nobody_waiting(
+    client: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    asked = asyncio.create_task(client.post("/api/convert", content=FILM))
+    _, claim = await _claimed(buckets)
+    job, error = claim.lease.job, StatusError(code="not_a_video", message="No.")
+    letter = DeadLetter(job=job, error=error, attempts=1, failed_at=job.created_at)
+
+    await buckets.video.create(keys.result(job.id, job.request), letter.to_json())
+
+    assert (await asked).status_code == 422
+    assert [key for key in await _left(buckets) if not key.startswith(keys.LEASES)] == []

@@ -15,7 +15,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
-from backend.core.errors import STORE_AWAY, ObjectNotFound, TooManyConversions
+from backend.core.errors import ObjectNotFound, StoreError, TooManyConversions
 from backend.core.records import Outcome, RecordUnreadable, read_outcome
 from backend.core.store.interface import Buckets, Store
 
@@ -86,10 +86,11 @@ class Conversions:
             began = time.monotonic()
             try:
                 await self._look()
-            except STORE_AWAY as error:
+            except StoreError as error:
                 log.warning("conversions_not_looked_at", error=error.message)
             took = time.monotonic() - began
             await asyncio.sleep(max(LOOK_SECONDS, took / BUSY_SHARE))
+        self._turns.clear()
 
     async def _look(self) -> None:
         waiting = [video_id for video_id, ended in self._waiting.items() if not ended.done()]
