@@ -10,7 +10,7 @@ from functools import partial
 
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
-from backend.core.records import Job
+from backend.core.records import FetchKind, Job
 from backend.core.settings import WorkerSettings
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
@@ -18,6 +18,8 @@ from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
 from worker.encode.video_encoders import Encoders
+from worker.fetch.guard import Guard
+from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.source import SourceFetching
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
@@ -103,7 +105,11 @@ async def serve(
             capacity,
             on_plan,
         ),
-        fetching=SourceFetching(retrying, {}, settings.fetch_timeout_seconds),
+        fetching=SourceFetching(
+            retrying,
+            {FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls))},
+            settings.fetch_timeout_seconds,
+        ),
     )
     run_unit = UnitRunner(
         units,

@@ -232,8 +232,6 @@ class Job(Record):
         """Check what a foreign record may get wrong: this job's end deletes the source that it names."""
         if self.request.partition(".")[0] != self.id or self.source != keys.upload(self.id):
             raise ValueError("video, request and source do not belong together")
-        if self.source_size_bytes is None and self.fetch is None:
-            raise ValueError("there is no source")
         if self.rank not in keys.RANKS:
             raise ValueError("there is no such rank")
         return self

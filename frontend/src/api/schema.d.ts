@@ -3435,8 +3435,25 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, or for HEAD, what is known about a media file */
+            /** @description A manifest; for HEAD, what is known about a media file; with the admin token, the file */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/dash+xml": string;
+                    "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                    "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
+                };
+            };
+            /** @description With the admin token, a range of the file */
+            206: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3487,6 +3504,24 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3519,8 +3554,25 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, or for HEAD, what is known about a media file */
+            /** @description A manifest; for HEAD, what is known about a media file; with the admin token, the file */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/dash+xml": string;
+                    "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                    "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
+                };
+            };
+            /** @description With the admin token, a range of the file */
+            206: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3571,6 +3623,24 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
