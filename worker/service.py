@@ -20,6 +20,7 @@ from worker.encode.encoder_trials import choose_encoders
 from worker.encode.video_encoders import Encoders
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
+from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
@@ -107,7 +108,10 @@ async def serve(
         ),
         fetching=SourceFetching(
             retrying,
-            {FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls))},
+            {
+                FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls)),
+                FetchKind.S3: S3Fetcher(retrying),
+            },
             settings.fetch_timeout_seconds,
         ),
     )

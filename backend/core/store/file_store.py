@@ -133,8 +133,19 @@ class FileStore:
         return await self._off_loop(put)
 
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
+        if bucket is not None:
+            raise StoreRejected("a folder copies only from itself")
+
         def span() -> bytes:
             with self._path(source).open("rb") as file:
                 file.seek(offset)

@@ -34,7 +34,7 @@ from backend.core.records import (
     Outcome,
     Outputs,
     RecordUnreadable,
-    StatusError,
+    Video,
     rank_of,
     read_outcome,
 )
@@ -44,11 +44,6 @@ from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, l
 from backend.core.uploads.resumable.finishing import remove_records
 
 log = structlog.get_logger(__name__)
-
-
-NEVER_QUEUED = StatusError(
-    code="never_queued", message="The server stopped before it could queue this. Add it again."
-)
 
 
 class Kind(StrEnum):
@@ -299,15 +294,17 @@ class _Sweeper:
                 outcomes[request] = read_outcome(stored.body)
         return outcomes
 
-    async def _returned(self, video_id: str) -> None:
-        """Delete the video, but not one to be fetched: a stalled request may still queue it, so it fails."""
+    async def _returned(self, video_id: str) -> bool:
+        """Delete the video. One to be fetched is queued: a stalled request may still do that, too.
+
+        Its job fails, as nobody else knows the address.
+        """
         with suppress(VideoNotFound):
             video = await read_video(self._buckets, video_id)
             if video.fetched_from is not None:
-                job = job_of(video, 0, None, created_at=video.created_at)
-                await self._queue.fail(job, NEVER_QUEUED, 0)
-                return
+                return await self._queue_unless_ended(video, None)
         await delete_video(self._buckets, video_id)
+        return True
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:
@@ -317,16 +314,19 @@ class _Sweeper:
         await self._act(Kind.JOB, marker, why, video.newest, partial(self._queue_job, video.id))
 
     async def _queue_job(self, video_id: str) -> bool:
-        try:
-            number = await next_request_number(self._buckets, video_id)
-            video = await read_video(self._buckets, video_id)
-            size_bytes = await source_size(self._buckets.raw, video_id)
-        except (AlreadyQueued, VideoNotFound):
-            return False
-        if number or size_bytes is None:
+        size_bytes = await source_size(self._buckets.raw, video_id)
+        if size_bytes is None:
             return False  # its job has ended meanwhile
-        job = job_of(video, number, size_bytes, created_at=video.created_at)
-        return await self._buckets.raw.create(job.marker, job.to_json())
+        with suppress(VideoNotFound):
+            return await self._queue_unless_ended(await read_video(self._buckets, video_id), size_bytes)
+        return False
+
+    async def _queue_unless_ended(self, video: Video, source_size_bytes: int | None) -> bool:
+        with suppress(AlreadyQueued):
+            if await next_request_number(self._buckets, video.id) == 0:
+                job = job_of(video, 0, source_size_bytes, created_at=video.created_at)
+                return await self._buckets.raw.create(job.marker, job.to_json())
+        return False
 
     async def _conversion(self, video: VideoHoldings, raw: RawHoldings) -> None:
         """Delete a conversion that nobody has fetched in time. One without an outcome may still get it."""
