@@ -19,6 +19,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.routes import (
     captions,
+    conversions,
     events,
     health,
     inbox,
@@ -56,6 +57,7 @@ _ROUTES = (
     resumptions,
     videos,
     captions,
+    conversions,
     jobs,
     events,
     playback_links,

@@ -7,6 +7,9 @@ the error: 2 for what somebody must set right, 3 for what may pass.
 
 from typing import ClassVar
 
+TOO_LONG_TO_CONVERT = "too_long_to_convert"
+"""Also the code of the job."""
+
 
 class VodbucketError(Exception):
     """Something went wrong. Try again; if that does not help, check the server's log."""
@@ -224,6 +227,13 @@ class StorageFull(VodbucketError):
     code = "storage_full"
 
 
+class TooManyConversions(VodbucketError):
+    """This server converts as many files as it may. Try again later."""
+
+    code = "too_many_conversions"
+    retry_after_seconds: ClassVar[int] = 10
+
+
 class VideoNotFound(VodbucketError):
     """There is no such video."""
 
@@ -320,6 +330,16 @@ class AttemptFailed(JobFailure):
     """This attempt failed. Another one may succeed."""
 
     code = "attempt_failed"
+
+
+class ConversionFailed(JobFailure):
+    """The file could not be converted."""
+
+
+class ConversionTooLong(ConversionFailed):
+    """The file is too long to be converted."""
+
+    code = TOO_LONG_TO_CONVERT
 
 
 class SourceRejected(JobFailure):

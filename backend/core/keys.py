@@ -248,6 +248,11 @@ def history_of(video_id: str) -> str:
     return f"{video_prefix(video_id)}re"
 
 
+def conversion(video_id: str) -> str:
+    """Return the key of a conversion's job. The library does not list it."""
+    return f"{video_prefix(video_id)}conversion"
+
+
 def status(video_id: str) -> str:
     return f"{video_prefix(video_id)}status.json"
 

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
 from backend.core.printable import hide
-from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec
+from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec, Download
 from backend.core.setting_values import (
     Address,
     BucketName,
@@ -40,7 +40,19 @@ PEBIBYTE = 1024**5
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
-OWN_PATHS = {"api", "assets", "healthz", "jobs", "play", "readyz", "schema", "upload", "videos", "watch"}
+OWN_PATHS = {
+    "api",
+    "assets",
+    "convert",
+    "healthz",
+    "jobs",
+    "play",
+    "readyz",
+    "schema",
+    "upload",
+    "videos",
+    "watch",
+}
 """Where the paths of routes and of the site begin."""
 
 DISK_VARIABLES = "VIDEO_STORAGE_MIN_FREE_"
@@ -58,7 +70,6 @@ OWN_STORE_VARIABLES = (
 nobody expects `make run` to create buckets in an account because of them."""
 
 RUNGS = (360, 720, 1080)
-Download = Literal["webm", "mp4"]
 CopySource = Literal["auto", "never"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
@@ -147,6 +158,12 @@ class UploadSettings(_Settings):
         le=YEARS_10_SECONDS,
         description="how long an unfinished upload can be resumed before it is deleted",
     )
+    convert_keep_seconds: float = Field(
+        3600,
+        ge=60,
+        le=YEARS_10_SECONDS,
+        description="how long a converted file that nobody has fetched is kept",
+    )
 
     @property
     def upload_days(self) -> int:
@@ -232,6 +249,18 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
         ge=0,
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
+    )
+    convert_max_seconds: float = Field(
+        300, gt=0, le=86_400, description="longest video or audio that may be converted"
+    )
+    convert_max_bytes: int = Field(
+        512 * 1024**2, ge=1, le=5 * 1024**4, description="largest file that may be converted"
+    )
+    convert_wait_seconds: float = Field(
+        300, ge=0, le=86_400, description="how long a request waits for its converted file"
+    )
+    convert_at_once: int = Field(
+        1000, ge=0, le=100_000, description="how many requests may wait for converted files at a time"
     )
     inbox_seconds: float = Field(
         60, ge=0, le=86_400, description="how often to look for new files in the inbox; 0: only when told to"
@@ -417,8 +446,8 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
 AnySettings = TypeVar("AnySettings", bound=_Settings)
 
 
-def load(settings_class: type[AnySettings]) -> AnySettings:
-    """Read the environment, and keep its secrets out of logs.
+def load(settings_class: type[AnySettings], **given: Any) -> AnySettings:
+    """Read the environment, and keep its secrets out of logs. What is `given`, by name, takes precedence.
 
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
@@ -430,7 +459,7 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
                 "(MAX_RAW_BYTES limits what uploads may take)"
             )
     try:
-        settings = settings_class()
+        settings = settings_class(**given)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         problems = dict.fromkeys(

@@ -13,10 +13,9 @@ from backend.core import keys
 from backend.core.access.rights import EVERYONE, Right
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized
 from backend.core.ids import parse_id
-from backend.core.records import Chapter
-from backend.core.settings import Download
+from backend.core.library.tracks import Source
+from backend.core.records import Chapter, Download
 from backend.playback.parts import Presentation
-from backend.playback.tracks import Source
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest

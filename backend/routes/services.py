@@ -11,6 +11,7 @@ from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.events.feed import EventFeed
+from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
@@ -54,6 +55,7 @@ class Services:
     playback: PlaybackIndex
     manifests: ManifestReads
     looks: AwaitedFiles
+    conversions: Conversions
     parts: PartsReads
     events: EventFeed
     site: Site
@@ -96,6 +98,7 @@ class Services:
             inbox=_inbox(settings, retrying, quota, doorbell),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
+            conversions=Conversions(buckets, settings.convert_at_once),
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
             events=EventFeed(buckets),
@@ -107,6 +110,7 @@ class Services:
     def end_waiting(self) -> None:
         """Answer all requests that wait for something: the process stops."""
         self.looks.end()
+        self.conversions.end()
         self.events.end()
 
     def forget(self, video_id: str) -> None:

@@ -16,8 +16,8 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from backend.core.ids import parse_id
-from backend.core.records import Status
-from backend.core.settings import ClientSettings, Download
+from backend.core.records import Download, Status
+from backend.core.settings import ClientSettings
 from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_body import FileBody
 from vodbucket.client.responses import (

@@ -46,7 +46,10 @@ def sweep(
     """Clean up what crashes left in the buckets. Workers also do this on their own."""
     settings = load(WorkerSettings)
     usual = SweepRules.of(
-        settings.sweep_grace_seconds, settings.upload_ttl_seconds, settings.events_keep_days
+        settings.sweep_grace_seconds,
+        settings.upload_ttl_seconds,
+        events_keep_days=settings.events_keep_days,
+        convert_keep_seconds=settings.convert_keep_seconds,
     )
     rules = replace(
         usual, grace=_hours(grace, usual.grace), uploads_after=_hours(uploads_older_than, usual.uploads_after)

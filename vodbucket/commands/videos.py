@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from backend.core.printable import escaped
-from backend.core.records import StatusWord
-from backend.core.settings import ClientSettings, Download, load
+from backend.core.records import Download, StatusWord
+from backend.core.settings import ClientSettings, load
 from vodbucket.client.local_file import as_text
 from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from vodbucket.commands.options import VIDEOS_PANEL, AsJson

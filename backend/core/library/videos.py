@@ -86,7 +86,8 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
 
     Once this returns, no crash loses the video.
 
-    The catalog entry is written first, so that a crash never leaves a record that the library does not list.
+    The catalog entry is written first, so that a crash never leaves a record that the library does not list;
+    that of a conversion is its job, and the library does not list it.
     The marker is written last, so that a worker never finds a job without its records. The record is
     create-only, and the source is checked after it: a sweeper that takes a stalled upload for an abandoned
     one creates the same key (`remove_unfinished`), so that only one of them proceeds.
@@ -95,7 +96,10 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
         StoreError: the video may have been added in part. `delete_video` removes it.
     """
     status = Status.of_job(job)
-    await buckets.video.put(keys.catalog_entry(video.id), b"")
+    if job.options.convert:
+        await buckets.video.put(keys.conversion(video.id), job.to_json())
+    else:
+        await buckets.video.put(keys.catalog_entry(video.id), b"")
     if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
         raise StoreUnavailable("The upload stalled and was removed as abandoned. Upload the file again.")
     await buckets.video.put(keys.status(video.id), status.to_json())

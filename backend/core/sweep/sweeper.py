@@ -31,7 +31,15 @@ from backend.core.library.videos import (
     read_video,
     remove_unfinished,
 )
-from backend.core.records import Outcome, Outputs, RecordUnreadable, Video, rank_of, read_outcome
+from backend.core.records import (
+    Job,
+    Outcome,
+    Outputs,
+    RecordUnreadable,
+    Video,
+    rank_of,
+    read_outcome,
+)
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
@@ -63,6 +71,8 @@ class Kind(StrEnum):
     """The source of a video that was published `DELETE_SOURCE_AFTER` ago: removed."""
     EVENT = "event"
     """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
+    CONVERSION = "conversion"
+    """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -75,16 +85,24 @@ class SweepRules:
     """The same for uploads and sources. Some stores date an object by the start of its upload."""
     events_after: timedelta = timedelta(days=30)
     """The same for events."""
+    conversions_after: timedelta = timedelta(hours=1)
+    """The same for conversions that have ended."""
 
     @classmethod
     def of(
-        cls, grace_seconds: float, upload_ttl_seconds: float, events_keep_days: float = 30
+        cls,
+        grace_seconds: float,
+        upload_ttl_seconds: float,
+        *,
+        events_keep_days: float = 30,
+        convert_keep_seconds: float = 3600,
     ) -> "SweepRules":
         """Return the rules. Uploads that cannot be resumed have no time to live: `grace` is the minimum."""
         return cls(
             grace=timedelta(seconds=grace_seconds),
             uploads_after=timedelta(seconds=max(grace_seconds, upload_ttl_seconds)),
             events_after=timedelta(days=events_keep_days),
+            conversions_after=timedelta(seconds=convert_keep_seconds),
         )
 
 
@@ -152,6 +170,9 @@ class _Sweeper:
                 continue
             self._existing[video.id] = video
             await self._runs(video, raw)
+            if video.is_conversion:
+                await self._conversion(video, raw)
+                continue
             if video.results:
                 if video.id in raw.sources:
                     await self._original(video, raw)
@@ -338,6 +359,25 @@ class _Sweeper:
                 return await queue_first(self._buckets, video, job)
         return False
 
+    async def _conversion(self, video: VideoHoldings, raw: RawHoldings) -> None:
+        """Delete a conversion that nobody has fetched in time. One without an outcome may still get it."""
+        if not video.results and (video.id in raw.queued or video.id in raw.leased_videos):
+            return
+        since = max(video.results.values(), default=video.newest)
+        grace = self._rules.conversions_after if video.results else self._rules.grace
+        act = partial(self._delete_conversion, video.id)
+        await self._act(Kind.CONVERSION, video.id, "nobody fetched it", since, act, video.size_bytes, grace)
+
+    async def _delete_conversion(self, video_id: str) -> bool:
+        try:
+            job = Job.from_json((await self._buckets.video.get(keys.conversion(video_id))).body)
+        except ObjectNotFound:
+            return False
+        if job.options.convert is not None and job.options.convert.keep:
+            return False
+        await delete_video(self._buckets, video_id)
+        return True
+
     async def _original(self, video: VideoHoldings, raw: RawHoldings) -> None:
         """Delete the source of a published video whose `DELETE_SOURCE_AFTER` is over.
 
@@ -380,7 +420,7 @@ class _Sweeper:
             if lost.pop(video_id, None) is None:
                 await self._unfinished(video_id, info.modified, info.size_bytes, raw)
         for video in lost.values():
-            if video.results or video.runs or video.id in raw.sources:
+            if not video.is_conversion and (video.results or video.runs or video.id in raw.sources):
                 why, act = "the library does not list this video", partial(self._enter, video.id)
                 await self._act(Kind.ENTRY, keys.catalog_entry(video.id), why, video.newest, act)
 
