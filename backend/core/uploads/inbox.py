@@ -165,7 +165,7 @@ class Inbox:
             current = await raw.head(info.key)
         except ObjectNotFound:
             return False  # another process was faster
-        if not _same(current, info):
+        if not await _is_still_there(raw, info):
             return False
         about, problem = Sidecar(), None
         if keys.sidecar(info.key) in sidecars:
@@ -241,17 +241,15 @@ async def _remove(raw: Store, info: ObjectInfo) -> None:
 
     Whoever sees that the file is gone may put another one under its name.
     """
-    with suppress(ObjectNotFound):
-        if _same(await raw.head(info.key), info):
-            await raw.delete(keys.sidecar(info.key))
-            await raw.delete(info.key)
+    if await _is_still_there(raw, info):
+        await raw.delete(keys.sidecar(info.key))
+        await raw.delete(info.key)
 
 
-def _same(current: ObjectInfo, listed: ObjectInfo) -> bool:
-    """Return whether a HEAD shows the object that was listed."""
-    return current.size_bytes == listed.size_bytes and int(current.modified.timestamp()) == int(
-        listed.modified.timestamp()
-    )
+async def _is_still_there(raw: Store, info: ObjectInfo) -> bool:
+    """Return whether this file is at its key. A HEAD would not tell: Ceph dates objects in two ways."""
+    page = await raw.list_page(info.key, limit=1)
+    return any(one.key == info.key and video_of(one) == video_of(info) for one in page.objects)
 
 
 @dataclass(slots=True)
