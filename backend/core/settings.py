@@ -4,6 +4,7 @@ Entry points (`backend.asgi`, `worker.__main__`, infra/local) load these classes
 A missing or invalid value stops the start with a message that names the variable (see `load`).
 """
 
+import os
 import re
 from collections.abc import Mapping
 from math import ceil
@@ -22,6 +23,7 @@ from backend.core.setting_values import (
     Directory,
     Endpoint,
     Host,
+    HostPort,
     KeyId,
     Region,
     RenderNode,
@@ -38,6 +40,9 @@ _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not 
 
 OWN_PATHS = {"api", "assets", "healthz", "jobs", "play", "readyz", "schema", "upload", "videos", "watch"}
 """Where the paths of routes and of the site begin."""
+
+DISK_VARIABLES = "VIDEO_STORAGE_MIN_FREE_"
+"""How settings of VRS begin that limit how full its disk gets. To ignore them could fill a disk."""
 
 OWN_STORE_VARIABLES = (
     "S3_ENDPOINT_URL",
@@ -183,6 +188,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
 
     host: Host = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
+    video_server_addr: Annotated[Endpoint | None, NoDecode] = Field(
+        None, description="host:port to listen on, as VRS has it, instead of HOST and PORT"
+    )
     root_path: str = Field(
         "/", validate_default=True, description="path at which a proxy offers the server, such as `/vod`"
     )
@@ -257,11 +265,22 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
             raise ValueError("must not begin with one of the server's own paths")
         return path
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_address(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("video_server_addr") and not values.keys().isdisjoint({"host", "port"}):
+            raise ValueError("VIDEO_SERVER_ADDR: must not be set beside HOST or PORT")
+        return values
+
+    @property
+    def listens_at(self) -> HostPort:
+        return self.video_server_addr or (self.host, self.port)
+
     @model_validator(mode="after")
     def _store_is_another(self) -> Self:
-        store = self.s3_endpoint_url
-        ours = {self.host, *(_LOOPBACK if self.host in _ANYWHERE else ())}
-        if store is not None and store.port == self.port and store.host in ours:
+        store, (host, port) = self.s3_endpoint_url, self.listens_at
+        ours = {host, *(_LOOPBACK if host in _ANYWHERE else ())}
+        if store is not None and store.port == port and store.host in ours:
             raise ValueError("S3_ENDPOINT_URL: must be the store's address, not that of this server")
         return self
 
@@ -383,6 +402,12 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
     """
+    for name in os.environ:
+        if name.startswith(DISK_VARIABLES):
+            raise ConfigurationError(
+                f"{name}: means nothing here, as videos are kept in an object store; unset it "
+                "(MAX_RAW_BYTES limits what uploads may take)"
+            )
     try:
         settings = settings_class()
     except ValidationError as error:

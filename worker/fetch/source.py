@@ -76,7 +76,10 @@ class SourceFetching:
             StoreError: parts that are stored stay for the next attempt.
         """
         job, spec = lease.job, lease.job.fetch
-        assert spec is not None  # noqa: S101  # such a job has it
+        if spec is None:  # the sweeper queued it
+            raise SourceRejected(
+                "The server stopped before it could queue this. Add it again.", code="never_queued"
+            )
         fetcher = self.fetchers.get(spec.kind)
         if fetcher is None:
             raise MachineFault(f"This worker cannot fetch from such addresses ({spec.kind}).")
