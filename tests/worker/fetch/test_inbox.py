@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -334,7 +335,11 @@ async def test_two_processes_that_look_at_once_make_one_video(taken: bool) -> No
     labs = list[ImportLab]()
 
     async def begin(turns: Turns) -> Race:
-        lab = ImportLab(TurnStore(turns), TurnStore(turns), settle_seconds=0)
+        now = datetime.now(UTC)  # of the store that takes turns
+        lab = ImportLab(
+            TurnStore(turns) if taken else None, None if taken else TurnStore(turns), settle_seconds=0
+        )
+        lab.clock.now = now
         labs.append(lab)
         await lab.drop("film.mp4")
         if taken:
