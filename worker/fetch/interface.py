@@ -46,6 +46,14 @@ class FetchSink(Protocol):
         """Take the next bytes. Waits for the store. Raises: SourceRejected: they are too many."""
         ...
 
+    def progress(self, received_bytes: int, total_bytes: int | None) -> None:
+        """Say how far it is while nothing is written yet, as a program downloads first. Cheap."""
+        ...
+
+
+class CopyingSink(FetchSink, Protocol):
+    """What `worker.fetch.source` gives: it can also copy within the store."""
+
     async def copy(self, source: str, bucket: str | None) -> None:
         """Copy the next bytes from an object of the same store, without the last ones, to be written.
 
@@ -54,15 +62,11 @@ class FetchSink(Protocol):
         """
         ...
 
-    def progress(self, received_bytes: int, total_bytes: int | None) -> None:
-        """Say how far it is while nothing is written yet, as a program downloads first. Cheap."""
-        ...
-
 
 class Fetcher(Protocol):
     """One way to fetch."""
 
-    async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+    async def fetch(self, spec: FetchSpec, sink: CopyingSink) -> Fetched:
         """Return once all bytes were written. A cancelled call leaves neither files nor processes.
 
         Raises:
