@@ -19,7 +19,7 @@ class Fetched:
     description: str | None = None
 
 
-class ByteSink(Protocol):
+class FetchSink(Protocol):
     """Takes a file: `begin`, unless an earlier attempt is continued, then its bytes in order.
 
     Every method may raise StoreError: let it through.
@@ -51,8 +51,8 @@ class ByteSink(Protocol):
         ...
 
 
-class FetchSink(ByteSink, Protocol):
-    """A sink in a store."""
+class CopyingSink(FetchSink, Protocol):
+    """What `worker.fetch.source` gives: it can also copy within the store."""
 
     async def copy(self, source: str, bucket: str | None) -> None:
         """Copy the next bytes from an object of the same store, without the last ones, to be written.
@@ -66,7 +66,7 @@ class FetchSink(ByteSink, Protocol):
 class Fetcher(Protocol):
     """One way to fetch."""
 
-    async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+    async def fetch(self, spec: FetchSpec, sink: CopyingSink) -> Fetched:
         """Return once all bytes were written. A cancelled call leaves neither files nor processes.
 
         Raises:

@@ -13,7 +13,7 @@ from backend.core.records import FetchSpec
 from backend.core.store.interface import Buckets, Store
 from backend.core.store.ranged_read import read_span
 from backend.core.uploads.imports import place_of, version_of
-from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.interface import CopyingSink, Fetched
 
 
 class S3Fetcher:
@@ -22,7 +22,7 @@ class S3Fetcher:
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
 
-    async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+    async def fetch(self, spec: FetchSpec, sink: CopyingSink) -> Fetched:
         """As `Fetcher.fetch`."""
         bucket, key = place_of(spec.address)
         store = self._buckets.imports.get(bucket) if bucket else self._buckets.raw
@@ -39,7 +39,7 @@ class S3Fetcher:
         return Fetched()
 
 
-async def _copy(store: Store, bucket: str | None, key: str, spec: FetchSpec, sink: FetchSink) -> None:
+async def _copy(store: Store, bucket: str | None, key: str, spec: FetchSpec, sink: CopyingSink) -> None:
     """Copy the object. Not every store checks an ETag when it copies, so it is looked up before and after."""
     info = await store.head(key)
     version = version_of(info)

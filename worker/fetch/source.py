@@ -19,6 +19,7 @@ from backend.core.errors import (
     MachineFault,
     ObjectNotFound,
     SourceRejected,
+    StoreDenied,
     StoreError,
     StoreRejected,
     UploadVanished,
@@ -210,8 +211,8 @@ class SourceSink:
             ]
             try:
                 made = await gather_or_cancel(copies)
-            except StoreRejected:
-                return
+            except (StoreRejected, StoreDenied, ObjectNotFound):
+                return  # Ceph, for one, does not find all names; whoever reads finds out the rest
             self._write_to(state, [*self._parts, *made])
             self.progress(self.position, state.total_bytes)
 

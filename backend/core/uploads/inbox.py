@@ -20,9 +20,17 @@ from pydantic import ConfigDict, ValidationError
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
-from backend.core.errors import ObjectNotFound, StorageFull, TooManyUploads, VideoNotFound, VodbucketError
+from backend.core.errors import (
+    ObjectNotFound,
+    StorageFull,
+    StoreError,
+    TooManyUploads,
+    VideoNotFound,
+    VodbucketError,
+)
 from backend.core.ids import new_id
 from backend.core.library.videos import latest_outcome, read_video
+from backend.core.names import clean_text
 from backend.core.records import (
     MAX_RECORD_BYTES,
     DeadLetter,
@@ -48,6 +56,8 @@ LOOK_AGAIN_SECONDS = 60.0
 MAX_WAITING = 200
 """Of so many files at a time the videos are added. What is dropped in by the thousand waits in the inbox."""
 AT_A_TIME = 16
+MAX_FAILURES = 3
+"""Then it is the store, not the file."""
 
 
 class SidecarOptions(TranscodeOptions):
@@ -124,12 +134,19 @@ class Inbox:
                 elif fate is _Fate.NEW:
                     new.append(info)
         room -= sum(info.size_bytes for info in left if video_of(info) in self._entered)
-        added = 0
+        added = failures = 0
         for info in new:
             if info.size_bytes > room:
                 log.warning("inbox_file_waits", key=info.key, reason=StorageFull().message)
             else:
-                added, room = added + await self._added(info, sidecars), room - info.size_bytes
+                try:
+                    added += await self._added(info, sidecars)
+                    room -= info.size_bytes
+                except StoreError as error:  # leftovers of its video may be in the way: the sweeper's work
+                    log.warning("inbox_file_failed", key=info.key, error=error.message)
+                    failures += 1
+                    if failures == MAX_FAILURES:
+                        raise
         return Looked(added, removed, waiting + len(new) + len(left))
 
     async def _listed(self) -> tuple[list[ObjectInfo], set[str], int]:
@@ -153,6 +170,8 @@ class Inbox:
             await read_video(self.buckets, video_id)
         except VideoNotFound:
             return _Fate.NEW
+        except RecordUnreadable:
+            return _Fate.FAILED
         outcome = await latest_outcome(self.buckets, video_id)
         if outcome is not None:
             return _Fate.FAILED if isinstance(outcome, DeadLetter) else _Fate.DONE
@@ -165,7 +184,7 @@ class Inbox:
             current = await raw.head(info.key)
         except ObjectNotFound:
             return False  # another process was faster
-        if not _same(current, info):
+        if not await _is_still_there(raw, info):
             return False
         about, problem = Sidecar(), None
         if keys.sidecar(info.key) in sidecars:
@@ -196,7 +215,7 @@ class Inbox:
         """Return what is said about a file, and what is wrong with that, for people."""
         try:
             if (await self.buckets.raw.head(key)).size_bytes > MAX_RECORD_BYTES:
-                return Sidecar(), f"{PurePosixPath(key).name} was ignored: it is too large."
+                return Sidecar(), _ignored(key, "it is too large")
             return Sidecar.model_validate_json((await self.buckets.raw.get(key)).body), None
         except ObjectNotFound:
             return Sidecar(), None
@@ -204,7 +223,7 @@ class Inbox:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             reason = f"{where}: {first['msg']}" if where else first["msg"]
-            return Sidecar(), f"{PurePosixPath(key).name} was ignored: {reason}."
+            return Sidecar(), _ignored(key, reason)
 
     async def _room(self) -> int:
         try:
@@ -236,22 +255,24 @@ async def withdraw(buckets: Buckets, video_id: str) -> None:
             await _remove(buckets.raw, info)
 
 
+def _ignored(key: str, reason: str) -> str:
+    return clean_text(f"{PurePosixPath(key).name} was ignored: {reason}.")
+
+
 async def _remove(raw: Store, info: ObjectInfo) -> None:
     """Remove a file, unless it is another one by now, and before it what is said about it.
 
     Whoever sees that the file is gone may put another one under its name.
     """
-    with suppress(ObjectNotFound):
-        if _same(await raw.head(info.key), info):
-            await raw.delete(keys.sidecar(info.key))
-            await raw.delete(info.key)
+    if await _is_still_there(raw, info):
+        await raw.delete(keys.sidecar(info.key))
+        await raw.delete(info.key)
 
 
-def _same(current: ObjectInfo, listed: ObjectInfo) -> bool:
-    """Return whether a HEAD shows the object that was listed."""
-    return current.size_bytes == listed.size_bytes and int(current.modified.timestamp()) == int(
-        listed.modified.timestamp()
-    )
+async def _is_still_there(raw: Store, info: ObjectInfo) -> bool:
+    """Return whether this file is at its key. A HEAD would not tell: Ceph dates objects in two ways."""
+    page = await raw.list_page(info.key, limit=1)
+    return any(one.key == info.key and video_of(one) == video_of(info) for one in page.objects)
 
 
 @dataclass(slots=True)

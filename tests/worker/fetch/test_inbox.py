@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -11,10 +12,10 @@ from backend.core import keys
 from backend.core.errors import StoreError
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import delete_video, list_videos, read_video
-from backend.core.records import Job, Stage, Video, Visibility
+from backend.core.records import Job, Stage, Tombstone, Video, Visibility
 from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.uploads import inbox as inbox_module
-from backend.core.uploads.inbox import Inbox, Looked, withdraw
+from backend.core.uploads.inbox import Inbox, Looked, video_of, withdraw
 from backend.core.uploads.part_writer import UploadPlan
 from backend.core.uploads.quota import Quota
 from tests.core.jobs.queue_lab import Fault, WorkerCrashed, crash, lost_answer
@@ -273,6 +274,19 @@ async def test_thousands_of_files_are_taken_in_batches(
     assert len(await lab.inbox()) == 1_018
 
 
+async def test_a_file_whose_video_is_being_removed_does_not_hold_up_the_others(lab: ImportLab) -> None:
+    await lab.drop("a.mp4")
+    await lab.drop("b.mp4")
+    first = await anext(lab.raw.list_all(keys.INBOX))
+    tombstone = keys.video_record(video_of(first))
+    await lab.video.put(tombstone, Tombstone(removed=True).to_json())
+
+    assert (await lab.look()).added == 1
+    await lab.video.delete(tombstone)
+    await lab.settle()
+    assert await lab.titles() == ["a", "b"]
+
+
 async def _strike_every_call(
     act: Callable[[ImportLab, Fault], Awaitable[None]], raises: Callable[[], BaseException]
 ) -> int:
@@ -321,7 +335,11 @@ async def test_two_processes_that_look_at_once_make_one_video(taken: bool) -> No
     labs = list[ImportLab]()
 
     async def begin(turns: Turns) -> Race:
-        lab = ImportLab(TurnStore(turns), TurnStore(turns), settle_seconds=0)
+        now = datetime.now(UTC)  # of the store that takes turns
+        lab = ImportLab(
+            TurnStore(turns) if taken else None, None if taken else TurnStore(turns), settle_seconds=0
+        )
+        lab.clock.now = now
         labs.append(lab)
         await lab.drop("film.mp4")
         if taken:
