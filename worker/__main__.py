@@ -35,6 +35,7 @@ from worker.encode.encoder_trials import choose_encoders
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.source import SourceFetching
+from worker.fetch.ytdlp_fetcher import YtdlpFetcher
 from worker.run.admission import admit
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
@@ -112,6 +113,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             retrying, machine.tools, profile, work_dir, LookMaker(machine.tools.ffmpeg).run
         )
 
+        guard = Guard(allow_private=settings.allow_private_urls)
         heartbeat = Heartbeat(settings.lease_seconds, settings.store_patience_seconds)
         attempts = Attempts(heartbeat, settings.max_attempts, machine.examine)
         openings = Openings(rung.set)
@@ -140,7 +142,12 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             ),
             fetching=SourceFetching(
                 retrying,
-                {FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls))},
+                {
+                    FetchKind.HTTP: HttpFetcher(guard),
+                    FetchKind.YTDLP: YtdlpFetcher(
+                        guard, work_dir, machine.tools.ffmpeg, cookies=settings.ytdlp_cookies_file
+                    ),
+                },
                 settings.fetch_timeout_seconds,
             ),
         )

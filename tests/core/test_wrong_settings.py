@@ -92,6 +92,7 @@ WRONG = {
     ],
     "site_dir": [FILE],
     "work_dir": [FILE],
+    "ytdlp_cookies_file": [FILE, DIRECTORY, "/nowhere"],
     "video_vaapi_device": [FILE, DIRECTORY],
 }
 CHECKED_AT_USE = {"ffmpeg": ["/nowhere", DIRECTORY, FILE], "ffprobe": ["/nowhere"], "packager": ["/nowhere"]}

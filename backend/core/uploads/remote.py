@@ -37,6 +37,14 @@ def fetchable(address: str, *, allow_private: bool) -> tuple[FetchKind, str]:
     return kind, address
 
 
+def page(address: str, *, allow_private: bool) -> str:
+    """Return the usual spelling of a web page's address. Raises: InvalidAddress, AddressRefused."""
+    address = parse_address(address, allow_private=allow_private)
+    if not address.startswith("http"):
+        raise InvalidAddress("Web pages have http:// or https:// addresses.")
+    return address
+
+
 async def add_remote(
     buckets: Buckets,
     kind: FetchKind,
