@@ -34,6 +34,7 @@ from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
+from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
 from worker.fetch.ytdlp_fetcher import YtdlpFetcher
 from worker.run.admission import admit
@@ -147,6 +148,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                     FetchKind.YTDLP: YtdlpFetcher(
                         guard, work_dir, machine.tools.ffmpeg, cookies=settings.ytdlp_cookies_file
                     ),
+                    FetchKind.S3: S3Fetcher(retrying),
                 },
                 settings.fetch_timeout_seconds,
             ),

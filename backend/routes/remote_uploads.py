@@ -7,6 +7,7 @@ from litestar.params import JSONBody
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.records import MAX_ADDRESS_LENGTH, FetchKind, Title
+from backend.core.uploads.imports import SCHEME, importable
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.remote import add_remote, fetchable, page
 from backend.routes.options import TranscodeRequest
@@ -40,11 +41,27 @@ _ERRORS = documented(
 )
 
 
-@post("/upload/remote", status_code=HTTPStatus.ACCEPTED, responses=_ERRORS, tags=["uploads"])
+@post(
+    "/upload/remote",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=_ERRORS
+    | documented(
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ),
+    tags=["uploads"],
+)
 async def upload_remote(services: FromServices, data: JSONBody[RemoteUpload]) -> Response[UploadAnswer]:
-    """Add a video whose file is fetched from this address."""
-    kind, address = fetchable(data.url, allow_private=services.settings.allow_private_urls)
-    return await _added(services, kind, address, data)
+    """Add a video whose file is fetched from this address, or is an object of the same store."""
+    settings, size_bytes = services.settings, 1
+    if data.url.startswith(SCHEME):
+        kind = FetchKind.S3
+        address, size_bytes = await importable(services.buckets, data.url, settings.max_upload_bytes)
+    else:
+        kind, address = fetchable(data.url, allow_private=settings.allow_private_urls)
+    return await _added(services, kind, address, data, size_bytes)
 
 
 @post("/download/yt-dlp", status_code=HTTPStatus.ACCEPTED, responses=_ERRORS, tags=["uploads"])
@@ -55,8 +72,9 @@ async def download_ytdlp(services: FromServices, data: JSONBody[RemoteUpload]) -
 
 
 async def _added(
-    services: Services, kind: FetchKind, address: str, data: RemoteUpload
+    services: Services, kind: FetchKind, address: str, data: RemoteUpload, size_bytes: int = 1
 ) -> Response[UploadAnswer]:
+    """Add the video and answer."""
     settings, options = services.settings, data.transcode.options()
     wish = data.transcode.keep_original
     original = retention(settings, None if wish is None else str(wish))
@@ -66,6 +84,7 @@ async def _added(
         address,
         Description(title=data.title, original=original),
         max_bytes=settings.max_upload_bytes,
+        size_bytes=size_bytes,
         quota=services.quota,
         options=options,
     )

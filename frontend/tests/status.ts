@@ -20,6 +20,8 @@ export function status(changes: Partial<Status> = {}): Status {
     renditions: [],
     duration_seconds: null,
     captions: [],
+    received_bytes: null,
+    total_bytes: null,
     chapters: [],
     playable: false,
     encoder: null,

@@ -173,7 +173,7 @@ def _found(info: dict[str, Any], chosen: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _text(value: object) -> str | None:
-    return value[:MAX_TEXT] if isinstance(value, str) else None
+    return value[:MAX_TEXT].encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 class _Progress:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.heavy
 TOOLS = find_tools(WorkerSettings())
 ENCODED = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "24", "-c:a", "aac", "-shortest")
 
+CHAPTERS = ((0, "One; and = more"), (1, "Two"))
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +53,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = "<!doctype html><html><head><title>A film of ours</title></head><body>{}</body></html>"
     (site / "page.html").write_text(page.format("<video src='film.mp4'></video>"))
     (site / "two.html").write_text(page.format("<video src='film.mp4'></video><video src='b.mp4'></video>"))
+    clips = [{"@type": "Clip", "name": name, "startOffset": at, "endOffset": at + 1} for at, name in CHAPTERS]
+    described = {"@context": "https://schema.org", "@type": "VideoObject", "name": "In parts"}
+    described |= {
+        "contentUrl": "http://public.example:PORT/film.mp4",
+        "description": "Two clips",
+        "hasPart": clips,
+    }
+    (site / "parts.html").write_text(
+        page.format(f'<script type="application/ld+json">{json.dumps(described)}</script>')
+    )
     (site / "text.html").write_text(page.format("<p>No film</p>"))
     return site
 
@@ -64,6 +77,8 @@ async def serving(site: Path, *, hangs: bool = False) -> AsyncIterator[int]:
         method, path = head.split()[:2]
         file = site / path.partition("?")[0].lstrip("/")
         body, status = (file.read_bytes(), "200 OK") if file.is_file() else (b"", "404 Not Found")
+        if file.suffix == ".html":
+            body = body.replace(b"PORT", str(writer.get_extra_info("sockname")[1]).encode())
         kind = types.get(file.suffix, "application/octet-stream")
         writer.write(
             f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
@@ -91,6 +106,13 @@ async def fetch(work_dir: Path, address: str, sink: KeptSink) -> Fetched:
         assert list(work_dir.iterdir()) == []
 
 
+async def probed(directory: Path, sink: KeptSink) -> dict[str, Any]:
+    (directory / "got.mkv").write_bytes(sink.stored)
+    shown = ("-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_chapters")
+    described: dict[str, Any] = json.loads((await run([TOOLS.ffprobe, *shown, directory / "got.mkv"])).stdout)
+    return described
+
+
 async def test_film_of_a_page_arrives_with_its_title(site: Path, tmp_path: Path) -> None:
     sink = KeptSink()
 
@@ -108,11 +130,22 @@ async def test_picture_and_sound_of_hls_become_one_file(site: Path, tmp_path: Pa
     async with serving(site) as port:
         await fetch(tmp_path, f"http://public.example:{port}/master.m3u8", sink)
 
-    (tmp_path / "got.mkv").write_bytes(sink.stored)
-    shown = ("-v", "error", "-of", "json", "-show_streams", "-show_format")
-    described = json.loads((await run([TOOLS.ffprobe, *shown, tmp_path / "got.mkv"])).stdout)
+    described = await probed(tmp_path, sink)
     assert [stream["codec_name"] for stream in described["streams"]] == ["h264", "aac"]
     assert float(described["format"]["duration"]) == pytest.approx(2, abs=0.2)
+
+
+async def test_chapters_and_description_are_kept(site: Path, tmp_path: Path) -> None:
+    sink = KeptSink()
+
+    async with serving(site) as port:
+        fetched = await fetch(tmp_path, f"http://public.example:{port}/parts.html", sink)
+
+    described = await probed(tmp_path, sink)
+    chapters = [(float(one["start_time"]), one["tags"]["title"]) for one in described["chapters"]]
+    assert chapters == list(CHAPTERS)
+    assert [stream["codec_name"] for stream in described["streams"]] == ["h264", "aac"]
+    assert (fetched.title, fetched.description) == ("In parts", "Two clips")
 
 
 @pytest.mark.parametrize(
