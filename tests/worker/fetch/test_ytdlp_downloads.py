@@ -135,6 +135,27 @@ async def test_picture_and_sound_of_hls_become_one_file(site: Path, tmp_path: Pa
     assert float(described["format"]["duration"]) == pytest.approx(2, abs=0.2)
 
 
+async def test_cookies_are_sent_to_their_site_and_never_written(tmp_path: Path) -> None:
+    cookies, work_dir = tmp_path / "cookies.txt", tmp_path / "work"
+    work_dir.mkdir()
+    lines = [f"{host}\tFALSE\t/\tFALSE\t0\tsession\t{host}" for host in ("public.example", "other.example")]
+    cookies.write_text("\n".join(("# Netscape HTTP Cookie File", *lines, "")))
+    before = cookies.read_bytes()
+    settings = WorkerSettings(ytdlp_cookies_file=cookies)
+
+    async with outside() as net:
+        fetcher = YtdlpFetcher(guarded(), work_dir, TOOLS.ffmpeg, cookies=settings.ytdlp_cookies_file)
+        wanted = spec(f"http://public.example:{net.port}/nothing.html", FetchKind.YTDLP)
+        with pytest.raises(SourceRejected):
+            await fetcher.fetch(wanted, KeptSink())
+
+    sent = [
+        line for head in net.at_public for line in head.lower().split(b"\r\n") if line.startswith(b"cookie:")
+    ]
+    assert set(sent) == {b"cookie: session=public.example"}
+    assert cookies.read_bytes() == before
+
+
 async def test_chapters_and_description_are_kept(site: Path, tmp_path: Path) -> None:
     sink = KeptSink()
 
