@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.events.feed import EventFeed
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
@@ -54,6 +55,7 @@ class Services:
     manifests: ManifestReads
     looks: AwaitedFiles
     parts: PartsReads
+    events: EventFeed
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -96,10 +98,16 @@ class Services:
             manifests=manifests,
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
+            events=EventFeed(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
         )
+
+    def end_waiting(self) -> None:
+        """Answer all requests that wait for something: the process stops."""
+        self.looks.end()
+        self.events.end()
 
     def forget(self, video_id: str) -> None:
         """Read the video again at the next request: this process has changed it."""

@@ -98,6 +98,11 @@ WRONG = {
         "https://a.example/vod",
         "/vod?x",
     ],
+    "webhook_urls": [
+        *("receiver.example", "ftp://receiver.example/hunter22", "http://a b/", "http://a/#hunter22"),
+        "http://a/hunter22,http://a/hunter22",
+    ],
+    "webhook_secrets": ["hunter22", "whsec_hunter22", f"whsec_{'A' * 100}", f"whsec_{'A' * 31}ä"],
     "site_dir": [FILE],
     "work_dir": [FILE],
     "ytdlp_cookies_file": [FILE, DIRECTORY, "/nowhere"],
