@@ -26,6 +26,7 @@ from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
+from worker.fetch.ytdlp_fetcher import YtdlpFetcher
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
 from worker.run.job import JobRunner
@@ -119,6 +120,9 @@ async def serve(
                 FetchKind.HTTP: HttpFetcher(guard),
                 FetchKind.FTP: FtpFetcher(guard),
                 FetchKind.ARIA2: Aria2Fetcher(guard, work_dir),
+                FetchKind.YTDLP: YtdlpFetcher(
+                    guard, work_dir, machine.tools.ffmpeg, cookies=settings.ytdlp_cookies_file
+                ),
                 FetchKind.S3: S3Fetcher(retrying),
             },
             settings.fetch_timeout_seconds,

@@ -316,6 +316,12 @@ class MachineFault(VodbucketError):
     code = "machine_fault"
 
 
+class YtdlpMissing(MachineFault):
+    """This worker cannot fetch from web pages: yt-dlp is not installed (pip install yt-dlp)."""
+
+    code = "ytdlp_missing"
+
+
 class JobFailure(VodbucketError):
     """The job failed."""
 

@@ -130,6 +130,17 @@ def _directory(path: Path) -> Path:
     return path
 
 
+def _cookies_file(path: Path) -> Path:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("must be a text file that the worker can read") from None
+    cookies = [line.removeprefix("#HttpOnly_") for line in lines]
+    if any(line.count("\t") != 6 for line in cookies if line.strip() and not line.startswith("#")):
+        raise ValueError("must be cookies in Netscape's format, of 7 fields a line with tabs between them")
+    return path
+
+
 def _render_node(path: Path) -> Path:
     if path.exists() and not path.is_char_device():
         raise ValueError("must be a device such as /dev/dri/renderD128")
@@ -153,5 +164,7 @@ Endpoint = Annotated[HostPort, BeforeValidator(_host_port)]
 """`host:port`; IPv6 in brackets."""
 Directory = Annotated[Path, AfterValidator(_directory)]
 """It need not exist."""
+CookiesFile = Annotated[Path, AfterValidator(_cookies_file)]
+"""As browser extensions export it (https://curl.se/docs/http-cookies.html)."""
 RenderNode = Annotated[Path, AfterValidator(_render_node)]
 """It need not exist."""

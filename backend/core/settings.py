@@ -20,6 +20,7 @@ from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Code
 from backend.core.setting_values import (
     Address,
     BucketName,
+    CookiesFile,
     Directory,
     Endpoint,
     Host,
@@ -41,17 +42,8 @@ _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
 OWN_PATHS = {
-    "api",
-    "assets",
-    "convert",
-    "healthz",
-    "jobs",
-    "play",
-    "readyz",
-    "schema",
-    "upload",
-    "videos",
-    "watch",
+    *("api", "assets", "convert", "download", "healthz", "jobs", "play", "readyz", "schema", "upload"),
+    *("videos", "watch"),
 }
 """Where the paths of routes and of the site begin."""
 
@@ -336,6 +328,9 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     )
     fetch_timeout_seconds: float = Field(
         21_600, ge=1, le=604_800, description="how long an attempt to fetch a file may take"
+    )
+    ytdlp_cookies_file: CookiesFile | None = Field(
+        None, description="cookies with which yt-dlp visits pages, in Netscape's format"
     )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"

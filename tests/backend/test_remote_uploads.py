@@ -29,6 +29,38 @@ async def test_a_file_elsewhere_becomes_a_video_at_once(admin: httpx.AsyncClient
     assert shown["fetched_from"] == "https://93.184.215.14/film.mp4"
 
 
+async def test_the_video_of_a_page_becomes_a_video_at_once(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    address = "https://video.example/watch?v=1"
+    answer = await admin.post("/download/yt-dlp", json={"url": address, "transcode": {"crf": 30}})
+
+    assert answer.status_code == 202
+    video = answer.json()["id"]
+    job = Job.from_json((await buckets.raw.get(keys.marker(video, keys.FETCHED))).body)
+    assert job.fetch is not None
+    assert (job.fetch.kind, job.fetch.address, job.fetch.titled) == (FetchKind.YTDLP, address, False)
+    assert job.options.crf == 30
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("file:///etc/passwd", "invalid_address"),
+        ("ytsearch:film", "invalid_address"),
+        ("ftp://video.example/a.mp4", "invalid_address"),
+        ("http://127.0.0.1/watch", "address_refused"),
+    ],
+)
+async def test_only_pages_of_the_internet_are_downloaded_from(
+    admin: httpx.AsyncClient, buckets: Buckets, url: str, code: str
+) -> None:
+    answer = await admin.post("/download/yt-dlp", json={"url": url})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert [info async for info in buckets.raw.list_all(keys.QUEUE)] == []
+
+
 @pytest.mark.parametrize(
     ("address", "kind"),
     [
@@ -85,10 +117,11 @@ async def test_fetching_and_cancelling_require_authentication(anyone: httpx.Asyn
     video = "01890000-0000-7000-8000-000000000000"
     answers = [
         await anyone.post("/upload/remote", json={"url": ADDRESS}),
+        await anyone.post("/download/yt-dlp", json={"url": ADDRESS}),
         await anyone.delete(f"/jobs/{video}"),
         await anyone.get("/jobs"),
     ]
-    assert [answer.status_code for answer in answers] == [401, 401, 401]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 401]
 
 
 async def test_a_job_is_followed_and_cancelled_once(admin: httpx.AsyncClient) -> None:

@@ -105,6 +105,7 @@ WRONG = {
     "webhook_secrets": ["hunter22", "whsec_hunter22", f"whsec_{'A' * 100}", f"whsec_{'A' * 31}ä"],
     "site_dir": [FILE],
     "work_dir": [FILE],
+    "ytdlp_cookies_file": [FILE, DIRECTORY, "/nowhere"],
     "video_vaapi_device": [FILE, DIRECTORY],
 }
 CHECKED_AT_USE = {"ffmpeg": ["/nowhere", DIRECTORY, FILE], "ffprobe": ["/nowhere"], "packager": ["/nowhere"]}

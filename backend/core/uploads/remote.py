@@ -10,6 +10,7 @@ import structlog
 
 from backend.core.addresses import parse_address
 from backend.core.concurrency import run_shielded
+from backend.core.errors import InvalidAddress
 from backend.core.ids import new_id
 from backend.core.jobs.retry import first_job
 from backend.core.library.videos import add_video, delete_video
@@ -30,6 +31,14 @@ def fetchable(address: str, *, allow_private: bool) -> tuple[FetchKind, str]:
         return FetchKind.FTP, address
     is_torrent = parts.scheme == "magnet" or parts.path.lower().endswith(".torrent")
     return FetchKind.ARIA2 if is_torrent else FetchKind.HTTP, address
+
+
+def page(address: str, *, allow_private: bool) -> str:
+    """Return the usual spelling of a web page's address. Raises: InvalidAddress, AddressRefused."""
+    address = parse_address(address, allow_private=allow_private)
+    if not address.startswith("http"):
+        raise InvalidAddress("Web pages have http:// or https:// addresses.")
+    return address
 
 
 async def add_remote(
