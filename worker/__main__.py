@@ -27,6 +27,7 @@ from backend.core.settings import WorkerSettings, load
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
 from backend.core.store.s3 import open_buckets
+from backend.core.sweep.retention import RetentionRules
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
@@ -167,7 +168,11 @@ async def _sweeping(
         return
     rules = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
     sweeping = asyncio.create_task(
-        keep_sweeping(buckets, queue, rules, every_seconds=settings.sweep_every_seconds, stop=stop)
+        keep_sweeping(
+            *(buckets, queue, rules, RetentionRules.of(settings)),
+            every_seconds=settings.sweep_every_seconds,
+            stop=stop,
+        )
     )
     try:
         yield

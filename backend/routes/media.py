@@ -5,9 +5,9 @@ a player that has loaded one manifest never gets segments of another run. Media 
 presigned URLs of the bucket that are valid for minutes. `playback_links` issues the grants.
 """
 
+import posixpath
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import quote
 
 from litestar import HttpMethod, route
 from litestar.enums import ScopeType
@@ -17,10 +17,17 @@ from litestar.params import FromPath, FromQuery
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from backend.core import keys
-from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, VideoNotFound
+from backend.core.errors import (
+    BadRequest,
+    GrantRejected,
+    NotMadeYet,
+    NotReady,
+    ObjectNotFound,
+    VideoNotFound,
+)
 from backend.playback.index import Playable
 from backend.playback.manifest_reads import changes_with_captions
-from backend.playback.serving import CONTENT_TYPES, SigningWindow, content_type_of, is_manifest
+from backend.playback.serving import CONTENT_TYPES, SigningWindow, attachment, content_type_of, is_manifest
 from backend.routes.services import Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
@@ -137,6 +144,11 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
         playable = await services.playback.resolve(granted.video_id)
         named, path = keys.split_run(keys.parse_asset_path(literal))
         run = named or playable.run
+        if run == playable.reduced_run and not (keys.is_kept(path) or keys.is_uploaded_captions(path)):
+            await services.rebuilds.begin(playable.video_id)
+            if named is None:
+                raise NotMadeYet
+            raise ObjectNotFound
         if named is None and is_manifest(path) and not keys.is_uploaded_captions(path):
             return _to_run(run, path)
         if not playable.is_published and run == playable.run and keys.is_look(run):
@@ -150,7 +162,8 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("Nothing to play was found at this address.") from None
     is_stable = named is not None or playable.is_published
-    return _redirect(services, key, is_stable, _attachment(playable.title, key) if download else None)
+    disposition = attachment(playable.title, posixpath.splitext(key)[1]) if download else None
+    return _redirect(services, key, is_stable, disposition)
 
 
 def _header(scope: HTTPScope, name: bytes) -> bytes | None:
@@ -211,16 +224,5 @@ def _redirect(services: Services, key: str, is_stable: bool, disposition: str | 
     }
     return _Answer(HTTPStatus.TEMPORARY_REDIRECT, headers)
 
-
-def _attachment(title: str, key: str) -> str:
-    """Return a Content-Disposition (RFC 6266) with an ASCII filename, and the full title in UTF-8."""
-    suffix = key.rpartition(".")[2]
-    stem = "".join("_" if char in _UNSAFE or not char.isprintable() else char for char in title).strip(" .")
-    name = f"{stem or 'video'}.{suffix}"
-    plain = name.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-_UNSAFE = frozenset('/\\:*?"<>|%;')
 
 HANDLERS = (play,)

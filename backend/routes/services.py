@@ -25,6 +25,7 @@ from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
 from backend.playback.manifest_reads import ManifestReads
 from backend.playback.parts import PartsReads
+from backend.playback.retained import Rebuilds, WatchedVideos
 from backend.playback.rights import Rights
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
@@ -52,6 +53,8 @@ class Services:
     manifests: ManifestReads
     looks: AwaitedFiles
     parts: PartsReads
+    watched: WatchedVideos
+    rebuilds: Rebuilds
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -93,6 +96,8 @@ class Services:
             manifests=manifests,
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
+            watched=WatchedVideos(buckets.video, clock),
+            rebuilds=Rebuilds(buckets, doorbell.ring),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,

@@ -3,7 +3,7 @@ import type { Status } from '../src/api/types';
 /** A status as the API sends it, with these fields changed. */
 export function status(changes: Partial<Status> = {}): Status {
   return {
-    id: 'v',
+    id: 'v', received_bytes: null, total_bytes: null, reduced: false,
     schema_version: 1,
     stage: 'transcoding',
     status: 'processing',

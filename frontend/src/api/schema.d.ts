@@ -269,6 +269,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/videos/{video_id}/original": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetOriginal
+         * @description Redirect to the uploaded file as a download, if it is still stored.
+         */
+        get: operations["ApiVideosVideoIdOriginalGetOriginal"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/videos/{video_id}/playback": {
         parameters: {
             query?: never;
@@ -624,6 +644,13 @@ export interface components {
             progress: number;
             /** @default [] */
             qualities: string[];
+            /** @description of the file that is being fetched */
+            received_bytes?: number | null;
+            /**
+             * @description the qualities were removed to save space; they are made again when somebody watches
+             * @default false
+             */
+            reduced: boolean;
             /** @default [] */
             renditions: components["schemas"]["Rendition"][];
             /** @description the request that this status belongs to */
@@ -638,6 +665,8 @@ export interface components {
             stage_progress: number;
             started_at_unix_ms: number;
             status: components["schemas"]["StatusWord"];
+            /** @description its size, if that is known */
+            total_bytes?: number | null;
             /** @default 4 */
             total_stages: number;
         };
@@ -683,7 +712,7 @@ export interface components {
          * @description What the manifests of a video describe now.
          * @enum {string}
          */
-        Presentation: "first_look" | "growing" | "complete";
+        Presentation: "first_look" | "growing" | "complete" | "reduced";
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
@@ -768,7 +797,7 @@ export interface components {
          * Stage
          * @enum {string}
          */
-        Stage: "queued" | "transcoding" | "finalizing" | "complete" | "failed";
+        Stage: "queued" | "downloading" | "transcoding" | "finalizing" | "complete" | "failed";
         /** Status */
         Status: {
             /** @default 0 */
@@ -803,6 +832,13 @@ export interface components {
             progress: number;
             /** @default [] */
             qualities: string[];
+            /** @description of the file that is being fetched */
+            received_bytes?: number | null;
+            /**
+             * @description the qualities were removed to save space; they are made again when somebody watches
+             * @default false
+             */
+            reduced: boolean;
             /** @default [] */
             renditions: components["schemas"]["Rendition"][];
             /** @description the request that this status belongs to */
@@ -817,6 +853,8 @@ export interface components {
             stage_progress: number;
             started_at_unix_ms: number;
             status: components["schemas"]["StatusWord"];
+            /** @description its size, if that is known */
+            total_bytes?: number | null;
             /** @default 4 */
             total_stages: number;
         };
@@ -870,7 +908,7 @@ export interface components {
              * @constant
              */
             schema_version: 1;
-            /** @description null until it is known: the file is still to be fetched */
+            /** @description null while the file is still to be fetched */
             size_bytes: number | null;
             source: components["schemas"]["SourceFile"] | null;
             status: components["schemas"]["Status"];
@@ -906,7 +944,7 @@ export interface components {
              * @constant
              */
             schema_version: 1;
-            /** @description null until it is known: the file is still to be fetched */
+            /** @description null while the file is still to be fetched */
             size_bytes: number | null;
             status: components["schemas"]["Status"];
             title: string;
@@ -2579,6 +2617,76 @@ export interface operations {
             };
         };
     };
+    ApiVideosVideoIdOriginalGetOriginal: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Redirect Response */
+            307: {
+                headers: {
+                    "cache-control"?: string;
+                    /** @description target path for the redirect */
+                    location?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     ApiVideosVideoIdPlaybackGetPlayback: {
         parameters: {
             query?: never;
@@ -2640,6 +2748,15 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3245,6 +3362,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     VideosVideoIdDashAssetDashAsset: {
@@ -3309,6 +3435,15 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3389,6 +3524,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     VideosVideoIdHlsAssetHlsAsset: {
@@ -3453,6 +3597,15 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
