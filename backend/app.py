@@ -23,6 +23,7 @@ from backend.routes import (
     jobs,
     media,
     playback_links,
+    remote_uploads,
     resumable_uploads,
     resumptions,
     session,
@@ -47,6 +48,7 @@ OpenBuckets = Callable[[ApiSettings], AbstractAsyncContextManager[Buckets]]
 _ROUTES = (
     health,
     uploads,
+    remote_uploads,
     resumable_uploads,
     resumptions,
     videos,

@@ -1,24 +1,29 @@
 """A burst of short clips, uploaded together through the API, against a pool of bare ffmpeg on the same cores.
 
 The pool runs the worker's own encoder command (read from /proc) once per clip, as many at a time as there are
-cores, and writes nothing; half of it runs before the burst and half after. A clip is done when it is
-published, which happens only after all its outputs were verified. Its first look is when it can be played:
-by its look or, if it is too short for one, then too. Both times count from the end of its own upload.
+cores: from a file into files, and nothing else. Half of it runs before the burst and half after. A clip is
+done when it is published, which happens only after all its outputs were verified. Its first look is when it
+can be played: by its look or, if it is too short for one, then too. Both times count from the end of its own
+upload.
 """
 
 import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from bench.media_ways import one_pass, parse_command
+import httpx
+
 from bench.table import print_table
 from bench.tree import cpu_seconds
 from tests.lab.clips import make_clip
@@ -30,6 +35,8 @@ from worker.sandbox.limits import NICENESS
 
 CLIP_SECONDS = 6
 UPLOADS_AT_ONCE = 8
+TELL_EVERY = 50
+POLL_SECONDS = 1.0
 CORES = os.cpu_count() or 1
 
 
@@ -47,34 +54,72 @@ def bench_burst(clips: int, at_once: int | None) -> None:
             **{"SWEEP_EVERY_SECONDS": "0", **settings},
         ) as product:
             api, worker = product.start_api(), product.start_worker()
-            bare = one_pass(parse_command(_encoder(product, clip, worker.pid)), clip)
+            log = _Log(product)
+            bare = _from_file(_encoder(product, log, clip, worker.pid), clip)
             before = _pool(bare, clips // 2)
             used = _used(gateway, api.pid, worker.pid)
             began = time.time()
-            with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
-                added = dict(threads.map(partial(_upload, product), [clip] * clips))
+            with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads, product.client() as client:
+                added = dict(threads.map(partial(_upload, client, clip.read_bytes()), range(clips)))
             uploaded = time.time()
-            published = _published(product, added)
+            published = log.published(added)
             used = [now - then for now, then in zip(_used(gateway, api.pid, worker.pid), used, strict=True)]
-            looked = {**published, **_logged(product, "look_playable")}
+            looked = {**published, **log.times["look_playable"]}
+            again = len(log.times["attempt_failed"])
             after = _pool(bare, clips - clips // 2)
+    own_cpu = sum(used[1:])
     wall, pool_wall, pool_cpu = max(published.values()) - began, before[0] + after[0], before[1] + after[1]
     what = f"{clips} clips of {CLIP_SECONDS} s at 320x180"
     print_table(
-        f"{what}, uploaded in {uploaded - began:.0f} s, on {CORES} cores",
+        f"{what}, uploaded in {uploaded - began:.0f} s, on {CORES} cores: "
+        f"{len(published)} verified and published, {again} of them not at once",
         ["way", "wall time, s", "ratio", "CPU time, s", "ratio", "to first look, s", "to done, s"],
         [
             [
                 *("vodbucket", f"{wall:.0f}", f"{wall / pool_wall:.2f}"),
                 *(
                     f"programs {used[3]:.0f}, worker {used[2]:.0f}, API {used[1]:.0f}, store {used[0]:.0f}",
-                    f"{sum(used) / pool_cpu:.2f}",
+                    f"{sum(used) / pool_cpu:.2f}, without the store {own_cpu / pool_cpu:.2f}",
                 ),
                 *(_waits(added, looked), _waits(added, published)),
             ],
             ["bare ffmpeg, a pool", f"{pool_wall:.0f}", "1.00", f"{pool_cpu:.0f}", "1.00", "-", "-"],
         ],
     )
+
+
+class _Log:
+    """The worker's log, each line of which is read once: with a thousand clips they are many."""
+
+    def __init__(self, product: Product) -> None:
+        (path,) = product.logs.glob("worker-*.log")
+        self._file = path.open()
+        self._rest = ""
+        self.times: dict[str, dict[str, float]] = defaultdict(dict)
+        """For each event and video, when it was logged last, in Unix seconds."""
+
+    def read(self) -> None:
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in lines:
+            said = json.loads(line) if line.startswith("{") else {}
+            if "video" in said:
+                self.times[said["event"]][said["video"]] = datetime.fromisoformat(
+                    said["timestamp"]
+                ).timestamp()
+
+    def published(self, videos: Iterable[str]) -> dict[str, float]:
+        """Wait until all are published, and return when each was."""
+        wanted, told = set(videos), 0
+        while True:
+            self.read()
+            assert not self.times["job_failed"], self.times["job_failed"]
+            found = self.times["job_published"]
+            if wanted <= found.keys():
+                return {video: found[video] for video in wanted}
+            if len(found) >= told + TELL_EVERY:
+                told = len(found)
+                _tell(f"{told} published")
+            time.sleep(POLL_SECONDS)
 
 
 def _used(gateway: RadosGateway, api: int, worker: int) -> list[float]:
@@ -88,11 +133,25 @@ def _waits(added: dict[str, float], reached: dict[str, float]) -> str:
     return f"median {statistics.median(waits):.1f}, 95th percentile {waits[int(0.95 * (len(waits) - 1))]:.1f}"
 
 
-def _upload(product: Product, clip: Path) -> tuple[str, float]:
-    return product.upload(clip), time.time()
+def _upload(client: httpx.Client, body: bytes, number: int) -> tuple[str, float]:
+    answer = client.post("/api/videos", params={"filename": f"{number}.mp4"}, content=body)
+    assert answer.status_code == 201, answer.text
+    if (number + 1) % TELL_EVERY == 0:
+        _tell(f"{number + 1} uploaded")
+    return answer.json()["id"], time.time()
 
 
-def _encoder(product: Product, clip: Path, worker: int) -> list[str]:
+def _tell(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def _from_file(argv: list[str], source: Path) -> list[str]:
+    """Return the same command, which may open `source` instead of the worker's loopback feeder."""
+    source_at, allowed_at = argv.index("-i") + 1, argv.index("-protocol_whitelist") + 1
+    return [{source_at: str(source), allowed_at: "file"}.get(at, word) for at, word in enumerate(argv)]
+
+
+def _encoder(product: Product, log: _Log, clip: Path, worker: int) -> list[str]:
     """Let the worker do a first clip, and return the command line of its encoder."""
     video = product.upload(clip)
     while True:
@@ -101,39 +160,22 @@ def _encoder(product: Product, clip: Path, worker: int) -> list[str]:
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
                 # before exec, the launcher (worker/sandbox/tether.py) shows the same arguments
                 if "-filter_complex" in argv and Path(argv[0]).name.startswith("ffmpeg"):
-                    _published(product, {video: 0.0})
+                    log.published({video})
                     return argv
         time.sleep(0.01)
 
 
 def _pool(argv: list[str], times: int) -> tuple[float, float]:
     """Run a command so many times, one per core at a time. Return the wall and the CPU time in seconds."""
-    before, began = os.times(), time.perf_counter()
-    run = partial(subprocess.run, ["nice", "-n", str(NICENESS), *argv], check=True, capture_output=True)
+    _tell(f"the pool encodes {times} clips")
+    nice, before, began = ["nice", "-n", str(NICENESS)], os.times(), time.perf_counter()
+
+    def run(_: int) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run([*nice, *argv], cwd=directory, check=True, capture_output=True)
+
     with ThreadPoolExecutor(CORES) as threads:
-        list(threads.map(lambda _: run(), range(times)))
+        list(threads.map(run, range(times)))
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return time.perf_counter() - began, used
-
-
-def _logged(product: Product, event: str) -> dict[str, float]:
-    """Return when the worker logged this event of each video, in Unix seconds."""
-    lines = (json.loads(line) for line in product.log_of("worker").splitlines() if line.startswith("{"))
-    return {
-        line["video"]: datetime.fromisoformat(line["timestamp"]).timestamp()
-        for line in lines
-        if line["event"] == event
-    }
-
-
-def _published(product: Product, videos: dict[str, float]) -> dict[str, float]:
-    """Wait until all are published, and return when each was, in Unix seconds."""
-    while True:
-        lines = [json.loads(line) for line in product.log_of("worker").splitlines() if line.startswith("{")]
-        failed = [line for line in lines if line["event"] in {"job_failed", "attempt_failed"}]
-        assert not failed, failed
-        found = _logged(product, "job_published")
-        if videos.keys() <= found.keys():
-            return found
-        time.sleep(0.5)

@@ -17,8 +17,8 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from backend.core.records import TranscodeOptions
-from backend.core.settings import Codec, WorkerSettings
+from backend.core.records import Codec, TranscodeOptions
+from backend.core.settings import WorkerSettings
 from bench.vmaf import vmaf
 from tests.lab.clips import big_buck_bunny
 from worker.encode.ladder import VideoStream, plan_encoding

@@ -17,12 +17,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import uvloop
+
 from backend.core.errors import VodbucketError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
 from backend.core.logs import configure_logs
 from backend.core.printable import printable
-from backend.core.records import Job
+from backend.core.records import FetchKind, Job
 from backend.core.settings import WorkerSettings, load
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
@@ -31,6 +33,8 @@ from backend.core.sweep.retention import RetentionRules
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
+from worker.fetch.guard import Guard
+from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.source import SourceFetching
 from worker.run.admission import admit
 from worker.run.doorbell import listening
@@ -61,7 +65,7 @@ def main() -> int:
     configure_logs()
     try:
         settings = load(WorkerSettings)
-        asyncio.run(_serve(settings, drain=arguments.drain))
+        uvloop.run(_serve(settings, drain=arguments.drain))
     except VodbucketError as error:
         print(f"vodbucket worker: {printable(error.message)}", file=sys.stderr)  # noqa: T201  # for the terminal
         return error.exit_code
@@ -135,7 +139,11 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                 capacity,
                 on_plan,
             ),
-            fetching=SourceFetching(retrying, {}, settings.fetch_timeout_seconds),
+            fetching=SourceFetching(
+                retrying,
+                {FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls))},
+                settings.fetch_timeout_seconds,
+            ),
         )
         run_unit = UnitRunner(
             units,

@@ -10,13 +10,25 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from backend.core import keys
 from backend.core.errors import StoreError
 
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
+Codec = Literal["av1", "h264"]
+MIN_SIDE, MAX_SIDE = 16, 4320
+"""Of a rung. Encoders reject smaller pictures, and sources have none larger."""
+Rung = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=2)]
 Title = Annotated[str, Field(max_length=300)]
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
@@ -138,6 +150,17 @@ class TranscodeOptions(Value):
 
     crf: Crf | None = None
     cpu_used: CpuUsed | None = None
+    codecs: tuple[Codec, ...] | None = Field(
+        default=None, min_length=1, max_length=2, description="of RENDITION_CODECS, only these"
+    )
+    rungs: tuple[Rung, ...] | None = Field(
+        default=None, min_length=1, max_length=10, description="instead of RUNGS"
+    )
+
+    @field_validator("codecs", "rungs")
+    @classmethod
+    def _each_once(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if values is None else tuple(sorted(set(values)))
 
 
 AS_THE_WORKER_CHOOSES = TranscodeOptions()
@@ -201,8 +224,6 @@ class Job(Record):
         is_ours = self.source == keys.upload(self.id) or self.is_from_download
         if self.request.partition(".")[0] != self.id or not is_ours:
             raise ValueError("video, request and source do not belong together")
-        if self.source_size_bytes is None and self.fetch is None:
-            raise ValueError("there is no source")
         if self.rank not in keys.RANKS:
             raise ValueError("there is no such rank")
         return self

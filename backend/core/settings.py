@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
 from backend.core.printable import hide
-from backend.core.records import MAX_RETENTION_SECONDS
+from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec
 from backend.core.setting_values import (
     Address,
     BucketName,
@@ -51,9 +51,6 @@ OWN_STORE_VARIABLES = (
 nobody expects `make run` to create buckets in an account because of them."""
 
 RUNGS = (360, 720, 1080)
-MIN_SIDE, MAX_SIDE = 16, 4320
-"""Of a rung. Encoders reject smaller pictures, and sources have none larger."""
-Codec = Literal["av1", "h264"]
 Download = Literal["webm", "mp4"]
 CopySource = Literal["auto", "never"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]

@@ -1,34 +1,47 @@
-"""Jobs: list them, and encode a video again."""
+"""Jobs: list and follow them, cancel them, and encode a video again."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
-from litestar import get, post
+from litestar import delete, get, post
 from litestar.openapi.spec import Operation, RequestBody
 from litestar.params import FromPath, JSONBody, QueryParameter
-from pydantic import ConfigDict, field_validator
+from pydantic import BaseModel
 
 from backend.core.ids import parse_id
+from backend.core.jobs.cancel import cancel_video
 from backend.core.jobs.overview import JobsOverview, JobState, list_jobs
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import read_item
-from backend.core.records import TranscodeOptions
+from backend.core.records import AS_THE_WORKER_CHOOSES, Stage, Status
+from backend.routes.options import TranscodeRequest
 from backend.routes.services import FromServices
-from backend.routes.videos import JobSnapshot
 from backend.web.error_responses import documented
-from backend.web.strict_requests import only_whole
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
 
 
-class TranscodeRequest(TranscodeOptions):
-    """Options for encoding a video again."""
+class JobSnapshot(BaseModel):
+    """How far a video's job is, with the error as a plain message."""
 
-    model_config = ConfigDict(extra="forbid")
+    id: str
+    stage: Stage
+    progress: float
+    stage_progress: float
+    current_stage_index: int
+    total_stages: int
+    elapsed_seconds: float
+    estimated_remaining_seconds: float | None
+    error: str | None
+    started_at_unix_ms: int
+    last_update_unix_ms: int
 
-    _whole = field_validator("crf", "cpu_used", mode="before")(only_whole)
+    @classmethod
+    def of(cls, status: Status) -> "JobSnapshot":
+        error = status.error.message if status.error else None
+        return cls.model_validate({**dict(status), "error": error})
 
 
 @dataclass
@@ -40,7 +53,11 @@ class OptionalBodyOperation(Operation):
             self.request_body.required = False
 
 
-@get("/api/jobs", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED), tags=["jobs"])
+@get(
+    ["/api/jobs", "/jobs"],
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED),
+    tags=["jobs"],
+)
 async def get_jobs(
     services: FromServices,
     states: Annotated[
@@ -53,6 +70,29 @@ async def get_jobs(
 ) -> JobsOverview:
     """List running, waiting, queued and failed jobs."""
     return await list_jobs(services.buckets, states=states or tuple(JobState), limit=limit)
+
+
+@get(
+    "/jobs/{video_id:str}",
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND),
+    tags=["jobs"],
+)
+async def get_job(services: FromServices, video_id: FromPath[str]) -> JobSnapshot:
+    """Get how far a video's job is."""
+    return JobSnapshot.of((await read_item(services.buckets, parse_id(video_id))).status)
+
+
+@delete(
+    "/jobs/{video_id:str}",
+    responses=documented(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
+    ),
+    tags=["jobs"],
+)
+async def cancel_job(services: FromServices, video_id: FromPath[str]) -> None:
+    """Cancel a video's job, wherever it is. The video stays, and can be encoded again."""
+    await cancel_video(services.buckets, parse_id(video_id))
+    services.forget(video_id)
 
 
 @post(
@@ -68,11 +108,11 @@ async def transcode_again(
     services: FromServices, video_id: FromPath[str], data: JSONBody[TranscodeRequest | None] = None
 ) -> JobSnapshot:
     """Encode a video again from its source file."""
-    options = TranscodeOptions() if data is None else TranscodeOptions(crf=data.crf, cpu_used=data.cpu_used)
+    options = AS_THE_WORKER_CHOOSES if data is None else data.options()
     await retry_video(services.buckets, parse_id(video_id), options=options)
     services.doorbell.ring()
     services.forget(video_id)
     return JobSnapshot.of((await read_item(services.buckets, video_id)).status)
 
 
-HANDLERS = (get_jobs, transcode_again)
+HANDLERS = (get_jobs, get_job, cancel_job, transcode_again)

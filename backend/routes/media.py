@@ -3,13 +3,20 @@
 The grant in the path is the only authorization, so relative URIs in a manifest carry it too, and the run:
 a player that has loaded one manifest never gets segments of another run. Media requests are redirected to
 presigned URLs of the bucket that are valid for minutes. `playback_links` issues the grants.
+
+Only those that send the admin token get the bytes from here: wget, ffmpeg and others would send it on to the
+store, which must not have it, and which rejects a request with two kinds of credentials.
 """
 
+import asyncio
 import posixpath
+from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import structlog
 from litestar import HttpMethod, route
+from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, OpenAPIResponse, Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
@@ -23,15 +30,21 @@ from backend.core.errors import (
     NotMadeYet,
     NotReady,
     ObjectNotFound,
+    StoreError,
     VideoNotFound,
 )
+from backend.core.store.interface import ObjectInfo, Store
+from backend.core.store.ranged_read import read_span
 from backend.playback.index import Playable
 from backend.playback.manifest_reads import changes_with_captions
 from backend.playback.serving import CONTENT_TYPES, SigningWindow, attachment, content_type_of, is_manifest
 from backend.routes.services import Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
+from backend.web.byte_ranges import ByteRange, requested_range
 from backend.web.error_responses import documented
+
+log = structlog.get_logger(__name__)
 
 REVALIDATED_CACHE = "private, no-cache"
 """For what the same URL may answer differently: playlists that grow, captions, and the current run."""
@@ -58,6 +71,45 @@ class _Answer:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A media file or a range of it, read from the store while the client reads it."""
+
+    store: Store
+    info: ObjectInfo
+    part: ByteRange
+    headers: dict[bytes, str]
+    is_whole: bool
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = HTTPStatus.OK if self.is_whole else HTTPStatus.PARTIAL_CONTENT
+        headers = [*_HEADERS, *((name, value.encode()) for name, value in self.headers.items())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        client_left = asyncio.create_task(_until_disconnect(receive))  # the server ignores what we send then
+        left = self.part.size_bytes
+        try:
+            etag = self.info.etag or None
+            span = read_span(self.store, self.info.key, self.part.begin, self.part.end, etag=etag)
+            async with aclosing(span) as pieces:
+                async for piece in pieces:
+                    if client_left.done():
+                        return
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    left -= len(piece)
+        except StoreError as error:
+            # The connection is closed before its announced end, and the client asks for the rest.
+            log.warning("stream_broken", key=self.info.key, left_bytes=left, error=error.message)
+            return
+        finally:
+            client_left.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 @dataclass
 class PlayOperation(Operation):
     """Describes the responses: Litestar cannot know those of an ASGI application."""
@@ -65,13 +117,17 @@ class PlayOperation(Operation):
     def __post_init__(self) -> None:
         text = OpenAPIMediaType(Schema(type=OpenAPIType.STRING))
         types = dict.fromkeys(CONTENT_TYPES.values(), text)
-        found = OpenAPIResponse("A manifest, or for HEAD, what is known about a media file", content=types)
+        found = OpenAPIResponse(
+            "A manifest; for HEAD, what is known about a media file; with the admin token, the file",
+            content=types,
+        )
         to = OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING))
         redirect = OpenAPIResponse(
             "To the manifest of the current run, or to the media file in the store", headers={"location": to}
         )
         self.responses = (self.responses or {}) | {
             "200": found,
+            "206": OpenAPIResponse("With the admin token, a range of the file", content=types),
             "304": OpenAPIResponse("The manifest has not changed"),
             "307": redirect,
         }
@@ -82,7 +138,12 @@ class PlayOperation(Operation):
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
     opt=PUBLIC,
     responses=documented(
-        HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
     operation_class=PlayOperation,
     tags=["playback"],
@@ -129,8 +190,8 @@ _PREFIX = "/play/"
 _FAILED = "playback_failed"
 
 
-async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
-    """Raises: GrantRejected. ObjectNotFound. NotMadeYet."""
+async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer | _Stream:
+    """Raises: GrantRejected. ObjectNotFound. NotMadeYet. RangeNotSatisfiable. TooManyAttempts."""
     services: Services = scope["litestar_app"].state.services
     # The path as the client sent it: routing decodes it and merges slashes.
     raw: bytes = scope.get("raw_path") or b""
@@ -158,11 +219,13 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer:
             return await _manifest(scope, services, playable, run, path)
         key = keys.playable_object(playable.video_id, keys.run_prefix(playable.video_id, run), path)
         if scope["method"] == HttpMethod.HEAD:
-            return await _head(services, key)
+            return _Answer(HTTPStatus.OK, _facts(await services.buckets.video.head(key)))
+        disposition = attachment(playable.title, posixpath.splitext(key)[1]) if download else None
+        if _header(scope, b"authorization") and services.authenticator.sends_token(ASGIConnection(scope)):
+            return await _stream(scope, services.buckets.video, key, disposition)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("Nothing to play was found at this address.") from None
     is_stable = named is not None or playable.is_published
-    disposition = attachment(playable.title, posixpath.splitext(key)[1]) if download else None
     return _redirect(services, key, is_stable, disposition)
 
 
@@ -201,17 +264,31 @@ def _matches(if_none_match: bytes | None, etag: bytes) -> bool:
     return etag in candidates or b"*" in candidates
 
 
-async def _head(services: Services, key: str) -> _Answer:
-    """Answer HEAD here: the bucket rejects HEAD on a URL that is presigned for GET."""
-    info = await services.buckets.video.head(key)
-    headers = {
+def _facts(info: ObjectInfo) -> dict[bytes, str]:
+    """Return the headers of a media file. HEAD needs them too: the bucket rejects it on a URL for GET."""
+    return {
         b"accept-ranges": "bytes",
         b"cache-control": REVALIDATED_CACHE,
         b"content-length": str(info.size_bytes),
         b"content-type": content_type_of(info.key),
         b"etag": f'"{info.etag}"',
     }
-    return _Answer(HTTPStatus.OK, headers)
+
+
+async def _stream(scope: HTTPScope, store: Store, key: str, disposition: str | None) -> _Stream:
+    """Raises: ObjectNotFound. RangeNotSatisfiable."""
+    info = await store.head(key)
+    headers = _facts(info)
+    unchanged = _header(scope, b"if-range") in (None, headers[b"etag"].encode())
+    part = requested_range(_header(scope, b"range"), info.size_bytes) if unchanged else None
+    if part is not None:
+        headers |= {
+            b"content-length": str(part.size_bytes),
+            b"content-range": part.content_range(info.size_bytes),
+        }
+    if disposition is not None:
+        headers[b"content-disposition"] = disposition
+    return _Stream(store, info, part or ByteRange(0, info.size_bytes), headers, is_whole=part is None)
 
 
 def _redirect(services: Services, key: str, is_stable: bool, disposition: str | None) -> _Answer:

@@ -16,10 +16,9 @@ from backend.core.errors import (
     UploadNotFound,
     VodbucketError,
 )
-from backend.core.records import TranscodeOptions
 from backend.core.uploads.records import Role, UploadState
+from backend.routes.options import CodecsQuery, CpuUsedQuery, CrfQuery, RungsQuery, options_in_query
 from backend.routes.services import FromServices, Services, retention
-from backend.routes.uploads import CpuUsedQuery, CrfQuery
 from backend.web import tus_headers as tus
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest, content_length, stream_body
@@ -80,7 +79,12 @@ async def describe_uploads(services: FromServices) -> Response[None]:
     tags=["uploads"],
 )
 async def create_upload(
-    request: AnyRequest, services: FromServices, crf: CrfQuery = None, cpu_used: CpuUsedQuery = None
+    request: AnyRequest,
+    services: FromServices,
+    crf: CrfQuery = None,
+    cpu_used: CpuUsedQuery = None,
+    codecs: CodecsQuery = None,
+    rungs: RungsQuery = None,
 ) -> Response[None]:
     """Create an upload, optionally with its first bytes, or concatenate partial uploads."""
     headers = request.headers
@@ -90,7 +94,7 @@ async def create_upload(
     values = tus.metadata(headers)
     original = retention(services.settings, values.get("keep_original"))
     description = replace(tus.description(values), original=original)
-    options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
+    options = options_in_query(crf, cpu_used, codecs, rungs)
     if concat is not None and concat.is_final:
         if "upload-length" in headers:
             raise BadRequest(

@@ -10,8 +10,9 @@ from litestar.params import FromQuery, QueryParameter
 from pydantic import BaseModel
 
 from backend.core.errors import UploadTooLarge
-from backend.core.records import TranscodeOptions, Video
+from backend.core.records import Video
 from backend.core.uploads.ingest import Description, ingest
+from backend.routes.options import CodecsQuery, CpuUsedQuery, CrfQuery, RungsQuery, options_in_query
 from backend.routes.services import FromServices, Services, retention
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
@@ -26,8 +27,6 @@ _ERRORS = documented(
     HTTPStatus.INSUFFICIENT_STORAGE,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-CrfQuery = Annotated[int | None, QueryParameter(ge=0, le=63, description="AV1 quality; lower is better")]
-CpuUsedQuery = Annotated[int | None, QueryParameter(ge=0, le=8, description="AV1 speed; higher is faster")]
 KeepOriginalQuery = Annotated[
     str | None,
     QueryParameter(description="keep the uploaded file after transcoding: anything but false, 0, no, off"),
@@ -97,8 +96,11 @@ async def upload_raw(
     keep_original: KeepOriginalQuery = None,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
+    codecs: CodecsQuery = None,
+    rungs: RungsQuery = None,
 ) -> Response[UploadAnswer]:
     """Upload a video as the request body."""
+    options = options_in_query(crf, cpu_used, codecs, rungs)
     original = retention(services.settings, keep_original)
     description = Description(filename, title, request.headers.get("content-type"), original)
     video = await ingest(
@@ -109,7 +111,7 @@ async def upload_raw(
         max_bytes=services.settings.max_upload_bytes,
         buffers=services.buffers,
         quota=services.quota,
-        options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
+        options=options,
     )
     return _created(services, video)
 
@@ -126,8 +128,11 @@ async def upload_form(
     services: FromServices,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
+    codecs: CodecsQuery = None,
+    rungs: RungsQuery = None,
 ) -> Response[UploadAnswer]:
     """Upload a video as the form field `file`. The fields `title` and `keep_original` are optional."""
+    options = options_in_query(crf, cpu_used, codecs, rungs)
     limit = services.settings.max_upload_bytes
     body_bytes = content_length(request)
     if body_bytes is not None and body_bytes > limit + OVERHEAD_BYTES:
@@ -148,7 +153,7 @@ async def upload_form(
         announced_bytes=body_bytes,
         buffers=services.buffers,
         quota=services.quota,
-        options=TranscodeOptions(crf=crf, cpu_used=cpu_used),
+        options=options,
     )
     return _created(services, video)
 

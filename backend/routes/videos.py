@@ -72,17 +72,6 @@ class VideoList(BaseModel):
     next_cursor: str | None
 
 
-class JobSnapshot(Status):
-    """A video's status, with the error as a plain message."""
-
-    error: str | None = Field(default=None)  # type: ignore[assignment]  # the same field, flattened
-
-    @classmethod
-    def of(cls, status: Status) -> "JobSnapshot":
-        error = status.error.message if status.error else None
-        return cls.model_construct(**{**dict(status), "error": error})
-
-
 @get("/api/videos", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED), tags=["videos"])
 async def get_videos(
     services: FromServices,
@@ -157,10 +146,4 @@ async def get_status(services: FromServices, video_id: FromPath[str]) -> Status:
     return (await read_item(services.buckets, parse_id(video_id))).status
 
 
-@get("/jobs/{video_id:str}", responses=_ERRORS, tags=["status"])
-async def get_job(services: FromServices, video_id: FromPath[str]) -> JobSnapshot:
-    """Get a video's status and progress, with the error as a plain message."""
-    return JobSnapshot.of((await read_item(services.buckets, parse_id(video_id))).status)
-
-
-HANDLERS = (get_videos, get_video, patch_video, remove_video, get_original, get_status, get_job)
+HANDLERS = (get_videos, get_video, patch_video, remove_video, get_original, get_status)

@@ -53,7 +53,7 @@ class Authenticator:
     async def is_authenticated(self, connection: Connection) -> bool:
         """Raises: ForeignOrigin, TooManyAttempts: see `right_of`."""
         if "authorization" in connection.headers:
-            return self._sends_token(connection)
+            return self.sends_token(connection)
         return await self.session_of(connection) is not None
 
     async def right_of(self, connection: Connection) -> Right | None:
@@ -64,12 +64,13 @@ class Authenticator:
             TooManyAttempts: too many wrong tokens came before.
         """
         if "authorization" in connection.headers:
-            sent = self._sends_token(connection)
+            sent = self.sends_token(connection)
             return Right(RightKind.ADMIN, self._admin.fingerprint()) if sent else None
         session_id = await self.session_of(connection)
         return None if session_id is None else Right(RightKind.SESSION, session_id)
 
-    def _sends_token(self, connection: Connection) -> bool:
+    def sends_token(self, connection: Connection) -> bool:
+        """Return whether the header Authorization has the admin token. Raises: TooManyAttempts."""
         scheme, _, token = connection.headers["authorization"].partition(" ")
         return scheme.lower() == "bearer" and self.is_admin_token(connection, token.strip())
 

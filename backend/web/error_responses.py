@@ -27,6 +27,7 @@ from backend.web.access_log import NO_FAILURE
 from backend.web.attempts import TooManyAttempts
 from backend.web.auth import ForeignOrigin
 from backend.web.bodies import AnyRequest
+from backend.web.byte_ranges import RangeNotSatisfiable
 from backend.web.http_rules import allowed_methods
 from backend.web.server.refusals import STATUS_OF_REFUSAL
 
@@ -59,6 +60,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.NotMadeYet: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -108,6 +110,8 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         request.scope["state"][NO_FAILURE] = True
     if isinstance(error, (TooManyAttempts, errors.NotMadeYet)):
         headers["retry-after"] = str(error.retry_after_seconds)
+    if isinstance(error, RangeNotSatisfiable):
+        headers["content-range"] = error.content_range
     if status is HTTPStatus.PRECONDITION_FAILED:
         headers["tus-version"] = tus_headers.VERSION
     if isinstance(error, errors.StoreError) and status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -3,7 +3,8 @@ import type { Status } from '../src/api/types';
 /** A status as the API sends it, with these fields changed. */
 export function status(changes: Partial<Status> = {}): Status {
   return {
-    id: 'v', received_bytes: null, total_bytes: null, reduced: false,
+    id: 'v',
+    reduced: false,
     schema_version: 1,
     stage: 'transcoding',
     status: 'processing',
@@ -20,6 +21,8 @@ export function status(changes: Partial<Status> = {}): Status {
     renditions: [],
     duration_seconds: null,
     captions: [],
+    received_bytes: null,
+    total_bytes: null,
     chapters: [],
     playable: false,
     encoder: null,

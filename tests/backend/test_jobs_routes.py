@@ -65,7 +65,7 @@ async def test_a_failed_video_can_be_queued_again(admin: httpx.AsyncClient, buck
     answer = await admin.post(f"/api/videos/{video}/transcodes")
 
     assert answer.status_code == 202
-    assert (answer.json()["status"], answer.json()["error"]) == ("queued", None)
+    assert (answer.json()["stage"], answer.json()["error"]) == ("queued", None)
     (entry,) = (await admin.get("/api/jobs")).json()["jobs"]
     assert (entry["state"], entry["request"]) == ("queued", f"{video}.1")
 

@@ -26,7 +26,7 @@ async def _queued(buckets: Buckets) -> list[Job]:
 
 
 async def test_playback_offers_the_download_and_has_the_rest_made_again(
-    admin: httpx.AsyncClient, buckets: Buckets
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video_id = await add_published(admin, buckets)
     prefix = await _reduce(buckets, video_id)
@@ -36,7 +36,7 @@ async def test_playback_offers_the_download_and_has_the_rest_made_again(
     links = await links_of(admin, video_id)
 
     assert links["presentation"] == "reduced"
-    webm = await admin.get(links["webm"])
+    webm = await anyone.get(links["webm"])
     assert webm.status_code == 307
     assert prefix + keys.DOWNLOAD in webm.headers["location"]
     assert (links["mp4"], links["poster"] is None) == (None, False)
@@ -52,7 +52,7 @@ async def test_playback_offers_the_download_and_has_the_rest_made_again(
 
 
 async def test_a_first_look_plays_while_the_download_stays(
-    admin: httpx.AsyncClient, buckets: Buckets
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video_id = await add_published(admin, buckets)
     prefix = await _reduce(buckets, video_id)
@@ -67,13 +67,13 @@ async def test_a_first_look_plays_while_the_download_stays(
     master = await admin.get(links["hls"], follow_redirects=True)
     assert (master.status_code, look.rpartition("/")[0].rpartition("/")[2] in str(master.url)) == (200, True)
     download = await admin.get(f"/videos/{video_id}/download", follow_redirects=False)
-    to = await admin.get(download.headers["location"])
+    to = await anyone.get(download.headers["location"])
     assert prefix + keys.DOWNLOAD in to.headers["location"]
     assert links["webm"] is not None
 
 
 async def test_players_of_what_was_removed_are_told_and_have_it_made_again(
-    admin: httpx.AsyncClient, buckets: Buckets
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, buckets: Buckets
 ) -> None:
     video_id = await add_published(admin, buckets, run="r0-0-abc")
     prefix = await _reduce(buckets, video_id)
@@ -85,7 +85,7 @@ async def test_players_of_what_was_removed_are_told_and_have_it_made_again(
     named = links.replace(keys.MASTER_PLAYLIST, "r0-0-abc/hls/av1/00001.m4s")
     assert (await admin.get(named)).status_code == 404
     assert (await admin.get(f"/videos/{video_id}/hls/master.m3u8")).status_code == 503
-    poster = await admin.get(named.replace("hls/av1/00001.m4s", keys.POSTER))
+    poster = await anyone.get(named.replace("hls/av1/00001.m4s", keys.POSTER))
     assert prefix + keys.POSTER in poster.headers["location"]
 
 

@@ -73,7 +73,7 @@ async def test_missing_and_outside_files_are_404(anyone: httpx.AsyncClient, path
 
 @pytest.mark.usefixtures("built")
 async def test_unknown_api_addresses_are_404(anyone: httpx.AsyncClient) -> None:
-    for path in ("/api/unknown", "/play/x", "/jobs", "/videos"):
+    for path in ("/api/unknown", "/play/x", "/jobs/x/y", "/videos"):
         answer = await anyone.get(path)
         assert answer.status_code in (403, 404)
         assert set(answer.json()) == {"error", "code"}

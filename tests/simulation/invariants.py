@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 from backend.core import keys
 from backend.core.jobs.leases import Claim
-from backend.core.records import DeadLetter, Outputs, read_outcome
+from backend.core.records import DeadLetter, Job, Outputs, read_outcome
+from backend.core.store.interface import StoredObject
 from tests.simulation.scheduler import Call, broken
 from tests.simulation.takeovers import TakeOvers
 from tests.simulation.unit_invariants import JOINED, UnitLedger
@@ -38,7 +39,12 @@ class Ledger:
         """Videos whose deletion has started: they must be gone in the end."""
         self._given_up: set[str] = set()
         """Videos whose upload failed and tries to remove its leftovers."""
+        self.fetched: set[str] = set()
+        """Videos whose source a worker fetches."""
+        self._stored: dict[str, StoredObject] = {}
+        """Their sources while they stand."""
         self.checks = 0
+        self.cancellations = 0
         self._outcomes: dict[str, bytes] = {}
         self._published: dict[str, tuple[int, int]] = {}
         """The size of every published object, and the number of its request."""
@@ -56,6 +62,7 @@ class Ledger:
         """Sources that a late call restored after the job ended. Sweepers never remove sources of videos."""
         self.revived_videos: set[str] = set()
         """The same for records: a deleted video is shown again, with what is left of it."""
+        self._fetches = 0
         self._holders: dict[tuple[str, int], str] = {}
         self.units = UnitLedger(
             world,
@@ -118,6 +125,13 @@ class Ledger:
         if body is not None and isinstance(read_outcome(body), Outputs) and not self.may_go(video_id):
             broken(f"{claim.request} was given up although it is published")
 
+    def cancelled(self, job: Job) -> None:
+        """A user was told that the job is cancelled."""
+        body = self._outcomes.get(keys.result(job.id, job.request))
+        if body is not None and isinstance(read_outcome(body), Outputs) and not self.may_go(job.id):
+            broken(f"{job.request} was cancelled, and yet it is published")
+        self.cancellations += 1
+
     def failed(self) -> list[str]:
         """Return the videos that users see as failed."""
         return sorted(
@@ -142,6 +156,8 @@ class Ledger:
             "take-overs": sum(generation > 0 for generation in generations),
             "retries by people": sum(keys.request_number(request) > 0 for request, _ in self._holders),
             "publications lost to another run": self._lost_publications,
+            "jobs cancelled": self.cancellations,
+            "sources fetched": self._fetches,
             **self.units.counts,
         }
 
@@ -165,12 +181,14 @@ class Ledger:
     def _raw_changed(self, key: str) -> None:
         exists = self._world.raw.holds(key)
         if key.startswith(keys.QUEUE):
-            request = key.removeprefix(keys.QUEUE)
+            request = keys.parse_marker(key)
             if not exists:
                 self._gone_markers.add(request)
             elif request in self._gone_markers:
                 self._revived.add(request)
         elif key.startswith(keys.UPLOADS):
+            if video_of(key) in self.fetched:
+                self._fetched(key)
             if not exists:
                 self._gone_sources.add(key)
             elif key in self._gone_sources:
@@ -183,6 +201,17 @@ class Ledger:
                 self.units.leases_gone(request)
         elif key.startswith(keys.UNITS):
             self.units.raw_changed(key)
+
+    def _fetched(self, key: str) -> None:
+        """Check that no holder of the job replaces a source that another one may be reading."""
+        stored, before = self._world.raw.find(key), self._stored.pop(key, None)
+        if stored is None:
+            return
+        if stored is not before and (before is not None or key in self._gone_sources):
+            broken(f"the source {key} was fetched twice")
+        if before is None:
+            self._fetches += 1
+        self._stored[key] = stored
 
     def _lease_written(self, key: str) -> None:
         request, generation = keys.parse_lease(key)
@@ -262,10 +291,11 @@ class Ledger:
         if not (
             video.holds_any(keys.results_of(video_id))
             or raw.holds_any(keys.LEASES + video_id)
-            or raw.holds_any(keys.QUEUE + video_id)
+            or any(map(raw.holds_any, keys.markers_of_video(video_id)))
         ):
             broken(f"the job is lost: no marker, no lease and no outcome of {video_id}")
-        if not raw.holds(keys.upload(video_id)) and not self.is_published(video_id):
+        is_there = raw.holds(keys.upload(video_id)) or video_id in self.fetched
+        if not is_there and not self.is_published(video_id):
             broken(f"the source of {video_id} is gone, and no outputs are there")
         if not video.holds(keys.video_record(video_id)):
             broken(f"the record of {video_id} is gone")

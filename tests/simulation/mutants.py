@@ -12,6 +12,7 @@ from backend.core import keys
 from backend.core.errors import ObjectNotFound, StoreUnavailable
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim, Leases, SeenLease
+from backend.core.jobs.snapshot import Waiting
 from backend.core.library.videos import add_video
 from backend.core.records import DeadLetter, Job, Lease, Outputs, Status, StatusError, Video
 from backend.core.store.interface import PLAIN, Buckets, ObjectHeaders
@@ -81,13 +82,13 @@ class RetryingCreate(RemoteStore):
 class ClaimByDelete(JobQueue):
     """Deletes the marker before the job is stored anywhere else."""
 
-    async def _claim_marker(self, request: str) -> Claim | None:
+    async def _claim_marker(self, waiting: Waiting) -> Claim | None:
         try:
-            job = Job.from_json((await self._buckets.raw.get(keys.marker(request))).body)
+            job = Job.from_json((await self._buckets.raw.get(waiting.key)).body)
         except ObjectNotFound:
             return None
-        await self._buckets.raw.delete(keys.marker(request))
-        run = keys.run_name(request, 0, self._run_token())
+        await self._buckets.raw.delete(waiting.key)
+        run = keys.run_name(waiting.request, 0, self._run_token())
         return await self._leases.create(Lease(job=job, owner=self._owner, run=run, attempt=1), 0)
 
 
@@ -138,7 +139,7 @@ class RetryUnderTheMarkersKey(JobQueue):
 
     async def release(self, claim: Claim, **how: Any) -> None:
         await self._leases.check(claim)
-        await self._buckets.raw.put(keys.marker(claim.request), claim.lease.job.to_json())
+        await self._buckets.raw.put(claim.lease.job.marker, claim.lease.job.to_json())
         await self._buckets.raw.delete(claim.key)
 
 

@@ -9,7 +9,7 @@ from backend.core.errors import StoreError, VodbucketError
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import delete_video
-from backend.core.records import Job, Status, Video
+from backend.core.records import FetchKind, FetchSpec, Job, Status, Video, rank_of
 from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.unit_records import Wanted
 from backend.core.uploads.one_shot import CLEAN_UP_SECONDS
@@ -28,8 +28,15 @@ async def upload(stage: Stage, process: Process) -> None:
     video_id = new_id(int(created_at.timestamp() * 1000), rng.getrandbits(74))
     source = keys.upload(video_id)
     stage.ledger.begun.append(video_id)
+    fetch = None
+    if rng.random() < stage.plan.fetch_rate:
+        fetch = FetchSpec(kind=FetchKind.HTTP, address="http://example.org/film.mp4", max_bytes=100)
+        stage.ledger.fetched.add(video_id)
+    size_bytes = None if fetch else len(SOURCE)
     try:
-        if rng.random() < 0.25:
+        if fetch is not None:
+            pass
+        elif rng.random() < 0.25:
             upload_id = await raw.open_upload(source)
             part = await raw.put_part(source, upload_id, 1, SOURCE)
             await raw.complete_upload(source, upload_id, [part])
@@ -40,7 +47,8 @@ async def upload(stage: Stage, process: Process) -> None:
             id=video_id,
             title="A title",
             filename="film.mp4",
-            size_bytes=len(SOURCE),
+            size_bytes=size_bytes,
+            fetched_from=fetch.shown if fetch else None,
             original=original,
             created_at=created_at,
         )
@@ -48,7 +56,9 @@ async def upload(stage: Stage, process: Process) -> None:
             id=video_id,
             request=keys.request_name(video_id),
             source=source,
-            source_size_bytes=len(SOURCE),
+            source_size_bytes=size_bytes,
+            fetch=fetch,
+            rank=rank_of(size_bytes),
             original=original,
             created_at=created_at,
         )
@@ -80,6 +90,16 @@ async def delete(stage: Stage, process: Process) -> None:
             continue
         stage.deleted.add(video_id)
         video_id = stage.rng.choice(unfinished()) if unfinished() else None
+
+
+async def cancel(stage: Stage, process: Process) -> None:
+    """Cancel jobs that wait or run."""
+    while (video_id := await _one_of(stage, lambda: sorted(stage.ledger.acknowledged))) is not None:
+        await Rest(stage.rng.choice((0, 10, 60, 300)))
+        with suppress(VodbucketError):
+            stage.ledger.cancelled(await stage.cancel(stage.buckets, video_id))
+        if stage.scheduler.faults.over:
+            return
 
 
 async def retry(stage: Stage, process: Process) -> None:

@@ -27,6 +27,8 @@ def assert_at_rest(world: World, ledger: Ledger, *, originals_kept: bool) -> Non
             expected_video |= {keys.catalog_entry(video_id), *world.video.keys(keys.video_prefix(video_id))}
         elif not doomed:
             raw, video = _keys_of_ended(world, video_id, originals_kept)
+            if video_id in ledger.fetched and not ledger.is_published(video_id):
+                raw -= {keys.upload(video_id)} - left_raw  # if the fetch failed
             expected_raw |= raw
             expected_video |= video
     expected_raw |= {
@@ -58,6 +60,7 @@ def _keys_of_ended(world: World, video_id: str, originals_kept: bool) -> tuple[s
     A published video may have a later request that failed.
     """
     video = {keys.video_record(video_id), keys.catalog_entry(video_id), keys.status(video_id)}
+    video |= set(world.video.keys(keys.revisions_of(video_id)))  # what a fetch found out
     raw: set[str] = set()
     outcomes: dict[str, Outcome] = {}
     for key in world.video.keys(keys.results_of(video_id)):

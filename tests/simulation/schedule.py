@@ -13,12 +13,14 @@ from typing import Any
 import structlog
 
 from backend.core import keys
+from backend.core.jobs.cancel import cancel_video
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
+from backend.core.records import Job
 from tests.simulation.faults import MUTATIONS, Fate, Faults
 from tests.simulation.invariants import Ledger
-from tests.simulation.people import delete, retry, sweep_often, sweep_once, upload, watch
+from tests.simulation.people import cancel, delete, retry, sweep_often, sweep_once, upload, watch
 from tests.simulation.rest import assert_at_rest
 from tests.simulation.scheduler import Call, Process, ProtocolBroken, Scheduler
 from tests.simulation.stage import LARGEST_SKEW_SECONDS, Plan, Stage
@@ -37,6 +39,7 @@ class Protocol:
     units_class: type[UnitQueue] = UnitQueue
     worker: Kind = field(default_factory=Kind)
     add_video: Callable[..., Awaitable[object]] = add_video
+    cancel: Callable[..., Awaitable[Job]] = cancel_video
     store_class: type[RemoteStore] = RemoteStore
     often: frozenset[Fate] = frozenset()
     """Faults that must be in the mix."""
@@ -44,6 +47,8 @@ class Protocol:
     """A fault that strikes nearly a third of all calls of this verb."""
     chunks: tuple[int, ...] | None = None
     """Instead of `Plan.chunks`."""
+    fetches: bool = False
+    """All videos are fetched."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ def run_schedule(
     plan = Plan.drawn(rng)
     if protocol.chunks is not None:
         plan = replace(plan, chunks=protocol.chunks)
+    if protocol.fetches:
+        plan = replace(plan, fetch_rate=1)
     faults = Faults(rng, plan.lease_seconds, protocol.often, protocol.aimed)
     world: World
 
@@ -92,7 +99,14 @@ def run_schedule(
     )
     remote = remote_buckets(protocol.store_class, plan.create_attempts)
     stage = Stage(
-        scheduler, ledger, remote, plan, protocol.queue_class, protocol.units_class, protocol.add_video
+        scheduler,
+        ledger,
+        remote,
+        plan,
+        protocol.queue_class,
+        protocol.units_class,
+        protocol.add_video,
+        protocol.cancel,
     )
     say(f"seed {seed}: {plan}")
     try:
@@ -149,6 +163,7 @@ def _cast(stage: Stage, kind: Kind) -> list[tuple[Process, float]]:
         ([worker] * plan.workers, "worker", True),
         ([upload] * plan.uploads, "upload", False),
         ([delete] * plan.deleters, "delete", True),
+        ([cancel] * plan.cancellers, "cancel", False),
         ([retry] * plan.retriers, "retry", False),
         ([sweep_often] * plan.sweepers, "sweeper", True),
         ([watch] * plan.viewers, "viewer", True),

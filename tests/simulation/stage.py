@@ -4,14 +4,14 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.snapshot import PlannedJob, QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim, UnitView
 from backend.core.jobs.units import UnitQueue
-from backend.core.records import Outputs, Retention, StatusError
+from backend.core.records import Job, Outputs, Retention, StatusError
 from backend.core.store.interface import Buckets
 from backend.core.unit_records import UnitKind, UnitOutputs
 from tests.simulation.invariants import Ledger
@@ -51,6 +51,9 @@ class Plan:
     keep_originals: bool
     original: Retention | None
     """What videos and jobs say about their sources."""
+    fetch_rate: float
+    """The share of videos whose source is elsewhere."""
+    cancellers: int
     grace_seconds: float
     uploads_after_seconds: float
     lease_seconds: float
@@ -80,6 +83,8 @@ class Plan:
             original=rng.choice(
                 (None, None, Retention(), Retention(keep=True), Retention(delete_after_seconds=LEASE_SECONDS))
             ),
+            fetch_rate=rng.choice((0, 0, 0.5, 1)),
+            cancellers=rng.choice((0, 0, 1)),
             lease_seconds=rng.choice((LEASE_SECONDS / 2, LEASE_SECONDS)),
         )
 
@@ -100,6 +105,7 @@ class Stage:
     queue_class: type[JobQueue]
     units_class: type[UnitQueue]
     add_video: Callable[..., Awaitable[object]]
+    cancel: Callable[..., Awaitable[Job]]
     deleted: set[str] = field(default_factory=set)
     chunks: dict[str, int] = field(default_factory=dict)
     """How many chunks each video is divided into; 0: it is encoded in one pass."""
@@ -144,7 +150,7 @@ class WatchedQueue(JobQueue):
 
     stage: Stage
 
-    async def claim(self, snapshot: QueueSnapshot, **how: bool) -> Claim | None:
+    async def claim(self, snapshot: QueueSnapshot, **how: Any) -> Claim | None:
         claim = await super().claim(snapshot, **how)
         if claim is not None:
             self.stage.ledger.claimed(claim)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.simulation.fetch_mutants import FETCH_MUTANTS
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.schedule import ProtocolBroken, quiet_logs, run_schedule
 from tests.simulation.unit_mutants import UNIT_MUTANTS
@@ -22,7 +23,7 @@ RARELY_CAUGHT = {
     "mutant",
     [
         pytest.param(mutant, id=mutant.name, marks=[pytest.mark.heavy] * (mutant.name in RARELY_CAUGHT))
-        for mutant in MUTANTS + UNIT_MUTANTS
+        for mutant in MUTANTS + UNIT_MUTANTS + FETCH_MUTANTS
     ],
 )
 def test_detects_broken_protocol(mutant: Mutant) -> None:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar, cast
 from backend.core.errors import StoreError, VodbucketError
 from backend.core.jobs.snapshot import QueueSnapshot
 from backend.core.jobs.unit_view import UnitClaim
-from backend.core.records import Job
+from backend.core.records import FetchKind, Job
 from backend.core.unit_records import UnitPlan
 from tests.simulation.attempts import SimulatedHeartbeat, until_stopped
+from tests.simulation.fetching import Server, SimulatedFetching, SimulatedSink
 from tests.simulation.pipeline import Pipeline
 from tests.simulation.scheduler import Process, Race, Rest, Together
 from tests.simulation.stage import Stage
@@ -64,6 +65,7 @@ class Kind:
     division: type[Division] = Division
     joiner: type[Joiner] = Joiner
     finder: type[Finder] = Finder
+    sink: type[SimulatedSink] = SimulatedSink
 
 
 class Worker:
@@ -92,12 +94,17 @@ class Worker:
             on_plan,
         )
         self._attempts = SimulatedAttempts(heartbeat, plan.max_attempts)
-        self._job = JobRunner(queue, pipeline, stage.buckets.video, self._attempts, division=division)
+        fetching = SimulatedFetching(
+            stage.buckets, {FetchKind.HTTP: Server(stage)}, 0, stage=stage, sink=kind.sink
+        )
+        self._job = JobRunner(
+            queue, pipeline, stage.buckets.video, self._attempts, division=division, fetching=fetching
+        )
         maker, status = Maker(stage, process, encoder), UnitStatus(stage, process)
         self._unit = UnitRunner(units, maker, status.write, self._attempts)
         # The product's slots share one, whose lock needs an event loop.
         self._finders = [
-            kind.finder(queue, units, encoder, self._capacity, stage.rng) for _ in range(2 + plan.slots)
+            kind.finder(queue, units, encoder, self._capacity, stage.rng) for _ in range(3 + plan.slots)
         ]
         self._stage = stage
         self._process = process
@@ -107,10 +114,10 @@ class Worker:
         self._nothing_left = False
 
     async def run(self) -> None:
-        first, second, *others = self._finders
+        first, second, third, *others = self._finders
         light = [self._slot(one, partial(one.light, joins=one is second)) for one in (first, second)]
         encode = [self._slot(one, one.encoding, self._capacity) for one in others]
-        await Together((*light, *encode))
+        await Together((*light, self._slot(third, third.fetching), *encode))
 
     async def _slot(self, finder: Finder, find: Find[Task], taken: Capacity | None = None) -> None:
         pause = FIRST_PAUSE_SECONDS

@@ -132,6 +132,10 @@ class RemoteStore:
         part: UploadedPart = await Call(self._bucket, "put_part", (key, upload_id, number, bytes(body)))
         return part
 
+    async def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
+        parts: list[UploadedPart] = await Call(self._bucket, "list_parts", (key, upload_id))
+        return parts
+
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> None:
         await Call(self._bucket, "complete_upload", (key, upload_id, parts))
 

@@ -1,4 +1,4 @@
-"""`vodbucket jobs` and `vodbucket retry`."""
+"""`vodbucket jobs`, `vodbucket cancel` and `vodbucket retry`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import typer
 
 from backend.core.errors import VodbucketError
 from backend.core.ids import parse_id
+from backend.core.jobs.cancel import cancel_video
 from backend.core.jobs.overview import JobsOverview, JobState, list_jobs
 from backend.core.jobs.retry import retry_video
 from backend.core.records import TranscodeOptions
@@ -52,6 +53,29 @@ def retry(
     options = TranscodeOptions(crf=crf, cpu_used=cpu_used)
     if not asyncio.run(_retry(load(StoreSettings), videos or [], options, all_failed=failed)):
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(rich_help_panel=OPERATIONS_PANEL)
+def cancel(
+    videos: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of videos whose jobs to cancel.")],
+) -> None:
+    """Cancel the jobs of videos, whether they wait or run. The videos stay."""
+    if not asyncio.run(_cancel(load(StoreSettings), videos)):
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _cancel(settings: StoreSettings, videos: Sequence[str]) -> bool:
+    """Return whether all were cancelled. An error for one does not stop the others."""
+    all_cancelled = True
+    async with open_buckets(settings) as buckets:
+        for video in dict.fromkeys(videos):
+            try:
+                job = await cancel_video(buckets, parse_id(video))
+                print_line(f"cancelled: {job.request}")
+            except VodbucketError as error:
+                all_cancelled = False
+                print_error(f"{video}: {error.message}")
+    return all_cancelled
 
 
 async def _list_jobs(settings: StoreSettings, states: Sequence[JobState], limit: int) -> JobsOverview:

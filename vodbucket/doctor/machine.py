@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from backend.core.errors import ConfigurationError, MachineFault
-from backend.core.settings import Codec, WorkerSettings
+from backend.core.records import Codec
+from backend.core.settings import WorkerSettings
 from backend.core.store.probes import Check, Verdict
 from worker.encode.encoder_trials import run_trial
 from worker.encode.video_encoders import candidates

@@ -14,7 +14,8 @@ import structlog
 
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import ConfigurationError, MachineFault
-from backend.core.settings import Codec, Encoder
+from backend.core.records import Codec
+from backend.core.settings import Encoder
 from worker.encode.video_encoders import Encoders, VideoEncoder, candidates, keyframe_arguments
 from worker.sandbox.limits import encoding_limits
 from worker.sandbox.process import CompletedProcess, ProcessTimedOut, run

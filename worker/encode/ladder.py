@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from backend.core import keys
+from backend.core.errors import MachineFault
 from backend.core.languages import UNDETERMINED, language_name
-from backend.core.records import CaptionTrack, Rendition, TranscodeOptions
-from backend.core.settings import MIN_SIDE, RUNGS, Codec
+from backend.core.records import MIN_SIDE, CaptionTrack, Codec, Rendition, TranscodeOptions
+from backend.core.settings import RUNGS
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
 
@@ -131,6 +132,11 @@ class EncodingPlan:
         return next((stream for stream in reversed(self.packaged_video) if stream.codec == "h264"), None)
 
     @property
+    def fits_mp4(self) -> bool:
+        """Whether an MP4 for download can be made: a picture needs an H.264 stream."""
+        return self.mp4_video is not None or not self.video
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the renditions in HLS and DASH."""
         video = (stream.name for stream in self.packaged_video)
@@ -170,7 +176,14 @@ class EncodingPlan:
 def plan_encoding(
     media: MediaInfo, codecs: tuple[Codec, ...], options: TranscodeOptions, sides: tuple[int, ...] = RUNGS
 ) -> EncodingPlan:
-    """`sides` are the ladder's rungs, smallest first."""
+    """`codecs` and `sides`, which are the ladder's rungs, smallest first, are what the worker is set to make.
+
+    Raises: MachineFault: of the codecs that the job may have, it makes none.
+    """
+    codecs = tuple(codec for codec in codecs if options.codecs is None or codec in options.codecs)
+    if not codecs:
+        raise MachineFault(f"This worker does not make {' or '.join(options.codecs or ())}.")
+    sides = options.rungs or sides
     audio, captions = audio_streams(media.audio), caption_streams(media.subtitles)
     if media.video is None:
         return EncodingPlan((), None, audio, captions)

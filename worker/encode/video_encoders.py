@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backend.core.settings import Codec
+from backend.core.records import Codec
 
 Family = Literal["nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 

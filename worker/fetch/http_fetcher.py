@@ -49,6 +49,8 @@ _MAY_PASS = {408, 425, 429}
 _DENIED = {401, 402, 403, 407, 451}
 _GONE = {404, 410}
 _PAGES = {"text/html", "application/xhtml+xml"}
+_PAGE_START = re.compile(rb"\s*<(!doctype html|html)\b", re.IGNORECASE)
+_PAGE_SENTENCE = "That address is a web page, not a video."
 _SPAN = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18})")
 
 
@@ -97,6 +99,8 @@ class HttpFetcher:
                 await sink.begin(None if encoded else _version(answer, total), total)
             if sink.position != total:
                 async for piece in self._pieces(answer):
+                    if not sink.position and _PAGE_START.match(piece):
+                        raise SourceRejected(_PAGE_SENTENCE, code="fetch_web_page")
                     await sink.write(piece)
             if total is not None and sink.position != total:
                 raise AttemptFailed("The connection ended before the file did.", code="fetch_broken")
@@ -166,7 +170,7 @@ def _check(answer: ClientResponse, *, resumed: bool) -> None:
     status = answer.status
     if status == HTTPStatus.OK or (resumed and status in {206, 416}):
         if answer.content_type in _PAGES:
-            raise SourceRejected("That address is a web page, not a video.", code="fetch_web_page")
+            raise SourceRejected(_PAGE_SENTENCE, code="fetch_web_page")
         return
     if status in _GONE:
         raise SourceRejected(f"There is nothing at this address ({status}).", code="fetch_not_found")

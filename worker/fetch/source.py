@@ -19,6 +19,7 @@ from backend.core.errors import (
     MachineFault,
     ObjectNotFound,
     SourceRejected,
+    StoreError,
     UploadVanished,
     VideoDeleted,
     VideoNotFound,
@@ -61,7 +62,6 @@ class SourceFetching:
     buckets: Buckets
     fetchers: Mapping[FetchKind, Fetcher]
     seconds: float
-    writer: type[PartWriter] = PartWriter
 
     async def run(self, lease: Lease, note: Note, report: Report) -> int:
         """Return the size of the job's source, once that is stored.
@@ -76,7 +76,7 @@ class SourceFetching:
         fetcher = self.fetchers.get(spec.kind)
         if fetcher is None:
             raise MachineFault(f"This worker cannot fetch from such addresses ({spec.kind}).")
-        sink = SourceSink(self.buckets.raw, job, spec, note, report, self.writer)
+        sink = self._sink(job, spec, note, report)
         try:
             await sink.resume(lease.fetching)
             log.info("fetch_started", address=spec.shown, position=sink.position)
@@ -84,11 +84,18 @@ class SourceFetching:
             size_bytes = await sink.flush()
             await self._describe(job, spec, fetched, size_bytes)
             await sink.complete()
+        except AttemptFailed:
+            with suppress(StoreError):  # the next attempt goes on from what is stored
+                await sink.drain()
+            raise
         except SourceStands:
             return (await self.buckets.raw.head(job.source)).size_bytes
         finally:
-            await run_shielded(sink.stop())
+            await sink.close()
         return size_bytes
+
+    def _sink(self, job: Job, spec: FetchSpec, note: Note, report: Report) -> "SourceSink":
+        return SourceSink(self.buckets.raw, job, spec, note, report)
 
     async def _fetched(self, fetcher: Fetcher, spec: FetchSpec, sink: "SourceSink") -> Fetched:
         try:
@@ -119,15 +126,12 @@ class SourceFetching:
 class SourceSink:
     """Takes a source part by part, as `worker.fetch.interface.FetchSink`."""
 
-    def __init__(
-        self, raw: Store, job: Job, spec: FetchSpec, note: Note, report: Report, writer: type[PartWriter]
-    ) -> None:
+    def __init__(self, raw: Store, job: Job, spec: FetchSpec, note: Note, report: Report) -> None:
         self._raw = raw
         self._key = job.source
         self._max_bytes = spec.max_bytes
         self._note = note
         self._report = report
-        self._new_writer = writer
         self._state: FetchState | None = None
         self._writer: PartWriter | None = None
 
@@ -162,22 +166,21 @@ class SourceSink:
         if total_bytes is not None and total_bytes > self._max_bytes:
             raise _too_large(self._max_bytes)
         if self._state is not None:
-            await self.stop()
+            await self.close()
             await self._raw.abort_upload(self._key, self._state.upload_id)
             await self._check_absent()
-        plan = UploadPlan.for_size(total_bytes or self._max_bytes)
+        part_size_bytes = self._part_size(total_bytes or self._max_bytes)
         upload_id = await self._raw.open_upload(self._key)
         try:
             state = FetchState(
                 upload_id=upload_id,
-                part_size_bytes=plan.part_size_bytes,
+                part_size_bytes=part_size_bytes,
                 version=version,
                 total_bytes=total_bytes,
             )
             await self._note(state)
         except BaseException:  # the lease may not name it
-            abort = self._raw.abort_upload(self._key, upload_id)
-            await run_shielded(clean_up(abort, "upload_abort_failed", key=self._key, upload_id=upload_id))
+            await self._abort(upload_id)
             raise
         self._write_to(state, [])
 
@@ -204,14 +207,29 @@ class SourceSink:
         await self._note(self._state)  # not after the video was deleted or the job cancelled
         await self._writer.complete()
 
-    async def stop(self) -> None:
-        """Release the memory. Parts that are stored stay."""
+    async def drain(self) -> None:
+        """Wait until all whole parts are stored. Raises: StoreError."""
         if self._writer is not None:
-            await self._writer.stop()
+            await self._writer.drain()
+
+    async def close(self) -> None:
+        """Release the memory, even if this task is cancelled. Parts that are stored stay."""
+        if self._writer is not None:
+            await run_shielded(self._writer.stop())
+
+    async def _abort(self, upload_id: str) -> None:
+        abort = self._raw.abort_upload(self._key, upload_id)
+        await run_shielded(clean_up(abort, "upload_abort_failed", key=self._key, upload_id=upload_id))
+
+    def _part_size(self, size_bytes: int) -> int:
+        return UploadPlan.for_size(size_bytes).part_size_bytes
 
     def _write_to(self, state: FetchState, parts: list[UploadedPart]) -> None:
         self._state = state
-        self._writer = self._new_writer(
+        self._writer = self._new_writer(state, parts)
+
+    def _new_writer(self, state: FetchState, parts: list[UploadedPart]) -> PartWriter:
+        return PartWriter(
             self._raw,
             self._key,
             UploadPlan.of_parts(state.part_size_bytes),

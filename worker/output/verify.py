@@ -1,6 +1,7 @@
 """The final check before the source may be deleted: is every output stored, complete and long enough?
 
-It does not rely on exit codes or on what the sink recorded: it lists the store and reads the playlists back.
+It does not rely on exit codes or on what the sink recorded: it lists the store and reads the playlists back,
+unless the list shows that they are what was written (`worker.transcode.recalling_store`).
 """
 
 from dataclasses import dataclass

@@ -14,8 +14,8 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AttemptFailed
-from backend.core.records import CaptionTrack, Chapter, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import RUNGS, Codec, Download, WorkerSettings
+from backend.core.records import CaptionTrack, Chapter, Codec, Job, OutputObject, Rendition, SourceFile, Stage
+from backend.core.settings import RUNGS, Download, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
@@ -49,6 +49,7 @@ from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
 from worker.transcode.intake import Intake, probe_source, source_store, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
+from worker.transcode.recalling_store import RecallingStore
 from worker.transcode.watched_store import watched
 
 log = structlog.get_logger(__name__)
@@ -187,7 +188,8 @@ class _Attempt:
         self._errors = BackgroundErrors()
         self._activity = ActivityClock()
         self._watchdog = Watchdog(self._errors, self._activity, self._profile.stall_seconds)
-        self._buckets = watched(self._buckets, self._activity)
+        raw = watched(self._buckets, self._activity).raw
+        self._buckets = Buckets(raw, RecallingStore(self._buckets.video, self._activity))
         patience = self._profile.patience_seconds
         store = source_store(self._buckets, self._job)
         self._feeder = SourceFeeder(store, self._info, self._errors, patience, self._activity)
@@ -199,7 +201,8 @@ class _Attempt:
                 media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
             plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
-            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in self._profile.downloads else None
+            has_mp4 = "mp4" in self._profile.downloads and plan.fits_mp4
+            mp4 = Mp4Sink(self._download(media, plan)) if has_mp4 else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,

@@ -108,7 +108,8 @@ class _Join:
             *(max_encoded_seconds(details.media, self._job.stored_bytes), self._activity.touch),
         )
         self._webm = WebmSink(download)
-        self._mp4 = Mp4Sink(download) if "mp4" in self._workshop.profile.downloads else None
+        has_mp4 = "mp4" in self._workshop.profile.downloads and details.encoding.fits_mp4
+        self._mp4 = Mp4Sink(download) if has_mp4 else None
         self._sink = PackagerSink(
             self._video,
             self._prefix,

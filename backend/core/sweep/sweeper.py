@@ -30,7 +30,7 @@ from backend.core.library.videos import (
     reduce_video,
     remove_unfinished,
 )
-from backend.core.records import Outcome, Outputs, RecordUnreadable, rank_of, read_outcome
+from backend.core.records import Outcome, Outputs, RecordUnreadable, StatusError, rank_of, read_outcome
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
@@ -40,6 +40,11 @@ log = structlog.get_logger(__name__)
 
 Act = Callable[[], Awaitable[bool | None]]
 """Handles a finding. It returns False if there was nothing to do after all."""
+
+
+NEVER_QUEUED = StatusError(
+    code="never_queued", message="The server stopped before it could queue this. Add it again."
+)
 
 
 class Kind(StrEnum):
@@ -157,8 +162,8 @@ class _Sweeper:
                 await self._job(video, raw)
             elif not video.runs and video.id not in raw.queued and video.id not in raw.leased_videos:
                 # a dead letter does not count: it is only written after the outcome it describes
-                why = "the record of a deleted video came back"
-                act = partial(delete_video, self._buckets, video.id)
+                why = "the record of a deleted video came back, or was never queued"
+                act = partial(self._returned, video.id)
                 await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
         await self._entries(raw)
         for video_id, info in {**raw.notes, **raw.sources}.items():
@@ -288,6 +293,16 @@ class _Sweeper:
                 stored = await self._buckets.video.get(keys.result(video.id, request))
                 outcomes[request] = read_outcome(stored.body)
         return outcomes
+
+    async def _returned(self, video_id: str) -> None:
+        """Delete the video, but not one to be fetched: a stalled request may still queue it, so it fails."""
+        with suppress(VideoNotFound):
+            video = await read_video(self._buckets, video_id)
+            if video.fetched_from is not None:
+                job = job_of(video, 0, None, created_at=video.created_at)
+                await self._queue.fail(job, NEVER_QUEUED, 0)
+                return
+        await delete_video(self._buckets, video_id)
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:

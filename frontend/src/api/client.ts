@@ -93,6 +93,16 @@ export class Api {
     await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
   }
 
+  /** Add a video whose file the server downloads from this address. */
+  addLink(url: string): Promise<{ id: string }> {
+    return this.#json('POST', '/upload/remote', { body: { url } });
+  }
+
+  /** Cancel what a video's job does or waits for. */
+  async cancel(id: string): Promise<void> {
+    await this.#request('DELETE', `/jobs/${encodeURIComponent(id)}`);
+  }
+
   /** Queue the video again, from its source. */
   async retranscode(id: string): Promise<void> {
     await this.#request('POST', `/api/videos/${encodeURIComponent(id)}/transcodes`);

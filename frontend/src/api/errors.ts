@@ -49,6 +49,20 @@ const MESSAGES: Record<string, string> = {
   storage_full: 'Storage is full. Delete some videos, or ask your administrator for more space.',
   partial_unfinished: 'Part of this file wasn’t uploaded. Try again.',
   unauthorized: 'Sign in to continue.',
+  invalid_address: 'This isn’t a link to a file. Paste one that begins with https:// or http://.',
+  address_refused: 'This link leads into a private network. Only files on the public internet can be added.',
+  nothing_to_cancel: 'There’s nothing to cancel: this has already ended.',
+  cancelled: 'Cancelled.',
+  fetch_not_found: 'There’s nothing at this link. Check it for typos.',
+  fetch_denied: 'The other server doesn’t let anyone download this file. It may ask for a sign-in.',
+  fetch_refused: 'The other server refused to send this file.',
+  fetch_failed: 'The other server failed to send this file. Try again later.',
+  fetch_unreachable: 'The other server can’t be reached. Check the link, or try again later.',
+  fetch_timeout: 'The other server took too long. Try again later.',
+  fetch_broken: 'The connection to the other server keeps breaking. Try again later.',
+  fetch_changed: 'The file at this link keeps changing. Try again once it’s complete.',
+  fetch_web_page: 'This link leads to a web page, not to a video file.',
+  fetch_too_large: 'The file at this link is larger than this server allows.',
   captions_too_large: 'This file is too large. Captions can be up to 2 MB.',
   invalid_language: 'This isn’t a valid language tag. Try one like en, pt-BR or zh-Hant.',
   too_many_captions: 'This video has reached its limit of caption languages. Delete some first.',
@@ -73,6 +87,11 @@ export function messageFor(error: unknown): string {
   return MESSAGES[error.code] ?? error.message;
 }
 
+/** Why a video failed: the site's own sentence if it knows the code, otherwise the worker's. */
+export function failureMessage({ code, message }: { code: string; message: string }): string {
+  return MESSAGES[code] ?? message;
+}
+
 /** How long to wait, rounded up: `5 seconds`, `1 minute`. */
 function formatWait(seconds: number): string {
   const [count, unit] = seconds < 100 ? [Math.max(1, Math.ceil(seconds)), 'second'] : [Math.ceil(seconds / 60), 'minute'];
@@ -87,6 +106,7 @@ const FINAL_CODES = [
   ...['unsupported_media', 'not_a_video', 'unsupported_codec', 'unsupported_colours', 'picture_too_large'],
   ...['video_too_long', 'file_incomplete', 'source_damaged', 'source_missing'],
   ...['drm_protected', 'several_recordings', 'late_stream'],
+  ...['invalid_address', 'address_refused', 'fetch_web_page', 'fetch_too_large'],
 ];
 
 export function isFinalCode(code: string): boolean {

@@ -369,6 +369,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetJobs
+         * @description List running, waiting, queued and failed jobs.
+         */
+        get: operations["JobsGetJobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/jobs/{video_id}": {
         parameters: {
             query?: never;
@@ -378,12 +398,16 @@ export interface paths {
         };
         /**
          * GetJob
-         * @description Get a video's status and progress, with the error as a plain message.
+         * @description Get how far a video's job is.
          */
         get: operations["JobsVideoIdGetJob"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * CancelJob
+         * @description Cancel a video's job, wherever it is. The video stays, and can be encoded again.
+         */
+        delete: operations["JobsVideoIdCancelJob"];
         options?: never;
         head?: never;
         patch?: never;
@@ -447,6 +471,26 @@ export interface paths {
          * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
          */
         post: operations["UploadMultipartUploadForm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/upload/remote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * UploadRemote
+         * @description Add a video whose file is fetched from this address.
+         */
+        post: operations["UploadRemoteUploadRemote"];
         delete?: never;
         options?: never;
         head?: never;
@@ -612,62 +656,16 @@ export interface components {
         };
         /** JobSnapshot */
         JobSnapshot: {
-            /** @default 0 */
-            attempt: number;
-            /** @default [] */
-            captions: components["schemas"]["CaptionTrack"][];
-            /**
-             * @description once the source has been examined
-             * @default []
-             */
-            chapters: components["schemas"]["Chapter"][];
-            /** @default 0 */
             current_stage_index: number;
-            duration_seconds?: number | null;
-            /** @default 0 */
             elapsed_seconds: number;
-            encoder?: string | null;
-            /** @description how the first encoder failed, if the job was restarted with this one */
-            encoder_fallback?: string | null;
-            error?: string | null;
-            estimated_remaining_seconds?: number | null;
+            error: string | null;
+            estimated_remaining_seconds: number | null;
             id: string;
             last_update_unix_ms: number;
-            /** @description prefix of the run to play, with its slash */
-            outputs?: string | null;
-            /** @default false */
-            playable: boolean;
-            /**
-             * @description of the whole job
-             * @default 0
-             */
             progress: number;
-            /** @default [] */
-            qualities: string[];
-            /** @description of the file that is being fetched */
-            received_bytes?: number | null;
-            /**
-             * @description the qualities were removed to save space; they are made again when somebody watches
-             * @default false
-             */
-            reduced: boolean;
-            /** @default [] */
-            renditions: components["schemas"]["Rendition"][];
-            /** @description the request that this status belongs to */
-            request?: string | null;
-            /**
-             * @default 1
-             * @constant
-             */
-            schema_version: 1;
             stage: components["schemas"]["Stage"];
-            /** @default 0 */
             stage_progress: number;
             started_at_unix_ms: number;
-            status: components["schemas"]["StatusWord"];
-            /** @description its size, if that is known */
-            total_bytes?: number | null;
-            /** @default 4 */
             total_stages: number;
         };
         /**
@@ -713,6 +711,21 @@ export interface components {
          * @enum {string}
          */
         Presentation: "first_look" | "growing" | "complete" | "reduced";
+        /** RemoteTranscode */
+        RemoteTranscode: {
+            codecs?: ("av1" | "h264")[] | null;
+            cpu_used?: number | null;
+            crf?: number | null;
+            /** @description keep the fetched file after transcoding */
+            keep_original?: boolean | null;
+            rungs?: number[] | null;
+        };
+        /** RemoteUpload */
+        RemoteUpload: {
+            title?: string | null;
+            transcode?: components["schemas"]["RemoteTranscode"];
+            url: string;
+        };
         /** Rendition */
         Rendition: {
             bitrate_bps?: number | null;
@@ -870,8 +883,10 @@ export interface components {
         StatusWord: "queued" | "processing" | "done" | "error";
         /** TranscodeRequest */
         TranscodeRequest: {
+            codecs?: ("av1" | "h264")[] | null;
             cpu_used?: number | null;
             crf?: number | null;
+            rungs?: number[] | null;
         };
         /** UploadAnswer */
         UploadAnswer: {
@@ -1420,6 +1435,10 @@ export interface operations {
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
                 cpu_used?: number | null;
+                /** @description comma-separated: of the server's video codecs, only these */
+                codecs?: string | null;
+                /** @description comma-separated short sides of the pictures: 360,720 */
+                rungs?: string | null;
             };
             header?: never;
             path?: never;
@@ -1520,6 +1539,10 @@ export interface operations {
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
                 cpu_used?: number | null;
+                /** @description comma-separated: of the server's video codecs, only these */
+                codecs?: string | null;
+                /** @description comma-separated short sides of the pictures: 360,720 */
+                rungs?: string | null;
             };
             header: {
                 "Tus-Resumable": "1.0.0";
@@ -2130,6 +2153,10 @@ export interface operations {
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
                 cpu_used?: number | null;
+                /** @description comma-separated: of the server's video codecs, only these */
+                codecs?: string | null;
+                /** @description comma-separated short sides of the pictures: 360,720 */
+                rungs?: string | null;
             };
             header?: never;
             path?: never;
@@ -2933,6 +2960,61 @@ export interface operations {
             };
         };
     };
+    JobsGetJobs: {
+        parameters: {
+            query?: {
+                /** @description jobs in these states; by default all */
+                state?: components["schemas"]["JobState"][] | null;
+                /** @description maximum for each state */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobsOverview"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     JobsVideoIdGetJob: {
         parameters: {
             query?: never;
@@ -2994,6 +3076,74 @@ export interface operations {
             };
         };
     };
+    JobsVideoIdCancelJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                video_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, nothing follows */
+            204: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     PlayGrantPathGetPlay: {
         parameters: {
             query?: {
@@ -3008,8 +3158,25 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, or for HEAD, what is known about a media file */
+            /** @description A manifest; for HEAD, what is known about a media file; with the admin token, the file */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/dash+xml": string;
+                    "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                    "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
+                };
+            };
+            /** @description With the admin token, a range of the file */
+            206: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3060,6 +3227,24 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3092,8 +3277,25 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest, or for HEAD, what is known about a media file */
+            /** @description A manifest; for HEAD, what is known about a media file; with the admin token, the file */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/dash+xml": string;
+                    "application/vnd.apple.mpegurl": string;
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                    "text/vtt": string;
+                    "video/iso.segment": string;
+                    "video/mp4": string;
+                    "video/webm": string;
+                };
+            };
+            /** @description With the admin token, a range of the file */
+            206: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3144,6 +3346,24 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3201,6 +3421,10 @@ export interface operations {
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
                 cpu_used?: number | null;
+                /** @description comma-separated: of the server's video codecs, only these */
+                codecs?: string | null;
+                /** @description comma-separated short sides of the pictures: 360,720 */
+                rungs?: string | null;
             };
             header?: never;
             path?: never;
@@ -3258,6 +3482,78 @@ export interface operations {
             };
             /** @description Unsupported Media Type */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Insufficient Storage */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    UploadRemoteUploadRemote: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RemoteUpload"];
+            };
+        };
+        responses: {
+            /** @description Request accepted, processing continues off-line */
+            202: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadAnswer"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,7 +1,9 @@
 /** The list of videos, newest first, loaded page by page. */
 
 import type { Api } from '../api/client';
+import { hasCode } from '../api/errors';
 import type { Video } from '../api/types';
+import { isUnderWay } from '../jobs/progress';
 
 const PAGE_SIZE = 12;
 /** The API's limit of one request. */
@@ -9,6 +11,8 @@ const MAX_PAGE_SIZE = 200;
 /** How often to look for changes: while videos are being encoded or the server cannot be reached, and otherwise. */
 const SOON_MS = 4_000;
 const IDLE_MS = 12_000;
+/** How long a failed video is listed among those in progress. */
+const FAILED_FOR_MS = 24 * 3_600_000;
 
 /** A document, which knows whether anybody sees it. */
 type Screen = Pick<Document, 'hidden' | 'addEventListener' | 'removeEventListener'>;
@@ -30,6 +34,33 @@ export class Library {
 
   get hasMore(): boolean {
     return this.#cursor !== null;
+  }
+
+  /** Videos that are under way, or have failed lately. */
+  get jobs(): Video[] {
+    const since = Date.now() - FAILED_FOR_MS;
+    return this.videos.filter(
+      ({ status }) => isUnderWay(status) || (status.status === 'error' && status.last_update_unix_ms > since),
+    );
+  }
+
+  async cancel(id: string): Promise<void> {
+    try {
+      await this.#api.cancel(id);
+    } catch (error) {
+      // It ended meanwhile, which the list shows.
+      if (!hasCode(error, 'nothing_to_cancel')) throw error;
+    }
+    await this.refresh();
+  }
+
+  async retry(id: string): Promise<void> {
+    try {
+      await this.#api.retranscode(id);
+    } catch (error) {
+      if (!hasCode(error, 'already_queued')) throw error;
+    }
+    await this.refresh();
   }
 
   /**
@@ -77,7 +108,7 @@ export class Library {
   }
 
   get #isEncoding(): boolean {
-    return this.videos.some(({ status }) => status.status === 'queued' || status.status === 'processing');
+    return this.videos.some(({ status }) => isUnderWay(status));
   }
 
   /** Ignores the response to any earlier load. */

@@ -118,6 +118,17 @@ export class Watch {
     this.#follow(ended);
   }
 
+  /** Cancel what the video's job does or waits for. The poller then learns of it. */
+  async cancel(): Promise<void> {
+    const ended = this.#ended;
+    try {
+      await this.#api.cancel(this.id);
+    } catch (error) {
+      if (!hasCode(error, 'nothing_to_cancel')) throw error;
+    }
+    if (!ended.aborted) this.#follow(ended);
+  }
+
   /** Reload the player after captions changed. Growing playlists do not have them yet. */
   async captionsChanged(): Promise<void> {
     if (this.playback === null || this.playback.presentation === 'growing') return;

@@ -124,14 +124,17 @@ class Lab:
         """Return both buckets with a shared fault."""
         return Buckets(_faulty(self.raw, fault), _faulty(self.video, fault))
 
-    async def add_job(self, original: Retention | None = None) -> Job:
+    async def add_job(
+        self, original: Retention | None = None, rank: str = keys.SMALL, video_id: str | None = None
+    ) -> Job:
         """Store everything that an acknowledged upload leaves in the buckets."""
-        video_id = new_id()
+        video_id = video_id or new_id()
         job = Job(
             id=video_id,
             request=video_id,
             source=keys.upload(video_id),
             source_size_bytes=3,
+            rank=rank,
             original=original,
             created_at=self.clock(),
         )
@@ -147,7 +150,7 @@ class Lab:
         await self.video.put(keys.catalog_entry(video_id), b"")
         await self.video.put(keys.video_record(video_id), video.to_json())
         await self.video.put(keys.status(video_id), Status.queued(video_id, self.clock()).to_json())
-        await self.raw.create(keys.marker(job.request), job.to_json())
+        await self.raw.create(job.marker, job.to_json())
         return job
 
     async def write_outputs(self, claim: Claim, video: Store | None = None) -> Outputs:

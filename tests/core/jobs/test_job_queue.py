@@ -1,16 +1,20 @@
 """The queue protocol: every job is published exactly once, and nothing is lost or left behind."""
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
 import pytest
 
 from backend.core import keys
-from backend.core.errors import LeaseLost, StoreError, StoreUnavailable, VideoDeleted
+from backend.core.errors import AlreadyQueued, LeaseLost, StoreError, StoreUnavailable, VideoDeleted
 from backend.core.ids import new_id
+from backend.core.jobs import job_queue
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Leases, highest_generations
+from backend.core.jobs.retry import next_request_number
 from backend.core.library.videos import delete_video
 from backend.core.records import Job, StatusError, Tombstone
 from backend.core.store.interface import (
@@ -503,3 +507,55 @@ async def test_new_worker_finds_the_silent_lease_among_running_ones_at_once(lab:
     claim = await lab.claimed(lab.worker("new"))
 
     assert (claim.request, claim.generation) == (silent.request, 1)
+
+
+async def _claimed_first(lab: Lab, number: int) -> Counter[str]:
+    """Let so many workers claim one job each. Return how many took the small one."""
+    ranks = Counter[str]()
+    for name in range(number):
+        queue = lab.worker(str(name))
+        snapshot = await queue.poll()
+        waiting = snapshot.next_waiting(random.Random(name), 1)
+        assert waiting is not None
+        ranks[waiting.rank] += 1
+    return ranks
+
+
+async def test_what_costs_little_mostly_goes_before_what_waits_longer(lab: Lab) -> None:
+    for unix_ms, rank in enumerate((keys.LARGE, keys.MEDIUM, keys.SMALL)):
+        await lab.add_job(rank=rank, video_id=new_id(unix_ms))
+
+    ranks = await _claimed_first(lab, 100)
+
+    assert ranks[keys.SMALL] > 60
+    assert ranks[keys.LARGE] > 10  # the oldest
+    assert ranks[keys.MEDIUM] == 0
+
+
+async def test_costly_jobs_are_seen_behind_any_number_of_cheap_ones(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_queue, "POLL_KEYS", 4)
+    large = await lab.add_job(rank=keys.LARGE)
+    fetched = await lab.add_job(rank=keys.FETCHED)
+    for _ in range(9):
+        await lab.add_job()
+
+    snapshot = await lab.worker("one").poll()
+
+    assert snapshot.truncated
+    assert {large.request, fetched.request} <= {waiting.request for waiting in snapshot.markers}
+
+
+async def test_jobs_of_every_rank_are_done_retried_and_deleted(lab: Lab) -> None:
+    queue = lab.worker("one")
+    for rank in keys.RANKS:
+        job = await lab.add_job(rank=rank)
+        with pytest.raises(AlreadyQueued):
+            await next_request_number(lab.buckets, job.id)
+        await delete_video(lab.buckets, job.id)
+        assert await lab.raw_keys() == []
+        done = await lab.add_job(rank=rank)
+        assert await lab.turn(queue)
+        await lab.assert_published_and_clean(done)
+        await delete_video(lab.buckets, done.id)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.records import TranscodeOptions
-from backend.core.settings import Codec
+from backend.core.records import Codec, TranscodeOptions
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import TOOLS, ffmpeg, picture, tone
 from worker.encode.chunk_arguments import chunk_arguments

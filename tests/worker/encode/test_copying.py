@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.core.records import TranscodeOptions
-from backend.core.settings import Codec
+from backend.core.records import Codec, TranscodeOptions
 from tests.worker.encode.test_look_plan import MEDIA, SIZE_BYTES, VIDEO
 from worker.encode.copying import MAX_PEAK, MAX_RATE, with_copy
 from worker.encode.ladder import EncodingPlan, plan_encoding

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.core.records import TranscodeOptions
-from backend.core.settings import MIN_SIDE, RUNGS
+from backend.core.records import MIN_SIDE, TranscodeOptions
+from backend.core.settings import RUNGS
 from worker.encode.ladder import Rung, frame_rate, is_small, plan_encoding, rungs_of
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, VideoInfo

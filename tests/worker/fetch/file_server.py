@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from backend.core.errors import SourceRejected
 from backend.core.records import FetchKind, FetchSpec
+from tests.worker.fetch.listening import listening
 
 MAX_BYTES = 64 * 1024**2
 
@@ -62,7 +63,6 @@ class FileServer:
             await self._send(b"", writer, last=True)
         elif self.hangs_after is not None:
             await reader.read()
-        writer.close()
 
     async def _send(self, body: bytes, writer: asyncio.StreamWriter, *, last: bool = False) -> None:
         body = body[: self.hangs_after]
@@ -74,12 +74,9 @@ class FileServer:
 
 @asynccontextmanager
 async def serving(server: FileServer, *, context: ssl.SSLContext | None = None) -> AsyncIterator[FileServer]:
-    listening = await asyncio.start_server(server.answer, "127.0.0.1", 0, ssl=context)
-    scheme = "https" if context else "http"
-    async with listening:
-        server.url = (
-            f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}/films/a%20film.mp4?secret=x"
-        )
+    async with listening(server.answer, host="127.0.0.1", port=0, ssl=context) as port:
+        scheme = "https" if context else "http"
+        server.url = f"{scheme}://127.0.0.1:{port}/films/a%20film.mp4?secret=x"
         yield server
 
 

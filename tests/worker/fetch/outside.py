@@ -10,6 +10,7 @@ from itertools import chain, repeat
 from urllib.parse import quote, unquote
 
 from backend.core.addresses import IpAddress, is_public
+from tests.worker.fetch.listening import listening
 from worker.fetch.guard import AddressInfo, Guard, look_up
 
 PUBLIC, PRIVATE = "127.0.0.3", "127.0.0.1"
@@ -38,14 +39,14 @@ def guarded() -> Guard:
 
 @dataclass
 class Outside:
-    """`port` is the canary's on loopback, and that of a public host whose `/to/<address>` redirects there."""
+    """`port` is the canary's on loopback, and of a public host whose `/?to=<address>` redirects."""
 
     port: int = 0
     at_canary: list[bytes] = field(default_factory=list)
     at_public: list[bytes] = field(default_factory=list)
 
     def redirecting(self, address: str) -> str:
-        return f"http://public.example:{self.port}/to/{quote(address, safe='')}"
+        return f"http://public.example:{self.port}/?to={quote(address, safe='')}"
 
 
 @asynccontextmanager
@@ -55,21 +56,20 @@ async def outside() -> AsyncIterator[Outside]:
     async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         net.at_public.append(head)
-        target = unquote(head.split()[1].decode().partition("/to/")[2])
-        status = f"302 Found\r\nLocation: {target}" if target else "200 OK\r\nContent-Type: video/mp4"
+        path, _, target = head.split()[1].decode().partition("?to=")
+        status = "404 Not Found" if path.strip("/") else "200 OK\r\nContent-Type: video/mp4"
+        status = f"302 Found\r\nLocation: {unquote(target)}" if target else status
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".encode())
-        writer.close()
 
     async def sing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         net.at_canary.append(b"connected")
-        writer.close()
 
     async with AsyncExitStack() as stack:
         public, *private = _sockets_on_one_port(PUBLIC, PRIVATE, "127.0.0.2", "::1")
         net.port = public.getsockname()[1]
-        await stack.enter_async_context(await asyncio.start_server(redirect, sock=public))
+        await stack.enter_async_context(listening(redirect, sock=public))
         for one in private:
-            await stack.enter_async_context(await asyncio.start_server(sing, sock=one))
+            await stack.enter_async_context(listening(sing, sock=one))
         yield net
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from backend.core.backoff import Backoff
 from backend.core.errors import AttemptFailed, SourceRejected
 from tests.worker.fetch.attempts import attempts
 from tests.worker.fetch.file_server import KeptSink, spec
+from tests.worker.fetch.listening import listening
 from tests.worker.fetch.outside import PUBLIC, guarded, outside
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
@@ -54,10 +56,12 @@ async def test_http_fetcher_refuses_every_attempt(redirected: bool) -> None:
                 await HttpFetcher(guarded()).fetch(
                     spec(net.redirecting(address) if redirected else address), sink
                 )
-            assert failed.value.failure_code in CODES, address
+            # as a redirect, it is a path of the same server
+            relative = redirected and re.match(r"http:(?!//[^/])", address)
+            assert failed.value.failure_code in ({"fetch_not_found"} if relative else CODES), address
             assert sink.begun == 0
         assert net.at_canary == []
-        assert len(net.at_public) == (len(attempts()) if redirected else 0)
+        assert bool(net.at_public) == redirected
 
 
 async def test_canary_would_sing() -> None:
@@ -83,13 +87,13 @@ async def test_name_server_that_changes_its_answer_gains_nothing() -> None:
 
 async def test_proxy_forwards_one_request_and_keeps_its_credential() -> None:
     async with outside() as net, GuardedProxy(guarded()).listening() as proxy:
-        request = f"GET http://public.example:{net.port}/film?x=1 HTTP/1.1\r\nHost: elsewhere\r\nX-Mine: yes"
+        request = f"GET http://public.example:{net.port}/?x=1 HTTP/1.1\r\nHost: elsewhere\r\nX-Mine: yes"
         answer = await through(proxy, f"{request}\r\nContent-Length: 0")
 
         assert answer.endswith(b"ok")
         (head,) = net.at_public
         assert head.splitlines()[:2] == [
-            b"GET /film?x=1 HTTP/1.1",
+            b"GET /?x=1 HTTP/1.1",
             f"host: public.example:{net.port}".encode(),
         ]
         assert b"x-mine: yes" in head
@@ -102,11 +106,9 @@ async def test_proxy_sends_a_body_and_nothing_after_it() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         received.set_result(await reader.readexactly(5))
-        writer.close()
 
-    listening = await asyncio.start_server(answer, PUBLIC, 0)
-    async with listening, GuardedProxy(guarded()).listening() as proxy:
-        address = f"http://public.example:{listening.sockets[0].getsockname()[1]}/"
+    async with listening(answer, host=PUBLIC, port=0) as port, GuardedProxy(guarded()).listening() as proxy:
+        address = f"http://public.example:{port}/"
         body = "hello\r\nGET http://127.0.0.1/ HTTP/1.1\r\n\r\n"
         assert await through(proxy, f"POST {address} HTTP/1.1\r\nContent-Length: 5", body) == b""
         assert await received == b"hello"
@@ -115,12 +117,9 @@ async def test_proxy_sends_a_body_and_nothing_after_it() -> None:
 async def test_proxy_tunnels_both_ways_to_the_end() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read())
-        writer.close()
 
-    listening = await asyncio.start_server(echo, PUBLIC, 0)
-    async with listening, GuardedProxy(guarded()).listening() as proxy:
-        address = f"public.example:{listening.sockets[0].getsockname()[1]}"
-        answer = await through(proxy, f"CONNECT {address} HTTP/1.1", "hello" * 100_000)
+    async with listening(echo, host=PUBLIC, port=0) as port, GuardedProxy(guarded()).listening() as proxy:
+        answer = await through(proxy, f"CONNECT public.example:{port} HTTP/1.1", "hello" * 100_000)
 
     assert answer.partition(b"\r\n\r\n")[2] == b"hello" * 100_000
 

@@ -209,6 +209,7 @@ async def test_trouble_of_the_server_may_pass(status: int) -> None:
     ("server", "code"),
     [
         (FileServer(b"<html>", headers=("Content-Type: text/html; charset=utf-8",)), "fetch_web_page"),
+        (FileServer(b"\n<!DOCTYPE html>"), "fetch_web_page"),
         (FileServer(b""), "empty_upload"),
         (FileServer(FILM, declared_bytes=MAX_BYTES + 1), "fetch_too_large"),
         (FileServer(FILM, status=302, headers=("Location: /again",)), "fetch_refused"),

@@ -3,14 +3,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from backend.core import keys
 from backend.core.errors import StoreUnavailable
-from backend.core.store.interface import PLAIN, Body, ObjectHeaders, ObjectInfo, StoredObject
+from backend.core.store.interface import (
+    LIST_PAGE,
+    PLAIN,
+    Body,
+    Listing,
+    ObjectHeaders,
+    ObjectInfo,
+    StoredObject,
+)
 from tests.lab.memory_store import MemoryStore
 from tests.worker.media_lab import MediaLab, ffmpeg, tone
 from worker.sandbox import activity, watchdog
@@ -55,7 +63,10 @@ def sound(tmp_path: Path) -> Path:
 
 
 class SlowStore(MemoryStore):
-    """Takes an hour for each of the calls that only the check of the outputs makes, and for one segment."""
+    """Takes an hour for each of the calls that only the check of the outputs makes, and for one segment.
+
+    Its ETags say nothing, so everything is read back.
+    """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -74,6 +85,11 @@ class SlowStore(MemoryStore):
     async def get(self, key: str) -> StoredObject:
         await self._take_an_hour()
         return await super().get(key)
+
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = LIST_PAGE) -> Listing:
+        await self._take_an_hour()
+        page = await super().list_page(prefix, start_after=start_after, limit=limit)
+        return replace(page, objects=tuple(replace(info, etag="") for info in page.objects))
 
     async def head(self, key: str) -> ObjectInfo:
         await self._take_an_hour()

@@ -1,0 +1,69 @@
+"""Uploads of a file that is elsewhere: a worker fetches it."""
+
+from http import HTTPStatus
+
+from litestar import Response, post
+from litestar.params import JSONBody
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.core.records import MAX_ADDRESS_LENGTH, Title
+from backend.core.uploads.ingest import Description
+from backend.core.uploads.remote import add_remote, fetchable
+from backend.routes.options import TranscodeRequest
+from backend.routes.services import FromServices, retention
+from backend.routes.uploads import UploadAnswer
+from backend.web.error_responses import documented
+
+
+class RemoteTranscode(TranscodeRequest):
+    """Options for encoding a fetched video."""
+
+    keep_original: bool | None = Field(default=None, description="keep the fetched file after transcoding")
+
+
+class RemoteUpload(BaseModel):
+    """A file to fetch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=MAX_ADDRESS_LENGTH)
+    title: Title | None = None
+    transcode: RemoteTranscode = Field(default_factory=RemoteTranscode)
+
+
+@post(
+    "/upload/remote",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=documented(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+    tags=["uploads"],
+)
+async def upload_remote(services: FromServices, data: JSONBody[RemoteUpload]) -> Response[UploadAnswer]:
+    """Add a video whose file is fetched from this address."""
+    settings, options = services.settings, data.transcode.options()
+    kind, address = fetchable(data.url, allow_private=settings.allow_private_urls)
+    wish = data.transcode.keep_original
+    original = retention(settings, None if wish is None else str(wish))
+    video = await add_remote(
+        services.retrying_buckets,
+        kind,
+        address,
+        Description(title=data.title, original=original),
+        max_bytes=settings.max_upload_bytes,
+        quota=services.quota,
+        options=options,
+    )
+    services.doorbell.ring()
+    return Response(
+        UploadAnswer.of(video, settings.root_path),
+        status_code=HTTPStatus.ACCEPTED,
+        headers={"location": f"/api/videos/{video.id}"},
+    )
+
+
+HANDLERS = (upload_remote,)
