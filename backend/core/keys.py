@@ -4,7 +4,6 @@ Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`
 bucket: `catalog/`, `videos/`, `keys/`, `sessions/`. Both, while the store is being tested: `doctor/`.
 """
 
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -34,7 +33,7 @@ DOWNLOAD_MP4 = "download.mp4"
 POSTER = "poster.jpg"
 STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
-KEPT = (DOWNLOAD, DOWNLOAD_MP4, POSTER, posixpath.dirname(STORYBOARD) + "/", CAPTIONS)
+KEPT = (DOWNLOAD, DOWNLOAD_MP4, POSTER, "storyboard/", CAPTIONS)
 """What stays of a run whose renditions are removed: files, and prefixes that end with a slash."""
 
 SMALL, MEDIUM, LARGE, FETCHED = "", "m", "x", "u"

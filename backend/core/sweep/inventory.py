@@ -85,6 +85,7 @@ class RawHoldings:
     units: dict[str, Holdings] = field(default_factory=dict)
     """By request."""
     size_bytes: int = 0
+    """Of all objects, foreign ones too."""
 
     @property
     def leased_videos(self) -> set[str]:
