@@ -149,10 +149,11 @@ $(FILM): $(VENV)/.node tests/media/package.json tests/media/package-lock.json
 	@cd tests/media && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# A client of resumable uploads that others wrote; that for Python comes with the tests' other packages.
+# What others wrote: a client of resumable uploads (that for Python comes with the tests' other packages) and a
+# BitTorrent tracker. Its optional parts, which are compiled, are for browsers.
 $(TUS_CLIENTS): $(VENV)/.node tests/clients/package.json tests/clients/package-lock.json
-	@echo "Installing tus-js-client"
-	@cd tests/clients && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
+	@echo "Installing tus-js-client and bittorrent-tracker"
+	@cd tests/clients && $(NODE_PATH) npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(SITE): frontend/node_modules/.done $(SITE_SOURCES)

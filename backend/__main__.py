@@ -35,7 +35,7 @@ def main() -> int:
     try:
         settings = load(ApiSettings)
         with (
-            _listen(settings.host, settings.port) as listener,
+            _listen(*settings.listens_at) as listener,
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
             runner.run(_serve(settings, listener))

@@ -20,6 +20,7 @@ from backend.core.store.interface import Buckets
 from backend.routes import (
     captions,
     health,
+    inbox,
     jobs,
     media,
     playback_links,
@@ -49,6 +50,7 @@ _ROUTES = (
     health,
     uploads,
     remote_uploads,
+    inbox,
     resumable_uploads,
     resumptions,
     videos,
@@ -72,8 +74,10 @@ def create_app(
     @asynccontextmanager
     async def serve(app: Litestar) -> AsyncIterator[None]:
         async with open_buckets(settings) as buckets, SigningKeys.kept_fresh(buckets.video) as signing_keys:
-            app.state.services = Services.build(settings, buckets, signing_keys, clock)
-            yield
+            services = Services.build(settings, buckets, signing_keys, clock)
+            app.state.services = services
+            async with services.inbox.looking():
+                yield
 
     app = Litestar(
         route_handlers=[handler for module in _ROUTES for handler in module.HANDLERS],

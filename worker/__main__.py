@@ -35,6 +35,7 @@ from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
+from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
 from worker.run.admission import admit
 from worker.run.doorbell import listening
@@ -141,7 +142,10 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             ),
             fetching=SourceFetching(
                 retrying,
-                {FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls))},
+                {
+                    FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls)),
+                    FetchKind.S3: S3Fetcher(retrying),
+                },
                 settings.fetch_timeout_seconds,
             ),
         )

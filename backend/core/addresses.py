@@ -111,7 +111,7 @@ def _host(host: str, *, allow_private: bool) -> str:
     host = host.removesuffix(".")
     literal = host.startswith("[") or _NUMBER.fullmatch(host.rpartition(".")[2])
     if not literal:
-        if ".." in f".{host}." or len(host) > 253:
+        if len(host) > 253 or not all(0 < len(label) <= 63 for label in host.split(".")):
             raise InvalidAddress
         return host
     try:

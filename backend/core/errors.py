@@ -134,6 +134,18 @@ class AddressRefused(BadRequest):
     code = "address_refused"
 
 
+class SourceMissing(VodbucketError):
+    """There is no such object in this bucket."""
+
+    code = "fetch_not_found"
+
+
+class SourceDenied(VodbucketError):
+    """The store denies access to this object. Check the bucket's policy."""
+
+    code = "fetch_denied"
+
+
 class EmptyUpload(BadRequest):
     """The upload is empty. Send a file with content."""
 

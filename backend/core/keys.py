@@ -1,7 +1,7 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
-Raw bucket: `uploads/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`. Video
-bucket: `catalog/`, `videos/`, `keys/`, `sessions/`. Both, while the store is being tested: `doctor/`.
+Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
+Video bucket: `catalog/`, `videos/`, `keys/`, `sessions/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -18,6 +18,7 @@ QUEUE = "queue/"
 LEASES = "leases/"
 UNITS = "units/"
 FAILED = "failed/"
+INBOX = "inbox/"
 DOCTOR = "doctor/"
 RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
@@ -82,6 +83,11 @@ def upload_progress(upload_id: str, generation: int) -> str:
 def upload_tail(upload_id: str, generation: int = 0, number: int = 0) -> str:
     """Return the key of bytes that do not fill a part yet. Tails of resumable uploads are never rewritten."""
     return f"{upload_state(upload_id)}tail.{generation}.{number}"
+
+
+def sidecar(inbox_key: str) -> str:
+    """Return the key of what is said about a file in the inbox."""
+    return f"{inbox_key}.json"
 
 
 def resumption(fingerprint: str) -> str:

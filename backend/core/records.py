@@ -182,6 +182,7 @@ class FetchSpec(Value):
     address: str = Field(max_length=MAX_ADDRESS_LENGTH, repr=False)
     max_bytes: int = Field(ge=1, description="a larger file is refused")
     titled: bool = Field(default=False, description="the user gave a title, so the file's does not count")
+    version: str | None = Field(default=None, description="of an object: fetch this one or none")
 
     @property
     def shown(self) -> str:

@@ -4,6 +4,7 @@ Entry points (`backend.asgi`, `worker.__main__`, infra/local) load these classes
 A missing or invalid value stops the start with a message that names the variable (see `load`).
 """
 
+import os
 import re
 from collections.abc import Mapping
 from math import ceil
@@ -22,6 +23,7 @@ from backend.core.setting_values import (
     Directory,
     Endpoint,
     Host,
+    HostPort,
     KeyId,
     Region,
     RenderNode,
@@ -38,6 +40,9 @@ _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not 
 
 OWN_PATHS = {"api", "assets", "healthz", "jobs", "play", "readyz", "schema", "upload", "videos", "watch"}
 """Where the paths of routes and of the site begin."""
+
+DISK_VARIABLES = "VIDEO_STORAGE_MIN_FREE_"
+"""How settings of VRS begin that limit how full its disk gets. To ignore them could fill a disk."""
 
 OWN_STORE_VARIABLES = (
     "S3_ENDPOINT_URL",
@@ -76,6 +81,9 @@ class StoreSettings(_Settings):
     )
     s3_raw_bucket: BucketName = Field("vodbucket-raw", description="uploads, queue and leases")
     s3_video_bucket: BucketName = Field("vodbucket-video", description="records and renditions")
+    import_buckets: Annotated[tuple[BucketName, ...], NoDecode] = Field(
+        (), description="comma-separated buckets of the same store whose objects may be imported"
+    )
     aws_region: Region = Field("us-east-1", description="the store's region")
     aws_access_key_id: KeyId | None = Field(None, description="access key id")
     aws_secret_access_key: Secret | None = Field(None, description="secret access key")
@@ -92,11 +100,18 @@ class StoreSettings(_Settings):
         description="how long uploads and jobs keep retrying while the store is unavailable",
     )
 
+    @field_validator("import_buckets", mode="before")
+    @classmethod
+    def _split_buckets(cls, value: object) -> object:
+        return _split(value)
+
     @model_validator(mode="after")
     def _buckets_fit(self) -> Self:
         buckets = (self.s3_raw_bucket, self.s3_video_bucket)
         if len(set(buckets)) == 1:
             raise ValueError("S3_VIDEO_BUCKET: must be another bucket than S3_RAW_BUCKET")
+        if set(buckets) & set(self.import_buckets):
+            raise ValueError("IMPORT_BUCKETS: must not name S3_RAW_BUCKET or S3_VIDEO_BUCKET")
         for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
             if str(getattr(self, name)).rstrip("/").rpartition("/")[2] in buckets:
                 raise ValueError(f"{name.upper()}: must not end with the name of a bucket")
@@ -152,10 +167,8 @@ class TokenSettings(_Settings):
 
     @field_validator("admin_token")
     @classmethod
-    def _long_enough(cls, token: SecretStr) -> SecretStr:
-        if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
-            raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
-        return token
+    def _token_long_enough(cls, token: SecretStr) -> SecretStr:
+        return _long_enough(token)
 
 
 class ClientSettings(TokenSettings):
@@ -175,6 +188,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
 
     host: Host = Field("127.0.0.1", description="address to listen on")
     port: int = Field(3000, ge=0, le=65535, description="port to listen on")
+    video_server_addr: Annotated[Endpoint | None, NoDecode] = Field(
+        None, description="host:port to listen on, as VRS has it, instead of HOST and PORT"
+    )
     root_path: str = Field(
         "/", validate_default=True, description="path at which a proxy offers the server, such as `/vod`"
     )
@@ -215,6 +231,12 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
     )
+    inbox_seconds: float = Field(
+        60, ge=0, le=86_400, description="how often to look for new files in the inbox; 0: only when told to"
+    )
+    inbox_token: Secret | None = Field(
+        None, description="what a store that reports new files sends in the address; at least 16 characters"
+    )
     doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
         (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"
     )
@@ -227,6 +249,11 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
     def _split_doorbells(cls, value: object) -> object:
         return _split(value)
 
+    @field_validator("inbox_token")
+    @classmethod
+    def _inbox_token_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        return token and _long_enough(token)
+
     @field_validator("root_path")
     @classmethod
     def _plain_path(cls, path: str) -> str:
@@ -238,11 +265,22 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
             raise ValueError("must not begin with one of the server's own paths")
         return path
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_address(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("video_server_addr") and not values.keys().isdisjoint({"host", "port"}):
+            raise ValueError("VIDEO_SERVER_ADDR: must not be set beside HOST or PORT")
+        return values
+
+    @property
+    def listens_at(self) -> HostPort:
+        return self.video_server_addr or (self.host, self.port)
+
     @model_validator(mode="after")
     def _store_is_another(self) -> Self:
-        store = self.s3_endpoint_url
-        ours = {self.host, *(_LOOPBACK if self.host in _ANYWHERE else ())}
-        if store is not None and store.port == self.port and store.host in ours:
+        store, (host, port) = self.s3_endpoint_url, self.listens_at
+        ours = {host, *(_LOOPBACK if host in _ANYWHERE else ())}
+        if store is not None and store.port == port and store.host in ours:
             raise ValueError("S3_ENDPOINT_URL: must be the store's address, not that of this server")
         return self
 
@@ -374,6 +412,12 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
     """
+    for name in os.environ:
+        if name.startswith(DISK_VARIABLES):
+            raise ConfigurationError(
+                f"{name}: means nothing here, as videos are kept in an object store; unset it "
+                "(MAX_RAW_BYTES limits what uploads may take)"
+            )
     try:
         settings = settings_class()
     except ValidationError as error:
@@ -412,6 +456,12 @@ _SENTENCES = {
     "less_than_equal": "must be at most {le:.0f}",
     "literal_error": "must be {expected}",
 }
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+        raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters")
+    return token
 
 
 def _split(value: object) -> object:

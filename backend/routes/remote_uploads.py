@@ -6,7 +6,8 @@ from litestar import Response, post
 from litestar.params import JSONBody
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.core.records import MAX_ADDRESS_LENGTH, Title
+from backend.core.records import MAX_ADDRESS_LENGTH, FetchKind, Title
+from backend.core.uploads.imports import SCHEME, importable
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.remote import add_remote, fetchable
 from backend.routes.options import TranscodeRequest
@@ -37,6 +38,10 @@ class RemoteUpload(BaseModel):
     responses=documented(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.INSUFFICIENT_STORAGE,
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -44,9 +49,13 @@ class RemoteUpload(BaseModel):
     tags=["uploads"],
 )
 async def upload_remote(services: FromServices, data: JSONBody[RemoteUpload]) -> Response[UploadAnswer]:
-    """Add a video whose file is fetched from this address."""
-    settings, options = services.settings, data.transcode.options()
-    kind, address = fetchable(data.url, allow_private=settings.allow_private_urls)
+    """Add a video whose file is fetched from this address, or is an object of the same store."""
+    settings, options, size_bytes = services.settings, data.transcode.options(), 1
+    if data.url.startswith(SCHEME):
+        kind = FetchKind.S3
+        address, size_bytes = await importable(services.buckets, data.url, settings.max_upload_bytes)
+    else:
+        kind, address = fetchable(data.url, allow_private=settings.allow_private_urls)
     wish = data.transcode.keep_original
     original = retention(settings, None if wish is None else str(wish))
     video = await add_remote(
@@ -55,6 +64,7 @@ async def upload_remote(services: FromServices, data: JSONBody[RemoteUpload]) ->
         address,
         Description(title=data.title, original=original),
         max_bytes=settings.max_upload_bytes,
+        size_bytes=size_bytes,
         quota=services.quota,
         options=options,
     )

@@ -17,6 +17,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
 from backend.core.uploads.buffers import PartBuffers
+from backend.core.uploads.inbox import SETTLE_SECONDS, Inbox, InboxWatch
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
@@ -49,6 +50,7 @@ class Services:
     sessions: Sessions
     grants: Grants
     rights: Rights
+    inbox: InboxWatch
     playback: PlaybackIndex
     manifests: ManifestReads
     looks: AwaitedFiles
@@ -92,6 +94,7 @@ class Services:
             sessions=sessions,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, sessions, admin, clock),
+            inbox=_inbox(settings, retrying, quota, doorbell),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
@@ -109,6 +112,18 @@ class Services:
         self.rights.forget(video_id)
         self.manifests.forget_captions(video_id)
         self.parts.forget(video_id)
+
+
+def _inbox(settings: ApiSettings, buckets: Buckets, quota: Quota, doorbell: Doorbell) -> InboxWatch:
+    seconds = settings.inbox_seconds
+    inbox = Inbox(
+        buckets,
+        settings.max_upload_bytes,
+        quota,
+        settle_seconds=min(SETTLE_SECONDS, seconds or SETTLE_SECONDS),
+        retention=lambda keep: retention(settings, None if keep is None else str(keep)),
+    )
+    return InboxWatch(inbox, seconds, doorbell.ring)
 
 
 def retention(settings: ApiSettings, wish: str | None) -> Retention | None:

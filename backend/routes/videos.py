@@ -26,6 +26,7 @@ from backend.core.library.videos import (
 )
 from backend.core.records import Chapter, SourceFile, Status, Video
 from backend.core.store.interface import PresignedGet, exists
+from backend.core.uploads.inbox import withdraw
 from backend.playback.serving import SigningWindow, attachment
 from backend.routes.services import FromServices, Services
 from backend.web.error_responses import documented
@@ -118,6 +119,7 @@ async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
     """Delete a video and everything that belongs to it. Its links stop working within seconds."""
     if not await video_remains(services.buckets, parse_id(video_id)):
         raise VideoNotFound
+    await withdraw(services.buckets, video_id)
     await delete_video(services.buckets, video_id)
     services.forget(video_id)
 

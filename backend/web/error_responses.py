@@ -43,6 +43,8 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
+    errors.SourceMissing: HTTPStatus.NOT_FOUND,
+    errors.SourceDenied: HTTPStatus.FORBIDDEN,
     errors.NotReady: HTTPStatus.CONFLICT,
     errors.SourceGone: HTTPStatus.CONFLICT,
     errors.AlreadyQueued: HTTPStatus.CONFLICT,

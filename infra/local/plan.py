@@ -41,9 +41,9 @@ class Plan:
     @property
     def url(self) -> str:
         """The API's address for a browser on this machine."""
-        host = self.api_settings.host
+        host, port = self.api_settings.listens_at
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
-        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.api_settings.port}"
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
     @property
     def store_name(self) -> str:
@@ -80,7 +80,7 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
         data.write_settings({name: value for name, value in env.items() if name in _FOR_OPERATORS})
     if not env.get("ADMIN_TOKEN"):
         env["ADMIN_TOKEN"] = data.admin_token()
-    port = (env.get("PORT") or "3000").strip()
+    port = (env.get("PORT") or (env.get("VIDEO_SERVER_ADDR") or "3000").rpartition(":")[2]).strip()
     # Of a wrong PORT, only PORT is to be reported.
     if not env.get("CORS_ORIGINS") and port.isdecimal() and len(port) <= 5:
         env["CORS_ORIGINS"] = f"http://127.0.0.1:{port},http://localhost:{port}"
@@ -88,10 +88,11 @@ def make_plan(checkout: Path, data: DataDirectory, environ: Mapping[str, str]) -
         env["DOORBELL"] = env["DOORBELLS"] = _free_address()
     env["PYTHONUNBUFFERED"] = "1"
     settings = _checked_settings(env)
-    if not port_is_free(settings.host, settings.port):
+    host, number = settings.listens_at
+    if not port_is_free(host, number):
         raise CannotRun(
-            f"Port {settings.port} is taken by another program: end that, or choose another port, "
-            f"for example `make run PORT={settings.port + 1}`."
+            f"Port {number} is taken by another program: end that, or choose another port, "
+            f"for example `make run PORT={number + 1}`."
         )
     return Plan(checkout, env, settings, embedded)
 

@@ -172,14 +172,30 @@ class IgnoresRanges(MemoryStore):
 
 class CopiesFromTheStart(MemoryStore):
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
         return await super().copy_part(key, upload_id, number, source, 0, size_bytes)
 
 
 class CopiesWholeObjects(MemoryStore):
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
         whole = (await self.head(source)).size_bytes
         return await super().copy_part(key, upload_id, number, source, 0, whole)
@@ -265,7 +281,15 @@ async def test_this_machines_clock_is_compared_with_the_stores(ahead: float, ver
 async def test_a_store_that_cannot_copy_ranges_gets_a_warning_and_keeps_no_upload() -> None:
     class NoCopies(MemoryStore):
         async def copy_part(
-            self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+            self,
+            key: str,
+            upload_id: str,
+            number: int,
+            source: str,
+            offset: int,
+            size_bytes: int,
+            *,
+            bucket: str | None = None,
         ) -> UploadedPart:
             raise StoreRejected("copying a part: the store answered 501 NotImplemented")
 

@@ -78,6 +78,7 @@ WRONG = {
     "rendition_codecs": ["vp9", "av1,av1", ","],
     "rungs": ["360,480p", "360,360", "0", "361", "-360", "8640", "360;720", ","],
     "downloads": ["mp4", "webm,avi", "webm,webm", ","],
+    "video_server_addr": ["3000", ":3000", "localhost", "localhost:0", "localhost:65536", "http://localhost:1"],
     "doorbell": ["7000", "localhost", "localhost:0", "localhost:65536", "a b:7000", "http://localhost:7000"],
     "doorbells": ["localhost:7000,worker", "localhost:7000,:7000", "a b:7000"],
     "root_path": [
@@ -227,6 +228,24 @@ def test_the_endpoint_must_not_be_this_server(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("S3_ENDPOINT_URL", f"http://{store}:3000")
         with pytest.raises(ConfigurationError, match=r"^S3_ENDPOINT_URL: must be the store's address"):
             load(ApiSettings)
+
+
+def test_the_address_of_vrs_replaces_host_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEO_SERVER_ADDR", "[::]:8080")
+    assert load(ApiSettings).listens_at == ("::", 8080)
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://localhost:8080")
+    with pytest.raises(ConfigurationError, match=r"^S3_ENDPOINT_URL: must be the store's address"):
+        load(ApiSettings)
+    monkeypatch.setenv("PORT", "3000")
+    with pytest.raises(ConfigurationError, match=r"^VIDEO_SERVER_ADDR: must not be set beside HOST or PORT$"):
+        load(ApiSettings)
+
+
+@pytest.mark.parametrize("settings", [ApiSettings, WorkerSettings])
+def test_settings_of_vrs_for_its_disk_are_refused(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEO_STORAGE_MIN_FREE_BYTES", "1000000000")
+    with pytest.raises(ConfigurationError, match=r"^VIDEO_STORAGE_MIN_FREE_BYTES: means nothing here"):
+        load(settings)
 
 
 def test_an_api_without_its_store_ends_with_status_3_and_names_it(

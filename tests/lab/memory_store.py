@@ -34,6 +34,8 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], datetime] = _utc_now) -> None:
         self._clock = clock
+        self.neighbours: dict[str, MemoryStore] = {}
+        """Other buckets of the same store."""
         self._objects: dict[str, StoredObject] = {}
         self._keys: list[str] = []  # sorted, as LIST returns them
         self._uploads: dict[tuple[str, str], dict[int, bytes]] = {}
@@ -100,10 +102,19 @@ class MemoryStore:
         return UploadedPart(number, _etag(body), len(body))
 
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
         await asyncio.sleep(0)
-        body = self._find(source).body[offset : offset + size_bytes]
+        store = self.neighbours[bucket] if bucket else self
+        body = store._find(source).body[offset : offset + size_bytes]
         self._parts(key, upload_id)[number] = body
         return UploadedPart(number, _etag(body), len(body))
 

@@ -2,12 +2,21 @@
 
 from backend.core import keys
 from backend.core.jobs.cancel import _unfinished, cancel_video
-from backend.core.records import Job
+from backend.core.records import FetchState, Job
 from backend.core.store.interface import Buckets, ObjectHeaders
 from tests.simulation.faults import Fate
+from tests.simulation.fetching import SimulatedSink
 from tests.simulation.mutants import Mutant
 from tests.simulation.schedule import Protocol
+from tests.simulation.workers import Kind
 from tests.simulation.world import RemoteStore
+
+
+class SparesUploads(SimulatedSink):
+    """Does not abort what earlier holders of the job may still complete."""
+
+    async def resume(self, state: FetchState | None) -> None:
+        await self._check_absent()
 
 
 class AbortsNothing(RemoteStore):
@@ -37,8 +46,16 @@ class _OverwritingResults(RemoteStore):
 
 
 _LATE = frozenset({Fate.FREEZE_BEFORE, Fate.LATE})
+_LATE_END = (Fate.FREEZE_BEFORE, "complete_upload")
 
 FETCH_MUTANTS = (
+    Mutant(
+        "uploads of others spared",
+        Protocol(
+            worker=Kind(sink=SparesUploads), aimed=(Fate.FREEZE_BEFORE, "complete_upload"), fetches=True
+        ),
+        "was fetched twice",
+    ),
     Mutant(
         "uploads left open",
         Protocol(store_class=AbortsNothing, fetches=True),

@@ -43,6 +43,8 @@ class Ledger:
         """Videos whose source a worker fetches."""
         self._stored: dict[str, StoredObject] = {}
         """Their sources while they stand."""
+        self._once_stored: set[str] = set()
+        """And later. None comes back."""
         self.checks = 0
         self.cancellations = 0
         self._outcomes: dict[str, bytes] = {}
@@ -206,8 +208,10 @@ class Ledger:
         """Check that no holder of the job replaces a source that another one may be reading."""
         stored, before = self._world.raw.find(key), self._stored.pop(key, None)
         if stored is None:
+            if before is not None:
+                self._once_stored.add(key)
             return
-        if stored is not before and (before is not None or key in self._gone_sources):
+        if stored is not before and (before is not None or key in self._once_stored):
             broken(f"the source {key} was fetched twice")
         if before is None:
             self._fetches += 1

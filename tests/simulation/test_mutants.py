@@ -15,6 +15,8 @@ RARELY_CAUGHT = {
     "doubtful end forgotten",
     "first instead of ended",
     "parked taken as due",
+    "uploads of others spared",
+    "cancelled after the end",
 }
 """It takes seconds until a schedule shows it."""
 

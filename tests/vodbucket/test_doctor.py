@@ -19,7 +19,7 @@ OF_MOTO = {"open uploads", "altered signature", "expired URL"}
 """moto gives all uploads the same date and does not check signatures."""
 MACHINE = {
     *("ffmpeg", "ffprobe", "packager", "av1 encoder", "h264 encoder", "hardware encoders"),
-    *("memory and descriptors", "WORK_DIR"),
+    *("aria2", "memory and descriptors", "WORK_DIR"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`vodbucket upload`, `status`, `list`, `delete`, `download` and `open` as processes that talk to an API."""
+"""`vodbucket upload`, `ingest`, `status`, `list`, `delete`, `download` and `open` as processes that talk to an API."""
 
 import asyncio
 import json
@@ -206,6 +206,37 @@ async def test_errors_that_stop_all_uploads_have_their_own_exit_codes(
         "Is it running there? VODBUCKET_URL selects another server. "
         "Run the same command again to resume.\n"
     )
+
+
+def test_ingest_prints_the_link_of_a_video_that_is_to_be_fetched(here: Installation) -> None:
+    added = _command(here, "ingest", "https://films.example/a.mp4?key=1", "--title", "Harbour")
+    video = _id_of(added.stdout)
+    shown = _command(here, "status", video)
+    refused = _command(here, "ingest", "http://127.0.0.1/a.mp4")
+
+    assert added.stdout == f"{here.environment['VODBUCKET_URL']}/watch/{video}\n"
+    assert shown.stdout.splitlines() == ["title      Harbour", "state      queued"]
+    assert "Only addresses on the public internet" in str(refused.exception)
+
+
+async def test_interrupted_ingest_says_that_the_job_goes_on(here: Installation) -> None:
+    following = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vodbucket", "ingest", "https://films.example/a.mp4", "--follow"),
+        env=here.environment,
+        cwd=REPOSITORY,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert following.stdout is not None
+    async with asyncio.timeout(COMMAND_SECONDS):
+        video = _id_of((await following.stdout.readline()).decode())
+        following.send_signal(signal.SIGINT)
+        _, said = await following.communicate()
+
+    assert following.returncode == 130
+    assert said.decode() == f"vodbucket: The job goes on. `vodbucket cancel {video}` ends it.\n"
+    assert _command(here, "status", video).stdout.endswith("state      queued\n")
 
 
 async def test_interrupted_upload_says_how_to_resume(here: Installation, tmp_path: Path) -> None:

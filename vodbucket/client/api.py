@@ -20,7 +20,7 @@ from backend.core.records import Status
 from backend.core.settings import ClientSettings, Download
 from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_body import FileBody
-from vodbucket.client.responses import Downloads, ErrorBody, Resumption, VideoPage, VideoWithStatus
+from vodbucket.client.responses import Added, Downloads, ErrorBody, Resumption, VideoPage, VideoWithStatus
 
 CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 60.0
@@ -68,6 +68,11 @@ class Api:
             found += page.videos
             cursor = page.next_cursor
         return found
+
+    async def add_remote(self, url: str, title: str | None) -> str:
+        """Have the server fetch a file, and return the id of its video. Not to be repeated blindly."""
+        body = {"url": url} | ({} if title is None else {"title": title})
+        return (await self._read(Added, "/upload/remote", "POST", json=body)).id
 
     async def download(self, video_id: str, kind: Download, output: Path) -> None:
         """Save the WebM or MP4. On any error there is no file, or the one that was there before.
@@ -157,8 +162,8 @@ class Api:
             raise self._error(response, content)
         return Response(response.headers, content)
 
-    async def _read(self, kind: type[T], path: str) -> T:
-        response = await self.request("GET", path)
+    async def _read(self, kind: type[T], path: str, method: str = "GET", *, json: object = None) -> T:
+        response = await self.request(method, path, json=json)
         try:
             return kind.model_validate_json(response.body)
         except ValidationError:

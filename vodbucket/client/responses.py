@@ -16,6 +16,12 @@ class VideoPage(BaseModel):
     next_cursor: str | None
 
 
+class Added(BaseModel):
+    """A video that was added."""
+
+    id: str
+
+
 class Downloads(BaseModel):
     """Paths of the files for download, each with a grant; None if there is none (yet)."""
 

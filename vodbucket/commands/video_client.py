@@ -45,6 +45,11 @@ class VideoClient:
         async with open_api(self._settings) as api:
             await api.download(video_id, kind, output)
 
+    async def ingest(self, url: str, title: str | None) -> str:
+        """Have the server fetch a file, and return the id of its video."""
+        async with open_api(self._settings) as api:
+            return await api.add_remote(url, title)
+
     async def follow(self, video_id: str) -> VideoWithStatus:
         """Wait until the video is encoded or has failed, and return it."""
         async with open_api(self._settings) as api:

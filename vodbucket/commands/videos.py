@@ -1,4 +1,4 @@
-"""The commands for videos: upload, status, list, delete, download, open. They call a server."""
+"""The commands for videos: upload, ingest, status, list, delete, download, open. They call a server."""
 
 import asyncio
 import webbrowser
@@ -49,6 +49,28 @@ def upload(
         print_error("Interrupted. Run the same command again to resume.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not succeeded:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(rich_help_panel=VIDEOS_PANEL)
+def ingest(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of a video or audio file.")],
+    title: Annotated[str | None, typer.Option(help="Title of the video. Default: the file name.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait until encoding has ended.")] = False,
+    patience: Patience = 60,
+) -> None:
+    """Have the server fetch a file, and print the video's link. With --follow, exits with 1 if that fails."""
+    client = VideoClient(load(ClientSettings), patience * 60)
+    video = asyncio.run(client.ingest(as_text(url), title and as_text(title)))
+    print_line(client.watch_link(video))
+    if not follow:
+        return
+    try:
+        found = asyncio.run(client.follow(video))
+    except KeyboardInterrupt:
+        print_error(f"The job goes on. `vodbucket cancel {video}` ends it.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if found.status.status is StatusWord.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 

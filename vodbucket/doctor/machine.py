@@ -10,8 +10,10 @@ from backend.core.settings import WorkerSettings
 from backend.core.store.probes import Check, Verdict
 from worker.encode.encoder_trials import run_trial
 from worker.encode.video_encoders import candidates
+from worker.fetch.aria2_fetcher import find_aria2c
 from worker.sandbox.machine import check_resources, check_work_dir
-from worker.sandbox.tools import Tools, find_tools, version_of
+from worker.sandbox.process import ProcessTimedOut, run
+from worker.sandbox.tools import VERSION_SECONDS, Tools, find_tools, version_of
 
 LOW_SPACE_BYTES = 1024**3
 
@@ -32,6 +34,7 @@ async def check_machine(settings: WorkerSettings) -> AsyncIterator[Check]:
         for codec in settings.rendition_codecs:
             yield await _software(tools, codec, settings)
         yield await _hardware(tools, settings)
+    yield await _aria2()
     yield _resources()
     yield _disk_space(settings.work_dir or Path(tempfile.gettempdir()))
 
@@ -41,6 +44,18 @@ async def _version(name: str, path: Path) -> Check:
         return Check(name, Verdict.OK, await version_of(name, path))
     except MachineFault as error:
         return Check(name, Verdict.FAIL, error.message, _TOOLS_ADVICE)
+
+
+async def _aria2() -> Check:
+    """Report aria2c, which only torrents need."""
+    name, program = "aria2", find_aria2c()
+    if program is None:
+        return Check(name, Verdict.INFO, "not installed, so this worker fetches no torrents")
+    try:
+        done = await run([program, "--version"], timeout_seconds=VERSION_SECONDS)
+    except (ProcessTimedOut, OSError, MachineFault) as error:
+        return Check(name, Verdict.WARN, f"{program} does not run: {error}", "Install aria2 again.")
+    return Check(name, Verdict.INFO, done.stdout.decode(errors="replace").partition("\n")[0])
 
 
 def _resources() -> Check:

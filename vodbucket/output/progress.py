@@ -15,7 +15,7 @@ from rich.progress import (
 
 from backend.core.records import Status
 from vodbucket.client.local_file import LocalFile
-from vodbucket.output.tables import cell, duration
+from vodbucket.output.tables import cell, duration, size
 
 
 class _Bar:
@@ -58,21 +58,21 @@ class UploadBar(_Bar):
 
 
 class EncodingBar(_Bar):
-    """The encoding of one video: progress, stage, time left."""
+    """The job of one video: progress, stage, time left or how much was fetched."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[stage]}  {task.fields[left]}"),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[stage]}  {task.fields[details]}"),
         )
-        self._task = self._progress.add_task(cell(name), total=1, stage="", left="")
+        self._task = self._progress.add_task(cell(name), total=1, stage="", details="")
 
     def show(self, status: Status) -> None:
         left = status.estimated_remaining_seconds
-        self._progress.update(
-            self._task,
-            completed=status.progress,
-            stage=status.stage,
-            left=f"{duration(left)} left" if left else "",
-        )
+        received, total = status.received_bytes, status.total_bytes
+        if received is not None:
+            details = size(received) + (f" of {size(total)}" if total else "")
+        else:
+            details = f"{duration(left)} left" if left else ""
+        self._progress.update(self._task, completed=status.progress, stage=status.stage, details=details)

@@ -7,39 +7,26 @@ from its beginning: bytes of two versions are never joined.
 
 import asyncio
 import re
-import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
 
-import structlog
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
-from aiohttp.client_exceptions import (
-    ClientConnectorCertificateError,
-    ClientConnectorDNSError,
-    ClientConnectorError,
-)
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from yarl import URL
 
 from backend.core.addresses import follow, parse_address
 from backend.core.backoff import Backoff
-from backend.core.errors import AttemptFailed, BadRequest, InvalidAddress, SourceRejected
+from backend.core.errors import AttemptFailed, InvalidAddress, SourceRejected
 from backend.core.records import FetchSpec
 from worker.fetch.guard import Guard
 from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.resuming import PAUSES, STALL_SECONDS, as_failures, pieces, resume
 
-log = structlog.get_logger(__name__)
-
-STALL_SECONDS = 60.0
-NOTABLE_BYTES = 64 * 1024
-"""A server that takes STALL_SECONDS to send this has stalled."""
 MAX_REDIRECTS = 10
-TRIES = 5
-"""How often in a row a connection may break without getting further than those before it."""
-PAUSES = Backoff(1, longest_seconds=30)
 
 _HEADERS = {"User-Agent": "vodbucket", "Accept": "*/*", "Accept-Encoding": "identity"}
 _NO_TIMEOUT = ClientTimeout(total=None, sock_connect=None)
@@ -66,25 +53,13 @@ class HttpFetcher:
 
     async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
         """As `Fetcher.fetch`."""
-        failures, furthest = 0, sink.position
         connector = TCPConnector(resolver=self._guard, socket_factory=self._guard.socket)
         async with ClientSession(connector=connector, timeout=_NO_TIMEOUT, headers=_HEADERS) as session:
-            while True:
-                try:
-                    address = parse_address(spec.address, allow_private=self._guard.allow_private)
-                    return await self._continue(session, address, sink)
-                except BadRequest as error:
-                    raise SourceRejected(error.message, code=error.code) from None
-                except AttemptFailed as error:
-                    failures = 1 if sink.position > furthest else failures + 1
-                    furthest = max(furthest, sink.position)
-                    if failures == TRIES:
-                        raise
-                    log.warning("fetch_interrupted", error=error.message, received_bytes=sink.position)
-                await asyncio.sleep(self._pauses.pause_seconds(failures))
+            return await resume(partial(self._transfer, session, spec.address, sink), sink, self._pauses)
 
-    async def _continue(self, session: ClientSession, address: str, sink: FetchSink) -> Fetched:
+    async def _transfer(self, session: ClientSession, address: str, sink: FetchSink) -> Fetched:
         """Fetch what is missing over one connection."""
+        address = parse_address(address, allow_private=self._guard.allow_private)
         start, version = sink.position, sink.version
         resumed = {"Range": f"bytes={start}-", "If-Range": _of(version)[1]} if start and version else {}
         async with self._answer(session, address, resumed) as answer:
@@ -98,7 +73,7 @@ class HttpFetcher:
                 total = None if encoded else answer.content_length
                 await sink.begin(None if encoded else _version(answer, total), total)
             if sink.position != total:
-                async for piece in self._pieces(answer):
+                async for piece in pieces(answer.content.readany, self._stall_seconds):
                     if not sink.position and _PAGE_START.match(piece):
                         raise SourceRejected(_PAGE_SENTENCE, code="fetch_web_page")
                     await sink.write(piece)
@@ -114,7 +89,7 @@ class HttpFetcher:
     ) -> AsyncIterator[ClientResponse]:
         """Yield the answer after redirects: the file or, if resumed, its rest, which may be empty (416)."""
         for _ in range(MAX_REDIRECTS + 1):
-            with _as_failures():
+            with as_failures():
                 async with asyncio.timeout(self._stall_seconds):
                     answer = await session.get(
                         URL(address, encoded=True), headers=resumed, allow_redirects=False
@@ -129,40 +104,6 @@ class HttpFetcher:
             if not address.startswith("http"):
                 raise InvalidAddress
         raise SourceRejected("This address redirects too often.", code="fetch_refused")
-
-    async def _pieces(self, answer: ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body. Stalls are measured without the time that the caller takes."""
-        waited_seconds, taken_bytes = 0.0, 0
-        while True:
-            started = time.monotonic()
-            with _as_failures():
-                async with asyncio.timeout(self._stall_seconds - waited_seconds):
-                    piece = await answer.content.readany()
-            if not piece:
-                return
-            waited_seconds += time.monotonic() - started
-            taken_bytes += len(piece)
-            if taken_bytes >= NOTABLE_BYTES:
-                waited_seconds, taken_bytes = 0.0, 0
-            yield piece
-
-
-@contextmanager
-def _as_failures() -> Iterator[None]:
-    """Say in a sentence what went wrong on the network."""
-    try:
-        yield
-    except ClientConnectorDNSError:
-        raise AttemptFailed("There is no server of this name.", code="fetch_unreachable") from None
-    except ClientConnectorCertificateError:
-        raise AttemptFailed("The server's certificate is not valid.", code="fetch_unreachable") from None
-    except TimeoutError:
-        raise AttemptFailed("The server did not respond in time.", code="fetch_timeout") from None
-    except ClientConnectorError:
-        raise AttemptFailed("The server cannot be reached.", code="fetch_unreachable") from None
-    except (ClientError, OSError) as error:
-        log.info("connection_broke", error=type(error).__name__)
-        raise AttemptFailed("The connection broke.", code="fetch_broken") from None
 
 
 def _check(answer: ClientResponse, *, resumed: bool) -> None:

@@ -46,6 +46,14 @@ class FetchSink(Protocol):
         """Take the next bytes. Waits for the store. Raises: SourceRejected: they are too many."""
         ...
 
+    async def copy(self, source: str, bucket: str | None) -> None:
+        """Copy the next bytes from an object of the same store, without the last ones, to be written.
+
+        `bucket` is the name of its bucket, by default the one of sources. The size was given to `begin`. If
+        the store cannot copy, all are left to be written.
+        """
+        ...
+
     def progress(self, received_bytes: int, total_bytes: int | None) -> None:
         """Say how far it is while nothing is written yet, as a program downloads first. Cheap."""
         ...

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from backend.core.concurrency import run_shielded
+from backend.core.concurrency import gather_or_cancel, run_shielded
 from backend.core.errors import (
     AttemptFailed,
     MachineFault,
     ObjectNotFound,
     SourceRejected,
     StoreError,
+    StoreRejected,
     UploadVanished,
     VideoDeleted,
     VideoNotFound,
@@ -44,6 +45,8 @@ from backend.core.uploads.remote import name_in
 from worker.fetch.interface import Fetched, Fetcher
 
 log = structlog.get_logger(__name__)
+
+COPIES_IN_FLIGHT = 8
 
 Note = Callable[[FetchState | None], Awaitable[None]]
 """Stores with the lease how far the fetch is. Raises: LeaseLost, VideoDeleted."""
@@ -72,7 +75,10 @@ class SourceFetching:
             StoreError: parts that are stored stay for the next attempt.
         """
         job, spec = lease.job, lease.job.fetch
-        assert spec is not None  # noqa: S101  # such a job has it
+        if spec is None:  # the sweeper queued it
+            raise SourceRejected(
+                "The server stopped before it could queue this. Add it again.", code="never_queued"
+            )
         fetcher = self.fetchers.get(spec.kind)
         if fetcher is None:
             raise MachineFault(f"This worker cannot fetch from such addresses ({spec.kind}).")
@@ -134,6 +140,7 @@ class SourceSink:
         self._report = report
         self._state: FetchState | None = None
         self._writer: PartWriter | None = None
+        self._parts: list[UploadedPart] = []
 
     @property
     def position(self) -> int:
@@ -191,6 +198,23 @@ class SourceSink:
         await self._writer.write(chunk)
         self.progress(self.position, self._state.total_bytes if self._state else None)
 
+    async def copy(self, source: str, bucket: str | None) -> None:
+        state = self._state
+        assert state is not None  # noqa: S101  # `begin` was called, or there was something to resume
+        size = state.part_size_bytes
+        missing = range(len(self._parts), (state.total_bytes or 0) // size)
+        for start in missing[::COPIES_IN_FLIGHT]:
+            copies = [
+                self._raw.copy_part(self._key, state.upload_id, n + 1, source, n * size, size, bucket=bucket)
+                for n in range(start, min(start + COPIES_IN_FLIGHT, missing.stop))
+            ]
+            try:
+                made = await gather_or_cancel(copies)
+            except StoreRejected:
+                return
+            self._write_to(state, [*self._parts, *made])
+            self.progress(self.position, state.total_bytes)
+
     def progress(self, received_bytes: int, total_bytes: int | None) -> None:
         self._report(received_bytes, total_bytes)
 
@@ -225,7 +249,7 @@ class SourceSink:
         return UploadPlan.for_size(size_bytes).part_size_bytes
 
     def _write_to(self, state: FetchState, parts: list[UploadedPart]) -> None:
-        self._state = state
+        self._state, self._parts = state, parts
         self._writer = self._new_writer(state, parts)
 
     def _new_writer(self, state: FetchState, parts: list[UploadedPart]) -> PartWriter:

@@ -226,7 +226,7 @@ async def _revised(store: Store, record: Video, history: _History) -> Video:
     except ObjectNotFound:  # revisions are only deleted with the video
         raise VideoNotFound from None
     revision = Revision.from_json(newest.body)
-    file = revision.file.model_dump() if revision.file else {}
+    file = revision.file.model_dump(exclude_none=True) if revision.file else {}
     return record.replace(title=revision.title, visibility=revision.visibility, **file)
 
 
@@ -333,7 +333,7 @@ async def note_fetched(buckets: Buckets, video_id: str, file: FetchedFile, title
 
     def noted(record: Video, video: Video) -> Video:
         chosen = title if title and video.title == record.title else video.title
-        return video.replace(**file.model_dump(), title=chosen)
+        return video.replace(**file.model_dump(exclude_none=True), title=chosen)
 
     return await _revise(buckets, video_id, noted)
 

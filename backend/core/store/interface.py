@@ -5,8 +5,8 @@ Both pass tests/contract. Besides the errors it names, every operation may raise
 `StoreDenied`.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -151,9 +151,19 @@ class Store(Protocol):
         ...
 
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
         """Copy `size_bytes` of the object `source` into part `number`, within the store.
+
+        The source is in this bucket, or in the one with the name `bucket`.
 
         Raises:
             UploadVanished
@@ -226,3 +236,5 @@ class Buckets:
 
     raw: Store
     video: Store
+    imports: Mapping[str, Store] = field(default_factory=dict)
+    """Those of other programs on the same store, by name. They are only read."""

@@ -38,7 +38,8 @@ T = TypeVar("T")
 
 def with_retries(buckets: Buckets, seconds: float) -> Buckets:
     """Return the same buckets with operations that are retried for `seconds`."""
-    return Buckets(RetryingStore(buckets.raw, seconds), RetryingStore(buckets.video, seconds))
+    imports = {name: RetryingStore(store, seconds) for name, store in buckets.imports.items()}
+    return Buckets(RetryingStore(buckets.raw, seconds), RetryingStore(buckets.video, seconds), imports)
 
 
 class RetryingStore:
@@ -87,10 +88,19 @@ class RetryingStore:
         return await self._try(key, lambda: self._store.put_part(key, upload_id, number, body))
 
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
         return await self._try(
-            key, lambda: self._store.copy_part(key, upload_id, number, source, offset, size_bytes)
+            key,
+            lambda: self._store.copy_part(key, upload_id, number, source, offset, size_bytes, bucket=bucket),
         )
 
     async def is_open(self, key: str, upload_id: str) -> bool:

@@ -30,7 +30,7 @@ from backend.core.library.videos import (
     reduce_video,
     remove_unfinished,
 )
-from backend.core.records import Outcome, Outputs, RecordUnreadable, StatusError, rank_of, read_outcome
+from backend.core.records import Outcome, Outputs, RecordUnreadable, Video, rank_of, read_outcome
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
@@ -40,11 +40,6 @@ log = structlog.get_logger(__name__)
 
 Act = Callable[[], Awaitable[bool | None]]
 """Handles a finding. It returns False if there was nothing to do after all."""
-
-
-NEVER_QUEUED = StatusError(
-    code="never_queued", message="The server stopped before it could queue this. Add it again."
-)
 
 
 class Kind(StrEnum):
@@ -294,15 +289,17 @@ class _Sweeper:
                 outcomes[request] = read_outcome(stored.body)
         return outcomes
 
-    async def _returned(self, video_id: str) -> None:
-        """Delete the video, but not one to be fetched: a stalled request may still queue it, so it fails."""
+    async def _returned(self, video_id: str) -> bool:
+        """Delete the video. One to be fetched is queued: a stalled request may still do that, too.
+
+        Its job fails, as nobody else knows the address.
+        """
         with suppress(VideoNotFound):
             video = await read_video(self._buckets, video_id)
             if video.fetched_from is not None:
-                job = job_of(video, 0, None, created_at=video.created_at)
-                await self._queue.fail(job, NEVER_QUEUED, 0)
-                return
+                return await self._queue_unless_ended(video, None)
         await delete_video(self._buckets, video_id)
+        return True
 
     async def _job(self, video: VideoHoldings, raw: RawHoldings) -> None:
         if video.id in raw.notes or video.id in raw.leased_videos:
@@ -312,16 +309,19 @@ class _Sweeper:
         await self._act(Kind.JOB, marker, why, video.newest, partial(self._queue_job, video.id))
 
     async def _queue_job(self, video_id: str) -> bool:
-        try:
-            number = await next_request_number(self._buckets, video_id)
-            video = await read_video(self._buckets, video_id)
-            size_bytes = await source_size(self._buckets.raw, video_id)
-        except (AlreadyQueued, VideoNotFound):
-            return False
-        if number or size_bytes is None:
+        size_bytes = await source_size(self._buckets.raw, video_id)
+        if size_bytes is None:
             return False  # its job has ended meanwhile
-        job = job_of(video, number, size_bytes, created_at=video.created_at)
-        return await self._buckets.raw.create(job.marker, job.to_json())
+        with suppress(VideoNotFound):
+            return await self._queue_unless_ended(await read_video(self._buckets, video_id), size_bytes)
+        return False
+
+    async def _queue_unless_ended(self, video: Video, source_size_bytes: int | None) -> bool:
+        with suppress(AlreadyQueued):
+            if await next_request_number(self._buckets, video.id) == 0:
+                job = job_of(video, 0, source_size_bytes, created_at=video.created_at)
+                return await self._buckets.raw.create(job.marker, job.to_json())
+        return False
 
     async def _original(self, video: VideoHoldings, raw: RawHoldings) -> None:
         """Delete the source of a published video whose `DELETE_SOURCE_AFTER` is over.

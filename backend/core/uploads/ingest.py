@@ -24,7 +24,7 @@ from backend.core.ids import new_id
 from backend.core.jobs.retry import first_job, next_request_number
 from backend.core.library.videos import add_video, delete_video, read_video
 from backend.core.names import clean_filename, clean_text
-from backend.core.records import AS_THE_WORKER_CHOOSES, Retention, TranscodeOptions, Video
+from backend.core.records import AS_THE_WORKER_CHOOSES, FetchSpec, Retention, TranscodeOptions, Video
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.one_shot import clean_up, store_source
@@ -112,18 +112,25 @@ async def ingest(
 
 
 async def enter_video(
-    buckets: Buckets, video: Video, options: TranscodeOptions = AS_THE_WORKER_CHOOSES
-) -> None:
-    """Add a video whose source is stored, and queue it. Callers repeat this until it has succeeded once."""
-    job = first_job(video, options)
+    buckets: Buckets,
+    video: Video,
+    options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+    fetch: FetchSpec | None = None,
+) -> bool:
+    """Add a video whose source is stored, or is to be fetched, and queue it.
+
+    Callers repeat this until it has succeeded once. Returns whether it was added now.
+    """
+    job = first_job(video, options, fetch)
     try:
         await read_video(buckets, video.id)
     except VideoNotFound:
         await add_video(buckets, video, job)
-        return
+        return True
     with suppress(AlreadyQueued):
         if await next_request_number(buckets, video.id) == 0:
             await buckets.raw.create(job.marker, job.to_json())
+    return False
 
 
 def _media_type(claimed: str | None, filename: str) -> str:

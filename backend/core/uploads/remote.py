@@ -44,18 +44,19 @@ async def add_remote(
     description: Description,
     *,
     max_bytes: int,
+    size_bytes: int = 1,
     quota: Quota = NO_QUOTA,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Video:
     """Add a video and queue its job, which begins with the fetch. `address` must have been checked.
 
-    Only a video that this returned may be acknowledged.
+    Only a video that this returned may be acknowledged. `size_bytes` is the size, or what it is at least.
 
     Raises:
         TooManyUploads, StorageFull: see `Quota`. The file may be as large as there is room for now.
     """
-    room = await quota.admit(buckets.raw, 1)
+    room = await quota.admit(buckets.raw, size_bytes)
     created_at = now()
     fetch = FetchSpec(
         kind=kind, address=address, max_bytes=min(max_bytes, room), titled=bool(description.title)

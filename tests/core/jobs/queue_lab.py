@@ -76,6 +76,12 @@ class FaultyStore:
 
         return call
 
+    async def read(self, key: str, offset: int = 0, *, etag: str | None = None) -> AsyncIterator[bytes]:
+        await self._fault.before()
+        async for chunk in self._inner.read(key, offset, etag=etag):
+            yield chunk
+        self._fault.after()
+
     async def list_all(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         await self._fault.before()
         async for info in self._inner.list_all(prefix):

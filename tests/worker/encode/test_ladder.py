@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.core.errors import MachineFault
 from backend.core.records import MIN_SIDE, TranscodeOptions
 from backend.core.settings import RUNGS
 from worker.encode.ladder import Rung, frame_rate, is_small, plan_encoding, rungs_of
@@ -138,3 +139,16 @@ def test_h264_uses_a_slower_preset_for_small_rungs() -> None:
 
     presets = {stream.rung.label: X264_PRESETS[stream.preset] for stream in plan.packaged_video}
     assert presets == {"360p": "faster", "720p": "faster", "1080p": "veryfast"}
+
+
+def test_a_job_may_choose_codecs_and_rungs() -> None:
+    options = TranscodeOptions(codecs=("h264",), rungs=(480, 240))
+
+    plan = plan_encoding(media(video()), ("av1", "h264"), options)
+
+    assert [stream.codec for stream in plan.packaged_video] == ["h264"] * len(plan.packaged_video)
+    assert [min(stream.rung.width, stream.rung.height) for stream in plan.packaged_video][:2] == [240, 480]
+    assert plan.fits_mp4
+    assert not plan_encoding(media(video()), ("av1", "h264"), TranscodeOptions(codecs=("av1",))).fits_mp4
+    with pytest.raises(MachineFault):
+        plan_encoding(media(video()), ("av1",), options)

@@ -103,6 +103,9 @@ class KeptSink:
     async def write(self, chunk: bytes) -> None:
         self.stored += chunk
 
+    async def copy(self, source: str, bucket: str | None) -> None:
+        raise AssertionError
+
     def progress(self, received_bytes: int, total_bytes: int | None) -> None:
         self.progressed.append((received_bytes, total_bytes))
 

@@ -12,8 +12,9 @@ from backend.core.errors import AttemptFailed, SourceRejected
 from infra.local.certificate import make_certificate
 from tests.worker.fetch.file_server import MAX_BYTES, FileServer, KeptSink, serving, spec
 from worker.fetch.guard import Guard
-from worker.fetch.http_fetcher import TRIES, HttpFetcher
+from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.interface import Fetched
+from worker.fetch.resuming import TRIES
 
 FILM = random.Random(1).randbytes(300_000)
 VERSION = f'{len(FILM)} "one"'

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed, LeaseLost, SourceRejected, StoreUnavailable
+from backend.core.errors import AttemptFailed, LeaseLost, SourceGone, SourceRejected, StoreUnavailable
 from backend.core.jobs.cancel import cancel_video
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.retry import retry_video
@@ -16,6 +17,7 @@ from backend.core.jobs.snapshot import Needs
 from backend.core.library.videos import delete_video, read_video
 from backend.core.records import DeadLetter, FetchKind, FetchSpec, Stage, Status
 from backend.core.store.interface import Buckets
+from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.part_writer import UploadPlan
 from backend.core.uploads.remote import add_remote
@@ -35,12 +37,11 @@ CHUNK = PART_BYTES // 2
 
 @dataclass
 class Server:
-    """A fetcher of a file that it has at hand. It may break off, or do something first."""
+    """A fetcher of a file that it has at hand. It may break off."""
 
     file: bytes = FILE
     version: str | None = '"1"'
     breaks_at: int | None = None
-    before: Callable[[FetchSink], object] | None = None
     served: int = 0
 
     async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
@@ -269,6 +270,20 @@ async def test_a_fetch_stops_when_its_job_is_cancelled_or_its_video_deleted(
     letters = [keys.dead_letter(video_id)] if end is cancel_video else []
     assert await lab.raw_keys() == letters
     assert await _open_uploads(lab) == []
+
+
+async def test_a_fetch_that_was_never_queued_fails(lab: Lab) -> None:
+    video_id = await _added(lab)
+    await lab.raw.delete(keys.marker(video_id, keys.FETCHED))
+    lab.clock.advance(100)
+
+    await sweep(lab.buckets, lab.worker("sweeper"), SweepRules(grace=timedelta(seconds=60)))
+    await _settled(lab, Server(), "one")
+
+    letter = DeadLetter.from_json((await lab.video.get(keys.result(video_id, video_id))).body)
+    assert letter.error.code == "never_queued"
+    with pytest.raises(SourceGone):
+        await retry_video(lab.buckets, video_id, now=lab.clock)
 
 
 def test_no_address_is_shown_with_its_secrets() -> None:

@@ -249,7 +249,15 @@ class S3Store:
         return UploadedPart(number, _etag(answer["ETag"]), len(body))
 
     async def copy_part(
-        self, key: str, upload_id: str, number: int, source: str, offset: int, size_bytes: int
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        bucket: str | None = None,
     ) -> UploadedPart:
         with map_sdk_errors("copying a part of", source):
             answer = await self._s3.upload_part_copy(
@@ -257,7 +265,7 @@ class S3Store:
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=number,
-                CopySource={"Bucket": self.name, "Key": source},
+                CopySource={"Bucket": bucket or self.name, "Key": source},
                 CopySourceRange=f"bytes={offset}-{offset + size_bytes - 1}",
             )
         etag = _etag(answer.get("CopyPartResult", {}).get("ETag"))

@@ -39,7 +39,7 @@ CREATE_TIMEOUT_SECONDS = 10.0
 """Leases depend on creates, so their outcome is checked sooner than that of other requests."""
 WRITE_TIMEOUT_SECONDS = 60.0
 """Stores send nothing while they persist a large body or assemble the parts of an upload."""
-_SLOW_OPERATIONS = ("PutObject", "UploadPart", "CompleteMultipartUpload", "DeleteObjects")
+_SLOW_OPERATIONS = ("PutObject", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "DeleteObjects")
 POOL_CONNECTIONS = 64
 """With the SDK's default of 10, uploads, playback and heartbeats would wait for each other."""
 CREDENTIALS_REFRESH_SECONDS = 60.0
@@ -162,7 +162,11 @@ async def open_buckets(
             )
             return S3Store(clients, name, presigner, location, only_writer=settings.only_worker)
 
-        yield S3Buckets(open_bucket(settings.s3_raw_bucket), open_bucket(settings.s3_video_bucket))
+        yield S3Buckets(
+            open_bucket(settings.s3_raw_bucket),
+            open_bucket(settings.s3_video_bucket),
+            {name: open_bucket(name) for name in settings.import_buckets},
+        )
 
 
 async def ensure_buckets(buckets: S3Buckets) -> None:
