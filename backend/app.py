@@ -19,6 +19,7 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.routes import (
     captions,
+    events,
     health,
     inbox,
     jobs,
@@ -56,6 +57,7 @@ _ROUTES = (
     videos,
     captions,
     jobs,
+    events,
     playback_links,
     media,
     session,

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import uvloop
 
 from backend.core.errors import VodbucketError
@@ -33,6 +34,8 @@ from backend.core.sweep.retention import RetentionRules
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
+from worker.fetch.aria2_fetcher import Aria2Fetcher
+from worker.fetch.ftp_fetcher import FtpFetcher
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.s3_fetcher import S3Fetcher
@@ -59,6 +62,8 @@ from worker.units.look import LookMaker
 from worker.units.making import UnitMaker
 from worker.units.opening import Openings
 from worker.units.planner import Planner
+from worker.webhooks.deliverer import Deliveries
+from worker.webhooks.sending import Sender, Target
 
 
 def main() -> int:
@@ -125,6 +130,7 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
                 rung.set()
             await status.write(job, plan)
 
+        guard = Guard(allow_private=settings.allow_private_urls)
         run_job = JobRunner(
             queue=queue,
             pipeline=transcoder,
@@ -143,7 +149,9 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             fetching=SourceFetching(
                 retrying,
                 {
-                    FetchKind.HTTP: HttpFetcher(Guard(allow_private=settings.allow_private_urls)),
+                    FetchKind.HTTP: HttpFetcher(guard),
+                    FetchKind.FTP: FtpFetcher(guard),
+                    FetchKind.ARIA2: Aria2Fetcher(guard, workshop.work_dir),
                     FetchKind.S3: S3Fetcher(retrying),
                 },
                 settings.fetch_timeout_seconds,
@@ -165,7 +173,8 @@ async def _serve(settings: WorkerSettings, *, drain: bool) -> None:
             rung=rung,
         )
         sweeping = _sweeping(buckets, queue, settings, stop, drain=drain)
-        async with sweeping, listening(settings.doorbell, rung):
+        delivering = _delivering(retrying, owner, settings, stop, drain=drain)
+        async with sweeping, delivering, listening(settings.doorbell, rung):
             slots = Slots(cores() + 1, encodes, finder, capacity, settings.fetch_concurrency)
             await slots.serve(poller, handlers(run_job, run_unit), stop)
 
@@ -178,7 +187,9 @@ async def _sweeping(
     if drain or not settings.sweep_every_seconds:
         yield
         return
-    rules = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
+    rules = SweepRules.of(
+        settings.sweep_grace_seconds, settings.upload_ttl_seconds, settings.events_keep_days
+    )
     sweeping = asyncio.create_task(
         keep_sweeping(
             *(buckets, queue, rules, RetentionRules.of(settings)),
@@ -191,6 +202,33 @@ async def _sweeping(
     finally:
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _delivering(
+    buckets: Buckets, owner: str, settings: WorkerSettings, stop: asyncio.Event, *, drain: bool
+) -> AsyncIterator[None]:
+    """Deliver events to webhooks in the background for the duration of the block."""
+    if drain or not settings.webhook_urls:
+        yield
+        return
+    secrets_ = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
+    targets = [Target(url.get_secret_value(), secrets_) for url in settings.webhook_urls]
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        sends = {target: Sender(session, target).send for target in targets}
+        deliveries = Deliveries(
+            buckets,
+            sends,
+            owner=owner,
+            poll_seconds=settings.worker_poll_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
+        delivering = asyncio.create_task(deliveries.keep(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await delivering
 
 
 if __name__ == "__main__":

@@ -254,6 +254,12 @@ class TooManyCaptions(VodbucketError):
     code = "too_many_captions"
 
 
+class NoWebhooks(VodbucketError):
+    """No worker delivers events. Set WEBHOOK_URLS and WEBHOOK_SECRETS for the workers."""
+
+    code = "no_webhooks"
+
+
 class NotReady(VodbucketError):
     """This video cannot be played yet."""
 

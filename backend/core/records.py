@@ -170,6 +170,7 @@ class FetchKind(StrEnum):
     """How a file is fetched."""
 
     HTTP = "http"
+    FTP = "ftp"
     ARIA2 = "aria2"
     YTDLP = "ytdlp"
     S3 = "s3"

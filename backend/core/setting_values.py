@@ -4,11 +4,12 @@ Values are checked where they are read. Later they would end as a crash, or as a
 """
 
 import re
+from base64 import b64decode
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr
+from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr, ValidationError
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
@@ -84,6 +85,27 @@ def _secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _webhook_url(secret: SecretStr) -> SecretStr:
+    try:
+        url = HttpUrl(secret.get_secret_value())
+    except ValidationError:
+        url = None
+    if url is None or url.fragment is not None:
+        raise ValueError("must be URLs that begin with http:// or https://, without a fragment")
+    return secret
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    try:
+        size = len(b64decode(text.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if not text.startswith("whsec_") or not 24 <= size <= 64:
+        raise ValueError("must be whsec_ and the Base64 of 24 to 64 random bytes")
+    return secret
+
+
 def _host(host: str) -> str:
     if not re.fullmatch(_HOST_NAME, host):
         try:
@@ -121,6 +143,10 @@ Region = Annotated[str, AfterValidator(_region)]
 KeyId = Annotated[str, AfterValidator(_key_id)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """It goes into headers."""
+WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]
+"""Its path and query often hold a secret."""
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+"""As Standard Webhooks has it."""
 Host = Annotated[str, AfterValidator(_host)]
 HostPort = tuple[str, int]
 Endpoint = Annotated[HostPort, BeforeValidator(_host_port)]

@@ -28,6 +28,8 @@ from backend.core.setting_values import (
     Region,
     RenderNode,
     Secret,
+    WebhookSecret,
+    WebhookUrl,
     origin,
     readable,
 )
@@ -362,6 +364,15 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     renditions_ttl_days: float | None = Field(
         None, gt=0, le=36_500, description="sweeps remove renditions that were not watched for so many days"
     )
+    webhook_urls: Annotated[tuple[WebhookUrl, ...], NoDecode] = Field(
+        (), description="comma-separated URLs that get a POST for each event"
+    )
+    webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(
+        (), description="comma-separated secrets that sign each POST, as whsec_ and Base64"
+    )
+    events_keep_days: float = Field(
+        30, ge=1, le=3650, description="how many days events can be read before the sweeper removes them"
+    )
     work_dir: Directory | None = Field(
         None, description="directory for images and captions; by default the system's temporary directory"
     )
@@ -369,7 +380,9 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     ffprobe: Path | None = Field(None, description="path of ffprobe")
     packager: Path | None = Field(None, description="path of Shaka Packager")
 
-    @field_validator("rendition_codecs", "rungs", "downloads", mode="before")
+    @field_validator(
+        "rendition_codecs", "rungs", "downloads", "webhook_urls", "webhook_secrets", mode="before"
+    )
     @classmethod
     def _split_lists(cls, value: object) -> object:
         return _split(value)
@@ -402,6 +415,14 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
             raise ValueError("DOWNLOADS: must be webm unless RENDITION_CODECS names h264")
         return self
 
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if len(set(self.webhook_urls)) != len(self.webhook_urls):
+            raise ValueError("WEBHOOK_URLS: must name each URL once")
+        if self.webhook_urls and not self.webhook_secrets:
+            raise ValueError("WEBHOOK_SECRETS: must be set, since receivers check who sent an event")
+        return self
+
 
 AnySettings = TypeVar("AnySettings", bound=_Settings)
 
@@ -427,8 +448,9 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
         )
         raise ConfigurationError("; ".join(problems)) from None
     for _, value in settings:
-        if isinstance(value, SecretStr):
-            hide(value.get_secret_value())
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, SecretStr):
+                hide(one.get_secret_value())
     return settings
 
 

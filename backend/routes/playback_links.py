@@ -141,6 +141,20 @@ async def dash_asset(
     return await _redirect_to_media(request, services, video_id, f"dash{asset}")
 
 
+@get(
+    "/videos/{video_id:str}/media/{asset:path}",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def media_asset(
+    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+) -> Redirect:
+    """Redirect to a segment, for players that did not notice that the manifest was redirected (ffmpeg)."""
+    return await _redirect_to_media(request, services, video_id, f"media{asset}")
+
+
 async def _authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
     """Return the right to grant playback under.
 
@@ -182,4 +196,4 @@ async def _redirect_to_media(
     )
 
 
-HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset)
+HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset, media_asset)

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.events.feed import EventFeed
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
@@ -57,6 +58,7 @@ class Services:
     parts: PartsReads
     watched: WatchedVideos
     rebuilds: Rebuilds
+    events: EventFeed
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -101,10 +103,16 @@ class Services:
             parts=PartsReads(buckets),
             watched=WatchedVideos(buckets.video, clock),
             rebuilds=Rebuilds(buckets, doorbell.ring),
+            events=EventFeed(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
         )
+
+    def end_waiting(self) -> None:
+        """Answer all requests that wait for something: the process stops."""
+        self.looks.end()
+        self.events.end()
 
     def forget(self, video_id: str) -> None:
         """Read the video again at the next request: this process has changed it."""

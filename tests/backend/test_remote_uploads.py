@@ -29,6 +29,24 @@ async def test_a_file_elsewhere_becomes_a_video_at_once(admin: httpx.AsyncClient
     assert shown["fetched_from"] == "https://93.184.215.14/film.mp4"
 
 
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("ftp://93.184.215.14/film.mp4", FetchKind.FTP),
+        ("magnet:?xt=urn:btih:" + "a" * 40, FetchKind.ARIA2),
+        ("https://93.184.215.14/film.torrent", FetchKind.ARIA2),
+    ],
+)
+async def test_an_address_says_how_it_is_fetched(
+    admin: httpx.AsyncClient, buckets: Buckets, address: str, kind: FetchKind
+) -> None:
+    video = (await admin.post("/upload/remote", json={"url": address})).json()["id"]
+
+    job = Job.from_json((await buckets.raw.get(keys.marker(video, keys.FETCHED))).body)
+    assert job.fetch is not None
+    assert job.fetch.kind is kind
+
+
 async def test_no_answer_shows_the_secrets_of_an_address(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = (await admin.post("/upload/remote", json={"url": ADDRESS})).json()["id"]
     await admin.delete(f"/jobs/{video}")
@@ -45,9 +63,8 @@ async def test_no_answer_shows_the_secrets_of_an_address(admin: httpx.AsyncClien
         ({}, "invalid_request"),
         ({"url": "file:///etc/passwd"}, "invalid_address"),
         ({"url": "http://user:password@example.org/a.mp4"}, "invalid_address"),
-        ({"url": "magnet:?xt=urn:btih:" + "a" * 40}, "invalid_address"),
-        ({"url": "ftp://example.org/a.mp4"}, "invalid_address"),
-        ({"url": "https://example.org/a.torrent"}, "invalid_address"),
+        ({"url": "sftp://example.org/a.mp4"}, "invalid_address"),
+        ({"url": "ftp://127.0.0.1/a.mp4"}, "address_refused"),
         ({"url": "http://127.0.0.1/a.mp4"}, "address_refused"),
         ({"url": ADDRESS, "transcode": {"crf": 64}}, "invalid_request"),
         ({"url": ADDRESS, "transcode": {"codecs": []}}, "invalid_request"),

@@ -78,7 +78,14 @@ WRONG = {
     "rendition_codecs": ["vp9", "av1,av1", ","],
     "rungs": ["360,480p", "360,360", "0", "361", "-360", "8640", "360;720", ","],
     "downloads": ["mp4", "webm,avi", "webm,webm", ","],
-    "video_server_addr": ["3000", ":3000", "localhost", "localhost:0", "localhost:65536", "http://localhost:1"],
+    "video_server_addr": [
+        "3000",
+        ":3000",
+        "localhost",
+        "localhost:0",
+        "localhost:65536",
+        "http://localhost:1",
+    ],
     "doorbell": ["7000", "localhost", "localhost:0", "localhost:65536", "a b:7000", "http://localhost:7000"],
     "doorbells": ["localhost:7000,worker", "localhost:7000,:7000", "a b:7000"],
     "root_path": [
@@ -91,6 +98,11 @@ WRONG = {
         "https://a.example/vod",
         "/vod?x",
     ],
+    "webhook_urls": [
+        *("receiver.example", "ftp://receiver.example/hunter22", "http://a b/", "http://a/#hunter22"),
+        "http://a/hunter22,http://a/hunter22",
+    ],
+    "webhook_secrets": ["hunter22", "whsec_hunter22", f"whsec_{'A' * 100}", f"whsec_{'A' * 31}ä"],
     "site_dir": [FILE],
     "work_dir": [FILE],
     "video_vaapi_device": [FILE, DIRECTORY],

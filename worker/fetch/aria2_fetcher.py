@@ -14,7 +14,7 @@ from backend.core.records import FetchSpec
 from worker.fetch.aria2 import Aria2, Aria2Refused, File, Status, running_aria2
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
-from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.interface import ByteSink, Fetched
 from worker.fetch.proxy import GuardedProxy
 from worker.sandbox.machine import MIN_FREE_BYTES
 from worker.sandbox.workspace import workspace
@@ -63,7 +63,7 @@ class Aria2Fetcher:
         self._stall_seconds = stall_seconds
         self._poll_seconds = poll_seconds
 
-    async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+    async def fetch(self, spec: FetchSpec, sink: ByteSink) -> Fetched:
         """As `Fetcher.fetch`. An interrupted download starts over."""
         program = find_aria2c() if self._program is None else self._program
         if program is None:
@@ -97,7 +97,7 @@ class Aria2Fetcher:
         await HttpFetcher(self._guard).fetch(spec, kept)
         return bytes(kept.content)
 
-    async def _download(self, aria2: Aria2, source: str | bytes, max_bytes: int, sink: FetchSink) -> File:
+    async def _download(self, aria2: Aria2, source: str | bytes, max_bytes: int, sink: ByteSink) -> File:
         """Return the chosen file once it is complete."""
         try:
             download = await (aria2.add(source) if isinstance(source, str) else aria2.add_torrent(source))
@@ -171,7 +171,7 @@ class _Memory:
         """It is small."""
 
 
-async def _pass_on(path: Path, sink: FetchSink) -> None:
+async def _pass_on(path: Path, sink: ByteSink) -> None:
     """Give the file to the sink."""
     with path.open("rb") as file:
         await sink.begin(None, file.seek(0, os.SEEK_END))

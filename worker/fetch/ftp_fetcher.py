@@ -17,7 +17,7 @@ from backend.core.backoff import Backoff
 from backend.core.errors import AddressRefused, AttemptFailed, InvalidAddress, SourceRejected
 from backend.core.records import FetchSpec
 from worker.fetch.guard import Guard
-from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.interface import ByteSink, Fetched
 from worker.fetch.resuming import PAUSES, STALL_SECONDS, as_failures, pieces, resume
 
 PIECE_BYTES = 64 * 1024
@@ -35,11 +35,11 @@ class FtpFetcher:
     ) -> None:
         self._guard, self._stall_seconds, self._pauses = guard, stall_seconds, pauses
 
-    async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+    async def fetch(self, spec: FetchSpec, sink: ByteSink) -> Fetched:
         """As `Fetcher.fetch`."""
         return await resume(partial(self._transfer, spec.address, sink), sink, self._pauses)
 
-    async def _transfer(self, address: str, sink: FetchSink) -> Fetched:
+    async def _transfer(self, address: str, sink: ByteSink) -> Fetched:
         """Fetch what is missing over one connection."""
         parts = urlsplit(parse_address(address, allow_private=self._guard.allow_private))
         host, path = parts.hostname or "", unquote(parts.path)[1:]

@@ -23,7 +23,7 @@ from backend.core.backoff import Backoff
 from backend.core.errors import AttemptFailed, InvalidAddress, SourceRejected
 from backend.core.records import FetchSpec
 from worker.fetch.guard import Guard
-from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.interface import ByteSink, Fetched
 from worker.fetch.resuming import PAUSES, STALL_SECONDS, as_failures, pieces, resume
 
 MAX_REDIRECTS = 10
@@ -51,13 +51,13 @@ class HttpFetcher:
         self._stall_seconds = stall_seconds
         self._pauses = pauses
 
-    async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+    async def fetch(self, spec: FetchSpec, sink: ByteSink) -> Fetched:
         """As `Fetcher.fetch`."""
         connector = TCPConnector(resolver=self._guard, socket_factory=self._guard.socket)
         async with ClientSession(connector=connector, timeout=_NO_TIMEOUT, headers=_HEADERS) as session:
             return await resume(partial(self._transfer, session, spec.address, sink), sink, self._pauses)
 
-    async def _transfer(self, session: ClientSession, address: str, sink: FetchSink) -> Fetched:
+    async def _transfer(self, session: ClientSession, address: str, sink: ByteSink) -> Fetched:
         """Fetch what is missing over one connection."""
         address = parse_address(address, allow_private=self._guard.allow_private)
         start, version = sink.position, sink.version

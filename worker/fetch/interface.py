@@ -19,7 +19,7 @@ class Fetched:
     description: str | None = None
 
 
-class FetchSink(Protocol):
+class ByteSink(Protocol):
     """Takes a file: `begin`, unless an earlier attempt is continued, then its bytes in order.
 
     Every method may raise StoreError: let it through.
@@ -46,16 +46,20 @@ class FetchSink(Protocol):
         """Take the next bytes. Waits for the store. Raises: SourceRejected: they are too many."""
         ...
 
+    def progress(self, received_bytes: int, total_bytes: int | None) -> None:
+        """Say how far it is while nothing is written yet, as a program downloads first. Cheap."""
+        ...
+
+
+class FetchSink(ByteSink, Protocol):
+    """A sink in a store."""
+
     async def copy(self, source: str, bucket: str | None) -> None:
         """Copy the next bytes from an object of the same store, without the last ones, to be written.
 
         `bucket` is the name of its bucket, by default the one of sources. The size was given to `begin`. If
         the store cannot copy, all are left to be written.
         """
-        ...
-
-    def progress(self, received_bytes: int, total_bytes: int | None) -> None:
-        """Say how far it is while nothing is written yet, as a program downloads first. Cheap."""
         ...
 
 

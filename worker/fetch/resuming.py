@@ -16,7 +16,7 @@ from aiohttp.client_exceptions import (
 
 from backend.core.backoff import Backoff
 from backend.core.errors import AttemptFailed, BadRequest, SourceRejected
-from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.interface import ByteSink, Fetched
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ TRIES = 5
 PAUSES = Backoff(1, longest_seconds=30)
 
 
-async def resume(transfer: Callable[[], Awaitable[Fetched]], sink: FetchSink, pauses: Backoff) -> Fetched:
+async def resume(transfer: Callable[[], Awaitable[Fetched]], sink: ByteSink, pauses: Backoff) -> Fetched:
     """Call `transfer`, which fetches what is missing over one connection, until nothing is missing.
 
     Raises: SourceRejected, also for addresses that it refuses; AttemptFailed, after TRIES.

@@ -18,6 +18,7 @@ import structlog
 from backend.core import keys
 from backend.core.access.sessions import read_session
 from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
+from backend.core.events.delivering import serving_endpoints
 from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
@@ -25,6 +26,7 @@ from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.videos import (
     delete_units,
     delete_video,
+    queue_first,
     read_retention,
     read_video,
     reduce_video,
@@ -66,6 +68,8 @@ class Kind(StrEnum):
     """A session that has expired: removed."""
     ORIGINAL = "original"
     """The source of a video that was published `DELETE_SOURCE_AFTER` ago: removed."""
+    EVENT = "event"
+    """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -76,13 +80,18 @@ class SweepRules:
     """Younger objects are left alone."""
     uploads_after: timedelta = timedelta(days=7)
     """The same for uploads and sources. Some stores date an object by the start of its upload."""
+    events_after: timedelta = timedelta(days=30)
+    """The same for events."""
 
     @classmethod
-    def of(cls, grace_seconds: float, upload_ttl_seconds: float) -> "SweepRules":
+    def of(
+        cls, grace_seconds: float, upload_ttl_seconds: float, events_keep_days: float = 30
+    ) -> "SweepRules":
         """Return the rules. Uploads that cannot be resumed have no time to live: `grace` is the minimum."""
         return cls(
             grace=timedelta(seconds=grace_seconds),
             uploads_after=timedelta(seconds=max(grace_seconds, upload_ttl_seconds)),
+            events_after=timedelta(days=events_keep_days),
         )
 
 
@@ -123,6 +132,7 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
 
@@ -230,6 +240,24 @@ class _Sweeper:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
 
+    async def events(self) -> None:
+        video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)
+        async for info in video.list_all(keys.EVENTS):
+            if any(keys.ours(keys.parse_announcement, [info.key])):
+                await self._event(info)
+            elif any(keys.ours(keys.parse_event_batch, [info.key])):
+                if batch is not None:  # the newest one stays, as it says how far the log has got
+                    await self._event(batch)
+                batch = info
+        async for info in video.list_all(keys.WEBHOOK_STATES):
+            if info.key not in map(keys.webhook_state, serving):
+                await self._event(info)
+
+    async def _event(self, info: ObjectInfo) -> None:
+        act, grace = partial(self._buckets.video.delete, info.key), self._rules.events_after
+        why = "it has been kept long enough"
+        await self._act(Kind.EVENT, info.key, why, info.modified, act, info.size_bytes, grace)
+
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):
             async for info in store.list_all(keys.DOCTOR):
@@ -320,7 +348,7 @@ class _Sweeper:
         with suppress(AlreadyQueued):
             if await next_request_number(self._buckets, video.id) == 0:
                 job = job_of(video, 0, source_size_bytes, created_at=video.created_at)
-                return await self._buckets.raw.create(job.marker, job.to_json())
+                return await queue_first(self._buckets, video, job)
         return False
 
     async def _original(self, video: VideoHoldings, raw: RawHoldings) -> None:

@@ -218,7 +218,7 @@ async def test_a_removal_and_a_deletion_at_once_leave_nothing() -> None:
 
     async for ended in every_order(begin, whole=True):
         assert not isinstance(ended.first, Exception), ended
-        assert [info.key async for info in ended.buckets.video.list_all("")] == []
+        assert [info.key async for info in ended.buckets.video.list_all(keys.VIDEOS)] == []
 
 
 class SlowTurns(Turns):
