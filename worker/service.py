@@ -16,6 +16,7 @@ from backend.core.records import FetchKind, Job
 from backend.core.settings import WorkerSettings
 from backend.core.store.interface import Buckets
 from backend.core.store.retrying import with_retries
+from backend.core.sweep.retention import RetentionRules
 from backend.core.sweep.sweeper import SweepRules
 from backend.core.unit_records import UnitPlan
 from worker.encode.encoder_trials import choose_encoders
@@ -165,7 +166,11 @@ async def _sweeping(
         convert_keep_seconds=settings.convert_keep_seconds,
     )
     sweeping = asyncio.create_task(
-        keep_sweeping(buckets, queue, rules, every_seconds=settings.sweep_every_seconds, stop=stop)
+        keep_sweeping(
+            *(buckets, queue, rules, RetentionRules.of(settings)),
+            every_seconds=settings.sweep_every_seconds,
+            stop=stop,
+        )
     )
     try:
         yield

@@ -42,6 +42,8 @@ DOWNLOAD_MP4 = "download.mp4"
 POSTER = "poster.jpg"
 STORYBOARD = "storyboard/storyboard.vtt"
 CAPTIONS = "captions/"
+KEPT = (DOWNLOAD, DOWNLOAD_MP4, POSTER, "storyboard/", CAPTIONS)
+"""What stays of a run whose renditions are removed: files, and prefixes that end with a slash."""
 
 SMALL, MEDIUM, LARGE, FETCHED = "", "m", "x", "u"
 RANKS = (SMALL, MEDIUM, FETCHED, LARGE)
@@ -244,7 +246,7 @@ def parse_revision(video_id: str, key: str) -> int:
 
 
 def history_of(video_id: str) -> str:
-    """Return the common prefix of a video's results and revisions: one LIST shows both, results first."""
+    """Return the common prefix of what happened to a video: one LIST shows reductions, results, revisions."""
     return f"{video_prefix(video_id)}re"
 
 
@@ -282,6 +284,33 @@ def result(video_id: str, request: str) -> str:
 def request_of_result(key: str) -> str:
     """Raises: BadRequest: this is not the key of a result, or its request is of another video."""
     return _matched(_RESULT, key, "a result")["request"]
+
+
+def reduction(video_id: str, request: str) -> str:
+    """Return the key of the record that the renditions which this request published are removed."""
+    return f"{video_prefix(video_id)}reduced/{request}"
+
+
+def request_of_reduction(key: str) -> str:
+    """Raises: BadRequest: this is not the key of a reduction, or its request is of another video."""
+    return _matched(_REDUCTION, key, "a reduction")["request"]
+
+
+def watched(video_id: str) -> str:
+    """Return the key of an empty object that is written when the video is watched."""
+    return f"{video_prefix(video_id)}watched"
+
+
+def is_kept(path: str) -> bool:
+    """Return whether this file of a run stays when its renditions are removed."""
+    return path in KEPT or any(kept.endswith("/") and path.startswith(kept) for kept in KEPT)
+
+
+def is_download(video_id: str, key: str) -> bool:
+    """Return whether this is the WebM that a run of this video published."""
+    prefix = video_prefix(video_id)
+    run, path = split_run(key.removeprefix(prefix))
+    return key.startswith(prefix) and run is not None and not is_look(run) and path == DOWNLOAD
 
 
 def run_prefix(video_id: str, run: str) -> str:
@@ -559,6 +588,7 @@ _SOURCE = re.compile(rf"{UPLOADS}{_ID}\.orig")
 _MARKER = re.compile(rf"{QUEUE}(?:(?P<rank>[{MEDIUM}{FETCHED}{LARGE}])-)?{_REQUEST}")
 _DEAD_LETTER = re.compile(rf"{FAILED}{_REQUEST}")
 _RESULT = re.compile(rf"{VIDEOS}{_ID}/results/(?P<request>(?P=video){_NUMBER})")
+_REDUCTION = re.compile(rf"{VIDEOS}{_ID}/reduced/(?P<request>(?P=video){_NUMBER})")
 _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")

@@ -220,7 +220,9 @@ class Job(Record):
 
     id: str
     request: str
-    source: str = Field(description="key of the source in the raw bucket")
+    source: str = Field(
+        description="key of the source in the raw bucket, or of the WebM to rebuild from in the video bucket"
+    )
     source_size_bytes: int | None = Field(ge=0, description="null until the source is fetched")
     fetch: FetchSpec | None = Field(default=None, description="the first step of the job: get its source")
     rank: str = Field(default=keys.SMALL, description="what it costs, as the marker's key says")
@@ -232,7 +234,8 @@ class Job(Record):
     @model_validator(mode="after")
     def _concerns_one_video(self) -> Self:
         """Check what a foreign record may get wrong: this job's end deletes the source that it names."""
-        if self.request.partition(".")[0] != self.id or self.source != keys.upload(self.id):
+        is_ours = self.source == keys.upload(self.id) or self.is_from_download
+        if self.request.partition(".")[0] != self.id or not is_ours:
             raise ValueError("video, request and source do not belong together")
         if self.rank not in keys.RANKS:
             raise ValueError("there is no such rank")
@@ -242,6 +245,11 @@ class Job(Record):
     def marker(self) -> str:
         """The key of this job while it waits."""
         return keys.marker(self.request, self.rank)
+
+    @property
+    def is_from_download(self) -> bool:
+        """Whether the source is what an earlier request of the video published for download."""
+        return keys.is_download(self.id, self.source)
 
     @property
     def is_to_be_fetched(self) -> bool:
@@ -466,6 +474,10 @@ class Status(Record):
     attempt: int = 0
     outputs: str | None = Field(default=None, description="prefix of the run to play, with its slash")
     request: str | None = Field(default=None, description="the request that this status belongs to")
+    reduced: bool = Field(
+        default=False,
+        description="the qualities were removed to save space; they are made again when somebody watches",
+    )
 
     def at_stage(self, stage: Stage, now: datetime, **changes: object) -> "Status":
         """Return the status on entering `stage` at `now`. Fields that depend on the stage are updated."""
@@ -500,6 +512,13 @@ class Status(Record):
             started_at_unix_ms=unix_ms,
             last_update_unix_ms=unix_ms,
         )
+
+
+class Reduced(Record):
+    """`videos/<id>/reduced/<request>`, create-only: the renditions of this published run are removed."""
+
+    size_bytes: int = Field(ge=0, description="how large they were")
+    nonce: str = Field(default_factory=new_nonce)
 
 
 class DeadLetter(Record):

@@ -378,6 +378,16 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     sweep_grace_seconds: float = Field(
         86_400, ge=1, le=YEARS_10_SECONDS, description="leftovers younger than this are kept"
     )
+    storage_max_bytes: int | None = Field(
+        None,
+        ge=1,
+        le=1024 * PEBIBYTE,
+        description="from this size of both buckets on, sweeps remove the renditions of videos that were not "
+        "watched for the longest time",
+    )
+    renditions_ttl_days: float | None = Field(
+        None, gt=0, le=36_500, description="sweeps remove renditions that were not watched for so many days"
+    )
     webhook_urls: Annotated[tuple[WebhookUrl, ...], NoDecode] = Field(
         (), description="comma-separated URLs that get a POST for each event"
     )

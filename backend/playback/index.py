@@ -28,6 +28,17 @@ class Playable:
     duration_seconds: float
     captions: tuple[CaptionTrack, ...]
     """Captions from the source file."""
+    reduced_run: str | None = None
+    """The published run, if its renditions are removed: `keys.KEPT` are there. It plays until another can."""
+
+    @property
+    def can_play(self) -> bool:
+        """Whether the run has more than files for download."""
+        return self.run != self.reduced_run
+
+    @property
+    def download_run(self) -> str | None:
+        return self.run if self.is_published else self.reduced_run
 
 
 class PlaybackIndex:
@@ -54,14 +65,16 @@ class PlaybackIndex:
 
     async def _read(self, video_id: str) -> Playable:
         item = await read_item(self._buckets, video_id)
-        run = keys.run_of_key(video_id, item.status.outputs or "")
+        reduced_run = item.kept.run if item.kept else None
+        run = keys.run_of_key(video_id, item.status.outputs or "") or reduced_run
         if run is None:
             raise NotReady
         return Playable(
             video_id,
             run,
-            is_published=item.status.stage is Stage.COMPLETE,
+            is_published=item.status.stage is Stage.COMPLETE and reduced_run is None,
             title=item.video.title,
             duration_seconds=item.status.duration_seconds or 0,
             captions=item.status.captions,
+            reduced_run=reduced_run,
         )

@@ -1,7 +1,7 @@
 """What a video has for players besides its manifests: single files, captions and chapters."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import compress
@@ -13,7 +13,8 @@ from backend.core.library.captions import list_captions
 from backend.core.library.tracks import Track, tracks_of
 from backend.core.library.videos import published_outputs, read_item
 from backend.core.recent_reads import RecentReads
-from backend.core.records import Chapter, Stage, Status
+from backend.core.records import Chapter, Outputs, Stage, Status
+from backend.core.status import complete_status
 from backend.core.store.interface import Buckets, exists
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS
 
@@ -30,20 +31,25 @@ class Presentation(StrEnum):
     GROWING = "growing"
     """What is encoded so far. There is no DASH manifest yet."""
     COMPLETE = "complete"
+    REDUCED = "reduced"
+    """Nothing: there are only files for download, as the rest was removed to save space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`files` are those of `run` that exist."""
+    """`files` maps those that exist to their run."""
 
     run: str | None
     is_published: bool
-    files: frozenset[str]
+    is_reduced: bool
+    files: Mapping[str, str]
     tracks: tuple[Track, ...]
     chapters: tuple[Chapter, ...]
 
     @property
     def presentation(self) -> Presentation:
+        if self.is_reduced:
+            return Presentation.REDUCED
         if self.is_published:
             return Presentation.COMPLETE
         is_look = self.run is not None and keys.is_look(self.run)
@@ -72,28 +78,35 @@ class PartsReads:
 
     async def read(self, video_id: str) -> Parts:
         """Raises: VideoNotFound. NotReady: nothing can be played yet."""
-        status = (await read_item(self._buckets, video_id)).status
-        if not status.playable:
+        item = await read_item(self._buckets, video_id)
+        status, kept = item.status, item.kept
+        is_reduced = kept is not None and (status.stage is Stage.COMPLETE or not status.playable)
+        if not status.playable and not is_reduced:
             raise NotReady
+        shown = complete_status(kept) if kept is not None and is_reduced else status
         (files, chapters), uploaded = await gather_pair(
-            self._files_and_chapters(status), list_captions(self._buckets, video_id)
+            self._files_and_chapters(shown), list_captions(self._buckets, video_id)
         )
         return Parts(
-            keys.run_of_key(video_id, status.outputs or ""),
-            status.stage is Stage.COMPLETE,
-            files,
-            tracks_of(uploaded, status.captions),
+            keys.run_of_key(video_id, shown.outputs or ""),
+            shown.stage is Stage.COMPLETE and not is_reduced,
+            is_reduced,
+            (_files_of(kept) if kept else {}) | files,
+            tracks_of(uploaded, shown.captions),
             chapters,
         )
 
-    async def _files_and_chapters(self, status: Status) -> tuple[frozenset[str], tuple[Chapter, ...]]:
+    async def _files_and_chapters(self, status: Status) -> tuple[dict[str, str], tuple[Chapter, ...]]:
         if status.stage is Stage.COMPLETE:
             outputs = await published_outputs(self._buckets, status.id)
-            if outputs is None:
-                return frozenset(), ()
-            return _FILES.intersection(output.path for output in outputs.objects), outputs.chapters
+            return ({}, ()) if outputs is None else (_files_of(outputs), outputs.chapters)
         early = (keys.POSTER, keys.STORYBOARD)
         found = await gather_or_cancel(
             exists(self._buckets.video, f"{status.outputs}{path}") for path in early
         )
-        return frozenset(compress(early, found)), status.chapters
+        run = keys.run_of_key(status.id, status.outputs or "") or ""
+        return dict.fromkeys(compress(early, found), run), status.chapters
+
+
+def _files_of(outputs: Outputs) -> dict[str, str]:
+    return dict.fromkeys(_FILES.intersection(output.path for output in outputs.objects), outputs.run)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from backend.core.store.interface import PresignedGet
 
@@ -50,3 +51,17 @@ class SigningWindow:
 
     def get(self, ttl_seconds: int, content_disposition: str | None = None) -> PresignedGet:
         return PresignedGet(ttl_seconds, content_disposition, self.signed_at)
+
+
+def attachment(name: str, suffix: str) -> str:
+    """Return a Content-Disposition (RFC 6266) with an ASCII filename, and the full one in UTF-8."""
+    stem, suffix = (
+        "".join("_" if char in _UNSAFE or not char.isprintable() else char for char in part)
+        for part in (name, suffix)
+    )
+    full = f"{stem.strip(' .') or 'video'}{suffix}"
+    plain = full.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(full, safe='')}"
+
+
+_UNSAFE = frozenset('/\\:*?"<>|%;')

@@ -9,10 +9,10 @@ store, which must not have it, and which rejects a request with two kinds of cre
 """
 
 import asyncio
+import posixpath
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import quote
 
 import structlog
 from litestar import HttpMethod, route
@@ -24,12 +24,20 @@ from litestar.params import FromPath, FromQuery
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from backend.core import keys
-from backend.core.errors import BadRequest, GrantRejected, NotReady, ObjectNotFound, StoreError, VideoNotFound
+from backend.core.errors import (
+    BadRequest,
+    GrantRejected,
+    NotMadeYet,
+    NotReady,
+    ObjectNotFound,
+    StoreError,
+    VideoNotFound,
+)
 from backend.core.store.interface import ObjectInfo, Store
 from backend.core.store.ranged_read import read_span
 from backend.playback.index import Playable
 from backend.playback.manifest_reads import changes_with_captions
-from backend.playback.serving import CONTENT_TYPES, SigningWindow, content_type_of, is_manifest
+from backend.playback.serving import CONTENT_TYPES, SigningWindow, attachment, content_type_of, is_manifest
 from backend.routes.services import Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
@@ -197,6 +205,11 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer | _Str
         playable = await services.playback.resolve(granted.video_id)
         named, path = keys.split_run(keys.parse_asset_path(literal))
         run = named or playable.run
+        if run == playable.reduced_run and not (keys.is_kept(path) or keys.is_uploaded_captions(path)):
+            await services.rebuilds.begin(playable.video_id)
+            if named is None:
+                raise NotMadeYet
+            raise ObjectNotFound
         if named is None and is_manifest(path) and not keys.is_uploaded_captions(path):
             return _to_run(run, path)
         if not playable.is_published and run == playable.run and keys.is_look(run):
@@ -207,7 +220,7 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer | _Str
         key = keys.playable_object(playable.video_id, keys.run_prefix(playable.video_id, run), path)
         if scope["method"] == HttpMethod.HEAD:
             return _Answer(HTTPStatus.OK, _facts(await services.buckets.video.head(key)))
-        disposition = _attachment(playable.title, key) if download else None
+        disposition = attachment(playable.title, posixpath.splitext(key)[1]) if download else None
         if _header(scope, b"authorization") and services.authenticator.sends_token(ASGIConnection(scope)):
             return await _stream(scope, services.buckets.video, key, disposition)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
@@ -288,16 +301,5 @@ def _redirect(services: Services, key: str, is_stable: bool, disposition: str | 
     }
     return _Answer(HTTPStatus.TEMPORARY_REDIRECT, headers)
 
-
-def _attachment(title: str, key: str) -> str:
-    """Return a Content-Disposition (RFC 6266) with an ASCII filename, and the full title in UTF-8."""
-    suffix = key.rpartition(".")[2]
-    stem = "".join("_" if char in _UNSAFE or not char.isprintable() else char for char in title).strip(" .")
-    name = f"{stem or 'video'}.{suffix}"
-    plain = name.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-_UNSAFE = frozenset('/\\:*?"<>|%;')
 
 HANDLERS = (play,)

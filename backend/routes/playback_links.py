@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from backend.core import keys
 from backend.core.access.rights import EVERYONE, Right
-from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized
+from backend.core.errors import BadRequest, NotMadeYet, NotReady, ObjectNotFound, Unauthorized
 from backend.core.ids import parse_id
 from backend.core.library.tracks import Source
 from backend.core.records import Chapter, Download
@@ -25,7 +25,11 @@ DownloadFormat = Annotated[
     Download, QueryParameter(name="format", description="webm, or mp4 if DOWNLOADS names it")
 ]
 _ERRORS = documented(
-    HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.SERVICE_UNAVAILABLE,
 )
 
 
@@ -60,12 +64,15 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
     right = await _authorize(request, services, parse_id(video_id))
     read = services.parts.recent if right == EVERYONE else services.parts.read
     parts = await read(video_id)
+    await services.watched.note(video_id)
+    if parts.is_reduced:
+        await services.rebuilds.begin(video_id)
     token, grant = services.grants.issue(video_id, right)
     root = services.settings.root_path
 
     def link(path: str) -> str | None:
         # With the run, a player that reads a file in pieces gets all of them from the same file.
-        return f"{root}/play/{token}/{parts.run}/{path}" if path in parts.files else None
+        return f"{root}/play/{token}/{parts.files[path]}/{path}" if path in parts.files else None
 
     return Playback(
         presentation=parts.presentation,
@@ -169,13 +176,20 @@ async def _redirect_to_media(
     except BadRequest:
         raise ObjectNotFound from None
     playable = await services.playback.resolve(video_id)
-    if path in {keys.DOWNLOAD, keys.DOWNLOAD_MP4} and not playable.is_published:
-        raise NotReady("The files for download are not ready yet. They are made last.")
+    await services.watched.note(video_id)
+    run = playable.run
+    if path in {keys.DOWNLOAD, keys.DOWNLOAD_MP4}:
+        if playable.download_run is None:
+            raise NotReady("The files for download are not ready yet. They are made last.")
+        run = playable.download_run
+    elif not playable.can_play:
+        await services.rebuilds.begin(video_id)
+        raise NotMadeYet
     if path == keys.DOWNLOAD_MP4 and path not in (await services.parts.recent(video_id)).files:
         raise ObjectNotFound("This video has no MP4. Set DOWNLOADS=webm,mp4 and encode it again.")
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
-        f"/play/{token}/{playable.run}/{asset}{query}",
+        f"/play/{token}/{run}/{asset}{query}",
         status_code=307,
         headers={"cache-control": "no-store"},
     )

@@ -28,6 +28,7 @@ from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
 from backend.playback.manifest_reads import ManifestReads
 from backend.playback.parts import PartsReads
+from backend.playback.retained import Rebuilds, WatchedVideos
 from backend.playback.rights import Rights
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
@@ -57,6 +58,8 @@ class Services:
     looks: AwaitedFiles
     conversions: Conversions
     parts: PartsReads
+    watched: WatchedVideos
+    rebuilds: Rebuilds
     events: EventFeed
     site: Site
     readiness: Readiness
@@ -101,6 +104,8 @@ class Services:
             conversions=Conversions(buckets, settings.convert_at_once),
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
+            watched=WatchedVideos(buckets.video, clock),
+            rebuilds=Rebuilds(buckets, doorbell.ring),
             events=EventFeed(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),

@@ -1,15 +1,17 @@
 """Videos: list, get, edit, delete, and get their status."""
 
+import posixpath
 from http import HTTPStatus
 from typing import Annotated
 
 from litestar import delete, get, patch
 from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.response import Redirect
 from pydantic import BaseModel, Field
 
 from backend.core import keys
 from backend.core.concurrency import gather_pair
-from backend.core.errors import VideoNotFound
+from backend.core.errors import SourceGone, VideoNotFound
 from backend.core.ids import parse_id
 from backend.core.library.videos import (
     LibraryItem,
@@ -19,11 +21,13 @@ from backend.core.library.videos import (
     list_videos,
     published_outputs,
     read_item,
+    read_video,
     video_remains,
 )
 from backend.core.records import Chapter, SourceFile, Status, Video
+from backend.core.store.interface import PresignedGet, exists
 from backend.core.uploads.inbox import withdraw
-from backend.playback.serving import SigningWindow
+from backend.playback.serving import SigningWindow, attachment
 from backend.routes.services import FromServices, Services
 from backend.web.error_responses import documented
 
@@ -44,6 +48,8 @@ class VideoItem(Video):
     @classmethod
     def of(cls, item: LibraryItem, services: Services) -> "VideoItem":
         run = keys.run_of_key(item.video.id, item.status.outputs or "")
+        if run is None and item.kept is not None:
+            run = item.kept.run
         poster = None
         if run is not None:
             ttl = services.settings.presign_ttl_seconds
@@ -118,10 +124,28 @@ async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
     services.forget(video_id)
 
 
+@get(
+    "/api/videos/{video_id:str}/original",
+    responses=_ERRORS | documented(HTTPStatus.CONFLICT),
+    status_code=307,
+    tags=["videos"],
+)
+async def get_original(services: FromServices, video_id: FromPath[str]) -> Redirect:
+    """Redirect to the uploaded file as a download, if it is still stored."""
+    video = await read_video(services.buckets, parse_id(video_id))
+    key, ttl = keys.upload(video_id), services.settings.presign_ttl_seconds
+    if not await exists(services.buckets.raw, key):
+        raise SourceGone("The uploaded file is no longer stored.")
+    how = PresignedGet(ttl, attachment(*posixpath.splitext(video.filename)))
+    return Redirect(
+        services.buckets.raw.presign_get(key, how), status_code=307, headers={"cache-control": "no-store"}
+    )
+
+
 @get("/api/videos/{video_id:str}/status", responses=_ERRORS, tags=["status"])
 async def get_status(services: FromServices, video_id: FromPath[str]) -> Status:
     """Get a video's status and progress."""
     return (await read_item(services.buckets, parse_id(video_id))).status
 
 
-HANDLERS = (get_videos, get_video, patch_video, remove_video, get_status)
+HANDLERS = (get_videos, get_video, patch_video, remove_video, get_original, get_status)

@@ -126,6 +126,31 @@ describe('the watch page state', () => {
     await later(() => expect(watch.playback?.storyboard).toMatch(/board.vtt$/));
   });
 
+  it('follows a reduced video until it is made again', async () => {
+    const reduced = status({ status: 'done', stage: 'complete', playable: true, reduced: true });
+    const offered = playback('/play/g/download.webm');
+    answers = {
+      '/': { status: 200, body: { title: 'T', status: reduced } },
+      '/status': { status: 200, body: reduced },
+      '/playback': { ...offered, body: { ...offered.body, presentation: 'reduced' } },
+    };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await later(() => expect(watch.playback?.presentation).toBe('reduced'));
+
+    answers['/status'] = { status: 200, body: status({ playable: false, reduced: true }) };
+    await later(() => expect(watch.status?.playable).toBe(false));
+    expect(watch.playback?.presentation).toBe('reduced');
+
+    answers['/status'] = { status: 200, body: status({ playable: true, reduced: true }) };
+    answers['/playback'] = playback(null);
+    await later(() => expect(watch.playback?.presentation).toBe('first_look'));
+
+    answers['/status'] = { status: 200, body: status({ playable: true, status: 'done', stage: 'complete' }) };
+    answers['/playback'] = offered;
+    await later(() => expect(watch.playback?.presentation).toBe('complete'));
+  });
+
   it('plays a public video for a guest', async () => {
     answers = { '/': refused, '/playback': playback(null) };
     let askedToSignIn = 0;

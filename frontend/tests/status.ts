@@ -4,6 +4,7 @@ import type { Status } from '../src/api/types';
 export function status(changes: Partial<Status> = {}): Status {
   return {
     id: 'v',
+    reduced: false,
     schema_version: 1,
     stage: 'transcoding',
     status: 'processing',

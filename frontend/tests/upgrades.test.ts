@@ -82,6 +82,16 @@ describe('a higher quality', () => {
     expect([offered, loaded]).toEqual([false, []]);
   });
 
+  it('replaces the download of a reduced video, but the first look does not', () => {
+    upgrades.loading({ ...LOOK, presentation: 'reduced' });
+    upgrades.update(LOOK);
+    video.emit('pause');
+    expect([offered, loaded]).toEqual([false, []]);
+    upgrades.update(COMPLETE);
+    video.emit('seeking');
+    expect(loaded).toEqual([COMPLETE]);
+  });
+
   it('is left alone after the page is closed', () => {
     upgrades.update(COMPLETE);
     upgrades.stop();

@@ -103,15 +103,17 @@ class Ended:
     second: object
 
 
-async def every_order(begin: Callable[[Turns], Awaitable[Race]]) -> AsyncIterator[Ended]:
+async def every_order(
+    begin: Callable[[Turns], Awaitable[Race]], *, whole: bool = False
+) -> AsyncIterator[Ended]:
     """Run the race again and again, and yield each end.
 
     One of the two makes some calls, the other makes some, the one makes all others, then the other does. All
-    numbers of calls are tried, and each of the two is the one.
+    numbers of calls are tried, and each of the two is the one. With `whole`, the other makes all its calls.
     """
     for one, other in (("first", "second"), ("second", "first")):
         for calls in count():
-            for calls_of_other in count():
+            for calls_of_other in [MANY_CALLS] if whole else count():
                 turns = Turns()
                 race = await begin(turns)
                 tasks = {"first": _start("first", race.first), "second": _start("second", race.second)}

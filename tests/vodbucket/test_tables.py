@@ -7,9 +7,10 @@ import pytest
 
 from backend.core.ids import new_id
 from backend.core.records import Status
+from backend.core.sweep.retention import CleanReport, Reduction
 from vodbucket.client.responses import VideoWithStatus
 from vodbucket.output.messages import print_error, print_json, print_line
-from vodbucket.output.tables import duration, show_video, show_videos, size
+from vodbucket.output.tables import duration, show_clean, show_video, show_videos, size
 
 HOSTILE = "a\x1b[31m\x9b2J\r\n\u202egnp\x00[bold]é"
 ESCAPED = "a\\x1b[31m\\x9b2J\\r\\n\\u202egnp\\x00[bold]é"
@@ -37,6 +38,17 @@ def test_duration_has_at_most_two_units(seconds: float, written: str) -> None:
 )
 def test_size_has_decimal_units(size_bytes: int, written: str) -> None:
     assert size(size_bytes) == written
+
+
+def test_a_clean_names_what_goes_and_how_much(capsys: pytest.CaptureFixture[str]) -> None:
+    video_id = new_id()
+    report = CleanReport(7_000_000, 1_000_000, (Reduction(video_id, 8 * 86_400, 5_000_000),), dry_run=True)
+
+    show_clean(report)
+
+    *_, row, _, last = capsys.readouterr().out.splitlines()
+    assert row.split() == ["8", "d", "5.0", "MB", video_id]
+    assert last == "5.0 MB of 7.0 MB would be removed, 1.0 MB more are being made again"
 
 
 def _video(title: str) -> VideoWithStatus:

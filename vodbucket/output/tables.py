@@ -12,6 +12,7 @@ from backend.core.jobs.overview import JobEntry, JobsOverview, JobState
 from backend.core.printable import escaped
 from backend.core.records import Status, StatusWord
 from backend.core.store.probes import Check, Verdict
+from backend.core.sweep.retention import CleanReport
 from backend.core.sweep.sweeper import SweepReport
 from vodbucket.client.responses import VideoWithStatus
 from vodbucket.doctor.encoders import EncoderTable, Result
@@ -70,6 +71,19 @@ def show_sweep(report: SweepReport) -> None:
         console.print(f"{len(report.findings)} {verb}, {size(size_bytes)}")
     else:
         console.print("Nothing to clean up.")
+
+
+def show_clean(report: CleanReport) -> None:
+    console = _console()
+    if report.reductions:
+        table = _table("unwatched for", "size", "video")
+        for one in report.reductions:
+            table.add_row(duration(one.unwatched_seconds), size(one.size_bytes), one.video_id)
+        console.print(table)
+    size_bytes = sum(one.size_bytes for one in report.reductions)
+    verb = "would be removed" if report.dry_run else "removed"
+    coming = f", {size(report.rebuilt_bytes)} more are being made again" if report.rebuilt_bytes else ""
+    console.print(f"{size(size_bytes)} of {size(report.stored_bytes)} {verb}{coming}")
 
 
 def show_checks(checks: Sequence[Check]) -> None:

@@ -16,6 +16,7 @@ from backend.core.records import FetchState, Job, Lease, Outputs, StatusError
 from backend.core.store.interface import Store
 from worker.run.outcomes import Attempts, Ending, Insist
 from worker.run.status import StatusWriter
+from worker.transcode.first_generation import with_first_generation
 from worker.transcode.progress import Progress
 from worker.transcode.transcoder import Transcoded
 
@@ -92,6 +93,9 @@ class JobWork:
     async def make(self) -> Ending:
         made = await self.status.beside(self._run())
         if isinstance(made, Transcoded):
+            job, run = self.claim.lease.job, _run_of(self.claim, made)
+            if job.is_from_download:
+                made = await with_first_generation(self.runner.video, job, run, made)
             return partial(self._publish, made)
 
         async def give_back(insist: Insist) -> None:
@@ -152,12 +156,16 @@ class JobWork:
         await self.runner.queue.discard_run(self.claim)
 
 
+def _run_of(claim: Claim, transcoded: Transcoded) -> str:
+    return transcoded.fallback.run if transcoded.fallback else claim.lease.run
+
+
 def _outputs(claim: Claim, transcoded: Transcoded) -> Outputs:
     job, fallback = claim.lease.job, transcoded.fallback
     return Outputs(
         id=job.id,
         request=job.request,
-        run=fallback.run if fallback else claim.lease.run,
+        run=_run_of(claim, transcoded),
         requested_at=job.created_at,
         published_at=datetime.now(UTC),
         duration_seconds=transcoded.duration_seconds,

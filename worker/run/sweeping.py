@@ -12,6 +12,7 @@ from backend.core.errors import StoreError
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.records import Swept
 from backend.core.store.interface import Buckets
+from backend.core.sweep.retention import RetentionRules, clean
 from backend.core.sweep.sweeper import SweepRules, sweep
 
 log = structlog.get_logger(__name__)
@@ -21,7 +22,13 @@ MAX_PAUSE_SECONDS = 3600.0
 
 
 async def keep_sweeping(
-    buckets: Buckets, queue: JobQueue, rules: SweepRules, *, every_seconds: float, stop: asyncio.Event
+    buckets: Buckets,
+    queue: JobQueue,
+    rules: SweepRules,
+    retention: RetentionRules,
+    *,
+    every_seconds: float,
+    stop: asyncio.Event,
 ) -> None:
     """Until `stop` is set, sweep when no worker has done so for `every_seconds`.
 
@@ -35,7 +42,7 @@ async def keep_sweeping(
         pause = min(MAX_PAUSE_SECONDS, every_seconds)
         try:
             if await _is_due(buckets, timedelta(seconds=every_seconds)):
-                await _sweep(buckets, queue, rules)
+                await _sweep(buckets, queue, rules, retention)
         except StoreError as error:
             log.warning("sweep_failed", error=error.message)
         except Exception:  # a bug must neither end this task unseen, nor the worker
@@ -48,9 +55,13 @@ async def _is_due(buckets: Buckets, every: timedelta) -> bool:
     return last is None or page.store_now - last.modified >= every
 
 
-async def _sweep(buckets: Buckets, queue: JobQueue, rules: SweepRules) -> None:
+async def _sweep(buckets: Buckets, queue: JobQueue, rules: SweepRules, retention: RetentionRules) -> None:
     report = await sweep(buckets, queue, rules)
     size_bytes = sum(finding.size_bytes for finding in report.findings)
     swept = Swept(findings=len(report.findings), size_bytes=size_bytes)
     await buckets.raw.put(keys.LAST_SWEEP, swept.to_json())
     log.info("sweep_done", findings=swept.findings, size_bytes=swept.size_bytes)
+    if retention.is_limited:
+        cleaned = await clean(buckets, retention)
+        size_bytes = sum(reduction.size_bytes for reduction in cleaned.reductions)
+        log.info("clean_done", reduced=len(cleaned.reductions), size_bytes=size_bytes)

@@ -31,6 +31,7 @@ from worker.source.feeder import SourceFeeder
 from worker.source.index.read import Read, read_index
 from worker.source.index.source_index import IndexUnusable
 from worker.source.media import MediaInfo
+from worker.transcode.intake import source_store
 from worker.transcode.progress import Look
 from worker.transcode.watched_store import watched
 
@@ -158,7 +159,8 @@ class EarlyLook:
             await self._playable.wait()
             await self._store_sides(put, source, plan)
 
-        feeder = SourceFeeder(buckets.raw, self._info, errors, self._patience_seconds, activity)
+        kept_in = source_store(buckets, self._job)
+        feeder = SourceFeeder(kept_in, self._info, errors, self._patience_seconds, activity)
         watchdog = Watchdog(errors, activity, self._stall_seconds)
         async with feeder.serving() as url:
             source = replace(source, url=url)
@@ -212,7 +214,8 @@ async def is_published(buckets: Buckets, job: Job) -> bool:
     """Return whether viewers have the outputs of an earlier request."""
     if not keys.request_number(job.request):
         return False
-    return (await read_item(buckets, job.id)).status.stage is Stage.COMPLETE
+    item = await read_item(buckets, job.id)
+    return item.status.stage is Stage.COMPLETE and item.kept is None
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from backend.core.errors import AttemptFailed, ObjectNotFound, SourceRejected
 from backend.core.records import Job
-from backend.core.store.interface import ObjectInfo, Store
+from backend.core.store.interface import Buckets, ObjectInfo, Store
 from worker.sandbox.tools import Tools
 from worker.sandbox.watchdog import STALLED, Watchdog
 from worker.source.duration_limits import check_claimed_duration
@@ -26,7 +26,12 @@ class Intake:
     media: MediaInfo
 
 
-async def uploaded_source(raw: Store, job: Job) -> ObjectInfo:
+def source_store(buckets: Buckets, job: Job) -> Store:
+    """Return the bucket that holds the job's source."""
+    return buckets.video if job.is_from_download else buckets.raw
+
+
+async def uploaded_source(store: Store, job: Job) -> ObjectInfo:
     """Return the source as it is stored.
 
     Raises:
@@ -35,7 +40,7 @@ async def uploaded_source(raw: Store, job: Job) -> ObjectInfo:
         StoreError.
     """
     try:
-        info = await raw.head(job.source)
+        info = await store.head(job.source)
     except ObjectNotFound:  # not an outage: waiting would not bring it back
         raise AttemptFailed("The source no longer exists.", code="source_missing") from None
     if info.size_bytes != job.stored_bytes:

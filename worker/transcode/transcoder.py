@@ -58,7 +58,7 @@ from worker.source.media import MediaInfo
 from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import EarlyLook, MakeLook
 from worker.transcode.fallback import Fallback
-from worker.transcode.intake import Intake, probe_source, uploaded_source
+from worker.transcode.intake import Intake, probe_source, source_store, uploaded_source
 from worker.transcode.progress import Progress, ReportProgress, encoded_seconds
 from worker.transcode.recalling_store import RecallingStore
 from worker.transcode.watched_store import watched
@@ -159,7 +159,7 @@ class Transcoder:
     async def _attempt(
         self, source: Intake | None, profile: EncodingProfile, job: Job, run: str, report: ReportProgress
     ) -> Transcoded:
-        info = source.info if source else await uploaded_source(self._buckets.raw, job)
+        info = source.info if source else await uploaded_source(source_store(self._buckets, job), job)
         with workspace(self._work_dir) as directory:
             look = EarlyLook(
                 self._make_look,
@@ -202,7 +202,8 @@ class _Attempt:
         raw = watched(self._buckets, self._activity).raw
         self._buckets = Buckets(raw, RecallingStore(self._buckets.video, self._activity))
         patience = self._profile.patience_seconds
-        self._feeder = SourceFeeder(self._buckets.raw, self._info, self._errors, patience, self._activity)
+        store = source_store(self._buckets, self._job)
+        self._feeder = SourceFeeder(store, self._info, self._errors, patience, self._activity)
 
     async def run(self, media: MediaInfo | None) -> Transcoded:
         """`media` is what the source contains; None: it is not known yet."""

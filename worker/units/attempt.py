@@ -27,7 +27,7 @@ from worker.sandbox.workspace import workspace
 from worker.source.completeness import loss_in
 from worker.source.feeder import SourceFeeder
 from worker.transcode.diagnosis import diagnose_failure
-from worker.transcode.intake import uploaded_source
+from worker.transcode.intake import source_store, uploaded_source
 from worker.transcode.progress import encoded_seconds
 from worker.transcode.transcoder import EncodingProfile
 from worker.transcode.watched_store import watched
@@ -71,10 +71,11 @@ class UnitAttempt:
             SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
         """
         job, profile = self.claim.job, self._workshop.profile
-        info = await uploaded_source(self.buckets.raw, job)
+        store = source_store(self.buckets, job)
+        info = await uploaded_source(store, job)
         if info.etag != self.details.source_etag:
             raise AttemptFailed("The source was replaced.", code="source_incomplete")
-        feeder = SourceFeeder(self.buckets.raw, info, self.errors, profile.patience_seconds, self.activity)
+        feeder = SourceFeeder(store, info, self.errors, profile.patience_seconds, self.activity)
         with workspace(self._workshop.work_dir) as directory:
             async with feeder.serving() as source:
                 try:

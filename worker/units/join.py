@@ -42,7 +42,7 @@ from worker.source.duration_limits import max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.transcode.diagnosis import diagnose_failure
 from worker.transcode.early_look import renditions_of
-from worker.transcode.intake import uploaded_source
+from worker.transcode.intake import source_store, uploaded_source
 from worker.transcode.progress import Look, Progress, ReportProgress
 from worker.transcode.transcoder import Transcoded, packaged
 from worker.transcode.watched_store import watched
@@ -140,9 +140,10 @@ class _Join:
 
     async def _reject_broken_source(self, error: AttemptFailed) -> None:
         """Find out whether the file is broken, and not just this attempt. Raises: SourceRejected."""
-        profile, raw = self._workshop.profile, watched(self._workshop.buckets, self._activity).raw
-        info = await uploaded_source(raw, self._job)
-        feeder = SourceFeeder(raw, info, self._errors, profile.patience_seconds, self._activity)
+        profile = self._workshop.profile
+        store = source_store(watched(self._workshop.buckets, self._activity), self._job)
+        info = await uploaded_source(store, self._job)
+        feeder = SourceFeeder(store, info, self._errors, profile.patience_seconds, self._activity)
         async with feeder.serving() as source:
             work = diagnose_failure(
                 *(self._workshop.tools, source, self._details.media, error),

@@ -19,7 +19,7 @@ from worker.source.index.read import read_index
 from worker.source.index.source_index import IndexUnusable, SourceIndex
 from worker.source.media import MediaInfo
 from worker.transcode.early_look import is_published
-from worker.transcode.intake import Intake, probe_source, uploaded_source
+from worker.transcode.intake import Intake, probe_source, source_store, uploaded_source
 from worker.transcode.watched_store import watched
 from worker.units.attempt import Workshop
 from worker.units.details import PlanDetails
@@ -59,10 +59,10 @@ class Planner:
             SourceRejected, AttemptFailed, MachineFault, StoreError: as `Transcoder.run`.
         """
         profile, errors, activity = self._workshop.profile, BackgroundErrors(), ActivityClock()
-        raw = watched(self._workshop.buckets, activity).raw
-        info = await uploaded_source(raw, job)
+        store = source_store(watched(self._workshop.buckets, activity), job)
+        info = await uploaded_source(store, job)
         watchdog = Watchdog(errors, activity, profile.stall_seconds)
-        feeder = SourceFeeder(raw, info, errors, profile.patience_seconds, activity)
+        feeder = SourceFeeder(store, info, errors, profile.patience_seconds, activity)
         async with feeder.serving() as source:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
             if job.options.convert or is_small(media):

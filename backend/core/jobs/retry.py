@@ -1,22 +1,27 @@
 """Retries: a new request for a video whose source is still stored, or can be fetched again.
 
+So is the request that makes removed renditions again: without its source, from the file for download.
+
 A marker's key is never used twice (docs/queue.md), so each request gets a higher number than all earlier
 ones. The used numbers are known because the outcome of each request stays in `videos/<id>/results/`.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
 
 from backend.core import keys
 from backend.core.errors import AlreadyQueued, ObjectNotFound, SourceGone
-from backend.core.library.videos import latest_outcome, read_video
+from backend.core.library.videos import latest_outcome, read_item
 from backend.core.records import (
     AS_THE_WORKER_CHOOSES,
     DeadLetter,
     FetchSpec,
     Job,
+    Retention,
+    Stage,
     Status,
     TranscodeOptions,
     Video,
@@ -34,22 +39,33 @@ async def retry_video(
     *,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    after: str | None = None,
 ) -> Job:
     """Queue the video's source again and return the job. Published outputs stay until it succeeds.
+
+    With `after`, only if that is the latest request.
 
     Raises:
         VideoNotFound
         SourceGone: the source was deleted, as happens after a success unless originals are kept.
         AlreadyQueued: a job of this video is queued, waiting or running.
     """
-    video = await read_video(buckets, video_id)
-    fetch, size_bytes = None, await source_size(buckets.raw, video_id)
+    item = await read_item(buckets, video_id)
+    fetch, source, size_bytes = None, keys.upload(video_id), await source_size(buckets.raw, video_id)
+    if size_bytes is None and item.kept is not None:
+        source = keys.run_prefix(video_id, item.kept.run) + keys.DOWNLOAD
+        with suppress(ObjectNotFound):
+            size_bytes = (await buckets.video.head(source)).size_bytes
     if size_bytes is None:
         fetch = await _fetch_of(buckets, video_id)
     options = await _of_conversion(buckets, video_id) or options
     number = await next_request_number(buckets, video_id)
+    if after is not None and number != keys.request_number(after) + 1:
+        raise AlreadyQueued
     letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
-    job = job_of(video, number, size_bytes, created_at=now(), options=options, fetch=fetch)
+    job = job_of(item.video, number, size_bytes, created_at=now(), options=options, fetch=fetch)
+    if item.kept is not None:  # what was kept so far is not for this job to delete
+        job = job.replace(source=source, original=Retention(keep=True))
     if not await buckets.raw.create(job.marker, job.to_json()):
         raise AlreadyQueued
     log.info("video_queued_again", video=video_id, request=job.request)
@@ -65,6 +81,23 @@ async def _of_conversion(buckets: Buckets, video_id: str) -> TranscodeOptions | 
     try:
         return Job.from_json((await buckets.video.get(keys.conversion(video_id))).body).options
     except ObjectNotFound:
+        return None
+
+
+async def rebuild_video(buckets: Buckets, video_id: str) -> Job | None:
+    """Queue a request that makes the removed renditions of a video again.
+
+    None: they are not removed, are being made, or an attempt has failed, which only `retry_video` repeats.
+
+    Raises: VideoNotFound.
+    """
+    item = await read_item(buckets, video_id)
+    if item.kept is None or item.status.stage is not Stage.COMPLETE:
+        return None
+    try:
+        return await retry_video(buckets, video_id, after=item.kept.request)
+    except (AlreadyQueued, SourceGone) as error:
+        log.info("not_rebuilt", video=video_id, error=error.message)
         return None
 
 

@@ -27,6 +27,7 @@ from backend.core.records import (
     Outcome,
     Outputs,
     RecordUnreadable,
+    Reduced,
     Retention,
     Revision,
     Stage,
@@ -55,6 +56,8 @@ class LibraryItem(BaseModel):
 
     video: Video
     status: Status
+    kept: Outputs | None = None
+    """Set if the published renditions are removed: what is left are `keys.KEPT` of these outputs."""
 
 
 class VideoEdit(BaseModel):
@@ -163,15 +166,32 @@ async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
         _written_status(buckets.video, video_id),
     )
     video = await _revised(buckets.video, record, history)
-    if written is not None and written.stage is Stage.COMPLETE and not history.ended_after(written):
+    if written is not None and written.stage is Stage.COMPLETE and history.is_latest(written):
         return LibraryItem(video=video, status=written)
     # A stalled worker may have overwritten the final status. The outcome of the request counts.
     outcome = await _latest_of(buckets, video_id, history.requests)
     if isinstance(outcome, Outputs):
+        if outcome.request in history.reduced:
+            status = await _status_of_reduced(buckets.video, outcome, history, written)
+            return LibraryItem(video=video, status=status.replace(reduced=True), kept=outcome)
         return LibraryItem(video=video, status=complete_status(outcome))
     if outcome is not None and not _is_later(written, outcome):
         return LibraryItem(video=video, status=failed_status(outcome))
     return LibraryItem(video=video, status=written or Status.queued(video_id, video.created_at))
+
+
+async def _status_of_reduced(
+    store: Store, kept: Outputs, history: "_History", written: Status | None
+) -> Status:
+    """Return the status of the request that makes the renditions again, if there is one."""
+    latest = max(history.requests, key=keys.request_number)
+    number = keys.request_number(written.request or written.id) if written else 0
+    if written is not None and number > keys.request_number(latest):
+        return written
+    if latest != kept.request:
+        with suppress(ObjectNotFound, RecordUnreadable):
+            return failed_status(DeadLetter.from_json((await store.get(keys.result(kept.id, latest))).body))
+    return complete_status(kept)
 
 
 def _is_later(written: Status | None, failure: DeadLetter) -> bool:
@@ -197,12 +217,16 @@ class _History:
     """Which requests of a video have ended, and how often the video was changed."""
 
     requests: tuple[str, ...] = ()
+    reduced: tuple[str, ...] = ()
+    """Whose renditions are removed."""
     revision: int = 0
 
-    def ended_after(self, status: Status) -> bool:
-        """Return whether a later request than the status's has ended."""
+    def is_latest(self, status: Status) -> bool:
+        """Return whether nothing happened to the video after this status."""
         number = keys.request_number(status.request or status.id)
-        return any(keys.request_number(request) > number for request in self.requests)
+        return all(keys.request_number(request) <= number for request in self.requests) and not any(
+            keys.request_number(request) == number for request in self.reduced
+        )
 
 
 async def _revised(store: Store, record: Video, history: _History) -> Video:
@@ -232,16 +256,17 @@ async def _read_record(store: Store, video_id: str) -> Video:
 
 
 async def _read_history(store: Store, video_id: str) -> _History:
-    requests, last, truncated = list[str](), "", True
+    requests, reduced, last, truncated = list[str](), list[str](), "", True
     while truncated:
         page = await store.list_page(keys.history_of(video_id), start_after=last, limit=HISTORY_PAGE)
         for info in page.objects:
             last = info.key
+            reduced += keys.ours(keys.request_of_reduction, [last])
             requests += keys.ours(keys.request_of_result, [last])
             with suppress(BadRequest):  # the newest comes first
-                return _History(tuple(requests), keys.parse_revision(video_id, last))
+                return _History(tuple(requests), tuple(reduced), keys.parse_revision(video_id, last))
         truncated = page.truncated
-    return _History(tuple(requests))
+    return _History(tuple(requests), tuple(reduced))
 
 
 def _is_tombstone(body: bytes) -> bool:
@@ -277,6 +302,33 @@ async def _latest_of(buckets: Buckets, video_id: str, requests: Sequence[str]) -
             return outcome
         failure = failure or outcome
     return failure
+
+
+async def reduce_video(buckets: Buckets, outputs: Outputs, size_bytes: int) -> bool:
+    """Remove the renditions of published outputs, of this size. Returns whether they are removed.
+
+    What is left must suffice to make them again, so nothing is removed unless the download is there. A player
+    or a new request that looks after the record was written knows of the removal, and only then it begins.
+    """
+    prefix = keys.run_prefix(outputs.id, outputs.run)
+    sizes = {output.path: output.size_bytes for output in outputs.objects}
+    try:
+        stored = await buckets.video.head(prefix + keys.DOWNLOAD)
+    except ObjectNotFound:
+        return False
+    if not stored.size_bytes or stored.size_bytes != sizes.get(keys.DOWNLOAD):
+        return False
+    record = keys.reduction(outputs.id, outputs.request)
+    await buckets.video.create(record, Reduced(size_bytes=size_bytes).to_json())
+    try:
+        # A deletion starts with the video's record. If it starts after this read, it finds the reduction.
+        await _read_record(buckets.video, outputs.id)
+    except VideoNotFound:
+        await buckets.video.delete(record)
+        return False
+    found = await keys_below(buckets.video, prefix)
+    await buckets.video.delete_many([key for key in found if not keys.is_kept(key.removeprefix(prefix))])
+    return True
 
 
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:

@@ -18,10 +18,17 @@ class Holdings:
 
     newest: datetime
     size_bytes: int = 0
+    kept_bytes: int = 0
+    """Of what stays when a run's renditions are removed."""
 
-    def add(self, info: ObjectInfo) -> None:
+    def add(self, info: ObjectInfo, *, kept: bool = False) -> None:
         self.newest = max(self.newest, info.modified)
         self.size_bytes += info.size_bytes
+        self.kept_bytes += info.size_bytes if kept else 0
+
+    @property
+    def removable_bytes(self) -> int:
+        return self.size_bytes - self.kept_bytes
 
 
 @dataclass(slots=True)
@@ -35,6 +42,9 @@ class VideoHoldings:
     """When each request ended."""
     runs: dict[str, Holdings] = field(default_factory=dict)
     """And looks."""
+    reduced: set[str] = field(default_factory=set)
+    """Requests whose published renditions are removed."""
+    watched: datetime | None = None
     size_bytes: int = 0
     is_conversion: bool = False
 
@@ -45,14 +55,17 @@ class VideoHoldings:
     def add(self, info: ObjectInfo) -> None:
         self.newest = max(self.newest, info.modified)
         self.size_bytes += info.size_bytes
-        run = keys.run_of_key(self.id, info.key)
+        run, path = keys.split_run(info.key.removeprefix(keys.video_prefix(self.id)))
         if run is not None:
-            self.runs.setdefault(run, Holdings(info.modified)).add(info)
+            self.runs.setdefault(run, Holdings(info.modified)).add(info, kept=keys.is_kept(path))
         elif info.key == keys.video_record(self.id):
             self.record = info
         elif info.key == keys.conversion(self.id):
             self.is_conversion = True
+        elif info.key == keys.watched(self.id):
+            self.watched = info.modified
         else:
+            self.reduced.update(keys.ours(keys.request_of_reduction, [info.key]))
             with suppress(BadRequest):
                 self.results[keys.request_of_result(info.key)] = info.modified
 
@@ -74,6 +87,8 @@ class RawHoldings:
     leases: list[SeenLease] = field(default_factory=list)
     units: dict[str, Holdings] = field(default_factory=dict)
     """By request."""
+    size_bytes: int = 0
+    """Of all objects, foreign ones too."""
 
     @property
     def leased_videos(self) -> set[str]:
@@ -84,6 +99,7 @@ async def list_raw(raw: Store) -> RawHoldings:
     holdings = RawHoldings()
     leases: list[ObjectInfo] = []
     async for info in raw.list_all(""):
+        holdings.size_bytes += info.size_bytes
         if info.key.startswith(keys.LEASES):
             leases.append(info)
             continue

@@ -29,6 +29,7 @@ from backend.core.library.videos import (
     queue_first,
     read_retention,
     read_video,
+    reduce_video,
     remove_unfinished,
 )
 from backend.core.records import (
@@ -47,6 +48,9 @@ from backend.core.uploads.resumable.finishing import remove_records
 
 log = structlog.get_logger(__name__)
 
+Act = Callable[[], Awaitable[bool | None]]
+"""Handles a finding. It returns False if there was nothing to do after all."""
+
 
 class Kind(StrEnum):
     UPLOAD = "upload"
@@ -54,7 +58,10 @@ class Kind(StrEnum):
     VIDEO = "video"
     """Leftovers of an unfinished upload or deletion: removed."""
     OUTPUTS = "outputs"
-    """A run that was not published, or that a later request has replaced, or a look: removed."""
+    """A run that was not published, or that a later request has replaced, or a look: removed.
+
+    So are renditions of a run that `vodbucket clean` had begun to remove.
+    """
     LEASE = "lease"
     """A lease of a request that has ended: the job is finished and the lease removed."""
     UNITS = "units"
@@ -296,7 +303,8 @@ class _Sweeper:
 
         So it is with looks, except that those of published requests are removed as if they were replaced.
         """
-        if len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes:
+        only = len(video.runs) <= 1 and len(video.results) <= 1 and video.id not in raw.notes
+        if only and not video.reduced:
             return  # the only run is published or may still be: failures leave a dead letter
         outcomes = await self._outcomes(video)
         published = {request: one for request, one in outcomes.items() if isinstance(one, Outputs)}
@@ -310,6 +318,11 @@ class _Sweeper:
             if isinstance(outcome, Outputs) and keys.is_look(run):
                 since, why = video.results[request], "the video itself can be watched"
             elif isinstance(outcome, Outputs) and outcome.run == run:
+                if request == current and request in video.reduced and written.removable_bytes:
+                    why = "their removal was interrupted"
+                    act: Act = partial(reduce_video, self._buckets, outcome, written.removable_bytes)
+                    size_bytes = written.removable_bytes
+                    await self._act(Kind.OUTPUTS, keys.run_prefix(video.id, run), why, since, act, size_bytes)
                 if request == current or current is None:
                     continue
                 since, why = video.results[current], "a later request has replaced it"
@@ -444,14 +457,11 @@ class _Sweeper:
         key: str,
         why: str,
         since: datetime,
-        act: Callable[[], Awaitable[bool | None]],
+        act: Act,
         size_bytes: int = 0,
         grace: timedelta | None = None,
     ) -> None:
-        """Report what is older than the grace period, and act on it unless this is a dry run.
-
-        `act` returns False if there was nothing to do after all.
-        """
+        """Report what is older than the grace period, and act on it unless this is a dry run."""
         age = self._now - since
         if age <= (self._rules.grace if grace is None else grace):
             return

@@ -52,6 +52,8 @@ export class VodPlayer {
   #format: Format = 'hls';
   #startSeconds: number | null = null;
   #growing = false;
+  /** This browser cannot play the download, which is all there is so far. */
+  #stuck = false;
   #destroyed = false;
 
   constructor(options: PlayerOptions) {
@@ -109,7 +111,8 @@ export class VodPlayer {
   /** Take a newer playback: add what it has, and offer its higher quality. Never interrupts the viewer. */
   update(playback: Playback): void {
     this.#extras.update(playback);
-    this.#upgrades.update(playback);
+    if (this.#stuck && playback.presentation !== 'reduced') void this.load(playback);
+    else this.#upgrades.update(playback);
   }
 
   /** Load the higher quality that is ready. */
@@ -146,8 +149,9 @@ export class VodPlayer {
     this.#startSeconds = position;
     this.#upgrades.loading(playback);
     this.#extras.loading(playback);
+    this.#stuck = false;
     try {
-      await this.#player.load(this.#format === 'dash' ? playback.dash : playback.hls, position);
+      await this.#player.load(this.#addressOf(playback), position);
       this.#growing = this.#player.isDynamic();
       this.#extras.loaded();
       if (wasPlaying) await video.play().catch(() => undefined);
@@ -157,9 +161,15 @@ export class VodPlayer {
       const consequence = onLoadError(error);
       if (consequence === 'reload') this.#reloads.failed(error);
       else if (consequence === 'report') {
+        this.#stuck = playback.presentation === 'reduced';
         this.#options.onProblem(isUnplayable(error) ? new ApiError('unplayable', 0, 'no playable format') : error);
       }
     }
+  }
+
+  #addressOf({ presentation, webm, hls, dash }: Playback): string {
+    if (presentation === 'reduced' && webm !== null) return webm;
+    return this.#format === 'dash' ? dash : hls;
   }
 
   /**

@@ -1,5 +1,5 @@
 /**
- * Replaces the first look by the video's higher qualities once these are ready: when the viewer asks for it, and otherwise
+ * Replaces the first look, or the download of a reduced video, by the video's higher qualities once these are ready: when the viewer asks for it, and otherwise
  * at the next pause or seek, where a reload does not show. Never while the video plays.
  */
 
@@ -56,6 +56,7 @@ export class Upgrades {
   }
 
   get #isReady(): boolean {
-    return this.#loaded?.presentation === 'first_look' && this.#newest?.presentation === 'complete';
+    const loaded = this.#loaded?.presentation;
+    return (loaded === 'first_look' || loaded === 'reduced') && this.#newest?.presentation === 'complete';
   }
 }

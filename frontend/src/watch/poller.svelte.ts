@@ -74,5 +74,6 @@ export function backOff(waitMs: number): number {
 }
 
 function isFinal(status: Status): boolean {
-  return status.status === 'done' || status.status === 'error';
+  // The removed qualities of a reduced video are about to be made again.
+  return (status.status === 'done' && !status.reduced) || status.status === 'error';
 }

@@ -238,10 +238,12 @@ export class Watch {
       throw error;
     });
     if (ended.aborted) return status;
-    const canPlay = status.playable || status.status === 'done';
+    const canPlay = status.playable || status.status === 'done' || status.reduced;
+    // There is more than the download now.
+    const isMade = this.playback?.presentation === 'reduced' && status.playable && status.stage !== 'complete';
     // Renew once more at the end, for the download that exists only then. The player keeps playing.
     const justFinished = status.status === 'done' && before?.status !== 'done';
-    if (canPlay && (this.playback === null || justFinished)) {
+    if (canPlay && (this.playback === null || justFinished || isMade)) {
       try {
         await this.renew();
       } catch (error) {

@@ -10,6 +10,7 @@ from backend.core.errors import ObjectNotFound
 from backend.core.ids import new_id
 from backend.core.records import Swept
 from backend.core.store.interface import LIST_PAGE, Listing
+from backend.core.sweep.retention import RetentionRules
 from backend.core.sweep.sweeper import SweepReport, SweepRules
 from tests.core.jobs.queue_lab import Clock, Lab
 from tests.lab.memory_store import MemoryStore
@@ -42,7 +43,9 @@ async def _sweep_for(lab: Lab, looks: int) -> None:
     assert isinstance(lab.raw, Looked)
     stop, last = asyncio.Event(), lab.raw.looks + looks
     queue = lab.worker("one")
-    task = asyncio.create_task(keep_sweeping(lab.buckets, queue, RULES, every_seconds=DAY, stop=stop))
+    task = asyncio.create_task(
+        keep_sweeping(lab.buckets, queue, RULES, RetentionRules(), every_seconds=DAY, stop=stop)
+    )
     while lab.raw.looks < last:  # noqa: ASYNC110  # the sweeper has its own clock
         await asyncio.sleep(0.001)
     stop.set()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from backend.core.concurrency import gather_or_cancel, run_shielded
 from backend.core.errors import BadRequest, ObjectNotFound, StoreRejected, UploadNotFound
 from backend.core.ids import new_id, unix_ms_of
-from backend.core.store.interface import Store, UploadedPart
+from backend.core.store.interface import PLAIN, ObjectHeaders, Store, UploadedPart
 from backend.core.store.prefixes import abort_uploads_below
 from backend.core.store.ranged_read import read_span
 from backend.core.uploads.buffers import MIB, PartBuffers
@@ -53,7 +53,9 @@ async def check_media_type(store: Store, first: Span) -> None:
     check.end()
 
 
-async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBuffers) -> None:
+async def compose(
+    store: Store, key: str, spans: Sequence[Span], buffers: PartBuffers, headers: ObjectHeaders = PLAIN
+) -> None:
     """Make one object of the spans, in their order.
 
     All parts but the last have the same size, as R2 requires. Parts within one span are copied by the store,
@@ -65,7 +67,7 @@ async def compose(store: Store, key: str, spans: Sequence[Span], buffers: PartBu
     length = sum(span.size_bytes for span in spans)
     part_size = max(COPY_PART_BYTES, UploadPlan.for_size(length).part_size_bytes)
     await abort_uploads_below(store, key)
-    upload_id = await store.open_upload(key)
+    upload_id = await store.open_upload(key, headers)
     slots = asyncio.Semaphore(COPIES_IN_FLIGHT)
 
     async def make(number: int, sources: list[Span]) -> UploadedPart:
