@@ -78,7 +78,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
                 timeout_graceful_shutdown=GRACE_SECONDS,
             ),
             connection_limit(),
-            on_stop=lambda: app.state.services.looks.end(),
+            on_stop=lambda: app.state.services.end_waiting(),
         )
         host, port = listener.getsockname()[:2]
         log.info("listening", host=host, port=port)

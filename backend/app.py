@@ -19,6 +19,8 @@ from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.routes import (
     captions,
+    conversions,
+    events,
     health,
     inbox,
     jobs,
@@ -55,7 +57,9 @@ _ROUTES = (
     resumptions,
     videos,
     captions,
+    conversions,
     jobs,
+    events,
     playback_links,
     media,
     session,

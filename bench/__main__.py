@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from bench.burst import bench_burst
+from bench.convert import bench_convert
 from bench.idle import bench_idle
 from bench.media import bench_media
 from bench.play import bench_play
@@ -23,7 +24,7 @@ from tests.lab.product import product_on
 from tests.lab.rgw import rgw
 from tests.lab.server import StoreServer
 
-TABLES = ("upload", "queue", "idle", "media", "seams", "burst", "play", "watch", "workers")
+TABLES = ("upload", "queue", "idle", "media", "seams", "burst", "convert", "play", "watch", "workers")
 IDLE_JOBS = 5
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--film", action="append", choices=FILMS, help="watch: by default each of these")
     parser.add_argument("--workers", type=int, default=2, help="workers: how many, each with a core")
-    parser.add_argument("--clips", type=int, default=1000, help="burst: how many clips to upload")
+    parser.add_argument("--clips", type=int, default=1000, help="burst, convert: how many clips to send")
     parser.add_argument("--at-once", type=int, help="burst: WORKER_CONCURRENCY, by default the default")
     parser.add_argument("--quick", action="store_true", help="media: run once, on four seconds of the film")
     arguments = parser.parse_args()
@@ -65,6 +66,8 @@ def main() -> None:
         bench_seams()
     if "burst" in tables:
         bench_burst(arguments.clips, arguments.at_once)
+    if "convert" in tables:
+        bench_convert(arguments.clips)
     if "upload" in tables:
         for store in arguments.store or STORES:
             with tempfile.TemporaryDirectory() as directory, STORES[store](Path(directory)) as server:

@@ -55,18 +55,18 @@ def bench_burst(clips: int, at_once: int | None) -> None:
         ) as product:
             api, worker = product.start_api(), product.start_worker()
             log = _Log(product)
-            bare = _from_file(_encoder(product, log, clip, worker.pid), clip)
-            before = _pool(bare, clips // 2)
-            used = _used(gateway, api.pid, worker.pid)
+            bare = from_file(_encoder(product, log, clip, worker.pid), clip)
+            before = pool(bare, clips // 2)
+            used = used_by(gateway, api.pid, worker.pid)
             began = time.time()
             with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads, product.client() as client:
                 added = dict(threads.map(partial(_upload, client, clip.read_bytes()), range(clips)))
             uploaded = time.time()
             published = log.published(added)
-            used = [now - then for now, then in zip(_used(gateway, api.pid, worker.pid), used, strict=True)]
+            used = [now - then for now, then in zip(used_by(gateway, api.pid, worker.pid), used, strict=True)]
             looked = {**published, **log.times["look_playable"]}
             again = len(log.times["attempt_failed"])
-            after = _pool(bare, clips - clips // 2)
+            after = pool(bare, clips - clips // 2)
     own_cpu = sum(used[1:])
     wall, pool_wall, pool_cpu = max(published.values()) - began, before[0] + after[0], before[1] + after[1]
     what = f"{clips} clips of {CLIP_SECONDS} s at 320x180"
@@ -81,7 +81,7 @@ def bench_burst(clips: int, at_once: int | None) -> None:
                     f"programs {used[3]:.0f}, worker {used[2]:.0f}, API {used[1]:.0f}, store {used[0]:.0f}",
                     f"{sum(used) / pool_cpu:.2f}, without the store {own_cpu / pool_cpu:.2f}",
                 ),
-                *(_waits(added, looked), _waits(added, published)),
+                *(waits(added, looked), waits(added, published)),
             ],
             ["bare ffmpeg, a pool", f"{pool_wall:.0f}", "1.00", f"{pool_cpu:.0f}", "1.00", "-", "-"],
         ],
@@ -122,15 +122,15 @@ class _Log:
             time.sleep(POLL_SECONDS)
 
 
-def _used(gateway: RadosGateway, api: int, worker: int) -> list[float]:
+def used_by(gateway: RadosGateway, api: int, worker: int) -> list[float]:
     """Return the CPU time of the store, the API, the worker and its programs so far, in seconds."""
     store, own = sum(map(cpu_seconds, gateway.pids)), cpu_seconds(worker)
     return [store, cpu_seconds(api), own, cpu_seconds(worker, children=True) - own]
 
 
-def _waits(added: dict[str, float], reached: dict[str, float]) -> str:
-    waits = sorted(reached[video] - at for video, at in added.items())
-    return f"median {statistics.median(waits):.1f}, 95th percentile {waits[int(0.95 * (len(waits) - 1))]:.1f}"
+def waits(added: dict[str, float], reached: dict[str, float]) -> str:
+    found = sorted(reached[video] - at for video, at in added.items())
+    return f"median {statistics.median(found):.1f}, 95th percentile {found[int(0.95 * (len(found) - 1))]:.1f}"
 
 
 def _upload(client: httpx.Client, body: bytes, number: int) -> tuple[str, float]:
@@ -145,7 +145,7 @@ def _tell(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def _from_file(argv: list[str], source: Path) -> list[str]:
+def from_file(argv: list[str], source: Path) -> list[str]:
     """Return the same command, which may open `source` instead of the worker's loopback feeder."""
     source_at, allowed_at = argv.index("-i") + 1, argv.index("-protocol_whitelist") + 1
     return [{source_at: str(source), allowed_at: "file"}.get(at, word) for at, word in enumerate(argv)]
@@ -154,18 +154,24 @@ def _from_file(argv: list[str], source: Path) -> list[str]:
 def _encoder(product: Product, log: _Log, clip: Path, worker: int) -> list[str]:
     """Let the worker do a first clip, and return the command line of its encoder."""
     video = product.upload(clip)
+    argv = encoder_of(worker)
+    log.published({video})
+    return argv
+
+
+def encoder_of(worker: int) -> list[str]:
+    """Wait until the worker runs an encoder, and return its command line."""
     while True:
         for pid in descendants(worker):
             with suppress(FileNotFoundError, ProcessLookupError):
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
                 # before exec, the launcher (worker/sandbox/tether.py) shows the same arguments
                 if "-filter_complex" in argv and Path(argv[0]).name.startswith("ffmpeg"):
-                    log.published({video})
                     return argv
         time.sleep(0.01)
 
 
-def _pool(argv: list[str], times: int) -> tuple[float, float]:
+def pool(argv: list[str], times: int) -> tuple[float, float]:
     """Run a command so many times, one per core at a time. Return the wall and the CPU time in seconds."""
     _tell(f"the pool encodes {times} clips")
     nice, before, began = ["nice", "-n", str(NICENESS)], os.times(), time.perf_counter()

@@ -56,6 +56,7 @@ STACK = (
     "vodbucket/client",
     "worker",
     "worker/run",
+    "worker/webhooks",
     "worker/fetch",
     "worker/units",
     "worker/transcode",
@@ -74,6 +75,7 @@ STACK = (
     "backend/core/uploads",
     "backend/core/jobs",
     "backend/core/access",
+    "backend/core/events",
     "backend/core/library",
     "backend/core/store/s3",
     "backend/core/store",
@@ -188,7 +190,9 @@ def test_only_composition_roots_read_the_environment() -> None:
 
 
 def test_only_keys_builds_object_keys() -> None:
-    prefixes = re.compile(r"(uploads|queue|leases|failed|doctor|catalog|videos|keys|sessions)/")
+    prefixes = re.compile(
+        r"(uploads|queue|leases|failed|doctor|catalog|videos|events|webhooks|keys|sessions)/"
+    )
     for path, tree in _modules("backend", "worker", "vodbucket"):
         if path == "backend/core/keys.py":
             continue

@@ -7,6 +7,9 @@ the error: 2 for what somebody must set right, 3 for what may pass.
 
 from typing import ClassVar
 
+TOO_LONG_TO_CONVERT = "too_long_to_convert"
+"""Also the code of the job."""
+
 
 class VodbucketError(Exception):
     """Something went wrong. Try again; if that does not help, check the server's log."""
@@ -224,6 +227,13 @@ class StorageFull(VodbucketError):
     code = "storage_full"
 
 
+class TooManyConversions(VodbucketError):
+    """This server converts as many files as it may. Try again later."""
+
+    code = "too_many_conversions"
+    retry_after_seconds: ClassVar[int] = 10
+
+
 class VideoNotFound(VodbucketError):
     """There is no such video."""
 
@@ -252,6 +262,12 @@ class TooManyCaptions(VodbucketError):
     """This video has captions in the maximum number of languages. Delete some first."""
 
     code = "too_many_captions"
+
+
+class NoWebhooks(VodbucketError):
+    """No worker delivers events. Set WEBHOOK_URLS and WEBHOOK_SECRETS for the workers."""
+
+    code = "no_webhooks"
 
 
 class NotReady(VodbucketError):
@@ -300,6 +316,12 @@ class MachineFault(VodbucketError):
     code = "machine_fault"
 
 
+class YtdlpMissing(MachineFault):
+    """This worker cannot fetch from web pages: yt-dlp is not installed (pip install yt-dlp)."""
+
+    code = "ytdlp_missing"
+
+
 class JobFailure(VodbucketError):
     """The job failed."""
 
@@ -314,6 +336,16 @@ class AttemptFailed(JobFailure):
     """This attempt failed. Another one may succeed."""
 
     code = "attempt_failed"
+
+
+class ConversionFailed(JobFailure):
+    """The file could not be converted."""
+
+
+class ConversionTooLong(ConversionFailed):
+    """The file is too long to be converted."""
+
+    code = TOO_LONG_TO_CONVERT
 
 
 class SourceRejected(JobFailure):

@@ -1,7 +1,8 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `videos/`, `keys/`, `sessions/`. Both, while the store is being tested: `doctor/`.
+Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`. Both, while the store is
+being tested: `doctor/`.
 """
 
 import re
@@ -26,6 +27,13 @@ CATALOG = "catalog/"
 VIDEOS = "videos/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
+EVENTS = "events/"
+EVENT_LOG = "events/log/"
+ANNOUNCEMENTS = "events/new/"
+"""It follows the log, so that one LIST shows the end of the log and what is not logged yet."""
+WEBHOOKS = "webhooks/"
+WEBHOOK_STATES = "webhooks/state/"
+DELIVERERS = "webhooks/deliverer/"
 
 MASTER_PLAYLIST = "hls/master.m3u8"
 DASH_MANIFEST = "dash/manifest.mpd"
@@ -240,6 +248,11 @@ def history_of(video_id: str) -> str:
     return f"{video_prefix(video_id)}re"
 
 
+def conversion(video_id: str) -> str:
+    """Return the key of a conversion's job. The library does not list it."""
+    return f"{video_prefix(video_id)}conversion"
+
+
 def status(video_id: str) -> str:
     return f"{video_prefix(video_id)}status.json"
 
@@ -363,6 +376,60 @@ def parse_signing_key(key: str) -> int:
 
 def session(session_id: str) -> str:
     return f"{SESSIONS}{session_id}"
+
+
+def event_id(subject: str, number: int, kind: str) -> str:
+    """Return the id of what happened to a video's request with this number; it can happen only once."""
+    return f"{subject}-{number}-{kind}"
+
+
+def announcement(event: str) -> str:
+    return f"{ANNOUNCEMENTS}{event}"
+
+
+def announcements_of(subject: str) -> str:
+    return f"{ANNOUNCEMENTS}{subject}-"
+
+
+class AnnouncementKey(NamedTuple):
+    """A parsed `events/new/<event>`. The subject is a video, or else a test."""
+
+    subject: str
+    number: int
+    kind: str
+
+    @property
+    def event(self) -> str:
+        return event_id(*self)
+
+
+def parse_announcement(key: str) -> AnnouncementKey:
+    """Raises: BadRequest: this is not the key of an announcement."""
+    match = _matched(_ANNOUNCEMENT, key, "an announcement")
+    return AnnouncementKey(match["subject"], int(match["number"]), match["kind"])
+
+
+def event_batch(number: int) -> str:
+    """Return the key of the batch whose first event has this number. Keys sort in the log's order."""
+    return f"{EVENT_LOG}{number:016}"
+
+
+def parse_event_batch(key: str) -> int:
+    """Raises: BadRequest: this is not the key of a batch of events."""
+    return int(_matched(_BATCH, key, "a batch of events")["number"])
+
+
+def webhook_state(endpoint: str) -> str:
+    return f"{WEBHOOK_STATES}{endpoint}"
+
+
+def deliverer(generation: int) -> str:
+    return f"{DELIVERERS}{generation}"
+
+
+def parse_deliverer(key: str) -> tuple[str, int]:
+    """Return an owner, always the same, and the generation. Raises: BadRequest: the key is another."""
+    return DELIVERERS, int(_matched(_DELIVERER, key, "a deliverer")["generation"])
 
 
 class LeaseKey(NamedTuple):
@@ -498,3 +565,9 @@ _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _UPLOADED_CAPTIONS = re.compile(rf"{CAPTIONS}[A-Za-z][A-Za-z0-9-]*(\.[0-9a-f]+)?\.vtt")
+_KIND = "(?P<kind>created|playable|done|failed|deleted|test)"
+_ANNOUNCEMENT = re.compile(
+    rf"{ANNOUNCEMENTS}(?P<subject>{_ID}|test-[0-9a-f]{{16}})-(?P<number>0|[1-9][0-9]{{0,8}})-{_KIND}"
+)
+_BATCH = re.compile(rf"{EVENT_LOG}(?P<number>[0-9]{{16}})")
+_DELIVERER = re.compile(rf"{DELIVERERS}(?P<generation>0|[1-9][0-9]{{0,8}})")

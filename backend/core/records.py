@@ -25,6 +25,7 @@ from backend.core.errors import StoreError
 
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
 CpuUsed = Annotated[int, Field(ge=0, le=8, description="AV1 speed; higher is faster and worse")]
+Download = Literal["webm", "mp4"]
 Codec = Literal["av1", "h264"]
 MIN_SIDE, MAX_SIDE = 16, 4320
 """Of a rung. Encoders reject smaller pictures, and sources have none larger."""
@@ -145,11 +146,21 @@ SMALLEST_VIDEO_BYTES = 150
 """A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
 
 
+class Conversion(Value):
+    """The one file that a conversion makes."""
+
+    format: Download
+    max_seconds: float = Field(gt=0, description="longer sources are refused")
+    keep: bool = Field(default=False, description="until it is deleted, and not only until it was fetched")
+
+
 class TranscodeOptions(Value):
     """Options of one job. None leaves the choice to the worker."""
 
     crf: Crf | None = None
     cpu_used: CpuUsed | None = None
+    early_look: bool = Field(default=True, description="whether somebody may watch before the job is done")
+    convert: Conversion | None = Field(default=None, description="make one file, and nothing to play")
     codecs: tuple[Codec, ...] | None = Field(
         default=None, min_length=1, max_length=2, description="of RENDITION_CODECS, only these"
     )
@@ -170,6 +181,7 @@ class FetchKind(StrEnum):
     """How a file is fetched."""
 
     HTTP = "http"
+    FTP = "ftp"
     ARIA2 = "aria2"
     YTDLP = "ytdlp"
     S3 = "s3"
@@ -380,6 +392,11 @@ class Outputs(Record):
     attempt: int = 1
     fetched: bool = Field(default=False, description="the job began with a fetch of its source")
     nonce: str = Field(default_factory=new_nonce)
+
+    @property
+    def is_conversion(self) -> bool:
+        """Whether this is one file to download, and nothing to play."""
+        return [output.path for output in self.objects] in ([keys.DOWNLOAD], [keys.DOWNLOAD_MP4])
 
 
 class Stage(StrEnum):

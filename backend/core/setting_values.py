@@ -4,11 +4,12 @@ Values are checked where they are read. Later they would end as a crash, or as a
 """
 
 import re
+from base64 import b64decode
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr
+from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr, ValidationError
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
@@ -84,6 +85,27 @@ def _secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _webhook_url(secret: SecretStr) -> SecretStr:
+    try:
+        url = HttpUrl(secret.get_secret_value())
+    except ValidationError:
+        url = None
+    if url is None or url.fragment is not None:
+        raise ValueError("must be URLs that begin with http:// or https://, without a fragment")
+    return secret
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    try:
+        size = len(b64decode(text.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if not text.startswith("whsec_") or not 24 <= size <= 64:
+        raise ValueError("must be whsec_ and the Base64 of 24 to 64 random bytes")
+    return secret
+
+
 def _host(host: str) -> str:
     if not re.fullmatch(_HOST_NAME, host):
         try:
@@ -108,6 +130,17 @@ def _directory(path: Path) -> Path:
     return path
 
 
+def _cookies_file(path: Path) -> Path:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("must be a text file that the worker can read") from None
+    cookies = [line.removeprefix("#HttpOnly_") for line in lines]
+    if any(line.count("\t") != 6 for line in cookies if line.strip() and not line.startswith("#")):
+        raise ValueError("must be cookies in Netscape's format, of 7 fields a line with tabs between them")
+    return path
+
+
 def _render_node(path: Path) -> Path:
     if path.exists() and not path.is_char_device():
         raise ValueError("must be a device such as /dev/dri/renderD128")
@@ -121,11 +154,17 @@ Region = Annotated[str, AfterValidator(_region)]
 KeyId = Annotated[str, AfterValidator(_key_id)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """It goes into headers."""
+WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]
+"""Its path and query often hold a secret."""
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+"""As Standard Webhooks has it."""
 Host = Annotated[str, AfterValidator(_host)]
 HostPort = tuple[str, int]
 Endpoint = Annotated[HostPort, BeforeValidator(_host_port)]
 """`host:port`; IPv6 in brackets."""
 Directory = Annotated[Path, AfterValidator(_directory)]
 """It need not exist."""
+CookiesFile = Annotated[Path, AfterValidator(_cookies_file)]
+"""As browser extensions export it (https://curl.se/docs/http-cookies.html)."""
 RenderNode = Annotated[Path, AfterValidator(_render_node)]
 """It need not exist."""

@@ -16,10 +16,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.core.errors import ConfigurationError
 from backend.core.printable import hide
-from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec
+from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec, Download
 from backend.core.setting_values import (
     Address,
     BucketName,
+    CookiesFile,
     Directory,
     Endpoint,
     Host,
@@ -28,6 +29,8 @@ from backend.core.setting_values import (
     Region,
     RenderNode,
     Secret,
+    WebhookSecret,
+    WebhookUrl,
     origin,
     readable,
 )
@@ -38,7 +41,10 @@ PEBIBYTE = 1024**5
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
-OWN_PATHS = {"api", "assets", "healthz", "jobs", "play", "readyz", "schema", "upload", "videos", "watch"}
+OWN_PATHS = {
+    *("api", "assets", "convert", "download", "healthz", "jobs", "play", "readyz", "schema", "upload"),
+    *("videos", "watch"),
+}
 """Where the paths of routes and of the site begin."""
 
 DISK_VARIABLES = "VIDEO_STORAGE_MIN_FREE_"
@@ -56,7 +62,6 @@ OWN_STORE_VARIABLES = (
 nobody expects `make run` to create buckets in an account because of them."""
 
 RUNGS = (360, 720, 1080)
-Download = Literal["webm", "mp4"]
 CopySource = Literal["auto", "never"]
 Encoder = Literal["auto", "nvenc", "qsv", "vaapi", "videotoolbox", "software"]
 
@@ -145,6 +150,12 @@ class UploadSettings(_Settings):
         le=YEARS_10_SECONDS,
         description="how long an unfinished upload can be resumed before it is deleted",
     )
+    convert_keep_seconds: float = Field(
+        3600,
+        ge=60,
+        le=YEARS_10_SECONDS,
+        description="how long a converted file that nobody has fetched is kept",
+    )
 
     @property
     def upload_days(self) -> int:
@@ -231,6 +242,18 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
         le=MAX_RETENTION_SECONDS,
         description="how many seconds after publication the uploaded file is deleted",
     )
+    convert_max_seconds: float = Field(
+        300, gt=0, le=86_400, description="longest video or audio that may be converted"
+    )
+    convert_max_bytes: int = Field(
+        512 * 1024**2, ge=1, le=5 * 1024**4, description="largest file that may be converted"
+    )
+    convert_wait_seconds: float = Field(
+        300, ge=0, le=86_400, description="how long a request waits for its converted file"
+    )
+    convert_at_once: int = Field(
+        1000, ge=0, le=100_000, description="how many requests may wait for converted files at a time"
+    )
     inbox_seconds: float = Field(
         60, ge=0, le=86_400, description="how often to look for new files in the inbox; 0: only when told to"
     )
@@ -306,6 +329,9 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     fetch_timeout_seconds: float = Field(
         21_600, ge=1, le=604_800, description="how long an attempt to fetch a file may take"
     )
+    ytdlp_cookies_file: CookiesFile | None = Field(
+        None, description="cookies with which yt-dlp visits pages, in Netscape's format"
+    )
     lease_seconds: float = Field(
         60, ge=3, le=3600, description="how long a worker may be silent before another takes over its job"
     )
@@ -352,6 +378,15 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     sweep_grace_seconds: float = Field(
         86_400, ge=1, le=YEARS_10_SECONDS, description="leftovers younger than this are kept"
     )
+    webhook_urls: Annotated[tuple[WebhookUrl, ...], NoDecode] = Field(
+        (), description="comma-separated URLs that get a POST for each event"
+    )
+    webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(
+        (), description="comma-separated secrets that sign each POST, as whsec_ and Base64"
+    )
+    events_keep_days: float = Field(
+        30, ge=1, le=3650, description="how many days events can be read before the sweeper removes them"
+    )
     work_dir: Directory | None = Field(
         None, description="directory for images and captions; by default the system's temporary directory"
     )
@@ -359,7 +394,9 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     ffprobe: Path | None = Field(None, description="path of ffprobe")
     packager: Path | None = Field(None, description="path of Shaka Packager")
 
-    @field_validator("rendition_codecs", "rungs", "downloads", mode="before")
+    @field_validator(
+        "rendition_codecs", "rungs", "downloads", "webhook_urls", "webhook_secrets", mode="before"
+    )
     @classmethod
     def _split_lists(cls, value: object) -> object:
         return _split(value)
@@ -392,12 +429,20 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
             raise ValueError("DOWNLOADS: must be webm unless RENDITION_CODECS names h264")
         return self
 
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if len(set(self.webhook_urls)) != len(self.webhook_urls):
+            raise ValueError("WEBHOOK_URLS: must name each URL once")
+        if self.webhook_urls and not self.webhook_secrets:
+            raise ValueError("WEBHOOK_SECRETS: must be set, since receivers check who sent an event")
+        return self
+
 
 AnySettings = TypeVar("AnySettings", bound=_Settings)
 
 
-def load(settings_class: type[AnySettings]) -> AnySettings:
-    """Read the environment, and keep its secrets out of logs.
+def load(settings_class: type[AnySettings], **given: Any) -> AnySettings:
+    """Read the environment, and keep its secrets out of logs. What is `given`, by name, takes precedence.
 
     Raises:
         ConfigurationError: names every missing or invalid variable, and contains no secret value.
@@ -409,7 +454,7 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
                 "(MAX_RAW_BYTES limits what uploads may take)"
             )
     try:
-        settings = settings_class()
+        settings = settings_class(**given)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         problems = dict.fromkeys(
@@ -417,8 +462,9 @@ def load(settings_class: type[AnySettings]) -> AnySettings:
         )
         raise ConfigurationError("; ".join(problems)) from None
     for _, value in settings:
-        if isinstance(value, SecretStr):
-            hide(value.get_secret_value())
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, SecretStr):
+                hide(one.get_secret_value())
     return settings
 
 

@@ -21,7 +21,7 @@ def complete_status(outputs: Outputs) -> Status:
         duration_seconds=outputs.duration_seconds,
         captions=outputs.captions,
         chapters=outputs.chapters,
-        playable=True,
+        playable=not outputs.is_conversion,
         encoder=outputs.encoder,
         encoder_fallback=outputs.encoder_fallback,
         attempt=outputs.attempt,

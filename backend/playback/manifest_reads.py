@@ -11,12 +11,12 @@ from typing import NamedTuple
 from backend.core import keys
 from backend.core.errors import ObjectNotFound
 from backend.core.library.captions import list_captions
+from backend.core.library.manifests import add_to_master, add_to_mpd, captions_playlist
+from backend.core.library.tracks import Track, tracks_of
 from backend.core.recent_reads import RecentReads
 from backend.core.records import Captions, CaptionTrack
 from backend.core.store.interface import Buckets
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS, Playable
-from backend.playback.manifests import add_to_master, add_to_mpd, captions_playlist
-from backend.playback.tracks import Track, tracks_of
 
 CACHED_BYTES = 64 * 1024 * 1024
 """Memory for manifests. Those that were used longest ago are dropped."""

@@ -10,12 +10,12 @@ from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
 from backend.core.errors import NotReady
 from backend.core.library.captions import list_captions
+from backend.core.library.tracks import Track, tracks_of
 from backend.core.library.videos import published_outputs, read_item
 from backend.core.recent_reads import RecentReads
 from backend.core.records import Chapter, Stage, Status
 from backend.core.store.interface import Buckets, exists
 from backend.playback.index import IN_PROGRESS_SECONDS, PUBLISHED_SECONDS
-from backend.playback.tracks import Track, tracks_of
 
 CAPACITY = 20_000
 """Videos, captions and chapters that are cached."""

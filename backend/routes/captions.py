@@ -16,10 +16,10 @@ from backend.core.errors import InvalidLanguage, UploadTooLarge
 from backend.core.ids import parse_id
 from backend.core.languages import standard_language
 from backend.core.library.captions import delete_captions, list_captions, store_captions
+from backend.core.library.tracks import Source, Track, tracks_of
 from backend.core.library.videos import read_item
 from backend.core.names import clean_text
 from backend.core.records import MAX_LABEL_LENGTH
-from backend.playback.tracks import Source, Track, tracks_of
 from backend.routes.services import FromServices
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.caption_conversion import MAX_CAPTIONS_BYTES, to_webvtt

@@ -13,10 +13,9 @@ from backend.core import keys
 from backend.core.access.rights import EVERYONE, Right
 from backend.core.errors import BadRequest, NotReady, ObjectNotFound, Unauthorized
 from backend.core.ids import parse_id
-from backend.core.records import Chapter
-from backend.core.settings import Download
+from backend.core.library.tracks import Source
+from backend.core.records import Chapter, Download
 from backend.playback.parts import Presentation
-from backend.playback.tracks import Source
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
@@ -134,6 +133,20 @@ async def dash_asset(
     return await _redirect_to_media(request, services, video_id, f"dash{asset}")
 
 
+@get(
+    "/videos/{video_id:str}/media/{asset:path}",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def media_asset(
+    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+) -> Redirect:
+    """Redirect to a segment, for players that did not notice that the manifest was redirected (ffmpeg)."""
+    return await _redirect_to_media(request, services, video_id, f"media{asset}")
+
+
 async def _authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
     """Return the right to grant playback under.
 
@@ -168,4 +181,4 @@ async def _redirect_to_media(
     )
 
 
-HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset)
+HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset, media_asset)

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.core.records import MAX_ADDRESS_LENGTH, FetchKind, Title
 from backend.core.uploads.imports import SCHEME, importable
 from backend.core.uploads.ingest import Description
-from backend.core.uploads.remote import add_remote, fetchable
+from backend.core.uploads.remote import add_remote, fetchable, page
 from backend.routes.options import TranscodeRequest
-from backend.routes.services import FromServices, retention
+from backend.routes.services import FromServices, Services, retention
 from backend.routes.uploads import UploadAnswer
 from backend.web.error_responses import documented
 
@@ -32,30 +32,50 @@ class RemoteUpload(BaseModel):
     transcode: RemoteTranscode = Field(default_factory=RemoteTranscode)
 
 
+_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
 @post(
     "/upload/remote",
     status_code=HTTPStatus.ACCEPTED,
-    responses=documented(
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNAUTHORIZED,
+    responses=_ERRORS
+    | documented(
         HTTPStatus.FORBIDDEN,
         HTTPStatus.NOT_FOUND,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INSUFFICIENT_STORAGE,
-        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
     tags=["uploads"],
 )
 async def upload_remote(services: FromServices, data: JSONBody[RemoteUpload]) -> Response[UploadAnswer]:
     """Add a video whose file is fetched from this address, or is an object of the same store."""
-    settings, options, size_bytes = services.settings, data.transcode.options(), 1
+    settings, size_bytes = services.settings, 1
     if data.url.startswith(SCHEME):
         kind = FetchKind.S3
         address, size_bytes = await importable(services.buckets, data.url, settings.max_upload_bytes)
     else:
         kind, address = fetchable(data.url, allow_private=settings.allow_private_urls)
+    return await _added(services, kind, address, data, size_bytes)
+
+
+@post("/download/yt-dlp", status_code=HTTPStatus.ACCEPTED, responses=_ERRORS, tags=["uploads"])
+async def download_ytdlp(services: FromServices, data: JSONBody[RemoteUpload]) -> Response[UploadAnswer]:
+    """Add the video of the web page at this address."""
+    address = page(data.url, allow_private=services.settings.allow_private_urls)
+    return await _added(services, FetchKind.YTDLP, address, data)
+
+
+async def _added(
+    services: Services, kind: FetchKind, address: str, data: RemoteUpload, size_bytes: int = 1
+) -> Response[UploadAnswer]:
+    """Add the video and answer."""
+    settings, options = services.settings, data.transcode.options()
     wish = data.transcode.keep_original
     original = retention(settings, None if wish is None else str(wish))
     video = await add_remote(
@@ -76,4 +96,4 @@ async def upload_remote(services: FromServices, data: JSONBody[RemoteUpload]) ->
     )
 
 
-HANDLERS = (upload_remote,)
+HANDLERS = (upload_remote, download_ytdlp)

@@ -10,6 +10,8 @@ from litestar.di import NamedDependency
 from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.events.feed import EventFeed
+from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
@@ -53,7 +55,9 @@ class Services:
     playback: PlaybackIndex
     manifests: ManifestReads
     looks: AwaitedFiles
+    conversions: Conversions
     parts: PartsReads
+    events: EventFeed
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -94,12 +98,20 @@ class Services:
             inbox=_inbox(settings, retrying, quota, doorbell),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
+            conversions=Conversions(buckets, settings.convert_at_once),
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
+            events=EventFeed(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
         )
+
+    def end_waiting(self) -> None:
+        """Answer all requests that wait for something: the process stops."""
+        self.looks.end()
+        self.conversions.end()
+        self.events.end()
 
     def forget(self, video_id: str) -> None:
         """Read the video again at the next request: this process has changed it."""

@@ -50,6 +50,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.AlreadyQueued: HTTPStatus.CONFLICT,
     errors.NothingToCancel: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
+    errors.NoWebhooks: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,
     errors.UploadLocked: HTTPStatus.LOCKED,
@@ -64,6 +65,9 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.ConversionTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.ConversionFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManyConversions: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotMadeYet: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
@@ -108,9 +112,9 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(error, errors.NotMadeYet):
+    if isinstance(error, (errors.NotMadeYet, errors.TooManyConversions)):
         request.scope["state"][NO_FAILURE] = True
-    if isinstance(error, (TooManyAttempts, errors.NotMadeYet)):
+    if isinstance(error, (TooManyAttempts, errors.NotMadeYet, errors.TooManyConversions)):
         headers["retry-after"] = str(error.retry_after_seconds)
     if isinstance(error, RangeNotSatisfiable):
         headers["content-range"] = error.content_range
@@ -120,7 +124,8 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         log.warning("store_failed", code=error.code, error=error.message, cause=repr(error.__cause__))
         # Its message names the store's address and settings, which are not for clients.
         sentence = next(str(kind.__doc__) for kind in type(error).__mro__ if "code" in vars(kind))
-    return _respond(status, sentence, error.code, headers)
+    code = error.failure_code if isinstance(error, errors.JobFailure) else error.code
+    return _respond(status, sentence, code, headers)
 
 
 def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:

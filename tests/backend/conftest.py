@@ -212,9 +212,9 @@ async def add_published(
 
 
 async def stored_keys(buckets: Buckets) -> list[str]:
-    """List every object in both buckets except signing keys, and open multipart uploads."""
+    """List every object in both buckets except signing keys and events, and open multipart uploads."""
     found = [info.key async for info in buckets.raw.list_all("")]
     found += [info.key async for info in buckets.video.list_all("")]
-    found = [key for key in found if not key.startswith(keys.SIGNING_KEYS)]
+    found = [key for key in found if not key.startswith((keys.SIGNING_KEYS, keys.EVENTS))]
     found += [f"open upload {upload.key}" async for upload in buckets.raw.list_uploads("")]
     return found

@@ -150,6 +150,7 @@ async def test_stable_paths_redirect_to_the_playback_path(admin: httpx.AsyncClie
         "/download": f"{root}/download.webm?download=1",
         "/hls/av1/00001.m4s": f"{root}/hls/av1/00001.m4s",
         "/dash/manifest.mpd": f"{root}/dash/manifest.mpd",
+        "/media/av1/00001.m4s": f"{root}/media/av1/00001.m4s",
     }
     for path, location in wanted.items():
         answer = await admin.get(f"/videos/{video}{path}")

@@ -29,6 +29,56 @@ async def test_a_file_elsewhere_becomes_a_video_at_once(admin: httpx.AsyncClient
     assert shown["fetched_from"] == "https://93.184.215.14/film.mp4"
 
 
+async def test_the_video_of_a_page_becomes_a_video_at_once(
+    admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    address = "https://video.example/watch?v=1"
+    answer = await admin.post("/download/yt-dlp", json={"url": address, "transcode": {"crf": 30}})
+
+    assert answer.status_code == 202
+    video = answer.json()["id"]
+    job = Job.from_json((await buckets.raw.get(keys.marker(video, keys.FETCHED))).body)
+    assert job.fetch is not None
+    assert (job.fetch.kind, job.fetch.address, job.fetch.titled) == (FetchKind.YTDLP, address, False)
+    assert job.options.crf == 30
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("file:///etc/passwd", "invalid_address"),
+        ("ytsearch:film", "invalid_address"),
+        ("ftp://video.example/a.mp4", "invalid_address"),
+        ("http://127.0.0.1/watch", "address_refused"),
+    ],
+)
+async def test_only_pages_of_the_internet_are_downloaded_from(
+    admin: httpx.AsyncClient, buckets: Buckets, url: str, code: str
+) -> None:
+    answer = await admin.post("/download/yt-dlp", json={"url": url})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert [info async for info in buckets.raw.list_all(keys.QUEUE)] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("ftp://93.184.215.14/film.mp4", FetchKind.FTP),
+        ("magnet:?xt=urn:btih:" + "a" * 40, FetchKind.ARIA2),
+        ("https://93.184.215.14/film.torrent", FetchKind.ARIA2),
+    ],
+)
+async def test_an_address_says_how_it_is_fetched(
+    admin: httpx.AsyncClient, buckets: Buckets, address: str, kind: FetchKind
+) -> None:
+    video = (await admin.post("/upload/remote", json={"url": address})).json()["id"]
+
+    job = Job.from_json((await buckets.raw.get(keys.marker(video, keys.FETCHED))).body)
+    assert job.fetch is not None
+    assert job.fetch.kind is kind
+
+
 async def test_no_answer_shows_the_secrets_of_an_address(admin: httpx.AsyncClient, buckets: Buckets) -> None:
     video = (await admin.post("/upload/remote", json={"url": ADDRESS})).json()["id"]
     await admin.delete(f"/jobs/{video}")
@@ -45,9 +95,8 @@ async def test_no_answer_shows_the_secrets_of_an_address(admin: httpx.AsyncClien
         ({}, "invalid_request"),
         ({"url": "file:///etc/passwd"}, "invalid_address"),
         ({"url": "http://user:password@example.org/a.mp4"}, "invalid_address"),
-        ({"url": "magnet:?xt=urn:btih:" + "a" * 40}, "invalid_address"),
-        ({"url": "ftp://example.org/a.mp4"}, "invalid_address"),
-        ({"url": "https://example.org/a.torrent"}, "invalid_address"),
+        ({"url": "sftp://example.org/a.mp4"}, "invalid_address"),
+        ({"url": "ftp://127.0.0.1/a.mp4"}, "address_refused"),
         ({"url": "http://127.0.0.1/a.mp4"}, "address_refused"),
         ({"url": ADDRESS, "transcode": {"crf": 64}}, "invalid_request"),
         ({"url": ADDRESS, "transcode": {"codecs": []}}, "invalid_request"),
@@ -68,10 +117,11 @@ async def test_fetching_and_cancelling_require_authentication(anyone: httpx.Asyn
     video = "01890000-0000-7000-8000-000000000000"
     answers = [
         await anyone.post("/upload/remote", json={"url": ADDRESS}),
+        await anyone.post("/download/yt-dlp", json={"url": ADDRESS}),
         await anyone.delete(f"/jobs/{video}"),
         await anyone.get("/jobs"),
     ]
-    assert [answer.status_code for answer in answers] == [401, 401, 401]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 401]
 
 
 async def test_a_job_is_followed_and_cancelled_once(admin: httpx.AsyncClient) -> None:

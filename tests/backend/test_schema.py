@@ -38,6 +38,8 @@ CONFIG = schemathesis.Config.from_dict(
             {"include-name": name, "checks": {"positive_data_acceptance": {"enabled": False}}}
             for name in (
                 *("POST /api/videos", "POST /api/upload", "POST /upload/multipart"),  # video or audio
+                "POST /upload/remote",  # an address to fetch from
+                "POST /api/videos/{video_id}/transcodes",  # at least one codec and rung, if any
                 "POST /api/uploads",  # a length, or that it is deferred
                 "OPTIONS /api/uploads/{upload_id}",
                 "PATCH /api/videos/{video_id}",  # a title of which something is visible

@@ -36,9 +36,11 @@ class Client:
         self, path: str, body: bytes | None = None, kind: str = "", **headers: str
     ) -> tuple[int, str, bytes]:
         """Return the status, the address after redirects, and the body."""
-        sent = {"Authorization": f"Bearer {self._token}", **headers} | ({"Content-Type": kind} if kind else {})
+        sent = {"Authorization": f"Bearer {self._token}", **headers} | (
+            {"Content-Type": kind} if kind else {}
+        )
         try:
-            with urlopen(Request(urljoin(self._server, path), body, sent), timeout=60) as answer:  # noqa: S310
+            with urlopen(Request(urljoin(self._server, path), body, sent), timeout=60) as answer:
                 return answer.status, answer.url, answer.read()
         except HTTPError as error:
             return error.code, error.url, error.read()

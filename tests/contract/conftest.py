@@ -1,9 +1,11 @@
 """The stores on which the contract is tested."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from backend.core.store.file_store import FileStore
 from backend.core.store.interface import Store
 from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
@@ -18,19 +20,24 @@ _SERVERS = ["moto_server", "embedded_server", _RGW]
 # SeaweedFS, differs is asserted in test_embedded_differences.py.
 on_servers_that_check_signatures = pytest.mark.parametrize("server", ["embedded_server", _RGW], indirect=True)
 on_servers_that_check_origins = on_servers_that_check_signatures
-_not_moto = pytest.mark.parametrize("store", ["memory", "embedded_server", _RGW], indirect=True)
+_not_moto = pytest.mark.parametrize("store", ["memory", "files", "embedded_server", _RGW], indirect=True)
 on_stores_that_report_vanished_uploads = _not_moto
 on_stores_that_date_uploads = _not_moto
 _not_embedded = pytest.mark.parametrize("store", ["memory", "moto_server", _RGW], indirect=True)
 on_stores_that_list_in_key_order = _not_embedded
-on_stores_that_replace_parts = _not_embedded
+on_stores_that_replace_parts = pytest.mark.parametrize(
+    "store", ["memory", "files", "moto_server", _RGW], indirect=True
+)
 on_the_embedded_store = pytest.mark.parametrize("server", ["embedded_server"], indirect=True)
 
 
-@pytest.fixture(params=["memory", *_SERVERS])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+@pytest.fixture(params=["memory", "files", *_SERVERS])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     if request.param == "memory":
         yield MemoryStore()
+        return
+    if request.param == "files":
+        yield FileStore(tmp_path)
         return
     async with fresh_buckets(request.getfixturevalue(request.param)) as buckets:
         yield buckets.video

@@ -80,7 +80,14 @@ WRONG = {
     "import_buckets": ["Upper", "ab", "films,a b", "vodbucket-raw", "films,vodbucket-video"],
     "inbox_token": ["short"],
     "downloads": ["mp4", "webm,avi", "webm,webm", ","],
-    "video_server_addr": ["3000", ":3000", "localhost", "localhost:0", "localhost:65536", "http://localhost:1"],
+    "video_server_addr": [
+        "3000",
+        ":3000",
+        "localhost",
+        "localhost:0",
+        "localhost:65536",
+        "http://localhost:1",
+    ],
     "doorbell": ["7000", "localhost", "localhost:0", "localhost:65536", "a b:7000", "http://localhost:7000"],
     "doorbells": ["localhost:7000,worker", "localhost:7000,:7000", "a b:7000"],
     "root_path": [
@@ -93,8 +100,14 @@ WRONG = {
         "https://a.example/vod",
         "/vod?x",
     ],
+    "webhook_urls": [
+        *("receiver.example", "ftp://receiver.example/hunter22", "http://a b/", "http://a/#hunter22"),
+        "http://a/hunter22,http://a/hunter22",
+    ],
+    "webhook_secrets": ["hunter22", "whsec_hunter22", f"whsec_{'A' * 100}", f"whsec_{'A' * 31}ä"],
     "site_dir": [FILE],
     "work_dir": [FILE],
+    "ytdlp_cookies_file": [FILE, DIRECTORY, "/nowhere"],
     "video_vaapi_device": [FILE, DIRECTORY],
 }
 CHECKED_AT_USE = {"ffmpeg": ["/nowhere", DIRECTORY, FILE], "ffprobe": ["/nowhere"], "packager": ["/nowhere"]}

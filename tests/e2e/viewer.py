@@ -62,13 +62,14 @@ class _ForeignSite(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", kind)
         self.end_headers()
-        self.wfile.write(_file(player, name))
+        self.wfile.write(page_file(player, name))
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         pass
 
 
-def _file(player: str, name: str) -> bytes:
+def page_file(player: str, name: str) -> bytes:
+    """Return what the page `/<player>/<name>` consists of: the page itself, `player.js` or `verbs.js`."""
     if name == "player.js":
         return PLAYERS[player].read_bytes()
     return (VERBS / f"{player}.js").read_bytes() if name else _PAGE.encode()

@@ -5,6 +5,7 @@ import asyncio
 from backend.core import keys
 from backend.core.library.videos import read_item
 from backend.core.records import DeadLetter, Outcome, Outputs, StatusWord, read_outcome
+from tests.simulation.events import assert_logged
 from tests.simulation.invariants import Ledger, video_of
 from tests.simulation.scheduler import broken
 from tests.simulation.world import World
@@ -14,7 +15,9 @@ def assert_at_rest(world: World, ledger: Ledger, *, originals_kept: bool) -> Non
     """Check that every video is done, failed with a reason, or gone, and that nothing else is left."""
     expected_raw: set[str] = set()
     expected_video: set[str] = set()
-    left_raw, left_video = set(world.raw.keys()), set(world.video.keys())
+    asyncio.run(assert_logged(world, ledger))
+    left_raw = set(world.raw.keys())
+    left_video = {key for key in world.video.keys("") if not key.startswith(keys.EVENTS)}
     for video_id in ledger.begun:
         exists = keys.video_record(video_id) in left_video
         doomed = video_id in ledger.doomed

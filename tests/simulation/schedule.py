@@ -18,6 +18,7 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.units import UnitQueue
 from backend.core.library.videos import add_video
 from backend.core.records import Job
+from tests.simulation.events import log_events
 from tests.simulation.faults import MUTATIONS, Fate, Faults
 from tests.simulation.invariants import Ledger
 from tests.simulation.people import cancel, delete, retry, sweep_often, sweep_once, upload, watch
@@ -167,6 +168,7 @@ def _cast(stage: Stage, kind: Kind) -> list[tuple[Process, float]]:
         ([retry] * plan.retriers, "retry", False),
         ([sweep_often] * plan.sweepers, "sweeper", True),
         ([watch] * plan.viewers, "viewer", True),
+        ([log_events] * plan.loggers, "logger", True),
     )
     cast: list[tuple[Process, float]] = []
     for lives, name, restarts in kinds:

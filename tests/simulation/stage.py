@@ -37,6 +37,7 @@ class Plan:
     unlike_rate: float
     """The share of chunks that cannot be joined to others although their encoders are alike."""
     viewers: int
+    loggers: int
     uploads: int
     deleters: int
     retriers: int
@@ -68,6 +69,7 @@ class Plan:
             encoders=rng.choice(("a", "a", "ab")),
             unlike_rate=rng.choice((0, 0, 0.2)),
             viewers=rng.choice((0, 0, 1)),
+            loggers=rng.choice((0, 1, 2)),
             uploads=rng.choice((1, 1, 2, 3)),
             deleters=rng.choice((0, 0, 0, 1, 2)),
             retriers=rng.choice((0, 1, 2)),

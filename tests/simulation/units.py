@@ -10,6 +10,7 @@ from backend.core import keys
 from backend.core.errors import AttemptFailed, ObjectNotFound, StoreError
 from backend.core.jobs.unit_view import UnitClaim
 from backend.core.jobs.wants import Wants
+from backend.core.library.outbox import announce_playable
 from backend.core.records import Job, Status
 from backend.core.records import Stage as VideoStage
 from backend.core.unit_records import UnitEnd, UnitKind, UnitObject, UnitOutputs, UnitPlan
@@ -113,6 +114,7 @@ class UnitStatus:
         queued = Status.queued(job.id, job.created_at, job.request)
         look = keys.run_prefix(job.id, plan.look)
         status = queued.at_stage(VideoStage.TRANSCODING, self.process.now(), playable=True, outputs=look)
+        await announce_playable(self.stage.buckets.video, status, self.process.now())
         await self.stage.buckets.video.put(keys.status(job.id), status.to_json())
 
 

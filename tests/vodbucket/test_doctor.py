@@ -1,16 +1,20 @@
 """`vodbucket doctor` as a process: on moto, real stores, and one that ignores `If-None-Match`."""
 
 from collections.abc import Iterator
+from datetime import date, timedelta
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
+from backend.core.store.probes import Verdict
 from backend.core.store.s3 import ensure_buckets
 from tests.lab.faulty import error, faulty
 from tests.lab.proxy import FaultProxy
 from tests.lab.server import StoreServer, free_port
 from tests.lab.wire_faults import Answered, HeaderDropped, calls
 from tests.vodbucket.conftest import Installation, installation_on
+from vodbucket.doctor.machine import YTDLP_DAYS, check_ytdlp
 
 Rows = dict[str, dict[str, str]]
 
@@ -19,7 +23,7 @@ OF_MOTO = {"open uploads", "altered signature", "expired URL"}
 """moto gives all uploads the same date and does not check signatures."""
 MACHINE = {
     *("ffmpeg", "ffprobe", "packager", "av1 encoder", "h264 encoder", "hardware encoders"),
-    *("aria2", "memory and descriptors", "WORK_DIR"),
+    *("aria2", "yt-dlp", "memory and descriptors", "WORK_DIR"),
 }
 
 
@@ -238,3 +242,20 @@ async def test_a_refused_clock_is_not_taken_for_wrong_credentials(tmp_path: Path
     assert rows["store"]["verdict"] == "fail"
     assert "NTP" in rows["store"]["advice"]
     assert "AWS_ACCESS_KEY_ID" not in rows["store"]["advice"]
+
+
+def test_old_ytdlp_is_reported() -> None:
+    released = date(*map(int, version("yt-dlp").split(".")[:3]))
+
+    days = [check_ytdlp(released + timedelta(days=days)).verdict for days in (0, YTDLP_DAYS, YTDLP_DAYS + 1)]
+
+    assert days == [Verdict.OK, Verdict.OK, Verdict.WARN]
+
+
+def test_missing_ytdlp_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("vodbucket.doctor.machine.version", missing)
+
+    assert check_ytdlp(date(2026, 1, 1)).verdict is Verdict.WARN

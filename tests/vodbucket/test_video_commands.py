@@ -1,4 +1,4 @@
-"""`vodbucket upload`, `ingest`, `status`, `list`, `delete`, `download` and `open` as processes that talk to an API."""
+"""The commands for videos (`vodbucket upload`, `ingest` and others) as processes that talk to an API."""
 
 import asyncio
 import json
@@ -236,7 +236,8 @@ async def test_interrupted_ingest_says_that_the_job_goes_on(here: Installation) 
 
     assert following.returncode == 130
     assert said.decode() == f"vodbucket: The job goes on. `vodbucket cancel {video}` ends it.\n"
-    assert _command(here, "status", video).stdout.endswith("state      queued\n")
+    shown = await here.vodbucket("status", video)
+    assert shown.out.endswith("state      queued\n")
 
 
 async def test_interrupted_upload_says_how_to_resume(here: Installation, tmp_path: Path) -> None:

@@ -16,11 +16,21 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from backend.core.ids import parse_id
-from backend.core.records import Status
-from backend.core.settings import ClientSettings, Download
+from backend.core.records import Download, Status
+from backend.core.settings import ClientSettings
 from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
 from vodbucket.client.file_body import FileBody
-from vodbucket.client.responses import Added, Downloads, ErrorBody, Resumption, VideoPage, VideoWithStatus
+from vodbucket.client.responses import (
+    Added,
+    Downloads,
+    ErrorBody,
+    Events,
+    Resumption,
+    VideoPage,
+    VideoWithStatus,
+    WebhookTest,
+    WebhookTests,
+)
 
 CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 60.0
@@ -68,6 +78,15 @@ class Api:
             found += page.videos
             cursor = page.next_cursor
         return found
+
+    async def events(self, after: int | None, wait_seconds: int = 0) -> Events:
+        """Return events after number `after`, by default the latest. Wait for one if there is none."""
+        start = "" if after is None else f"&after={after}"
+        return await self._read(Events, f"/api/events?wait={wait_seconds}{start}")
+
+    async def test_webhooks(self) -> list[WebhookTest]:
+        """Have a test event sent to all endpoints."""
+        return (await self._read(WebhookTests, "/api/webhooks/test", "POST")).tests
 
     async def add_remote(self, url: str, title: str | None) -> str:
         """Have the server fetch a file, and return the id of its video. Not to be repeated blindly."""

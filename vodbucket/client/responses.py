@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel
 
+from backend.core.event_records import Event
 from backend.core.records import Status, Video
 
 
@@ -35,6 +36,25 @@ class Resumption(BaseModel):
     upload_url: str | None = None
     parallel_upload_urls: list[str] | None = None
     size_bytes: int | None = None
+
+
+class Events(BaseModel):
+    """Some events, in order, and where to continue."""
+
+    events: list[Event]
+    after: int
+
+
+class WebhookTest(BaseModel):
+    """What became of a test event at one endpoint."""
+
+    address: str
+    delivered: bool
+    error: str | None
+
+
+class WebhookTests(BaseModel):
+    tests: list[WebhookTest]
 
 
 class ErrorBody(BaseModel):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
@@ -44,9 +45,14 @@ def sweep(
 ) -> None:
     """Clean up what crashes left in the buckets. Workers also do this on their own."""
     settings = load(WorkerSettings)
-    usual = SweepRules.of(settings.sweep_grace_seconds, settings.upload_ttl_seconds)
-    rules = SweepRules(
-        grace=_hours(grace, usual.grace), uploads_after=_hours(uploads_older_than, usual.uploads_after)
+    usual = SweepRules.of(
+        settings.sweep_grace_seconds,
+        settings.upload_ttl_seconds,
+        events_keep_days=settings.events_keep_days,
+        convert_keep_seconds=settings.convert_keep_seconds,
+    )
+    rules = replace(
+        usual, grace=_hours(grace, usual.grace), uploads_after=_hours(uploads_older_than, usual.uploads_after)
     )
     report = asyncio.run(_sweep(settings, rules, dry_run=dry_run))
     if as_json:

@@ -5,8 +5,8 @@ import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from backend.core.records import Status, StatusWord
-from backend.core.settings import ClientSettings, Download
+from backend.core.records import Download, Status, StatusWord
+from backend.core.settings import ClientSettings
 from vodbucket.client.api import Api, open_api
 from vodbucket.client.errors import FileRejected, RequestRejected, ServerUnavailable
 from vodbucket.client.file_upload import FileUpload

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from backend.core.printable import escaped
-from backend.core.records import StatusWord
-from backend.core.settings import ClientSettings, Download, load
+from backend.core.records import Download, StatusWord
+from backend.core.settings import ClientSettings, load
 from vodbucket.client.local_file import as_text
 from vodbucket.commands.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from vodbucket.commands.options import VIDEOS_PANEL, AsJson
@@ -61,16 +61,20 @@ def ingest(
 ) -> None:
     """Have the server fetch a file, and print the video's link. With --follow, exits with 1 if that fails."""
     client = VideoClient(load(ClientSettings), patience * 60)
-    video = asyncio.run(client.ingest(as_text(url), title and as_text(title)))
-    print_line(client.watch_link(video))
-    if not follow:
-        return
+    video, found = "", None
     try:
-        found = asyncio.run(client.follow(video))
+        video = asyncio.run(client.ingest(as_text(url), title and as_text(title)))
+        print_line(client.watch_link(video))
+        if follow:
+            found = asyncio.run(client.follow(video))
     except KeyboardInterrupt:
-        print_error(f"The job goes on. `vodbucket cancel {video}` ends it.")
+        print_error(
+            f"The job goes on. `vodbucket cancel {video}` ends it."
+            if video
+            else "Interrupted. The server may have begun; `vodbucket list` shows whether it has."
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    if found.status.status is StatusWord.ERROR:
+    if found is not None and found.status.status is StatusWord.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 

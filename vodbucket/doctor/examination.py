@@ -18,6 +18,7 @@ from vodbucket.doctor.buckets import (
     check_versions,
 )
 from vodbucket.doctor.playback import check_playback
+from vodbucket.doctor.webhooks import check_webhooks
 
 
 async def examine(
@@ -72,6 +73,8 @@ async def _examine_buckets(
     for role, store in roles.items():
         yield await check_lifecycle(store, role, upload_days)
         yield await check_versions(store, role)
+    async for check in check_webhooks(buckets.video):
+        yield check
 
 
 async def _reach(store: S3Store) -> Check:

@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from backend.core.errors import ConfigurationError, MachineFault
@@ -16,6 +18,8 @@ from worker.sandbox.process import ProcessTimedOut, run
 from worker.sandbox.tools import VERSION_SECONDS, Tools, find_tools, version_of
 
 LOW_SPACE_BYTES = 1024**3
+YTDLP_DAYS = 60
+"""Sites change, and yt-dlp follows about once a month."""
 
 _TOOLS_ADVICE = (
     "Install the worker's dependencies (`pip install 'vodbucket[worker]'`), "
@@ -35,6 +39,7 @@ async def check_machine(settings: WorkerSettings) -> AsyncIterator[Check]:
             yield await _software(tools, codec, settings)
         yield await _hardware(tools, settings)
     yield await _aria2()
+    yield check_ytdlp(datetime.now(UTC).date())
     yield _resources()
     yield _disk_space(settings.work_dir or Path(tempfile.gettempdir()))
 
@@ -56,6 +61,23 @@ async def _aria2() -> Check:
     except (ProcessTimedOut, OSError, MachineFault) as error:
         return Check(name, Verdict.WARN, f"{program} does not run: {error}", "Install aria2 again.")
     return Check(name, Verdict.INFO, done.stdout.decode(errors="replace").partition("\n")[0])
+
+
+def check_ytdlp(today: date) -> Check:
+    """Report the version of yt-dlp, which is the date of its release."""
+    name, advice = "yt-dlp", "Run `pip install -U yt-dlp` where the worker is installed."
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        return Check(name, Verdict.WARN, "not installed, so nothing is fetched from web pages", advice)
+    try:
+        released = date(*map(int, installed.split(".")[:3]))
+    except (ValueError, TypeError):
+        return Check(name, Verdict.INFO, f"version {installed}, of unknown age")
+    days = (today - released).days
+    if days > YTDLP_DAYS:
+        return Check(name, Verdict.WARN, f"version {installed} is {days} days old", advice)
+    return Check(name, Verdict.OK, f"version {installed}")
 
 
 def _resources() -> Check:

@@ -51,11 +51,12 @@ def encoder_arguments(
     outputs = [
         _video_output(plan, stream, picture_arguments(stream, keyframes, encoders)) for stream in plan.video
     ]
-    outputs += _sound(plan)
-    if plan.video:
-        outputs += _pictures()
-    else:
-        outputs += [(*_webm_audio(plan), *_webm()), ("-map", "[wave]", *_still(POSTER_NAME))]
+    if plan.only != "webm":
+        outputs += _sound(plan)
+    if not plan.video and plan.only != "mp4":
+        outputs.append((*_webm_audio(plan), *_webm()))
+    if plan.only is None:
+        outputs += _pictures() if plan.video else [("-map", "[wave]", *_still(POSTER_NAME))]
     outputs += [_captions(stream) for stream in plan.captions]
     return (
         *opened(ffmpeg, media, url, (*encoders.options, *_charset(plan))),

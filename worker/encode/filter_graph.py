@@ -10,6 +10,7 @@ name, `[poster]`, `[board]`, `[wave]`.
 import math
 from collections.abc import Sequence
 
+from backend.core.records import Download
 from worker.encode.channels import may_clip, stereo_filters
 from worker.encode.colours import on_black, to_bt709
 from worker.encode.grid import Chunk, seconds_of
@@ -130,26 +131,29 @@ def _sound_chains(plan: EncodingPlan, media: MediaInfo) -> list[list[str]]:
         _audio_chains(
             stream,
             media,
-            padded=len(plan.names) > 1,
-            wave=media.video is None and stream is plan.audio[0],
+            plan.only,
+            padded=len(plan.video) + len(plan.audio) > 1,
+            wave=media.video is None and stream is plan.audio[0] and plan.only is None,
         )
         for stream in plan.audio
     ]
 
 
 def _video_chains(plan: EncodingPlan, media: MediaInfo, video: VideoInfo, encoders: Encoders) -> list[str]:
-    storyboard = storyboard_of(plan, media)
+    storyboard = None if plan.only else storyboard_of(plan, media)
     rungs = _rungs(plan)
     ports = [
         *(f"s{rung.label}" for rung in rungs),
-        "sposter",
-        "sfallback",
+        *([] if plan.only else ["sposter", "sfallback"]),
         *(["sboard"] if storyboard else []),
     ]
+    posters = (
+        [] if plan.only else _poster_chains(plan, rungs[-1], video.end_seconds or media.duration_seconds)
+    )
     return [
         _split(video, _prepared(plan, media, video), ports),
         *(_rung_chain(plan, rung, encoders) for rung in rungs),
-        *_poster_chains(plan, rungs[-1], video.end_seconds or media.duration_seconds),
+        *posters,
         *([_board_chain(storyboard)] if storyboard else []),
     ]
 
@@ -272,9 +276,15 @@ def _board_chain(storyboard: Storyboard) -> str:
     )
 
 
-def _audio_chains(stream: AudioStream, media: MediaInfo, *, padded: bool, wave: bool) -> list[str]:
+def _audio_chains(
+    stream: AudioStream, media: MediaInfo, only: Download | None, *, padded: bool, wave: bool
+) -> list[str]:
     source = stream.source
-    ports = [f"aac-{stream.name}", f"opus-{stream.name}", *(["swave"] if wave else [])]
+    ports = [
+        *([] if only == "webm" else [f"aac-{stream.name}"]),
+        *([] if only == "mp4" else [f"opus-{stream.name}"]),
+        *(["swave"] if wave else []),
+    ]
     # a graph that is restarted midway would fill the time before it with silence
     from_zero = ":first_pts=0" if _begins_with_silence(media, source) else ""
     # fill gaps with silence, starting at zero

@@ -10,7 +10,7 @@ from fractions import Fraction
 from backend.core import keys
 from backend.core.errors import MachineFault
 from backend.core.languages import UNDETERMINED, language_name
-from backend.core.records import MIN_SIDE, CaptionTrack, Codec, Rendition, TranscodeOptions
+from backend.core.records import MIN_SIDE, CaptionTrack, Codec, Download, Rendition, TranscodeOptions
 from backend.core.settings import RUNGS
 from worker.encode.video_encoders import X264_PRESETS
 from worker.source.media import AudioInfo, MediaInfo, SubtitleInfo, VideoInfo
@@ -97,6 +97,8 @@ class EncodingPlan:
     fps: Fraction | None
     audio: tuple[AudioStream, ...] = ()
     captions: tuple[CaptionStream, ...] = ()
+    only: Download | None = None
+    """The one file to make, of a conversion."""
 
     @property
     def top_rung(self) -> "Rung | None":
@@ -138,7 +140,9 @@ class EncodingPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the renditions in HLS and DASH."""
+        """Names of the renditions in HLS and DASH, or of what the MP4 of a conversion is made of."""
+        if self.only == "webm":
+            return ()
         video = (stream.name for stream in self.packaged_video)
         return (*video, *(stream.name for stream in self.audio))
 
@@ -194,6 +198,20 @@ def plan_encoding(
         # The WebM is always AV1, so this one stream is encoded in addition.
         video.append(_stream("av1", rungs[-1], fps, options, packaged=False))
     return EncodingPlan(tuple(video), fps, audio, captions)
+
+
+def plan_conversion(
+    media: MediaInfo, only: Download, options: TranscodeOptions, sides: tuple[int, ...] = RUNGS
+) -> EncodingPlan:
+    """Plan one file with the picture of the top rung and all sound."""
+    audio = audio_streams(media.audio)
+    if media.video is None:
+        return EncodingPlan((), None, audio, only=only)
+    fps = frame_rate(media.video)
+    rung = rungs_of(media.video.display_width, media.video.display_height, sides)[-1]
+    codec: Codec = "av1" if only == "webm" else "h264"
+    video = _stream(codec, rung, fps, options, packaged=only == "mp4")
+    return EncodingPlan((video,), fps, audio, only=only)
 
 
 def audio_streams(tracks: tuple[AudioInfo, ...]) -> tuple[AudioStream, ...]:

@@ -106,5 +106,15 @@ def decoder_arguments(ffmpeg: Path, urls: Sequence[str], options: Sequence[str])
     )
 
 
+def file_arguments(ffmpeg: Path, url: str, demuxer: str, *, has_picture: bool) -> Sequence[str]:
+    """Return argv that reads a whole file, and decodes its sound and the keyframes of its picture."""
+    return (
+        *(str(ffmpeg), "-hide_banner", "-nostdin", "-v", "error", "-xerror", "-err_detect", "explode"),
+        *("-protocol_whitelist", "http,tcp", "-threads", "1"),
+        *(("-skip_frame:v", "nokey") if has_picture else ()),
+        *("-f", demuxer, "-i", url, "-map", "0", "-f", "null", "-"),
+    )
+
+
 def _broken(what: str) -> AttemptFailed:
     return AttemptFailed(f"The outputs are broken: {what}.", code="outputs_broken")

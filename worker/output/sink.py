@@ -69,8 +69,11 @@ class PackagerSink:
         on_media: Callable[[str, bytes], Awaitable[None]] | None = None,
         *,
         growing: bool = True,
+        stores: bool = True,
     ) -> None:
         """Unless `growing`, neither playlists nor init segments are stored before `finish`.
+
+        Unless `stores`, nothing is: all that the packager makes is for `on_media`.
 
         `on_media` gets all other files, those of a rendition in the packager's order.
         """
@@ -81,6 +84,7 @@ class PackagerSink:
         self._on_stored = on_stored
         self._on_media = on_media
         self._growing = growing
+        self._stores = stores
         self._base = ""
         self._uploads: dict[str, asyncio.Task[None]] = {}  # in flight
         self._inits: dict[str, bytes] = {}
@@ -151,6 +155,8 @@ class PackagerSink:
         async for chunk in request.content.iter_any():
             body += chunk
         if is_playlist(path):
+            if not self._stores:
+                return web.Response()
             if path not in self._playlists:
                 # players read the master once: it must name every stream from the start
                 required = self._media_playlists if path == MASTER_PLAYLIST else frozenset()
@@ -160,6 +166,8 @@ class PackagerSink:
             whole = bytes(body)
             if self._on_media is not None:
                 await self._on_media(path, whole)
+            if not self._stores:
+                return web.Response()
             if not self._growing and path.endswith(INIT_SEGMENT):  # the packager will write it once more
                 self._inits[path] = whole
                 return web.Response()

@@ -12,6 +12,7 @@ from backend.core.records import OutputObject
 from backend.core.store.interface import Store
 from worker.encode.ladder import EncodingPlan
 from worker.encode.packager_arguments import media_playlist, playlists_of
+from worker.output.decode_check import file_arguments
 from worker.output.playlists import Playlist, parse_playlist
 from worker.output.webm import cues_come_first
 from worker.sandbox.activity import ActivityClock
@@ -48,10 +49,7 @@ async def verify_outputs(
         AttemptFailed: an object is missing or has the wrong size; a rendition is missing, or its duration
             differs from that of the source or the others; or a playlist is not final.
     """
-    stored = {info.key.removeprefix(prefix): info.size_bytes async for info in store.list_all(prefix)}
-    if stored != sizes:
-        wrong = sorted(path for path in stored.keys() | sizes.keys() if stored.get(path) != sizes.get(path))
-        raise _incomplete(f"stored objects differ from what was written: {', '.join(wrong[:5])}")
+    stored = await _stored(store, prefix, sizes)
     master = await _read(store, prefix, MASTER_PLAYLIST)
     playlists = {name: await _read(store, prefix, media_playlist(name)) for name in plan.names}
     manifest = await _read(store, prefix, DASH_MANIFEST)
@@ -77,11 +75,30 @@ async def verify_outputs(
     _check_duration(DOWNLOAD, webm_seconds, expected or duration, tolerance)
     if mp4_seconds is not None:
         _check_duration(DOWNLOAD_MP4, mp4_seconds, expected or duration, tolerance)
-    return Verified(
-        objects=tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items())),
-        duration_seconds=duration,
-        edges=tuple(_edges(playlist) for playlist in playlists.values()),
-    )
+    edges = tuple(_edges(playlist) for playlist in playlists.values())
+    return Verified(_objects(stored), duration, edges)
+
+
+async def verify_only(
+    store: Store, prefix: str, media: MediaInfo, sizes: dict[str, int], seconds: float, segment_seconds: float
+) -> Verified:
+    """Verify the one file of a conversion, which lasts `seconds`. Raises: as `verify_outputs`."""
+    stored = await _stored(store, prefix, sizes)
+    for path in stored:
+        _check_duration(path, seconds, _expected_seconds(media, seconds), segment_seconds / 2)
+    return Verified(_objects(stored), seconds, ())
+
+
+async def _stored(store: Store, prefix: str, sizes: dict[str, int]) -> dict[str, int]:
+    stored = {info.key.removeprefix(prefix): info.size_bytes async for info in store.list_all(prefix)}
+    if stored != sizes:
+        wrong = sorted(path for path in stored.keys() | sizes.keys() if stored.get(path) != sizes.get(path))
+        raise _incomplete(f"stored objects differ from what was written: {', '.join(wrong[:5])}")
+    return stored
+
+
+def _objects(stored: dict[str, int]) -> tuple[OutputObject, ...]:
+    return tuple(OutputObject(path=path, size_bytes=size) for path, size in sorted(stored.items()))
 
 
 async def verify_webm(
@@ -99,7 +116,7 @@ async def verify_webm(
     """
     expected = [*(["av1"] if plan.video else []), *("opus" for _ in plan.audio)]
     seconds, beginning = await _verify_download(
-        tools, store, prefix + DOWNLOAD, "matroska", expected, patience_seconds, activity
+        tools, store, prefix + DOWNLOAD, "matroska", plan, expected, patience_seconds, activity
     )
     if not cues_come_first(beginning):
         raise _incomplete("download.webm has no index at its front")
@@ -117,7 +134,7 @@ async def verify_mp4(
     """Check the streams of the stored MP4 and return its duration in seconds. Raises: as `verify_webm`."""
     expected = [*(["h264"] if plan.video else []), *("aac" for _ in plan.audio)]
     seconds, _ = await _verify_download(
-        tools, store, prefix + DOWNLOAD_MP4, "mp4", expected, patience_seconds, activity
+        tools, store, prefix + DOWNLOAD_MP4, "mp4", plan, expected, patience_seconds, activity
     )
     return seconds
 
@@ -127,11 +144,12 @@ async def _verify_download(
     store: Store,
     key: str,
     demuxer: str,
+    plan: EncodingPlan,
     expected: list[str],
     patience_seconds: float,
     activity: ActivityClock,
 ) -> tuple[float, bytes]:
-    """Return the duration in seconds, and the first bytes."""
+    """Return the duration in seconds, and the first bytes. Of a conversion, what is in it is decoded too."""
     name = key.rpartition("/")[2]
     info, errors = await store.head(key), BackgroundErrors()
     feeder = SourceFeeder(store, info, errors, patience_seconds, activity)
@@ -141,10 +159,13 @@ async def _verify_download(
             done = await run(
                 (tools.ffprobe, "-v", "error", "-protocol_whitelist", "http,tcp", "-f", demuxer, *shown, url)
             )
+            decoding = file_arguments(tools.ffmpeg, url, demuxer, has_picture=bool(plan.video))
+            decoded = await run(decoding) if plan.only else None
         finally:
             errors.check()  # ffprobe cannot tell an outage from a broken file
-    if done.exit_code != 0:
-        raise _incomplete(f"{name} cannot be read ({done.stderr[-200:]})")
+    if done.exit_code != 0 or (decoded and decoded.exit_code):
+        why = decoded.stderr if decoded else done.stderr
+        raise _incomplete(f"{name} cannot be read ({why[-200:]})")
     report = Report.model_validate_json(done.stdout)
     codecs = [stream.codec_name for stream in report.streams]
     if codecs != expected:

@@ -30,8 +30,7 @@ class Machine:
     """
 
     def __init__(self, tools: Tools, work_dir: Path, encoders: Encoders) -> None:
-        self.tools, self.encoders = tools, encoders
-        self._work_dir = work_dir
+        self.tools, self.encoders, self.work_dir = tools, encoders, work_dir
         # if hardware fails, jobs continue in software
         self._needed = (encoders.fallback or encoders).chosen
         self._suspected = False
@@ -58,7 +57,7 @@ class Machine:
             await self._check()
 
     async def _check(self) -> None:
-        await check_quickly(self.tools, self._work_dir)
+        await check_quickly(self.tools, self.work_dir)
         files = self.tools.files()
         if self._suspected or files != self._known_files:
             self._suspected = True

@@ -11,6 +11,7 @@ from backend.core import keys
 from backend.core.concurrency import sleep_unless_set
 from backend.core.errors import StoreError
 from backend.core.jobs.leases import Claim
+from backend.core.library.outbox import announce_playable
 from backend.core.records import Job, Stage, Status
 from backend.core.store.interface import Store
 from worker.transcode.progress import Progress
@@ -152,8 +153,11 @@ class StatusWriter:
         if self._fetched is not None:
             self._note_fetched(*self._fetched)
         self._urgent.clear()
-        self._written_playable = self._status.playable
-        await self._video.put(keys.status(self._status.id), self._status.to_json())
+        status = self._status
+        if status.playable and not self._written_playable:
+            await announce_playable(self._video, status, self._now())
+        self._written_playable = status.playable
+        await self._video.put(keys.status(status.id), status.to_json())
 
     async def write_waiting(self, attempt: int) -> None:
         """Record that the job is queued again, with nothing to play: the next attempt starts over."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from backend.core import keys
 from backend.core.jobs.interface import UnitJobs
+from backend.core.library.outbox import announce_playable
 from backend.core.records import Job, Stage, Status
 from backend.core.store.interface import Store, exists
 from backend.core.unit_records import UnitFailure, UnitOutputs, UnitPlan
@@ -62,6 +63,8 @@ class UnitStatus:
                 encoder=self.encoder,
                 outputs=keys.run_prefix(job.id, plan.look),
             )
+            if playable:
+                await announce_playable(self.video, status, now)
             await self.video.put(keys.status(job.id), status.to_json())
 
     async def _is_playable(self, job: Job, plan: UnitPlan) -> bool:

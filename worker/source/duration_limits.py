@@ -3,7 +3,8 @@
 A few bytes can claim any duration, and a gap between timestamps could be filled with any number of frames.
 """
 
-from backend.core.errors import SourceRejected
+from backend.core.errors import TOO_LONG_TO_CONVERT, SourceRejected
+from backend.core.records import Conversion
 from worker.sandbox.guards import MAX_DURATION_SECONDS
 from worker.source.completeness import DAMAGED
 from worker.source.media import MediaInfo
@@ -79,6 +80,15 @@ def check_encoded_duration(encoded_seconds: float, max_encoded_seconds: float) -
     if max_encoded_seconds == MAX_DURATION_SECONDS:
         raise _too_long()
     raise SourceRejected("This file is longer than it claims.", code="duration_mismatch")
+
+
+def check_convertible(seconds: float, conversion: Conversion | None) -> None:
+    """Raises: SourceRejected: so many seconds are too long for this conversion."""
+    if conversion is not None and seconds > conversion.max_seconds:
+        raise SourceRejected(
+            f"This file is longer than {conversion.max_seconds:g} s, which is the limit for conversions.",
+            code=TOO_LONG_TO_CONVERT,
+        )
 
 
 def _too_long() -> SourceRejected:

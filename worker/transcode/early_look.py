@@ -115,7 +115,7 @@ class EarlyLook:
             await asyncio.wait({self._task})
 
     async def _plan(self, read: Read, media: MediaInfo, plan: EncodingPlan) -> LookPlan | None:
-        if is_small(media):
+        if is_small(media) or plan.only or not self._job.options.early_look:
             return None
         try:
             if await is_published(self._buckets, self._job):

@@ -6,6 +6,7 @@ cancelled. It does not decide about retries or publication.
 
 import asyncio
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -13,13 +14,23 @@ from typing import Self
 import structlog
 
 from backend.core import keys
-from backend.core.errors import AttemptFailed
-from backend.core.records import CaptionTrack, Chapter, Codec, Job, OutputObject, Rendition, SourceFile, Stage
-from backend.core.settings import RUNGS, Download, WorkerSettings
+from backend.core.errors import AttemptFailed, SourceRejected
+from backend.core.records import (
+    CaptionTrack,
+    Chapter,
+    Codec,
+    Download,
+    Job,
+    OutputObject,
+    Rendition,
+    SourceFile,
+    Stage,
+)
+from backend.core.settings import RUNGS, WorkerSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.store.ranged_read import PATIENCE_SECONDS
 from worker.encode.ffmpeg_arguments import WEBM_PIPE, encoder_arguments, pipe_name
-from worker.encode.ladder import EncodingPlan, plan_encoding
+from worker.encode.ladder import EncodingPlan, plan_conversion, plan_encoding
 from worker.encode.packager_arguments import packager_arguments, playlists_of
 from worker.encode.storyboard import storyboard_of
 from worker.encode.video_encoders import SOFTWARE, Encoders
@@ -28,7 +39,7 @@ from worker.output.download_plan import DownloadPlan
 from worker.output.mp4_sink import Mp4Sink
 from worker.output.side_files import store_side_files
 from worker.output.sink import PackagerSink
-from worker.output.verify import verify_mp4, verify_outputs, verify_webm
+from worker.output.verify import Verified, verify_mp4, verify_only, verify_outputs, verify_webm
 from worker.output.webm_sink import WebmSink
 from worker.sandbox.activity import ActivityClock
 from worker.sandbox.background_errors import BackgroundErrors
@@ -41,7 +52,7 @@ from worker.sandbox.watchdog import Watchdog, wait_for_success
 from worker.sandbox.workspace import workspace
 from worker.source.completeness import check_all_read, loss_in
 from worker.source.description import chapters_of, describe_source
-from worker.source.duration_limits import check_encoded_duration, max_encoded_seconds
+from worker.source.duration_limits import check_convertible, check_encoded_duration, max_encoded_seconds
 from worker.source.feeder import SourceFeeder
 from worker.source.media import MediaInfo
 from worker.transcode.diagnosis import diagnose_failure
@@ -198,10 +209,10 @@ class _Attempt:
         async with self._feeder.serving() as source:
             if media is None:
                 media = await probe_source(self._tools, source, self._feeder, self._job, self._watchdog)
-            plan = plan_encoding(media, self._profile.codecs, self._job.options, self._profile.rungs)
+            plan = self._plan(media)
             log.info("source_probed", duration_seconds=media.duration_seconds, renditions=plan.names)
-            has_mp4 = "mp4" in self._profile.downloads and plan.fits_mp4
-            mp4 = Mp4Sink(self._download(media, plan)) if has_mp4 else None
+            downloads = (plan.only,) if plan.only else self._profile.downloads
+            mp4 = Mp4Sink(self._download(media, plan)) if "mp4" in downloads and plan.fits_mp4 else None
             sink = PackagerSink(
                 self._buckets.video,
                 self._prefix,
@@ -209,7 +220,8 @@ class _Attempt:
                 self._errors,
                 lambda: self._stored(media, plan, sink),
                 mp4.feed if mp4 else None,
-                growing=self._grows(media),
+                growing=self._grows(media, plan),
+                stores=plan.only is None,
             )
             self._look.changed = lambda: self._report(self._stage, media, plan, sink)
             async with sink.serving() as url, self._look.beside(self._feeder.read, media, plan):
@@ -217,10 +229,10 @@ class _Attempt:
                 await self._look.begun()
                 try:
                     encode = self._encode(source, url, media, plan, sink, mp4)
-                    downloads = await self._watchdog.guarded(encode)
+                    stored = await self._watchdog.guarded(encode)
                     self._stage, self._fraction = Stage.FINALIZING, 0.0
                     self._report(Stage.FINALIZING, media, plan, sink)
-                    work = self._finalize(source, media, plan, sink, downloads)
+                    work = self._finalize(source, media, plan, sink, stored)
                     # not the encoder's fault: software would not help
                     done = await self._watchdog.guarded(work, "The check of the outputs", "check_stalled")
                     await self._look.finish()
@@ -240,16 +252,23 @@ class _Attempt:
     ) -> dict[str, int]:
         """Return the sizes of the files for download."""
         webm_pipe = self._directory / WEBM_PIPE
-        for pipe in (webm_pipe, *(self._directory / pipe_name(name) for name in plan.names)):
+        webm = None if plan.only == "mp4" else WebmSink(self._download(media, plan))
+        for pipe in (
+            *([webm_pipe] if webm else []),
+            *(self._directory / pipe_name(name) for name in plan.names),
+        ):
             os.mkfifo(pipe, 0o600)
         segment = self._profile.segment_seconds
         encoder = encoder_arguments(self._tools.ffmpeg, plan, media, source, segment, self._profile.encoders)
         packager = packager_arguments(
-            *(self._tools.packager, plan, f"{self._directory}/", url, segment), growing=self._grows(media)
+            *(self._tools.packager, plan, f"{self._directory}/", url, segment),
+            growing=self._grows(media, plan),
         )
-        webm = WebmSink(self._download(media, plan))
+        stored = {}
         async with (
-            running(packager, cwd=self._directory, discard_stdout=True) as packaging,
+            running(packager, cwd=self._directory, discard_stdout=True)
+            if plan.names
+            else nullcontext() as packaging,
             running(
                 encoder,
                 cwd=self._directory,
@@ -261,14 +280,28 @@ class _Attempt:
         ):
             group.create_task(self._follow(encoding, media, plan, sink))
             encoded = group.create_task(wait_for_success(encoding, "encoder_failed", FFMPEG_EXIT_CODES))
-            group.create_task(packaged(packaging, mp4))
-            stored = {keys.DOWNLOAD: group.create_task(webm.store(webm_pipe, encoded))}
+            if packaging is not None:
+                group.create_task(packaged(packaging, mp4))
+            if webm is not None:
+                stored[keys.DOWNLOAD] = group.create_task(webm.store(webm_pipe, encoded))
             if mp4 is not None:
                 stored[keys.DOWNLOAD_MP4] = group.create_task(mp4.store())
         return {path: task.result() for path, task in stored.items()}
 
-    def _grows(self, media: MediaInfo) -> bool:
+    def _plan(self, media: MediaInfo) -> EncodingPlan:
+        """Raises: SourceRejected: it is too long for a conversion, or this worker makes no such file."""
+        options, profile = self._job.options, self._profile
+        if options.convert is None:
+            return plan_encoding(media, profile.codecs, options, profile.rungs)
+        check_convertible(media.duration_seconds or 0.0, options.convert)
+        if media.video and options.convert.format == "mp4" and "h264" not in profile.codecs:
+            raise SourceRejected("This server makes no MP4: it has no H.264.", code="format_not_made")
+        return plan_conversion(media, options.convert.format, options, profile.rungs)
+
+    def _grows(self, media: MediaInfo, plan: EncodingPlan) -> bool:
         """Whether the video can be watched before it is done: a short one is done as soon."""
+        if plan.only:
+            return False
         seconds = media.duration_seconds if media.duration_is_reliable else None
         return seconds is None or seconds > GROWING_SEGMENTS * self._profile.segment_seconds
 
@@ -301,7 +334,7 @@ class _Attempt:
         self._report(Stage.TRANSCODING, media, plan, sink)
 
     def _stored_seconds(self, plan: EncodingPlan, sink: PackagerSink) -> float:
-        return sink.segments / len(plan.names) * self._profile.segment_seconds
+        return sink.segments / max(1, len(plan.names)) * self._profile.segment_seconds
 
     async def _follow(
         self, encoding: RunningProcess, media: MediaInfo, plan: EncodingPlan, sink: PackagerSink
@@ -314,6 +347,7 @@ class _Attempt:
                 if seconds > self._encoded_seconds:
                     self._encoded_seconds = seconds
                     self._activity.touch()
+                check_convertible(seconds, self._job.options.convert)
                 # ffmpeg's own time may be that of subtitles, which may end much later
                 reached = self._stored_seconds(plan, sink) if plan.captions else seconds
                 check_encoded_duration(reached, longest)
@@ -335,6 +369,10 @@ class _Attempt:
         await check_all_read(self._tools, source, self._feeder)
         segment, video = self._profile.segment_seconds, self._buckets.video
         stored = (self._tools, video, self._prefix, plan, self._profile.patience_seconds, self._activity)
+        if plan.only:
+            seconds = await (verify_webm if plan.only == "webm" else verify_mp4)(*stored)
+            verified = await verify_only(video, self._prefix, media, downloads, seconds, segment)
+            return self._transcoded(media, verified, replace(plan, video=(), audio=()), seconds)
         webm_seconds = await verify_webm(*stored)
         mp4_seconds = await verify_mp4(*stored) if keys.DOWNLOAD_MP4 in downloads else None
         await sink.finish()
@@ -348,6 +386,16 @@ class _Attempt:
         await check_decoding(self._tools, video, self._prefix, verified.edges, touch, plan.largest_pixels)
         self._fraction = 1.0
         self._report(Stage.FINALIZING, media, plan, sink)
+        return self._transcoded(media, verified, plan, webm_seconds, captions)
+
+    def _transcoded(
+        self,
+        media: MediaInfo,
+        verified: Verified,
+        plan: EncodingPlan,
+        webm_seconds: float,
+        captions: tuple[CaptionTrack, ...] = (),
+    ) -> Transcoded:
         claimed = media.duration_seconds if media.duration_is_reliable else None
         return Transcoded(
             claimed or verified.duration_seconds,

@@ -65,8 +65,8 @@ class Planner:
         feeder = SourceFeeder(raw, info, errors, profile.patience_seconds, activity)
         async with feeder.serving() as source:
             media = await probe_source(self._workshop.tools, source, feeder, job, watchdog)
-            if is_small(media):
-                return Whole(True, Intake(info, media))
+            if job.options.convert or is_small(media):
+                return Whole(is_small(media), Intake(info, media))
             divides = self._chunk_seconds and not profile.encoders.use_hardware
             if not divides or not _may_be_divisible(media):
                 return Whole(False, Intake(info, media))
@@ -79,7 +79,7 @@ class Planner:
         segment, look_plan = profile.segment_seconds, None
         if profile.copies_source and number == 0:
             encoding = with_copy(encoding, media, index, info.size_bytes, segment)
-        if not await is_published(self._workshop.buckets, job):
+        if job.options.early_look and not await is_published(self._workshop.buckets, job):
             look_plan = plan_look(media, index, encoding, info.size_bytes, segment, cores())
         details = PlanDetails.divide(
             info.etag, media, encoding, index, segment, self._chunk_seconds, look_plan

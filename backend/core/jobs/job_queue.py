@@ -17,6 +17,7 @@ from backend.core import keys
 from backend.core.errors import LeaseLost, ObjectNotFound, VideoDeleted
 from backend.core.jobs.leases import UNREADABLE_PAUSE, Claim, Leases, SeenLease, highest_generations
 from backend.core.jobs.snapshot import Needs, PlannedJob, QueueSnapshot, Waiting
+from backend.core.library.outbox import announce_end
 from backend.core.library.videos import delete_units, delete_video
 from backend.core.records import (
     MAX_RECORD_BYTES,
@@ -438,6 +439,7 @@ class JobQueue:
         outcome = outcome or await self._outcome(job)
         if outcome is None:
             raise VideoDeleted
+        await announce_end(self._buckets.video, outcome)
         if isinstance(outcome, Outputs):
             run: str | None = outcome.run
             await self._finish_published(job, outcome)

@@ -46,6 +46,7 @@ async def retry_video(
     fetch, size_bytes = None, await source_size(buckets.raw, video_id)
     if size_bytes is None:
         fetch = await _fetch_of(buckets, video_id)
+    options = await _of_conversion(buckets, video_id) or options
     number = await next_request_number(buckets, video_id)
     letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
     job = job_of(video, number, size_bytes, created_at=now(), options=options, fetch=fetch)
@@ -57,6 +58,14 @@ async def retry_video(
     status = Status.of_job(job)
     await buckets.video.put(keys.status(video_id), status.to_json())
     return job
+
+
+async def _of_conversion(buckets: Buckets, video_id: str) -> TranscodeOptions | None:
+    """Return the options of a conversion, which remains one."""
+    try:
+        return Job.from_json((await buckets.video.get(keys.conversion(video_id))).body).options
+    except ObjectNotFound:
+        return None
 
 
 async def source_size(raw: Store, video_id: str) -> int | None:

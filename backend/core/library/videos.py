@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
 from backend.core.errors import BadRequest, ObjectNotFound, StoreUnavailable, VideoNotFound
+from backend.core.library.outbox import announce_created, announce_deleted
 from backend.core.names import clean_text
 from backend.core.records import (
     DeadLetter,
@@ -84,7 +86,8 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
 
     Once this returns, no crash loses the video.
 
-    The catalog entry is written first, so that a crash never leaves a record that the library does not list.
+    The catalog entry is written first, so that a crash never leaves a record that the library does not list;
+    that of a conversion is its job, and the library does not list it.
     The marker is written last, so that a worker never finds a job without its records. The record is
     create-only, and the source is checked after it: a sweeper that takes a stalled upload for an abandoned
     one creates the same key (`remove_unfinished`), so that only one of them proceeds.
@@ -93,14 +96,23 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
         StoreError: the video may have been added in part. `delete_video` removes it.
     """
     status = Status.of_job(job)
-    await buckets.video.put(keys.catalog_entry(video.id), b"")
+    if job.options.convert:
+        await buckets.video.put(keys.conversion(video.id), job.to_json())
+    else:
+        await buckets.video.put(keys.catalog_entry(video.id), b"")
     if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
         raise StoreUnavailable("The upload stalled and was removed as abandoned. Upload the file again.")
     await buckets.video.put(keys.status(video.id), status.to_json())
     if not job.is_to_be_fetched:
         await _check_source(buckets.raw, job)
-    await buckets.raw.create(job.marker, job.to_json())
+    await queue_first(buckets, video, job)
     return status
+
+
+async def queue_first(buckets: Buckets, video: Video, job: Job) -> bool:
+    """Announce the video and queue its first job. Returns whether this did: it may be queued already."""
+    await announce_created(buckets.video, video)
+    return await buckets.raw.create(job.marker, job.to_json())
 
 
 async def _check_source(raw: Store, job: Job) -> None:
@@ -328,6 +340,13 @@ async def delete_video(buckets: Buckets, video_id: str) -> None:
     encoding it notices at its next heartbeat. The catalog entry is deleted last, so that an interrupted
     deletion can be detected and repeated.
     """
+    title = None
+    try:
+        with suppress(RecordUnreadable):
+            title = (await read_video(buckets, video_id)).title
+        await announce_deleted(buckets.video, video_id, title, datetime.now(UTC))
+    except VideoNotFound:
+        pass  # it never existed, or who deleted the record has announced that
     await buckets.video.delete(keys.video_record(video_id))
     await _delete_belongings(buckets, video_id)
     await buckets.video.delete(keys.catalog_entry(video_id))

@@ -1,7 +1,8 @@
 """The store interface: the operations on a bucket that vodbucket needs, and what each must guarantee.
 
-Implementations: `backend.core.store.s3` (any S3-compatible store) and, for tests, `tests.lab.memory_store`.
-Both pass tests/contract. Besides the errors it names, every operation may raise `StoreUnavailable` and
+Implementations: `backend.core.store.s3` (any S3-compatible store), `backend.core.store.file_store` (a folder)
+and, for tests, `tests.lab.memory_store`.
+All pass tests/contract. Besides the errors it names, every operation may raise `StoreUnavailable` and
 `StoreDenied`.
 """
 

@@ -36,6 +36,7 @@ class VideoHoldings:
     runs: dict[str, Holdings] = field(default_factory=dict)
     """And looks."""
     size_bytes: int = 0
+    is_conversion: bool = False
 
     @property
     def exists(self) -> bool:
@@ -49,6 +50,8 @@ class VideoHoldings:
             self.runs.setdefault(run, Holdings(info.modified)).add(info)
         elif info.key == keys.video_record(self.id):
             self.record = info
+        elif info.key == keys.conversion(self.id):
+            self.is_conversion = True
         else:
             with suppress(BadRequest):
                 self.results[keys.request_of_result(info.key)] = info.modified

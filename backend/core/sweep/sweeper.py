@@ -18,6 +18,7 @@ import structlog
 from backend.core import keys
 from backend.core.access.sessions import read_session
 from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
+from backend.core.events.delivering import serving_endpoints
 from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
@@ -25,11 +26,20 @@ from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.videos import (
     delete_units,
     delete_video,
+    queue_first,
     read_retention,
     read_video,
     remove_unfinished,
 )
-from backend.core.records import Outcome, Outputs, RecordUnreadable, Video, rank_of, read_outcome
+from backend.core.records import (
+    Job,
+    Outcome,
+    Outputs,
+    RecordUnreadable,
+    Video,
+    rank_of,
+    read_outcome,
+)
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
 from backend.core.store.prefixes import delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
@@ -59,6 +69,10 @@ class Kind(StrEnum):
     """A session that has expired: removed."""
     ORIGINAL = "original"
     """The source of a video that was published `DELETE_SOURCE_AFTER` ago: removed."""
+    EVENT = "event"
+    """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
+    CONVERSION = "conversion"
+    """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -69,13 +83,26 @@ class SweepRules:
     """Younger objects are left alone."""
     uploads_after: timedelta = timedelta(days=7)
     """The same for uploads and sources. Some stores date an object by the start of its upload."""
+    events_after: timedelta = timedelta(days=30)
+    """The same for events."""
+    conversions_after: timedelta = timedelta(hours=1)
+    """The same for conversions that have ended."""
 
     @classmethod
-    def of(cls, grace_seconds: float, upload_ttl_seconds: float) -> "SweepRules":
+    def of(
+        cls,
+        grace_seconds: float,
+        upload_ttl_seconds: float,
+        *,
+        events_keep_days: float = 30,
+        convert_keep_seconds: float = 3600,
+    ) -> "SweepRules":
         """Return the rules. Uploads that cannot be resumed have no time to live: `grace` is the minimum."""
         return cls(
             grace=timedelta(seconds=grace_seconds),
             uploads_after=timedelta(seconds=max(grace_seconds, upload_ttl_seconds)),
+            events_after=timedelta(days=events_keep_days),
+            conversions_after=timedelta(seconds=convert_keep_seconds),
         )
 
 
@@ -116,6 +143,7 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
 
@@ -142,6 +170,9 @@ class _Sweeper:
                 continue
             self._existing[video.id] = video
             await self._runs(video, raw)
+            if video.is_conversion:
+                await self._conversion(video, raw)
+                continue
             if video.results:
                 if video.id in raw.sources:
                     await self._original(video, raw)
@@ -222,6 +253,24 @@ class _Sweeper:
             if session is not None:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
+
+    async def events(self) -> None:
+        video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)
+        async for info in video.list_all(keys.EVENTS):
+            if any(keys.ours(keys.parse_announcement, [info.key])):
+                await self._event(info)
+            elif any(keys.ours(keys.parse_event_batch, [info.key])):
+                if batch is not None:  # the newest one stays, as it says how far the log has got
+                    await self._event(batch)
+                batch = info
+        async for info in video.list_all(keys.WEBHOOK_STATES):
+            if info.key not in map(keys.webhook_state, serving):
+                await self._event(info)
+
+    async def _event(self, info: ObjectInfo) -> None:
+        act, grace = partial(self._buckets.video.delete, info.key), self._rules.events_after
+        why = "it has been kept long enough"
+        await self._act(Kind.EVENT, info.key, why, info.modified, act, info.size_bytes, grace)
 
     async def probes(self) -> None:
         for store in (self._buckets.raw, self._buckets.video):
@@ -307,8 +356,27 @@ class _Sweeper:
         with suppress(AlreadyQueued):
             if await next_request_number(self._buckets, video.id) == 0:
                 job = job_of(video, 0, source_size_bytes, created_at=video.created_at)
-                return await self._buckets.raw.create(job.marker, job.to_json())
+                return await queue_first(self._buckets, video, job)
         return False
+
+    async def _conversion(self, video: VideoHoldings, raw: RawHoldings) -> None:
+        """Delete a conversion that nobody has fetched in time. One without an outcome may still get it."""
+        if not video.results and (video.id in raw.queued or video.id in raw.leased_videos):
+            return
+        since = max(video.results.values(), default=video.newest)
+        grace = self._rules.conversions_after if video.results else self._rules.grace
+        act = partial(self._delete_conversion, video.id)
+        await self._act(Kind.CONVERSION, video.id, "nobody fetched it", since, act, video.size_bytes, grace)
+
+    async def _delete_conversion(self, video_id: str) -> bool:
+        try:
+            job = Job.from_json((await self._buckets.video.get(keys.conversion(video_id))).body)
+        except ObjectNotFound:
+            return False
+        if job.options.convert is not None and job.options.convert.keep:
+            return False
+        await delete_video(self._buckets, video_id)
+        return True
 
     async def _original(self, video: VideoHoldings, raw: RawHoldings) -> None:
         """Delete the source of a published video whose `DELETE_SOURCE_AFTER` is over.
@@ -352,7 +420,7 @@ class _Sweeper:
             if lost.pop(video_id, None) is None:
                 await self._unfinished(video_id, info.modified, info.size_bytes, raw)
         for video in lost.values():
-            if video.results or video.runs or video.id in raw.sources:
+            if not video.is_conversion and (video.results or video.runs or video.id in raw.sources):
                 why, act = "the library does not list this video", partial(self._enter, video.id)
                 await self._act(Kind.ENTRY, keys.catalog_entry(video.id), why, video.newest, act)
 

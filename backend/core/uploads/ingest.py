@@ -22,7 +22,7 @@ from backend.core.errors import (
 )
 from backend.core.ids import new_id
 from backend.core.jobs.retry import first_job, next_request_number
-from backend.core.library.videos import add_video, delete_video, read_video
+from backend.core.library.videos import add_video, delete_video, queue_first, read_video
 from backend.core.names import clean_filename, clean_text
 from backend.core.records import AS_THE_WORKER_CHOOSES, FetchSpec, Retention, TranscodeOptions, Video
 from backend.core.store.interface import Buckets
@@ -129,7 +129,7 @@ async def enter_video(
         return True
     with suppress(AlreadyQueued):
         if await next_request_number(buckets, video.id) == 0:
-            await buckets.raw.create(job.marker, job.to_json())
+            await queue_first(buckets, video, job)
     return False
 
 

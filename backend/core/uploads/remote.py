@@ -22,19 +22,23 @@ from backend.core.uploads.quota import NO_QUOTA, Quota
 
 log = structlog.get_logger(__name__)
 
-FETCHABLE = {FetchKind.HTTP}
-"""What workers can fetch so far."""
-
 
 def fetchable(address: str, *, allow_private: bool) -> tuple[FetchKind, str]:
     """Return how to fetch this address, and its usual spelling. Raises: InvalidAddress, AddressRefused."""
     address = parse_address(address, allow_private=allow_private)
     parts = urlsplit(address)
-    is_file = parts.scheme in {"http", "https"} and not parts.path.lower().endswith(".torrent")
-    kind = FetchKind.HTTP if is_file else FetchKind.ARIA2
-    if kind not in FETCHABLE:
-        raise InvalidAddress("Only http:// and https:// addresses of files are fetched so far.")
-    return kind, address
+    if parts.scheme == "ftp":
+        return FetchKind.FTP, address
+    is_torrent = parts.scheme == "magnet" or parts.path.lower().endswith(".torrent")
+    return FetchKind.ARIA2 if is_torrent else FetchKind.HTTP, address
+
+
+def page(address: str, *, allow_private: bool) -> str:
+    """Return the usual spelling of a web page's address. Raises: InvalidAddress, AddressRefused."""
+    address = parse_address(address, allow_private=allow_private)
+    if not address.startswith("http"):
+        raise InvalidAddress("Web pages have http:// or https:// addresses.")
+    return address
 
 
 async def add_remote(

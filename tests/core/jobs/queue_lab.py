@@ -205,7 +205,9 @@ class Lab:
         return [info.key async for info in self.raw.list_all("")]
 
     async def video_keys(self) -> list[str]:
-        return [info.key async for info in self.video.list_all("")]
+        """Without events."""
+        listed = [info.key async for info in self.video.list_all("")]
+        return [key for key in listed if not key.startswith(keys.EVENTS)]
 
     async def result(self, job: Job) -> Outputs:
         return Outputs.from_json((await self.video.get(keys.result(job.id, job.request))).body)

@@ -35,7 +35,8 @@ async def store(buckets: Buckets, language: str = "en", text: bytes = b"WEBVTT")
 
 
 async def everything(buckets: Buckets) -> list[str]:
-    return [info.key async for info in buckets.video.list_all("")]
+    listed = [info.key async for info in buckets.video.list_all("")]
+    return [key for key in listed if not key.startswith(keys.EVENTS)]
 
 
 async def languages(buckets: Buckets) -> list[str]:

@@ -86,8 +86,10 @@ async def _crash_at(write: int, buckets: Buckets, verb: Callable[[], Awaitable[o
 
 
 async def _keys(buckets: Buckets) -> list[str]:
+    """List both buckets, without events."""
     stores = (buckets.raw, buckets.video)
-    return [info.key for store in stores async for info in store.list_all("")]
+    listed = [info.key for store in stores async for info in store.list_all("")]
+    return [key for key in listed if not key.startswith(keys.EVENTS)]
 
 
 async def test_whatever_a_crash_while_adding_leaves_is_listed_and_can_be_deleted() -> None:
@@ -103,7 +105,7 @@ async def test_whatever_a_crash_while_adding_leaves_is_listed_and_can_be_deleted
         await delete_video(buckets, video.id)
         assert await _keys(buckets) == []
         if not crashed:
-            assert write == 4
+            assert write == 5
             return
     pytest.fail("adding never ended")
 
@@ -121,7 +123,7 @@ async def test_an_interrupted_deletion_is_detected_and_can_be_repeated() -> None
             assert await _keys(buckets) == []
             assert write > 5
             return
-        if write > 0:
+        if write > 1:  # the first one announces it
             with pytest.raises(VideoNotFound):
                 await read_video(buckets, video.id)
         assert await video_remains(buckets, video.id)

@@ -231,7 +231,7 @@ async def test_an_interrupted_deletion_is_finished(lab: Lab) -> None:
     job = await lab.add_job()
     await lab.turn(lab.worker("one", keep_originals=True))
     with pytest.raises(WorkerCrashed):
-        await delete_video(lab.faulty(Fault(2, crash, after_the_call=True)), job.id)
+        await delete_video(lab.faulty(Fault(5, crash, after_the_call=True)), job.id)
     lab.clock.advance(3 * DAY)
 
     assert _found(await _sweep(lab)) == [(Kind.VIDEO, job.id)]

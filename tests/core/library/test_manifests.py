@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
+from backend.core.library.manifests import add_to_master, add_to_mpd, captions_playlist
+from backend.core.library.tracks import Source, Track, tracks_of
 from backend.core.records import Captions, CaptionTrack
-from backend.playback.manifests import add_to_master, add_to_mpd, captions_playlist
-from backend.playback.tracks import Source, Track, tracks_of
 
 MASTER = """#EXTM3U
 ## Generated with a packager

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from backend.core import keys
-from backend.playback.tracks import Track
+from backend.core.library.tracks import Track
 
 GROUP = "captions"
 BITS_PER_SECOND = 1000

@@ -1,0 +1,1 @@
+"""The log of what happened to videos, and who delivers it to webhooks."""
