@@ -77,6 +77,8 @@ WRONG = {
     "host": ["http://127.0.0.1", "127.0.0.1:3000", "a b", "a..b", "a" * 64, "[::1]", "é"],
     "rendition_codecs": ["vp9", "av1,av1", ","],
     "rungs": ["360,480p", "360,360", "0", "361", "-360", "8640", "360;720", ","],
+    "import_buckets": ["Upper", "ab", "films,a b", "vodbucket-raw", "films,vodbucket-video"],
+    "inbox_token": ["short"],
     "downloads": ["mp4", "webm,avi", "webm,webm", ","],
     "video_server_addr": [
         "3000",
