@@ -107,11 +107,9 @@ class _Control:
 
     async def version(self, path: str) -> tuple[int | None, str | None]:
         """Return the file's size and what tells its version from others, if the server says them."""
-        size = (
-            int(self.said[4:])
-            if await self.ask(f"SIZE {path}") == 213 and self.said[4:].isdecimal()
-            else None
-        )
+        await self.ask(f"SIZE {path}")
+        known = re.fullmatch(r"213 ([0-9]{1,18})", self.said)
+        size = int(known[1]) if known else None
         changed = self.said[4:] if await self.ask(f"MDTM {path}") == 213 else None
         return size, None if size is None or changed is None else f"{size} {changed}"
 

@@ -124,7 +124,8 @@ class GuardedProxy:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._guard.connect(address.hostname or "", port)
         except BadRequest as error:
-            log.warning("address_refused", address=text, reason=error.message)
+            shown = re.sub(r"(?<=//)[^/]*@|\?.*", "", text)  # without credentials
+            log.warning("address_refused", address=shown, reason=error.message)
             self.refused = self.refused or error
             raise _Refusal(403, "Address Refused") from None
         except TimeoutError:

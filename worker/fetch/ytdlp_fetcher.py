@@ -249,7 +249,7 @@ def _as_metadata(chapters: Sequence[Chapter]) -> str:
         end = chapter.end if chapter.end is not None or following is None else following.start
         if chapter.start is None or end is None or not 0 <= chapter.start < end < MAX_DURATION_SECONDS:
             continue
-        title = re.sub(r"([=;#\\\n])", r"\\\1", chapter.title or "")
+        title = re.sub(r"([=;#\\\n\r\0])", r"\\\1", chapter.title or "")
         times = (f"START={chapter.start * 1000:.0f}", f"END={end * 1000:.0f}")
         lines += ["[CHAPTER]", "TIMEBASE=1/1000", *times, f"title={title}"]
     return "\n".join((*lines, ""))

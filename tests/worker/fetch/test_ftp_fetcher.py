@@ -159,6 +159,7 @@ async def test_transfer_starts_over_where_it_cannot_be_resumed(answers: dict[str
         ({"EPSV": "229 (|||25|)"}, "address_refused"),
         ({"EPSV": "502 No", "PASV": "227 (10,0,0,1,0,25)"}, "address_refused"),
         ({"SIZE": "213 0"}, "empty_upload"),
+        ({"SIZE": f"213 {'9' * 5000}", "RETR": "550 No"}, "fetch_not_found"),
         ({"SIZE": f"213 {len(FILM) + 1}"}, "fetch_broken"),
         ({"SIZE": f"213 {len(FILM) - 1}"}, "fetch_broken"),
     ],

@@ -5,6 +5,7 @@ import base64
 import re
 
 import pytest
+from structlog.testing import capture_logs
 
 from backend.core.backoff import Backoff
 from backend.core.errors import AttemptFailed, SourceRejected
@@ -122,6 +123,15 @@ async def test_proxy_tunnels_both_ways_to_the_end() -> None:
         answer = await through(proxy, f"CONNECT public.example:{port} HTTP/1.1", "hello" * 100_000)
 
     assert answer.partition(b"\r\n\r\n")[2] == b"hello" * 100_000
+
+
+async def test_refusals_are_logged_without_secrets() -> None:
+    async with GuardedProxy(guarded()).listening() as proxy:
+        with capture_logs() as logs:
+            for address in ("http://127.0.0.1/a?key=secret", "http://me:secret@public.example/a"):
+                await through(proxy, f"GET {address} HTTP/1.1")
+
+    assert [log["address"] for log in logs] == ["http://127.0.0.1/a", "http://public.example/a"]
 
 
 @pytest.mark.parametrize("password", ["wrong", "é"])

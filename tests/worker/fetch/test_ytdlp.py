@@ -174,14 +174,14 @@ async def test_private_addresses_are_refused_before_anything_starts(tmp_path: Pa
 
 def test_chapters_are_written_for_ffmpeg() -> None:
     chapters = [
-        Chapter(start=0, end=None, title="One; a=b\n[CHAPTER]"),
+        Chapter(start=0, end=None, title="One; a=b\n[CHAPTER]\r\0"),
         Chapter(start=1.5, end=3, title=None),
         Chapter(start=9, end=3, title="backwards"),
     ]
 
     assert _as_metadata(chapters) == (
         ";FFMETADATA1\n"
-        "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1500\ntitle=One\\; a\\=b\\\n[CHAPTER]\n"
+        "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1500\ntitle=One\\; a\\=b\\\n[CHAPTER]\\\r\\\0\n"
         "[CHAPTER]\nTIMEBASE=1/1000\nSTART=1500\nEND=3000\ntitle=\n"
     )
 
