@@ -55,6 +55,7 @@ from backend.routes.services import FromServices, Services
 from backend.routes.uploads import RawUploadOperation
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
+from backend.web.http_rules import IS_HEAD
 
 RETRY_AFTER_SECONDS = 5
 
@@ -160,7 +161,7 @@ async def convert(
     operation_class=ConvertedOperation,
     tags=["conversions"],
 )
-async def get_converted(services: FromServices, video_id: FromPath[str]) -> ASGIApp:
+async def get_converted(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> ASGIApp:
     """Get the file of a conversion that a request did not wait for, or that was kept."""
     try:
         note = await services.buckets.video.get(keys.conversion(parse_id(video_id)))
@@ -168,7 +169,8 @@ async def get_converted(services: FromServices, video_id: FromPath[str]) -> ASGI
         raise VideoNotFound from None
     options = Job.from_json(note.body).options
     outcome = await latest_outcome(services.buckets, video_id)
-    keep = options.convert is not None and options.convert.keep
+    is_kept = options.convert is not None and options.convert.keep
+    keep = is_kept or IS_HEAD in request.scope["state"]
     return await _answer(services, video_id, outcome, keep=keep, again=True)
 
 
@@ -184,7 +186,7 @@ class _Answer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_there = False
         try:
-            await run_guarded(self._send(send), _until_gone(receive))
+            await run_guarded(self._send(send, is_head=IS_HEAD in scope["state"]), _until_gone(receive))
             is_there = True
         except IncompleteUpload:
             pass
@@ -192,11 +194,14 @@ class _Answer:
             if self.ended is not None:
                 await self.ended(is_there)
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, *, is_head: bool) -> None:
         headers = [(name, value.encode()) for name, value in (_HEADERS | self.headers).items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        async for piece in self.body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with aclosing(self.body):
+            async for piece in self.body:
+                if is_head:
+                    break
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

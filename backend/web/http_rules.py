@@ -22,6 +22,8 @@ API_ROOTS = frozenset(
     {"api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"}
 )
 """First path segments that never belong to the site: unknown paths below them return 404."""
+IS_HEAD = "is_head"
+"""In the scope's state: the request is a HEAD, whatever its method says."""
 SITE = "/{path}"
 """The route that takes all paths which no other route takes."""
 _OWN_HEAD = (TUS_PATH + "/", "/play/")
@@ -72,6 +74,7 @@ class HttpRules:
         elif scope["method"] == HttpMethod.HEAD and not path.startswith(_OWN_HEAD):
             as_get = scope.copy()
             as_get["method"] = HttpMethod.GET
+            as_get["state"] = {**scope.get("state", {}), IS_HEAD: True}
             await self._app(as_get, receive, _without_body(self._with_root(send)))
         else:
             await self._app(scope, receive, self._with_root(send))

@@ -151,9 +151,12 @@ async def test_who_need_not_wait_gets_an_address_that_has_the_file_later(
         url = later.json()["url"]
         still = await client.get(url)
         video_id = await _publish(buckets)
+        looked = await client.head(url)
         answer = await client.get(url)
         gone = await client.get(url)
 
+    assert (looked.status_code, looked.content) == (200, b"")
+    assert looked.headers["content-length"] == str(len(MADE))
     assert (later.status_code, later.headers["location"], url) == (202, url, f"/api/convert/{video_id}")
     assert (still.status_code, still.json(), "retry-after" in still.headers) == (202, later.json(), True)
     assert (answer.status_code, answer.content) == (200, MADE)
