@@ -1,6 +1,7 @@
 """The inbox: a store says that something is new there."""
 
 import secrets
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -33,7 +34,10 @@ async def inbox_changed(
     known = (
         expected is not None
         and token is not None
-        and secrets.compare_digest(token.encode(), expected.get_secret_value().encode())
+        and services.inbox_attempts.check(
+            request.client.host if request.client else "",
+            partial(secrets.compare_digest, token.encode(), expected.get_secret_value().encode()),
+        )
     )
     if not known and not await services.authenticator.is_authenticated(request):
         raise Unauthorized

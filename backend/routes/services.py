@@ -53,6 +53,8 @@ class Services:
     grants: Grants
     rights: Rights
     inbox: InboxWatch
+    inbox_attempts: Attempts
+    """Of INBOX_TOKEN: a store with a wrong one must not lock out administrators behind the same proxy."""
     playback: PlaybackIndex
     manifests: ManifestReads
     looks: AwaitedFiles
@@ -99,6 +101,7 @@ class Services:
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, sessions, admin, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),
+            inbox_attempts=Attempts(),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
             conversions=Conversions(buckets, settings.convert_at_once),
