@@ -28,6 +28,8 @@ _SPECIAL_V6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", 
 _NAT64 = ip_network("64:ff9b::/96")
 """How networks without IPv4 reach it (RFC 6052)."""
 
+MAX_ADDRESS_LENGTH = 8192
+"""In characters, as written by `parse_address`."""
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
 _FIRST_FREE_PORT = 1024
 _BLOCKED_PORTS = frozenset(
@@ -64,7 +66,8 @@ def parse_address(text: str, *, allow_private: bool = False) -> str:
     Names and ports are in ASCII, IP addresses in their usual form; there is no fragment.
 
     Raises:
-        InvalidAddress: it has another form or scheme, or a user name, which would be stored with the job.
+        InvalidAddress: it has another form or scheme, is too long, or has a user name, which would be stored
+            with the job.
         AddressRefused: without `allow_private`, a port or an IP address that is not the internet's. Names
             are not resolved.
     """
@@ -83,7 +86,10 @@ def parse_address(text: str, *, allow_private: bool = False) -> str:
         raise AddressRefused("Nothing is fetched from this port.")
     shown = "" if port == _PORTS[scheme] else f":{port}"
     rest = form["rest"] or "/"
-    return f"{scheme}://{host}{shown}{rest if rest.startswith('/') else '/' + rest}"
+    address = f"{scheme}://{host}{shown}{rest if rest.startswith('/') else '/' + rest}"
+    if len(address) > MAX_ADDRESS_LENGTH:
+        raise InvalidAddress("This address is too long.")
+    return address
 
 
 def follow(address: str, location: str, *, allow_private: bool) -> str:

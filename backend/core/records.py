@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from backend.core import keys
+from backend.core.addresses import MAX_ADDRESS_LENGTH
 from backend.core.errors import StoreError
 
 Crf = Annotated[int, Field(ge=0, le=63, description="AV1 constant rate factor; lower is better and larger")]
@@ -30,6 +31,10 @@ Codec = Literal["av1", "h264"]
 MIN_SIDE, MAX_SIDE = 16, 4320
 """Of a rung. Encoders reject smaller pictures, and sources have none larger."""
 Rung = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=2)]
+Codecs = Annotated[
+    tuple[Codec, ...], Field(min_length=1, max_length=2, description="of RENDITION_CODECS, only these")
+]
+Rungs = Annotated[tuple[Rung, ...], Field(min_length=1, max_length=10, description="instead of RUNGS")]
 Title = Annotated[str, Field(max_length=300)]
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
@@ -38,7 +43,6 @@ MAX_RETENTION_SECONDS = 100 * 365 * 86_400
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""
 MAX_DESCRIPTION_LENGTH = 10_000
-MAX_ADDRESS_LENGTH = 8192
 SMALL_BYTES = 200 * 1000**2
 LARGE_BYTES = 2 * 1000**3
 """Sources below the first cost little, and from the second on much."""
@@ -161,12 +165,8 @@ class TranscodeOptions(Value):
     cpu_used: CpuUsed | None = None
     early_look: bool = Field(default=True, description="whether somebody may watch before the job is done")
     convert: Conversion | None = Field(default=None, description="make one file, and nothing to play")
-    codecs: tuple[Codec, ...] | None = Field(
-        default=None, min_length=1, max_length=2, description="of RENDITION_CODECS, only these"
-    )
-    rungs: tuple[Rung, ...] | None = Field(
-        default=None, min_length=1, max_length=10, description="instead of RUNGS"
-    )
+    codecs: Codecs | None = None
+    rungs: Rungs | None = None
 
     @field_validator("codecs", "rungs")
     @classmethod

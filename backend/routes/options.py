@@ -5,7 +5,7 @@ from typing import Annotated
 from litestar.params import QueryParameter
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from backend.core.records import Codec, CpuUsed, Crf, Rung, TranscodeOptions
+from backend.core.records import Codecs, CpuUsed, Crf, Rungs, TranscodeOptions
 from backend.web.strict_requests import InvalidRequest, only_whole
 
 CrfQuery = Annotated[int | None, QueryParameter(ge=0, le=63, description="AV1 quality; lower is better")]
@@ -26,8 +26,8 @@ class TranscodeRequest(BaseModel):
 
     crf: Crf | None = None
     cpu_used: CpuUsed | None = None
-    codecs: tuple[Codec, ...] | None = None
-    rungs: tuple[Rung, ...] | None = None
+    codecs: Codecs | None = None
+    rungs: Rungs | None = None
 
     _whole = field_validator("crf", "cpu_used", mode="before")(only_whole)
 

@@ -6,7 +6,8 @@ from litestar import Response, post
 from litestar.params import JSONBody
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.core.records import MAX_ADDRESS_LENGTH, FetchKind, Title
+from backend.core.addresses import MAX_ADDRESS_LENGTH
+from backend.core.records import FetchKind, Title
 from backend.core.uploads.imports import SCHEME, importable
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.remote import add_remote, fetchable, page

@@ -13,6 +13,7 @@ from backend.core.records import FetchKind, Job
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets, ObjectInfo
 from backend.core.uploads.inbox import InboxWatch
+from backend.web.attempts import BY_ADDRESS
 from tests.backend.conftest import MAX_UPLOAD_BYTES
 from tests.lab.memory_store import MemoryStore
 
@@ -80,6 +81,7 @@ async def test_an_object_becomes_a_video(
         ("s3:///film.mp4", 400, "invalid_address"),
         ("s3://films/", 400, "invalid_address"),
         ("s3://films", 400, "invalid_address"),
+        (f"s3://films/{'é' * 600}", 400, "invalid_address"),
     ],
 )
 async def test_what_cannot_be_imported_is_refused_at_once(
@@ -115,6 +117,17 @@ async def test_a_store_may_say_that_the_inbox_has_changed(
 
     assert [answer.status_code for answer in answers] == [204, 204, 401, 401]
     assert len(hints) == 2
+
+
+async def test_guesses_of_the_inbox_token_are_limited_apart_from_those_of_the_admin_token(
+    anyone: httpx.AsyncClient, admin: httpx.AsyncClient, hints: list[None]
+) -> None:
+    path = "/api/inbox/events?token="
+    answers = [await anyone.post(f"{path}guess-{number}") for number in range(BY_ADDRESS.burst)]
+    answers += [await anyone.post(path + INBOX_TOKEN), await admin.get("/jobs")]
+
+    assert [answer.status_code for answer in answers] == [401] * BY_ADDRESS.burst + [429, 200]
+    assert not hints
 
 
 async def test_a_deleted_video_takes_its_file_out_of_the_inbox(

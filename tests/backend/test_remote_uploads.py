@@ -100,6 +100,7 @@ async def test_no_answer_shows_the_secrets_of_an_address(admin: httpx.AsyncClien
         ({"url": "http://127.0.0.1/a.mp4"}, "address_refused"),
         ({"url": ADDRESS, "transcode": {"crf": 64}}, "invalid_request"),
         ({"url": ADDRESS, "transcode": {"codecs": []}}, "invalid_request"),
+        ({"url": f"http://video.example/{'é' * 2000}"}, "invalid_address"),
         ({"url": ADDRESS, "transcode": {"rungs": [361]}}, "invalid_request"),
         ({"url": ADDRESS, "cookies": "a=b"}, "invalid_request"),
     ],

@@ -54,6 +54,7 @@ def test_address_has_one_spelling(text: str, parsed: str) -> None:
         ),
         *("javascript:alert(1)", "data:,x", "magnet:?xt=urn:btih:1", f"magnet:?tr=x&xt=urn:sha1:{HASH}"),
         *("http://\ud800/", f"http://{'ü' * 70}/", "http://[v1.x]/", "http://[:::1]/", "s3://bucket/key"),
+        f"http://a/{'ü' * 1400}",
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:

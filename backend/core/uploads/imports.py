@@ -21,6 +21,8 @@ from backend.core.store.ranged_read import read_span
 from backend.core.uploads.sniff import SNIFF_BYTES, MediaCheck
 
 SCHEME = "s3:"
+MAX_KEY_BYTES = 1024
+"""As S3 has it."""
 
 
 def address_of(key: str, bucket: str = "") -> str:
@@ -48,7 +50,7 @@ async def importable(buckets: Buckets, text: str, max_bytes: int) -> tuple[str, 
         UnsupportedType: its first bytes are surely not those of a video or audio file.
     """
     bucket, _, key = text.removeprefix(f"{SCHEME}//").partition("/")
-    if not text.startswith(f"{SCHEME}//") or not bucket or not key:
+    if not text.startswith(f"{SCHEME}//") or not bucket or not 0 < len(key.encode()) <= MAX_KEY_BYTES:
         raise InvalidAddress("This is not the address of an object. Use s3://bucket/key.")
     store = buckets.imports.get(bucket)
     if store is None:
