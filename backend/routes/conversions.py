@@ -28,6 +28,7 @@ from backend.core import keys
 from backend.core.concurrency import run_guarded, run_shielded
 from backend.core.errors import (
     TOO_LONG_TO_CONVERT,
+    AlreadyQueued,
     BadRequest,
     ConversionFailed,
     ConversionTooLong,
@@ -36,9 +37,11 @@ from backend.core.errors import (
     VideoNotFound,
 )
 from backend.core.ids import parse_id
+from backend.core.jobs.retry import next_request_number
 from backend.core.library.videos import delete_video, latest_outcome
 from backend.core.records import (
     Conversion,
+    DeadLetter,
     Download,
     Job,
     Outcome,
@@ -168,6 +171,12 @@ async def get_converted(services: FromServices, video_id: FromPath[str]) -> ASGI
         raise VideoNotFound from None
     options = Job.from_json(note.body).options
     outcome = await latest_outcome(services.buckets, video_id)
+    if isinstance(outcome, DeadLetter):
+        try:
+            await next_request_number(services.buckets, video_id)
+            outcome = await latest_outcome(services.buckets, video_id)
+        except AlreadyQueued:  # it is tried again
+            outcome = None
     keep = options.convert is not None and options.convert.keep
     return await _answer(services, video_id, outcome, keep=keep, again=True)
 
