@@ -233,13 +233,14 @@ def test_the_list_follows_changes_made_elsewhere(visit: Visit) -> None:
     page = visit.page
     page.get_by_role("heading", name="Your videos").wait_for()
 
+    cards = page.locator(".grid")  # it is also listed above them until it is done
     video = _upload(visit.product, "Made elsewhere")
     _look(visit)
-    page.get_by_text("Made elsewhere").wait_for()
+    cards.get_by_text("Made elsewhere").wait_for()
     with visit.product.client() as client:
         client.patch(f"/api/videos/{video}", json={"title": "Renamed elsewhere"}).raise_for_status()
         _look(visit)
-        page.get_by_text("Renamed elsewhere").wait_for()
+        cards.get_by_text("Renamed elsewhere").wait_for()
         client.delete(f"/api/videos/{video}").raise_for_status()
     _look(visit)
     page.get_by_text("Renamed elsewhere").wait_for(state="detached")
