@@ -243,7 +243,7 @@ def test_the_list_follows_changes_made_elsewhere(visit: Visit) -> None:
         cards.get_by_text("Renamed elsewhere").wait_for()
         client.delete(f"/api/videos/{video}").raise_for_status()
     _look(visit)
-    page.get_by_text("Renamed elsewhere").wait_for(state="detached")
+    cards.get_by_text("Renamed elsewhere").wait_for(state="detached")
 
 
 def test_back_and_a_reload_return_to_the_same_place_in_the_list(visit: Visit) -> None:
