@@ -4,7 +4,7 @@ Nothing is sent before the file is whole and verified, so an answer of 200 is al
 deleted after the answer, or when the client hangs up before it; `keep` keeps it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from backend.core import keys
 from backend.core.concurrency import run_guarded, run_shielded
 from backend.core.errors import (
     TOO_LONG_TO_CONVERT,
+    AlreadyQueued,
     BadRequest,
     ConversionFailed,
     ConversionTooLong,
@@ -36,9 +37,11 @@ from backend.core.errors import (
     VideoNotFound,
 )
 from backend.core.ids import parse_id
+from backend.core.jobs.retry import next_request_number
 from backend.core.library.videos import delete_video, latest_outcome
 from backend.core.records import (
     Conversion,
+    DeadLetter,
     Download,
     Job,
     Outcome,
@@ -169,6 +172,12 @@ async def get_converted(request: AnyRequest, services: FromServices, video_id: F
         raise VideoNotFound from None
     options = Job.from_json(note.body).options
     outcome = await latest_outcome(services.buckets, video_id)
+    if isinstance(outcome, DeadLetter):
+        try:
+            await next_request_number(services.buckets, video_id)
+            outcome = await latest_outcome(services.buckets, video_id)
+        except AlreadyQueued:  # it is tried again
+            outcome = None
     is_kept = options.convert is not None and options.convert.keep
     keep = is_kept or IS_HEAD in request.scope["state"]
     return await _answer(services, video_id, outcome, keep=keep, again=True)
@@ -180,7 +189,7 @@ class _Answer:
 
     status: int
     headers: dict[bytes, str]
-    body: AsyncIterator[bytes]
+    body: AsyncGenerator[bytes]
     ended: Callable[[bool], Awaitable[None]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -238,7 +247,7 @@ async def _answer(
     pieces = read_span(services.buckets.video, key, 0, made.size_bytes)
     first = await anext(pieces)  # an outage of the store must not become a file that breaks off
 
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes]:
         async with aclosing(pieces):
             yield first
             async for piece in pieces:
@@ -249,7 +258,7 @@ async def _answer(
     return _Answer(HTTPStatus.OK, about | kept, whole(), ended)
 
 
-async def _one(body: bytes) -> AsyncIterator[bytes]:
+async def _one(body: bytes) -> AsyncGenerator[bytes]:
     yield body
 
 

@@ -247,6 +247,23 @@ async def test_a_conversion_that_is_tried_again_remains_one(
     assert job.options.convert is not None
 
 
+async def test_one_that_is_tried_again_is_not_deleted_when_somebody_asks(
+    settings: ApiSettings, buckets: Buckets, clock: Clock
+) -> None:
+    async with (
+        api_process(_of(settings, convert_wait_seconds=0), buckets, clock) as app,
+        client_of(app, "http://vod.example") as client,
+    ):
+        client.headers.update(BEARER)
+        url = (await client.post("/api/convert", content=FILM)).json()["url"]
+        await retry_video(buckets, await _fail(buckets, "encoder_failed"))
+        waits = await client.get(url)
+        await _publish(buckets)
+        answer = await client.get(url)
+
+    assert (waits.status_code, answer.status_code, answer.content) == (202, 200, MADE)
+
+
 async def test_options_of_av1_are_refused_for_an_mp4(client: httpx.AsyncClient) -> None:
     answer = await client.post("/api/convert?format=mp4&crf=30", content=FILM)
 

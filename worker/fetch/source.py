@@ -165,9 +165,11 @@ class SourceSink:
                 await self._raw.abort_upload(self._key, upload.upload_id)
         await self._check_absent()
         if kept is not None:
-            with suppress(UploadVanished):
+            try:
                 parts = await self._raw.list_parts(self._key, kept.upload_id)
                 self._write_to(kept, _whole(parts, kept))
+            except UploadVanished:  # whoever fetched before may have completed it just now
+                await self._check_absent()
 
     async def begin(self, version: str | None, total_bytes: int | None) -> None:
         """As `FetchSink.begin`. Raises: SourceStands: as soon as the old upload is gone."""

@@ -29,7 +29,8 @@ async def cancel_video(buckets: Buckets, video_id: str) -> Job:
     """
     await read_video(buckets, video_id)
     job, attempts = await _unfinished(buckets, video_id)
-    if not await JobQueue(buckets, owner="cancel", lease_seconds=0).fail(job, CANCELLED, attempts):
+    queue = JobQueue(buckets, owner="cancel", lease_seconds=0, keep_originals=None)
+    if not await queue.fail(job, CANCELLED, attempts):
         raise NothingToCancel
     await buckets.raw.delete(job.marker)  # else a worker claims it, only to find that it has ended
     log.info("job_cancelled", request=job.request)

@@ -304,11 +304,13 @@ class JobQueue:
     async def fail(self, job: Job, error: StatusError, attempts: int) -> bool:
         """Make failure the request's outcome unless it has one, and finish it. Any worker may call this.
 
-        This is for a unit without which the job cannot be done. Returns whether this did.
+        This is for a unit without which the job cannot be done, or a cancellation. Returns whether this did.
+        If not, who cannot tell whether to keep the original leaves the rest to the holder of the lease.
         """
         letter = DeadLetter(job=job, error=error, attempts=attempts, failed_at=self._now())
         ours = await self._buckets.video.create(keys.result(job.id, job.request), letter.to_json())
-        await self._finish(job, letter if ours else None)
+        if ours or self._keep_originals is not None:
+            await self._finish(job, letter if ours else None)
         return ours
 
     async def clean_up_lost(self, claim: Claim) -> None:

@@ -271,7 +271,8 @@ class _Sweeper:
                     await self._event(batch)
                 batch = info
         async for info in video.list_all(keys.WEBHOOK_STATES):
-            if info.key not in map(keys.webhook_state, serving):
+            # while nobody delivers, there is no telling which webhooks are set
+            if serving and info.key not in map(keys.webhook_state, serving):
                 await self._event(info)
 
     async def _event(self, info: ObjectInfo) -> None:
@@ -373,20 +374,24 @@ class _Sweeper:
         return False
 
     async def _conversion(self, video: VideoHoldings, raw: RawHoldings) -> None:
-        """Delete a conversion that nobody has fetched in time. One without an outcome may still get it."""
-        if not video.results and (video.id in raw.queued or video.id in raw.leased_videos):
+        """Delete a conversion that nobody has fetched in time. A queued one may still get an outcome."""
+        if video.id in raw.queued or video.id in raw.leased_videos:
             return
         since = max(video.results.values(), default=video.newest)
         grace = self._rules.conversions_after if video.results else self._rules.grace
-        act = partial(self._delete_conversion, video.id)
+        ended = max((keys.request_number(request) + 1 for request in video.results), default=0)
+        act = partial(self._delete_conversion, video.id, ended)
         await self._act(Kind.CONVERSION, video.id, "nobody fetched it", since, act, video.size_bytes, grace)
 
-    async def _delete_conversion(self, video_id: str) -> bool:
+    async def _delete_conversion(self, video_id: str, ended: int) -> bool:
+        """Delete a conversion unless it is tried again or kept. `ended`: how many requests have."""
         try:
+            if await next_request_number(self._buckets, video_id) != ended:
+                return False
             job = Job.from_json((await self._buckets.video.get(keys.conversion(video_id))).body)
-        except ObjectNotFound:
+        except (AlreadyQueued, ObjectNotFound):
             return False
-        if job.options.convert is not None and job.options.convert.keep:
+        if ended and job.options.convert is not None and job.options.convert.keep:
             return False
         await delete_video(self._buckets, video_id)
         return True

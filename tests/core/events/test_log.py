@@ -186,6 +186,18 @@ async def test_the_state_of_a_webhook_is_kept_while_it_is_served(lab: Lab) -> No
     assert [finding.key for finding in report.findings] == [keys.webhook_state("former")]
 
 
+async def test_no_state_of_a_webhook_is_removed_while_nobody_delivers(lab: Lab) -> None:
+    await lab.video.put(keys.webhook_state("ours"), b"{}")
+    lease = DeliveryLease(lab.video, "worker", ["ours"], 60)
+    await lease.take()
+    await lease.give_back()
+    lab.clock.advance(40 * DAY)
+
+    report = await sweep(lab.buckets, lab.worker("sweeper"), SweepRules())
+
+    assert report.findings == ()
+
+
 async def test_an_announcement_that_fails_stops_the_step_after_it(lab: Lab) -> None:
     job = await lab.add_job()
     fault = Fault(3, StoreUnavailable, after_the_call=False)  # after the record and its history are read

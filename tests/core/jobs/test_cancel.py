@@ -82,6 +82,19 @@ async def test_nothing_is_cancelled_that_has_ended_or_never_was(lab: Lab) -> Non
     await lab.assert_published_and_clean(job)
 
 
+async def test_a_cancellation_that_comes_too_late_leaves_the_original_to_the_worker(lab: Lab) -> None:
+    job, queue = await lab.add_job(), lab.worker("one", keep_originals=True)
+    claim = await lab.claimed(queue)
+    outputs = await lab.write_outputs(claim)
+    await lab.video.create(keys.result(job.id, job.request), outputs.to_json())
+
+    with pytest.raises(NothingToCancel):
+        await cancel_video(lab.buckets, job.id)
+    await queue.publish(claim, outputs)
+
+    assert await lab.raw_keys() == [job.source]
+
+
 async def test_a_cancellation_that_crashes_is_finished_by_a_worker() -> None:
     for at_call in range(1, 60):
         lab, fault = Lab(), Fault(at_call, crash, False)

@@ -5,9 +5,19 @@ from datetime import timedelta
 import pytest
 
 from backend.core import keys
+from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import add_video
-from backend.core.records import Conversion, Job, Outputs, Retention, TranscodeOptions, Video
-from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
+from backend.core.records import (
+    Conversion,
+    Job,
+    Outputs,
+    Retention,
+    StatusError,
+    TranscodeOptions,
+    Video,
+)
+from backend.core.sweep.inventory import list_raw
+from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, _Sweeper, sweep
 from tests.core.jobs.queue_lab import Lab
 
 KEPT_SECONDS = 3600.0
@@ -74,8 +84,41 @@ async def test_one_that_waits_is_left_to_the_workers(lab: Lab) -> None:
     assert (await lab.raw.head(job.source)).size_bytes == 3
 
 
-async def test_one_whose_request_died_before_it_was_queued_is_deleted(lab: Lab) -> None:
+@pytest.mark.parametrize("seen", [True, False])
+async def test_one_that_is_tried_again_is_left_to_the_workers(lab: Lab, seen: bool) -> None:
+    job, one = await _conversion(lab), lab.worker("one")
+    await one.bury(await lab.claimed(one), StatusError(code="not_a_video", message="No."))
+    lab.clock.advance(30 * 86_400)
+    if seen:
+        await retry_video(lab.buckets, job.id, now=lab.clock)
+    listed = await list_raw(lab.raw)
+    if not seen:
+        await retry_video(lab.buckets, job.id, now=lab.clock)
+
+    sweeper = _Sweeper(lab.buckets, one, RULES, lab.clock(), dry_run=False)
+    await sweeper.videos(listed)
+
+    assert sweeper.findings == []
+    assert await lab.turn(one) is not None
+
+
+async def test_one_that_is_claimed_while_the_sweeper_lists_is_left_to_the_worker(lab: Lab) -> None:
     job = await _conversion(lab)
+    lab.clock.advance(2 * 86_400)
+    listed = await list_raw(lab.raw)
+    listed.queued.clear()  # the lease came after its LIST, the marker went before its own
+    await lab.claimed(lab.worker("one"))
+
+    sweeper = _Sweeper(lab.buckets, lab.worker("sweeper"), RULES, lab.clock(), dry_run=False)
+    await sweeper.videos(listed)
+
+    assert sweeper.findings == []
+    assert keys.video_record(job.id) in await lab.video_keys()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_one_whose_request_died_before_it_was_queued_is_deleted(lab: Lab, keep: bool) -> None:
+    job = await _conversion(lab, keep=keep)
     await lab.raw.delete(keys.marker(job.request))
 
     lab.clock.advance(2 * 86_400)

@@ -16,7 +16,7 @@ from backend.core.jobs.retry import retry_video
 from backend.core.jobs.snapshot import Needs
 from backend.core.library.videos import delete_video, read_video
 from backend.core.records import DeadLetter, FetchKind, FetchSpec, Stage, Status
-from backend.core.store.interface import Buckets
+from backend.core.store.interface import Buckets, UploadedPart
 from backend.core.sweep.sweeper import SweepRules, sweep
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.part_writer import UploadPlan
@@ -208,6 +208,27 @@ async def test_a_source_that_stands_is_not_fetched_again(lab: Lab) -> None:
     server = Server()
 
     assert await _turn(lab, server)
+
+    assert server.served == 0
+
+
+async def test_a_source_that_another_holder_completes_meanwhile_is_not_fetched_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _added(lab)
+    await _settled(lab, Server(breaks_at=PART_BYTES), "one")
+    lab.clock.advance(10)
+    list_parts = lab.raw.list_parts
+
+    async def list_too_late(key: str, upload_id: str) -> list[UploadedPart]:
+        await lab.raw.put(key, FILE)
+        await lab.raw.abort_upload(key, upload_id)
+        return await list_parts(key, upload_id)
+
+    monkeypatch.setattr(lab.raw, "list_parts", list_too_late)
+    server = Server()
+
+    assert await _turn(lab, server, "two")
 
     assert server.served == 0
 
