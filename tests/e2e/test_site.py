@@ -98,7 +98,7 @@ def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, short_film
     video = visit.product.upload(short_film, title="Draft")
     visit.sign_in()
     page = visit.page
-    page.get_by_role("link", name="Draft").click()
+    page.locator(".grid").get_by_role("link", name="Draft").click()
 
     page.get_by_role("button", name="Rename").click()
     page.get_by_label("Title", exact=True).fill("Final")
