@@ -31,6 +31,7 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/dash/{asset}",
     "/videos/{video_id}/download",
     "/videos/{video_id}/hls/{asset}",
+    "/videos/{video_id}/media/{asset}",
 }
 
 

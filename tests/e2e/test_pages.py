@@ -233,16 +233,17 @@ def test_the_list_follows_changes_made_elsewhere(visit: Visit) -> None:
     page = visit.page
     page.get_by_role("heading", name="Your videos").wait_for()
 
+    cards = page.locator(".grid")  # it is also listed above them until it is done
     video = _upload(visit.product, "Made elsewhere")
     _look(visit)
-    page.get_by_text("Made elsewhere").wait_for()
+    cards.get_by_text("Made elsewhere").wait_for()
     with visit.product.client() as client:
         client.patch(f"/api/videos/{video}", json={"title": "Renamed elsewhere"}).raise_for_status()
         _look(visit)
-        page.get_by_text("Renamed elsewhere").wait_for()
+        cards.get_by_text("Renamed elsewhere").wait_for()
         client.delete(f"/api/videos/{video}").raise_for_status()
     _look(visit)
-    page.get_by_text("Renamed elsewhere").wait_for(state="detached")
+    cards.get_by_text("Renamed elsewhere").wait_for(state="detached")
 
 
 def test_back_and_a_reload_return_to_the_same_place_in_the_list(visit: Visit) -> None:

@@ -75,9 +75,10 @@ def test_a_budget_is_held_while_its_videos_are_watched(
         ),
         *("-c:a", "aac", str(film)),
     )
-    first, second = product.upload(film), product.upload(film)
-    for video_id in (first, second):
-        product.wait_for(video_id, status="done", seconds=240)
+    first = product.upload(film)
+    product.wait_for(first, status="done", seconds=240)  # published, and so last watched, before the other
+    second = product.upload(film)
+    product.wait_for(second, status="done", seconds=240)
     _vodbucket(product, "sweep")  # removes the looks
     stored, sizes = _clean(product, "--dry-run", budget=1)
     assert list(sizes) == [first, second]

@@ -54,11 +54,11 @@ async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
 
 
 async def _sizes(store: Store) -> dict[str, int]:
-    """Return the size of each object, except signing keys and sessions.
+    """Return the size of each object, except signing keys, sessions and events.
 
     Probe objects of a worker killed at startup are the sweeper's job.
     """
-    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS)
+    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS, keys.EVENTS)
     return {info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(others)}
 
 
@@ -77,6 +77,7 @@ async def _keys_of_done(buckets: Buckets, video_id: str, sizes: dict[str, int]) 
         keys.status(video_id),
         *results,
         *(key for key in sizes if key.startswith(looks)),  # until a sweep finds them old
+        *{keys.watched(video_id)} & sizes.keys(),
         *(prefix + published.path for published in outputs.objects),
     }
 

@@ -5,6 +5,7 @@ strikes alone.
 """
 
 import random
+import re
 from enum import Enum, auto
 
 MUTATIONS = frozenset(
@@ -62,7 +63,7 @@ class Faults:
         often: frozenset[Fate] = frozenset(),
         aimed: tuple[Fate, str] | None = None,
     ) -> None:
-        """`often` names kinds that must be in the mix, `aimed` one that often strikes calls of this verb."""
+        """`often` names kinds that must be in the mix, `aimed` one that often strikes calls like this."""
         self._rng = rng
         self._lease_seconds = lease_seconds
         self._until: list[tuple[float, Fate]] = []
@@ -86,9 +87,11 @@ class Faults:
         """Whether they have ceased, or there were never to be any."""
         return self._total == 0.0 and self._aimed is None
 
-    def fate(self, verb: str) -> Fate:
-        if self._aimed is not None and verb == self._aimed[1] and self._rng.random() < AIMED_RATE:
-            return self._struck(self._aimed[0])
+    def fate(self, call: object) -> Fate:
+        if self._aimed is not None:
+            fate, pattern = self._aimed
+            if re.match(rf"{pattern}\b", str(call)) and self._rng.random() < AIMED_RATE:
+                return self._struck(fate)
         chance = self._rng.random()
         if chance >= self._total:
             return Fate.NONE

@@ -2,7 +2,8 @@
 
 from backend.core import keys
 from backend.core.jobs.cancel import _unfinished, cancel_video
-from backend.core.records import FetchState, Job
+from backend.core.jobs.job_queue import JobQueue
+from backend.core.records import FetchState, Job, Retention
 from backend.core.store.interface import Buckets, ObjectHeaders
 from tests.simulation.faults import Fate
 from tests.simulation.fetching import SimulatedSink
@@ -17,6 +18,13 @@ class SparesUploads(SimulatedSink):
 
     async def resume(self, state: FetchState | None) -> None:
         await self._check_absent()
+
+
+class LeavesSources(JobQueue):
+    """Does not delete the source of what it has published."""
+
+    def _deletes_source(self, original: Retention | None) -> bool:
+        return False
 
 
 class AbortsNothing(RemoteStore):
@@ -51,11 +59,10 @@ _LATE_END = (Fate.FREEZE_BEFORE, "complete_upload")
 FETCH_MUTANTS = (
     Mutant(
         "uploads of others spared",
-        Protocol(
-            worker=Kind(sink=SparesUploads), aimed=(Fate.FREEZE_BEFORE, "complete_upload"), fetches=True
-        ),
+        Protocol(worker=Kind(sink=SparesUploads), aimed=_LATE_END, fetches=True),
         "was fetched twice",
     ),
+    Mutant("fetched sources left", Protocol(LeavesSources, fetches=True), "left at rest"),
     Mutant(
         "uploads left open",
         Protocol(store_class=AbortsNothing, fetches=True),

@@ -41,10 +41,6 @@ class Ledger:
         """Videos whose upload failed and tries to remove its leftovers."""
         self.fetched: set[str] = set()
         """Videos whose source a worker fetches."""
-        self._stored: dict[str, StoredObject] = {}
-        """Their sources while they stand."""
-        self._once_stored: set[str] = set()
-        """And later. None comes back."""
         self.checks = 0
         self.cancellations = 0
         self._outcomes: dict[str, bytes] = {}
@@ -59,6 +55,8 @@ class Ledger:
         self._lost_publications = 0
         self._gone_markers: set[str] = set()
         self._revived: set[str] = set()
+        self._sources: dict[str, StoredObject] = {}
+        """Those that are there."""
         self._gone_sources: set[str] = set()
         self.revived_sources: set[str] = set()
         """Sources that a late call restored after the job ended. Sweepers never remove sources of videos."""
@@ -189,12 +187,7 @@ class Ledger:
             elif request in self._gone_markers:
                 self._revived.add(request)
         elif key.startswith(keys.UPLOADS):
-            if video_of(key) in self.fetched:
-                self._fetched(key)
-            if not exists:
-                self._gone_sources.add(key)
-            elif key in self._gone_sources:
-                self.revived_sources.add(key)
+            self._source_changed(key)
         elif key.startswith(keys.LEASES):
             self._note_existing(key, exists)
             if exists:
@@ -204,18 +197,22 @@ class Ledger:
         elif key.startswith(keys.UNITS):
             self.units.raw_changed(key)
 
-    def _fetched(self, key: str) -> None:
-        """Check that no holder of the job replaces a source that another one may be reading."""
-        stored, before = self._world.raw.find(key), self._stored.pop(key, None)
+    def _source_changed(self, key: str) -> None:
+        """Check that no holder of the job replaces a fetched source that another one may be reading."""
+        stored, before = self._world.raw.find(key), self._sources.pop(key, None)
         if stored is None:
-            if before is not None:
-                self._once_stored.add(key)
+            if before is not None:  # else only an upload of it was opened or gets parts
+                self._gone_sources.add(key)
             return
-        if stored is not before and (before is not None or key in self._once_stored):
+        self._sources[key] = stored
+        if stored is before:
+            return
+        fetched, returned = video_of(key) in self.fetched, key in self._gone_sources
+        if fetched and (before is not None or returned):
             broken(f"the source {key} was fetched twice")
-        if before is None:
-            self._fetches += 1
-        self._stored[key] = stored
+        if returned:
+            self.revived_sources.add(key)
+        self._fetches += fetched
 
     def _lease_written(self, key: str) -> None:
         request, generation = keys.parse_lease(key)

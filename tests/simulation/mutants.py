@@ -226,7 +226,7 @@ _MUTANTS = (
     Mutant("heartbeat that does not look", Protocol(BlindHeartbeat), "a heartbeat did not notice"),
     Mutant(
         "412 after a lost answer read as taken",
-        Protocol(store_class=RetryingCreate, often=_LOST),
+        Protocol(store_class=RetryingCreate, aimed=(Fate.LOST, "create")),
         "was told that it lost",
     ),
     Mutant("claim by delete", Protocol(ClaimByDelete), "the job is lost"),

@@ -45,7 +45,7 @@ class Protocol:
     often: frozenset[Fate] = frozenset()
     """Faults that must be in the mix."""
     aimed: tuple[Fate, str] | None = None
-    """A fault that strikes nearly a third of all calls of this verb."""
+    """A fault that strikes nearly a third of all calls that begin like this (a regular expression)."""
     chunks: tuple[int, ...] | None = None
     """Instead of `Plan.chunks`."""
     fetches: bool = False

@@ -214,7 +214,7 @@ class Scheduler:
 
     def _answer(self, task: Task, call: Call) -> None:
         process, faults = task.process, self.faults
-        fate = faults.fate(call.verb)
+        fate = faults.fate(call)
         sender = process.name
         if fate is Fate.NONE:
             self._deliver(task, *self._take_effect(call, sender))

@@ -13,10 +13,7 @@ MAX_SCHEDULES = 3000
 RARELY_CAUGHT = {
     "no second look at the marker",
     "doubtful end forgotten",
-    "first instead of ended",
-    "parked taken as due",
     "uploads of others spared",
-    "cancelled after the end",
 }
 """It takes seconds until a schedule shows it."""
 

@@ -83,6 +83,12 @@ class UnitLedger:
         if won != (isinstance(end, UnitOutputs) and end.token == claim.lease.token):
             broken(f"{claim.key} was told that it {'won' if won else 'lost'}, but {end} counts")
 
+    def joining(self, plan: UnitPlan) -> None:
+        """A worker begins to join a plan. If it is not the first, its maker may have died before parking."""
+        sides = keys.unit_end(plan.request, plan.number, keys.SIDES)
+        if plan.number == 0 and sides not in self._bodies and not self.is_over(plan.request):
+            broken(f"{plan.request} was taken to be joined before its sides were done")
+
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
 

@@ -199,7 +199,7 @@ _MUTANTS = (
     Mutant("joined too early", Protocol(worker=Kind(joiner=JoinsTooEarly)), "is not what the units"),
     Mutant(
         "first instead of ended",
-        Protocol(worker=Kind(joiner=JoinsTheFirst), aimed=(Fate.CRASH_BEFORE, "create")),
+        Protocol(worker=Kind(joiner=JoinsTheFirst), aimed=(Fate.CRASH_BEFORE, "create raw units/.*/end")),
         "is not what the units",
     ),
     Mutant(
@@ -213,7 +213,7 @@ _MUTANTS = (
         Protocol(worker=Kind(division=LooksByItsOwnPlan), often=_STOPPED | _FROZEN),
         "another plan than the one that counts",
     ),
-    Mutant("parked taken as due", Protocol(ParkedTakenAsDue), "no end"),
+    Mutant("parked taken as due", Protocol(ParkedTakenAsDue), "joined before its sides were done"),
     Mutant(
         "failure of a unit replaces the outcome",
         Protocol(FailureReplacesTheOutcome, often=_FROZEN),

@@ -126,6 +126,8 @@ class Joiner:
     pipeline: Pipeline
 
     async def run(self, job: Job, plan: UnitPlan, run: str, ends: Ends, report: ReportProgress) -> Transcoded:
+        if self.stage.plan.encoders == "a":  # else it may be taken as nobody is left who encodes as it says
+            self.stage.ledger.units.joining(plan)
         while not self.is_complete(plan, ended := await ride_out(ends)):
             await Rest(LOOK_SECONDS)
         parts, configs = [b""], set()

@@ -342,6 +342,9 @@ class JobQueue:
         if kept is None and claim.lease.plan is None:
             await self._delete_outputs(keys.runs_of_lease(video_id, keys.look_of_run(claim.lease.run)))
 
+    async def has_ended(self, job: Job) -> bool:
+        return (await self._records(job)).ended
+
     async def keeps_looks(self, job: Job) -> bool:
         """Return whether a look of this request may be watched: it has neither failed nor been deleted."""
         records = await self._records(job)

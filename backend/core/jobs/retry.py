@@ -14,7 +14,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.errors import AlreadyQueued, ObjectNotFound, SourceGone
-from backend.core.library.videos import latest_outcome, read_item
+from backend.core.library.videos import kept_outputs, latest_outcome, read_item, read_video
 from backend.core.records import (
     AS_THE_WORKER_CHOOSES,
     DeadLetter,
@@ -51,10 +51,10 @@ async def retry_video(
         SourceGone: the source was deleted, as happens after a success unless originals are kept.
         AlreadyQueued: a job of this video is queued, waiting or running.
     """
-    item = await read_item(buckets, video_id)
+    video, kept = await read_video(buckets, video_id), await kept_outputs(buckets, video_id)
     fetch, source, size_bytes = None, keys.upload(video_id), await source_size(buckets.raw, video_id)
-    if size_bytes is None and item.kept is not None:
-        source = keys.run_prefix(video_id, item.kept.run) + keys.DOWNLOAD
+    if size_bytes is None and kept is not None:
+        source = keys.run_prefix(video_id, kept.run) + keys.DOWNLOAD
         with suppress(ObjectNotFound):
             size_bytes = (await buckets.video.head(source)).size_bytes
     if size_bytes is None:
@@ -64,8 +64,8 @@ async def retry_video(
     if after is not None and number != keys.request_number(after) + 1:
         raise AlreadyQueued
     letters = await keys_below(buckets.raw, keys.dead_letter(video_id))
-    job = job_of(item.video, number, size_bytes, created_at=now(), options=options, fetch=fetch)
-    if item.kept is not None:  # what was kept so far is not for this job to delete
+    job = job_of(video, number, size_bytes, created_at=now(), options=options, fetch=fetch)
+    if kept is not None:  # what was kept so far is not for this job to delete
         job = job.replace(source=source, original=Retention(keep=True))
     if not await buckets.raw.create(job.marker, job.to_json()):
         raise AlreadyQueued

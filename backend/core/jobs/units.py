@@ -149,7 +149,12 @@ class UnitQueue:
 
         Raises: LeaseLost: call `discard`.
         """
-        await self._check(claim)
+        try:
+            await self._check(claim)
+        except LeaseLost:
+            # An ended request may be finished by anybody. A successor would only be as slow.
+            if claim.kind is UnitKind.LOOK or not await self._jobs.has_ended(claim.job):
+                raise
         if claim.kind is UnitKind.LOOK:
             attempts = claim.lease.attempt
             return await self._end(claim, UnitFailure(unit=claim.unit, error=error, attempts=attempts))

@@ -288,6 +288,13 @@ async def latest_outcome(buckets: Buckets, video_id: str) -> Outcome | None:
     return await _latest_of(buckets, video_id, (await _read_history(buckets.video, video_id)).requests)
 
 
+async def kept_outputs(buckets: Buckets, video_id: str) -> Outputs | None:
+    """Return the published outputs if their renditions are removed, as `LibraryItem.kept`."""
+    history = await _read_history(buckets.video, video_id)
+    outcome = await _latest_of(buckets, video_id, history.requests) if history.reduced else None
+    return outcome if isinstance(outcome, Outputs) and outcome.request in history.reduced else None
+
+
 async def _latest_of(buckets: Buckets, video_id: str, requests: Sequence[str]) -> Outcome | None:
     failure: DeadLetter | None = None
     for request in sorted(requests, key=keys.request_number, reverse=True):

@@ -181,6 +181,21 @@ async def test_a_chunk_that_fails_for_good_fails_its_request(lab: UnitLab, one: 
     assert not any("/r0-" in key or "/l0-" in key for key in await lab.video_keys())
 
 
+async def test_a_failure_is_finished_even_if_that_takes_so_long_that_another_worker_takes_the_unit(
+    lab: UnitLab, one: Hand, two: Hand
+) -> None:
+    job = await lab.parked(one)
+    slow = await lab.claim_unit(one, job, {UnitKind.SIDES})
+    result = DeadLetter(job=job, error=BROKEN, attempts=1, failed_at=lab.clock())
+    await lab.video.create(keys.result(job.id, job.request), result.to_json())
+    lab.clock.advance(LEASE_SECONDS + 1)
+    await lab.claim_unit(two, job, {UnitKind.SIDES})
+
+    await one.units.fail(slow, BROKEN)
+
+    assert await lab.raw_keys() == [keys.dead_letter(job.request), job.source]
+
+
 async def test_a_look_that_fails_for_good_does_not_fail_its_request(lab: UnitLab, one: Hand) -> None:
     job = await lab.parked(one)
     claim = await lab.claim_unit(one, job, {UnitKind.LOOK})

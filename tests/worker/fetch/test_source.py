@@ -272,18 +272,29 @@ async def test_a_fetch_stops_when_its_job_is_cancelled_or_its_video_deleted(
     assert await _open_uploads(lab) == []
 
 
-async def test_a_fetch_that_was_never_queued_fails(lab: Lab) -> None:
-    video_id = await _added(lab)
-    await lab.raw.delete(keys.marker(video_id, keys.FETCHED))
-    lab.clock.advance(100)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_fetch_that_was_never_queued_fails_even_if_a_sweeper_dies(after: bool) -> None:
+    rules = SweepRules(grace=timedelta(seconds=60))
+    for at_call in range(1, 50):
+        lab, fault = Lab(), Fault(at_call, crash, after)
+        video_id = await _added(lab)
+        await lab.raw.delete(keys.marker(video_id, keys.FETCHED))
+        lab.clock.advance(100)
+        with suppress(WorkerCrashed):
+            await sweep(lab.faulty(fault), lab.worker("dies", fault=fault), rules)
+        lab.clock.advance(100)
 
-    await sweep(lab.buckets, lab.worker("sweeper"), SweepRules(grace=timedelta(seconds=60)))
-    await _settled(lab, Server(), "one")
+        await sweep(lab.buckets, lab.worker("sweeper"), rules)
+        await _settled(lab, Server(), "one")
 
-    letter = DeadLetter.from_json((await lab.video.get(keys.result(video_id, video_id))).body)
-    assert letter.error.code == "never_queued"
-    with pytest.raises(SourceGone):
-        await retry_video(lab.buckets, video_id, now=lab.clock)
+        assert await lab.raw_keys() == [keys.dead_letter(video_id)]
+        letter = DeadLetter.from_json((await lab.video.get(keys.result(video_id, video_id))).body)
+        assert letter.error.code == "never_queued"
+        with pytest.raises(SourceGone):
+            await retry_video(lab.buckets, video_id, now=lab.clock)
+        if not fault.struck:
+            return
+    pytest.fail("the sweep never ended")
 
 
 def test_no_address_is_shown_with_its_secrets() -> None:
