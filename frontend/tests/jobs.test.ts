@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 
 import type { Api } from '../src/api/client';
-import { ApiError, failureMessage, isFinalCode } from '../src/api/errors';
+import { ApiError, failureMessage, isFinalCode, retryText } from '../src/api/errors';
 import type { Status, Video } from '../src/api/types';
 import { progressOf } from '../src/jobs/progress';
 import { Library } from '../src/library/library.svelte';
@@ -29,6 +29,12 @@ describe('a failure', () => {
   it('has the site’s sentence, or the worker’s if the site knows none', () => {
     expect(failureMessage({ code: 'fetch_web_page', message: 'HTML' })).toMatch(/web page/);
     expect(failureMessage({ code: 'new_code', message: 'The worker says so.' })).toBe('The worker says so.');
+  });
+
+  it('of a link to a web page offers to find the video on it', () => {
+    expect(isFinalCode('fetch_web_page')).toBe(false);
+    expect(retryText('fetch_web_page')).toBe('Find the video');
+    expect(retryText('fetch_timeout')).toBe('Try again');
   });
 
   it.each(['cancelled', 'fetch_not_found', 'fetch_timeout'])('%s may be tried again', (code) => {

@@ -86,7 +86,7 @@ def test_a_download_is_cancelled_and_tried_again(
     page.get_by_role("region", name="Encoding progress").get_by_text("Downloading").first.wait_for()
     visit.open("/")
     row.get_by_role("button", name="Cancel endless").click()
-    row.get_by_role("button", name="Try endless again").wait_for()
+    row.get_by_role("button", name="Try again: endless").wait_for()
     shoot("list")
     context.close()
     assert visit.script_errors == []

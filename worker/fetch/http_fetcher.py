@@ -37,7 +37,7 @@ _DENIED = {401, 402, 403, 407, 451}
 _GONE = {404, 410}
 _PAGES = {"text/html", "application/xhtml+xml"}
 _PAGE_START = re.compile(rb"\s*<(!doctype html|html)\b", re.IGNORECASE)
-_PAGE_SENTENCE = "That address is a web page, not a video."
+_PAGE_SENTENCE = "That address is a web page, not a video. A retry looks for a video on it, with yt-dlp."
 _SPAN = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18})")
 
 

@@ -18,6 +18,7 @@ from backend.core.library.videos import kept_outputs, latest_outcome, read_item,
 from backend.core.records import (
     AS_THE_WORKER_CHOOSES,
     DeadLetter,
+    FetchKind,
     FetchSpec,
     Job,
     Retention,
@@ -110,10 +111,15 @@ async def source_size(raw: Store, video_id: str) -> int | None:
 
 
 async def _fetch_of(buckets: Buckets, video_id: str) -> FetchSpec:
-    """Return how to fetch a source that no request has got yet. Raises: SourceGone: there is no way."""
+    """Return how to fetch a source that no request has got yet: from a web page, with yt-dlp.
+
+    Raises: SourceGone: there is no way.
+    """
     outcome = await latest_outcome(buckets, video_id)
     if not isinstance(outcome, DeadLetter) or outcome.job.fetch is None:
         raise SourceGone
+    if outcome.error.code == "fetch_web_page":
+        return outcome.job.fetch.model_copy(update={"kind": FetchKind.YTDLP})
     return outcome.job.fetch
 
 

@@ -49,8 +49,9 @@ const MESSAGES: Record<string, string> = {
   storage_full: 'Storage is full. Delete some videos, or ask your administrator for more space.',
   partial_unfinished: 'Part of this file wasn’t uploaded. Try again.',
   unauthorized: 'Sign in to continue.',
-  invalid_address: 'This isn’t a link to a file. Paste one that begins with https:// or http://.',
-  address_refused: 'This link leads into a private network. Only files on the public internet can be added.',
+  invalid_address:
+    'This isn’t a link to a file. Paste one that begins with https://, http:// or ftp:// and has no password, or a magnet link.',
+  address_refused: 'This server doesn’t fetch from this address. Only files on the public internet can be added.',
   nothing_to_cancel: 'There’s nothing to cancel: this has already ended.',
   cancelled: 'Cancelled.',
   fetch_not_found: 'There’s nothing at this link. Check it for typos.',
@@ -61,8 +62,16 @@ const MESSAGES: Record<string, string> = {
   fetch_timeout: 'The other server took too long. Try again later.',
   fetch_broken: 'The connection to the other server keeps breaking. Try again later.',
   fetch_changed: 'The file at this link keeps changing. Try again once it’s complete.',
-  fetch_web_page: 'This link leads to a web page, not to a video file.',
+  fetch_web_page: 'This link leads to a web page, not to a video file. There may be a video on that page.',
   fetch_too_large: 'The file at this link is larger than this server allows.',
+  empty_upload: 'This file is empty.',
+  torrent_no_video: 'This torrent has no video.',
+  ytdlp_playlist: 'This link leads to several videos. Paste the link of one of them.',
+  ytdlp_unsupported: 'There’s no video on this page, or none that this server can download.',
+  ytdlp_unavailable: 'The site doesn’t let this server download the video. It may be private, deleted, or only for people who sign in.',
+  ytdlp_live: 'Live streams can’t be added. Try again once it has ended.',
+  ytdlp_failed: 'The video on this page couldn’t be downloaded. Try again later, or ask your administrator to update yt-dlp.',
+  ytdlp_missing: 'This server can’t download videos of web pages. Ask your administrator to install yt-dlp.',
   captions_too_large: 'This file is too large. Captions can be up to 2 MB.',
   invalid_language: 'This isn’t a valid language tag. Try one like en, pt-BR or zh-Hant.',
   too_many_captions: 'This video has reached its limit of caption languages. Delete some first.',
@@ -106,8 +115,19 @@ const FINAL_CODES = [
   ...['unsupported_media', 'not_a_video', 'unsupported_codec', 'unsupported_colours', 'picture_too_large'],
   ...['video_too_long', 'file_incomplete', 'source_damaged', 'source_missing'],
   ...['drm_protected', 'several_recordings', 'late_stream'],
-  ...['invalid_address', 'address_refused', 'fetch_web_page', 'fetch_too_large'],
+  ...['invalid_address', 'address_refused', 'fetch_too_large', 'empty_upload', 'torrent_no_video'],
+  ...['ytdlp_playlist', 'ytdlp_unsupported'],
 ];
+
+/** What a button says that queues a failed video again. The retry of a web page looks for a video on it. */
+export function retryText(code: string): string {
+  return code === 'fetch_web_page' ? 'Find the video' : 'Try again';
+}
+
+/** Whether a video failed before its file was here. */
+export function isDownloadFailure(code: string): boolean {
+  return /^(fetch|torrent|ytdlp)_/.test(code);
+}
 
 export function isFinalCode(code: string): boolean {
   return FINAL_CODES.includes(code);

@@ -7,7 +7,9 @@ from backend.core.errors import AlreadyQueued, SourceGone, VideoNotFound
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import read_item
-from backend.core.records import Job, StatusError, TranscodeOptions
+from backend.core.records import FetchKind, Job, StatusError, TranscodeOptions
+from backend.core.uploads.ingest import Description
+from backend.core.uploads.remote import add_remote
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Lab
 
 REASON = StatusError(code="encoder_failed", message="The encoder crashed.")
@@ -69,6 +71,21 @@ async def test_queued_running_and_waiting_jobs_are_not_queued_twice(lab: Lab) ->
 
     with pytest.raises(AlreadyQueued):
         await retry_video(lab.buckets, job.id)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("fetch_web_page", FetchKind.YTDLP), ("fetch_not_found", FetchKind.HTTP)]
+)
+async def test_what_was_a_web_page_is_fetched_with_ytdlp(lab: Lab, code: str, kind: FetchKind) -> None:
+    address = "https://films.example/watch?v=1"
+    video = await add_remote(lab.buckets, FetchKind.HTTP, address, Description(), max_bytes=10)
+    queue = lab.worker("one")
+    await queue.bury(await lab.claimed(queue), StatusError(code=code, message="No."))
+
+    again = await retry_video(lab.buckets, video.id, now=lab.clock)
+
+    assert again.fetch is not None
+    assert (again.fetch.kind, again.fetch.address) == (kind, address)
 
 
 async def test_encoding_again_needs_the_source(lab: Lab) -> None:
