@@ -38,7 +38,9 @@ CONFIG = schemathesis.Config.from_dict(
             {"include-name": name, "checks": {"positive_data_acceptance": {"enabled": False}}}
             for name in (
                 *("POST /api/videos", "POST /api/upload", "POST /upload/multipart"),  # video or audio
-                "POST /upload/remote",  # an address to fetch from
+                *("POST /api/convert", "POST /convert/{name}"),  # the same
+                *("POST /upload/remote", "POST /download/yt-dlp"),  # an address to fetch from
+                "GET /api/events",  # the number of an event that there is
                 "POST /api/videos/{video_id}/transcodes",  # at least one codec and rung, if any
                 "POST /api/uploads",  # a length, or that it is deferred
                 "OPTIONS /api/uploads/{upload_id}",
