@@ -29,6 +29,11 @@ def clip(tmp_path: Path) -> Path:
 
 def _running(bare: Installation, *arguments: str | Path, most_bytes: int = -1) -> subprocess.Popen[str]:
     """Start the command in a process of its own, whose files cannot become larger than `most_bytes`."""
+
+    def prepare() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in a shell's background
+
     return subprocess.Popen(
         [sys.executable, "-m", "vodbucket", "encode", *map(str, arguments)],
         cwd=REPOSITORY,
@@ -36,7 +41,7 @@ def _running(bare: Installation, *arguments: str | Path, most_bytes: int = -1) -
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes)),
+        preexec_fn=prepare,
     )
 
 
