@@ -98,6 +98,7 @@ _LATER = ResponseSpec(ConversionAnswer, generate_examples=False, description="No
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,  # `/convert/` without a name
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -25,7 +25,7 @@ async def _opened(_: ApiSettings) -> AsyncIterator[Buckets]:
     yield Buckets(raw=MemoryStore(), video=MemoryStore())
 
 
-APP = create_app(ApiSettings(admin_token=SecretStr(TOKEN)), _opened)
+APP = create_app(ApiSettings(admin_token=SecretStr(TOKEN), convert_wait_seconds=0), _opened)
 CONFIG = schemathesis.Config.from_dict(
     {
         "headers": {"Authorization": f"Bearer {TOKEN}"},

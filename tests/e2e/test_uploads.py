@@ -418,6 +418,7 @@ def test_another_title_makes_a_second_video_of_a_finished_upload(
         uploader.visit.until(lambda: client.get(note).status_code == 404)
         # As if the response to the last request was lost, so the note remains.
         client.put(note, json=noted.value.post_data_json).raise_for_status()
+        uploader.until_remembered_as_ended()
 
         page.reload()
         uploader.choose(film)

@@ -20,6 +20,17 @@ FORGET_FILES = """() => new Promise((resolve, reject) => {
     };
 })"""
 
+UNDER_WAY = """() => new Promise((resolve, reject) => {
+    const opening = indexedDB.open('uppy-blobs');
+    opening.onsuccess = () => {
+        const reading = opening.result.transaction(['metadata']);
+        const notes = reading.objectStore('metadata').getAll();
+        reading.oncomplete = () => resolve(
+            notes.result.flatMap((note) => Object.keys(JSON.parse(note.metadata).currentUploads)).length
+        );
+        reading.onerror = reject;
+    };
+})"""
 REMEMBERED = """() => new Promise((resolve, reject) => {
     const opening = indexedDB.open('uppy-blobs');
     opening.onsuccess = () => {
@@ -95,6 +106,10 @@ class Uploader:
     def until_remembered(self, files: int) -> None:
         """Wait until the browser has saved the files in the panel, which it does twice a second."""
         self.visit.until(lambda: self.page.evaluate(REMEMBERED) == files)
+
+    def until_remembered_as_ended(self) -> None:
+        """Wait until the browser has saved that no upload is under way: else a reload would resume it."""
+        self.visit.until(lambda: self.page.evaluate(UNDER_WAY) == 0)
 
     def forget_files(self) -> None:
         """Delete the files that the browser saved, as it does itself when space is short."""
