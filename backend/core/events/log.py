@@ -1,4 +1,4 @@
-"""The event log: announcements, put in order by whoever reads.
+"""The event log: announcements, which readers put in order.
 
 Announcements (`backend.core.library.outbox`) have no order, and may be written again. `append` gives what it
 finds the next numbers of the log, in one create-only object, so any number of processes may append at once:
@@ -101,7 +101,8 @@ class EventLog:
             self._newest = await self._batch(self._first)
         if self._newest is not None and not self._tidy:
             self._note_tests(self._newest)
-            # Whoever added it may have stopped there. Announcements of older ones are gone: see `_add`.
+            # The process that added it may have died there.
+            # Announcements of older ones are gone: see `_add`.
             await self._forget_logged(self._newest)
         return page
 

@@ -1,6 +1,6 @@
 """Cancelling: the request of a video that waits or runs ends as a failure with the code `cancelled`.
 
-That is the same create-only write as every other end (docs/queue.md): whoever works on the request learns of
+That is the same create-only write as every other end (docs/queue.md): the worker on the request learns of
 it at the next heartbeat and stops, and it can be retried.
 """
 

@@ -262,7 +262,7 @@ def _ignored(key: str, reason: str) -> str:
 async def _remove(raw: Store, info: ObjectInfo) -> None:
     """Remove a file, unless it is another one by now, and before it what is said about it.
 
-    Whoever sees that the file is gone may put another one under its name.
+    Someone who sees that the file is gone may put another one under its name.
     """
     if await _is_still_there(raw, info):
         await raw.delete(keys.sidecar(info.key))
