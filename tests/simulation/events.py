@@ -1,4 +1,4 @@
-"""Events: a process that logs them while all else goes on, and what the log must hold in the end."""
+"""Events: a process that logs them while other processes work, and what the log must hold in the end."""
 
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress

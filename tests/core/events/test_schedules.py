@@ -1,4 +1,4 @@
-"""Every event is logged, in order for each video, whoever is killed between any two calls to the store."""
+"""Every event is logged, in order for each video, even if processes are killed between any two calls."""
 
 import secrets
 from collections.abc import Collection, Sequence

@@ -188,7 +188,7 @@ async def test_a_removal_that_was_killed_at_any_step_is_finished_and_loses_nothi
 
 
 async def test_two_viewers_at_once_start_one_rebuild() -> None:
-    """However fast workers are: the other one's rebuild is finished before the one goes on."""
+    """However fast workers are: the other one's rebuild is finished before the first one continues."""
 
     async def begin(turns: Turns) -> Race:
         lab = Lab(raw=TurnStore(turns), video=TurnStore(turns))

@@ -1,4 +1,4 @@
-"""The inbox: each file becomes one video, whoever looks and dies, and none is lost."""
+"""The inbox: each file becomes one video and none is lost, even if a process that looks at it dies."""
 
 import json
 from collections.abc import Awaitable, Callable
