@@ -37,7 +37,7 @@ from backend.routes import (
 from backend.routes.services import Services, provide_services
 from backend.web import tus_headers as tus
 from backend.web.api_description import complete_description
-from backend.web.auth import COOKIE, PUBLIC, require_admin
+from backend.web.auth import COOKIE, PUBLIC, provide_principal, require_role
 from backend.web.error_responses import HANDLERS
 from backend.web.http_rules import HttpRules
 from backend.web.strict_requests import StrictRequest, check_integers
@@ -85,8 +85,8 @@ def create_app(
 
     app = Litestar(
         route_handlers=[handler for module in _ROUTES for handler in module.HANDLERS],
-        guards=[require_admin],
-        dependencies={"services": Provide(provide_services)},
+        guards=[require_role],
+        dependencies={"services": Provide(provide_services), "principal": Provide(provide_principal)},
         exception_handlers=HANDLERS,
         lifespan=[serve],
         before_send=[_add_tus_headers],

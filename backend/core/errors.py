@@ -284,9 +284,21 @@ class NotMadeYet(VodbucketError):
 
 
 class Unauthorized(VodbucketError):
-    """Sign in, or send the admin token as `Authorization: Bearer <token>`."""
+    """Sign in, or send your token as `Authorization: Bearer <token>`."""
 
     code = "unauthorized"
+
+
+class Forbidden(VodbucketError):
+    """Your role does not allow this. Ask an administrator."""
+
+    code = "forbidden"
+
+
+class PersonNotFound(VodbucketError):
+    """There is no such person, or their access was withdrawn."""
+
+    code = "person_not_found"
 
 
 class GrantRejected(VodbucketError):

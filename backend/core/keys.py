@@ -1,8 +1,8 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`. Both, while the store is
-being tested: `doctor/`.
+Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`, `tokens/`. Both,
+while the store is being tested: `doctor/`.
 """
 
 import re
@@ -27,6 +27,8 @@ CATALOG = "catalog/"
 VIDEOS = "videos/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
+PEOPLE = "people/"
+TOKENS = "tokens/"
 EVENTS = "events/"
 EVENT_LOG = "events/log/"
 ANNOUNCEMENTS = "events/new/"
@@ -407,6 +409,25 @@ def session(session_id: str) -> str:
     return f"{SESSIONS}{session_id}"
 
 
+def token(token_id: str) -> str:
+    return f"{TOKENS}{token_id}"
+
+
+def revisions_of_person(person_id: str) -> str:
+    return f"{PEOPLE}{person_id}/"
+
+
+def person(person_id: str, number: int) -> str:
+    """Return the key of a revision of a person. Keys sort newest first."""
+    return f"{revisions_of_person(person_id)}{_MAX_REVISION - number}"
+
+
+def parse_person(key: str) -> tuple[str, int]:
+    """Return person and revision. Raises: BadRequest: this is not the key of a revision of a person."""
+    match = _matched(_PERSON, key, "a person")
+    return match["video"], _MAX_REVISION - int(match["inverted"])
+
+
 def event_id(subject: str, number: int, kind: str) -> str:
     """Return the id of what happened to a video's request with this number; it can happen only once."""
     return f"{subject}-{number}-{kind}"
@@ -591,6 +612,7 @@ _RESULT = re.compile(rf"{VIDEOS}{_ID}/results/(?P<request>(?P=video){_NUMBER})")
 _REDUCTION = re.compile(rf"{VIDEOS}{_ID}/reduced/(?P<request>(?P=video){_NUMBER})")
 _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
+_PERSON = re.compile(rf"{PEOPLE}{_ID}/(?P<inverted>[0-9]{{9}})")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

@@ -90,7 +90,9 @@ class Value(BaseModel):
 
 class Visibility(StrEnum):
     PRIVATE = "private"
-    """Playable only with the admin token, a session or a grant."""
+    """Only its owner and admins can watch it, and those to whom they give an access code."""
+    INTERNAL = "internal"
+    """Everyone who is signed in can watch it."""
     PUBLIC = "public"
     """Anyone who knows the id can get a playback grant."""
 
@@ -118,6 +120,7 @@ class Video(Record):
     description: str | None = Field(default=None, description="as the site describes a fetched file")
     visibility: Visibility = Visibility.PRIVATE
     original: Retention | None = Field(default=None, description="null: the worker's settings decide")
+    owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
     created_at: AwareDatetime
 
 

@@ -1,16 +1,15 @@
 """The inbox: a store says that something is new there."""
 
 import secrets
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 from litestar import post
 from litestar.params import QueryParameter
 
-from backend.core.errors import Unauthorized
-from backend.routes.services import FromServices
-from backend.web.auth import PUBLIC
+from backend.core.access.people import Role
+from backend.routes.services import FromServices, Services
+from backend.web.auth import PUBLIC, address_of
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
 
@@ -30,18 +29,21 @@ async def inbox_changed(
     ] = None,
 ) -> None:
     """Look into the inbox soon. Whatever the body says is not read: a store's event is only a hint."""
-    expected = services.settings.inbox_token
-    known = (
-        expected is not None
-        and token is not None
-        and services.inbox_attempts.check(
-            request.client.host if request.client else "",
-            partial(secrets.compare_digest, token.encode(), expected.get_secret_value().encode()),
-        )
-    )
-    if not known and not await services.authenticator.is_authenticated(request):
-        raise Unauthorized
+    if token is None or not await _is_inbox_token(request, services, token):
+        await services.authenticator.require(request, Role.ADMIN)
     services.inbox.hint()
+
+
+async def _is_inbox_token(request: AnyRequest, services: Services, token: str) -> bool:
+    expected = services.settings.inbox_token
+    if expected is None:
+        return False
+    secret = expected.get_secret_value().encode()
+
+    async def is_right() -> bool:
+        return secrets.compare_digest(token.encode(), secret)
+
+    return await services.inbox_attempts.check(address_of(request), is_right)
 
 
 HANDLERS = (inbox_changed,)

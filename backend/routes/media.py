@@ -4,7 +4,7 @@ The grant in the path is the only authorization, so relative URIs in a manifest 
 a player that has loaded one manifest never gets segments of another run. Media requests are redirected to
 presigned URLs of the bucket that are valid for minutes. `playback_links` issues the grants.
 
-Only those that send the admin token get the bytes from here: wget, ffmpeg and others would send it on to the
+Only those that send a token get the bytes from here: wget, ffmpeg and others would send it on to the
 store, which must not have it, and which rejects a request with two kinds of credentials.
 """
 
@@ -118,7 +118,7 @@ class PlayOperation(Operation):
         text = OpenAPIMediaType(Schema(type=OpenAPIType.STRING))
         types = dict.fromkeys(CONTENT_TYPES.values(), text)
         found = OpenAPIResponse(
-            "A manifest; for HEAD, what is known about a media file; with the admin token, the file",
+            "A manifest; for HEAD, what is known about a media file; with a token, the file",
             content=types,
         )
         to = OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING))
@@ -127,7 +127,7 @@ class PlayOperation(Operation):
         )
         self.responses = (self.responses or {}) | {
             "200": found,
-            "206": OpenAPIResponse("With the admin token, a range of the file", content=types),
+            "206": OpenAPIResponse("With a token, a range of the file", content=types),
             "304": OpenAPIResponse("The manifest has not changed"),
             "307": redirect,
         }
@@ -221,7 +221,8 @@ async def _answer(scope: HTTPScope, *, download: bool = False) -> _Answer | _Str
         if scope["method"] == HttpMethod.HEAD:
             return _Answer(HTTPStatus.OK, _facts(await services.buckets.video.head(key)))
         disposition = attachment(playable.title, posixpath.splitext(key)[1]) if download else None
-        if _header(scope, b"authorization") and services.authenticator.sends_token(ASGIConnection(scope)):
+        sends_token = _header(scope, b"authorization") is not None
+        if sends_token and await services.authenticator.principal_of(ASGIConnection(scope)):
             return await _stream(scope, services.buckets.video, key, disposition)
     except (VideoNotFound, NotReady, BadRequest, ObjectNotFound):
         raise ObjectNotFound("Nothing to play was found at this address.") from None

@@ -11,10 +11,17 @@ from pydantic import AwareDatetime, BaseModel
 
 from backend.core import keys
 from backend.core.access.rights import EVERYONE, Right
-from backend.core.errors import BadRequest, NotMadeYet, NotReady, ObjectNotFound, Unauthorized
+from backend.core.errors import (
+    BadRequest,
+    NotMadeYet,
+    NotReady,
+    ObjectNotFound,
+    Unauthorized,
+    VideoNotFound,
+)
 from backend.core.ids import parse_id
 from backend.core.library.tracks import Source
-from backend.core.records import Chapter, Download
+from backend.core.records import Chapter, Download, Visibility
 from backend.playback.parts import Presentation
 from backend.routes.services import FromServices, Services
 from backend.web.auth import PUBLIC
@@ -157,12 +164,15 @@ async def media_asset(
 async def _authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
     """Return the right to grant playback under.
 
-    Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids.
+    Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids. VideoNotFound.
     """
-    right = await services.authenticator.right_of(request)
-    if right is not None:
-        return right
-    if await services.rights.is_public(video_id):
+    principal = await services.authenticator.principal_of(request)
+    protection = await services.rights.protection(video_id)
+    if principal is not None:
+        if protection is None or not principal.sees(*protection):
+            raise VideoNotFound
+        return principal.right
+    if protection is not None and protection.visibility is Visibility.PUBLIC:
         return EVERYONE
     raise Unauthorized
 

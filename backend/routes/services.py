@@ -8,6 +8,8 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.people import People
+from backend.core.access.principals import Principals
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.events.feed import EventFeed
@@ -49,7 +51,10 @@ class Services:
     resumable: ResumableUploads
     resumptions: Resumptions
     authenticator: Authenticator
+    admin: AdminToken
     sessions: Sessions
+    people: People
+    principals: Principals
     grants: Grants
     rights: Rights
     inbox: InboxWatch
@@ -84,7 +89,9 @@ class Services:
         rules = UploadRules(settings.max_upload_bytes, timedelta(seconds=settings.upload_ttl_seconds), quota)
         manifests = ManifestReads(buckets)
         doorbell = Doorbell(settings.doorbells)
-        sessions = Sessions(buckets.video, signing_keys, admin, settings.session_ttl_seconds, clock)
+        sessions = Sessions(buckets.video, signing_keys, settings.session_ttl_seconds, clock)
+        people = People(buckets.video, clock)
+        principals = Principals(admin, sessions, people, clock)
         return cls(
             settings=settings,
             buckets=buckets,
@@ -96,10 +103,13 @@ class Services:
                 buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC), doorbell.ring
             ),
             resumptions=Resumptions(buckets.raw),
-            authenticator=Authenticator(admin, sessions, Attempts(), settings.cors_origins),
+            authenticator=Authenticator(admin, sessions, principals, Attempts(), settings.cors_origins),
+            admin=admin,
             sessions=sessions,
+            people=people,
+            principals=principals,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
-            rights=Rights(buckets, sessions, admin, clock),
+            rights=Rights(buckets, principals, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),
             inbox_attempts=Attempts(),
             playback=PlaybackIndex(buckets),

@@ -14,6 +14,7 @@ from backend.core.records import Video
 from backend.core.uploads.ingest import Description, ingest
 from backend.routes.options import CodecsQuery, CpuUsedQuery, CrfQuery, RungsQuery, options_in_query
 from backend.routes.services import FromServices, Services, retention
+from backend.web.auth import UPLOADERS, FromPrincipal
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
@@ -83,6 +84,7 @@ class FormUploadOperation(Operation):
 
 @post(
     "/api/videos",
+    opt=UPLOADERS,
     request_max_body_size=None,
     responses=_ERRORS,
     operation_class=RawUploadOperation,
@@ -91,6 +93,7 @@ class FormUploadOperation(Operation):
 async def upload_raw(
     request: AnyRequest,
     services: FromServices,
+    principal: FromPrincipal,
     filename: FromQuery[str | None] = None,
     title: FromQuery[str | None] = None,
     keep_original: KeepOriginalQuery = None,
@@ -102,7 +105,9 @@ async def upload_raw(
     """Upload a video as the request body."""
     options = options_in_query(crf, cpu_used, codecs, rungs)
     original = retention(services.settings, keep_original)
-    description = Description(filename, title, request.headers.get("content-type"), original)
+    description = Description(
+        filename, title, request.headers.get("content-type"), original, principal.person
+    )
     video = await ingest(
         services.retrying_buckets,
         stream_body(request),
@@ -118,6 +123,7 @@ async def upload_raw(
 
 @post(
     ["/api/upload", "/upload/multipart"],
+    opt=UPLOADERS,
     request_max_body_size=None,
     responses=_ERRORS,
     operation_class=FormUploadOperation,
@@ -126,6 +132,7 @@ async def upload_raw(
 async def upload_form(
     request: AnyRequest,
     services: FromServices,
+    principal: FromPrincipal,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
     codecs: CodecsQuery = None,
@@ -146,6 +153,7 @@ async def upload_form(
             form.text("title"),
             form.content_type,
             retention(services.settings, form.text("keep_original")),
+            principal.person,
         ),
         declared_bytes=None,
         # The file is smaller than its form. Knowing a bound allows smaller parts.

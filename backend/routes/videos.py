@@ -28,13 +28,17 @@ from backend.core.records import Chapter, SourceFile, Status, Video
 from backend.core.store.interface import PresignedGet, exists
 from backend.core.uploads.inbox import withdraw
 from backend.playback.serving import SigningWindow, attachment
+from backend.routes.permitted import require_managed, require_visible
 from backend.routes.services import FromServices, Services
+from backend.web.auth import SIGNED_IN, UPLOADERS, FromPrincipal
 from backend.web.error_responses import documented
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
-_ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND
+)
 
 
 class VideoItem(Video):
@@ -73,32 +77,45 @@ class VideoList(BaseModel):
     next_cursor: str | None
 
 
-@get("/api/videos", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED), tags=["videos"])
+@get(
+    "/api/videos",
+    opt=SIGNED_IN,
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED),
+    tags=["videos"],
+)
 async def get_videos(
     services: FromServices,
+    principal: FromPrincipal,
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the previous page")] = None,
 ) -> VideoList:
-    """List videos, newest first."""
+    """List the videos that one may see, newest first."""
     page = await list_videos(
-        services.buckets, limit=limit, cursor=None if cursor is None else parse_id(cursor)
+        services.buckets,
+        limit=limit,
+        cursor=None if cursor is None else parse_id(cursor),
+        shown=lambda video: principal.sees(video.owner, video.visibility),
     )
     videos = tuple(VideoItem.of(item, services) for item in page.items)
     return VideoList(videos=videos, next_cursor=page.next_cursor)
 
 
-@get("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
-async def get_video(services: FromServices, video_id: FromPath[str]) -> VideoDetails:
+@get("/api/videos/{video_id:str}", opt=SIGNED_IN, responses=_ERRORS, tags=["videos"])
+async def get_video(
+    services: FromServices, principal: FromPrincipal, video_id: FromPath[str]
+) -> VideoDetails:
     """Get a video with its status and facts about its source file."""
-    return await _details(services, parse_id(video_id))
+    await require_visible(services, principal, parse_id(video_id))
+    return await _details(services, video_id)
 
 
-@patch("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
+@patch("/api/videos/{video_id:str}", opt=UPLOADERS, responses=_ERRORS, tags=["videos"])
 async def patch_video(
-    services: FromServices, video_id: FromPath[str], data: JSONBody[VideoEdit]
+    services: FromServices, principal: FromPrincipal, video_id: FromPath[str], data: JSONBody[VideoEdit]
 ) -> VideoDetails:
     """Change a video's title or visibility."""
-    await edit_video(services.buckets, parse_id(video_id), data)
+    await require_managed(services, principal, parse_id(video_id))
+    await edit_video(services.buckets, video_id, data)
     services.forget(video_id)
     return await _details(services, video_id)
 
@@ -114,10 +131,11 @@ async def _details(services: Services, video_id: str) -> VideoDetails:
     )
 
 
-@delete("/api/videos/{video_id:str}", responses=_ERRORS, tags=["videos"])
-async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
+@delete("/api/videos/{video_id:str}", opt=UPLOADERS, responses=_ERRORS, tags=["videos"])
+async def remove_video(services: FromServices, principal: FromPrincipal, video_id: FromPath[str]) -> None:
     """Delete a video and everything that belongs to it. Its links stop working within seconds."""
-    if not await video_remains(services.buckets, parse_id(video_id)):
+    await require_managed(services, principal, parse_id(video_id))
+    if not await video_remains(services.buckets, video_id):
         raise VideoNotFound
     await withdraw(services.buckets, video_id)
     await delete_video(services.buckets, video_id)
@@ -126,13 +144,15 @@ async def remove_video(services: FromServices, video_id: FromPath[str]) -> None:
 
 @get(
     "/api/videos/{video_id:str}/original",
+    opt=UPLOADERS,
     responses=_ERRORS | documented(HTTPStatus.CONFLICT),
     status_code=307,
     tags=["videos"],
 )
-async def get_original(services: FromServices, video_id: FromPath[str]) -> Redirect:
+async def get_original(services: FromServices, principal: FromPrincipal, video_id: FromPath[str]) -> Redirect:
     """Redirect to the uploaded file as a download, if it is still stored."""
-    video = await read_video(services.buckets, parse_id(video_id))
+    await require_managed(services, principal, parse_id(video_id))
+    video = await read_video(services.buckets, video_id)
     key, ttl = keys.upload(video_id), services.settings.presign_ttl_seconds
     if not await exists(services.buckets.raw, key):
         raise SourceGone("The uploaded file is no longer stored.")
@@ -142,10 +162,11 @@ async def get_original(services: FromServices, video_id: FromPath[str]) -> Redir
     )
 
 
-@get("/api/videos/{video_id:str}/status", responses=_ERRORS, tags=["status"])
-async def get_status(services: FromServices, video_id: FromPath[str]) -> Status:
+@get("/api/videos/{video_id:str}/status", opt=SIGNED_IN, responses=_ERRORS, tags=["status"])
+async def get_status(services: FromServices, principal: FromPrincipal, video_id: FromPath[str]) -> Status:
     """Get a video's status and progress."""
-    return (await read_item(services.buckets, parse_id(video_id))).status
+    await require_visible(services, principal, parse_id(video_id))
+    return (await read_item(services.buckets, video_id)).status
 
 
 HANDLERS = (get_videos, get_video, patch_video, remove_video, get_original, get_status)

@@ -6,7 +6,7 @@ it out. Sessions are not affected at all: their cookies are signed, so nobody gu
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
@@ -58,8 +58,11 @@ class Attempts:
         self._failing: dict[str, float] = {}
         self._good: dict[str, float] = {}
 
-    def check(self, address: str, is_right: Callable[[], bool]) -> bool:
-        """Return whether the token is right. Raises: TooManyAttempts: it was not compared."""
+    async def check(self, address: str, is_right: Callable[[], Awaitable[bool]]) -> bool:
+        """Return whether the token is right. Raises: TooManyAttempts: it was not compared.
+
+        Of many at once, each is compared, and all wrong ones count against those that follow.
+        """
         now, source = self._monotonic(), _source_of(address)
         paid_off = self._failing.get(source, 0.0)
         wait = BY_ADDRESS.wait(paid_off, now)
@@ -67,11 +70,12 @@ class Attempts:
             wait = max(wait, IN_TOTAL.wait(self._total, now))
         if wait > 0:
             raise TooManyAttempts(math.ceil(wait))
-        if is_right():
+        if await is_right():
             _remember(self._good, source, now, MAX_GOOD)
             return True
         self._total = IN_TOTAL.after_failure(self._total, now)
-        _remember(self._failing, source, BY_ADDRESS.after_failure(paid_off, now), MAX_FAILING)
+        paid_off = BY_ADDRESS.after_failure(self._failing.get(source, 0.0), now)
+        _remember(self._failing, source, paid_off, MAX_FAILING)
         return False
 
 

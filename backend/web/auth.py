@@ -1,4 +1,4 @@
-"""Authentication: every route requires the admin token or a session, unless it has `opt=PUBLIC`.
+"""Authentication and roles: every route is for administrators only, unless its `opt` says otherwise.
 
 The session cookie is SameSite=Strict. In addition, a request that uses it to change something must not come
 from a page of another origin.
@@ -10,16 +10,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.people import Role, is_token, token_id_of
+from backend.core.access.principals import Principal, Principals
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
-from backend.core.errors import Unauthorized, VodbucketError
+from backend.core.errors import Forbidden, Unauthorized, VodbucketError
 from backend.web.attempts import Attempts
+from backend.web.bodies import AnyRequest
 
 PUBLIC = {"public": True}
 """Route option: no authentication needed."""
+SIGNED_IN = {"role": Role.VIEWER}
+"""Route option: for everyone who is signed in. The handler checks what they may see."""
+UPLOADERS = {"role": Role.UPLOADER}
+"""Route option: for those who may upload. The handler checks what they may change."""
 
 COOKIE = "vodbucket_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -35,53 +43,72 @@ class ForeignOrigin(VodbucketError):
 
 
 class Authenticator:
-    """Checks the admin token and sessions. Pages of `cors_origins` may use a session too."""
+    """Finds out who sends a request. Pages of `cors_origins` may use a session too."""
 
     def __init__(
-        self, admin: AdminToken, sessions: Sessions, attempts: Attempts, cors_origins: Collection[str]
+        self,
+        admin: AdminToken,
+        sessions: Sessions,
+        principals: Principals,
+        attempts: Attempts,
+        cors_origins: Collection[str],
     ) -> None:
         self._admin = admin
         self._sessions = sessions
+        self._principals = principals
         self._attempts = attempts
         self._cors_origins = frozenset(cors_origins) - {"*"}
 
-    def is_admin_token(self, connection: Connection, token: str) -> bool:
-        """Raises: TooManyAttempts: too many wrong tokens came before."""
-        address = connection.client.host if connection.client else ""
-        return self._attempts.check(address, lambda: self._admin.matches(token))
+    async def of_token(self, connection: Connection, token: str) -> Principal | None:
+        """Return whose token this is: the admin token or a person's.
 
-    async def is_authenticated(self, connection: Connection) -> bool:
-        """Raises: ForeignOrigin, TooManyAttempts: see `right_of`."""
-        if "authorization" in connection.headers:
-            return self.sends_token(connection)
-        return await self.session_of(connection) is not None
+        Raises: TooManyAttempts: too many wrong tokens came before.
+        """
+        found: Principal | None = None
 
-    async def right_of(self, connection: Connection) -> Right | None:
-        """Return the right that the request has everywhere, or None for a guest.
+        async def is_right() -> bool:
+            nonlocal found
+            if self._admin.matches(token):
+                found = Principal(Right(RightKind.ADMIN, self._admin.fingerprint()), Role.ADMIN)
+            elif is_token(token):
+                found = await self._principals.of(Right(RightKind.TOKEN, token_id_of(token)))
+            return found is not None
+
+        await self._attempts.check(address_of(connection), is_right)
+        return found
+
+    async def require(self, connection: Connection, role: Role) -> Principal:
+        """Return who sends the request.
+
+        Raises:
+            Unauthorized: the request has neither a valid token nor a valid session.
+            Forbidden: they may not do what this role may.
+            ForeignOrigin, TooManyAttempts: see `principal_of`.
+        """
+        principal = await self.principal_of(connection)
+        if principal is None:
+            raise Unauthorized
+        if not principal.role.includes(role):
+            raise Forbidden
+        return principal
+
+    async def principal_of(self, connection: Connection) -> Principal | None:
+        """Return who sends the request, or None for a guest.
 
         Raises:
             ForeignOrigin: the session is valid, but the request comes from another site's page.
             TooManyAttempts: too many wrong tokens came before.
         """
         if "authorization" in connection.headers:
-            sent = self.sends_token(connection)
-            return Right(RightKind.ADMIN, self._admin.fingerprint()) if sent else None
-        session_id = await self.session_of(connection)
-        return None if session_id is None else Right(RightKind.SESSION, session_id)
-
-    def sends_token(self, connection: Connection) -> bool:
-        """Return whether the header Authorization has the admin token. Raises: TooManyAttempts."""
-        scheme, _, token = connection.headers["authorization"].partition(" ")
-        return scheme.lower() == "bearer" and self.is_admin_token(connection, token.strip())
-
-    async def session_of(self, connection: Connection) -> str | None:
-        """Return the id of the browser's session. Raises: ForeignOrigin."""
+            scheme, _, token = connection.headers["authorization"].partition(" ")
+            return await self.of_token(connection, token.strip()) if scheme.lower() == "bearer" else None
         session_id = self._sessions.id_of(_cookie_of(connection))
-        if session_id is None or not await self._sessions.stands(session_id):
+        principal = session_id and await self._principals.of(Right(RightKind.SESSION, session_id))
+        if not principal:
             return None
         if connection.scope.get("method") not in SAFE_METHODS and not self._is_own_origin(connection):
             raise ForeignOrigin
-        return session_id
+        return principal
 
     def _is_own_origin(self, connection: Connection) -> bool:
         origin = connection.headers.get("origin")
@@ -108,15 +135,24 @@ def _cookie_of(connection: Connection) -> str:
 _COOKIE = re.compile(rf"(?:^|;) *{COOKIE}=([A-Za-z0-9_-]+)")
 
 
-async def require_admin(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Guard for the whole application.
+def address_of(connection: Connection) -> str:
+    """Return the client's address, by which wrong guesses are counted."""
+    return connection.client.host if connection.client else ""
 
-    Raises:
-        Unauthorized: the route is not public, and the request has neither the token nor a valid session.
-        ForeignOrigin, TooManyAttempts: see `Authenticator.right_of`.
-    """
-    if handler.opt.get("public"):
-        return
-    authenticator: Authenticator = connection.app.state.services.authenticator
-    if not await authenticator.is_authenticated(connection):
-        raise Unauthorized
+
+async def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard for the whole application. Raises: what `Authenticator.require` raises."""
+    if not handler.opt.get("public"):
+        authenticator: Authenticator = connection.app.state.services.authenticator
+        principal = await authenticator.require(connection, handler.opt.get("role", Role.ADMIN))
+        connection.scope["state"][_PRINCIPAL] = principal
+
+
+FromPrincipal = NamedDependency[Principal]
+"""The type of the parameter `principal` of a handler whose route is not public."""
+_PRINCIPAL = "principal"
+
+
+async def provide_principal(request: AnyRequest) -> Principal:
+    principal: Principal = request.scope["state"][_PRINCIPAL]
+    return principal

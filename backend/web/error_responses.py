@@ -39,9 +39,11 @@ CHECKSUM_MISMATCH = 460
 STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.GrantRejected: HTTPStatus.FORBIDDEN,
     ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
+    errors.PersonNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     errors.SourceMissing: HTTPStatus.NOT_FOUND,
     errors.SourceDenied: HTTPStatus.FORBIDDEN,

@@ -15,6 +15,8 @@ class RightKind(IntEnum):
     """A signed-in browser. The holder is the session's id."""
     ADMIN = 2
     """A client that sent the admin token. The holder is the token's fingerprint."""
+    TOKEN = 3
+    """A client that sent a person's token. The holder is the token's id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,16 @@ import structlog
 from pydantic import AwareDatetime, Field
 
 from backend.core import keys
-from backend.core.access.admin_token import AdminToken
 from backend.core.access.rights import HOLDER_DIGITS
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.access.tokens import TokenSigner
 from backend.core.errors import ObjectNotFound
-from backend.core.recent_reads import RecentReads
 from backend.core.records import Record, RecordUnreadable
 from backend.core.store.interface import Store
 from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
 
-CACHED_SECONDS = 10.0
-"""How long a session that another process ended still counts in this one."""
-CACHED_SESSIONS = 4096
 _RANDOM_BYTES = 32
 
 
@@ -35,39 +30,36 @@ class Session(Record):
 
     created_at: AwareDatetime
     expires_at: AwareDatetime
-    made_with: str = Field(description="fingerprint of the admin token")
+    made_with: str = Field(
+        description="fingerprint of the admin token, or id of a person's token; empty: a sign-in service"
+    )
+    person: str | None = Field(default=None, description="who signed in; null: the holder of the admin token")
 
 
 class Sessions:
-    """Begin, check and end sessions. `clock` returns Unix seconds.
+    """Begin, read and end sessions. `clock` returns Unix seconds. Nothing is cached here.
 
     A cookie is a signed random value, so the store is not asked about forged ones. The session's id is a hash
     of that value: listing the bucket opens no session.
     """
 
     def __init__(
-        self,
-        video: Store,
-        signing_keys: SigningKeys,
-        admin: AdminToken,
-        ttl_seconds: int,
-        clock: Callable[[], float],
+        self, video: Store, signing_keys: SigningKeys, ttl_seconds: int, clock: Callable[[], float]
     ) -> None:
         self._video = video
         self._signer = TokenSigner(signing_keys, "session", _RANDOM_BYTES)
-        self._admin = admin
         self.ttl_seconds = ttl_seconds
         self._clock = clock
-        self._recent = RecentReads(self._read, seconds=CACHED_SECONDS, capacity=CACHED_SESSIONS, clock=clock)
 
-    async def begin(self) -> str:
-        """Store a session made with the admin token, and return its cookie."""
+    async def begin(self, made_with: str, person: str | None = None) -> str:
+        """Store a session and return its cookie. The arguments are as in `Session`."""
         value = secrets.token_bytes(_RANDOM_BYTES)
         now = datetime.fromtimestamp(self._clock(), UTC)
         session = Session(
             created_at=now,
             expires_at=now + timedelta(seconds=self.ttl_seconds),
-            made_with=self._admin.fingerprint(),
+            made_with=made_with,
+            person=person,
         )
         await self._video.create(keys.session(_id_of(value)), session.to_json())
         return self._signer.sign(value)
@@ -77,33 +69,21 @@ class Sessions:
         value = self._signer.verify(cookie)
         return None if value is None else _id_of(value)
 
-    def surely_stands(self, session_id: str) -> bool:
-        """Return whether a recent read found the session, without waiting."""
-        return self._counts(self._recent.peek(session_id))
-
-    async def stands(self, session_id: str) -> bool:
-        return self._counts(await self._recent.get(session_id))
+    async def find(self, session_id: str) -> Session | None:
+        """Return the session, or None if it has ended. Whoever made it may have lost their access since."""
+        session = await read_session(self._video, keys.session(session_id))
+        expired = session is not None and session.expires_at.timestamp() <= self._clock()
+        return None if expired else session
 
     async def end(self, session_id: str) -> None:
         await self._video.delete(keys.session(session_id))
-        self._recent.forget(session_id)
 
-    async def end_others(self, session_id: str | None) -> None:
-        """End all sessions but this one."""
-        kept = session_id and keys.session(session_id)
-        found = await keys_below(self._video, keys.SESSIONS)
-        await self._video.delete_many([key for key in found if key != kept])
-        self._recent.forget_all()
-
-    async def _read(self, session_id: str) -> Session | None:
-        return await read_session(self._video, keys.session(session_id))
-
-    def _counts(self, session: Session | None) -> bool:
-        return (
-            session is not None
-            and session.expires_at.timestamp() > self._clock()
-            and self._admin.made(session.made_with)
-        )
+    async def end_others(self, kept: str | None, person: str | None) -> None:
+        """End all sessions of a person (None: the holder of the admin token), but the one to keep."""
+        for key in await keys_below(self._video, keys.SESSIONS):
+            session = await read_session(self._video, key)
+            if key != keys.session(kept or "") and session is not None and session.person == person:
+                await self._video.delete(key)
 
 
 async def read_session(video: Store, key: str) -> Session | None:

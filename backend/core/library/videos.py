@@ -129,11 +129,18 @@ async def _check_source(raw: Store, job: Job) -> None:
         )
 
 
-async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None) -> LibraryPage:
+async def list_videos(
+    buckets: Buckets,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    shown: Callable[[Video], bool] = lambda _: True,
+) -> LibraryPage:
     """Return up to `limit` (1 to 1000) videos, newest first, after the id `cursor`.
 
-    Entries without a record are skipped: their videos are being deleted, or were never finished. A page may
-    therefore contain fewer than `limit` videos, but only the last one can be empty.
+    Only those that are `shown` count. Entries without a record are skipped: their videos are being deleted,
+    or were never finished. A page may therefore contain fewer than `limit` videos, but only the last one can
+    be empty.
     """
     start_after = keys.catalog_entry(cursor) if cursor else ""
     reads = asyncio.Semaphore(CONCURRENT_READS)
@@ -141,7 +148,8 @@ async def list_videos(buckets: Buckets, *, limit: int, cursor: str | None = None
     async def read(video_id: str) -> LibraryItem | None:
         async with reads:
             try:
-                return await read_item(buckets, video_id)
+                item = await read_item(buckets, video_id)
+                return item if shown(item.video) else None
             except VideoNotFound:
                 return None
             except RecordUnreadable as error:

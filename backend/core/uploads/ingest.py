@@ -43,6 +43,8 @@ class Description:
     content_type: str | None = None
     original: Retention | None = None
     """What becomes of the file after publication. The API's settings have a say too."""
+    owner: str | None = None
+    """Id of the person who uploads, as the server knows it."""
 
     def video(self, video_id: str, size_bytes: int | None, created_at: datetime) -> Video:
         """Return the record of a video with this description."""
@@ -54,6 +56,7 @@ class Description:
             size_bytes=size_bytes,
             content_type=_media_type(self.content_type, filename),
             original=self.original,
+            owner=self.owner,
             created_at=created_at,
         )
 

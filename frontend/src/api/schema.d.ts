@@ -138,13 +138,13 @@ export interface paths {
         };
         /**
          * CheckSession
-         * @description Check whether this browser is signed in.
+         * @description Get who is signed in.
          */
         get: operations["ApiSessionCheckSession"];
         put?: never;
         /**
          * SignIn
-         * @description Sign in with the admin token.
+         * @description Sign in with the admin token or a person's.
          */
         post: operations["ApiSessionSignIn"];
         /**
@@ -169,7 +169,7 @@ export interface paths {
         post?: never;
         /**
          * EndOtherSessions
-         * @description Sign out every other browser.
+         * @description Sign out all other browsers of this person.
          */
         delete: operations["ApiSessionsEndOtherSessions"];
         options?: never;
@@ -262,7 +262,7 @@ export interface paths {
         };
         /**
          * GetVideos
-         * @description List videos, newest first.
+         * @description List the videos that one may see, newest first.
          */
         get: operations["ApiVideosGetVideos"];
         put?: never;
@@ -984,9 +984,21 @@ export interface components {
              */
             keep: boolean;
         };
+        /**
+         * Role
+         * @description What a person may do. Each role may also do what the next one may.
+         * @enum {string}
+         */
+        Role: "admin" | "uploader" | "viewer";
         /** SignIn */
         SignIn: {
             token: string;
+        };
+        /** SignedIn */
+        SignedIn: {
+            name: string | null;
+            person: string | null;
+            role: components["schemas"]["Role"];
         };
         /**
          * Source
@@ -1137,6 +1149,8 @@ export interface components {
             id: string;
             /** @description null: the worker's settings decide */
             original?: components["schemas"]["Retention"] | null;
+            /** @description id of the person who uploaded it; null: an admin */
+            owner?: string | null;
             /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
             poster: string | null;
             /**
@@ -1173,6 +1187,8 @@ export interface components {
             id: string;
             /** @description null: the worker's settings decide */
             original?: components["schemas"]["Retention"] | null;
+            /** @description id of the person who uploaded it; null: an admin */
+            owner?: string | null;
             /** @description address of a picture, valid for minutes; null, or not there yet, until some is encoded */
             poster: string | null;
             /**
@@ -1196,7 +1212,7 @@ export interface components {
          * @default private
          * @enum {string}
          */
-        Visibility: "private" | "public";
+        Visibility: "private" | "internal" | "public";
         /** Webhook */
         Webhook: {
             /** @description without path, query and credentials */
@@ -1821,15 +1837,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Request fulfilled, nothing follows */
-            204: {
+            /** @description Request fulfilled, document follows */
+            200: {
                 headers: {
                     "cache-control"?: string;
                     "referrer-policy"?: string;
                     "x-content-type-options"?: string;
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["SignedIn"];
+                };
             };
             /** @description Bad Request */
             400: {
@@ -2866,6 +2884,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not Found */
             404: {
                 headers: {
@@ -2918,6 +2945,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2983,6 +3019,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3265,6 +3310,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not Found */
             404: {
                 headers: {
@@ -3407,6 +3461,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4044,7 +4107,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest; for HEAD, what is known about a media file; with the admin token, the file */
+            /** @description A manifest; for HEAD, what is known about a media file; with a token, the file */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4061,7 +4124,7 @@ export interface operations {
                     "video/webm": string;
                 };
             };
-            /** @description With the admin token, a range of the file */
+            /** @description With a token, a range of the file */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -4163,7 +4226,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A manifest; for HEAD, what is known about a media file; with the admin token, the file */
+            /** @description A manifest; for HEAD, what is known about a media file; with a token, the file */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4180,7 +4243,7 @@ export interface operations {
                     "video/webm": string;
                 };
             };
-            /** @description With the admin token, a range of the file */
+            /** @description With a token, a range of the file */
             206: {
                 headers: {
                     [name: string]: unknown;

@@ -6,7 +6,10 @@ import pytest
 
 from backend.core import keys
 from backend.core.access.admin_token import AdminToken
-from backend.core.access.sessions import CACHED_SECONDS, Sessions
+from backend.core.access.people import People
+from backend.core.access.principals import CACHED_SECONDS, Principals
+from backend.core.access.rights import Right, RightKind
+from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys, add_signing_key, retire_signing_keys
 from backend.core.store.interface import StoredObject
 from tests.lab.memory_store import MemoryStore
@@ -44,25 +47,44 @@ def clock() -> Clock:
     return Clock()
 
 
-async def _process(store: MemoryStore, clock: Clock, token: str = TOKEN) -> Sessions:
+class Process:
+    """Sessions of the admin token in one API process."""
+
+    def __init__(self, store: MemoryStore, clock: Clock, signing_keys: SigningKeys, token: str) -> None:
+        self.admin = AdminToken(token, signing_keys)
+        self.sessions = Sessions(store, signing_keys, TTL_SECONDS, clock)
+        self.principals = Principals(self.admin, self.sessions, People(store, clock), clock)
+
+    async def begin(self) -> str:
+        return await self.sessions.begin(self.admin.fingerprint())
+
+    async def end(self, cookie: str) -> None:
+        await self.sessions.end(self.id_of(cookie))
+        self.principals.forget_all()
+
+    def id_of(self, cookie: str) -> str:
+        return self.sessions.id_of(cookie)
+
+
+async def _process(store: MemoryStore, clock: Clock, token: str = TOKEN) -> Process:
     signing_keys = SigningKeys(store)
     await signing_keys.reload()
-    return Sessions(store, signing_keys, AdminToken(token, signing_keys), TTL_SECONDS, clock)
+    return Process(store, clock, signing_keys, token)
 
 
-async def _counts(sessions: Sessions, cookie: str) -> bool:
-    session_id = sessions.id_of(cookie)
-    return session_id is not None and await sessions.stands(session_id)
+async def _counts(process: Process, cookie: str) -> bool:
+    session_id = process.id_of(cookie)
+    return bool(session_id and await process.principals.of(Right(RightKind.SESSION, session_id)))
 
 
 async def test_a_session_lasts_until_it_expires(store: Counting, clock: Clock) -> None:
-    sessions = await _process(store, clock)
-    cookie = await sessions.begin()
+    process = await _process(store, clock)
+    cookie = await process.begin()
 
     clock.now += TTL_SECONDS - 1
-    assert await _counts(sessions, cookie)
+    assert await _counts(process, cookie)
     clock.now += 1
-    assert not await _counts(sessions, cookie)
+    assert not await _counts(process, cookie)
 
 
 async def test_ending_a_session_ends_only_that_one(store: Counting, clock: Clock) -> None:
@@ -70,7 +92,7 @@ async def test_ending_a_session_ends_only_that_one(store: Counting, clock: Clock
     ended, other = await here.begin(), await here.begin()
     assert await _counts(elsewhere, ended)
 
-    await here.end(here.id_of(ended) or "")
+    await here.end(ended)
 
     assert not await _counts(here, ended)
     clock.now += CACHED_SECONDS
@@ -86,21 +108,22 @@ async def test_a_clock_that_is_set_back_does_not_prolong_an_ended_session(
     cookie = await here.begin()
     assert await _counts(elsewhere, cookie)
 
-    await here.end(here.id_of(cookie) or "")
+    await here.end(cookie)
     clock.now -= 1
 
     assert not await _counts(elsewhere, cookie)
 
 
 async def test_all_other_sessions_can_be_ended_at_once(store: Counting, clock: Clock) -> None:
-    sessions = await _process(store, clock)
-    mine, *others = [await sessions.begin() for _ in range(4)]
-    assert all([await _counts(sessions, cookie) for cookie in (mine, *others)])
+    process = await _process(store, clock)
+    mine, *others = [await process.begin() for _ in range(4)]
+    assert all([await _counts(process, cookie) for cookie in (mine, *others)])
 
-    await sessions.end_others(sessions.id_of(mine))
+    await process.sessions.end_others(process.id_of(mine), None)
+    process.principals.forget_all()
 
-    assert await _counts(sessions, mine)
-    assert not any([await _counts(sessions, cookie) for cookie in others])
+    assert await _counts(process, mine)
+    assert not any([await _counts(process, cookie) for cookie in others])
 
 
 async def test_another_admin_token_ends_sessions(store: Counting, clock: Clock) -> None:
@@ -121,25 +144,24 @@ async def test_sessions_last_while_their_signing_key_does(store: Counting, clock
 
 
 async def test_a_session_in_use_is_read_once_in_a_while(store: Counting, clock: Clock) -> None:
-    sessions = await _process(store, clock)
-    cookie = await sessions.begin()
-    session_id = sessions.id_of(cookie) or ""
+    process = await _process(store, clock)
+    cookie = await process.begin()
+    right = Right(RightKind.SESSION, process.id_of(cookie))
 
-    assert not sessions.surely_stands(session_id)  # nothing was read yet
+    assert process.principals.peek(right) is None  # nothing was read yet
     for _ in range(100):
-        assert await sessions.stands(session_id)
-        assert sessions.surely_stands(session_id)
+        assert await process.principals.of(right) == process.principals.peek(right) is not None
 
-    assert store.reads[keys.session(session_id)] == 1
+    assert store.reads[keys.session(right.holder)] == 1
 
 
 async def test_forged_cookies_cost_no_read(store: Counting, clock: Clock) -> None:
-    sessions = await _process(store, clock)
-    genuine = await sessions.begin()
+    process = await _process(store, clock)
+    genuine = await process.begin()
     reads = store.reads.copy()
 
     for cookie in ("", "x", genuine[:-1], genuine + "A", genuine[:-4] + "AAAA", "A" * len(genuine)):
-        assert not await _counts(sessions, cookie)
+        assert not await _counts(process, cookie)
     assert store.reads == reads
 
 
@@ -153,8 +175,8 @@ async def test_the_bucket_holds_neither_cookies_nor_the_token(store: Counting, c
 
 
 async def test_an_unreadable_session_does_not_count(store: Counting, clock: Clock) -> None:
-    sessions = await _process(store, clock)
-    cookie = await sessions.begin()
-    await store.put(keys.session(sessions.id_of(cookie) or ""), b'{"schema_version": 2}')
+    process = await _process(store, clock)
+    cookie = await process.begin()
+    await store.put(keys.session(process.id_of(cookie)), b'{"schema_version": 2}')
 
-    assert not await _counts(sessions, cookie)
+    assert not await _counts(process, cookie)

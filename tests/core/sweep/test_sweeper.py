@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from backend.core import keys
-from backend.core.access.admin_token import AdminToken
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.errors import StoreUnavailable, VideoNotFound
@@ -493,12 +492,11 @@ async def test_foreign_objects_are_left_alone(lab: Lab) -> None:
 async def test_expired_sessions_are_removed(lab: Lab) -> None:
     signing_keys = SigningKeys(lab.video)
     await signing_keys.reload()
-    admin = AdminToken("a-token-for-tests", signing_keys)
     expires, lasts = (
-        Sessions(lab.video, signing_keys, admin, int(days * DAY), lambda: lab.clock().timestamp())
+        Sessions(lab.video, signing_keys, int(days * DAY), lambda: lab.clock().timestamp())
         for days in (2, 30)
     )
-    cookies = [await sessions.begin() for sessions in (expires, lasts)]
+    cookies = [await sessions.begin("a" * 32) for sessions in (expires, lasts)]
     expired, lasting = (keys.session(expires.id_of(cookie) or "") for cookie in cookies)
     await lab.video.put(keys.session("foreign"), b"x")
     lab.clock.advance(2 * DAY)

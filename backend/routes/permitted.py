@@ -1,0 +1,24 @@
+"""What a signed-in person may do with a video. Every handler whose route is not for admins only asks here."""
+
+from backend.core.access.people import Role
+from backend.core.access.principals import Principal
+from backend.core.errors import Forbidden, VideoNotFound
+from backend.routes.services import Services
+
+
+async def require_visible(services: Services, principal: Principal, video_id: str) -> None:
+    """Raises: VideoNotFound: also if they may not know that there is such a video."""
+    if principal.role is not Role.ADMIN:
+        protection = await services.rights.protection(video_id)
+        if protection is None or not principal.sees(*protection):
+            raise VideoNotFound
+
+
+async def require_managed(services: Services, principal: Principal, video_id: str) -> None:
+    """Raises: VideoNotFound: as above. Forbidden: they may watch it, and no more."""
+    if principal.role is not Role.ADMIN:
+        protection = await services.rights.protection(video_id)
+        if protection is None or not principal.sees(*protection):
+            raise VideoNotFound
+        if not principal.manages(protection.owner):
+            raise Forbidden("Only the owner of this video and administrators may do this.")
