@@ -1,8 +1,8 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`, `tokens/`. Both,
-while the store is being tested: `doctor/`.
+Video bucket: `catalog/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`,
+`tokens/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -25,6 +25,7 @@ RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
 VIDEOS = "videos/"
+SLUGS = "slugs/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
 PEOPLE = "people/"
@@ -428,6 +429,29 @@ def parse_person(key: str) -> tuple[str, int]:
     return match["video"], _MAX_REVISION - int(match["inverted"])
 
 
+def claims_of(kind: str, slug: str) -> str:
+    return f"{SLUGS}{kind}/{slug}/"
+
+
+def slug_claim(kind: str, slug: str, number: int) -> str:
+    """Return the key of a claim to a slug for one kind of media. Keys sort newest first."""
+    return f"{claims_of(kind, slug)}{_MAX_REVISION - number}"
+
+
+class ClaimKey(NamedTuple):
+    """A parsed `slugs/<kind>/<slug>/<inverted number>`."""
+
+    kind: str
+    slug: str
+    number: int
+
+
+def parse_slug_claim(key: str) -> ClaimKey:
+    """Raises: BadRequest: this is not the key of a claim to a slug."""
+    match = _matched(_CLAIM, key, "a claim to a slug")
+    return ClaimKey(match["kind"], match["slug"], _MAX_REVISION - int(match["inverted"]))
+
+
 def event_id(subject: str, number: int, kind: str) -> str:
     """Return the id of what happened to a video's request with this number; it can happen only once."""
     return f"{subject}-{number}-{kind}"
@@ -613,6 +637,7 @@ _REDUCTION = re.compile(rf"{VIDEOS}{_ID}/reduced/(?P<request>(?P=video){_NUMBER}
 _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
 _PERSON = re.compile(rf"{PEOPLE}{_ID}/(?P<inverted>[0-9]{{9}})")
+_CLAIM = re.compile(rf"{SLUGS}(?P<kind>[a-z]+)/(?P<slug>[a-z0-9_-]+)/(?P<inverted>[0-9]{{9}})")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
