@@ -2,7 +2,7 @@
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
 Video bucket: `catalog/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`,
-`tokens/`. Both, while the store is being tested: `doctor/`.
+`tokens/`, `access-codes/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -30,6 +30,8 @@ SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
 PEOPLE = "people/"
 TOKENS = "tokens/"
+ACCESS_CODES = "access-codes/"
+CODE_SALT = "keys/codes"
 EVENTS = "events/"
 EVENT_LOG = "events/log/"
 ANNOUNCEMENTS = "events/new/"
@@ -452,6 +454,24 @@ def parse_slug_claim(key: str) -> ClaimKey:
     return ClaimKey(match["kind"], match["slug"], _MAX_REVISION - int(match["inverted"]))
 
 
+def access_code(code_id: str) -> str:
+    return f"{ACCESS_CODES}{code_id}/code"
+
+
+def parse_access_code(key: str) -> str:
+    """Return the code's id. Raises: BadRequest: this is not the key of an access code."""
+    return _matched(_ACCESS_CODE, key, "an access code")["id"]
+
+
+def used_access_code(code_id: str) -> str:
+    """Return the key of an empty object that is written when the code is used."""
+    return f"{ACCESS_CODES}{code_id}/used"
+
+
+def withdrawn_access_code(code_id: str) -> str:
+    return f"{ACCESS_CODES}{code_id}/withdrawn"
+
+
 def event_id(subject: str, number: int, kind: str) -> str:
     """Return the id of what happened to a video's request with this number; it can happen only once."""
     return f"{subject}-{number}-{kind}"
@@ -638,6 +658,7 @@ _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
 _PERSON = re.compile(rf"{PEOPLE}{_ID}/(?P<inverted>[0-9]{{9}})")
 _CLAIM = re.compile(rf"{SLUGS}(?P<kind>[a-z]+)/(?P<slug>[a-z0-9_-]+)/(?P<inverted>[0-9]{{9}})")
+_ACCESS_CODE = re.compile(rf"{ACCESS_CODES}(?P<id>[0-9a-f]{{32}})/code")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
