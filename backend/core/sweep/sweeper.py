@@ -24,9 +24,11 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.catalog import enter, enter_shared
+from backend.core.library.slugs import VIDEO, read_claim
 from backend.core.library.videos import (
     delete_units,
     delete_video,
+    holds_slug,
     queue_first,
     read_retention,
     read_video,
@@ -82,6 +84,8 @@ class Kind(StrEnum):
     """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
     CONVERSION = "conversion"
     """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
+    SLUG = "slug"
+    """A claim by which nothing has a slug: removed."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -152,6 +156,7 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.slugs()
     await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
@@ -263,6 +268,21 @@ class _Sweeper:
             if session is not None:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
+
+    async def slugs(self) -> None:
+        """Remove claims by which nothing has a slug, the oldest of a slug first: the newest one counts."""
+        video, claims = self._buckets.video, [info async for info in self._buckets.video.list_all(keys.SLUGS)]
+        for info in reversed(claims):
+            if self._now - info.modified > self._rules.grace and await self._is_idle(info.key):
+                act, why = partial(_delete_unchanged, video, info), "nothing has this slug"
+                await self._act(Kind.SLUG, info.key, why, info.modified, act, info.size_bytes)
+
+    async def _is_idle(self, key: str) -> bool:
+        with suppress(BadRequest, ObjectNotFound, RecordUnreadable):
+            kind, slug, _ = keys.parse_slug_claim(key)
+            holder = (await read_claim(self._buckets.video, key)).id
+            return holder is None or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+        return False
 
     async def events(self) -> None:
         video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)
