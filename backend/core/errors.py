@@ -258,6 +258,12 @@ class NothingToCancel(VodbucketError):
     code = "nothing_to_cancel"
 
 
+class SlugTaken(VodbucketError):
+    """This address is taken. Choose another."""
+
+    code = "slug_taken"
+
+
 class TooManyCaptions(VodbucketError):
     """This video has captions in the maximum number of languages. Delete some first."""
 

@@ -11,7 +11,6 @@ from backend.core.access.codes import MADE_UP, CodeItem, ListedCode, MediaType, 
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
 from backend.core.errors import AccessCodeNotFound, BadRequest, VideoNotFound
-from backend.core.ids import parse_id
 from backend.core.names import clean_text
 from backend.core.setting_values import origin
 from backend.routes.permitted import require_managed
@@ -128,7 +127,7 @@ async def make_access_code(
 
 async def _managed(services: Services, principal: Principal, item: NewItem) -> CodeItem:
     """Raises: VideoNotFound. Forbidden: they may only watch it."""
-    video_id = parse_id(item.media_slug)
+    video_id = await services.names.id_of(item.media_slug)
     await require_managed(services, principal, video_id)
     if await services.rights.protection(video_id) is None:
         raise VideoNotFound

@@ -32,6 +32,7 @@ from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
 from backend.playback.manifest_reads import ManifestReads
+from backend.playback.names import Names
 from backend.playback.parts import PartsReads
 from backend.playback.retained import Rebuilds
 from backend.playback.rights import Rights
@@ -63,6 +64,7 @@ class Services:
     principals: Principals
     grants: Grants
     rights: Rights
+    names: Names
     inbox: InboxWatch
     inbox_attempts: Attempts
     """Of INBOX_TOKEN: a store with a wrong one must not lock out administrators behind the same proxy."""
@@ -120,6 +122,7 @@ class Services:
             principals=principals,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, principals, clock),
+            names=Names(buckets.video, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),
             inbox_attempts=Attempts(),
             playback=PlaybackIndex(buckets),

@@ -57,6 +57,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.AlreadyQueued: HTTPStatus.CONFLICT,
     errors.NothingToCancel: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
+    errors.SlugTaken: HTTPStatus.CONFLICT,
     errors.NoWebhooks: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,
