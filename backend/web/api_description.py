@@ -28,6 +28,7 @@ _PATTERNS = {
     "upload_id": ID_PATTERN,
     "cursor": ID_PATTERN,
     "fingerprint": "^[0-9a-f]{64}$",
+    "code_id": "^[0-9a-f]{32}$",
     "grant": "^[A-Za-z0-9_.-]+$",
     "path": _PATH,
     "asset": _PATH,

@@ -40,6 +40,7 @@ CONFIG = schemathesis.Config.from_dict(
                 *("POST /api/videos", "POST /api/upload", "POST /upload/multipart"),  # video or audio
                 *("POST /api/convert", "POST /convert/{name}"),  # the same
                 *("POST /upload/remote", "POST /download/yt-dlp"),  # an address to fetch from
+                "POST /api/access-codes",  # media that there is, and a time to come
                 "GET /api/events",  # the number of an event that there is
                 "POST /api/videos/{video_id}/transcodes",  # at least one codec and rung, if any
                 "POST /api/uploads",  # a length, or that it is deferred
