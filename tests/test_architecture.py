@@ -69,6 +69,7 @@ STACK = (
     "backend/routes",
     "backend/web",
     "backend/web/server",
+    "backend/following",
     "backend/playback",
     "backend/core/sweep",
     "backend/core/uploads/resumable",

@@ -68,7 +68,7 @@ class Playback(BaseModel):
 @get("/api/videos/{video_id:str}/playback", opt=PUBLIC, responses=_ERRORS, tags=["playback"])
 async def get_playback(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Playback:
     """Get playback links. Public videos need no authentication."""
-    right = await _authorize(request, services, parse_id(video_id))
+    right = await authorize(request, services, parse_id(video_id))
     read = services.parts.recent if right == EVERYONE else services.parts.read
     parts = await read(video_id)
     await services.watched.note(video_id)
@@ -161,7 +161,7 @@ async def media_asset(
     return await _redirect_to_media(request, services, video_id, f"media{asset}")
 
 
-async def _authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
+async def authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
     """Return the right to grant playback under.
 
     Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids. VideoNotFound.
@@ -180,7 +180,7 @@ async def _authorize(request: AnyRequest, services: Services, video_id: str) -> 
 async def _redirect_to_media(
     request: AnyRequest, services: Services, video_id: str, path: str, query: str = ""
 ) -> Redirect:
-    right = await _authorize(request, services, parse_id(video_id))
+    right = await authorize(request, services, parse_id(video_id))
     try:
         asset = keys.parse_asset_path(path)
     except BadRequest:

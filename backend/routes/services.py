@@ -25,6 +25,9 @@ from backend.core.uploads.inbox import SETTLE_SECONDS, Inbox, InboxWatch
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
+from backend.following.changes import Changes
+from backend.following.places import Places
+from backend.following.videos import FollowedVideos
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
@@ -68,6 +71,9 @@ class Services:
     watched: WatchedVideos
     rebuilds: Rebuilds
     events: EventFeed
+    followed: FollowedVideos
+    changes: Changes
+    places: Places
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -92,6 +98,9 @@ class Services:
         sessions = Sessions(buckets.video, signing_keys, settings.session_ttl_seconds, clock)
         people = People(buckets.video, clock)
         principals = Principals(admin, sessions, people, clock)
+        rights = Rights(buckets, principals, clock)
+        events = EventFeed(buckets)
+        followed = FollowedVideos(buckets, rights.forget)
         return cls(
             settings=settings,
             buckets=buckets,
@@ -109,7 +118,7 @@ class Services:
             people=people,
             principals=principals,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
-            rights=Rights(buckets, principals, clock),
+            rights=rights,
             inbox=_inbox(settings, retrying, quota, doorbell),
             inbox_attempts=Attempts(),
             playback=PlaybackIndex(buckets),
@@ -119,7 +128,10 @@ class Services:
             parts=PartsReads(buckets),
             watched=WatchedVideos(buckets.video, clock),
             rebuilds=Rebuilds(buckets, doorbell.ring),
-            events=EventFeed(buckets),
+            events=events,
+            followed=followed,
+            changes=Changes(buckets, events, followed),
+            places=Places(),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
@@ -130,6 +142,8 @@ class Services:
         self.looks.end()
         self.conversions.end()
         self.events.end()
+        self.followed.end()
+        self.changes.end()
 
     def forget(self, video_id: str) -> None:
         """Read the video again at the next request: this process has changed it."""
@@ -137,6 +151,8 @@ class Services:
         self.rights.forget(video_id)
         self.manifests.forget_captions(video_id)
         self.parts.forget(video_id)
+        self.followed.hurry(video_id)
+        self.changes.note(video_id)
 
 
 def _inbox(settings: ApiSettings, buckets: Buckets, quota: Quota, doorbell: Doorbell) -> InboxWatch:
