@@ -2,6 +2,7 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
+import type { Connect } from './following';
 import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
 /** For requests without a file. A slower response is not coming. */
@@ -65,6 +66,35 @@ export class Api {
 
   status(id: string): Promise<Status> {
     return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/status`);
+  }
+
+  /** What happens to a video, while one may watch it. */
+  followVideo(id: string): Connect {
+    return (heard, lost) => {
+      const path = `/api/videos/${encodeURIComponent(id)}/events`;
+      const source = new EventSource(addressOf(path, this.#root), { withCredentials: true });
+      for (const type of ['video', 'ping', 'end'] as const) {
+        source.addEventListener(type, ({ data }: MessageEvent<string>) => heard({ ...JSON.parse(data), type }));
+      }
+      source.onerror = () => {
+        source.close();
+        lost();
+      };
+      return () => source.close();
+    };
+  }
+
+  /** What happens to all videos that one may see. */
+  followAll(): Connect {
+    return (heard, lost) => {
+      const socket = new WebSocket(addressOf('/api/ws', this.#root).replace(/^http/, 'ws'));
+      socket.onmessage = ({ data }: MessageEvent<string>) => heard(JSON.parse(data));
+      socket.onclose = lost;
+      return () => {
+        socket.onclose = null;
+        socket.close();
+      };
+    };
   }
 
   /** With full addresses, because Shaka does not resolve those of added tracks. */
