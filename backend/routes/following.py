@@ -17,16 +17,23 @@ from pydantic import BaseModel
 
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
-from backend.core.access.rights import Right
+from backend.core.access.rights import Right, RightKind
 from backend.core.concurrency import run_guarded
-from backend.core.errors import STORE_AWAY, GrantRejected, Unauthorized, VideoNotFound, VodbucketError
-from backend.core.ids import parse_id
+from backend.core.errors import (
+    STORE_AWAY,
+    AccessCodeRejected,
+    GrantRejected,
+    Unauthorized,
+    VideoNotFound,
+    VodbucketError,
+)
 from backend.core.library.videos import LibraryItem
 from backend.core.records import Status, Visibility
 from backend.following.changes import Change
 from backend.playback.grants import Grant
 from backend.routes.playback_links import authorize
 from backend.routes.services import FromServices, Services
+from backend.web.access_codes import FromAccessKey
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import ErrorBody, documented, status_of
@@ -46,11 +53,11 @@ _HEADERS = {
 
 
 class VideoNews(BaseModel):
-    """The state of a video. Guests get no title, no visibility, and no details of failures and storage."""
+    """The state of a video. Guests get no visibility, and no details of failures and storage."""
 
     type: Literal["video"] = "video"
     id: str
-    title: str | None
+    title: str
     visibility: Visibility | None
     status: Status
 
@@ -59,8 +66,8 @@ class VideoNews(BaseModel):
         video, status = item.video, item.status
         if for_guests:
             status = status.replace(error=None, encoder=None, encoder_fallback=None, outputs=None)
-            return cls(id=video.id, title=None, visibility=None, status=status)
-        return cls(id=video.id, title=video.title, visibility=video.visibility, status=status)
+        visibility = None if for_guests else video.visibility
+        return cls(id=video.id, title=video.title, visibility=visibility, status=status)
 
 
 class VideoGone(BaseModel):
@@ -83,18 +90,18 @@ class Signal(BaseModel):
     responses=documented(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
         HTTPStatus.NOT_FOUND,
         HTTPStatus.SERVICE_UNAVAILABLE,
     ),
     tags=["status"],
 )
 async def follow_video(
-    request: AnyRequest, services: FromServices, video_id: FromPath[str]
+    request: AnyRequest, services: FromServices, access_key: FromAccessKey, video_id: FromPath[str]
 ) -> ServerSentEvent | Response[None]:
     """Follow a video's status, as server-sent events. Public videos need no authentication."""
-    right = await authorize(request, services, parse_id(video_id))
-    if not await services.rights.protection(video_id):
-        raise VideoNotFound
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
     is_guest = await services.principals.of(right) is None
     services.places.require(is_guest=is_guest)
     if IS_HEAD in request.scope["state"]:
@@ -124,7 +131,10 @@ async def _events(
                         yield ServerSentEventMessage("{}", event="ping")
     except (VideoNotFound, GrantRejected):
         with suppress(*STORE_AWAY):
-            error = VideoNotFound() if await services.principals.of(right) else Unauthorized()
+            if right.kind is RightKind.CODE:
+                error: VodbucketError = AccessCodeRejected()
+            else:
+                error = VideoNotFound() if await services.principals.of(right) else Unauthorized()
             body = ErrorBody(error=error.message, code=error.code)
             yield ServerSentEventMessage(body.model_dump_json(), event="end")
 

@@ -22,7 +22,9 @@ PUBLIC_ROUTES = {
     "/api/session",
     "/api/videos/{video_id}/events",
     "/api/videos/{video_id}/playback",
+    "/health",
     "/healthz",
+    "/hls/{video_id}/{asset}",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -33,6 +35,7 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/download",
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
+    "/videos/{video_id}/poster.jpg",
 }
 
 
