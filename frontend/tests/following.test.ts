@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
+import { eventsIn } from '../src/api/event-stream';
 import { Following, type Pushed } from '../src/api/following';
 import type { Status } from '../src/api/types';
 import { StatusPoller } from '../src/watch/poller.svelte';
@@ -117,5 +118,23 @@ describe('the status poller', () => {
     answer(status({ progress: 0.1 }));
     await vi.advanceTimersByTimeAsync(0);
     expect(poller.status?.progress).toBe(0.5);
+  });
+});
+
+describe('a stream of events', () => {
+  it.each([1, 2, 7, 1000])('is read however it arrives: %i bytes at a time', async (size) => {
+    const bytes = new TextEncoder().encode(': hello\r\n\r\nevent: video\r\ndata: {"title":"Ö: x"}\r\n\r\nevent: ping\r\ndata: {}\r\n\r\nevent: cut');
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        for (let at = 0; at < bytes.length; at += size) controller.enqueue(bytes.slice(at, at + size));
+        controller.close();
+      },
+    });
+    const events = [];
+    for await (const event of eventsIn(body)) events.push(event);
+    expect(events.slice(1)).toEqual([
+      { type: 'video', data: '{"title":"Ö: x"}' },
+      { type: 'ping', data: '{}' },
+    ]);
   });
 });

@@ -2,6 +2,7 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
+import { eventsIn } from './event-stream';
 import type { Connect } from './following';
 import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
@@ -71,16 +72,20 @@ export class Api {
   /** What happens to a video, while one may watch it. */
   followVideo(id: string): Connect {
     return (heard, lost) => {
-      const path = `/api/videos/${encodeURIComponent(id)}/events`;
-      const source = new EventSource(addressOf(path, this.#root), { withCredentials: true });
-      for (const type of ['video', 'ping', 'end'] as const) {
-        source.addEventListener(type, ({ data }: MessageEvent<string>) => heard({ ...JSON.parse(data), type }));
-      }
-      source.onerror = () => {
-        source.close();
-        lost();
-      };
-      return () => source.close();
+      const ended = new AbortController();
+      // Not an EventSource, which cannot send headers.
+      void this.#request('GET', `/api/videos/${encodeURIComponent(id)}/events`, { quiet: true, signal: ended.signal })
+        .then(async ({ body }) => {
+          for await (const { type, data } of eventsIn(body!)) {
+            if (ended.signal.aborted) return;
+            heard({ ...JSON.parse(data), type });
+          }
+        })
+        .catch(() => undefined)
+        .then(() => {
+          if (!ended.signal.aborted) lost();
+        });
+      return () => ended.abort();
     };
   }
 
@@ -219,7 +224,7 @@ export class Api {
       init.body = options.file;
       init.headers = { 'content-type': 'application/octet-stream' };
     }
-    if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
+    if (options.file === undefined) init.signal = options.signal ?? AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     let response: Response;
     try {
       response = await fetch(addressOf(path, this.#root), init);
@@ -256,5 +261,7 @@ interface RequestOptions {
   body?: unknown;
   file?: Blob;
   headers?: Record<string, string>;
+  /** Aborts the request, which may take as long as it likes. */
+  signal?: AbortSignal;
   quiet?: boolean;
 }
