@@ -97,7 +97,7 @@ async def test_where_nothing_is_pushed_it_asks(kind: str) -> None:
         if kind == "other":
             return await _stream(request, "data: nonsense")
         response = await _stream(request)
-        while request.transport is not None:  # a proxy waits for the end
+        while request.transport is not None:  # noqa: ASYNC110  # a proxy waits for the end
             await asyncio.sleep(0.01)
         return response
 
