@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from litestar import Litestar
 from backend.core import keys
 from backend.core.access.people import Role
 from backend.core.concurrency import gather_or_cancel
+from backend.core.errors import StoreUnavailable
 from backend.core.events import feed
 from backend.core.records import Stage, Status
 from backend.core.settings import ApiSettings
@@ -23,6 +24,7 @@ from backend.following import changes, places, videos
 from backend.routes import following
 from backend.routes.services import Services
 from backend.web.auth import COOKIE
+from backend.web.server.web_socket import MAX_MESSAGE_BYTES
 from tests.backend.conftest import BEARER, TOKEN, Clock, add_published, api_process, begin_run, upload
 from tests.backend.raw_http import SECONDS, serving
 from tests.lab.memory_store import MemoryStore
@@ -31,21 +33,27 @@ ORIGIN = {"origin": "https://evil.example"}
 
 
 class CountedStore(MemoryStore):
-    """Counts reads."""
+    """Counts reads, and can be away."""
 
     reads = 0
+    is_away = False
 
     async def get(self, key: str) -> StoredObject:
-        self.reads += 1
+        self._read()
         return await super().get(key)
 
     async def head(self, key: str) -> ObjectInfo:
-        self.reads += 1
+        self._read()
         return await super().head(key)
 
     async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
-        self.reads += 1
+        self._read()
         return await super().list_page(prefix, start_after=start_after, limit=limit)
+
+    def _read(self) -> None:
+        self.reads += 1
+        if self.is_away:
+            raise StoreUnavailable
 
 
 @pytest.fixture
@@ -102,8 +110,8 @@ class Site:
         services: Services = self.app.state.services
         return services
 
-    async def stream(self, video: str, headers: dict[str, str] = BEARER) -> Stream:
-        url = f"{self.url}/api/videos/{video}/events"
+    async def stream(self, video: str, headers: dict[str, str] = BEARER, query: str = "") -> Stream:
+        url = f"{self.url}/api/videos/{video}/events{query}"
         answer = await self.stack.enter_async_context(self.client.get(url, headers=headers))
         assert answer.status == 200, await answer.text()
         return Stream(answer)
@@ -251,6 +259,20 @@ async def test_subscribers_are_told_when_their_own_right_ends(site: Site, admin:
     assert await _closes(session_socket) == (4401, "unauthorized")
 
 
+async def test_who_has_an_access_code_is_told_when_it_is_withdrawn(
+    site: Site, admin: httpx.AsyncClient
+) -> None:
+    video = await upload(admin)
+    answer = await admin.post("/api/access-codes", json={"media_items": [{"media_slug": video}]})
+    code = answer.json()
+    stream = await site.stream(video, {}, f"?access_code={code['code']}")
+    assert (await stream.next() or ())[1]["visibility"] is None
+
+    assert (await admin.delete(f"/api/access-codes/{code['id']}")).is_success
+
+    assert (await stream.next() or ())[1]["code"] == "access_code_rejected"
+
+
 async def test_only_those_who_may_watch_can_subscribe(
     site: Site, admin: httpx.AsyncClient, anyone: httpx.AsyncClient
 ) -> None:
@@ -287,6 +309,45 @@ async def test_200_subscribers_cost_the_store_one_reader(
         reads.append(store.reads - before)
 
     assert reads[0] == reads[1] < 20
+
+
+async def test_a_slow_subscriber_skips_to_the_newest_state(
+    site: Site, admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    async with aclosing(site.services.followed.follow(video)) as slow:
+        await anext(slow)
+        fast = await site.stream(video)
+        await fast.next()
+        for progress in (0.1, 0.2, 0.3):
+            await _progress(buckets, video, progress)
+            await fast.next()
+
+        item = await anext(slow)
+
+    assert item is not None
+    assert item.status.progress == 0.3
+
+
+async def test_streams_outlast_an_outage_of_the_store(
+    site: Site, admin: httpx.AsyncClient, buckets: Buckets
+) -> None:
+    video = await upload(admin)
+    stream = await site.stream(video)
+    await stream.next()
+    store = buckets.video
+    assert isinstance(store, CountedStore)
+    store.is_away = True
+    began = store.reads
+    async with asyncio.timeout(SECONDS):
+        while store.reads < began + 2:  # noqa: ASYNC110  # a store has no events
+            await asyncio.sleep(0.005)
+    site.services.rights.forget(video)
+    store.is_away = False
+
+    await _progress(buckets, video, 0.5)
+
+    assert (await stream.next() or ())[1]["status"]["progress"] == 0.5
 
 
 async def test_streams_end_when_the_server_stops(site: Site, admin: httpx.AsyncClient) -> None:
@@ -393,7 +454,8 @@ async def test_what_clients_send_means_nothing_and_is_bounded(site: Site) -> Non
     await socket.send_str("hello")
     site.services.changes.note("01980000-0000-7000-8000-000000000000")
     assert await _message(socket) == {"type": "all"}
-    assert not socket.closed
+    await socket.send_str("x" * (MAX_MESSAGE_BYTES + 1))
+    assert (await _closes(socket))[0] == 1009
 
 
 async def test_a_slow_subscriber_of_all_is_told_to_list_them(

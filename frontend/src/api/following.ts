@@ -45,8 +45,10 @@ export class Following {
   /** Follow, and connect again after growing pauses; returns its own undo. */
   start(): () => void {
     const onVisible = () => {
+      const wasLive = this.live;
       this.#close();
       if (!this.#screen.hidden) this.#open();
+      else if (wasLive) this.#tell({ type: 'lost' });
     };
     this.#screen.addEventListener('visibilitychange', onVisible);
     onVisible();
