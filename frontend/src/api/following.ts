@@ -8,7 +8,7 @@ const SILENCE_MS = 40_000;
 const LONGEST_WAIT_MS = 60_000;
 
 export type Pushed =
-  | { type: 'video'; id: string; title: string | null; visibility: VideoChange['visibility'] | null; status: Status }
+  | { type: 'video'; id: string; title: string; visibility: VideoChange['visibility'] | null; status: Status }
   | { type: 'gone'; id: string }
   /** Too much has happened to tell it. */
   | { type: 'all' }

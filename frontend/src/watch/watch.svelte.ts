@@ -43,6 +43,7 @@ export class Watch {
   /** Aborted when the latest `start` is undone. */
   #ended: AbortSignal = AbortSignal.abort();
   #stopPolling = () => {};
+  #stopListening = () => {};
   /** What the server has pushed last. */
   #pushed: Extract<Pushed, { type: 'video' }> | null = null;
   /** Whose `start` follows what the server pushes. */
@@ -112,6 +113,7 @@ export class Watch {
 
   #hide(isPublic = false): void {
     this.#stopPolling();
+    this.#stopListening();
     this.#poller.status = null;
     this.video = null;
     // A guest may keep watching a public video.
@@ -235,8 +237,8 @@ export class Watch {
     if (ended.aborted || this.#listening === ended) return;
     this.#listening = ended;
     this.#pushed = null;
-    const stop = this.#following.start();
-    ended.addEventListener('abort', stop);
+    this.#stopListening = this.#following.start();
+    ended.addEventListener('abort', this.#stopListening);
   }
 
   #hear(pushed: Pushed): void {
@@ -255,7 +257,7 @@ export class Watch {
       }
       // What this page has changed itself may be on its way.
       const isChanged = before !== null && (pushed.title !== before.title || pushed.visibility !== before.visibility);
-      if (isChanged && this.video !== null && pushed.title !== null && pushed.visibility != null) {
+      if (isChanged && this.video !== null && pushed.visibility != null) {
         this.video = { ...this.video, title: pushed.title, visibility: pushed.visibility };
       }
       this.#poller.look(pushed.status);
