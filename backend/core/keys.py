@@ -1,8 +1,8 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`,
-`tokens/`, `access-codes/`. Both, while the store is being tested: `doctor/`.
+Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`,
+`sessions/`, `people/`, `tokens/`, `access-codes/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -24,6 +24,8 @@ DOCTOR = "doctor/"
 RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
+OWNED = "owned/"
+SHARED = "shared/"
 VIDEOS = "videos/"
 SLUGS = "slugs/"
 SIGNING_KEYS = "keys/signing."
@@ -202,12 +204,26 @@ def probe(nonce: str, name: str = "") -> str:
 
 
 def catalog_entry(video_id: str) -> str:
-    """Return the key of a video in the library's index: an empty object; keys sort newest first."""
-    return f"{CATALOG}{descending(video_id)}"
+    return entry(CATALOG, video_id)
+
+
+def owned_by(person: str) -> str:
+    """Return the prefix of the index of this person's videos."""
+    return f"{OWNED}{person}/"
+
+
+def entry(index: str, video_id: str) -> str:
+    """Return the key of a video in an index of the library: an empty object; keys sort newest first."""
+    return f"{index}{descending(video_id)}"
+
+
+def video_of_entry(name: str) -> str:
+    """Return the video of an entry, by its name below the index. Raises: BadRequest: it is none."""
+    return parse_id(descending(name))
 
 
 def video_of_catalog_entry(key: str) -> str:
-    return parse_id(descending(key.removeprefix(CATALOG)))
+    return video_of_entry(key.removeprefix(CATALOG))
 
 
 def video_of_raw_object(key: str) -> str:

@@ -28,7 +28,7 @@ from backend.core.records import Chapter, SourceFile, Status, Video
 from backend.core.store.interface import PresignedGet, exists
 from backend.core.uploads.inbox import withdraw
 from backend.playback.serving import SigningWindow, attachment
-from backend.routes.permitted import require_managed, require_visible
+from backend.routes.permitted import indexes_for, require_managed, require_visible
 from backend.routes.services import FromServices, Services
 from backend.web.auth import SIGNED_IN, UPLOADERS, FromPrincipal
 from backend.web.error_responses import documented
@@ -94,6 +94,7 @@ async def get_videos(
         services.buckets,
         limit=limit,
         cursor=None if cursor is None else parse_id(cursor),
+        indexes=indexes_for(principal),
         shown=lambda video: principal.sees(video.owner, video.visibility),
     )
     videos = tuple(VideoItem.of(item, services) for item in page.items)

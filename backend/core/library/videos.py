@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
 from backend.core.errors import BadRequest, ObjectNotFound, StoreUnavailable, VideoNotFound
+from backend.core.library.catalog import enter, enter_shared, leave, read_page
 from backend.core.library.outbox import announce_created, announce_deleted
 from backend.core.library.slugs import VIDEO, claim_slug, is_slug, release_slug
 from backend.core.names import clean_text
@@ -121,7 +122,7 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
     if job.options.convert:
         await buckets.video.put(keys.conversion(video.id), job.to_json())
     else:
-        await buckets.video.put(keys.catalog_entry(video.id), b"")
+        await enter(buckets.video, video)
     if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
         raise StoreUnavailable("The upload stalled and was removed as abandoned. Upload the file again.")
     await buckets.video.put(keys.status(video.id), status.to_json())
@@ -153,15 +154,16 @@ async def list_videos(
     *,
     limit: int,
     cursor: str | None = None,
+    indexes: Sequence[str] = (keys.CATALOG,),
     shown: Callable[[Video], bool] = lambda _: True,
 ) -> LibraryPage:
     """Return up to `limit` (1 to 1000) videos, newest first, after the id `cursor`.
 
-    Only those that are `shown` count. Entries without a record are skipped: their videos are being deleted,
-    or were never finished. A page may therefore contain fewer than `limit` videos, but only the last one can
-    be empty.
+    Only those count that one of the `indexes` has (`backend.core.library.catalog`) and that are `shown`.
+    Entries without a record are skipped: their videos are being deleted, or were never finished. A page may
+    therefore contain fewer than `limit` videos, but only the last one can be empty.
     """
-    start_after = keys.catalog_entry(cursor) if cursor else ""
+    after = keys.entry("", cursor) if cursor else ""
     reads = asyncio.Semaphore(CONCURRENT_READS)
 
     async def read(video_id: str) -> LibraryItem | None:
@@ -177,13 +179,13 @@ async def list_videos(
                 return None
 
     while True:
-        page = await buckets.video.list_page(keys.CATALOG, start_after=start_after, limit=limit)
-        ids = list(keys.ours(keys.video_of_catalog_entry, (info.key for info in page.objects)))
+        page = await read_page(buckets.video, indexes, after, limit)
+        ids = list(keys.ours(keys.video_of_entry, page.names))
         found = await gather_or_cancel(read(video_id) for video_id in ids)
         items = tuple(item for item in found if item is not None)
         if items or not page.truncated:
             return LibraryPage(items, ids[-1] if page.truncated else None)
-        start_after = page.objects[-1].key
+        after = page.names[-1]
 
 
 async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
@@ -385,6 +387,9 @@ async def reduce_video(buckets: Buckets, outputs: Outputs, size_bytes: int) -> b
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
     """Change the video and return it. Raises: VideoNotFound. SlugTaken: nothing is changed."""
     changes = edit.model_dump(exclude_none=True, exclude={"slug"})
+    if edit.visibility not in {None, Visibility.PRIVATE}:
+        await _read_record(buckets.video, video_id)  # else the entry would be of no video
+        await enter_shared(buckets.video, video_id)
     claim = NO_SLUG if edit.slug == "" else None
     if edit.slug:
         claim = await _claim(buckets, video_id, edit.slug)
@@ -476,16 +481,17 @@ async def delete_video(buckets: Buckets, video_id: str) -> None:
     encoding it notices at its next heartbeat. The catalog entry is deleted last, so that an interrupted
     deletion can be detected and repeated.
     """
-    title = None
+    title = owner = None
     try:
         with suppress(RecordUnreadable):
-            title = (await read_video(buckets, video_id)).title
+            video = await read_video(buckets, video_id)
+            title, owner = video.title, video.owner
         await announce_deleted(buckets.video, video_id, title, datetime.now(UTC))
     except VideoNotFound:
         pass  # it never existed, or who deleted the record has announced that
     await buckets.video.delete(keys.video_record(video_id))
     await _delete_belongings(buckets, video_id)
-    await buckets.video.delete(keys.catalog_entry(video_id))
+    await leave(buckets.video, video_id, owner)
 
 
 async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
@@ -504,7 +510,7 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
             return False
     await _delete_belongings(buckets, video_id, keep=record)
     await buckets.video.delete(record)
-    await buckets.video.delete(keys.catalog_entry(video_id))
+    await leave(buckets.video, video_id, owner=None)
     return True
 
 
