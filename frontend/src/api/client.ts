@@ -2,7 +2,18 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
-import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
+import type { Access } from '../share/access';
+import type {
+  AccessCode,
+  Captions,
+  NewAccessCode,
+  Playback,
+  Resumption,
+  Status,
+  VideoChange,
+  VideoDetails,
+  VideoPage,
+} from './types';
 
 /** For requests without a file. A slower response is not coming. */
 const RESPONSE_TIMEOUT_MS = 120_000;
@@ -68,9 +79,12 @@ export class Api {
   }
 
   /** With full addresses, because Shaka does not resolve those of added tracks. */
-  async playback(id: string, quiet = false): Promise<Playback> {
-    const path = `/api/videos/${encodeURIComponent(id)}/playback`;
-    const playback = await this.#json<Playback>('GET', path, { quiet });
+  async playback(id: string, quiet = false, access: Access | null = null): Promise<Playback> {
+    const query = access === null ? '' : `?${new URLSearchParams({ access_code: access.code })}`;
+    const headers: Record<string, string> = {};
+    if (access?.passphrase != null) headers['access-passphrase'] = encodeURIComponent(access.passphrase);
+    const path = `/api/videos/${encodeURIComponent(id)}/playback${query}`;
+    const playback = await this.#json<Playback>('GET', path, { quiet, headers });
     const full = (part: string) => addressOf(part, this.#root);
     const maybe = (part: string | null | undefined) => (part == null ? null : full(part));
     return {
@@ -106,6 +120,21 @@ export class Api {
   /** Queue the video again, from its source. */
   async retranscode(id: string): Promise<void> {
     await this.#request('POST', `/api/videos/${encodeURIComponent(id)}/transcodes`);
+  }
+
+  /** The access codes that open this video. */
+  async accessCodes(mediaId: string): Promise<AccessCode[]> {
+    const query = new URLSearchParams({ media_id: mediaId });
+    const response = await this.#json<{ access_codes: AccessCode[] }>('GET', `/api/access-codes?${query}`);
+    return response.access_codes;
+  }
+
+  makeAccessCode(wishes: NewAccessCode): Promise<AccessCode & { code: string }> {
+    return this.#json('POST', '/api/access-codes', { body: wishes });
+  }
+
+  async withdrawAccessCode(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/access-codes/${encodeURIComponent(id)}`);
   }
 
   async captions(id: string): Promise<Captions[]> {

@@ -18,5 +18,8 @@ export type Chapter = Schemas['Chapter'];
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
 export type VideoChange = { title?: string; visibility?: Schemas['Visibility'] };
 export type Playback = Schemas['Playback'];
+/** A private link, without the code in it. */
+export type AccessCode = Sent<Schemas['SharedCode']>;
+export type NewAccessCode = Schemas['NewCode'];
 export type Captions = Schemas['CaptionsItem'];
 export type Resumption = Sent<Schemas['Resumption']>;
