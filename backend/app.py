@@ -26,6 +26,7 @@ from backend.routes import (
     inbox,
     jobs,
     media,
+    pages,
     playback_links,
     remote_uploads,
     resumable_uploads,
@@ -66,6 +67,7 @@ _ROUTES = (
     media,
     session,
     access_codes,
+    pages,
     static_site,
 )
 

@@ -258,6 +258,12 @@ class NothingToCancel(VodbucketError):
     code = "nothing_to_cancel"
 
 
+class FormatNotOffered(VodbucketError):
+    """This is only available as JSON."""
+
+    code = "format_not_offered"
+
+
 class SlugTaken(VodbucketError):
     """This address is taken. Choose another."""
 

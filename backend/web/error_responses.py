@@ -58,6 +58,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.NothingToCancel: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
     errors.SlugTaken: HTTPStatus.CONFLICT,
+    errors.FormatNotOffered: HTTPStatus.NOT_IMPLEMENTED,
     errors.NoWebhooks: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,

@@ -38,6 +38,8 @@ class May(Enum):
     OPEN = auto()
     """Nothing."""
     SIGNED_IN = auto()
+    EMBED = auto()
+    """A public video, whoever asks: other sites do."""
     WATCH = auto()
     """A video that the person sees, or a public one."""
     SEE = auto()
@@ -54,6 +56,8 @@ class Row:
     json: Any = None
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    link: str | None = None
+    """The query's `url`."""
 
 
 TUS = {"tus-resumable": "1.0.0"}
@@ -70,6 +74,12 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("HEAD", "/"): Row(May.OPEN),
     ("GET", "/{path}"): Row(May.OPEN),
     ("HEAD", "/{path}"): Row(May.OPEN),
+    ("GET", "/watch"): Row(May.OPEN),
+    ("GET", "/watch/{name}"): Row(May.OPEN),
+    ("GET", "/embed"): Row(May.OPEN),
+    ("GET", "/embed/{name}"): Row(May.OPEN),
+    ("GET", "/oembed"): Row(May.EMBED, link="http://vod.example/watch/{video_id}"),
+    ("GET", "/health"): Row(May.OPEN),
     ("GET", "/healthz"): Row(May.OPEN),
     ("GET", "/readyz"): Row(May.OPEN),
     ("GET", "/schema"): Row(May.OPEN),
@@ -120,6 +130,8 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("GET", "/videos/{video_id}/hls/{asset}"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/dash/{asset}"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/media/{asset}"): Row(May.WATCH),
+    ("GET", "/videos/{video_id}/poster.jpg"): Row(May.WATCH),
+    ("GET", "/hls/{video_id}/{asset}"): Row(May.WATCH),
     ("POST", "/api/access-codes"): Row(May.MANAGE, json={"media_items": [{"media_slug": "{video_id}"}]}),
     ("GET", "/api/access-codes"): Row(May.UPLOAD),
     ("DELETE", "/api/access-codes/{code_id}"): Row(May.OWN),
@@ -206,8 +218,10 @@ WHO = ("root", "admin", "owner", "uploader", "viewer", *GUESTS)
 
 def _denied(may: May, who: str, visibility: Visibility) -> int | None:
     """Return the status with which this must fail, or None if it must get through."""
-    if may is May.OPEN or (may is May.WATCH and visibility is Visibility.PUBLIC):
+    if may is May.OPEN or (may in {May.EMBED, May.WATCH} and visibility is Visibility.PUBLIC):
         return None
+    if may is May.EMBED:
+        return 404
     if may is May.WATCH and who in {"code", "expired"}:
         return None if who == "code" else 403
     if who in GUESTS:
@@ -245,7 +259,7 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
 ) -> None:
     async with world.client(who) as client:
         for (method, path), row in ROUTES.items():
-            about_a_video = "{video_id}" in f"{path} {row.json}" or "{grant}" in path
+            about_a_video = "{video_id}" in f"{path} {row.json} {row.link}" or "{grant}" in path
             if visibility is not Visibility.PRIVATE and not about_a_video:
                 continue
             video = await world.video(visibility, convert="convert" in path) if about_a_video else ""
@@ -253,6 +267,7 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
             grant = world.services.grants.issue(video, right)[0] if "{grant}" in path else ""
             code, code_id = await world.code(video, LONG_AGO if who == "expired" else None)
             query = {"access_code": code} if who in {"code", "expired"} else {}
+            query |= {"url": row.link.format(video_id=video)} if row.link else {}
             body = None if row.json is None else dumps(row.json).replace("{video_id}", video).encode()
             url = path.format(
                 video_id=video,
@@ -270,7 +285,8 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
                 method, url, params=query, content=body or row.content, headers=row.headers
             )
             case = (method, url, who, visibility, answer.status_code, answer.text)
-            is_error = answer.status_code >= 400 and method != "HEAD"
+            is_page = answer.headers.get("content-type", "").startswith("text/html")
+            is_error = answer.status_code >= 400 and method != "HEAD" and not is_page
             code = answer.json()["code"] if is_error else None
             expected = _denied(row.may, who, visibility)
             if expected is None:

@@ -657,6 +657,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/oembed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Oembed
+         * @description Get a player to embed, for a link to a public video or one with an access code (https://oembed.com).
+         */
+        get: operations["OembedOembed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/play/{grant}/{path}": {
         parameters: {
             query?: never;
@@ -903,6 +923,29 @@ export interface components {
         ConversionAnswer: {
             id: string;
             url: string;
+        };
+        /** Embed */
+        Embed: {
+            height: number;
+            html: string;
+            /** @default vodbucket */
+            provider_name: string;
+            provider_url: string;
+            thumbnail_height?: number | null;
+            thumbnail_url?: string | null;
+            thumbnail_width?: number | null;
+            title: string;
+            /**
+             * @default video
+             * @constant
+             */
+            type: "video";
+            /**
+             * @default 1.0
+             * @constant
+             */
+            version: "1.0";
+            width: number;
         };
         /** ErrorBody */
         ErrorBody: {
@@ -4779,6 +4822,83 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    OembedOembed: {
+        parameters: {
+            query: {
+                /** @description address of a video's page on this server */
+                url: string;
+                /** @description in pixels */
+                maxwidth?: number | null;
+                /** @description in pixels */
+                maxheight?: number | null;
+                /** @description json */
+                format?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Embed"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Implemented */
+            501: {
                 headers: {
                     [name: string]: unknown;
                 };
