@@ -31,6 +31,7 @@ from backend.routes import (
     resumptions,
     session,
     static_site,
+    upload_links,
     uploads,
     videos,
 )
@@ -55,6 +56,7 @@ _ROUTES = (
     inbox,
     resumable_uploads,
     resumptions,
+    upload_links,
     videos,
     captions,
     conversions,

@@ -2,7 +2,7 @@
 
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
-from backend.core.errors import Forbidden, VideoNotFound
+from backend.core.errors import Forbidden, UploadNotFound, VideoNotFound
 from backend.routes.services import Services
 
 
@@ -22,3 +22,12 @@ async def require_managed(services: Services, principal: Principal, video_id: st
             raise VideoNotFound
         if not principal.manages(protection.owner):
             raise Forbidden("Only the owner of this video and administrators may do this.")
+
+
+async def require_own_upload(services: Services, principal: Principal, upload_id: str) -> None:
+    """Raises: UploadNotFound: also if somebody else's upload has this id."""
+    if principal.role is not Role.ADMIN:
+        upload = await services.resumable.info(upload_id, even_expired=True)
+        link = upload.guest.link if upload.guest else None
+        if not (link == principal.link if principal.link else principal.manages(upload.owner)):
+            raise UploadNotFound

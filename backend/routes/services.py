@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from litestar.datastructures import State
 from litestar.di import NamedDependency
@@ -12,6 +12,7 @@ from backend.core.access.people import People
 from backend.core.access.principals import Principals
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.access.upload_links import UploadLinks
 from backend.core.events.feed import EventFeed
 from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
@@ -22,6 +23,7 @@ from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.inbox import SETTLE_SECONDS, Inbox, InboxWatch
+from backend.core.uploads.places import LinkPlaces
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
@@ -54,6 +56,9 @@ class Services:
     admin: AdminToken
     sessions: Sessions
     people: People
+    upload_links: UploadLinks
+    places: LinkPlaces
+    """Of upload links."""
     principals: Principals
     grants: Grants
     rights: Rights
@@ -91,7 +96,9 @@ class Services:
         doorbell = Doorbell(settings.doorbells)
         sessions = Sessions(buckets.video, signing_keys, settings.session_ttl_seconds, clock)
         people = People(buckets.video, clock)
-        principals = Principals(admin, sessions, people, clock)
+        upload_links = UploadLinks(buckets.video, clock)
+        principals = Principals(admin, sessions, people, upload_links, clock)
+        resumable = ResumableUploads(buckets, retrying, buffers, rules, upload_links.now, doorbell.ring)
         return cls(
             settings=settings,
             buckets=buckets,
@@ -99,14 +106,16 @@ class Services:
             buffers=buffers,
             quota=quota,
             doorbell=doorbell,
-            resumable=ResumableUploads(
-                buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC), doorbell.ring
-            ),
+            resumable=resumable,
             resumptions=Resumptions(buckets.raw),
-            authenticator=Authenticator(admin, sessions, principals, Attempts(), settings.cors_origins),
+            authenticator=Authenticator(
+                admin, sessions, principals, Attempts(), Attempts(), settings.cors_origins
+            ),
             admin=admin,
             sessions=sessions,
             people=people,
+            upload_links=upload_links,
+            places=LinkPlaces(buckets.video, resumable.evict, upload_links.now),
             principals=principals,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, principals, clock),

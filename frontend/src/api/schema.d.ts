@@ -188,10 +188,74 @@ export interface paths {
         put?: never;
         /**
          * UploadForm
-         * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
+         * @description Upload a video as the form field `file`. `title`, `note` and `keep_original` are optional fields.
          */
         post: operations["ApiUploadUploadForm"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/upload-link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetUploadLink
+         * @description Get what the link in the query allows.
+         */
+        get: operations["ApiUploadLinkGetUploadLink"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/upload-links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetUploadLinks
+         * @description List your upload links, or all of them as an administrator.
+         */
+        get: operations["ApiUploadLinksGetUploadLinks"];
+        put?: never;
+        /**
+         * MakeUploadLink
+         * @description Make a link with which a guest may upload for you.
+         */
+        post: operations["ApiUploadLinksMakeUploadLink"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/upload-links/{link_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * WithdrawUploadLink
+         * @description Withdraw a link. What guests are sending with it ends within seconds; their videos stay.
+         */
+        delete: operations["ApiUploadLinksLinkIdWithdrawUploadLink"];
         options?: never;
         head?: never;
         patch?: never;
@@ -628,7 +692,7 @@ export interface paths {
         put?: never;
         /**
          * UploadForm
-         * @description Upload a video as the form field `file`. The fields `title` and `keep_original` are optional.
+         * @description Upload a video as the form field `file`. `title`, `note` and `keep_original` are optional fields.
          */
         post: operations["UploadMultipartUploadForm"];
         delete?: never;
@@ -826,6 +890,8 @@ export interface components {
             duration_seconds?: number | null;
             error?: components["schemas"]["StatusError"] | null;
             filename?: string | null;
+            /** @description as in Video */
+            guest?: components["schemas"]["Guest"] | null;
             /** @description the video */
             id: string;
             qualities?: string[] | null;
@@ -840,6 +906,16 @@ export interface components {
             /** @description where to continue: the number of the last event */
             after: number;
             events: components["schemas"]["Event"][];
+        };
+        /** Guest */
+        Guest: {
+            /** @description id of the upload link */
+            link: string;
+            /**
+             * @description from the guest to the owner
+             * @default
+             */
+            note: string;
         };
         /** JobEntry */
         JobEntry: {
@@ -900,6 +976,34 @@ export interface components {
                 [key: string]: number;
             };
             jobs: components["schemas"]["JobEntry"][];
+        };
+        /** MadeUploadLink */
+        MadeUploadLink: {
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            /** Format: date-time */
+            expires_at: string;
+            id: string;
+            /** @description an upload may begin */
+            is_open: boolean;
+            max_bytes: number;
+            max_uploads: number;
+            owner: string | null;
+            title: string;
+            upload_link: string;
+            uploads_left: number;
+            url: string;
+        };
+        /** NewUploadLink */
+        NewUploadLink: {
+            /** @default  */
+            description: string;
+            expires_at?: string | null;
+            max_bytes?: number | null;
+            /** @default 1 */
+            max_uploads: number;
+            title: string;
         };
         /** PlayableCaptions */
         PlayableCaptions: {
@@ -1131,6 +1235,35 @@ export interface components {
             status_url: string;
             watch_url: string;
         };
+        /** UploadLinkForGuest */
+        UploadLinkForGuest: {
+            description: string;
+            /** Format: date-time */
+            expires_at: string;
+            max_bytes: number;
+            title: string;
+            uploads_left: number;
+        };
+        /** UploadLinkItem */
+        UploadLinkItem: {
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            /** Format: date-time */
+            expires_at: string;
+            id: string;
+            /** @description an upload may begin */
+            is_open: boolean;
+            max_bytes: number;
+            max_uploads: number;
+            owner: string | null;
+            title: string;
+            uploads_left: number;
+        };
+        /** UploadLinkList */
+        UploadLinkList: {
+            upload_links: components["schemas"]["UploadLinkItem"][];
+        };
         /** VideoDetails */
         VideoDetails: {
             chapters: components["schemas"]["Chapter"][];
@@ -1146,6 +1279,8 @@ export interface components {
             /** @description address that the file was or is to be fetched from, without its secrets */
             fetched_from?: string | null;
             filename: string;
+            /** @description set if the owner's upload link was used */
+            guest?: components["schemas"]["Guest"] | null;
             id: string;
             /** @description null: the worker's settings decide */
             original?: components["schemas"]["Retention"] | null;
@@ -1184,6 +1319,8 @@ export interface components {
             /** @description address that the file was or is to be fetched from, without its secrets */
             fetched_from?: string | null;
             filename: string;
+            /** @description set if the owner's upload link was used */
+            guest?: components["schemas"]["Guest"] | null;
             id: string;
             /** @description null: the worker's settings decide */
             original?: components["schemas"]["Retention"] | null;
@@ -1677,6 +1814,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not Found */
             404: {
                 headers: {
@@ -1749,6 +1895,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Too Many Requests */
             429: {
                 headers: {
@@ -1801,6 +1956,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2048,6 +2212,7 @@ export interface operations {
                     /** Format: binary */
                     file: string;
                     keep_original?: string;
+                    note?: string;
                     title?: string;
                 };
             };
@@ -2076,6 +2241,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2130,6 +2304,255 @@ export interface operations {
             };
         };
     };
+    ApiUploadLinkGetUploadLink: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadLinkForGuest"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ApiUploadLinksGetUploadLinks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadLinkList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ApiUploadLinksMakeUploadLink: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUploadLink"];
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeUploadLink"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ApiUploadLinksLinkIdWithdrawUploadLink: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                link_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, nothing follows */
+            204: {
+                headers: {
+                    "cache-control"?: string;
+                    "referrer-policy"?: string;
+                    "x-content-type-options"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     ApiUploadsCreateUpload: {
         parameters: {
             query?: {
@@ -2173,6 +2596,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2352,6 +2784,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not Found */
             404: {
                 headers: {
@@ -2467,6 +2908,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2747,6 +3197,8 @@ export interface operations {
                 title?: string | null;
                 /** @description keep the uploaded file after transcoding: anything but false, 0, no, off */
                 keep_original?: string | null;
+                /** @description from a guest to the owner of the upload link */
+                note?: string | null;
                 /** @description AV1 quality; lower is better */
                 crf?: number | null;
                 /** @description AV1 speed; higher is faster */
@@ -2789,6 +3241,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4385,6 +4846,7 @@ export interface operations {
                     /** Format: binary */
                     file: string;
                     keep_original?: string;
+                    note?: string;
                     title?: string;
                 };
             };
@@ -4413,6 +4875,15 @@ export interface operations {
             };
             /** @description Unauthorized */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
