@@ -89,6 +89,7 @@ class UploadLinkForGuest(BaseModel):
     expires_at: datetime
     max_bytes: int
     uploads_left: int
+    is_open: bool = Field(description="an upload may begin; else those that have begun may finish")
 
 
 @post("/api/upload-links", opt=UPLOADERS, responses=_ERRORS, tags=["upload links"])
@@ -146,12 +147,10 @@ async def withdraw_upload_link(
 async def get_upload_link(services: FromServices, principal: FromPrincipal) -> UploadLinkForGuest:
     """Get what the link in the query allows."""
     link = await services.upload_links.find(principal.link) if principal.link else None
-    if link is None or not services.upload_links.is_open(link):
+    if link is None:
         raise UploadLinkRejected
-    left = await services.places.left(principal.link or "", link.max_uploads)
-    return UploadLinkForGuest(
-        **link.model_dump(include=set(UploadLinkForGuest.model_fields)), uploads_left=left
-    )
+    item = await UploadLinkItem.of(services, principal.link or "", link)
+    return UploadLinkForGuest.model_validate(item.model_dump())
 
 
 HANDLERS = (make_upload_link, get_upload_links, withdraw_upload_link, get_upload_link)

@@ -1240,6 +1240,8 @@ export interface components {
             description: string;
             /** Format: date-time */
             expires_at: string;
+            /** @description an upload may begin; else those that have begun may finish */
+            is_open: boolean;
             max_bytes: number;
             title: string;
             uploads_left: number;
