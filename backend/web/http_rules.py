@@ -20,7 +20,10 @@ from backend.core.access.upload_links import TOKEN_LENGTH
 from backend.web.tus_headers import PATH as TUS_PATH
 
 API_ROOTS = frozenset(
-    {"api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"}
+    {
+        *("api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"),
+        *("health", "hls", "images", "oembed"),
+    }
 )
 """First path segments that never belong to the site: unknown paths below them return 404."""
 _GUEST_PAGE = re.compile(rf"/?upload/[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}/?")

@@ -6,6 +6,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.codes import AccessCodes
 from backend.core.access.people import People
 from backend.core.access.principals import CACHED_SECONDS, Principals
 from backend.core.access.rights import Right, RightKind
@@ -55,7 +56,12 @@ class Process:
         self.admin = AdminToken(token, signing_keys)
         self.sessions = Sessions(store, signing_keys, TTL_SECONDS, clock)
         self.principals = Principals(
-            self.admin, self.sessions, People(store, clock), UploadLinks(store, clock), clock
+            self.admin,
+            self.sessions,
+            People(store, clock),
+            AccessCodes(store, clock),
+            UploadLinks(store, clock),
+            clock,
         )
 
     async def begin(self) -> str:
