@@ -33,6 +33,7 @@ from backend.routes import (
     resumptions,
     session,
     static_site,
+    upload_links,
     uploads,
     videos,
 )
@@ -58,6 +59,7 @@ _ROUTES = (
     inbox,
     resumable_uploads,
     resumptions,
+    upload_links,
     videos,
     captions,
     conversions,

@@ -2,7 +2,8 @@
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
 Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`,
-`sessions/`, `people/`, `tokens/`, `access-codes/`. Both, while the store is being tested: `doctor/`.
+`sessions/`, `people/`, `tokens/`, `access-codes/`, `upload-links/`. Both, while the store is being tested:
+`doctor/`.
 """
 
 import re
@@ -34,6 +35,7 @@ PEOPLE = "people/"
 TOKENS = "tokens/"
 ACCESS_CODES = "access-codes/"
 CODE_SALT = "keys/codes"
+UPLOAD_LINKS = "upload-links/"
 EVENTS = "events/"
 EVENT_LOG = "events/log/"
 ANNOUNCEMENTS = "events/new/"
@@ -89,6 +91,11 @@ def upload_done(upload_id: str) -> str:
 def upload_state(upload_id: str) -> str:
     """Return the prefix of what a resumable upload needs until it is finished. It ends with a slash."""
     return f"{UPLOADS}{upload_id}/"
+
+
+def records_of_upload(upload_id: str) -> str:
+    """Return the common prefix of a resumable upload's source, records and state."""
+    return f"{UPLOADS}{upload_id}"
 
 
 def upload_progress(upload_id: str, generation: int) -> str:
@@ -488,6 +495,33 @@ def withdrawn_access_code(code_id: str) -> str:
     return f"{ACCESS_CODES}{code_id}/withdrawn"
 
 
+def upload_link_prefix(link_id: str) -> str:
+    return f"{UPLOAD_LINKS}{link_id}/"
+
+
+def upload_link(link_id: str) -> str:
+    return f"{upload_link_prefix(link_id)}link"
+
+
+def places_of_link(link_id: str) -> str:
+    return f"{upload_link_prefix(link_id)}uses/"
+
+
+def places(link_id: str, number: int) -> str:
+    """Return the key of a change to who holds the places of an upload link. Keys sort newest first."""
+    return f"{places_of_link(link_id)}{_MAX_REVISION - number}"
+
+
+def parse_places(key: str) -> int:
+    """Return the change's number. Raises: BadRequest: this is not the key of such a change."""
+    return _MAX_REVISION - int(_matched(_PLACES, key, "places of an upload link")["inverted"])
+
+
+def link_of_object(key: str) -> str:
+    """Return the upload link of its record or places. Raises: BadRequest: the key is neither."""
+    return _matched(_OF_LINK, key, "an object of an upload link")["link"]
+
+
 def event_id(subject: str, number: int, kind: str) -> str:
     """Return the id of what happened to a video's request with this number; it can happen only once."""
     return f"{subject}-{number}-{kind}"
@@ -675,6 +709,8 @@ _REVISION = re.compile(r"[0-9]{9}")
 _PERSON = re.compile(rf"{PEOPLE}{_ID}/(?P<inverted>[0-9]{{9}})")
 _CLAIM = re.compile(rf"{SLUGS}(?P<kind>[a-z]+)/(?P<slug>[a-z0-9_-]+)/(?P<inverted>[0-9]{{9}})")
 _ACCESS_CODE = re.compile(rf"{ACCESS_CODES}(?P<id>[0-9a-f]{{32}})/code")
+_OF_LINK = re.compile(rf"{UPLOAD_LINKS}(?P<link>[0-9a-f]{{32}})/(?:link|uses/[0-9]{{9}})")
+_PLACES = re.compile(rf"{UPLOAD_LINKS}[0-9a-f]{{32}}/uses/(?P<inverted>[0-9]{{9}})")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

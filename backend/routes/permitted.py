@@ -30,7 +30,8 @@ async def require_own_upload(services: Services, principal: Principal, upload_id
     """Raises: UploadNotFound: also if somebody else's upload has this id."""
     if principal.role is not Role.ADMIN:
         upload = await services.resumable.info(upload_id, even_expired=True)
-        if not principal.manages(upload.owner):
+        link = upload.guest.link if upload.guest else None
+        if not (link == principal.link if principal.link else principal.manages(upload.owner)):
             raise UploadNotFound
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from litestar.datastructures import State
 from litestar.di import NamedDependency
@@ -14,6 +14,7 @@ from backend.core.access.people import People
 from backend.core.access.principals import Principals
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.access.upload_links import UploadLinks
 from backend.core.events.feed import EventFeed
 from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
@@ -25,6 +26,7 @@ from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.inbox import SETTLE_SECONDS, Inbox, InboxWatch
+from backend.core.uploads.places import LinkPlaces
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
@@ -61,6 +63,9 @@ class Services:
     people: People
     codes: AccessCodes
     access_gate: AccessGate
+    upload_links: UploadLinks
+    places: LinkPlaces
+    """Of upload links."""
     principals: Principals
     grants: Grants
     rights: Rights
@@ -99,9 +104,11 @@ class Services:
         doorbell = Doorbell(settings.doorbells)
         sessions = Sessions(buckets.video, signing_keys, settings.session_ttl_seconds, clock)
         people = People(buckets.video, clock)
+        upload_links = UploadLinks(buckets.video, clock)
         codes = AccessCodes(buckets.video, clock)
-        principals = Principals(admin, sessions, people, codes, clock)
+        principals = Principals(admin, sessions, people, codes, upload_links, clock)
         used_codes = DailyNotes(buckets.video, keys.used_access_code, clock)
+        resumable = ResumableUploads(buckets, retrying, buffers, rules, upload_links.now, doorbell.ring)
         return cls(
             settings=settings,
             buckets=buckets,
@@ -109,16 +116,18 @@ class Services:
             buffers=buffers,
             quota=quota,
             doorbell=doorbell,
-            resumable=ResumableUploads(
-                buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC), doorbell.ring
-            ),
+            resumable=resumable,
             resumptions=Resumptions(buckets.raw),
-            authenticator=Authenticator(admin, sessions, principals, Attempts(), settings.cors_origins),
+            authenticator=Authenticator(
+                admin, sessions, principals, Attempts(), Attempts(), settings.cors_origins
+            ),
             admin=admin,
             sessions=sessions,
             people=people,
             codes=codes,
             access_gate=AccessGate(codes, principals, used_codes),
+            upload_links=upload_links,
+            places=LinkPlaces(buckets.video, resumable.evict, upload_links.now),
             principals=principals,
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, principals, clock),

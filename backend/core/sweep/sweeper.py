@@ -17,6 +17,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.access.sessions import read_session
+from backend.core.access.upload_links import UploadLink
 from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
 from backend.core.events.delivering import serving_endpoints
 from backend.core.ids import id_time
@@ -46,7 +47,7 @@ from backend.core.records import (
     read_outcome,
 )
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
-from backend.core.store.prefixes import delete_outputs_below
+from backend.core.store.prefixes import delete_below, delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
 from backend.core.uploads.resumable.finishing import remove_records
 
@@ -78,6 +79,8 @@ class Kind(StrEnum):
     """A video that an index of the library lacks: added to it. An entry without a video: removed."""
     SESSION = "session"
     """A session that has expired: removed."""
+    LINK = "link"
+    """An upload link that has expired or was withdrawn: what is left of it is removed."""
     ORIGINAL = "original"
     """The source of a video that was published `DELETE_SOURCE_AFTER` ago: removed."""
     EVENT = "event"
@@ -157,6 +160,7 @@ async def sweep(
     await sweeper.resumptions()
     await sweeper.sessions()
     await sweeper.slugs()
+    await sweeper.upload_links()
     await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
@@ -283,6 +287,25 @@ class _Sweeper:
             holder = (await read_claim(self._buckets.video, key)).id
             return holder is None or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
         return False
+
+    async def upload_links(self) -> None:
+        video, newest = self._buckets.video, dict[str, datetime]()
+        async for info in video.list_all(keys.UPLOAD_LINKS):
+            for link_id in keys.ours(keys.link_of_object, [info.key]):
+                newest[link_id] = max(info.modified, newest.get(link_id, info.modified))
+        for link_id, since in newest.items():
+            if self._now - since <= self._rules.uploads_after:
+                continue
+            try:
+                stored = await video.get(keys.upload_link(link_id))
+                since, why = UploadLink.from_json(stored.body).expires_at, "it has expired"
+            except ObjectNotFound:
+                why = "it was withdrawn"
+            except RecordUnreadable:
+                continue
+            prefix = keys.upload_link_prefix(link_id)
+            act, grace = partial(delete_below, video, prefix), self._rules.uploads_after
+            await self._act(Kind.LINK, prefix, why, since, act, grace=grace)
 
     async def events(self) -> None:
         video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)

@@ -6,10 +6,14 @@ import type { Access } from '../share/access';
 import type {
   AccessCode,
   Captions,
+  GuestLink,
+  MadeUploadLink,
   NewAccessCode,
+  NewUploadLink,
   Playback,
   Resumption,
   Status,
+  UploadLink,
   VideoChange,
   VideoDetails,
   VideoPage,
@@ -29,9 +33,22 @@ export class Api {
   readonly #root: string;
   readonly #unauthorizedListeners = new Set<() => void>();
 
-  /** `root` is the address that the server has for this page. */
-  constructor(root: string) {
+  /** `root` is the address that the server has for this page. A guest sends an upload link with every request. */
+  constructor(
+    root: string,
+    readonly link: string | null = null,
+  ) {
     this.#root = root;
+  }
+
+  /** The API for a guest. */
+  forGuest(link: string): Api {
+    return new Api(this.#root, link);
+  }
+
+  /** The path with the guest's link, which no other path on this site contains. */
+  linked(path: string): string {
+    return this.link === null ? path : `${path}${path.includes('?') ? '&' : '?'}upload_link=${this.link}`;
   }
 
   /** Call `listener` on every 401; returns its own undo. */
@@ -112,6 +129,23 @@ export class Api {
     return this.#json('POST', '/upload/remote', { body: { url } });
   }
 
+  async uploadLinks(): Promise<UploadLink[]> {
+    return (await this.#json<{ upload_links: UploadLink[] }>('GET', '/api/upload-links')).upload_links;
+  }
+
+  makeUploadLink(link: NewUploadLink): Promise<MadeUploadLink> {
+    return this.#json('POST', '/api/upload-links', { body: link });
+  }
+
+  async withdrawUploadLink(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/upload-links/${encodeURIComponent(id)}`);
+  }
+
+  /** What a guest's link allows. */
+  guestLink(): Promise<GuestLink> {
+    return this.#json('GET', '/api/upload-link', { quiet: true });
+  }
+
   /** Cancel what a video's job does or waits for. */
   async cancel(id: string): Promise<void> {
     await this.#request('DELETE', `/jobs/${encodeURIComponent(id)}`);
@@ -172,6 +206,7 @@ export class Api {
 
   /** The largest file that the server accepts, or null if it does not say. */
   async maxUploadBytes(): Promise<number | null> {
+    if (this.link !== null) return (await this.guestLink()).max_bytes;
     const response = await this.#request('OPTIONS', '/api/uploads', { headers: TUS, quiet: true });
     const bytes = response.headers.get('tus-max-size');
     return bytes === null ? null : Number(bytes);
@@ -183,7 +218,7 @@ export class Api {
       const { headers } = await this.#request('HEAD', path, { headers: TUS, quiet: true });
       const videoId = headers.get('video-id');
       const complete = headers.get('upload-offset') === headers.get('upload-length');
-      if (videoId !== null) return { complete, title: (await this.video(videoId, true)).title };
+      if (videoId !== null && this.link === null) return { complete, title: (await this.video(videoId, true)).title };
       return { complete, title: titleIn(headers.get('upload-metadata') ?? '') };
     } catch (error) {
       if (isGone(error)) return null;
@@ -221,7 +256,7 @@ export class Api {
     if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     let response: Response;
     try {
-      response = await fetch(addressOf(path, this.#root), init);
+      response = await fetch(addressOf(this.linked(path), this.#root), init);
     } catch {
       throw new ApiError('network', 0, 'no response');
     }

@@ -47,6 +47,9 @@ const MESSAGES: Record<string, string> = {
   unsupported_type: 'This isn’t a video or audio file.',
   too_many_uploads: 'Too many uploads are unfinished. Finish or cancel some, then try again.',
   storage_full: 'Storage is full. Delete some videos, or ask your administrator for more space.',
+  upload_link_rejected: 'This upload link no longer works. Ask whoever sent it to you for a new one.',
+  upload_link_used_up: 'No more videos can be uploaded with this link. Ask whoever sent it to you for a new one.',
+  upload_link_not_found: 'This upload link was already withdrawn.',
   partial_unfinished: 'Part of this file wasn’t uploaded. Try again.',
   unauthorized: 'Sign in to continue.',
   invalid_address:
