@@ -22,6 +22,7 @@ from backend.routes import (
     conversions,
     events,
     health,
+    images,
     inbox,
     jobs,
     media,
@@ -62,6 +63,7 @@ _ROUTES = (
     events,
     playback_links,
     media,
+    images,
     session,
     static_site,
 )

@@ -23,6 +23,7 @@ from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
+from backend.core.library.images import remove_unfinished_image
 from backend.core.library.videos import (
     delete_units,
     delete_video,
@@ -33,6 +34,7 @@ from backend.core.library.videos import (
     remove_unfinished,
 )
 from backend.core.records import (
+    SMALLEST_VIDEO_BYTES,
     Job,
     Outcome,
     Outputs,
@@ -80,6 +82,8 @@ class Kind(StrEnum):
     """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
     CONVERSION = "conversion"
     """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
+    IMAGE = "image"
+    """Leftovers of an unfinished upload or deletion of an image: removed."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -150,6 +154,7 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.images()
     await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
@@ -260,6 +265,21 @@ class _Sweeper:
             if session is not None:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
+
+    async def images(self) -> None:
+        video, existing, left = self._buckets.video, "", dict[str, ObjectInfo]()
+        async for info in video.list_all(keys.IMAGES):
+            for image_id in keys.ours(keys.image_of_object, [info.key]):
+                # its record comes first
+                if info.key == keys.image_record(image_id) and info.size_bytes >= SMALLEST_VIDEO_BYTES:
+                    existing = image_id
+                elif image_id != existing:
+                    newest = left.get(image_id, info)
+                    left[image_id] = max(newest, info, key=lambda one: one.modified)
+        for image_id, info in left.items():
+            act = partial(remove_unfinished_image, video, image_id)
+            why = "its upload or deletion was never finished"
+            await self._act(Kind.IMAGE, image_id, why, info.modified, act, info.size_bytes)
 
     async def events(self) -> None:
         video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)
