@@ -13,10 +13,11 @@ interface Place {
   link?: string;
 }
 
-type Route = { page: 'home' } | { page: 'watch'; id: string } | { page: 'not-found' };
+type Route = { page: 'home' } | { page: 'images' } | { page: 'watch'; id: string } | { page: 'not-found' };
 
 export function routeOf(pathname: string): Route {
   if (pathname === '/') return { page: 'home' };
+  if (pathname === '/images') return { page: 'images' };
   const watch = /^\/watch\/([^/]+)\/?$/.exec(pathname);
   if (watch?.[1] === undefined) return { page: 'not-found' };
   try {

@@ -2,7 +2,7 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
-import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
+import type { Captions, Image, ImageChange, ImagePage, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
 
 /** For requests without a file. A slower response is not coming. */
 const RESPONSE_TIMEOUT_MS = 120_000;
@@ -91,6 +91,24 @@ export class Api {
 
   async remove(id: string): Promise<void> {
     await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
+  }
+
+  images(cursor: string | null, limit: number): Promise<ImagePage> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (cursor !== null) query.set('cursor', cursor);
+    return this.#json('GET', `/api/images?${query}`);
+  }
+
+  uploadImage(file: File): Promise<Image> {
+    return this.#json('POST', `/api/images?${new URLSearchParams({ filename: file.name })}`, { file });
+  }
+
+  changeImage(id: string, change: ImageChange): Promise<Image> {
+    return this.#json('PATCH', `/api/images/${encodeURIComponent(id)}`, { body: change });
+  }
+
+  async removeImage(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/images/${encodeURIComponent(id)}`);
   }
 
   /** Add a video whose file the server downloads from this address. */
