@@ -199,7 +199,8 @@ def test_the_program_that_reads_hostile_images_imports_nothing_of_ours() -> None
 
 def test_only_keys_builds_object_keys() -> None:
     prefixes = re.compile(
-        r"(uploads|queue|leases|failed|doctor|catalog|videos|images|events|webhooks|keys|sessions)/"
+        r"(uploads|queue|leases|failed|doctor|catalog|videos|images|events|webhooks|keys|sessions"
+        r"|access-codes)/"
     )
     for path, tree in _modules("backend", "worker", "vodbucket"):
         if path == "backend/core/keys.py":
