@@ -177,6 +177,7 @@ class Image(Record):
     height: int
     size_bytes: int
     visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
     owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
     created_at: AwareDatetime
 

@@ -13,17 +13,20 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from pydantic import BaseModel, Field
 
 from backend.core import keys
-from backend.core.access.people import Role
-from backend.core.access.principals import Principal
-from backend.core.errors import EmptyUpload, Forbidden, ImageNotFound, IncompleteUpload, Unauthorized
+from backend.core.access.codes import MediaType
+from backend.core.access.principals import Media
+from backend.core.errors import EmptyUpload, ImageNotFound, IncompleteUpload, Unauthorized
 from backend.core.ids import new_id, parse_id
 from backend.core.library.images import add_image, delete_image, edit_image, list_images
+from backend.core.library.slugs import IMAGE
 from backend.core.library.videos import VideoEdit
 from backend.core.names import clean_filename, clean_text
 from backend.core.records import Image, ImageFormat, Visibility
 from backend.images.rewriting import MAX_IMAGE_BYTES, ImageTooLarge
 from backend.playback.serving import SigningWindow
+from backend.routes.permitted import require_managed_image, require_visible_image
 from backend.routes.services import FromServices, Services
+from backend.web.access_codes import AccessKey, FromAccessKey
 from backend.web.auth import PUBLIC, SIGNED_IN, UPLOADERS, FromPrincipal
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
@@ -37,6 +40,7 @@ RECEIVE_SECONDS = 300.0
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND
 )
+_CHANGE_ERRORS = _ERRORS | documented(HTTPStatus.CONFLICT)
 _UPLOAD_ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
@@ -155,26 +159,27 @@ async def get_images(
 @get("/api/images/{image_id:str}", opt=SIGNED_IN, responses=_ERRORS, tags=["images"])
 async def get_image(services: FromServices, principal: FromPrincipal, image_id: FromPath[str]) -> ImageItem:
     """Get an image."""
-    return ImageItem.of(await _visible(services, principal, image_id), services)
+    return ImageItem.of(await require_visible_image(services, principal, parse_id(image_id)), services)
 
 
-@patch("/api/images/{image_id:str}", opt=UPLOADERS, responses=_ERRORS, tags=["images"])
+@patch("/api/images/{image_id:str}", opt=UPLOADERS, responses=_CHANGE_ERRORS, tags=["images"])
 async def patch_image(
     services: FromServices, principal: FromPrincipal, image_id: FromPath[str], data: JSONBody[VideoEdit]
 ) -> ImageItem:
-    """Change an image's title or visibility."""
-    await _require_managed(services, principal, image_id)
+    """Change an image's title, visibility or slug."""
+    await require_managed_image(services, principal, parse_id(image_id))
     try:
         image = await edit_image(services.buckets.video, image_id, data)
     finally:
         services.images.forget(image_id)
+        services.names.forget()
     return ImageItem.of(image, services)
 
 
 @delete("/api/images/{image_id:str}", opt=UPLOADERS, responses=_ERRORS, tags=["images"])
 async def remove_image(services: FromServices, principal: FromPrincipal, image_id: FromPath[str]) -> None:
     """Delete an image. Its address stops working within seconds."""
-    await _require_managed(services, principal, image_id)
+    await require_managed_image(services, principal, parse_id(image_id))
     try:
         await delete_image(services.buckets.video, image_id)
     finally:
@@ -182,14 +187,11 @@ async def remove_image(services: FromServices, principal: FromPrincipal, image_i
 
 
 @get("/images/{image_id:str}", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["images"])
-async def show_image(request: AnyRequest, services: FromServices, image_id: FromPath[str]) -> Response[bytes]:
+async def show_image(
+    request: AnyRequest, services: FromServices, access_key: FromAccessKey, image_id: FromPath[str]
+) -> Response[bytes]:
     """Redirect to the picture. Public images need no authentication. Requests with a token get its bytes."""
-    principal = await services.authenticator.principal_of(request)
-    image = await services.images.get(parse_id(image_id))
-    if principal is None and (image is None or image.visibility is not Visibility.PUBLIC):
-        raise Unauthorized
-    if image is None or (principal and not principal.sees(image.owner, image.visibility)):
-        raise ImageNotFound
+    image = await _authorized(request, services, access_key, image_id)
     key = keys.picture(image.id, image.format)
     if "authorization" in request.headers:  # curl and others would send it on to the store, which rejects it
         body = (await services.buckets.video.get(key)).body
@@ -199,20 +201,28 @@ async def show_image(request: AnyRequest, services: FromServices, image_id: From
     return Response(b"", status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": address})
 
 
-async def _visible(services: Services, principal: Principal, image_id: str) -> Image:
-    """Raises: ImageNotFound: also if they may not know that there is such an image."""
-    image = await services.images.get(parse_id(image_id))
-    if image is None or not principal.sees(image.owner, image.visibility):
-        raise ImageNotFound
-    return image
+async def _authorized(
+    request: AnyRequest, services: Services, access_key: AccessKey | None, name: str
+) -> Image:
+    """Return the image with this id or slug. An access code counts if nothing else does.
 
-
-async def _require_managed(services: Services, principal: Principal, image_id: str) -> None:
-    """Raises: ImageNotFound: as above. Forbidden: they may see it, and no more."""
-    if principal.role is Role.ADMIN:
-        parse_id(image_id)  # and what an interrupted deletion has left may be deleted
-    elif not principal.manages((await _visible(services, principal, image_id)).owner):
-        raise Forbidden("Only the owner of this image and administrators may do this.")
+    Raises:
+        ImageNotFound: to who is signed in.
+        Unauthorized: to others, also if the image does not exist.
+        AccessCodeRejected, PassphraseRequired, PassphraseWrong, TooManyAttempts: see `AccessGate`.
+    """
+    principal = await services.authenticator.principal_of(request)
+    image = await services.images.get(await services.names.id_of(name, IMAGE))
+    if image is not None:
+        sees = principal is not None and principal.sees(image.owner, image.visibility)
+        if sees or image.visibility is Visibility.PUBLIC:
+            return image
+    if access_key is not None:
+        media = None if image is None else Media(MediaType.IMAGE, image.id, image.owner)
+        await services.access_gate.right_to(media, access_key)
+        if image is not None:
+            return image
+    raise Unauthorized if principal is None else ImageNotFound
 
 
 HANDLERS = (upload_image, get_images, get_image, patch_image, remove_image, show_image)

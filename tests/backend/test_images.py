@@ -247,3 +247,54 @@ async def test_unknown_and_malformed_ids_are_told_apart_from_nothing(
     assert (await admin.get(f"/images/{new_id()}")).status_code == 404
     assert (await admin.get("/api/images/..%2f..")).status_code == 404
     assert (await admin.delete("/api/images/x")).json()["code"] == "invalid_id"
+
+
+async def test_an_image_can_be_named_by_its_slug(admin: httpx.AsyncClient, anyone: httpx.AsyncClient) -> None:
+    first, second = [await add(admin) for _ in range(2)]
+    path = f"/api/images/{first['id']}"
+    answer = await admin.patch(path, json={"slug": "team-photo", "visibility": "public"})
+    assert answer.json()["slug"] == "team-photo"
+    assert (await anyone.get("/images/team-photo")).status_code == 307
+
+    taken = await admin.patch(f"/api/images/{second['id']}", json={"slug": "team-photo"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "slug_taken")
+
+    await admin.patch(path, json={"title": "T"})
+    assert (await admin.get(path)).json()["slug"] == "team-photo"
+    await admin.delete(path)
+    moved = await admin.patch(f"/api/images/{second['id']}", json={"slug": "team-photo"})
+    assert moved.status_code == 200
+    assert (await anyone.get("/images/team-photo")).status_code == 401
+    assert (await admin.get("/images/team-photo")).status_code == 200
+    await admin.patch(f"/api/images/{second['id']}", json={"slug": ""})
+    assert (await admin.get("/images/team-photo")).status_code == 404
+
+
+async def test_an_access_code_opens_its_image_and_no_other(
+    app: Litestar, admin: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    image, other = [await add(admin) for _ in range(2)]
+    item = {"media_type": "image", "media_slug": image["id"]}
+    made = (await admin.post("/api/access-codes", json={"media_items": [item]})).json()
+    query = {"access_code": made["code"]}
+
+    assert (await anyone.get(image["url"], params=query)).status_code == 307
+    rejected = await anyone.get(other["url"], params=query)
+    assert (rejected.status_code, rejected.json()["code"]) == (403, "access_code_rejected")
+    wrong = await anyone.get(image["url"], params={"access_code": "vc_" + "A" * 22})
+    assert (wrong.status_code, wrong.json()["code"]) == (403, "access_code_rejected")
+
+    await admin.delete(f"/api/access-codes/{made['id']}")
+    assert (await anyone.get(image["url"], params=query)).status_code == 403
+
+
+async def test_only_who_manages_an_image_makes_codes_for_it(app: Litestar, admin: httpx.AsyncClient) -> None:
+    image = await add(admin)
+    body = {"media_items": [{"media_type": "image", "media_slug": image["id"]}]}
+    async with _person(app, Role.UPLOADER) as other:
+        assert (await other.post("/api/access-codes", json=body)).json()["code"] == "image_not_found"
+        await admin.patch(f"/api/images/{image['id']}", json={"visibility": "public"})
+        app.state.services.images.forget(image["id"])
+        assert (await other.post("/api/access-codes", json=body)).json()["code"] == "forbidden"
+    unknown = {"media_items": [{"media_type": "image", "media_slug": "nothing"}]}
+    assert (await admin.post("/api/access-codes", json=unknown)).json()["code"] == "image_not_found"

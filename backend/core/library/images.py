@@ -14,8 +14,9 @@ import structlog
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import ImageNotFound, ObjectNotFound, StoreUnavailable
+from backend.core.library.slugs import IMAGE, claim_slug, release_slug
 from backend.core.library.videos import VideoEdit, is_tombstone
-from backend.core.records import Image, RecordUnreadable, Revision, Tombstone
+from backend.core.records import NO_SLUG, Image, RecordUnreadable, Revision, Tombstone, new_nonce
 from backend.core.store.interface import ObjectHeaders, Store, exists
 from backend.core.store.prefixes import delete_below
 
@@ -51,7 +52,15 @@ async def add_image(store: Store, image: Image, picture: bytes, thumbnail: bytes
 
 async def read_image(store: Store, image_id: str) -> Image:
     """Return the image as it was last changed. Raises: ImageNotFound."""
-    return (await _read_newest(store, image_id))[1]
+    record = await _read_record(store, image_id)
+    return _revised(record, (await _newest_revision(store, record))[1])
+
+
+async def image_holds_slug(store: Store, image_id: str, slug: str) -> bool:
+    try:
+        return (await read_image(store, image_id)).slug == slug
+    except ImageNotFound:
+        return False
 
 
 async def list_images(
@@ -82,14 +91,20 @@ async def list_images(
 
 
 async def edit_image(store: Store, image_id: str, edit: VideoEdit) -> Image:
-    """Change title or visibility and return the image. Raises: ImageNotFound."""
+    """Change the image and return it. Raises: ImageNotFound. SlugTaken: nothing is changed."""
+    changes = edit.model_dump(exclude_none=True, exclude={"slug"})
+    claim = NO_SLUG if edit.slug == "" else None
+    if edit.slug:
+        await _read_record(store, image_id)
+        claim = await claim_slug(store, IMAGE, edit.slug, image_id, partial(_is_gone, store))
     while True:
-        number, image = await _read_newest(store, image_id)
-        changed = image.replace(**edit.model_dump(exclude_none=True))
-        if changed == image:
-            return image
+        record = await _read_record(store, image_id)
+        number, before = await _newest_revision(store, record)
+        wanted = before.replace(**changes, claim=claim or before.claim)
+        if wanted == before:
+            return _revised(record, before)
+        revision = wanted.replace(nonce=new_nonce())
         key = keys.image_revision(image_id, number + 1)
-        revision = Revision(title=changed.title, visibility=changed.visibility)
         if await store.create(key, revision.to_json()):
             break
     try:
@@ -98,7 +113,9 @@ async def edit_image(store: Store, image_id: str, edit: VideoEdit) -> Image:
     except ImageNotFound:
         await store.delete(key)
         raise
-    return changed
+    if revision.claim != before.claim:
+        await release_slug(store, IMAGE, before.claim)
+    return _revised(record, revision)
 
 
 async def delete_image(store: Store, image_id: str) -> None:
@@ -131,19 +148,29 @@ def _end_of(image_id: str) -> str:
     return keys.image_prefix(image_id) + "~"
 
 
-async def _read_newest(store: Store, image_id: str) -> tuple[int, Image]:
-    """Return the number of the newest revision, 0 if there is none, and the image with it."""
-    image = await _read_record(store, image_id)
-    page = await store.list_page(keys.revisions_of_image(image_id), limit=1)
+async def _newest_revision(store: Store, image: Image) -> tuple[int, Revision]:
+    """Return the newest revision and its number, which is 0 if the image was never changed."""
+    page = await store.list_page(keys.revisions_of_image(image.id), limit=1)
     found = (info.key for info in page.objects)
-    for number in keys.ours(partial(keys.parse_image_revision, image_id), found):
+    for number in keys.ours(partial(keys.parse_image_revision, image.id), found):
         try:
-            newest = await store.get(keys.image_revision(image_id, number))
+            return number, Revision.from_json((await store.get(keys.image_revision(image.id, number))).body)
         except ObjectNotFound:  # revisions are only deleted with the image
             raise ImageNotFound from None
-        revision = Revision.from_json(newest.body)
-        return number, image.replace(title=revision.title, visibility=revision.visibility)
-    return 0, image
+    return 0, Revision(title=image.title, visibility=image.visibility)
+
+
+def _revised(image: Image, revision: Revision) -> Image:
+    slug = revision.claim.slug or None
+    return image.replace(title=revision.title, visibility=revision.visibility, slug=slug)
+
+
+async def _is_gone(store: Store, image_id: str) -> bool:
+    try:
+        await _read_record(store, image_id)
+    except ImageNotFound:
+        return True
+    return False
 
 
 async def _read_record(store: Store, image_id: str) -> Image:

@@ -24,8 +24,8 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.catalog import enter, enter_shared
-from backend.core.library.images import remove_unfinished_image
-from backend.core.library.slugs import VIDEO, read_claim
+from backend.core.library.images import image_holds_slug, remove_unfinished_image
+from backend.core.library.slugs import IMAGE, VIDEO, read_claim
 from backend.core.library.videos import (
     delete_units,
     delete_video,
@@ -301,7 +301,11 @@ class _Sweeper:
         with suppress(BadRequest, ObjectNotFound, RecordUnreadable):
             kind, slug, _ = keys.parse_slug_claim(key)
             holder = (await read_claim(self._buckets.video, key)).id
-            return holder is None or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+            return (
+                holder is None
+                or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+                or (kind == IMAGE and not await image_holds_slug(self._buckets.video, holder, slug))
+            )
         return False
 
     async def events(self) -> None:

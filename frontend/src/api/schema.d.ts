@@ -152,7 +152,7 @@ export interface paths {
         head?: never;
         /**
          * PatchImage
-         * @description Change an image's title or visibility.
+         * @description Change an image's title, visibility or slug.
          */
         patch: operations["ApiImagesImageIdPatchImage"];
         trace?: never;
@@ -1041,6 +1041,8 @@ export interface components {
              */
             schema_version: 1;
             size_bytes: number;
+            /** @description what its addresses may have in place of the id */
+            slug?: string | null;
             /** @description address of a small picture, valid for minutes */
             thumbnail: string;
             title: string;
@@ -2388,6 +2390,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5064,8 +5075,14 @@ export interface operations {
     };
     ImagesImageIdShowImage: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description opens what it was made for */
+                access_code?: string | null;
+            };
+            header?: {
+                /** @description of the access code, percent-encoded */
+                "access-passphrase"?: string | null;
+            };
             path: {
                 image_id: string;
             };

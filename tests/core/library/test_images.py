@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backend.core import keys
-from backend.core.errors import ImageNotFound, StoreUnavailable
+from backend.core.errors import ImageNotFound, SlugTaken, StoreUnavailable
 from backend.core.ids import new_id
 from backend.core.library.images import (
     add_image,
@@ -15,6 +15,8 @@ from backend.core.library.images import (
     read_image,
     remove_unfinished_image,
 )
+from backend.core.library.slugs import IMAGE as SLUGS_OF_IMAGES
+from backend.core.library.slugs import find_slug
 from backend.core.library.videos import VideoEdit
 from backend.core.records import SMALLEST_VIDEO_BYTES, Image, ImageFormat, Tombstone, Visibility
 from backend.core.store.interface import Buckets, Store
@@ -66,6 +68,38 @@ async def test_an_edit_does_not_bring_back_a_deleted_image() -> None:
     async for ended in every_order(begin):
         assert isinstance(ended.second, (ImageNotFound, Image))
         assert await keys_below(ended.buckets.video, "") == []
+
+
+async def test_of_two_images_that_want_a_slug_at_once_one_gets_it() -> None:
+    other = new_id(2, 2)
+
+    async def begin(turns: Turns) -> Race:
+        buckets, store = await public_image(turns)
+        await add(store, other)
+        named = VideoEdit(slug="logo")
+        return Race(buckets, edit_image(store, IMAGE, named), edit_image(store, other, named))
+
+    async for ended in every_order(begin):
+        store = ended.buckets.video
+        holder = await find_slug(store, SLUGS_OF_IMAGES, "logo")
+        slugs = {one: (await read_image(store, one)).slug for one in (IMAGE, other)}
+        assert [one for one, slug in slugs.items() if slug] == [holder]
+        assert sorted(map(type, (ended.first, ended.second)), key=str) == [SlugTaken, Image]
+
+
+async def test_slugs_of_deleted_images_and_of_crashes_are_swept() -> None:
+    lab, other = Lab(), new_id(2, 2)
+    await add(lab.video)
+    await add(lab.video, other)
+    await edit_image(lab.video, IMAGE, VideoEdit(slug="kept"))
+    await edit_image(lab.video, other, VideoEdit(slug="gone"))
+    await delete_image(lab.video, other)
+
+    report = await _sweep(lab)
+
+    assert [one.kind for one in report.findings] == [Kind.SLUG]
+    assert await find_slug(lab.video, SLUGS_OF_IMAGES, "kept") == IMAGE
+    assert await find_slug(lab.video, SLUGS_OF_IMAGES, "gone") is None
 
 
 async def test_a_stalled_upload_and_the_sweeper_leave_a_whole_image_or_none() -> None:
