@@ -258,6 +258,12 @@ class VideoNotFound(VodbucketError):
     code = "video_not_found"
 
 
+class ImageNotFound(VodbucketError):
+    """There is no such image."""
+
+    code = "image_not_found"
+
+
 class SourceGone(VodbucketError):
     """The uploaded file is no longer stored, so it cannot be encoded again. Upload it again."""
 

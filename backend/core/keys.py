@@ -1,9 +1,9 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`,
-`sessions/`, `people/`, `tokens/`, `access-codes/`, `upload-links/`. Both, while the store is being tested:
-`doctor/`.
+Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `images/`, `slugs/`, `events/`, `webhooks/`,
+`keys/`, `sessions/`, `people/`, `tokens/`, `access-codes/`, `upload-links/`. Both, while the store is being
+tested: `doctor/`.
 """
 
 import re
@@ -28,6 +28,7 @@ CATALOG = "catalog/"
 OWNED = "owned/"
 SHARED = "shared/"
 VIDEOS = "videos/"
+IMAGES = "images/"
 SLUGS = "slugs/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
@@ -267,7 +268,11 @@ def revision(video_id: str, number: int) -> str:
 
 def parse_revision(video_id: str, key: str) -> int:
     """Return the revision's number. Raises: BadRequest: this is not the key of a revision of the video."""
-    inverted = key.removeprefix(revisions_of(video_id))
+    return _number_below(revisions_of(video_id), key)
+
+
+def _number_below(revisions: str, key: str) -> int:
+    inverted = key.removeprefix(revisions)
     if not _REVISION.fullmatch(inverted):
         raise BadRequest(f"not the key of a revision: {key}")
     return _MAX_REVISION - int(inverted)
@@ -285,6 +290,53 @@ def conversion(video_id: str) -> str:
 
 def status(video_id: str) -> str:
     return f"{video_prefix(video_id)}status.json"
+
+
+def image_prefix(image_id: str) -> str:
+    """Return the prefix of all objects of an image. It ends with a slash. That of the newest sorts first."""
+    return f"{IMAGES}{descending(image_id)}/"
+
+
+def image_record(image_id: str) -> str:
+    """Return the key of an image's record, which sorts before its other objects."""
+    return f"{image_prefix(image_id)}image.json"
+
+
+def picture(image_id: str, suffix: str) -> str:
+    return f"{image_prefix(image_id)}picture.{suffix}"
+
+
+def thumbnail(image_id: str) -> str:
+    return f"{image_prefix(image_id)}thumbnail.webp"
+
+
+def revisions_of_image(image_id: str) -> str:
+    return f"{image_prefix(image_id)}revisions/"
+
+
+def image_revision(image_id: str, number: int) -> str:
+    """Return the key of a change to the image. Keys sort newest first."""
+    return f"{revisions_of_image(image_id)}{_MAX_REVISION - number}"
+
+
+def parse_image_revision(image_id: str, key: str) -> int:
+    """Return the revision's number. Raises: BadRequest: this is not the key of a revision of the image."""
+    return _number_below(revisions_of_image(image_id), key)
+
+
+def image_of_object(key: str) -> str:
+    """Return the image that an object belongs to. Raises: BadRequest: to none."""
+    if not key.startswith(IMAGES):
+        raise BadRequest(f"not an object of an image: {key}")
+    return parse_id(descending(key.removeprefix(IMAGES).partition("/")[0]))
+
+
+def image_of_record(key: str) -> str:
+    """Raises: BadRequest: this is not the key of an image's record."""
+    image_id = image_of_object(key)
+    if key != image_record(image_id):
+        raise BadRequest(f"not the record of an image: {key}")
+    return image_id
 
 
 def captions_of(video_id: str) -> str:

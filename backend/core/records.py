@@ -165,15 +165,42 @@ class Revision(Record):
     nonce: str = Field(default_factory=new_nonce)
 
 
+class ImageFormat(StrEnum):
+    """As in `image/<format>`, and as the suffix of a file."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    AVIF = "avif"
+
+
+class Image(Record):
+    """`images/<inverted id>/image.json`, create-only: an image. One without it is deleted.
+
+    Its changes are `images/<inverted id>/revisions/<number>`: each a `Revision`.
+    """
+
+    id: str
+    title: Title
+    format: ImageFormat
+    width: int
+    height: int
+    size_bytes: int
+    visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
+    owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
+    created_at: AwareDatetime
+
+
 class Tombstone(Record):
-    """`videos/<id>/video.json` while the leftovers of an unfinished upload or deletion are being removed."""
+    """In place of a `Video` or `Image` while leftovers of its unfinished upload or deletion are removed."""
 
     removed: Literal[True]
     nonce: str = Field(default_factory=new_nonce)
 
 
 SMALLEST_VIDEO_BYTES = 150
-"""A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
+"""A `Video` or `Image` is never smaller and a `Tombstone` always is, so that a LIST tells them apart."""
 
 
 class Conversion(Value):

@@ -1,8 +1,10 @@
 """The services that handlers receive, built once at startup from the settings and the open buckets."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from litestar.datastructures import State
 from litestar.di import NamedDependency
@@ -15,14 +17,17 @@ from backend.core.access.principals import Principals
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.access.upload_links import UploadLinks
+from backend.core.errors import ImageNotFound
 from backend.core.events.feed import EventFeed
 from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
-from backend.core.records import Retention
+from backend.core.library.images import read_image
+from backend.core.recent_reads import RecentReads
+from backend.core.records import Image, Retention
 from backend.core.settings import ApiSettings
 from backend.core.store.daily_notes import DailyNotes
-from backend.core.store.interface import Buckets, PresignedGet
+from backend.core.store.interface import Buckets, PresignedGet, Store
 from backend.core.store.retrying import with_retries
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.inbox import SETTLE_SECONDS, Inbox, InboxWatch
@@ -30,6 +35,7 @@ from backend.core.uploads.places import LinkPlaces
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
+from backend.images.rewriting import Rewriter
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
@@ -37,12 +43,14 @@ from backend.playback.manifest_reads import ManifestReads
 from backend.playback.names import Names
 from backend.playback.parts import PartsReads
 from backend.playback.retained import Rebuilds
-from backend.playback.rights import Rights
+from backend.playback.rights import CACHED_SECONDS, Rights
 from backend.web.access_codes import AccessGate
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
 from backend.web.readiness import Readiness
 from backend.web.static_files import Site
+
+CACHED_IMAGES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,9 @@ class Services:
     inbox: InboxWatch
     inbox_attempts: Attempts
     """Of INBOX_TOKEN: a store with a wrong one must not lock out administrators behind the same proxy."""
+    rewriter: Rewriter
+    images: RecentReads[str, Image | None]
+    """By id; None: there is none."""
     playback: PlaybackIndex
     manifests: ManifestReads
     looks: AwaitedFiles
@@ -134,6 +145,13 @@ class Services:
             names=Names(buckets.video, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),
             inbox_attempts=Attempts(),
+            rewriter=Rewriter(),
+            images=RecentReads(
+                partial(_find_image, buckets.video),
+                seconds=CACHED_SECONDS,
+                capacity=CACHED_IMAGES,
+                clock=clock,
+            ),
             playback=PlaybackIndex(buckets),
             manifests=manifests,
             conversions=Conversions(buckets, settings.convert_at_once),
@@ -159,6 +177,12 @@ class Services:
         self.rights.forget(video_id)
         self.manifests.forget_captions(video_id)
         self.parts.forget(video_id)
+
+
+async def _find_image(store: Store, image_id: str) -> Image | None:
+    with suppress(ImageNotFound):
+        return await read_image(store, image_id)
+    return None
 
 
 def _inbox(settings: ApiSettings, buckets: Buckets, quota: Quota, doorbell: Doorbell) -> InboxWatch:

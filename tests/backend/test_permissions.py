@@ -3,6 +3,7 @@
 A new route needs a row in `ROUTES`. What must get through may fail only for reasons other than access.
 """
 
+from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,8 +23,9 @@ from backend.core.access.rights import Right, RightKind
 from backend.core.access.upload_links import UploadLink, link_id_of
 from backend.core.ids import new_id
 from backend.core.jobs.retry import first_job
+from backend.core.library.images import add_image, edit_image
 from backend.core.library.videos import VideoEdit, add_video, edit_video
-from backend.core.records import Conversion, TranscodeOptions, Visibility
+from backend.core.records import Conversion, Image, ImageFormat, TranscodeOptions, Visibility
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.core.uploads.ingest import Description
@@ -72,6 +74,9 @@ LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 NOT_A_VIDEO = b"%PDF-1.7\n"
 """For conversions, which would wait for a worker."""
 
+PNG = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 CAPTIONS = b"WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n"
 
 ROUTES: dict[tuple[str, str], Row] = {
@@ -140,6 +145,12 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("GET", "/videos/{video_id}/media/{asset}"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/poster.jpg"): Row(May.WATCH),
     ("GET", "/hls/{video_id}/{asset}"): Row(May.WATCH),
+    ("POST", "/api/images"): Row(May.UPLOAD, content=PNG),
+    ("GET", "/api/images"): Row(May.SIGNED_IN),
+    ("GET", "/api/images/{image_id}"): Row(May.SEE),
+    ("PATCH", "/api/images/{image_id}"): Row(May.MANAGE, json={"title": "Another"}),
+    ("DELETE", "/api/images/{image_id}"): Row(May.MANAGE),
+    ("GET", "/images/{image_id}"): Row(May.WATCH),
     ("POST", "/api/access-codes"): Row(May.MANAGE, json={"media_items": [{"media_slug": "{video_id}"}]}),
     ("GET", "/api/access-codes"): Row(May.UPLOAD),
     ("DELETE", "/api/access-codes/{code_id}"): Row(May.OWN),
@@ -158,7 +169,13 @@ DENIALS = {
     403: {"forbidden", "access_code_rejected", "upload_link_rejected"},
     429: {"too_many_attempts"},
 }
-HIDDEN = {"video_not_found", "upload_not_found", "access_code_not_found", "upload_link_not_found"}
+HIDDEN = {
+    "video_not_found",
+    "image_not_found",
+    "upload_not_found",
+    "access_code_not_found",
+    "upload_link_not_found",
+}
 
 
 @dataclass
@@ -190,13 +207,24 @@ class World:
             await edit_video(self.buckets, video_id, VideoEdit(visibility=visibility))
         return video_id
 
+    async def image(self, visibility: Visibility) -> str:
+        image_id, now = new_id(), datetime.now(UTC)
+        facts = {"format": ImageFormat.PNG, "width": 1, "height": 1, "size_bytes": len(PNG)}
+        image = Image(id=image_id, title="i", owner=self.ids["owner"], created_at=now, **facts)
+        await add_image(self.buckets.video, image, PNG, b"thumbnail")
+        if visibility is not Visibility.PRIVATE:
+            await edit_image(self.buckets.video, image_id, VideoEdit(visibility=visibility))
+        return image_id
+
     async def upload(self) -> str:
         description = Description(owner=self.ids["owner"])
         return (await self.services.resumable.create(10, description)).id
 
-    async def code(self, video_id: str, expires_at: datetime | None = None) -> tuple[str, str]:
+    async def code(
+        self, media_id: str, expires_at: datetime | None = None, kind: MediaType = MediaType.VIDEO
+    ) -> tuple[str, str]:
         """Return a new access code and its id."""
-        item = CodeItem(media_type=MediaType.VIDEO, media_slug=video_id, id=video_id)
+        item = CodeItem(media_type=kind, media_slug=media_id, id=media_id)
         code = made_up()
         codes = self.services.codes
         made = await codes.make(code, owner=self.ids["owner"], media_items=(item,), expires_at=expires_at)
@@ -298,12 +326,15 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
     async with world.client(who) as client:
         for (method, path), row in ROUTES.items():
             about_a_video = "{video_id}" in f"{path} {row.json} {row.link}" or "{grant}" in path
-            if visibility is not Visibility.PRIVATE and not about_a_video:
+            about_an_image = "{image_id}" in path
+            if visibility is not Visibility.PRIVATE and not (about_a_video or about_an_image):
                 continue
             video = await world.video(visibility, convert="convert" in path) if about_a_video else ""
             right = Right(RightKind.ADMIN, world.services.admin.fingerprint())
             grant = world.services.grants.issue(video, right)[0] if "{grant}" in path else ""
-            code, code_id = await world.code(video, LONG_AGO if who == "expired" else None)
+            image = await world.image(visibility) if about_an_image else ""
+            kind = MediaType.IMAGE if image else MediaType.VIDEO
+            code, code_id = await world.code(image or video, LONG_AGO if who == "expired" else None, kind)
             query = {"access_code": code} if who in {"code", "expired"} else {}
             query |= {"url": row.link.format(video_id=video)} if row.link else {}
             link = await world.link()
@@ -314,6 +345,7 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
             body = None if row.json is None else dumps(row.json).replace("{video_id}", video).encode()
             url = path.format(
                 video_id=video,
+                image_id=image,
                 code_id=code_id,
                 link_id=link_id_of(link),
                 upload_id=await world.upload() if "{upload_id}" in path else "",

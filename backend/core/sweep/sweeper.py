@@ -25,7 +25,8 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.catalog import enter, enter_shared
-from backend.core.library.slugs import VIDEO, read_claim
+from backend.core.library.images import image_holds_slug, remove_unfinished_image
+from backend.core.library.slugs import IMAGE, VIDEO, read_claim
 from backend.core.library.videos import (
     delete_units,
     delete_video,
@@ -37,6 +38,7 @@ from backend.core.library.videos import (
     remove_unfinished,
 )
 from backend.core.records import (
+    SMALLEST_VIDEO_BYTES,
     Job,
     Outcome,
     Outputs,
@@ -87,6 +89,8 @@ class Kind(StrEnum):
     """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
     CONVERSION = "conversion"
     """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
+    IMAGE = "image"
+    """Leftovers of an unfinished upload or deletion of an image: removed."""
     SLUG = "slug"
     """A claim by which nothing has a slug: removed."""
     PROBE = "probe"
@@ -159,6 +163,7 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.images()
     await sweeper.slugs()
     await sweeper.upload_links()
     await sweeper.events()
@@ -273,6 +278,21 @@ class _Sweeper:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
 
+    async def images(self) -> None:
+        video, existing, left = self._buckets.video, "", dict[str, ObjectInfo]()
+        async for info in video.list_all(keys.IMAGES):
+            for image_id in keys.ours(keys.image_of_object, [info.key]):
+                # its record comes first
+                if info.key == keys.image_record(image_id) and info.size_bytes >= SMALLEST_VIDEO_BYTES:
+                    existing = image_id
+                elif image_id != existing:
+                    newest = left.get(image_id, info)
+                    left[image_id] = max(newest, info, key=lambda one: one.modified)
+        for image_id, info in left.items():
+            act = partial(remove_unfinished_image, video, image_id)
+            why = "its upload or deletion was never finished"
+            await self._act(Kind.IMAGE, image_id, why, info.modified, act, info.size_bytes)
+
     async def slugs(self) -> None:
         """Remove claims by which nothing has a slug, the oldest of a slug first: the newest one counts."""
         video, claims = self._buckets.video, [info async for info in self._buckets.video.list_all(keys.SLUGS)]
@@ -285,7 +305,11 @@ class _Sweeper:
         with suppress(BadRequest, ObjectNotFound, RecordUnreadable):
             kind, slug, _ = keys.parse_slug_claim(key)
             holder = (await read_claim(self._buckets.video, key)).id
-            return holder is None or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+            return (
+                holder is None
+                or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+                or (kind == IMAGE and not await image_holds_slug(self._buckets.video, holder, slug))
+            )
         return False
 
     async def upload_links(self) -> None:

@@ -7,6 +7,9 @@ import type {
   AccessCode,
   Captions,
   GuestLink,
+  Image,
+  ImageChange,
+  ImagePage,
   MadeUploadLink,
   NewAccessCode,
   NewUploadLink,
@@ -122,6 +125,24 @@ export class Api {
 
   async remove(id: string): Promise<void> {
     await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
+  }
+
+  images(cursor: string | null, limit: number): Promise<ImagePage> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (cursor !== null) query.set('cursor', cursor);
+    return this.#json('GET', `/api/images?${query}`);
+  }
+
+  uploadImage(file: File): Promise<Image> {
+    return this.#json('POST', `/api/images?${new URLSearchParams({ filename: file.name })}`, { file });
+  }
+
+  changeImage(id: string, change: ImageChange): Promise<Image> {
+    return this.#json('PATCH', `/api/images/${encodeURIComponent(id)}`, { body: change });
+  }
+
+  async removeImage(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/images/${encodeURIComponent(id)}`);
   }
 
   /** Add a video whose file the server downloads from this address. */

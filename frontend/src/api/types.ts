@@ -15,6 +15,9 @@ export type SourceFile = Sent<Omit<Schemas['SourceFile'], 'video' | 'audio'>> & 
   audio: Sent<Schemas['SourceAudio']>[];
 };
 export type Chapter = Schemas['Chapter'];
+export type Image = Sent<Schemas['ImageItem']>;
+export type ImagePage = { images: Image[]; next_cursor: string | null };
+export type ImageChange = VideoChange;
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
 export type VideoChange = { title?: string; visibility?: Schemas['Visibility'] };
 export type UploadLink = Schemas['UploadLinkItem'];
