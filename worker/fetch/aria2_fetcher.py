@@ -81,10 +81,6 @@ class Aria2Fetcher:
                 async with running_aria2(program, directory, proxy, most) as aria2:
                     try:
                         file = await self._download(aria2, torrent or address, spec.max_bytes, sink)
-                    except AttemptFailed:
-                        if proxy.refused is None:
-                            raise
-                        raise SourceRejected(proxy.refused.message, code=proxy.refused.code) from None
                     except ClientError as error:
                         raise MachineFault(f"aria2c ended by itself: {error!r}") from None
             if not file.path.resolve().is_relative_to(directory.resolve()):

@@ -32,7 +32,6 @@ from worker.fetch.proxy import GuardedProxy
 from worker.fetch.ytdlp_child import FOUND
 from worker.sandbox.guards import GUARDS, MAX_DURATION_SECONDS
 from worker.sandbox.limits import ResourceLimits
-from worker.sandbox.loopback import HOST
 from worker.sandbox.machine import MIN_FREE_BYTES
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.watchdog import wait_for_success
@@ -116,12 +115,7 @@ class YtdlpFetcher:
             raise SourceRejected(error.message, code=error.code) from None
         with workspace(self._work_dir) as directory:
             async with GuardedProxy(self._guard).listening() as proxy:
-                try:
-                    files, found = await self._download(address, proxy, directory, spec.max_bytes, sink)
-                except (AttemptFailed, SourceRejected):
-                    if proxy.refused is None:
-                        raise
-                    raise SourceRejected(proxy.refused.message, code=proxy.refused.code) from None
+                files, found = await self._download(address, proxy, directory, spec.max_bytes, sink)
             file = files[0]
             if len(files) > 1 or found.chapters:
                 file = await self._joined(files, found.chapters, directory)
@@ -139,7 +133,7 @@ class YtdlpFetcher:
             json.dumps(
                 {
                     "address": address,
-                    "proxy": f"http://{proxy.user}:{proxy.password}@{HOST}:{proxy.port}",
+                    "proxy": proxy.address,
                     "proxy_port": proxy.port,
                     "cookies": self._cookies and str(self._cookies.absolute()),
                 }
