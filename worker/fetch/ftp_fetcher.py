@@ -107,8 +107,9 @@ class _Control:
         await self.ask(f"SIZE {path}")
         known = re.fullmatch(r"213 ([0-9]{1,18})", self.said)
         size = int(known[1]) if known else None
-        changed = self.said[4:] if await self.ask(f"MDTM {path}") == 213 else None
-        return size, None if size is None or changed is None else f"{size} {changed}"
+        await self.ask(f"MDTM {path}")
+        changed = re.fullmatch(r"213 ([0-9]{14}(?:\.[0-9]{1,9})?)", self.said)
+        return size, f"{size} {changed[1]}" if known and changed else None
 
     async def ask(self, command: str) -> int:
         """Return the code of the reply."""

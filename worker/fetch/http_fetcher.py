@@ -69,7 +69,8 @@ class HttpFetcher:
             GuardedProxy(self._guard).listening() as proxy,
             ClientSession(proxy=proxy.address, timeout=_NO_TIMEOUT, headers=_HEADERS) as session,
         ):
-            yield session
+            with proxy.blamed():
+                yield session
 
     async def _transfer(self, session: ClientSession, address: str, sink: FetchSink) -> Fetched:
         """Fetch what is missing over one connection."""

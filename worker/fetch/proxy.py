@@ -8,8 +8,8 @@ import asyncio
 import base64
 import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from urllib.parse import SplitResult, urlsplit
 
 import structlog
@@ -44,12 +44,11 @@ class _Refusal(Exception):
 
 
 class GuardedProxy:
-    """Listens while `listening`, which raises why the program failed if it asked for a refused address."""
+    """Listens while `listening`. `refused` is the first address that it refused."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self.refused: BadRequest | None = None
-        """The first one."""
         self.user, self.password = "worker", secrets.token_urlsafe(24)
         """Not for command lines, which every user of the machine can read."""
         self.port = 0
@@ -74,15 +73,21 @@ class GuardedProxy:
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
-        except (AttemptFailed, SourceRejected):
-            if self.refused is None:
-                raise
-            raise SourceRejected(self.refused.message, code=self.refused.code) from None
         finally:
             server.close()
             for task in connections:
                 task.cancel()
             await asyncio.gather(*connections, return_exceptions=True)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Raise why the program failed, if it asked for a refused address: SourceRejected."""
+        try:
+            yield
+        except (AttemptFailed, SourceRejected):
+            if self.refused is None:
+                raise
+            raise SourceRejected(self.refused.message, code=self.refused.code) from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request. Nobody is there to hear of a connection that broke."""

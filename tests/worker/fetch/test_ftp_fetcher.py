@@ -113,7 +113,7 @@ async def test_transfer_that_ends_early_is_resumed_whatever_the_server_says() ->
     assert "RETR films/a.mp4" in commands
 
 
-@pytest.mark.parametrize("answers", [{"REST": "502 No"}, {"MDTM": "502 No"}])
+@pytest.mark.parametrize("answers", [{"REST": "502 No"}, {"MDTM": "502 No"}, {"MDTM": f"213 {'9' * 5000}"}])
 async def test_transfer_starts_over_where_it_cannot_be_resumed(answers: dict[str, str]) -> None:
     sink = KeptSink()
 
