@@ -43,8 +43,8 @@ _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
 OWN_PATHS = {
-    *("api", "assets", "convert", "download", "healthz", "jobs", "play", "readyz", "schema", "upload"),
-    *("videos", "watch"),
+    *("api", "assets", "convert", "download", "embed", "health", "healthz", "hls", "images", "jobs", "login"),
+    *("logout", "oembed", "play", "readyz", "schema", "upload", "videos", "watch"),
 }
 """Where the paths of routes and of the site begin."""
 

@@ -21,7 +21,9 @@ PUBLIC_ROUTES = {
     "/{path}",
     "/api/session",
     "/api/videos/{video_id}/playback",
+    "/health",
     "/healthz",
+    "/hls/{video_id}/{asset}",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -32,6 +34,7 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/download",
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
+    "/videos/{video_id}/poster.jpg",
 }
 
 
