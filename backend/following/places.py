@@ -10,7 +10,7 @@ MAX_GUESTS = MAX_FOLLOWERS // 2
 """Those who have not signed in must not take all places."""
 
 
-class Places:
+class FollowerPlaces:
     """Counts the connections of this process."""
 
     def __init__(self) -> None:

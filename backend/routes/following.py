@@ -103,7 +103,7 @@ async def follow_video(
     video_id = await services.names.id_of(video_id)
     right = await authorize(request, services, access_key, video_id)
     is_guest = await services.principals.of(right) is None
-    services.places.require(is_guest=is_guest)
+    services.follower_places.require(is_guest=is_guest)
     if IS_HEAD in request.scope["state"]:
         return Response(None, media_type="text/event-stream", headers=_HEADERS)
     answer = ServerSentEvent(_events(services, video_id, right, is_guest=is_guest))
@@ -116,7 +116,7 @@ async def _events(
 ) -> AsyncGenerator[ServerSentEventMessage]:
     grant, unsent, sent, sent_at = Grant(video_id, 0, right), "", "", time.monotonic()
     try:
-        with services.places.place():
+        with services.follower_places.place():
             async with aclosing(services.followed.follow(video_id)) as seen:
                 async for item in seen:
                     if item is not None:
@@ -145,8 +145,8 @@ async def follow_all(socket: AnySocket, services: FromServices) -> None:
     await socket.accept()  # a browser tells its page nothing about a refused one
     try:
         principal = await services.authenticator.require(socket, Role.VIEWER)
-        services.places.require(is_guest=False)
-        with services.places.place():
+        services.follower_places.require(is_guest=False)
+        with services.follower_places.place():
             await run_guarded(_send_changes(socket, services, principal), _until_closed(socket))
     except _Closed:
         return

@@ -22,9 +22,12 @@ PUBLIC_ROUTES = {
     "/api/session",
     "/api/videos/{video_id}/events",
     "/api/videos/{video_id}/playback",
+    "/embed",
+    "/embed/{name}",
     "/health",
     "/healthz",
     "/hls/{video_id}/{asset}",
+    "/oembed",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -36,6 +39,8 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
     "/videos/{video_id}/poster.jpg",
+    "/watch",
+    "/watch/{name}",
 }
 
 

@@ -378,7 +378,7 @@ async def test_places_are_bounded_and_given_back(
     other.answer.close()
 
     async with asyncio.timeout(SECONDS):
-        while site.services.places._taken > 1:  # noqa: ASYNC110  # the server learns of it by itself
+        while site.services.follower_places._taken > 1:  # noqa: ASYNC110  # the server learns of it by itself
             await asyncio.sleep(0.005)
     await (await site.stream(video)).next()
 

@@ -25,4 +25,4 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def idle_since(self) -> None:
-        """It never makes room for another connection; `Places` bounds how many there are."""
+        """It never makes room for another connection; `FollowerPlaces` bounds how many there are."""

@@ -4,7 +4,8 @@ import { backOff } from '../api/backoff';
 import type { Api } from '../api/client';
 import { hasCode, isGone, isTransient } from '../api/errors';
 import { Following, type Pushed, type Screen } from '../api/following';
-import type { Playback, Status, VideoChange, VideoDetails } from '../api/types';
+import { accessOf, rememberPassphrase } from '../share/access';
+import type { Access, Playback, Status, VideoChange, VideoDetails } from '../api/types';
 import { StatusPoller } from './poller.svelte';
 
 /** How often to check whether the video is playable, for guests who may not read its status. */
@@ -29,6 +30,8 @@ export class Watch {
   guest = $state(false);
   /** A guest is waiting for a public video that is not playable yet. */
   waiting = $state(false);
+  /** The link needs a passphrase that the guest has not entered yet. */
+  locked = $state(false);
   /** Why the video cannot be shown. */
   problem = $state.raw<unknown>(null);
   /** The video was shown before it became unavailable. */
@@ -40,6 +43,8 @@ export class Watch {
   readonly #poller: StatusPoller;
   readonly #following: Following;
   readonly #screen: Screen;
+  /** What the guest was given. */
+  #access: Access | null;
   /** Aborted when the latest `start` is undone. */
   #ended: AbortSignal = AbortSignal.abort();
   #stopPolling = () => {};
@@ -54,11 +59,13 @@ export class Watch {
   /** Counts this page's own changes: what was asked for before one is outdated. */
   #changes = 0;
 
-  constructor(api: Api, id: string, screen = ALWAYS_VISIBLE) {
+  constructor(api: Api, id: string, screen = ALWAYS_VISIBLE, accessCode: string | null = null) {
     this.#api = api;
     this.id = id;
     this.#screen = screen;
-    this.#following = new Following(api.followVideo(id), (pushed) => this.#hear(pushed), screen);
+    this.#access = accessOf(accessCode);
+    const connect = api.followVideo(id, () => (this.guest ? this.#access : null));
+    this.#following = new Following(connect, (pushed) => this.#hear(pushed), screen);
     this.#poller = new StatusPoller((pushed) => this.#loadStatus(pushed), () => this.#following.live);
   }
 
@@ -78,6 +85,7 @@ export class Watch {
     this.trouble = null;
     this.waiting = false;
     this.lost = false;
+    this.locked = false;
     this.#ended = ended.signal;
     if (signedIn === false) this.#hide(this.video?.visibility === 'public');
     void this.#open(ended.signal);
@@ -88,7 +96,7 @@ export class Watch {
   async renew(): Promise<Playback> {
     const ended = this.#ended;
     try {
-      const playback = await this.#api.playback(this.id, this.guest);
+      const playback = await this.#api.playback(this.id, this.guest, this.#access);
       if (!ended.aborted) this.playback = playback;
       return playback;
     } catch (error) {
@@ -97,15 +105,23 @@ export class Watch {
     }
   }
 
+  /** Open the video with the passphrase of the link. */
+  async unlock(passphrase: string): Promise<void> {
+    if (this.#access === null) return;
+    this.#access = { ...this.#access, passphrase };
+    await this.#openAsGuest(this.#ended);
+    if (!this.locked) rememberPassphrase(this.#access);
+  }
+
   async change(change: VideoChange): Promise<void> {
     await this.#api.change(this.id, change);
     this.#changes += 1;
     if (this.video !== null) this.video = { ...this.video, ...change };
   }
 
-  /** End playback and say so, if `error` means that the video was deleted or is private now. */
+  /** End playback and say so, if `error` means that the video was deleted or may no longer be watched. */
   #check(error: unknown): void {
-    if (this.problem !== null || !(isGone(error) || hasCode(error, 'unauthorized'))) return;
+    if (this.problem !== null || !(isGone(error) || hasCode(error, 'unauthorized', 'access_code_rejected'))) return;
     this.lost = this.video !== null || this.playback !== null;
     this.problem = error;
     this.#hide();
@@ -164,7 +180,7 @@ export class Watch {
       this.video = video;
     } catch (error) {
       if (ended.aborted) return;
-      if (hasCode(error, 'unauthorized')) await this.#openAsGuest(ended);
+      if (hasCode(error, 'unauthorized') || (this.#access !== null && isGone(error))) await this.#openAsGuest(ended);
       else if (isTransient(error)) this.#openLater(error, waitedMs, (waitMs) => this.#open(ended, waitMs), ended);
       else this.problem = error;
       return;
@@ -187,12 +203,16 @@ export class Watch {
       await this.renew();
       if (ended.aborted) return;
       this.waiting = false;
+      this.locked = false;
+      this.problem = null;
       this.trouble = null;
       this.#keepCurrent(ended, () => this.renew());
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'not_ready')) {
         this.waiting = true;
+        this.locked = false;
+        this.problem = null;
         this.trouble = null;
         this.#listen(ended);
         this.#later(ended, this.#waitMs(tries < GUEST_FIRST_TRIES ? GUEST_FIRST_MS : GUEST_RETRY_MS), () => {
@@ -202,6 +222,8 @@ export class Watch {
         this.#openLater(error, waitedMs, (waitMs) => this.#openAsGuest(ended, waitMs), ended);
       } else {
         this.problem = error;
+        const hasToWait = this.locked && hasCode(error, 'too_many_attempts');
+        this.locked = hasToWait || hasCode(error, 'passphrase_required', 'passphrase_wrong');
         if (hasCode(error, 'unauthorized')) this.#api.reportUnauthorized();
       }
     }
