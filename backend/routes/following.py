@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Literal
 
+import structlog
 from litestar import Response, WebSocket, get, websocket
 from litestar.datastructures import State
 from litestar.params import FromPath
@@ -38,6 +39,8 @@ from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import ErrorBody, documented, status_of
 from backend.web.http_rules import IS_HEAD
+
+log = structlog.get_logger(__name__)
 
 PING_SECONDS = 15.0
 """Silence after which something is sent: proxies close silent connections, and clients notice lost ones."""
@@ -148,10 +151,13 @@ async def follow_all(socket: AnySocket, services: FromServices) -> None:
         services.follower_places.require(is_guest=False)
         with services.follower_places.place():
             await run_guarded(_send_changes(socket, services, principal), _until_closed(socket))
-    except _Closed:
+    except (_Closed, OSError):  # uvicorn's error for a client that has left
         return
     except VodbucketError as error:
         await socket.close(WS_CODES + (status_of(error) or HTTPStatus.INTERNAL_SERVER_ERROR), error.code)
+    except Exception as error:  # Litestar closes the socket, and says nothing
+        log.error("crash", path=socket.scope["path"], exc_info=error)
+        raise
     else:
         await socket.close(_GOING_AWAY)
 
