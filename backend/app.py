@@ -26,6 +26,7 @@ from backend.routes import (
     inbox,
     jobs,
     media,
+    people,
     playback_links,
     remote_uploads,
     resumable_uploads,
@@ -65,6 +66,7 @@ _ROUTES = (
     playback_links,
     media,
     session,
+    people,
     access_codes,
     static_site,
 )

@@ -2,7 +2,7 @@
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
 Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`, `tokens/`,
-`owned/`, `shared/`, `access-codes/`. Both, while the store is being tested: `doctor/`.
+`owned/`, `shared/`, `seen/`, `access-codes/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -29,6 +29,7 @@ SHARED = "shared/"
 VIDEOS = "videos/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
+SEEN = "seen/"
 PEOPLE = "people/"
 TOKENS = "tokens/"
 ACCESS_CODES = "access-codes/"
@@ -425,6 +426,11 @@ def parse_signing_key(key: str) -> int:
 
 def session(session_id: str) -> str:
     return f"{SESSIONS}{session_id}"
+
+
+def seen(session_id: str) -> str:
+    """Return the key of an empty object that is written when the session is used."""
+    return f"{SEEN}{session_id}"
 
 
 def token(token_id: str) -> str:

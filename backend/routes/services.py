@@ -99,6 +99,7 @@ class Services:
         people = People(buckets.video, clock)
         codes = AccessCodes(buckets.video, clock)
         principals = Principals(admin, sessions, people, codes, clock)
+        seen = DailyNotes(buckets.video, keys.seen, clock)
         used_codes = DailyNotes(buckets.video, keys.used_access_code, clock)
         return cls(
             settings=settings,
@@ -111,7 +112,7 @@ class Services:
                 buckets, retrying, buffers, rules, lambda: datetime.fromtimestamp(clock(), UTC), doorbell.ring
             ),
             resumptions=Resumptions(buckets.raw),
-            authenticator=Authenticator(admin, sessions, principals, Attempts(), settings.cors_origins),
+            authenticator=Authenticator(admin, sessions, principals, Attempts(), seen, settings.cors_origins),
             admin=admin,
             sessions=sessions,
             people=people,

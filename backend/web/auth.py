@@ -19,6 +19,7 @@ from backend.core.access.principals import Principal, Principals
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
 from backend.core.errors import Forbidden, Unauthorized, VodbucketError
+from backend.core.store.daily_notes import DailyNotes
 from backend.web.attempts import Attempts
 from backend.web.bodies import AnyRequest
 
@@ -43,7 +44,10 @@ class ForeignOrigin(VodbucketError):
 
 
 class Authenticator:
-    """Finds out who sends a request. Pages of `cors_origins` may use a session too."""
+    """Finds out who sends a request, and notes in `seen` which sessions are used.
+
+    Pages of `cors_origins` may use a session too.
+    """
 
     def __init__(
         self,
@@ -51,12 +55,14 @@ class Authenticator:
         sessions: Sessions,
         principals: Principals,
         attempts: Attempts,
+        seen: DailyNotes,
         cors_origins: Collection[str],
     ) -> None:
         self._admin = admin
         self._sessions = sessions
         self._principals = principals
         self._attempts = attempts
+        self._seen = seen
         self._cors_origins = frozenset(cors_origins) - {"*"}
 
     async def of_token(self, connection: Connection, token: str) -> Principal | None:
@@ -108,6 +114,7 @@ class Authenticator:
             return None
         if connection.scope.get("method") not in SAFE_METHODS and not self._is_own_origin(connection):
             raise ForeignOrigin
+        await self._seen.note(principal.right.holder)
         return principal
 
     def _is_own_origin(self, connection: Connection) -> bool:
