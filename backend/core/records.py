@@ -36,6 +36,7 @@ Codecs = Annotated[
 ]
 Rungs = Annotated[tuple[Rung, ...], Field(min_length=1, max_length=10, description="instead of RUNGS")]
 Title = Annotated[str, Field(max_length=300)]
+MAX_SLUG_LENGTH = 100
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
 MAX_RETRY_AFTER_SECONDS = 30 * 86_400
@@ -43,6 +44,8 @@ MAX_RETENTION_SECONDS = 100 * 365 * 86_400
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""
 MAX_DESCRIPTION_LENGTH = 10_000
+MAX_NOTE_LENGTH = 1000
+"""In characters: with the title, it must fit into the metadata of tus."""
 SMALL_BYTES = 200 * 1000**2
 LARGE_BYTES = 2 * 1000**3
 """Sources below the first cost little, and from the second on much."""
@@ -97,6 +100,13 @@ class Visibility(StrEnum):
     """Anyone who knows the id can get a playback grant."""
 
 
+class Guest(Value):
+    """Who uploaded a video without being signed in."""
+
+    link: str = Field(description="id of the upload link")
+    note: str = Field(default="", max_length=MAX_NOTE_LENGTH, description="from the guest to the owner")
+
+
 class Retention(Value):
     """How long a video's uploaded file is kept once its outputs are published."""
 
@@ -119,8 +129,10 @@ class Video(Record):
     )
     description: str | None = Field(default=None, description="as the site describes a fetched file")
     visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
     original: Retention | None = Field(default=None, description="null: the worker's settings decide")
     owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
+    guest: Guest | None = Field(default=None, description="set if the owner's upload link was used")
     created_at: AwareDatetime
 
 
@@ -133,24 +145,62 @@ class FetchedFile(Value):
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_LENGTH)
 
 
+class SlugClaim(Value):
+    """`slugs/<kind>/<slug>/<inverted number>`: which claim to which slug. An empty slug: to none."""
+
+    slug: str
+    number: int
+
+
+NO_SLUG = SlugClaim(slug="", number=0)
+
+
 class Revision(Record):
     """`videos/<id>/revisions/<number>`, create-only: what can be changed about a video. The newest counts."""
 
     title: Title
     visibility: Visibility
     file: FetchedFile | None = Field(default=None, description="set once the video's file was fetched")
+    claim: SlugClaim = NO_SLUG
     nonce: str = Field(default_factory=new_nonce)
 
 
+class ImageFormat(StrEnum):
+    """As in `image/<format>`, and as the suffix of a file."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    AVIF = "avif"
+
+
+class Image(Record):
+    """`images/<inverted id>/image.json`, create-only: an image. One without it is deleted.
+
+    Its changes are `images/<inverted id>/revisions/<number>`: each a `Revision`.
+    """
+
+    id: str
+    title: Title
+    format: ImageFormat
+    width: int
+    height: int
+    size_bytes: int
+    visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
+    owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
+    created_at: AwareDatetime
+
+
 class Tombstone(Record):
-    """`videos/<id>/video.json` while the leftovers of an unfinished upload or deletion are being removed."""
+    """In place of a `Video` or `Image` while leftovers of its unfinished upload or deletion are removed."""
 
     removed: Literal[True]
     nonce: str = Field(default_factory=new_nonce)
 
 
 SMALLEST_VIDEO_BYTES = 150
-"""A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
+"""A `Video` or `Image` is never smaller and a `Tombstone` always is, so that a LIST tells them apart."""
 
 
 class Conversion(Value):

@@ -21,7 +21,6 @@ from backend.core.errors import (
     Unauthorized,
     VideoNotFound,
 )
-from backend.core.ids import parse_id
 from backend.core.library.tracks import Source
 from backend.core.records import Chapter, Download, Visibility
 from backend.playback.parts import Presentation
@@ -77,7 +76,8 @@ async def get_playback(
     request: AnyRequest, services: FromServices, access_key: FromAccessKey, video_id: FromPath[str]
 ) -> Playback:
     """Get playback links. Public videos need no authentication."""
-    right = await authorize(request, services, access_key, parse_id(video_id))
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
     read = services.parts.recent if right.kind in _OF_GUESTS else services.parts.read
     parts = await read(video_id)
     await services.watched.note(video_id)
@@ -189,6 +189,44 @@ async def media_asset(
     return await _redirect_to_media(request, services, access_key, video_id, f"media{asset}")
 
 
+@get(
+    "/videos/{video_id:str}/poster.jpg",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def poster(
+    request: AnyRequest, services: FromServices, access_key: FromAccessKey, video_id: FromPath[str]
+) -> Redirect:
+    """Redirect to the poster. Unlike in the store, its address does not change."""
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
+    run = (await services.parts.recent(video_id)).files.get(keys.POSTER)
+    if run is None:
+        raise ObjectNotFound("This video has no poster.")
+    return _to_play(services, video_id, right, f"{run}/{keys.POSTER}")
+
+
+@get(
+    "/hls/{video_id:str}/{asset:path}",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def known_hls_asset(
+    request: AnyRequest,
+    services: FromServices,
+    access_key: FromAccessKey,
+    video_id: FromPath[str],
+    asset: FromPath[str],
+) -> Redirect:
+    """Redirect to an HLS playlist or segment; `index.m3u8` is the master playlist."""
+    path = keys.MASTER_PLAYLIST if asset == "/index.m3u8" else f"hls{asset}"
+    return await _redirect_to_media(request, services, access_key, video_id, path)
+
+
 async def authorize(
     request: AnyRequest, services: Services, access_key: AccessKey | None, video_id: str
 ) -> Right:
@@ -220,7 +258,8 @@ async def _redirect_to_media(
     path: str,
     query: str = "",
 ) -> Redirect:
-    right = await authorize(request, services, access_key, parse_id(video_id))
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
     try:
         asset = keys.parse_asset_path(path)
     except BadRequest:
@@ -237,12 +276,25 @@ async def _redirect_to_media(
         raise NotMadeYet
     if path == keys.DOWNLOAD_MP4 and path not in (await services.parts.recent(video_id)).files:
         raise ObjectNotFound("This video has no MP4. Set DOWNLOADS=webm,mp4 and encode it again.")
+    return _to_play(services, video_id, right, f"{run}/{asset}{query}")
+
+
+def _to_play(services: Services, video_id: str, right: Right, path: str) -> Redirect:
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
-        f"/play/{token}/{run}/{asset}{query}",
+        f"/play/{token}/{path}",
         status_code=307,
         headers={"cache-control": "no-store"},
     )
 
 
-HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset, media_asset)
+HANDLERS = (
+    get_playback,
+    watch_webm,
+    download,
+    poster,
+    hls_asset,
+    known_hls_asset,
+    dash_asset,
+    media_asset,
+)

@@ -21,7 +21,12 @@ PUBLIC_ROUTES = {
     "/{path}",
     "/api/session",
     "/api/videos/{video_id}/playback",
+    "/embed",
+    "/embed/{name}",
+    "/health",
     "/healthz",
+    "/hls/{video_id}/{asset}",
+    "/oembed",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -32,6 +37,9 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/download",
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
+    "/videos/{video_id}/poster.jpg",
+    "/watch",
+    "/watch/{name}",
 }
 
 

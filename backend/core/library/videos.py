@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
 from backend.core.errors import BadRequest, ObjectNotFound, StoreUnavailable, VideoNotFound
 from backend.core.library.catalog import enter, enter_shared, leave, read_page
 from backend.core.library.outbox import announce_created, announce_deleted
+from backend.core.library.slugs import VIDEO, claim_slug, is_slug, release_slug
 from backend.core.names import clean_text
 from backend.core.records import (
+    MAX_SLUG_LENGTH,
+    NO_SLUG,
     DeadLetter,
     FetchedFile,
     Job,
@@ -31,6 +34,7 @@ from backend.core.records import (
     Reduced,
     Retention,
     Revision,
+    SlugClaim,
     Stage,
     Status,
     Title,
@@ -68,6 +72,21 @@ class VideoEdit(BaseModel):
 
     title: Title | None = None
     visibility: Visibility | None = None
+    slug: str | None = Field(
+        default=None,
+        max_length=MAX_SLUG_LENGTH,
+        description="what addresses may have in place of the id: lower-case letters, digits, hyphens and "
+        "underscores; empty: nothing",
+    )
+
+    @field_validator("slug")
+    @classmethod
+    def _possible_slug(cls, slug: str | None) -> str | None:
+        if slug and not is_slug(slug):
+            raise ValueError(
+                "must consist of lower-case letters and digits, with hyphens and underscores between them"
+            )
+        return slug
 
     @field_validator("title")
     @classmethod
@@ -175,7 +194,7 @@ async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
         gather_pair(_read_record(buckets.video, video_id), _read_history(buckets.video, video_id)),
         _written_status(buckets.video, video_id),
     )
-    video = await _revised(buckets.video, record, history)
+    video = _revised(record, await _newest_revision(buckets.video, video_id, history))
     if written is not None and written.stage is Stage.COMPLETE and history.is_latest(written):
         return LibraryItem(video=video, status=written)
     # A stalled worker may have overwritten the final status. The outcome of the request counts.
@@ -214,7 +233,18 @@ def _is_later(written: Status | None, failure: DeadLetter) -> bool:
 async def read_video(buckets: Buckets, video_id: str) -> Video:
     """Return the video as it was last changed. Raises: VideoNotFound."""
     record = await _read_record(buckets.video, video_id)
-    return await _revised(buckets.video, record, await _read_history(buckets.video, video_id))
+    return _revised(record, await _read_revision(buckets.video, video_id))
+
+
+async def holds_slug(buckets: Buckets, video_id: str, slug: str) -> bool:
+    try:
+        return (await read_video(buckets, video_id)).slug == slug
+    except VideoNotFound:
+        return False
+
+
+async def _read_revision(store: Store, video_id: str) -> Revision | None:
+    return await _newest_revision(store, video_id, await _read_history(store, video_id))
 
 
 async def read_retention(buckets: Buckets, video_id: str) -> Retention | None:
@@ -239,17 +269,23 @@ class _History:
         )
 
 
-async def _revised(store: Store, record: Video, history: _History) -> Video:
-    """Return the video with its newest revision. Raises: VideoNotFound: it was deleted meanwhile."""
+async def _newest_revision(store: Store, video_id: str, history: _History) -> Revision | None:
+    """Return what was changed last, or None. Raises: VideoNotFound: it was deleted meanwhile."""
     if not history.revision:
-        return record
+        return None
     try:
-        newest = await store.get(keys.revision(record.id, history.revision))
+        newest = await store.get(keys.revision(video_id, history.revision))
     except ObjectNotFound:  # revisions are only deleted with the video
         raise VideoNotFound from None
-    revision = Revision.from_json(newest.body)
+    return Revision.from_json(newest.body)
+
+
+def _revised(record: Video, revision: Revision | None) -> Video:
+    if revision is None:
+        return record
     file = revision.file.model_dump(exclude_none=True) if revision.file else {}
-    return record.replace(title=revision.title, visibility=revision.visibility, **file)
+    slug = revision.claim.slug or None
+    return record.replace(title=revision.title, visibility=revision.visibility, slug=slug, **file)
 
 
 async def _read_record(store: Store, video_id: str) -> Video:
@@ -260,7 +296,7 @@ async def _read_record(store: Store, video_id: str) -> Video:
     try:
         return Video.from_json(stored.body)
     except RecordUnreadable:
-        if _is_tombstone(stored.body):
+        if is_tombstone(stored.body):
             raise VideoNotFound from None
         raise
 
@@ -279,7 +315,7 @@ async def _read_history(store: Store, video_id: str) -> _History:
     return _History(tuple(requests), tuple(reduced))
 
 
-def _is_tombstone(body: bytes) -> bool:
+def is_tombstone(body: bytes) -> bool:
     try:
         Tombstone.from_json(body)
     except RecordUnreadable:
@@ -349,12 +385,28 @@ async def reduce_video(buckets: Buckets, outputs: Outputs, size_bytes: int) -> b
 
 
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
-    """Change title or visibility and return the video. Raises: VideoNotFound."""
-    changes = edit.model_dump(exclude_none=True)
+    """Change the video and return it. Raises: VideoNotFound. SlugTaken: nothing is changed."""
+    changes = edit.model_dump(exclude_none=True, exclude={"slug"})
     if edit.visibility not in {None, Visibility.PRIVATE}:
         await _read_record(buckets.video, video_id)  # else the entry would be of no video
         await enter_shared(buckets.video, video_id)
-    return await _revise(buckets, video_id, lambda _, video: video.replace(**changes))
+    claim = NO_SLUG if edit.slug == "" else None
+    if edit.slug:
+        claim = await _claim(buckets, video_id, edit.slug)
+    return await _revise(buckets, video_id, lambda _, video: video.replace(**changes), claim)
+
+
+async def _claim(buckets: Buckets, video_id: str, slug: str) -> SlugClaim:
+    async def is_gone(holder: str) -> bool:
+        try:
+            await _read_record(buckets.video, holder)
+        except VideoNotFound:
+            return True
+        return False
+
+    if await is_gone(video_id):
+        raise VideoNotFound
+    return await claim_slug(buckets.video, VIDEO, slug, video_id, is_gone)
 
 
 async def note_fetched(buckets: Buckets, video_id: str, file: FetchedFile, title: str | None) -> Video:
@@ -370,16 +422,31 @@ async def note_fetched(buckets: Buckets, video_id: str, file: FetchedFile, title
     return await _revise(buckets, video_id, noted)
 
 
-async def _revise(buckets: Buckets, video_id: str, revised: Callable[[Video, Video], Video]) -> Video:
-    """Replace the video by what `revised` makes of its record and its newest revision."""
+async def _revise(
+    buckets: Buckets,
+    video_id: str,
+    revised: Callable[[Video, Video], Video],
+    claim: SlugClaim | None = None,
+) -> Video:
+    """Replace the video by what `revised` makes of its record and its newest revision.
+
+    With `claim`, it gets that slug, and its former one is released.
+    """
     while True:
         record = await _read_record(buckets.video, video_id)
         history = await _read_history(buckets.video, video_id)
-        video = await _revised(buckets.video, record, history)
+        before = await _newest_revision(buckets.video, video_id, history)
+        video = _revised(record, before)
+        former = before.claim if before else NO_SLUG
         changed = revised(record, video)
-        if changed == video:
+        if changed == video and claim in (None, former):
             return video
-        revision = Revision(title=changed.title, visibility=changed.visibility, file=_file_of(changed))
+        revision = Revision(
+            title=changed.title,
+            visibility=changed.visibility,
+            file=_file_of(changed),
+            claim=claim or former,
+        )
         key = keys.revision(video_id, history.revision + 1)
         if await buckets.video.create(key, revision.to_json()):
             break
@@ -389,7 +456,9 @@ async def _revise(buckets: Buckets, video_id: str, revised: Callable[[Video, Vid
     except VideoNotFound:
         await buckets.video.delete(key)
         raise
-    return changed
+    if revision.claim != former:
+        await release_slug(buckets.video, VIDEO, former)
+    return _revised(record, revision)
 
 
 def _file_of(video: Video) -> FetchedFile | None:
@@ -435,7 +504,7 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
     record = keys.video_record(video_id)
     if not await buckets.video.create(record, Tombstone(removed=True).to_json()):
         try:
-            if not _is_tombstone((await buckets.video.get(record)).body):
+            if not is_tombstone((await buckets.video.get(record)).body):
                 return False
         except ObjectNotFound:
             return False
