@@ -1,6 +1,7 @@
 """Sign-in for browsers: exchanges a token for a session cookie that scripts cannot read."""
 
 import asyncio
+import re
 from http import HTTPStatus
 
 from litestar import Response, delete, get, post
@@ -9,8 +10,8 @@ from litestar.params import FromPath, JSONBody
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from backend.core.access.people import Role
-from backend.core.access.rights import Right, RightKind
-from backend.core.errors import Unauthorized
+from backend.core.access.rights import HOLDER_DIGITS, Right, RightKind
+from backend.core.errors import BadRequest, Unauthorized
 from backend.routes.services import FromServices
 from backend.web.auth import COOKIE, PUBLIC, SIGNED_IN, FromPrincipal
 from backend.web.bodies import AnyRequest
@@ -113,11 +114,13 @@ async def list_sessions(services: FromServices, principal: FromPrincipal) -> Ses
 @delete(
     "/api/sessions/{session_id:str}",
     opt=SIGNED_IN,
-    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
     tags=["session"],
 )
 async def end_session(services: FromServices, principal: FromPrincipal, session_id: FromPath[str]) -> None:
     """Sign out one browser of this person."""
+    if not re.fullmatch(f"[0-9a-f]{{{HOLDER_DIGITS}}}", session_id):
+        raise BadRequest("This is not the id of a session.")
     if session_id in {one.id for one in await services.sessions.all_of(principal.person)}:
         await services.sessions.end(session_id)
         services.principals.forget_all()
