@@ -124,6 +124,7 @@ class Services:
         upload_links = UploadLinks(buckets.video, clock)
         codes = AccessCodes(buckets.video, clock)
         principals = Principals(admin, sessions, people, codes, upload_links, clock)
+        seen = DailyNotes(buckets.video, keys.seen, clock)
         used_codes = DailyNotes(buckets.video, keys.used_access_code, clock)
         rights = Rights(buckets, principals, clock)
         events = EventFeed(buckets)
@@ -139,7 +140,7 @@ class Services:
             resumable=resumable,
             resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(
-                admin, sessions, principals, Attempts(), Attempts(), settings.cors_origins
+                admin, sessions, principals, Attempts(), Attempts(), seen, settings.cors_origins
             ),
             admin=admin,
             sessions=sessions,

@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from backend.core.access.people import Role
 from backend.core.ids import parse_id
 from backend.core.records import Download, Status
 from backend.core.settings import ClientSettings
@@ -29,10 +30,17 @@ from vodbucket.client.errors import (
 from vodbucket.client.file_body import FileBody
 from vodbucket.client.responses import (
     Added,
+    AddedPerson,
     Downloads,
     ErrorBody,
     Events,
+<<<<<<< HEAD
     Pushed,
+=======
+    IssuedToken,
+    People,
+    Person,
+>>>>>>> people
     Resumption,
     VideoPage,
     VideoWithStatus,
@@ -160,6 +168,20 @@ class Api:
 
     async def delete(self, video_id: str) -> None:
         await self.request("DELETE", f"/api/videos/{parse_id(video_id)}")
+
+    async def people(self) -> list[Person]:
+        return (await self._read(People, "/api/people")).people
+
+    async def add_person(self, name: str, role: Role) -> AddedPerson:
+        """Add a person, and return them with their token. Not to be repeated blindly."""
+        return await self._read(AddedPerson, "/api/people", "POST", json={"name": name, "role": role})
+
+    async def revoke_person(self, person_id: str) -> None:
+        await self.request("DELETE", f"/api/people/{parse_id(person_id)}")
+
+    async def issue_token(self, person_id: str) -> str:
+        """Return a new token for this person, which replaces their others."""
+        return (await self._read(IssuedToken, f"/api/people/{parse_id(person_id)}/token", "POST")).token
 
     async def resumption(self, fingerprint: str) -> Resumption | None:
         """Return where the upload of a file is, or None if there is no record."""
