@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -423,3 +425,25 @@ async def test_images_are_rewritten_one_at_a_time(tmp_path: Path) -> None:
     ended = await asyncio.gather(*(rewriter.rewrite(b"x") for _ in range(4)), return_exceptions=True)
 
     assert [type(one) for one in ended] == [AnimatedImage] * 4
+
+
+def test_kill_9_of_the_api_kills_the_program(tmp_path: Path) -> None:
+    """The program holds a pipe open, which ends with it."""
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    child = program(
+        tmp_path,
+        f"held = open({str(held)!r}, 'wb', buffering=0)\nrewriter.confine()\nheld.write(b'.')\n"
+        "time.sleep(99)",
+    )
+    code = (
+        "import asyncio\nfrom pathlib import Path\nfrom backend.images.rewriting import Rewriter\n"
+        f"asyncio.run(Rewriter(Path({str(child)!r})).rewrite(b'x'))"
+    )
+    api = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
+    with held.open("rb", buffering=0) as pipe:
+        assert pipe.read(1) == b"."
+        api.kill()
+        api.wait()
+
+        assert pipe.read(1) == b""
