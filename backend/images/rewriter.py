@@ -167,13 +167,16 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     """Return the image with the colours that its profile means, in a mode that all formats know."""
     if image.mode.startswith("I"):  # 16 bits
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        image.info.pop("transparency", None)  # a value of 16 bits
     profile = image.info.get("icc_profile")
     if not profile and image.mode == "CMYK":
         return image.convert("RGB")
     if not profile:
         return image
-    if image.mode not in ("L", "CMYK", "RGB", "RGBA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.has_transparency_data:  # perhaps by a colour, which will be another one
+        image = image.convert("RGBA")
+    elif image.mode not in ("L", "CMYK", "RGB"):
+        image = image.convert("RGB")
     mode = "RGBA" if image.mode == "RGBA" else "RGB"
     try:
         converted = ImageCms.profileToProfile(image, BytesIO(profile), _SRGB, outputMode=mode)

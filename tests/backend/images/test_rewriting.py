@@ -135,13 +135,16 @@ async def test_the_image_is_turned_as_the_camera_was_held(
     assert_quarters(opened(rewritten), *colours)
 
 
-async def test_colours_of_a_profile_become_those_of_srgb() -> None:
-    """In this profile red and blue have changed places."""
+def swapped_profile() -> bytes:
+    """sRGB, but red and blue have changed places."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
     profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile)
 
-    rewritten = await Rewriter().rewrite(encoded(quarters(), "PNG", icc_profile=bytes(profile)))
+
+async def test_colours_of_a_profile_become_those_of_srgb() -> None:
+    rewritten = await Rewriter().rewrite(encoded(quarters(), "PNG", icc_profile=swapped_profile()))
 
     assert_quarters(opened(rewritten), BLUE, GREEN, RED, WHITE)
 
@@ -187,6 +190,14 @@ async def test_transparency_is_kept(format_: str) -> None:
 
     assert isinstance(alpha, tuple)
     assert abs(alpha[3] - 100) < 3
+
+
+async def test_what_a_colour_makes_transparent_stays_so_when_colours_are_converted() -> None:
+    body = encoded(quarters(), "PNG", icc_profile=swapped_profile(), transparency=GREEN)
+
+    image = opened(await Rewriter().rewrite(body)).convert("RGBA")
+
+    assert [image.getpixel(xy)[3] for xy in ((9, 5), (40, 5))] == [255, 0]  # type: ignore[index]
 
 
 async def test_webp_without_loss_stays_so() -> None:
