@@ -34,13 +34,10 @@ from vodbucket.client.responses import (
     Downloads,
     ErrorBody,
     Events,
-<<<<<<< HEAD
-    Pushed,
-=======
     IssuedToken,
     People,
     Person,
->>>>>>> people
+    Pushed,
     Resumption,
     VideoPage,
     VideoWithStatus,
