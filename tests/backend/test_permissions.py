@@ -349,7 +349,7 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
             query |= {"url": row.link.format(video_id=video)} if row.link else {}
             link = await world.link()
             if who in {"guest", "late guest"}:
-                query |= {"upload_link": link}
+                query["upload_link"] = link
             if who == "late guest":
                 await world.services.upload_links.withdraw(link_id_of(link))
             body = None if row.json is None else dumps(row.json).replace("{video_id}", video).encode()
