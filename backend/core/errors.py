@@ -179,6 +179,24 @@ class UploadExpired(UploadNotFound):
     code = "upload_expired"
 
 
+class UploadLinkRejected(VodbucketError):
+    """This upload link doesn't work. It may have expired, or its owner has withdrawn it."""
+
+    code = "upload_link_rejected"
+
+
+class UploadLinkUsedUp(VodbucketError):
+    """This upload link has been used as often as its owner allows."""
+
+    code = "upload_link_used_up"
+
+
+class UploadLinkNotFound(VodbucketError):
+    """There is no such upload link."""
+
+    code = "upload_link_not_found"
+
+
 class UploadLocked(VodbucketError):
     """Another request is sending this upload. Try again in a moment."""
 
@@ -234,10 +252,22 @@ class TooManyConversions(VodbucketError):
     retry_after_seconds: ClassVar[int] = 10
 
 
+class TooManyFollowers(VodbucketError):
+    """So many follow videos that there is no room for more. Ask for the status from time to time instead."""
+
+    code = "too_many_followers"
+
+
 class VideoNotFound(VodbucketError):
     """There is no such video."""
 
     code = "video_not_found"
+
+
+class ImageNotFound(VodbucketError):
+    """There is no such image."""
+
+    code = "image_not_found"
 
 
 class SourceGone(VodbucketError):
@@ -256,6 +286,12 @@ class NothingToCancel(VodbucketError):
     """No job of this video waits or runs."""
 
     code = "nothing_to_cancel"
+
+
+class FormatNotOffered(VodbucketError):
+    """This is only available as JSON."""
+
+    code = "format_not_offered"
 
 
 class SlugTaken(VodbucketError):

@@ -1,10 +1,13 @@
-"""One log event per request. Query strings and grants are left out: they can open a video."""
+"""One log event per request. Query strings, grants and upload links are left out: they open something."""
 
 import time
+from http import HTTPStatus
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.core.access.upload_links import TOKEN_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -23,17 +26,19 @@ class AccessLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] in QUIET_PATHS:
+        if scope["type"] not in (ScopeType.HTTP, ScopeType.WEBSOCKET) or scope["path"] in QUIET_PATHS:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        method, path = scope.get("method"), scope["path"]
+        method, path = scope.get("method", "GET"), scope["path"]
         status = 0
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = HTTPStatus.SWITCHING_PROTOCOLS
             await send(message)
 
         try:
@@ -53,8 +58,8 @@ class AccessLog:
 
 
 def loggable_path(path: str) -> str:
-    """Return the path, without the grant if it is a playback path."""
+    """Return the path without its secret: the grant of a playback path, the link of a guest's page."""
     segments = [segment for segment in path.split("/") if segment]  # routing merges slashes too
-    if segments[:1] != ["play"]:
-        return path
-    return "/".join(["", "play", "…", *segments[2:]])
+    if segments[:1] == ["play"] or (segments[:1] == ["upload"] and len(segments[-1]) == TOKEN_LENGTH):
+        return "/".join(["", segments[0], "…", *segments[2:]])
+    return path

@@ -22,6 +22,7 @@ from litestar.types import ExceptionHandlersMap
 from pydantic import BaseModel
 
 from backend.core import errors
+from backend.images.rewriting import ImagesUnavailable, ImageTooLarge, UnsupportedImage
 from backend.web import tus_headers
 from backend.web.access_log import NO_FAILURE
 from backend.web.attempts import TooManyAttempts
@@ -48,6 +49,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.AccessCodeTaken: HTTPStatus.CONFLICT,
     ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
+    errors.ImageNotFound: HTTPStatus.NOT_FOUND,
     errors.PersonNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     errors.SourceMissing: HTTPStatus.NOT_FOUND,
@@ -58,14 +60,19 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.NothingToCancel: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
     errors.SlugTaken: HTTPStatus.CONFLICT,
+    errors.FormatNotOffered: HTTPStatus.NOT_IMPLEMENTED,
     errors.NoWebhooks: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,
+    errors.UploadLinkRejected: HTTPStatus.FORBIDDEN,
+    errors.UploadLinkUsedUp: HTTPStatus.FORBIDDEN,
+    errors.UploadLinkNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadLocked: HTTPStatus.LOCKED,
     errors.OffsetMismatch: HTTPStatus.CONFLICT,
     errors.ChecksumMismatch: CHECKSUM_MISMATCH,
     errors.FinalUpload: HTTPStatus.FORBIDDEN,
     errors.UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnsupportedImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     tus_headers.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     tus_headers.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
@@ -73,10 +80,13 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ConversionTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ConversionFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooManyConversions: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyFollowers: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotMadeYet: HTTPStatus.SERVICE_UNAVAILABLE,
+    ImagesUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
     errors.StoreError: HTTPStatus.BAD_GATEWAY,
@@ -110,17 +120,15 @@ class ErrorBody(BaseModel):
 
 def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[ErrorBody]:
     """Respond to an error of our own hierarchy."""
-    for ancestor in type(error).__mro__:
-        if status := STATUS_OF.get(ancestor):
-            break
-    else:
+    status = status_of(error)
+    if status is None:
         return from_crash(request, error)
     headers, sentence = {}, error.message
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(error, (errors.NotMadeYet, errors.TooManyConversions)):
+    if isinstance(error, (errors.NotMadeYet, errors.TooManyConversions, errors.TooManyFollowers)):
         request.scope["state"][NO_FAILURE] = True
     if isinstance(error, (TooManyAttempts, errors.NotMadeYet, errors.TooManyConversions)):
         headers["retry-after"] = str(error.retry_after_seconds)
@@ -134,6 +142,11 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         sentence = next(str(kind.__doc__) for kind in type(error).__mro__ if "code" in vars(kind))
     code = error.failure_code if isinstance(error, errors.JobFailure) else error.code
     return _respond(status, sentence, code, headers)
+
+
+def status_of(error: errors.VodbucketError) -> int | None:
+    """Return the status of an error, or None if it is a crash."""
+    return next((STATUS_OF[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS_OF), None)
 
 
 def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:

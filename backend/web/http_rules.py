@@ -16,6 +16,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from backend.core.access.upload_links import TOKEN_LENGTH
 from backend.web.tus_headers import PATH as TUS_PATH
 
 API_ROOTS = frozenset(
@@ -25,6 +26,8 @@ API_ROOTS = frozenset(
     }
 )
 """First path segments that never belong to the site: unknown paths below them return 404."""
+_GUEST_PAGE = re.compile(rf"/?upload/[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}/?")
+"""The page of an upload link (`backend.core.access.upload_links`)."""
 IS_HEAD = "is_head"
 """In the scope's state: the request is a HEAD, whatever its method says."""
 SITE = "/{path}"
@@ -60,6 +63,13 @@ class HttpRules:
         self._root = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            self._remove_root(scope)
+            if _fault_of(scope):
+                await send({"type": "websocket.close", "code": 1008, "reason": "bad_request"})
+            else:
+                await self._app(scope, receive, send)
+            return
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -100,7 +110,7 @@ class HttpRules:
         is_preflight = self._litestar.cors_config is not None and _preflight_origin(scope) is not None
         return not is_preflight and not scope["path"].startswith(TUS_PATH)
 
-    def _remove_root(self, scope: HTTPScope) -> None:
+    def _remove_root(self, scope: Scope) -> None:
         root = self._root
         if root and (scope["path"] + "/").startswith(root + "/"):
             scope["path"] = scope["path"][len(root) :] or "/"
@@ -134,13 +144,17 @@ def _preflight_origin(scope: HTTPScope) -> str | None:
     return None if origin is None else origin.decode("latin-1")
 
 
+def belongs_to_site(path: str) -> bool:
+    return path.strip("/").partition("/")[0] not in API_ROOTS or _GUEST_PAGE.fullmatch(path) is not None
+
+
 def allowed_methods(app: Litestar, path: str) -> list[str]:
     """Return the methods that this path supports. Raises: NotFoundException: no route has this path."""
     methods = set()
     for method in HttpMethod:
         with suppress(NotFoundException, MethodNotAllowedException):
             *_, template = app.asgi_router.handle_routing(path.rstrip("/") or "/", method.value)
-            if template != SITE or path.split("/")[1] not in API_ROOTS:
+            if template != SITE or belongs_to_site(path):
                 methods.add(method.value)
     if not methods:
         raise NotFoundException
@@ -149,7 +163,7 @@ def allowed_methods(app: Litestar, path: str) -> list[str]:
     return sorted(methods)
 
 
-def _fault_of(scope: HTTPScope) -> str | None:
+def _fault_of(scope: Scope) -> str | None:
     """Return what is wrong with the form of a request, as a sentence."""
     seen = [name for name, _ in scope["headers"]]
     for name in _SINGLE.intersection(seen):
