@@ -1,4 +1,4 @@
-/** Which page the URL shows, and where the viewer was on it. Two routes do not need a router package. */
+/** Which page the URL shows, and where the viewer was on it. A few routes do not need a router package. */
 
 import { pathBelow } from './api/address';
 
@@ -13,10 +13,11 @@ interface Place {
   link?: string;
 }
 
-type Route = { page: 'home' } | { page: 'watch'; id: string } | { page: 'not-found' };
+type Route = { page: 'home' | 'login' | 'logout' } | { page: 'watch'; id: string } | { page: 'not-found' };
 
 export function routeOf(pathname: string): Route {
   if (pathname === '/') return { page: 'home' };
+  if (pathname === '/login' || pathname === '/logout') return { page: pathname === '/login' ? 'login' : 'logout' };
   const watch = /^\/watch\/([^/]+)\/?$/.exec(pathname);
   if (watch?.[1] === undefined) return { page: 'not-found' };
   try {

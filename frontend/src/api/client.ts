@@ -2,7 +2,7 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
-import type { Access } from '../share/access';
+import type { Access } from './access';
 import type {
   AccessCode,
   Captions,

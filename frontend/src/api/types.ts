@@ -16,7 +16,7 @@ export type SourceFile = Sent<Omit<Schemas['SourceFile'], 'video' | 'audio'>> & 
 };
 export type Chapter = Schemas['Chapter'];
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
-export type VideoChange = { title?: string; visibility?: Schemas['Visibility'] };
+export type VideoChange = { title?: string; visibility?: Schemas['Visibility']; slug?: string };
 export type Playback = Schemas['Playback'];
 /** A private link, without the code in it. */
 export type AccessCode = Sent<Schemas['SharedCode']>;

@@ -2,7 +2,7 @@
 
 import type { Api } from '../api/client';
 import { hasCode, isGone, isTransient } from '../api/errors';
-import { accessOf, rememberPassphrase, type Access } from '../share/access';
+import { accessOf, rememberPassphrase, type Access } from '../api/access';
 import type { Playback, Status, VideoChange, VideoDetails } from '../api/types';
 import { backOff, StatusPoller } from './poller.svelte';
 
@@ -14,7 +14,8 @@ const GUEST_FIRST_TRIES = 15;
 const FOLLOW_MS = 10_000;
 
 export class Watch {
-  readonly id: string;
+  /** Or the slug, until the video is loaded. */
+  id: string;
   /** null while loading, and for guests, who may not read it. */
   video = $state.raw<VideoDetails | null>(null);
   playback = $state.raw<Playback | null>(null);
@@ -160,6 +161,7 @@ export class Watch {
       const video = await this.#api.video(this.id, true);
       if (ended.aborted) return;
       this.video = video;
+      this.id = video.id;
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'unauthorized') || (this.#access !== null && isGone(error))) await this.#openAsGuest(ended);
