@@ -179,6 +179,24 @@ class UploadExpired(UploadNotFound):
     code = "upload_expired"
 
 
+class UploadLinkRejected(VodbucketError):
+    """This upload link doesn't work. It may have expired, or its owner has withdrawn it."""
+
+    code = "upload_link_rejected"
+
+
+class UploadLinkUsedUp(VodbucketError):
+    """This upload link has been used as often as its owner allows."""
+
+    code = "upload_link_used_up"
+
+
+class UploadLinkNotFound(VodbucketError):
+    """There is no such upload link."""
+
+    code = "upload_link_not_found"
+
+
 class UploadLocked(VodbucketError):
     """Another request is sending this upload. Try again in a moment."""
 
@@ -238,6 +256,12 @@ class VideoNotFound(VodbucketError):
     """There is no such video."""
 
     code = "video_not_found"
+
+
+class ImageNotFound(VodbucketError):
+    """There is no such image."""
+
+    code = "image_not_found"
 
 
 class SourceGone(VodbucketError):

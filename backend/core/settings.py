@@ -26,6 +26,7 @@ from backend.core.setting_values import (
     Host,
     HostPort,
     KeyId,
+    ProxyUrl,
     Region,
     RenderNode,
     Secret,
@@ -337,6 +338,9 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     )
     fetch_timeout_seconds: float = Field(
         21_600, ge=1, le=604_800, description="how long an attempt to fetch a file may take"
+    )
+    fetch_proxy: ProxyUrl | None = Field(
+        None, description="proxy through which files are fetched: http://[user:password@]host[:port]"
     )
     ytdlp_cookies_file: CookiesFile | None = Field(
         None, description="cookies with which yt-dlp visits pages, in Netscape's format"

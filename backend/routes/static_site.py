@@ -11,7 +11,7 @@ from litestar.params import FromPath
 from backend.routes.services import FromServices
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
-from backend.web.http_rules import API_ROOTS
+from backend.web.http_rules import belongs_to_site
 from backend.web.static_files import NOWHERE, Site, StaticFile
 
 
@@ -26,7 +26,7 @@ async def site(
 ) -> Response[bytes | None]:
     """Serve the site."""
     relative = path.strip("/")
-    if relative.partition("/")[0] in API_ROOTS:
+    if not belongs_to_site(relative):
         raise NotFoundException
     file = await asyncio.to_thread(services.site.find, relative)
     if file is None:

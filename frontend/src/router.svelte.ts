@@ -13,11 +13,22 @@ interface Place {
   link?: string;
 }
 
-type Route = { page: 'home' | 'login' | 'logout' } | { page: 'watch'; id: string } | { page: 'not-found' };
+type Route =
+  | { page: 'home' }
+  | { page: 'images' }
+  | { page: 'login' }
+  | { page: 'logout' }
+  | { page: 'watch'; id: string }
+  | { page: 'guest'; link: string }
+  | { page: 'not-found' };
 
 export function routeOf(pathname: string): Route {
   if (pathname === '/') return { page: 'home' };
-  if (pathname === '/login' || pathname === '/logout') return { page: pathname === '/login' ? 'login' : 'logout' };
+  if (pathname === '/images') return { page: 'images' };
+  if (pathname === '/login') return { page: 'login' };
+  if (pathname === '/logout') return { page: 'logout' };
+  const guest = /^\/upload\/([\w-]{22})\/?$/.exec(pathname);
+  if (guest?.[1] !== undefined) return { page: 'guest', link: guest[1] };
   const watch = /^\/watch\/([^/]+)\/?$/.exec(pathname);
   if (watch?.[1] === undefined) return { page: 'not-found' };
   try {

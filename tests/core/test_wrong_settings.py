@@ -101,6 +101,7 @@ WRONG = {
         "https://a.example/vod",
         "/vod?x",
     ],
+    "fetch_proxy": [*URLS[:7], "https://proxy.example", "socks5://proxy.example", "http://proxy.example/a"],
     "webhook_urls": [
         *("receiver.example", "ftp://receiver.example/hunter22", "http://a b/", "http://a/#hunter22"),
         "http://a/hunter22,http://a/hunter22",
