@@ -27,6 +27,7 @@ PUBLIC_ROUTES = {
     "/health",
     "/healthz",
     "/hls/{video_id}/{asset}",
+    "/images/{image_id}",
     "/oembed",
     "/play/{grant}/{path}",
     "/readyz",
