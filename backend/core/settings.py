@@ -264,14 +264,23 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
     doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
         (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"
     )
+    embed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        description="comma-separated origins whose pages may embed videos; `*` for all, `none` for none",
+    )
     site_dir: Directory = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
 
-    @field_validator("doorbells", mode="before")
+    @field_validator("doorbells", "embed_origins", mode="before")
     @classmethod
-    def _split_doorbells(cls, value: object) -> object:
+    def _split_lists(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("embed_origins")
+    @classmethod
+    def _may_embed(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return () if origins == ("none",) else tuple(origin(one) for one in origins)
 
     @field_validator("inbox_token")
     @classmethod

@@ -21,9 +21,12 @@ PUBLIC_ROUTES = {
     "/{path}",
     "/api/session",
     "/api/videos/{video_id}/playback",
+    "/embed",
+    "/embed/{name}",
     "/health",
     "/healthz",
     "/hls/{video_id}/{asset}",
+    "/oembed",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -35,6 +38,8 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
     "/videos/{video_id}/poster.jpg",
+    "/watch",
+    "/watch/{name}",
 }
 
 

@@ -90,6 +90,7 @@ WRONG = {
     ],
     "doorbell": ["7000", "localhost", "localhost:0", "localhost:65536", "a b:7000", "http://localhost:7000"],
     "doorbells": ["localhost:7000,worker", "localhost:7000,:7000", "a b:7000"],
+    "embed_origins": ["example.com", "https://example.com/a", "none,https://a.example", "https://*.example"],
     "root_path": [
         "/api",
         "/videos/x",
