@@ -25,6 +25,7 @@ from backend.routes import (
     inbox,
     jobs,
     media,
+    openid,
     playback_links,
     remote_uploads,
     resumable_uploads,
@@ -62,6 +63,7 @@ _ROUTES = (
     events,
     playback_links,
     media,
+    openid,
     session,
     static_site,
 )

@@ -70,6 +70,7 @@ STACK = (
     "backend/web",
     "backend/web/server",
     "backend/playback",
+    "backend/openid",
     "backend/core/sweep",
     "backend/core/uploads/resumable",
     "backend/core/uploads",

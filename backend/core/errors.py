@@ -301,6 +301,18 @@ class PersonNotFound(VodbucketError):
     code = "person_not_found"
 
 
+class PersonExists(VodbucketError):
+    """This account already belongs to a person."""
+
+    code = "person_exists"
+
+
+class AccountRefused(VodbucketError):
+    """This account has no access to this server. Ask its administrator."""
+
+    code = "account_refused"
+
+
 class GrantRejected(VodbucketError):
     """This playback link is invalid or has expired. Ask for a new one."""
 

@@ -1,8 +1,8 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`, `tokens/`. Both,
-while the store is being tested: `doctor/`.
+Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`, `tokens/`,
+`identities/`. Both, while the store is being tested: `doctor/`.
 """
 
 import re
@@ -29,6 +29,7 @@ SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
 PEOPLE = "people/"
 TOKENS = "tokens/"
+IDENTITIES = "identities/"
 EVENTS = "events/"
 EVENT_LOG = "events/log/"
 ANNOUNCEMENTS = "events/new/"
@@ -411,6 +412,10 @@ def session(session_id: str) -> str:
 
 def token(token_id: str) -> str:
     return f"{TOKENS}{token_id}"
+
+
+def identity(identity_id: str) -> str:
+    return f"{IDENTITIES}{identity_id}"
 
 
 def revisions_of_person(person_id: str) -> str:

@@ -19,12 +19,14 @@ from backend.core.printable import hide
 from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec, Download
 from backend.core.setting_values import (
     Address,
+    AllowedClaim,
     BucketName,
     CookiesFile,
     Directory,
     Endpoint,
     Host,
     HostPort,
+    Issuer,
     KeyId,
     Region,
     RenderNode,
@@ -194,7 +196,38 @@ class ClientSettings(TokenSettings):
     )
 
 
-class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings):
+class OidcSettings(_Settings):
+    """Sign-in through an OpenID Connect provider."""
+
+    oidc_issuer: Issuer | None = Field(None, description="address of the OpenID Connect provider")
+    oidc_client_id: str | None = Field(None, description="what the provider calls this server")
+    oidc_client_secret: Secret | None = Field(None, description="the client's secret, if it has one")
+    oidc_name: str = Field("OpenID Connect", max_length=50, description="what people call the provider")
+    oidc_scopes: str = Field(
+        "openid profile email",
+        pattern=r"^openid( [\x21\x23-\x5b\x5d-\x7e]+)*$",
+        description="space-separated scopes to ask for",
+    )
+    oidc_allowed: Annotated[tuple[AllowedClaim, ...], NoDecode] = Field(
+        (), description="comma-separated claims, such as groups=video or @example.org, one of which is needed"
+    )
+    oidc_role: Literal["uploader", "viewer"] | None = Field(
+        None, description="role of people who sign in for the first time; unset: only people who were added"
+    )
+
+    @field_validator("oidc_allowed", mode="before")
+    @classmethod
+    def _split_claims(cls, value: object) -> object:
+        return _split(value)
+
+    @model_validator(mode="after")
+    def _has_client(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise ValueError("OIDC_ISSUER: must be set together with OIDC_CLIENT_ID")
+        return self
+
+
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings, OidcSettings):
     """Settings of the API."""
 
     host: Host = Field("127.0.0.1", description="address to listen on")
@@ -204,6 +237,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
     )
     root_path: str = Field(
         "/", validate_default=True, description="path at which a proxy offers the server, such as `/vod`"
+    )
+    public_url: Address | None = Field(
+        None, description="URL of this server for browsers, if requests do not tell it"
     )
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL is valid"
@@ -287,6 +323,12 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
             # A proxy that removes the path and one that keeps it could not be told apart.
             raise ValueError("must not begin with one of the server's own paths")
         return path
+
+    @model_validator(mode="after")
+    def _one_path(self) -> Self:
+        if self.public_url is not None and (self.public_url.path or "/").rstrip("/") != self.root_path:
+            raise ValueError("PUBLIC_URL: must end with the path that ROOT_PATH has")
+        return self
 
     @model_validator(mode="before")
     @classmethod

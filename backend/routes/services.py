@@ -25,6 +25,7 @@ from backend.core.uploads.inbox import SETTLE_SECONDS, Inbox, InboxWatch
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
+from backend.openid.service import OpenId
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
@@ -55,6 +56,7 @@ class Services:
     sessions: Sessions
     people: People
     principals: Principals
+    openid: OpenId | None
     grants: Grants
     rights: Rights
     inbox: InboxWatch
@@ -108,6 +110,7 @@ class Services:
             sessions=sessions,
             people=people,
             principals=principals,
+            openid=OpenId.of(settings, buckets.video, people, signing_keys, clock),
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, principals, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),

@@ -44,8 +44,8 @@ async def sign_in(request: AnyRequest, services: FromServices, data: JSONBody[Si
     principal = await services.authenticator.of_token(request, data.token.strip())
     if principal is None:
         raise Unauthorized("Wrong token.")
-    cookie = await services.sessions.begin(principal.right.holder, principal.person)
-    return _with_cookie(request, cookie, services.sessions.ttl_seconds)
+    session = await services.sessions.begin(principal.right.holder, principal.person)
+    return _with_cookie(request, session, services.sessions.ttl_seconds)
 
 
 @get(PATH, opt=SIGNED_IN, responses=documented(HTTPStatus.UNAUTHORIZED), tags=["session"])
@@ -86,7 +86,12 @@ async def end_other_sessions(services: FromServices, principal: FromPrincipal) -
 
 
 def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None]:
-    cookie = Cookie(
+    cookie = session_cookie(request, value, max_age)
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
+
+
+def session_cookie(request: AnyRequest, value: str, max_age: int) -> Cookie:
+    return Cookie(
         key=COOKIE,
         value=value,
         max_age=max_age,
@@ -95,7 +100,6 @@ def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None
         samesite="strict",
         secure=request.scope["scheme"] == "https",
     )
-    return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 
 
 HANDLERS = (sign_in, check_session, sign_out, end_other_sessions)
