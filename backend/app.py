@@ -18,6 +18,7 @@ from backend.core.access.signing_keys import SigningKeys
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.routes import (
+    access_codes,
     captions,
     conversions,
     events,
@@ -37,6 +38,7 @@ from backend.routes import (
 )
 from backend.routes.services import Services, provide_services
 from backend.web import tus_headers as tus
+from backend.web.access_codes import provide_access_key
 from backend.web.api_description import complete_description
 from backend.web.auth import COOKIE, PUBLIC, provide_principal, require_role
 from backend.web.error_responses import HANDLERS
@@ -65,6 +67,7 @@ _ROUTES = (
     media,
     openid,
     session,
+    access_codes,
     static_site,
 )
 
@@ -88,7 +91,11 @@ def create_app(
     app = Litestar(
         route_handlers=[handler for module in _ROUTES for handler in module.HANDLERS],
         guards=[require_role],
-        dependencies={"services": Provide(provide_services), "principal": Provide(provide_principal)},
+        dependencies={
+            "services": Provide(provide_services),
+            "principal": Provide(provide_principal),
+            "access_key": Provide(provide_access_key),
+        },
         exception_handlers=HANDLERS,
         lifespan=[serve],
         before_send=[_add_tus_headers],

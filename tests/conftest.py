@@ -20,7 +20,7 @@ import pytest
 import structlog
 from structlog.typing import Processor
 
-from backend.core.access import admin_token
+from backend.core.access import admin_token, slow_hashes
 from backend.core.settings import ApiSettings, ClientSettings, WorkerSettings
 from backend.core.store.s3 import S3Buckets
 from tests.lab.buckets import fresh_buckets
@@ -137,9 +137,10 @@ def _sdk_reads_its_data_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_fingerprints() -> Iterator[None]:
-    """In this process, do not make guessing tokens expensive. The product's own processes do."""
+    """In this process, do not make guessing expensive. The product's own processes do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(admin_token, "SCRYPT_COST", 2)
+        for module in (admin_token, slow_hashes):
+            patch.setattr(module, "SCRYPT_COST", 2)
         yield
 
 

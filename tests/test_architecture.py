@@ -192,7 +192,7 @@ def test_only_composition_roots_read_the_environment() -> None:
 
 def test_only_keys_builds_object_keys() -> None:
     prefixes = re.compile(
-        r"(uploads|queue|leases|failed|doctor|catalog|videos|events|webhooks|keys|sessions)/"
+        r"(uploads|queue|leases|failed|doctor|catalog|videos|events|webhooks|keys|sessions|access-codes)/"
     )
     for path, tree in _modules("backend", "worker", "vodbucket"):
         if path == "backend/core/keys.py":

@@ -258,6 +258,12 @@ class NothingToCancel(VodbucketError):
     code = "nothing_to_cancel"
 
 
+class SlugTaken(VodbucketError):
+    """This address is taken. Choose another."""
+
+    code = "slug_taken"
+
+
 class TooManyCaptions(VodbucketError):
     """This video has captions in the maximum number of languages. Delete some first."""
 
@@ -311,6 +317,36 @@ class AccountRefused(VodbucketError):
     """This account has no access to this server. Ask its administrator."""
 
     code = "account_refused"
+
+
+class AccessCodeRejected(VodbucketError):
+    """This link no longer works, or never did. Ask the person who sent it for a new one."""
+
+    code = "access_code_rejected"
+
+
+class PassphraseRequired(VodbucketError):
+    """This link needs a passphrase. Send it, percent-encoded, as `Access-Passphrase`."""
+
+    code = "passphrase_required"
+
+
+class PassphraseWrong(VodbucketError):
+    """This is not the link's passphrase."""
+
+    code = "passphrase_wrong"
+
+
+class AccessCodeNotFound(VodbucketError):
+    """There is no such access code."""
+
+    code = "access_code_not_found"
+
+
+class AccessCodeTaken(VodbucketError):
+    """This access code is or was in use. Choose another one, or none: one is then made up."""
+
+    code = "access_code_taken"
 
 
 class GrantRejected(VodbucketError):

@@ -1,8 +1,9 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `videos/`, `events/`, `webhooks/`, `keys/`, `sessions/`, `people/`, `tokens/`,
-`identities/`. Both, while the store is being tested: `doctor/`.
+Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`,
+`sessions/`, `people/`, `tokens/`, `identities/`, `access-codes/`. Both, while the store is
+being tested: `doctor/`.
 """
 
 import re
@@ -24,12 +25,17 @@ DOCTOR = "doctor/"
 RESUMPTIONS = "resumptions/"
 LAST_SWEEP = "sweep.json"
 CATALOG = "catalog/"
+OWNED = "owned/"
+SHARED = "shared/"
 VIDEOS = "videos/"
+SLUGS = "slugs/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
 PEOPLE = "people/"
 TOKENS = "tokens/"
 IDENTITIES = "identities/"
+ACCESS_CODES = "access-codes/"
+CODE_SALT = "keys/codes"
 EVENTS = "events/"
 EVENT_LOG = "events/log/"
 ANNOUNCEMENTS = "events/new/"
@@ -200,12 +206,26 @@ def probe(nonce: str, name: str = "") -> str:
 
 
 def catalog_entry(video_id: str) -> str:
-    """Return the key of a video in the library's index: an empty object; keys sort newest first."""
-    return f"{CATALOG}{descending(video_id)}"
+    return entry(CATALOG, video_id)
+
+
+def owned_by(person: str) -> str:
+    """Return the prefix of the index of this person's videos."""
+    return f"{OWNED}{person}/"
+
+
+def entry(index: str, video_id: str) -> str:
+    """Return the key of a video in an index of the library: an empty object; keys sort newest first."""
+    return f"{index}{descending(video_id)}"
+
+
+def video_of_entry(name: str) -> str:
+    """Return the video of an entry, by its name below the index. Raises: BadRequest: it is none."""
+    return parse_id(descending(name))
 
 
 def video_of_catalog_entry(key: str) -> str:
-    return parse_id(descending(key.removeprefix(CATALOG)))
+    return video_of_entry(key.removeprefix(CATALOG))
 
 
 def video_of_raw_object(key: str) -> str:
@@ -433,6 +453,47 @@ def parse_person(key: str) -> tuple[str, int]:
     return match["video"], _MAX_REVISION - int(match["inverted"])
 
 
+def claims_of(kind: str, slug: str) -> str:
+    return f"{SLUGS}{kind}/{slug}/"
+
+
+def slug_claim(kind: str, slug: str, number: int) -> str:
+    """Return the key of a claim to a slug for one kind of media. Keys sort newest first."""
+    return f"{claims_of(kind, slug)}{_MAX_REVISION - number}"
+
+
+class ClaimKey(NamedTuple):
+    """A parsed `slugs/<kind>/<slug>/<inverted number>`."""
+
+    kind: str
+    slug: str
+    number: int
+
+
+def parse_slug_claim(key: str) -> ClaimKey:
+    """Raises: BadRequest: this is not the key of a claim to a slug."""
+    match = _matched(_CLAIM, key, "a claim to a slug")
+    return ClaimKey(match["kind"], match["slug"], _MAX_REVISION - int(match["inverted"]))
+
+
+def access_code(code_id: str) -> str:
+    return f"{ACCESS_CODES}{code_id}/code"
+
+
+def parse_access_code(key: str) -> str:
+    """Return the code's id. Raises: BadRequest: this is not the key of an access code."""
+    return _matched(_ACCESS_CODE, key, "an access code")["id"]
+
+
+def used_access_code(code_id: str) -> str:
+    """Return the key of an empty object that is written when the code is used."""
+    return f"{ACCESS_CODES}{code_id}/used"
+
+
+def withdrawn_access_code(code_id: str) -> str:
+    return f"{ACCESS_CODES}{code_id}/withdrawn"
+
+
 def event_id(subject: str, number: int, kind: str) -> str:
     """Return the id of what happened to a video's request with this number; it can happen only once."""
     return f"{subject}-{number}-{kind}"
@@ -618,6 +679,8 @@ _REDUCTION = re.compile(rf"{VIDEOS}{_ID}/reduced/(?P<request>(?P=video){_NUMBER}
 _MAX_REVISION = 999_999_999
 _REVISION = re.compile(r"[0-9]{9}")
 _PERSON = re.compile(rf"{PEOPLE}{_ID}/(?P<inverted>[0-9]{{9}})")
+_CLAIM = re.compile(rf"{SLUGS}(?P<kind>[a-z]+)/(?P<slug>[a-z0-9_-]+)/(?P<inverted>[0-9]{{9}})")
+_ACCESS_CODE = re.compile(rf"{ACCESS_CODES}(?P<id>[0-9a-f]{{32}})/code")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

@@ -36,6 +36,7 @@ Codecs = Annotated[
 ]
 Rungs = Annotated[tuple[Rung, ...], Field(min_length=1, max_length=10, description="instead of RUNGS")]
 Title = Annotated[str, Field(max_length=300)]
+MAX_SLUG_LENGTH = 100
 MAX_RECORD_BYTES = 1024**2
 """Larger objects in the place of a marker, lease or dead letter are foreign. They are not read."""
 MAX_RETRY_AFTER_SECONDS = 30 * 86_400
@@ -119,6 +120,7 @@ class Video(Record):
     )
     description: str | None = Field(default=None, description="as the site describes a fetched file")
     visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
     original: Retention | None = Field(default=None, description="null: the worker's settings decide")
     owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
     created_at: AwareDatetime
@@ -133,12 +135,23 @@ class FetchedFile(Value):
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_LENGTH)
 
 
+class SlugClaim(Value):
+    """`slugs/<kind>/<slug>/<inverted number>`: which claim to which slug. An empty slug: to none."""
+
+    slug: str
+    number: int
+
+
+NO_SLUG = SlugClaim(slug="", number=0)
+
+
 class Revision(Record):
     """`videos/<id>/revisions/<number>`, create-only: what can be changed about a video. The newest counts."""
 
     title: Title
     visibility: Visibility
     file: FetchedFile | None = Field(default=None, description="set once the video's file was fetched")
+    claim: SlugClaim = NO_SLUG
     nonce: str = Field(default_factory=new_nonce)
 
 

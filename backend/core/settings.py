@@ -44,8 +44,8 @@ _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _ANYWHERE = {*_LOOPBACK, "::1", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 
 OWN_PATHS = {
-    *("api", "assets", "convert", "download", "healthz", "jobs", "play", "readyz", "schema", "upload"),
-    *("videos", "watch"),
+    *("api", "assets", "convert", "download", "embed", "health", "healthz", "hls", "images", "jobs", "login"),
+    *("logout", "oembed", "play", "readyz", "schema", "upload", "videos", "watch"),
 }
 """Where the paths of routes and of the site begin."""
 
@@ -200,14 +200,12 @@ class OidcSettings(_Settings):
     """Sign-in through an OpenID Connect provider."""
 
     oidc_issuer: Issuer | None = Field(None, description="address of the OpenID Connect provider")
-    oidc_client_id: str | None = Field(None, description="what the provider calls this server")
+    oidc_client_id: str | None = Field(
+        None, max_length=255, description="what the provider calls this server"
+    )
     oidc_client_secret: Secret | None = Field(None, description="the client's secret, if it has one")
     oidc_name: str = Field("OpenID Connect", max_length=50, description="what people call the provider")
-    oidc_scopes: str = Field(
-        "openid profile email",
-        pattern=r"^openid( [\x21\x23-\x5b\x5d-\x7e]+)*$",
-        description="space-separated scopes to ask for",
-    )
+    oidc_scopes: str = Field("openid profile email", description="space-separated scopes to ask for")
     oidc_allowed: Annotated[tuple[AllowedClaim, ...], NoDecode] = Field(
         (), description="comma-separated claims, such as groups=video or @example.org, one of which is needed"
     )
@@ -219,6 +217,13 @@ class OidcSettings(_Settings):
     @classmethod
     def _split_claims(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _has_openid(cls, scopes: str) -> str:
+        if not re.fullmatch(r"openid( [\x21\x23-\x5b\x5d-\x7e]+)*", scopes):  # RFC 6749 section 3.3
+            raise ValueError("must be openid and other scopes, with single spaces between them")
+        return scopes
 
     @model_validator(mode="after")
     def _has_client(self) -> Self:
@@ -542,6 +547,7 @@ _SENTENCES = {
     "greater_than": "must be more than {gt:.0f}",
     "greater_than_equal": "must be at least {ge:.0f}",
     "less_than_equal": "must be at most {le:.0f}",
+    "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be {expected}",
 }
 

@@ -39,6 +39,7 @@ class Presentation(StrEnum):
 class Parts:
     """`files` maps those that exist to their run."""
 
+    title: str
     run: str | None
     is_published: bool
     is_reduced: bool
@@ -88,6 +89,7 @@ class PartsReads:
             self._files_and_chapters(shown), list_captions(self._buckets, video_id)
         )
         return Parts(
+            item.video.title,
             keys.run_of_key(video_id, shown.outputs or ""),
             shown.stage is Stage.COMPLETE and not is_reduced,
             is_reduced,

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from backend.core.access.principals import Principal, Principals
-from backend.core.access.rights import Right, RightKind
+from backend.core.access.codes import MediaType
+from backend.core.access.principals import Media, Opening, Principal, Principals
+from backend.core.access.rights import RightKind
 from backend.core.errors import GrantRejected, VideoNotFound
 from backend.core.library.videos import read_video
 from backend.core.recent_reads import RecentReads
@@ -35,14 +36,14 @@ class Rights:
     def stands(self, grant: Grant) -> bool:
         """Return whether the right surely stands. If not, `check` must be awaited."""
         protection = self._videos.peek(grant.video_id)
-        return protection is not None and _allows(grant.right, self._principals.peek(grant.right), protection)
+        return protection is not None and _allows(grant, self._principals.peek(grant.right), protection)
 
     async def check(self, grant: Grant) -> None:
         """Raises: VideoNotFound. GrantRejected: the right has ended."""
         protection = await self._videos.get(grant.video_id)
         if protection is None:
             raise VideoNotFound
-        if not _allows(grant.right, await self._principals.of(grant.right), protection):
+        if not _allows(grant, await self._principals.holder(grant.right), protection):
             raise GrantRejected
 
     async def protection(self, video_id: str) -> Protection | None:
@@ -61,7 +62,9 @@ class Rights:
         return Protection(video.owner, video.visibility)
 
 
-def _allows(right: Right, principal: Principal | None, protection: Protection) -> bool:
-    if right.kind is RightKind.PUBLIC:
+def _allows(grant: Grant, holder: Principal | Opening | None, protection: Protection) -> bool:
+    if grant.right.kind is RightKind.PUBLIC:
         return protection.visibility is Visibility.PUBLIC
-    return principal is not None and principal.sees(*protection)
+    if isinstance(holder, Opening):
+        return holder.opens(Media(MediaType.VIDEO, grant.video_id, protection.owner))
+    return holder is not None and holder.sees(*protection)

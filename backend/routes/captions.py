@@ -20,13 +20,17 @@ from backend.core.library.tracks import Source, Track, tracks_of
 from backend.core.library.videos import read_item
 from backend.core.names import clean_text
 from backend.core.records import MAX_LABEL_LENGTH
+from backend.routes.permitted import require_managed, require_visible
 from backend.routes.services import FromServices
+from backend.web.auth import SIGNED_IN, UPLOADERS, FromPrincipal
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.caption_conversion import MAX_CAPTIONS_BYTES, to_webvtt
 from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
 
-_ERRORS = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND
+)
 _UPLOAD_ERRORS = documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -66,16 +70,20 @@ class CaptionsUploadOperation(Operation):
         self.request_body = RequestBody(content, required=True)
 
 
-@get("/api/videos/{video_id:str}/captions", responses=_ERRORS, tags=["captions"])
-async def get_captions(services: FromServices, video_id: FromPath[str]) -> CaptionsList:
+@get("/api/videos/{video_id:str}/captions", opt=SIGNED_IN, responses=_ERRORS, tags=["captions"])
+async def get_captions(
+    services: FromServices, principal: FromPrincipal, video_id: FromPath[str]
+) -> CaptionsList:
     """List a video's captions: those uploaded, and those from the video file."""
-    status = (await read_item(services.buckets, parse_id(video_id))).status
+    await require_visible(services, principal, parse_id(video_id))
+    status = (await read_item(services.buckets, video_id)).status
     tracks = tracks_of(await list_captions(services.buckets, video_id), status.captions)
     return CaptionsList(captions=tuple(map(CaptionsItem.of, tracks)))
 
 
 @post(
     "/api/videos/{video_id:str}/captions/{language:str}",
+    opt=UPLOADERS,
     request_max_body_size=None,
     responses={**_ERRORS, **_UPLOAD_ERRORS},
     operation_class=CaptionsUploadOperation,
@@ -84,12 +92,13 @@ async def get_captions(services: FromServices, video_id: FromPath[str]) -> Capti
 async def upload_captions(
     request: AnyRequest,
     services: FromServices,
+    principal: FromPrincipal,
     video_id: FromPath[str],
     language: FromPath[str],
     label: Annotated[str | None, QueryParameter(description="the name that viewers see")] = None,
 ) -> CaptionsItem:
     """Upload captions in a language. They replace earlier uploaded captions in that language."""
-    parse_id(video_id)
+    await require_managed(services, principal, parse_id(video_id))
     language_tag = _standard(language)
     body, form_label = await _read_upload(request)
     webvtt = await asyncio.to_thread(to_webvtt, body)
@@ -107,12 +116,16 @@ async def upload_captions(
 
 @delete(
     "/api/videos/{video_id:str}/captions/{language:str}",
+    opt=UPLOADERS,
     responses=_ERRORS,
     tags=["captions"],
 )
-async def remove_captions(services: FromServices, video_id: FromPath[str], language: FromPath[str]) -> None:
+async def remove_captions(
+    services: FromServices, principal: FromPrincipal, video_id: FromPath[str], language: FromPath[str]
+) -> None:
     """Delete the uploaded captions in a language."""
-    await delete_captions(services.buckets, parse_id(video_id), _standard(language))
+    await require_managed(services, principal, parse_id(video_id))
+    await delete_captions(services.buckets, video_id, _standard(language))
     services.forget(video_id)
 
 

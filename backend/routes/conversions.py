@@ -54,8 +54,10 @@ from backend.core.uploads.ingest import Description, ingest
 from backend.core.uploads.one_shot import clean_up
 from backend.playback.serving import content_type_of
 from backend.routes.options import CpuUsedQuery, CrfQuery
+from backend.routes.permitted import require_managed
 from backend.routes.services import FromServices, Services
 from backend.routes.uploads import RawUploadOperation
+from backend.web.auth import UPLOADERS, FromPrincipal
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
 from backend.web.http_rules import IS_HEAD
@@ -98,6 +100,7 @@ _LATER = ResponseSpec(ConversionAnswer, generate_examples=False, description="No
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
     HTTPStatus.NOT_FOUND,  # `/convert/` without a name
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -109,6 +112,7 @@ _ERRORS = documented(
 
 @post(
     ["/api/convert", "/convert/{name:str}"],
+    opt=UPLOADERS,
     status_code=HTTPStatus.OK,
     request_max_body_size=None,
     responses=_ERRORS,
@@ -118,6 +122,7 @@ _ERRORS = documented(
 async def convert(
     request: AnyRequest,
     services: FromServices,
+    principal: FromPrincipal,
     name: FromPath[str] = "",
     wanted: FormatQuery = "webm",
     keep: FromQuery[bool] = False,
@@ -129,7 +134,9 @@ async def convert(
         raise BadRequest("crf and cpu_used are for AV1, so for webm.")
     settings = services.settings
     conversion = Conversion(format=wanted, max_seconds=settings.convert_max_seconds, keep=keep)
-    description = Description(name or None, None, request.headers.get("content-type"), Retention())
+    description = Description(
+        name or None, None, request.headers.get("content-type"), Retention(), principal.person
+    )
     with services.conversions.place():
         video = await ingest(
             services.retrying_buckets,
@@ -154,9 +161,11 @@ async def convert(
 
 @get(
     "/api/convert/{video_id:str}",
+    opt=UPLOADERS,
     responses=documented(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
         HTTPStatus.NOT_FOUND,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -165,10 +174,13 @@ async def convert(
     operation_class=ConvertedOperation,
     tags=["conversions"],
 )
-async def get_converted(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> ASGIApp:
+async def get_converted(
+    request: AnyRequest, services: FromServices, principal: FromPrincipal, video_id: FromPath[str]
+) -> ASGIApp:
     """Get the file of a conversion that a request did not wait for, or that was kept."""
+    await require_managed(services, principal, parse_id(video_id))
     try:
-        note = await services.buckets.video.get(keys.conversion(parse_id(video_id)))
+        note = await services.buckets.video.get(keys.conversion(video_id))
     except ObjectNotFound:
         raise VideoNotFound from None
     options = Job.from_json(note.body).options

@@ -8,7 +8,7 @@ from backend.routes.services import FromServices
 from backend.web.auth import PUBLIC
 
 
-@get("/healthz", opt=PUBLIC, media_type=MediaType.TEXT, sync_to_thread=False, tags=["health"])
+@get(["/healthz", "/health"], opt=PUBLIC, media_type=MediaType.TEXT, sync_to_thread=False, tags=["health"])
 def healthz() -> str:
     """Check that the process is alive."""
     return "ok"

@@ -16,11 +16,21 @@ from backend.core.jobs.retry import retry_video
 from backend.core.library.videos import read_item
 from backend.core.records import AS_THE_WORKER_CHOOSES, Stage, Status
 from backend.routes.options import TranscodeRequest
+from backend.routes.permitted import managed_videos, require_managed, require_visible
 from backend.routes.services import FromServices
+from backend.web.auth import SIGNED_IN, UPLOADERS, FromPrincipal
 from backend.web.error_responses import documented
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
+
+_CHANGE_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+)
 
 
 class JobSnapshot(BaseModel):
@@ -55,11 +65,13 @@ class OptionalBodyOperation(Operation):
 
 @get(
     ["/api/jobs", "/jobs"],
-    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED),
+    opt=UPLOADERS,
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
     tags=["jobs"],
 )
 async def get_jobs(
     services: FromServices,
+    principal: FromPrincipal,
     states: Annotated[
         list[JobState] | None,
         QueryParameter(name="state", description="jobs in these states; by default all"),
@@ -68,48 +80,54 @@ async def get_jobs(
         int, QueryParameter(ge=1, le=MAX_LIMIT, description="maximum for each state")
     ] = DEFAULT_LIMIT,
 ) -> JobsOverview:
-    """List running, waiting, queued and failed jobs."""
-    return await list_jobs(services.buckets, states=states or tuple(JobState), limit=limit)
+    """List running, waiting, queued and failed jobs of the videos that one may manage."""
+    only = await managed_videos(services, principal)
+    return await list_jobs(services.buckets, states=states or tuple(JobState), limit=limit, only=only)
 
 
 @get(
     "/jobs/{video_id:str}",
+    opt=SIGNED_IN,
     responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND),
     tags=["jobs"],
 )
-async def get_job(services: FromServices, video_id: FromPath[str]) -> JobSnapshot:
+async def get_job(services: FromServices, principal: FromPrincipal, video_id: FromPath[str]) -> JobSnapshot:
     """Get how far a video's job is."""
-    return JobSnapshot.of((await read_item(services.buckets, parse_id(video_id))).status)
+    await require_visible(services, principal, parse_id(video_id))
+    return JobSnapshot.of((await read_item(services.buckets, video_id)).status)
 
 
 @delete(
     "/jobs/{video_id:str}",
-    responses=documented(
-        HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
-    ),
+    opt=UPLOADERS,
+    responses=_CHANGE_ERRORS,
     tags=["jobs"],
 )
-async def cancel_job(services: FromServices, video_id: FromPath[str]) -> None:
+async def cancel_job(services: FromServices, principal: FromPrincipal, video_id: FromPath[str]) -> None:
     """Cancel a video's job, wherever it is. The video stays, and can be encoded again."""
-    await cancel_video(services.buckets, parse_id(video_id))
+    await require_managed(services, principal, parse_id(video_id))
+    await cancel_video(services.buckets, video_id)
     services.forget(video_id)
 
 
 @post(
     "/api/videos/{video_id:str}/transcodes",
     status_code=HTTPStatus.ACCEPTED,
-    responses=documented(
-        HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
-    ),
+    opt=UPLOADERS,
+    responses=_CHANGE_ERRORS,
     operation_class=OptionalBodyOperation,
     tags=["jobs"],
 )
 async def transcode_again(
-    services: FromServices, video_id: FromPath[str], data: JSONBody[TranscodeRequest | None] = None
+    services: FromServices,
+    principal: FromPrincipal,
+    video_id: FromPath[str],
+    data: JSONBody[TranscodeRequest | None] = None,
 ) -> JobSnapshot:
     """Encode a video again from its source file."""
+    await require_managed(services, principal, parse_id(video_id))
     options = AS_THE_WORKER_CHOOSES if data is None else data.options()
-    await retry_video(services.buckets, parse_id(video_id), options=options)
+    await retry_video(services.buckets, video_id, options=options)
     services.doorbell.ring()
     services.forget(video_id)
     return JobSnapshot.of((await read_item(services.buckets, video_id)).status)

@@ -1,8 +1,10 @@
-"""What a signed-in person may do with a video. Every handler whose route is not for admins only asks here."""
+"""What people may do with which video and upload. Handlers whose route is not for admins only ask here."""
 
+from backend.core import keys
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
-from backend.core.errors import Forbidden, VideoNotFound
+from backend.core.errors import Forbidden, UploadNotFound, VideoNotFound
+from backend.core.library.catalog import owned_by
 from backend.routes.services import Services
 
 
@@ -22,3 +24,26 @@ async def require_managed(services: Services, principal: Principal, video_id: st
             raise VideoNotFound
         if not principal.manages(protection.owner):
             raise Forbidden("Only the owner of this video and administrators may do this.")
+
+
+async def require_own_upload(services: Services, principal: Principal, upload_id: str) -> None:
+    """Raises: UploadNotFound: also if somebody else's upload has this id."""
+    if principal.role is not Role.ADMIN:
+        upload = await services.resumable.info(upload_id, even_expired=True)
+        if not principal.manages(upload.owner):
+            raise UploadNotFound
+
+
+def indexes_for(principal: Principal) -> tuple[str, ...]:
+    """Return the indexes of the library that have all videos they may see, and others too."""
+    if principal.role is Role.ADMIN:
+        return (keys.CATALOG,)
+    own = (keys.owned_by(principal.person),) if principal.person else ()
+    return (keys.SHARED, *own)
+
+
+async def managed_videos(services: Services, principal: Principal) -> frozenset[str] | None:
+    """Return the videos whose jobs they may follow, or None for all."""
+    if principal.role is Role.ADMIN:
+        return None
+    return await owned_by(services.buckets.video, principal.person) if principal.person else frozenset()

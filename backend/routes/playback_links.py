@@ -10,7 +10,9 @@ from litestar.response import Redirect
 from pydantic import AwareDatetime, BaseModel
 
 from backend.core import keys
-from backend.core.access.rights import EVERYONE, Right
+from backend.core.access.codes import MediaType
+from backend.core.access.principals import Media
+from backend.core.access.rights import EVERYONE, Right, RightKind
 from backend.core.errors import (
     BadRequest,
     NotMadeYet,
@@ -19,11 +21,11 @@ from backend.core.errors import (
     Unauthorized,
     VideoNotFound,
 )
-from backend.core.ids import parse_id
 from backend.core.library.tracks import Source
 from backend.core.records import Chapter, Download, Visibility
 from backend.playback.parts import Presentation
 from backend.routes.services import FromServices, Services
+from backend.web.access_codes import AccessKey, FromAccessKey
 from backend.web.auth import PUBLIC
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
@@ -31,11 +33,14 @@ from backend.web.error_responses import documented
 DownloadFormat = Annotated[
     Download, QueryParameter(name="format", description="webm, or mp4 if DOWNLOADS names it")
 ]
+_OF_GUESTS = frozenset({RightKind.PUBLIC, RightKind.CODE})
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
     HTTPStatus.NOT_FOUND,
     HTTPStatus.CONFLICT,
+    HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 
@@ -53,6 +58,7 @@ class PlayableCaptions(BaseModel):
 class Playback(BaseModel):
     """Links for players. Each works without credentials until `expires_at`; null means not available yet."""
 
+    title: str
     presentation: Presentation
     hls: str
     dash: str
@@ -66,10 +72,13 @@ class Playback(BaseModel):
 
 
 @get("/api/videos/{video_id:str}/playback", opt=PUBLIC, responses=_ERRORS, tags=["playback"])
-async def get_playback(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Playback:
+async def get_playback(
+    request: AnyRequest, services: FromServices, access_key: FromAccessKey, video_id: FromPath[str]
+) -> Playback:
     """Get playback links. Public videos need no authentication."""
-    right = await _authorize(request, services, parse_id(video_id))
-    read = services.parts.recent if right == EVERYONE else services.parts.read
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
+    read = services.parts.recent if right.kind in _OF_GUESTS else services.parts.read
     parts = await read(video_id)
     await services.watched.note(video_id)
     if parts.is_reduced:
@@ -82,6 +91,7 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
         return f"{root}/play/{token}/{parts.files[path]}/{path}" if path in parts.files else None
 
     return Playback(
+        title=parts.title,
         presentation=parts.presentation,
         hls=f"{root}/play/{token}/{keys.MASTER_PLAYLIST}",
         dash=f"{root}/play/{token}/{keys.DASH_MANIFEST}",
@@ -105,18 +115,24 @@ async def get_playback(request: AnyRequest, services: FromServices, video_id: Fr
 
 
 @get("/videos/{video_id:str}", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
-async def watch_webm(request: AnyRequest, services: FromServices, video_id: FromPath[str]) -> Redirect:
+async def watch_webm(
+    request: AnyRequest, services: FromServices, access_key: FromAccessKey, video_id: FromPath[str]
+) -> Redirect:
     """Redirect to the WebM file."""
-    return await _redirect_to_media(request, services, video_id, keys.DOWNLOAD)
+    return await _redirect_to_media(request, services, access_key, video_id, keys.DOWNLOAD)
 
 
 @get("/videos/{video_id:str}/download", opt=PUBLIC, responses=_ERRORS, status_code=307, tags=["playback"])
 async def download(
-    request: AnyRequest, services: FromServices, video_id: FromPath[str], kind: DownloadFormat = "webm"
+    request: AnyRequest,
+    services: FromServices,
+    access_key: FromAccessKey,
+    video_id: FromPath[str],
+    kind: DownloadFormat = "webm",
 ) -> Redirect:
     """Redirect to the WebM or MP4 file as a download."""
     path = keys.DOWNLOAD if kind == "webm" else keys.DOWNLOAD_MP4
-    return await _redirect_to_media(request, services, video_id, path, "?download=1")
+    return await _redirect_to_media(request, services, access_key, video_id, path, "?download=1")
 
 
 @get(
@@ -127,10 +143,14 @@ async def download(
     tags=["playback"],
 )
 async def hls_asset(
-    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+    request: AnyRequest,
+    services: FromServices,
+    access_key: FromAccessKey,
+    video_id: FromPath[str],
+    asset: FromPath[str],
 ) -> Redirect:
     """Redirect to an HLS playlist or segment."""
-    return await _redirect_to_media(request, services, video_id, f"hls{asset}")
+    return await _redirect_to_media(request, services, access_key, video_id, f"hls{asset}")
 
 
 @get(
@@ -141,10 +161,14 @@ async def hls_asset(
     tags=["playback"],
 )
 async def dash_asset(
-    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+    request: AnyRequest,
+    services: FromServices,
+    access_key: FromAccessKey,
+    video_id: FromPath[str],
+    asset: FromPath[str],
 ) -> Redirect:
     """Redirect to the DASH manifest or a segment."""
-    return await _redirect_to_media(request, services, video_id, f"dash{asset}")
+    return await _redirect_to_media(request, services, access_key, video_id, f"dash{asset}")
 
 
 @get(
@@ -155,32 +179,87 @@ async def dash_asset(
     tags=["playback"],
 )
 async def media_asset(
-    request: AnyRequest, services: FromServices, video_id: FromPath[str], asset: FromPath[str]
+    request: AnyRequest,
+    services: FromServices,
+    access_key: FromAccessKey,
+    video_id: FromPath[str],
+    asset: FromPath[str],
 ) -> Redirect:
     """Redirect to a segment, for players that did not notice that the manifest was redirected (ffmpeg)."""
-    return await _redirect_to_media(request, services, video_id, f"media{asset}")
+    return await _redirect_to_media(request, services, access_key, video_id, f"media{asset}")
 
 
-async def _authorize(request: AnyRequest, services: Services, video_id: str) -> Right:
-    """Return the right to grant playback under.
+@get(
+    "/videos/{video_id:str}/poster.jpg",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def poster(
+    request: AnyRequest, services: FromServices, access_key: FromAccessKey, video_id: FromPath[str]
+) -> Redirect:
+    """Redirect to the poster. Unlike in the store, its address does not change."""
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
+    run = (await services.parts.recent(video_id)).files.get(keys.POSTER)
+    if run is None:
+        raise ObjectNotFound("This video has no poster.")
+    return _to_play(services, video_id, right, f"{run}/{keys.POSTER}")
 
-    Raises: Unauthorized: also if the video does not exist, so that nobody can probe for ids. VideoNotFound.
+
+@get(
+    "/hls/{video_id:str}/{asset:path}",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=307,
+    tags=["playback"],
+)
+async def known_hls_asset(
+    request: AnyRequest,
+    services: FromServices,
+    access_key: FromAccessKey,
+    video_id: FromPath[str],
+    asset: FromPath[str],
+) -> Redirect:
+    """Redirect to an HLS playlist or segment; `index.m3u8` is the master playlist."""
+    path = keys.MASTER_PLAYLIST if asset == "/index.m3u8" else f"hls{asset}"
+    return await _redirect_to_media(request, services, access_key, video_id, path)
+
+
+async def authorize(
+    request: AnyRequest, services: Services, access_key: AccessKey | None, video_id: str
+) -> Right:
+    """Return the right to grant playback under. An access code counts if nothing else does.
+
+    Raises:
+        VideoNotFound: to who is signed in.
+        Unauthorized: to others, also if the video does not exist, so that nobody can probe for ids.
+        AccessCodeRejected, PassphraseRequired, PassphraseWrong, TooManyAttempts: see `AccessGate`.
     """
     principal = await services.authenticator.principal_of(request)
     protection = await services.rights.protection(video_id)
-    if principal is not None:
-        if protection is None or not principal.sees(*protection):
-            raise VideoNotFound
-        return principal.right
-    if protection is not None and protection.visibility is Visibility.PUBLIC:
-        return EVERYONE
-    raise Unauthorized
+    if protection is not None:
+        if principal is not None and principal.sees(*protection):
+            return principal.right
+        if protection.visibility is Visibility.PUBLIC:
+            return EVERYONE
+    if access_key is not None:
+        media = protection and Media(MediaType.VIDEO, video_id, protection.owner)
+        return await services.access_gate.right_to(media, access_key)
+    raise Unauthorized if principal is None else VideoNotFound
 
 
 async def _redirect_to_media(
-    request: AnyRequest, services: Services, video_id: str, path: str, query: str = ""
+    request: AnyRequest,
+    services: Services,
+    access_key: AccessKey | None,
+    video_id: str,
+    path: str,
+    query: str = "",
 ) -> Redirect:
-    right = await _authorize(request, services, parse_id(video_id))
+    video_id = await services.names.id_of(video_id)
+    right = await authorize(request, services, access_key, video_id)
     try:
         asset = keys.parse_asset_path(path)
     except BadRequest:
@@ -197,12 +276,25 @@ async def _redirect_to_media(
         raise NotMadeYet
     if path == keys.DOWNLOAD_MP4 and path not in (await services.parts.recent(video_id)).files:
         raise ObjectNotFound("This video has no MP4. Set DOWNLOADS=webm,mp4 and encode it again.")
+    return _to_play(services, video_id, right, f"{run}/{asset}{query}")
+
+
+def _to_play(services: Services, video_id: str, right: Right, path: str) -> Redirect:
     token, _ = services.grants.issue(video_id, right)
     return Redirect(
-        f"/play/{token}/{run}/{asset}{query}",
+        f"/play/{token}/{path}",
         status_code=307,
         headers={"cache-control": "no-store"},
     )
 
 
-HANDLERS = (get_playback, watch_webm, download, hls_asset, dash_asset, media_asset)
+HANDLERS = (
+    get_playback,
+    watch_webm,
+    download,
+    poster,
+    hls_asset,
+    known_hls_asset,
+    dash_asset,
+    media_asset,
+)

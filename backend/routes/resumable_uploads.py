@@ -18,9 +18,10 @@ from backend.core.errors import (
 )
 from backend.core.uploads.records import Role, UploadState
 from backend.routes.options import CodecsQuery, CpuUsedQuery, CrfQuery, RungsQuery, options_in_query
+from backend.routes.permitted import require_own_upload
 from backend.routes.services import FromServices, Services, retention
 from backend.web import tus_headers as tus
-from backend.web.auth import PUBLIC
+from backend.web.auth import PUBLIC, UPLOADERS, FromPrincipal
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import CHECKSUM_MISMATCH, documented
 
@@ -30,6 +31,7 @@ IDLE_SECONDS = 30.0
 _TERMINATE_ERRORS = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
     HTTPStatus.NOT_FOUND,
     HTTPStatus.PRECONDITION_FAILED,
     HTTPStatus.LOCKED,
@@ -73,6 +75,7 @@ async def describe_uploads(services: FromServices) -> Response[None]:
 
 @post(
     tus.PATH,
+    opt=UPLOADERS,
     request_max_body_size=None,
     media_type=_EMPTY,
     responses=documented(*_BODY_ERRORS, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INSUFFICIENT_STORAGE),
@@ -81,6 +84,7 @@ async def describe_uploads(services: FromServices) -> Response[None]:
 async def create_upload(
     request: AnyRequest,
     services: FromServices,
+    principal: FromPrincipal,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
     codecs: CodecsQuery = None,
@@ -93,13 +97,15 @@ async def create_upload(
     metadata = headers.get("upload-metadata")
     values = tus.metadata(headers)
     original = retention(services.settings, values.get("keep_original"))
-    description = replace(tus.description(values), original=original)
+    description = replace(tus.description(values), original=original, owner=principal.person)
     options = options_in_query(crf, cpu_used, codecs, rungs)
     if concat is not None and concat.is_final:
         if "upload-length" in headers:
             raise BadRequest(
                 "Do not send Upload-Length for a final upload. Its length is the sum of its parts."
             )
+        for partial_id in concat.partials:
+            await require_own_upload(services, principal, partial_id)
         state = await services.resumable.concatenate(
             concat.partials, description, header=concat.header, metadata=metadata, options=options
         )
@@ -132,16 +138,18 @@ async def create_upload(
 
 @head(
     tus.PATH + "/{upload_id:str}",
+    opt=UPLOADERS,
     media_type=_EMPTY,
     responses=documented(*_HEAD_ERRORS),
     tags=["uploads"],
 )
 async def get_upload_offset(
-    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+    request: AnyRequest, services: FromServices, principal: FromPrincipal, upload_id: FromPath[str]
 ) -> Response[None]:
     """Get the offset of an upload."""
     tus.check_version(request.headers)
-    state = await services.resumable.head(tus.parse_upload_id(upload_id))
+    await require_own_upload(services, principal, tus.parse_upload_id(upload_id))
+    state = await services.resumable.head(upload_id)
     info = state.info
     headers = _headers(state)
     if info.role is Role.FINAL and not info.finished:
@@ -159,17 +167,18 @@ async def get_upload_offset(
 
 @patch(
     tus.PATH + "/{upload_id:str}",
+    opt=UPLOADERS,
     request_max_body_size=None,
     status_code=HTTPStatus.NO_CONTENT,
-    responses=documented(*_BODY_ERRORS, HTTPStatus.FORBIDDEN, HTTPStatus.INSUFFICIENT_STORAGE),
+    responses=documented(*_BODY_ERRORS, HTTPStatus.INSUFFICIENT_STORAGE),
     tags=["uploads"],
 )
 async def append_to_upload(
-    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+    request: AnyRequest, services: FromServices, principal: FromPrincipal, upload_id: FromPath[str]
 ) -> Response[None]:
     """Append the body to an upload at its current offset."""
     tus.check_version(request.headers)
-    tus.parse_upload_id(upload_id)
+    await require_own_upload(services, principal, tus.parse_upload_id(upload_id))
     try:
         state = await _append(request, services, upload_id)
     except (UploadNotFound, StoreError):
@@ -203,13 +212,19 @@ async def _add_expiry(request: AnyRequest, services: Services, upload_id: str) -
         request.scope["state"][tus.PENDING_HEADERS] = tus.expiry(info)
 
 
-@delete(tus.PATH + "/{upload_id:str}", responses=documented(*_TERMINATE_ERRORS), tags=["uploads"])
+@delete(
+    tus.PATH + "/{upload_id:str}",
+    opt=UPLOADERS,
+    responses=documented(*_TERMINATE_ERRORS),
+    tags=["uploads"],
+)
 async def terminate_upload(
-    request: AnyRequest, services: FromServices, upload_id: FromPath[str]
+    request: AnyRequest, services: FromServices, principal: FromPrincipal, upload_id: FromPath[str]
 ) -> Response[None]:
     """Delete an upload. If it has already become a video, the video stays."""
     tus.check_version(request.headers)
-    await services.resumable.terminate(tus.parse_upload_id(upload_id))
+    await require_own_upload(services, principal, tus.parse_upload_id(upload_id))
+    await services.resumable.terminate(upload_id)
     return Response(None, status_code=HTTPStatus.NO_CONTENT)
 
 

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 
+from backend.core import keys
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.codes import AccessCodes
 from backend.core.access.people import People
 from backend.core.access.principals import Principals
 from backend.core.access.sessions import Sessions
@@ -18,6 +20,7 @@ from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.records import Retention
 from backend.core.settings import ApiSettings
+from backend.core.store.daily_notes import DailyNotes
 from backend.core.store.interface import Buckets, PresignedGet
 from backend.core.store.retrying import with_retries
 from backend.core.uploads.buffers import PartBuffers
@@ -30,9 +33,11 @@ from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
 from backend.playback.manifest_reads import ManifestReads
+from backend.playback.names import Names
 from backend.playback.parts import PartsReads
-from backend.playback.retained import Rebuilds, WatchedVideos
+from backend.playback.retained import Rebuilds
 from backend.playback.rights import Rights
+from backend.web.access_codes import AccessGate
 from backend.web.attempts import Attempts
 from backend.web.auth import Authenticator
 from backend.web.readiness import Readiness
@@ -55,10 +60,13 @@ class Services:
     admin: AdminToken
     sessions: Sessions
     people: People
+    codes: AccessCodes
+    access_gate: AccessGate
     principals: Principals
     openid: OpenId | None
     grants: Grants
     rights: Rights
+    names: Names
     inbox: InboxWatch
     inbox_attempts: Attempts
     """Of INBOX_TOKEN: a store with a wrong one must not lock out administrators behind the same proxy."""
@@ -67,7 +75,7 @@ class Services:
     looks: AwaitedFiles
     conversions: Conversions
     parts: PartsReads
-    watched: WatchedVideos
+    watched: DailyNotes
     rebuilds: Rebuilds
     events: EventFeed
     site: Site
@@ -93,7 +101,9 @@ class Services:
         doorbell = Doorbell(settings.doorbells)
         sessions = Sessions(buckets.video, signing_keys, settings.session_ttl_seconds, clock)
         people = People(buckets.video, clock)
-        principals = Principals(admin, sessions, people, clock)
+        codes = AccessCodes(buckets.video, clock)
+        principals = Principals(admin, sessions, people, codes, clock)
+        used_codes = DailyNotes(buckets.video, keys.used_access_code, clock)
         return cls(
             settings=settings,
             buckets=buckets,
@@ -109,10 +119,13 @@ class Services:
             admin=admin,
             sessions=sessions,
             people=people,
+            codes=codes,
+            access_gate=AccessGate(codes, principals, used_codes),
             principals=principals,
             openid=OpenId.of(settings, buckets.video, people, signing_keys, clock),
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=Rights(buckets, principals, clock),
+            names=Names(buckets.video, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),
             inbox_attempts=Attempts(),
             playback=PlaybackIndex(buckets),
@@ -120,7 +133,7 @@ class Services:
             conversions=Conversions(buckets, settings.convert_at_once),
             looks=AwaitedFiles(buckets, manifests, Wants(buckets.raw, clock)),
             parts=PartsReads(buckets),
-            watched=WatchedVideos(buckets.video, clock),
+            watched=DailyNotes(buckets.video, keys.watched, clock),
             rebuilds=Rebuilds(buckets, doorbell.ring),
             events=EventFeed(buckets),
             site=Site(settings.site_dir, media_url, settings.root_path),

@@ -28,7 +28,7 @@ from backend.core.records import Chapter, SourceFile, Status, Video
 from backend.core.store.interface import PresignedGet, exists
 from backend.core.uploads.inbox import withdraw
 from backend.playback.serving import SigningWindow, attachment
-from backend.routes.permitted import require_managed, require_visible
+from backend.routes.permitted import indexes_for, require_managed, require_visible
 from backend.routes.services import FromServices, Services
 from backend.web.auth import SIGNED_IN, UPLOADERS, FromPrincipal
 from backend.web.error_responses import documented
@@ -94,6 +94,7 @@ async def get_videos(
         services.buckets,
         limit=limit,
         cursor=None if cursor is None else parse_id(cursor),
+        indexes=indexes_for(principal),
         shown=lambda video: principal.sees(video.owner, video.visibility),
     )
     videos = tuple(VideoItem.of(item, services) for item in page.items)
@@ -104,19 +105,26 @@ async def get_videos(
 async def get_video(
     services: FromServices, principal: FromPrincipal, video_id: FromPath[str]
 ) -> VideoDetails:
-    """Get a video with its status and facts about its source file."""
-    await require_visible(services, principal, parse_id(video_id))
+    """Get a video, by its id or slug, with its status and facts about its source file."""
+    video_id = await services.names.id_of(video_id)
+    await require_visible(services, principal, video_id)
     return await _details(services, video_id)
 
 
-@patch("/api/videos/{video_id:str}", opt=UPLOADERS, responses=_ERRORS, tags=["videos"])
+@patch(
+    "/api/videos/{video_id:str}",
+    opt=UPLOADERS,
+    responses=_ERRORS | documented(HTTPStatus.CONFLICT),
+    tags=["videos"],
+)
 async def patch_video(
     services: FromServices, principal: FromPrincipal, video_id: FromPath[str], data: JSONBody[VideoEdit]
 ) -> VideoDetails:
-    """Change a video's title or visibility."""
+    """Change a video's title, visibility or slug."""
     await require_managed(services, principal, parse_id(video_id))
     await edit_video(services.buckets, video_id, data)
     services.forget(video_id)
+    services.names.forget()
     return await _details(services, video_id)
 
 
@@ -165,7 +173,8 @@ async def get_original(services: FromServices, principal: FromPrincipal, video_i
 @get("/api/videos/{video_id:str}/status", opt=SIGNED_IN, responses=_ERRORS, tags=["status"])
 async def get_status(services: FromServices, principal: FromPrincipal, video_id: FromPath[str]) -> Status:
     """Get a video's status and progress."""
-    await require_visible(services, principal, parse_id(video_id))
+    video_id = await services.names.id_of(video_id)
+    await require_visible(services, principal, video_id)
     return (await read_item(services.buckets, video_id)).status
 
 

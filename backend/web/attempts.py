@@ -1,7 +1,8 @@
-"""Limits on guessing the admin token: wrong ones are counted by address and in total, in this process.
+"""Limits on guessing tokens, access codes and passphrases: wrong ones are counted in this process.
 
-An address that has used the right token is exempt from the total, so that guesses from elsewhere cannot lock
-it out. Sessions are not affected at all: their cookies are signed, so nobody guesses them.
+They are counted by address and in total. An address that has used a right one is exempt from the total, so
+that guesses from elsewhere cannot lock it out. Sessions are not affected at all: their cookies are signed, so
+nobody guesses them.
 """
 
 import math
@@ -14,11 +15,11 @@ from backend.core.errors import VodbucketError
 
 MAX_FAILING = 10_000
 MAX_GOOD = 1_000
-"""How many addresses are remembered. Only the right token makes one good, so guesses displace none."""
+"""How many addresses are remembered. Only a right guess makes one good, so guesses displace none."""
 
 
 class TooManyAttempts(VodbucketError):
-    """Too many wrong tokens. Try again in a moment."""
+    """Too many wrong tokens, access codes or passphrases. Try again in a moment."""
 
     code = "too_many_attempts"
 
@@ -50,7 +51,7 @@ IN_TOTAL = Pace(burst=100, seconds=1)
 
 
 class Attempts:
-    """Counts wrong tokens. `monotonic` returns seconds."""
+    """Counts wrong guesses of one kind. `monotonic` returns seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -59,7 +60,7 @@ class Attempts:
         self._good: dict[str, float] = {}
 
     async def check(self, address: str, is_right: Callable[[], Awaitable[bool]]) -> bool:
-        """Return whether the token is right. Raises: TooManyAttempts: it was not compared.
+        """Return whether the guess is right. Raises: TooManyAttempts: it was not compared.
 
         Of many at once, each is compared, and all wrong ones count against those that follow.
         """

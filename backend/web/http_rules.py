@@ -19,7 +19,10 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from backend.web.tus_headers import PATH as TUS_PATH
 
 API_ROOTS = frozenset(
-    {"api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"}
+    {
+        *("api", "play", "videos", "jobs", "upload", "download", "schema", "healthz", "readyz", "metrics"),
+        *("health", "hls", "images", "oembed"),
+    }
 )
 """First path segments that never belong to the site: unknown paths below them return 404."""
 IS_HEAD = "is_head"

@@ -19,9 +19,15 @@ from tests.lab.asgi import client_of
 PUBLIC_ROUTES = {
     "/",
     "/{path}",
+    "/api/oidc",
+    "/api/oidc/callback",
+    "/api/oidc/sign-in",
+    "/api/oidc/sign-out",
     "/api/session",
     "/api/videos/{video_id}/playback",
+    "/health",
     "/healthz",
+    "/hls/{video_id}/{asset}",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -32,6 +38,7 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/download",
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
+    "/videos/{video_id}/poster.jpg",
 }
 
 

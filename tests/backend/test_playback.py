@@ -37,6 +37,7 @@ async def test_published_video_has_all_links(admin: httpx.AsyncClient, buckets: 
     links = await links_of(admin, video)
     assert links.pop("expires_at").startswith("2027-")
     assert links == {
+        "title": "video",
         "presentation": "complete",
         "hls": f"{root}/hls/master.m3u8",
         "dash": f"{root}/dash/manifest.mpd",

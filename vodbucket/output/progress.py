@@ -58,7 +58,7 @@ class UploadBar(_Bar):
 
 
 class EncodingBar(_Bar):
-    """The job of one video: progress, stage, time left or how much was fetched."""
+    """The job of one video: progress, stage, how much was fetched, time left."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -71,8 +71,6 @@ class EncodingBar(_Bar):
     def show(self, status: Status) -> None:
         left = status.estimated_remaining_seconds
         received, total = status.received_bytes, status.total_bytes
-        if received is not None:
-            details = size(received) + (f" of {size(total)}" if total else "")
-        else:
-            details = f"{duration(left)} left" if left else ""
+        fetched = "" if received is None else size(received) + (f" of {size(total)}" if total else "")
+        details = "  ".join(filter(None, (fetched, f"{duration(left)} left" if left else "")))
         self._progress.update(self._task, completed=status.progress, stage=status.stage, details=details)

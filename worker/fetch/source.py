@@ -86,7 +86,7 @@ class SourceFetching:
         sink = self._sink(job, spec, note, report)
         try:
             await sink.resume(lease.fetching)
-            log.info("fetch_started", address=spec.shown, position=sink.position)
+            log.info("fetch_started", kind=spec.kind, address=spec.shown, position=sink.position)
             fetched = await self._fetched(fetcher, spec, sink)
             size_bytes = await sink.flush()
             await self._describe(job, spec, fetched, size_bytes)
@@ -142,6 +142,8 @@ class SourceSink:
         self._state: FetchState | None = None
         self._writer: PartWriter | None = None
         self._parts: list[UploadedPart] = []
+        self._shown_bytes = 0
+        """What a program said that it had downloaded: its file is then stored from its first byte."""
 
     @property
     def position(self) -> int:
@@ -199,7 +201,8 @@ class SourceSink:
         if self.position + len(chunk) > self._max_bytes:
             raise _too_large(self._max_bytes)
         await self._writer.write(chunk)
-        self.progress(self.position, self._state.total_bytes if self._state else None)
+        if self.position > self._shown_bytes:
+            self._report(self.position, self._state.total_bytes if self._state else None)
 
     async def copy(self, source: str, bucket: str | None) -> None:
         state = self._state
@@ -216,9 +219,10 @@ class SourceSink:
             except (StoreRejected, StoreDenied, ObjectNotFound):
                 return  # Ceph, for one, does not find all names; whoever reads finds out the rest
             self._write_to(state, [*self._parts, *made])
-            self.progress(self.position, state.total_bytes)
+            self._report(self.position, state.total_bytes)
 
     def progress(self, received_bytes: int, total_bytes: int | None) -> None:
+        self._shown_bytes = max(self._shown_bytes, received_bytes)
         self._report(received_bytes, total_bytes)
 
     async def flush(self) -> int:

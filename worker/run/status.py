@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 WRITE_EVERY_SECONDS = 2.0
 
-_SHARE_OF_WORK = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.05)}
-"""For each stage: progress of the work on the source at its start, and its share of that work."""
+_SHARE_OF_WORK = {Stage.TRANSCODING: (0.0, 0.95), Stage.FINALIZING: (0.95, 0.04)}
+"""For each stage: progress of the work on the source at its start, and its share. The rest is publishing."""
 SHARE_OF_FETCH = 0.1
 """Of a job that fetches its source."""
 
@@ -30,13 +30,13 @@ MIN_PROGRESS_FOR_ESTIMATE = 0.01
 
 
 def share_of_work(stage: Stage, stage_progress: float) -> float:
-    """Return the progress of the work on a source that is there, from 0 to 1."""
+    """Return the progress of the work on a source that is there, from 0 to less than 1."""
     start, share = _SHARE_OF_WORK[stage]
     return start + share * stage_progress
 
 
 def share_of_job(job: Job, work: float) -> float:
-    """Return the progress of the whole job, from 0 to 1. `work` is that of the work on its source."""
+    """Return the progress of the whole job, less than 1. `work` is that of the work on its source."""
     fetch = SHARE_OF_FETCH if job.fetch is not None else 0.0
     return fetch + (1 - fetch) * work
 
@@ -70,6 +70,8 @@ class StatusWriter:
         """When the attempt or, if it began with a fetch, the work on the source began."""
         self._fetched: tuple[int, int | None] | None = None
         """While the source is being fetched: how many bytes have arrived, and of how many."""
+        self._fetch_began: tuple[datetime, int] | None = None
+        """When this attempt's fetch began, and how many bytes were there already."""
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
         """Set when viewers can begin to play, or no longer can: that is written at once."""
@@ -109,6 +111,8 @@ class StatusWriter:
 
     def report_fetch(self, received_bytes: int, total_bytes: int | None) -> None:
         """Record how much of the source has been fetched."""
+        if self._fetch_began is None or received_bytes < self._fetch_began[1]:
+            self._fetch_began = self._now(), received_bytes
         self._fetched = received_bytes, total_bytes
         self._changed.set()
 
@@ -120,9 +124,18 @@ class StatusWriter:
             now,
             progress=SHARE_OF_FETCH * share,
             stage_progress=share,
+            estimated_remaining_seconds=self._left_to_fetch(received_bytes, total_bytes, now),
             received_bytes=received_bytes,
             total_bytes=total_bytes,
         )
+
+    def _left_to_fetch(self, received_bytes: int, total_bytes: int | None, now: datetime) -> float | None:
+        """Return how long the fetch will take: nobody knows yet how long the work on the source takes."""
+        if self._fetch_began is None or not total_bytes:
+            return None
+        began, known_bytes = self._fetch_began
+        missing = max(1, total_bytes - known_bytes)
+        return remaining_seconds(now - began, min(1.0, (received_bytes - known_bytes) / missing))
 
     async def beside(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Meanwhile, write."""

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.codes import AccessCode, AccessCodes, MediaType
 from backend.core.access.people import People, Role
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
@@ -38,15 +40,43 @@ class Principal:
         return owner is not None and owner == self.person
 
 
+class Media(NamedTuple):
+    """A video or image, and whose it is."""
+
+    type: MediaType
+    id: str
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What an access code opens, as long as the person who made it manages that."""
+
+    right: Right
+    code: AccessCode
+    maker: Principal
+    expires_unix: float
+
+    def opens(self, media: Media) -> bool:
+        named = any((item.media_type, item.id) == media[:2] for item in self.code.media_items)
+        return named and self.maker.manages(media.owner)
+
+
 class Principals:
     """Finds who holds a right, from what this process read in the last seconds. `clock` returns seconds."""
 
     def __init__(
-        self, admin: AdminToken, sessions: Sessions, people: People, clock: Callable[[], float]
+        self,
+        admin: AdminToken,
+        sessions: Sessions,
+        people: People,
+        codes: AccessCodes,
+        clock: Callable[[], float],
     ) -> None:
         self._admin = admin
         self._sessions = sessions
         self._people = people
+        self._codes = codes
         self._clock = clock
         self._recent = RecentReads(
             self._find, seconds=CACHED_SECONDS, capacity=CACHED_PRINCIPALS, clock=clock
@@ -54,20 +84,30 @@ class Principals:
 
     async def of(self, right: Right) -> Principal | None:
         """Return who holds this right now, or None if it has ended or belongs to nobody in particular."""
+        found = await self.holder(right)
+        return found if isinstance(found, Principal) else None
+
+    async def opening(self, code_id: str) -> Opening | None:
+        """Return what this code opens now, or None: it, or its maker's access, has ended or never was."""
+        found = await self.holder(Right(RightKind.CODE, code_id))
+        return found if isinstance(found, Opening) else None
+
+    async def holder(self, right: Right) -> Principal | Opening | None:
+        """Return what `of` or `opening` do."""
         return self._unexpired(await self._recent.get(right))
 
-    def peek(self, right: Right) -> Principal | None:
+    def peek(self, right: Right) -> Principal | Opening | None:
         """Return whom a recent read found, or None without waiting."""
         return self._unexpired(self._recent.peek(right))
 
     def forget_all(self) -> None:
-        """Look again at the next requests: this process has changed a session, token or person."""
+        """Look again at the next requests: this process has changed a session, token, person or code."""
         self._recent.forget_all()
 
-    def _unexpired(self, principal: Principal | None) -> Principal | None:
-        return principal if principal is not None and self._clock() < principal.expires_unix else None
+    def _unexpired(self, found: Principal | Opening | None) -> Principal | Opening | None:
+        return found if found is not None and self._clock() < found.expires_unix else None
 
-    async def _find(self, right: Right) -> Principal | None:
+    async def _find(self, right: Right) -> Principal | Opening | None:
         match right.kind:
             case RightKind.ADMIN:
                 return Principal(right, Role.ADMIN) if self._admin.made(right.holder) else None
@@ -75,7 +115,17 @@ class Principals:
                 return await self._person(right, await self._people.holder_of(right.holder))
             case RightKind.SESSION:
                 return await self._signed_in(right)
+            case RightKind.CODE:
+                return await self._opened(right)
         return None
+
+    async def _opened(self, right: Right) -> Opening | None:
+        code = await self._codes.find(right.holder)
+        if code is None:
+            return None
+        maker = Principal(right, Role.ADMIN) if code.owner is None else await self._person(right, code.owner)
+        expires_unix = math.inf if code.expires_at is None else code.expires_at.timestamp()
+        return None if maker is None else Opening(right, code, maker, expires_unix)
 
     async def _signed_in(self, right: Right) -> Principal | None:
         session = await self._sessions.find(right.holder)

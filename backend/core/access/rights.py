@@ -17,6 +17,8 @@ class RightKind(IntEnum):
     """A client that sent the admin token. The holder is the token's fingerprint."""
     TOKEN = 3
     """A client that sent a person's token. The holder is the token's id."""
+    CODE = 4
+    """Anyone who sends an access code. The holder is the code's id."""
 
 
 @dataclass(frozen=True, slots=True)

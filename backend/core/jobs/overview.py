@@ -6,7 +6,7 @@ listed twice is where it was listed last.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,14 +87,19 @@ class JobsOverview(BaseModel):
 
 
 async def list_jobs(
-    buckets: Buckets, *, states: Collection[JobState] = frozenset(JobState), limit: int | None = None
+    buckets: Buckets,
+    *,
+    states: Collection[JobState] = frozenset(JobState),
+    limit: int | None = None,
+    only: Set[str] | None = None,
 ) -> JobsOverview:
     """Return the jobs of these states: running, waiting, queued (oldest first), failed (latest first).
 
     `limit` bounds how many markers and how many dead letters are read, and how many entries of each state are
-    returned. Leases are all read, as only their content tells running jobs from waiting ones.
+    returned. Leases are all read, as only their content tells running jobs from waiting ones. `only` are the
+    videos whose jobs count; by default all do.
     """
-    seen = await _list_requests(buckets.raw)
+    seen = await _list_requests(buckets.raw, only)
     reader = _Reader(buckets, seen.store_now)
     entries = [
         *await reader.read_all(reader.lease, [lease.info for lease in seen.leases]),
@@ -124,7 +129,10 @@ class _Seen:
     store_now: datetime
 
 
-async def _list_requests(raw: Store) -> _Seen:
+async def _list_requests(raw: Store, only: Set[str] | None) -> _Seen:
+    def counts(request: str | None) -> bool:
+        return request is not None and (only is None or keys.video_of_request(request) in only)
+
     markers = [info async for info in raw.list_all(keys.QUEUE)]
     markers.sort(key=lambda info: _request_of(info) or "")
     leases = highest_generations([info async for info in raw.list_all(keys.LEASES)])
@@ -133,11 +141,15 @@ async def _list_requests(raw: Store) -> _Seen:
     ended = {_request_of(info) for info in letters}
     held = ended | {seen.request for seen in leases}
     return _Seen(
-        markers=tuple(info for info in markers if _request_of(info) not in {None, *held}),
-        leases=tuple(seen for seen in leases if seen.request not in ended),
+        markers=tuple(
+            info for info in markers if counts(request := _request_of(info)) and request not in held
+        ),
+        leases=tuple(seen for seen in leases if counts(seen.request) and seen.request not in ended),
         letters=tuple(
             sorted(
-                (info for info in letters if _request_of(info)), key=lambda info: info.modified, reverse=True
+                (info for info in letters if counts(_request_of(info))),
+                key=lambda info: info.modified,
+                reverse=True,
             )
         ),
         store_now=store_now,

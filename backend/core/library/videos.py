@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel, gather_pair
 from backend.core.errors import BadRequest, ObjectNotFound, StoreUnavailable, VideoNotFound
+from backend.core.library.catalog import enter, enter_shared, leave, read_page
 from backend.core.library.outbox import announce_created, announce_deleted
+from backend.core.library.slugs import VIDEO, claim_slug, is_slug, release_slug
 from backend.core.names import clean_text
 from backend.core.records import (
+    MAX_SLUG_LENGTH,
+    NO_SLUG,
     DeadLetter,
     FetchedFile,
     Job,
@@ -30,6 +34,7 @@ from backend.core.records import (
     Reduced,
     Retention,
     Revision,
+    SlugClaim,
     Stage,
     Status,
     Title,
@@ -67,6 +72,21 @@ class VideoEdit(BaseModel):
 
     title: Title | None = None
     visibility: Visibility | None = None
+    slug: str | None = Field(
+        default=None,
+        max_length=MAX_SLUG_LENGTH,
+        description="what addresses may have in place of the id: lower-case letters, digits, hyphens and "
+        "underscores; empty: nothing",
+    )
+
+    @field_validator("slug")
+    @classmethod
+    def _possible_slug(cls, slug: str | None) -> str | None:
+        if slug and not is_slug(slug):
+            raise ValueError(
+                "must consist of lower-case letters and digits, with hyphens and underscores between them"
+            )
+        return slug
 
     @field_validator("title")
     @classmethod
@@ -102,7 +122,7 @@ async def add_video(buckets: Buckets, video: Video, job: Job) -> Status:
     if job.options.convert:
         await buckets.video.put(keys.conversion(video.id), job.to_json())
     else:
-        await buckets.video.put(keys.catalog_entry(video.id), b"")
+        await enter(buckets.video, video)
     if not await buckets.video.create(keys.video_record(video.id), video.to_json()):
         raise StoreUnavailable("The upload stalled and was removed as abandoned. Upload the file again.")
     await buckets.video.put(keys.status(video.id), status.to_json())
@@ -134,15 +154,16 @@ async def list_videos(
     *,
     limit: int,
     cursor: str | None = None,
+    indexes: Sequence[str] = (keys.CATALOG,),
     shown: Callable[[Video], bool] = lambda _: True,
 ) -> LibraryPage:
     """Return up to `limit` (1 to 1000) videos, newest first, after the id `cursor`.
 
-    Only those that are `shown` count. Entries without a record are skipped: their videos are being deleted,
-    or were never finished. A page may therefore contain fewer than `limit` videos, but only the last one can
-    be empty.
+    Only those count that one of the `indexes` has (`backend.core.library.catalog`) and that are `shown`.
+    Entries without a record are skipped: their videos are being deleted, or were never finished. A page may
+    therefore contain fewer than `limit` videos, but only the last one can be empty.
     """
-    start_after = keys.catalog_entry(cursor) if cursor else ""
+    after = keys.entry("", cursor) if cursor else ""
     reads = asyncio.Semaphore(CONCURRENT_READS)
 
     async def read(video_id: str) -> LibraryItem | None:
@@ -158,13 +179,13 @@ async def list_videos(
                 return None
 
     while True:
-        page = await buckets.video.list_page(keys.CATALOG, start_after=start_after, limit=limit)
-        ids = list(keys.ours(keys.video_of_catalog_entry, (info.key for info in page.objects)))
+        page = await read_page(buckets.video, indexes, after, limit)
+        ids = list(keys.ours(keys.video_of_entry, page.names))
         found = await gather_or_cancel(read(video_id) for video_id in ids)
         items = tuple(item for item in found if item is not None)
         if items or not page.truncated:
             return LibraryPage(items, ids[-1] if page.truncated else None)
-        start_after = page.objects[-1].key
+        after = page.names[-1]
 
 
 async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
@@ -173,7 +194,7 @@ async def read_item(buckets: Buckets, video_id: str) -> LibraryItem:
         gather_pair(_read_record(buckets.video, video_id), _read_history(buckets.video, video_id)),
         _written_status(buckets.video, video_id),
     )
-    video = await _revised(buckets.video, record, history)
+    video = _revised(record, await _newest_revision(buckets.video, video_id, history))
     if written is not None and written.stage is Stage.COMPLETE and history.is_latest(written):
         return LibraryItem(video=video, status=written)
     # A stalled worker may have overwritten the final status. The outcome of the request counts.
@@ -212,7 +233,18 @@ def _is_later(written: Status | None, failure: DeadLetter) -> bool:
 async def read_video(buckets: Buckets, video_id: str) -> Video:
     """Return the video as it was last changed. Raises: VideoNotFound."""
     record = await _read_record(buckets.video, video_id)
-    return await _revised(buckets.video, record, await _read_history(buckets.video, video_id))
+    return _revised(record, await _read_revision(buckets.video, video_id))
+
+
+async def holds_slug(buckets: Buckets, video_id: str, slug: str) -> bool:
+    try:
+        return (await read_video(buckets, video_id)).slug == slug
+    except VideoNotFound:
+        return False
+
+
+async def _read_revision(store: Store, video_id: str) -> Revision | None:
+    return await _newest_revision(store, video_id, await _read_history(store, video_id))
 
 
 async def read_retention(buckets: Buckets, video_id: str) -> Retention | None:
@@ -237,17 +269,23 @@ class _History:
         )
 
 
-async def _revised(store: Store, record: Video, history: _History) -> Video:
-    """Return the video with its newest revision. Raises: VideoNotFound: it was deleted meanwhile."""
+async def _newest_revision(store: Store, video_id: str, history: _History) -> Revision | None:
+    """Return what was changed last, or None. Raises: VideoNotFound: it was deleted meanwhile."""
     if not history.revision:
-        return record
+        return None
     try:
-        newest = await store.get(keys.revision(record.id, history.revision))
+        newest = await store.get(keys.revision(video_id, history.revision))
     except ObjectNotFound:  # revisions are only deleted with the video
         raise VideoNotFound from None
-    revision = Revision.from_json(newest.body)
+    return Revision.from_json(newest.body)
+
+
+def _revised(record: Video, revision: Revision | None) -> Video:
+    if revision is None:
+        return record
     file = revision.file.model_dump(exclude_none=True) if revision.file else {}
-    return record.replace(title=revision.title, visibility=revision.visibility, **file)
+    slug = revision.claim.slug or None
+    return record.replace(title=revision.title, visibility=revision.visibility, slug=slug, **file)
 
 
 async def _read_record(store: Store, video_id: str) -> Video:
@@ -347,9 +385,28 @@ async def reduce_video(buckets: Buckets, outputs: Outputs, size_bytes: int) -> b
 
 
 async def edit_video(buckets: Buckets, video_id: str, edit: VideoEdit) -> Video:
-    """Change title or visibility and return the video. Raises: VideoNotFound."""
-    changes = edit.model_dump(exclude_none=True)
-    return await _revise(buckets, video_id, lambda _, video: video.replace(**changes))
+    """Change the video and return it. Raises: VideoNotFound. SlugTaken: nothing is changed."""
+    changes = edit.model_dump(exclude_none=True, exclude={"slug"})
+    if edit.visibility not in {None, Visibility.PRIVATE}:
+        await _read_record(buckets.video, video_id)  # else the entry would be of no video
+        await enter_shared(buckets.video, video_id)
+    claim = NO_SLUG if edit.slug == "" else None
+    if edit.slug:
+        claim = await _claim(buckets, video_id, edit.slug)
+    return await _revise(buckets, video_id, lambda _, video: video.replace(**changes), claim)
+
+
+async def _claim(buckets: Buckets, video_id: str, slug: str) -> SlugClaim:
+    async def is_gone(holder: str) -> bool:
+        try:
+            await _read_record(buckets.video, holder)
+        except VideoNotFound:
+            return True
+        return False
+
+    if await is_gone(video_id):
+        raise VideoNotFound
+    return await claim_slug(buckets.video, VIDEO, slug, video_id, is_gone)
 
 
 async def note_fetched(buckets: Buckets, video_id: str, file: FetchedFile, title: str | None) -> Video:
@@ -365,16 +422,31 @@ async def note_fetched(buckets: Buckets, video_id: str, file: FetchedFile, title
     return await _revise(buckets, video_id, noted)
 
 
-async def _revise(buckets: Buckets, video_id: str, revised: Callable[[Video, Video], Video]) -> Video:
-    """Replace the video by what `revised` makes of its record and its newest revision."""
+async def _revise(
+    buckets: Buckets,
+    video_id: str,
+    revised: Callable[[Video, Video], Video],
+    claim: SlugClaim | None = None,
+) -> Video:
+    """Replace the video by what `revised` makes of its record and its newest revision.
+
+    With `claim`, it gets that slug, and its former one is released.
+    """
     while True:
         record = await _read_record(buckets.video, video_id)
         history = await _read_history(buckets.video, video_id)
-        video = await _revised(buckets.video, record, history)
+        before = await _newest_revision(buckets.video, video_id, history)
+        video = _revised(record, before)
+        former = before.claim if before else NO_SLUG
         changed = revised(record, video)
-        if changed == video:
+        if changed == video and claim in (None, former):
             return video
-        revision = Revision(title=changed.title, visibility=changed.visibility, file=_file_of(changed))
+        revision = Revision(
+            title=changed.title,
+            visibility=changed.visibility,
+            file=_file_of(changed),
+            claim=claim or former,
+        )
         key = keys.revision(video_id, history.revision + 1)
         if await buckets.video.create(key, revision.to_json()):
             break
@@ -384,7 +456,9 @@ async def _revise(buckets: Buckets, video_id: str, revised: Callable[[Video, Vid
     except VideoNotFound:
         await buckets.video.delete(key)
         raise
-    return changed
+    if revision.claim != former:
+        await release_slug(buckets.video, VIDEO, former)
+    return _revised(record, revision)
 
 
 def _file_of(video: Video) -> FetchedFile | None:
@@ -407,16 +481,17 @@ async def delete_video(buckets: Buckets, video_id: str) -> None:
     encoding it notices at its next heartbeat. The catalog entry is deleted last, so that an interrupted
     deletion can be detected and repeated.
     """
-    title = None
+    title = owner = None
     try:
         with suppress(RecordUnreadable):
-            title = (await read_video(buckets, video_id)).title
+            video = await read_video(buckets, video_id)
+            title, owner = video.title, video.owner
         await announce_deleted(buckets.video, video_id, title, datetime.now(UTC))
     except VideoNotFound:
         pass  # it never existed, or who deleted the record has announced that
     await buckets.video.delete(keys.video_record(video_id))
     await _delete_belongings(buckets, video_id)
-    await buckets.video.delete(keys.catalog_entry(video_id))
+    await leave(buckets.video, video_id, owner)
 
 
 async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
@@ -435,7 +510,7 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
             return False
     await _delete_belongings(buckets, video_id, keep=record)
     await buckets.video.delete(record)
-    await buckets.video.delete(keys.catalog_entry(video_id))
+    await leave(buckets.video, video_id, owner=None)
     return True
 
 

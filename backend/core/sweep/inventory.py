@@ -47,6 +47,7 @@ class VideoHoldings:
     watched: datetime | None = None
     size_bytes: int = 0
     is_conversion: bool = False
+    is_edited: bool = False
 
     @property
     def exists(self) -> bool:
@@ -65,6 +66,7 @@ class VideoHoldings:
         elif info.key == keys.watched(self.id):
             self.watched = info.modified
         else:
+            self.is_edited |= info.key.startswith(keys.revisions_of(self.id))
             self.reduced.update(keys.ours(keys.request_of_reduction, [info.key]))
             with suppress(BadRequest):
                 self.results[keys.request_of_result(info.key)] = info.modified

@@ -23,9 +23,12 @@ from backend.core.ids import id_time
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
+from backend.core.library.catalog import enter, enter_shared
+from backend.core.library.slugs import VIDEO, read_claim
 from backend.core.library.videos import (
     delete_units,
     delete_video,
+    holds_slug,
     queue_first,
     read_retention,
     read_video,
@@ -38,6 +41,7 @@ from backend.core.records import (
     Outputs,
     RecordUnreadable,
     Video,
+    Visibility,
     rank_of,
     read_outcome,
 )
@@ -71,7 +75,7 @@ class Kind(StrEnum):
     JOB = "job"
     """A video that was stored and added, but not queued: queued."""
     ENTRY = "entry"
-    """A video that is missing from the library's index: added to it again."""
+    """A video that an index of the library lacks: added to it. An entry without a video: removed."""
     SESSION = "session"
     """A session that has expired: removed."""
     ORIGINAL = "original"
@@ -80,6 +84,8 @@ class Kind(StrEnum):
     """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
     CONVERSION = "conversion"
     """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
+    SLUG = "slug"
+    """A claim by which nothing has a slug: removed."""
     PROBE = "probe"
     """An object of an interrupted test of the store (`backend.core.store.probes`): removed."""
 
@@ -150,6 +156,7 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.slugs()
     await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
@@ -192,6 +199,7 @@ class _Sweeper:
                 act = partial(self._returned, video.id)
                 await self._act(Kind.VIDEO, video.id, why, video.newest, act, video.size_bytes)
         await self._entries(raw)
+        await self._other_entries()
         for video_id, info in {**raw.notes, **raw.sources}.items():
             if video_id not in self._existing:
                 await self._unfinished(video_id, info.modified, info.size_bytes, raw)
@@ -260,6 +268,21 @@ class _Sweeper:
             if session is not None:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
+
+    async def slugs(self) -> None:
+        """Remove claims by which nothing has a slug, the oldest of a slug first: the newest one counts."""
+        video, claims = self._buckets.video, [info async for info in self._buckets.video.list_all(keys.SLUGS)]
+        for info in reversed(claims):
+            if self._now - info.modified > self._rules.grace and await self._is_idle(info.key):
+                act, why = partial(_delete_unchanged, video, info), "nothing has this slug"
+                await self._act(Kind.SLUG, info.key, why, info.modified, act, info.size_bytes)
+
+    async def _is_idle(self, key: str) -> bool:
+        with suppress(BadRequest, ObjectNotFound, RecordUnreadable):
+            kind, slug, _ = keys.parse_slug_claim(key)
+            holder = (await read_claim(self._buckets.video, key)).id
+            return holder is None or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+        return False
 
     async def events(self) -> None:
         video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)
@@ -444,11 +467,32 @@ class _Sweeper:
 
     async def _enter(self, video_id: str) -> bool:
         try:
-            await read_video(self._buckets, video_id)
+            await enter(self._buckets.video, await read_video(self._buckets, video_id))
         except VideoNotFound:
             return False
-        await self._buckets.video.put(keys.catalog_entry(video_id), b"")
         return True
+
+    async def _other_entries(self) -> None:
+        """Compare the indexes of people's videos and of shared ones with the records."""
+        store, shared = self._buckets.video, set[str]()
+        for index in (keys.OWNED, keys.SHARED):
+            async for info in store.list_all(index):
+                for video_id in keys.ours(keys.video_of_entry, [info.key.rpartition("/")[2]]):
+                    if index == keys.SHARED:
+                        shared.add(video_id)
+                    if video_id not in self._existing:
+                        act, why = partial(store.delete, info.key), "its video was deleted"
+                        await self._act(Kind.ENTRY, info.key, why, info.modified, act)
+        for video in self._existing.values():  # older versions had no index of shared videos
+            if video.is_edited and video.id not in shared and await self._is_shared(video.id):
+                act, why = partial(enter_shared, store, video.id), "others may see this video"
+                await self._act(Kind.ENTRY, keys.entry(keys.SHARED, video.id), why, video.newest, act)
+
+    async def _is_shared(self, video_id: str) -> bool:
+        try:
+            return (await read_video(self._buckets, video_id)).visibility is not Visibility.PRIVATE
+        except (VideoNotFound, RecordUnreadable):
+            return False
 
     async def _settle(self, seen: SeenLease) -> bool:
         try:

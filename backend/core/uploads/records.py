@@ -32,6 +32,7 @@ class UploadInfo(Record):
     content_type: str | None = None
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
     original: Retention | None = None
+    owner: str | None = Field(None, description="the person who uploads; null: the holder of the admin token")
     created_at: AwareDatetime
     expires_at: AwareDatetime
     finished: bool = False

@@ -4,6 +4,7 @@ A client stores where it uploads a file under the file's fingerprint. The server
 and no upload depends on it.
 """
 
+import hashlib
 import re
 
 from backend.core import keys
@@ -28,29 +29,34 @@ class NoteTooLarge(BadRequest):
 
 
 class Resumptions:
-    """The notes in the raw bucket, by fingerprint: 64 hexadecimal digits that depend only on the file."""
+    """The notes in the raw bucket, by fingerprint: 64 hexadecimal digits that depend only on the file.
+
+    Each person has notes of their own. `person` is None for the holder of the admin token.
+    """
 
     def __init__(self, raw: Store) -> None:
         self._raw = raw
 
-    async def read(self, fingerprint: str) -> bytes:
+    async def read(self, person: str | None, fingerprint: str) -> bytes:
         """Raises: ResumptionNotFound."""
         try:
-            return (await self._raw.get(_key(fingerprint))).body
+            return (await self._raw.get(_key(person, fingerprint))).body
         except ObjectNotFound:
             raise ResumptionNotFound from None
 
-    async def write(self, fingerprint: str, note: bytes) -> None:
+    async def write(self, person: str | None, fingerprint: str, note: bytes) -> None:
         """Raises: NoteTooLarge."""
         if len(note) > MAX_NOTE_BYTES:
             raise NoteTooLarge
-        await self._raw.put(_key(fingerprint), note, _JSON)
+        await self._raw.put(_key(person, fingerprint), note, _JSON)
 
-    async def forget(self, fingerprint: str) -> None:
-        await self._raw.delete(_key(fingerprint))
+    async def forget(self, person: str | None, fingerprint: str) -> None:
+        await self._raw.delete(_key(person, fingerprint))
 
 
-def _key(fingerprint: str) -> str:
+def _key(person: str | None, fingerprint: str) -> str:
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise BadRequest("A fingerprint is 64 lowercase hexadecimal digits.")
+    if person is not None:
+        fingerprint = hashlib.sha256(f"{person} {fingerprint}".encode()).hexdigest()
     return keys.resumption(fingerprint)

@@ -6,6 +6,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.codes import AccessCodes
 from backend.core.access.people import People, PersonEdit, Role, is_token, token_id_of
 from backend.core.access.principals import CACHED_SECONDS, Principal, Principals
 from backend.core.access.rights import Right, RightKind
@@ -49,7 +50,8 @@ async def sessions(store: MemoryStore, clock: Clock) -> Sessions:
 async def principals(store: MemoryStore, people: People, sessions: Sessions, clock: Clock) -> Principals:
     signing_keys = SigningKeys(store)
     await signing_keys.reload()
-    return Principals(AdminToken("a-token-for-tests", signing_keys), sessions, people, clock)
+    admin = AdminToken("a-token-for-tests", signing_keys)
+    return Principals(admin, sessions, people, AccessCodes(store, clock), clock)
 
 
 def _right(token: str) -> Right:

@@ -6,6 +6,7 @@ import pytest
 
 from backend.core import keys
 from backend.core.access.admin_token import AdminToken
+from backend.core.access.codes import AccessCodes
 from backend.core.access.people import People
 from backend.core.access.principals import CACHED_SECONDS, Principals
 from backend.core.access.rights import Right, RightKind
@@ -53,7 +54,9 @@ class Process:
     def __init__(self, store: MemoryStore, clock: Clock, signing_keys: SigningKeys, token: str) -> None:
         self.admin = AdminToken(token, signing_keys)
         self.sessions = Sessions(store, signing_keys, TTL_SECONDS, clock)
-        self.principals = Principals(self.admin, self.sessions, People(store, clock), clock)
+        self.principals = Principals(
+            self.admin, self.sessions, People(store, clock), AccessCodes(store, clock), clock
+        )
 
     async def begin(self) -> str:
         return await self.sessions.begin(self.admin.fingerprint())

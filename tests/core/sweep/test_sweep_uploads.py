@@ -164,36 +164,36 @@ async def test_late_writes_of_a_dead_request_to_a_finished_upload_are_removed(
 
 async def test_resumptions_last_as_long_as_uploads(lab: Lab) -> None:
     resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
-    await resumptions.write(fingerprint, b"{}")
+    await resumptions.write(None, fingerprint, b"{}")
     lab.clock.advance(2 * DAY - 60)
     await _sweep(lab)
-    assert await resumptions.read(fingerprint) == b"{}"
+    assert await resumptions.read(None, fingerprint) == b"{}"
     lab.clock.advance(120)
 
     await _sweep(lab)
 
     with pytest.raises(ResumptionNotFound):
-        await resumptions.read(fingerprint)
+        await resumptions.read(None, fingerprint)
 
 
 async def test_a_resumption_that_is_rewritten_during_a_sweep_is_kept(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resumptions, fingerprint = Resumptions(lab.raw), "0" * 64
-    await resumptions.write(fingerprint, b"{}")
+    await resumptions.write(None, fingerprint, b"{}")
     lab.clock.advance(3 * DAY)
     listed = lab.raw.list_all
 
     async def written_behind_the_list(prefix: str) -> AsyncIterator[ObjectInfo]:
         async for info in listed(prefix):
             if prefix == keys.RESUMPTIONS:
-                await resumptions.write(fingerprint, b'{"size_bytes": 1}')
+                await resumptions.write(None, fingerprint, b'{"size_bytes": 1}')
             yield info
 
     monkeypatch.setattr(lab.raw, "list_all", written_behind_the_list)
     await _sweep(lab)
 
-    assert await resumptions.read(fingerprint) == b'{"size_bytes": 1}'
+    assert await resumptions.read(None, fingerprint) == b'{"size_bytes": 1}'
 
 
 async def test_a_deleted_videos_upload_is_not_found(lab: Lab, uploads: ResumableUploads) -> None:

@@ -13,8 +13,16 @@ from backend.core.errors import StoreUnavailable, VideoNotFound
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
 from backend.core.library.captions import store_captions
-from backend.core.library.videos import add_video, delete_video, list_videos, read_item, read_video
-from backend.core.records import Job, StatusError, Tombstone, Video
+from backend.core.library.videos import (
+    VideoEdit,
+    add_video,
+    delete_video,
+    edit_video,
+    list_videos,
+    read_item,
+    read_video,
+)
+from backend.core.records import Job, StatusError, Tombstone, Video, Visibility
 from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Fault, Lab, WorkerCrashed, crash
 
@@ -385,6 +393,33 @@ async def test_the_lease_of_an_unfinished_job_is_left_to_workers(lab: Lab) -> No
     assert _found(await _sweep(lab)) == []
 
     assert claim.key in await lab.raw_keys()
+
+
+async def test_entries_of_deleted_videos_leave_all_indexes(lab: Lab) -> None:
+    kept, gone = (await lab.add_job()).id, new_id()
+    entries = [
+        keys.entry(index, video) for index in (keys.owned_by(new_id()), keys.SHARED) for video in (kept, gone)
+    ]
+    for key in (*entries, foreign := keys.SHARED + "note"):
+        await lab.video.put(key, b"")
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab)) == [(Kind.ENTRY, key) for key in entries[1::2]]
+
+    assert {*entries[::2], foreign} <= set(await lab.video_keys())
+
+
+async def test_videos_that_an_older_version_made_public_are_listed_for_others(lab: Lab) -> None:
+    public, private = [await lab.add_job() for _ in range(2)]
+    await edit_video(lab.buckets, public.id, VideoEdit(visibility=Visibility.PUBLIC))
+    await edit_video(lab.buckets, private.id, VideoEdit(title="Another"))
+    await lab.video.delete(entry := keys.entry(keys.SHARED, public.id))
+    lab.clock.advance(2 * HOUR)
+
+    assert _found(await _sweep(lab, dry_run=True)) == [(Kind.ENTRY, entry)]
+    assert _found(await _sweep(lab)) == [(Kind.ENTRY, entry)]
+
+    assert _found(await _sweep(lab)) == []
 
 
 async def test_a_video_missing_from_the_index_is_added_again(lab: Lab) -> None:

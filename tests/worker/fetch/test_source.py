@@ -327,3 +327,23 @@ def test_no_address_is_shown_with_its_secrets() -> None:
         spec = FetchSpec(kind=FetchKind.HTTP, address=address, max_bytes=1)
         assert spec.shown == shown
         assert "secret" not in repr(spec)
+
+
+async def test_progress_of_a_file_that_a_program_downloads_first_never_falls(lab: Lab) -> None:
+    await _added(lab)
+    queue = lab.worker("one")
+    claim = await lab.claimed(queue)
+    shown = list[tuple[int, int | None]]()
+
+    class Downloads(Server):
+        async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
+            for received in (CHUNK, len(FILE)):
+                sink.progress(received, len(FILE))
+            return await super().fetch(spec, sink)
+
+    async def note(_: object) -> None: ...
+
+    fetching = SourceFetching(lab.buckets, {FetchKind.HTTP: Downloads()}, 60)
+    await fetching.run(claim.lease, note, lambda *progress: shown.append(progress))
+
+    assert shown == [(CHUNK, len(FILE)), (len(FILE), len(FILE))]

@@ -9,6 +9,7 @@ from backend.core.errors import ObjectNotFound
 from backend.core.ids import new_id
 from backend.core.jobs.leases import Claim
 from backend.core.records import CaptionTrack, Chapter, Job, Lease, Rendition, Stage, Status
+from tests.core.jobs.queue_lab import Clock
 from tests.lab.memory_store import MemoryStore
 from worker.run.status import StatusWriter
 from worker.transcode.progress import Look, Progress
@@ -66,3 +67,33 @@ async def test_what_makes_a_video_playable_is_written_at_once() -> None:
     assert playable.qualities == LOOK.qualities
     assert playable.renditions == LOOK.renditions
     assert playable.captions == LOOK.captions
+
+
+async def test_the_rest_of_a_fetch_is_estimated_from_the_pace_of_this_attempt() -> None:
+    store, clock = MemoryStore(), Clock()
+    status = StatusWriter(store, CLAIM, now=clock)
+
+    async def remaining(after_seconds: float, received: int, total: int | None) -> float | None:
+        clock.advance(after_seconds)
+        status.report_fetch(received, total)
+        await status.write()
+        written = Status.from_json((await store.get(keys.status(VIDEO))).body)
+        return written.estimated_remaining_seconds
+
+    assert await remaining(0, 500, 1000) is None  # of an earlier attempt
+    assert await remaining(10, 600, 1000) == 40
+    assert await remaining(10, 900, None) is None
+    assert await remaining(10, 0, 100) is None  # starts over
+    assert await remaining(10, 50, 100) == 10
+    assert await remaining(10, 200, 100) == 0  # more than announced
+
+
+async def test_progress_is_1_only_once_the_result_is_published() -> None:
+    store = MemoryStore()
+    status = StatusWriter(store, CLAIM)
+
+    status.report(replace(PROBED, stage=Stage.FINALIZING, stage_progress=1.0))
+    await status.write()
+
+    written = Status.from_json((await store.get(keys.status(VIDEO))).body)
+    assert 0.95 < written.progress < 1

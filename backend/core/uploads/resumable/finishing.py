@@ -30,7 +30,7 @@ async def complete(
     if not await is_assembled(buckets, info):
         await _assemble(buckets.raw, info, info.length, progress, buffers)
     if info.role is not Role.PARTIAL:
-        description = Description(info.filename, info.title, info.content_type, info.original)
+        description = Description(info.filename, info.title, info.content_type, info.original, info.owner)
         await enter_video(buckets, description.video(info.id, info.length, info.created_at), info.options)
 
 

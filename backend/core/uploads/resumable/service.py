@@ -268,6 +268,7 @@ class ResumableUploads:
             content_type=description.content_type,
             options=options,
             original=description.original,
+            owner=description.owner,
             created_at=created_at,
             expires_at=created_at + self._rules.lifetime,
         )
