@@ -53,7 +53,7 @@ async def _opens(principals: Principals, code_id: str, media: Media = VIDEO) -> 
     return opening is not None and opening.opens(media)
 
 
-@pytest.mark.parametrize("code", [made_up(), "summer party"])
+@pytest.mark.parametrize("code", [made_up(), "summer party"], ids=["made up", "chosen"])
 async def test_the_bucket_holds_neither_code_nor_passphrase(
     store: MemoryStore, codes: AccessCodes, code: str
 ) -> None:
