@@ -40,7 +40,7 @@ export default defineConfig({
     // Shaka with its UI is one minified module of 0.9 MB. Only the watch page loads it.
     chunkSizeWarningLimit: 1000,
     // On a slow machine, `make run` would print how long each plugin took.
-    rolldownOptions: { checks: { pluginTimings: false } },
+    rolldownOptions: { input: ['index.html', 'embed.html'], checks: { pluginTimings: false } },
   },
   test: {
     environment: 'node',

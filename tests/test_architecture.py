@@ -69,6 +69,7 @@ STACK = (
     "backend/routes",
     "backend/web",
     "backend/web/server",
+    "backend/images",
     "backend/playback",
     "backend/openid",
     "backend/core/sweep",
@@ -165,10 +166,11 @@ def test_only_the_store_knows_the_sdk() -> None:
         assert all(path.startswith("backend/core/store/s3/") for path in _importers(sdk, *PACKAGES)), sdk
 
 
-def test_only_one_module_of_the_product_spawns_processes() -> None:
-    assert set(_importers("subprocess", "backend", "worker", "vodbucket")) <= {"worker/sandbox/process.py"}
+def test_the_api_and_the_worker_spawn_processes_in_one_module_each() -> None:
+    doorways = {"worker/sandbox/process.py", "backend/images/rewriting.py"}
+    assert set(_importers("subprocess", "backend", "worker", "vodbucket")) <= doorways
     for path, tree in _modules("backend", "worker", "vodbucket"):
-        if path != "worker/sandbox/process.py":
+        if path not in doorways:
             called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
             assert not {name for name in called if "create_subprocess" in name or name == "os.system"}, path
 
@@ -190,9 +192,16 @@ def test_only_composition_roots_read_the_environment() -> None:
             assert not read & {"os.environ", "os.getenv"}, path
 
 
+def test_the_program_that_reads_hostile_images_imports_nothing_of_ours() -> None:
+    [tree] = [tree for path, tree in _modules("backend") if path == "backend/images/rewriter.py"]
+
+    assert not [name for name in _imports(tree) if name.split(".")[0] in PACKAGES]
+
+
 def test_only_keys_builds_object_keys() -> None:
     prefixes = re.compile(
-        r"(uploads|queue|leases|failed|doctor|catalog|videos|events|webhooks|keys|sessions|access-codes)/"
+        r"(uploads|queue|leases|failed|doctor|catalog|videos|images|events|webhooks|keys|sessions"
+        r"|access-codes)/"
     )
     for path, tree in _modules("backend", "worker", "vodbucket"):
         if path == "backend/core/keys.py":

@@ -27,6 +27,7 @@ from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
 from worker.fetch.s3_fetcher import S3Fetcher
 from worker.fetch.source import SourceFetching
+from worker.fetch.upstream import Upstream
 from worker.fetch.ytdlp_fetcher import YtdlpFetcher
 from worker.run.doorbell import listening
 from worker.run.heartbeat import Heartbeat
@@ -99,7 +100,8 @@ async def serve(
             rung.set()
         await status.write(job, plan)
 
-    guard = Guard(allow_private=settings.allow_private_urls)
+    upstream = Upstream(settings.fetch_proxy) if settings.fetch_proxy else None
+    guard = Guard(allow_private=settings.allow_private_urls, upstream=upstream)
     run_job = JobRunner(
         queue=queue,
         pipeline=transcoder,

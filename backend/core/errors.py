@@ -179,6 +179,24 @@ class UploadExpired(UploadNotFound):
     code = "upload_expired"
 
 
+class UploadLinkRejected(VodbucketError):
+    """This upload link doesn't work. It may have expired, or its owner has withdrawn it."""
+
+    code = "upload_link_rejected"
+
+
+class UploadLinkUsedUp(VodbucketError):
+    """This upload link has been used as often as its owner allows."""
+
+    code = "upload_link_used_up"
+
+
+class UploadLinkNotFound(VodbucketError):
+    """There is no such upload link."""
+
+    code = "upload_link_not_found"
+
+
 class UploadLocked(VodbucketError):
     """Another request is sending this upload. Try again in a moment."""
 
@@ -240,6 +258,12 @@ class VideoNotFound(VodbucketError):
     code = "video_not_found"
 
 
+class ImageNotFound(VodbucketError):
+    """There is no such image."""
+
+    code = "image_not_found"
+
+
 class SourceGone(VodbucketError):
     """The uploaded file is no longer stored, so it cannot be encoded again. Upload it again."""
 
@@ -256,6 +280,12 @@ class NothingToCancel(VodbucketError):
     """No job of this video waits or runs."""
 
     code = "nothing_to_cancel"
+
+
+class FormatNotOffered(VodbucketError):
+    """This is only available as JSON."""
+
+    code = "format_not_offered"
 
 
 class SlugTaken(VodbucketError):

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from backend.core.records import Record, StatusError, Value, new_nonce
+from backend.core.records import Guest, Record, StatusError, Value, new_nonce
 
 
 class EventKind(StrEnum):
@@ -38,6 +38,7 @@ class EventData(Value):
     duration_seconds: float | None = None
     qualities: tuple[str, ...] | None = None
     error: StatusError | None = None
+    guest: Guest | None = Field(default=None, description="as in Video")
 
 
 class Announcement(Record):

@@ -1,9 +1,9 @@
 """The only module that builds or parses object keys (docs/objects.md lists them all).
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
-Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `slugs/`, `events/`, `webhooks/`, `keys/`,
-`sessions/`, `people/`, `tokens/`, `identities/`, `access-codes/`. Both, while the store is
-being tested: `doctor/`.
+Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `images/`, `slugs/`, `events/`, `webhooks/`,
+`keys/`, `sessions/`, `people/`, `tokens/`, `identities/`, `access-codes/`, `upload-links/`. Both, while
+the store is being tested: `doctor/`.
 """
 
 import re
@@ -28,6 +28,7 @@ CATALOG = "catalog/"
 OWNED = "owned/"
 SHARED = "shared/"
 VIDEOS = "videos/"
+IMAGES = "images/"
 SLUGS = "slugs/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
@@ -36,6 +37,7 @@ TOKENS = "tokens/"
 IDENTITIES = "identities/"
 ACCESS_CODES = "access-codes/"
 CODE_SALT = "keys/codes"
+UPLOAD_LINKS = "upload-links/"
 EVENTS = "events/"
 EVENT_LOG = "events/log/"
 ANNOUNCEMENTS = "events/new/"
@@ -91,6 +93,11 @@ def upload_done(upload_id: str) -> str:
 def upload_state(upload_id: str) -> str:
     """Return the prefix of what a resumable upload needs until it is finished. It ends with a slash."""
     return f"{UPLOADS}{upload_id}/"
+
+
+def records_of_upload(upload_id: str) -> str:
+    """Return the common prefix of a resumable upload's source, records and state."""
+    return f"{UPLOADS}{upload_id}"
 
 
 def upload_progress(upload_id: str, generation: int) -> str:
@@ -262,7 +269,11 @@ def revision(video_id: str, number: int) -> str:
 
 def parse_revision(video_id: str, key: str) -> int:
     """Return the revision's number. Raises: BadRequest: this is not the key of a revision of the video."""
-    inverted = key.removeprefix(revisions_of(video_id))
+    return _number_below(revisions_of(video_id), key)
+
+
+def _number_below(revisions: str, key: str) -> int:
+    inverted = key.removeprefix(revisions)
     if not _REVISION.fullmatch(inverted):
         raise BadRequest(f"not the key of a revision: {key}")
     return _MAX_REVISION - int(inverted)
@@ -280,6 +291,53 @@ def conversion(video_id: str) -> str:
 
 def status(video_id: str) -> str:
     return f"{video_prefix(video_id)}status.json"
+
+
+def image_prefix(image_id: str) -> str:
+    """Return the prefix of all objects of an image. It ends with a slash. That of the newest sorts first."""
+    return f"{IMAGES}{descending(image_id)}/"
+
+
+def image_record(image_id: str) -> str:
+    """Return the key of an image's record, which sorts before its other objects."""
+    return f"{image_prefix(image_id)}image.json"
+
+
+def picture(image_id: str, suffix: str) -> str:
+    return f"{image_prefix(image_id)}picture.{suffix}"
+
+
+def thumbnail(image_id: str) -> str:
+    return f"{image_prefix(image_id)}thumbnail.webp"
+
+
+def revisions_of_image(image_id: str) -> str:
+    return f"{image_prefix(image_id)}revisions/"
+
+
+def image_revision(image_id: str, number: int) -> str:
+    """Return the key of a change to the image. Keys sort newest first."""
+    return f"{revisions_of_image(image_id)}{_MAX_REVISION - number}"
+
+
+def parse_image_revision(image_id: str, key: str) -> int:
+    """Return the revision's number. Raises: BadRequest: this is not the key of a revision of the image."""
+    return _number_below(revisions_of_image(image_id), key)
+
+
+def image_of_object(key: str) -> str:
+    """Return the image that an object belongs to. Raises: BadRequest: to none."""
+    if not key.startswith(IMAGES):
+        raise BadRequest(f"not an object of an image: {key}")
+    return parse_id(descending(key.removeprefix(IMAGES).partition("/")[0]))
+
+
+def image_of_record(key: str) -> str:
+    """Raises: BadRequest: this is not the key of an image's record."""
+    image_id = image_of_object(key)
+    if key != image_record(image_id):
+        raise BadRequest(f"not the record of an image: {key}")
+    return image_id
 
 
 def captions_of(video_id: str) -> str:
@@ -494,6 +552,33 @@ def withdrawn_access_code(code_id: str) -> str:
     return f"{ACCESS_CODES}{code_id}/withdrawn"
 
 
+def upload_link_prefix(link_id: str) -> str:
+    return f"{UPLOAD_LINKS}{link_id}/"
+
+
+def upload_link(link_id: str) -> str:
+    return f"{upload_link_prefix(link_id)}link"
+
+
+def places_of_link(link_id: str) -> str:
+    return f"{upload_link_prefix(link_id)}uses/"
+
+
+def places(link_id: str, number: int) -> str:
+    """Return the key of a change to who holds the places of an upload link. Keys sort newest first."""
+    return f"{places_of_link(link_id)}{_MAX_REVISION - number}"
+
+
+def parse_places(key: str) -> int:
+    """Return the change's number. Raises: BadRequest: this is not the key of such a change."""
+    return _MAX_REVISION - int(_matched(_PLACES, key, "places of an upload link")["inverted"])
+
+
+def link_of_object(key: str) -> str:
+    """Return the upload link of its record or places. Raises: BadRequest: the key is neither."""
+    return _matched(_OF_LINK, key, "an object of an upload link")["link"]
+
+
 def event_id(subject: str, number: int, kind: str) -> str:
     """Return the id of what happened to a video's request with this number; it can happen only once."""
     return f"{subject}-{number}-{kind}"
@@ -681,6 +766,8 @@ _REVISION = re.compile(r"[0-9]{9}")
 _PERSON = re.compile(rf"{PEOPLE}{_ID}/(?P<inverted>[0-9]{{9}})")
 _CLAIM = re.compile(rf"{SLUGS}(?P<kind>[a-z]+)/(?P<slug>[a-z0-9_-]+)/(?P<inverted>[0-9]{{9}})")
 _ACCESS_CODE = re.compile(rf"{ACCESS_CODES}(?P<id>[0-9a-f]{{32}})/code")
+_OF_LINK = re.compile(rf"{UPLOAD_LINKS}(?P<link>[0-9a-f]{{32}})/(?:link|uses/[0-9]{{9}})")
+_PLACES = re.compile(rf"{UPLOAD_LINKS}[0-9a-f]{{32}}/uses/(?P<inverted>[0-9]{{9}})")
 _SIGNING_KEY = re.compile(rf"{re.escape(SIGNING_KEYS)}(?P<number>[1-9][0-9]{{0,3}})")
 _RUN = re.compile(r"(r(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})|l(0|[1-9][0-9]{0,8}))-[A-Za-z0-9]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

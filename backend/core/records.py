@@ -44,6 +44,8 @@ MAX_RETENTION_SECONDS = 100 * 365 * 86_400
 MAX_LABEL_LENGTH = 100
 """The longest label of a captions track, in characters."""
 MAX_DESCRIPTION_LENGTH = 10_000
+MAX_NOTE_LENGTH = 1000
+"""In characters: with the title, it must fit into the metadata of tus."""
 SMALL_BYTES = 200 * 1000**2
 LARGE_BYTES = 2 * 1000**3
 """Sources below the first cost little, and from the second on much."""
@@ -98,6 +100,13 @@ class Visibility(StrEnum):
     """Anyone who knows the id can get a playback grant."""
 
 
+class Guest(Value):
+    """Who uploaded a video without being signed in."""
+
+    link: str = Field(description="id of the upload link")
+    note: str = Field(default="", max_length=MAX_NOTE_LENGTH, description="from the guest to the owner")
+
+
 class Retention(Value):
     """How long a video's uploaded file is kept once its outputs are published."""
 
@@ -123,6 +132,7 @@ class Video(Record):
     slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
     original: Retention | None = Field(default=None, description="null: the worker's settings decide")
     owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
+    guest: Guest | None = Field(default=None, description="set if the owner's upload link was used")
     created_at: AwareDatetime
 
 
@@ -155,15 +165,42 @@ class Revision(Record):
     nonce: str = Field(default_factory=new_nonce)
 
 
+class ImageFormat(StrEnum):
+    """As in `image/<format>`, and as the suffix of a file."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    AVIF = "avif"
+
+
+class Image(Record):
+    """`images/<inverted id>/image.json`, create-only: an image. One without it is deleted.
+
+    Its changes are `images/<inverted id>/revisions/<number>`: each a `Revision`.
+    """
+
+    id: str
+    title: Title
+    format: ImageFormat
+    width: int
+    height: int
+    size_bytes: int
+    visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, description="what its addresses may have in place of the id")
+    owner: str | None = Field(default=None, description="id of the person who uploaded it; null: an admin")
+    created_at: AwareDatetime
+
+
 class Tombstone(Record):
-    """`videos/<id>/video.json` while the leftovers of an unfinished upload or deletion are being removed."""
+    """In place of a `Video` or `Image` while leftovers of its unfinished upload or deletion are removed."""
 
     removed: Literal[True]
     nonce: str = Field(default_factory=new_nonce)
 
 
 SMALLEST_VIDEO_BYTES = 150
-"""A `Video` is never smaller and a `Tombstone` always is, so a LIST is enough to tell them apart."""
+"""A `Video` or `Image` is never smaller and a `Tombstone` always is, so that a LIST tells them apart."""
 
 
 class Conversion(Value):

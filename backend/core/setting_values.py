@@ -53,8 +53,7 @@ def _address(url: HttpUrl) -> HttpUrl:
         raise ValueError("must not contain a user name or password")
     if url.query is not None or url.fragment is not None:
         raise ValueError("must not contain a query or fragment")
-    host = url.host or ""
-    if not host.startswith("[") and not re.fullmatch(_HOST_NAME, host):
+    if not _has_plain_host(url):
         raise ValueError("must have a host name of letters, digits, hyphens and dots, or an IP address")
     return url
 
@@ -74,6 +73,11 @@ def _allowed_claim(text: str) -> tuple[str, str]:
     if not found or not claim.strip() or not value.strip():
         raise ValueError("must be entries such as groups=video or @example.org")
     return claim.strip(), value.strip()
+
+
+def _has_plain_host(url: HttpUrl) -> bool:
+    host = url.host or ""
+    return host.startswith("[") or re.fullmatch(_HOST_NAME, host) is not None
 
 
 def _bucket_name(name: str) -> str:
@@ -110,6 +114,17 @@ def _webhook_url(secret: SecretStr) -> SecretStr:
         url = None
     if url is None or url.fragment is not None:
         raise ValueError("must be URLs that begin with http:// or https://, without a fragment")
+    return secret
+
+
+def _proxy_url(secret: SecretStr) -> SecretStr:
+    try:
+        url = HttpUrl(secret.get_secret_value())
+    except ValidationError:
+        url = None
+    ends = url is not None and (url.path, url.query, url.fragment) == ("/", None, None)
+    if url is None or url.scheme != "http" or not ends or not _has_plain_host(url):
+        raise ValueError("must be a URL such as http://proxy.example:3128, without a path")
     return secret
 
 
@@ -178,6 +193,8 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """It goes into headers."""
 WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]
 """Its path and query often hold a secret."""
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
+"""It may hold a password."""
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 """As Standard Webhooks has it."""
 Host = Annotated[str, AfterValidator(_host)]

@@ -28,6 +28,7 @@ from backend.core.setting_values import (
     HostPort,
     Issuer,
     KeyId,
+    ProxyUrl,
     Region,
     RenderNode,
     Secret,
@@ -304,14 +305,23 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
     doorbells: Annotated[tuple[Endpoint, ...], NoDecode] = Field(
         (), description="comma-separated host:port of workers to tell at once about a new job, over UDP"
     )
+    embed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        description="comma-separated origins whose pages may embed videos; `*` for all, `none` for none",
+    )
     site_dir: Directory = Field(
         Path("frontend/dist"), description="directory of the built site; served if it exists"
     )
 
-    @field_validator("doorbells", mode="before")
+    @field_validator("doorbells", "embed_origins", mode="before")
     @classmethod
-    def _split_doorbells(cls, value: object) -> object:
+    def _split_lists(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("embed_origins")
+    @classmethod
+    def _may_embed(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return () if origins == ("none",) else tuple(origin(one) for one in origins)
 
     @field_validator("inbox_token")
     @classmethod
@@ -375,6 +385,9 @@ class WorkerSettings(StoreSettings, UploadSettings, FetchSettings):
     )
     fetch_timeout_seconds: float = Field(
         21_600, ge=1, le=604_800, description="how long an attempt to fetch a file may take"
+    )
+    fetch_proxy: ProxyUrl | None = Field(
+        None, description="proxy through which files are fetched: http://[user:password@]host[:port]"
     )
     ytdlp_cookies_file: CookiesFile | None = Field(
         None, description="cookies with which yt-dlp visits pages, in Netscape's format"

@@ -1,4 +1,4 @@
-"""Finds which video an address names, by its id or its slug."""
+"""Finds which video or image an address names, by its id or its slug."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ CACHED_SECONDS = 10.0
 """How long this process does not notice that another one has changed a slug."""
 CACHED_SLUGS = 4096
 NOBODY = new_id(0, 0)
-"""An id that no video has: unknown slugs get the answers that unknown ids do."""
+"""An id that nothing has: unknown slugs get the answers that unknown ids do."""
 
 
 class Names:
@@ -23,17 +23,17 @@ class Names:
         self._video = video
         self._recent = RecentReads(self._find, seconds=CACHED_SECONDS, capacity=CACHED_SLUGS, clock=clock)
 
-    async def id_of(self, name: str) -> str:
-        """Return the id of the video with this id or slug, or `NOBODY`. Raises: InvalidId: it is neither."""
+    async def id_of(self, name: str, kind: str = VIDEO) -> str:
+        """Return the id of the media with this id or slug, or `NOBODY`. Raises: InvalidId: it is neither."""
         if re.fullmatch(ID_PATTERN, name):
             return name
         if not is_slug(name):
             raise InvalidId
-        return await self._recent.get(name)
+        return await self._recent.get((kind, name))
 
     def forget(self) -> None:
         """Look again at the next requests: this process has changed a slug."""
         self._recent.forget_all()
 
-    async def _find(self, slug: str) -> str:
-        return await find_slug(self._video, VIDEO, slug) or NOBODY
+    async def _find(self, kind_and_slug: tuple[str, str]) -> str:
+        return await find_slug(self._video, *kind_and_slug) or NOBODY

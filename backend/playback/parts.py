@@ -46,6 +46,8 @@ class Parts:
     files: Mapping[str, str]
     tracks: tuple[Track, ...]
     chapters: tuple[Chapter, ...]
+    picture: tuple[int, int] | None
+    """Width and height of the best rendition; None for audio, or until it is known."""
 
     @property
     def presentation(self) -> Presentation:
@@ -96,6 +98,10 @@ class PartsReads:
             (_files_of(kept) if kept else {}) | files,
             tracks_of(uploaded, shown.captions),
             chapters,
+            max(
+                ((one.width, one.height) for one in shown.renditions if one.width and one.height),
+                default=None,
+            ),
         )
 
     async def _files_and_chapters(self, status: Status) -> tuple[dict[str, str], tuple[Chapter, ...]]:

@@ -11,9 +11,10 @@ from backend.core.access.codes import MADE_UP, CodeItem, ListedCode, MediaType, 
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
 from backend.core.errors import AccessCodeNotFound, BadRequest, VideoNotFound
+from backend.core.library.slugs import IMAGE
 from backend.core.names import clean_text
 from backend.core.setting_values import origin
-from backend.routes.permitted import require_managed
+from backend.routes.permitted import require_managed, require_managed_image, require_visible_image
 from backend.routes.services import FromServices, Services
 from backend.web.access_codes import MAX_LENGTH
 from backend.web.auth import UPLOADERS, FromPrincipal
@@ -126,7 +127,12 @@ async def make_access_code(
 
 
 async def _managed(services: Services, principal: Principal, item: NewItem) -> CodeItem:
-    """Raises: VideoNotFound. Forbidden: they may only watch it."""
+    """Raises: VideoNotFound, ImageNotFound. Forbidden: they may only watch it."""
+    if item.media_type == "image":
+        image_id = await services.names.id_of(item.media_slug, IMAGE)
+        await require_managed_image(services, principal, image_id)
+        await require_visible_image(services, principal, image_id)
+        return CodeItem(media_type=MediaType.IMAGE, media_slug=item.media_slug, id=image_id)
     video_id = await services.names.id_of(item.media_slug)
     await require_managed(services, principal, video_id)
     if await services.rights.protection(video_id) is None:

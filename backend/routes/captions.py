@@ -1,7 +1,6 @@
 """Captions: upload as SRT or WebVTT (raw or in a form), list, delete."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -23,10 +22,10 @@ from backend.core.records import MAX_LABEL_LENGTH
 from backend.routes.permitted import require_managed, require_visible
 from backend.routes.services import FromServices
 from backend.web.auth import SIGNED_IN, UPLOADERS, FromPrincipal
-from backend.web.bodies import AnyRequest, content_length, stream_body
+from backend.web.bodies import AnyRequest
 from backend.web.caption_conversion import MAX_CAPTIONS_BYTES, to_webvtt
 from backend.web.error_responses import documented
-from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
+from backend.web.forms import FILE_FIELD, read_file
 
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND
@@ -138,28 +137,9 @@ def _standard(language: str) -> str:
 
 async def _read_upload(request: AnyRequest) -> tuple[bytes, str | None]:
     """Return the file, and its label if it came in a form that has one."""
-    content_type = request.headers.get("content-type", "")
-    is_form = content_type.lower().startswith("multipart/form-data")
-    if (content_length(request) or 0) > MAX_CAPTIONS_BYTES + (OVERHEAD_BYTES if is_form else 0):
-        raise _too_large()
-    if not is_form:
-        return await _read_limited(stream_body(request)), None
-    form = UploadForm(content_type, stream_body(request))
-    body = await _read_limited(form.file())
-    return body, form.text("label")
-
-
-async def _read_limited(chunks: AsyncIterator[bytes]) -> bytes:
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > MAX_CAPTIONS_BYTES:
-            raise _too_large()
-    return bytes(body)
-
-
-def _too_large() -> UploadTooLarge:
-    return UploadTooLarge(f"Captions can be at most {MAX_CAPTIONS_BYTES // 2**20} MiB.")
+    too_large = UploadTooLarge(f"Captions can be at most {MAX_CAPTIONS_BYTES // 2**20} MiB.")
+    body, form = await read_file(request, MAX_CAPTIONS_BYTES, too_large)
+    return body, form.text("label") if form else None
 
 
 HANDLERS = (get_captions, upload_captions, remove_captions)

@@ -284,9 +284,12 @@ async def _until_gone(receive: Receive) -> None:
 
 async def _discard(services: Services, video_id: str) -> None:
     """Delete what was converted. What this cannot delete in time, the sweeper does."""
-    await run_shielded(
-        clean_up(delete_video(services.buckets, video_id), "conversion_not_deleted", id=video_id)
-    )
+
+    async def discard() -> None:
+        async with services.conversions.discarding:
+            await clean_up(delete_video(services.buckets, video_id), "conversion_not_deleted", id=video_id)
+
+    await run_shielded(discard())
 
 
 HANDLERS = (convert, get_converted)

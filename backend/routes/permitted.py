@@ -1,10 +1,14 @@
-"""What people may do with which video and upload. Handlers whose route is not for admins only ask here."""
+"""What people may do with which video, image and upload.
+
+Handlers whose route is not for admins only ask here.
+"""
 
 from backend.core import keys
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
-from backend.core.errors import Forbidden, UploadNotFound, VideoNotFound
+from backend.core.errors import Forbidden, ImageNotFound, UploadNotFound, VideoNotFound
 from backend.core.library.catalog import owned_by
+from backend.core.records import Image
 from backend.routes.services import Services
 
 
@@ -26,11 +30,28 @@ async def require_managed(services: Services, principal: Principal, video_id: st
             raise Forbidden("Only the owner of this video and administrators may do this.")
 
 
+async def require_visible_image(services: Services, principal: Principal, image_id: str) -> Image:
+    """Raises: ImageNotFound: also if they may not know that there is such an image."""
+    image = await services.images.get(image_id)
+    if image is None or not principal.sees(image.owner, image.visibility):
+        raise ImageNotFound
+    return image
+
+
+async def require_managed_image(services: Services, principal: Principal, image_id: str) -> None:
+    """Raises: ImageNotFound: as above. Forbidden: they may see it, and no more."""
+    if principal.role is not Role.ADMIN:  # who may delete what an interrupted deletion has left
+        image = await require_visible_image(services, principal, image_id)
+        if not principal.manages(image.owner):
+            raise Forbidden("Only the owner of this image and administrators may do this.")
+
+
 async def require_own_upload(services: Services, principal: Principal, upload_id: str) -> None:
     """Raises: UploadNotFound: also if somebody else's upload has this id."""
     if principal.role is not Role.ADMIN:
         upload = await services.resumable.info(upload_id, even_expired=True)
-        if not principal.manages(upload.owner):
+        link = upload.guest.link if upload.guest else None
+        if not (link == principal.link if principal.link else principal.manages(upload.owner)):
             raise UploadNotFound
 
 

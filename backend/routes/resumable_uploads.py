@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 
 from litestar import HttpMethod, MediaType, Response, delete, head, patch, post, route
@@ -13,15 +12,24 @@ from backend.core.errors import (
     IncompleteUpload,
     OffsetMismatch,
     StoreError,
+    UnsupportedType,
     UploadNotFound,
     VodbucketError,
 )
 from backend.core.uploads.records import Role, UploadState
+from backend.routes.guests import (
+    description_for,
+    discard,
+    discard_refused,
+    options_for,
+    place_of,
+    while_allowed,
+)
 from backend.routes.options import CodecsQuery, CpuUsedQuery, CrfQuery, RungsQuery, options_in_query
 from backend.routes.permitted import require_own_upload
-from backend.routes.services import FromServices, Services, retention
+from backend.routes.services import FromServices, Services
 from backend.web import tus_headers as tus
-from backend.web.auth import PUBLIC, UPLOADERS, FromPrincipal
+from backend.web.auth import GUESTS, LINK_PARAMETER, PUBLIC, FromPrincipal
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import CHECKSUM_MISMATCH, documented
 
@@ -75,7 +83,7 @@ async def describe_uploads(services: FromServices) -> Response[None]:
 
 @post(
     tus.PATH,
-    opt=UPLOADERS,
+    opt=GUESTS,
     request_max_body_size=None,
     media_type=_EMPTY,
     responses=documented(*_BODY_ERRORS, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INSUFFICIENT_STORAGE),
@@ -96,9 +104,10 @@ async def create_upload(
     concat = tus.concat(headers)
     metadata = headers.get("upload-metadata")
     values = tus.metadata(headers)
-    original = retention(services.settings, values.get("keep_original"))
-    description = replace(tus.description(values), original=original, owner=principal.person)
-    options = options_in_query(crf, cpu_used, codecs, rungs)
+    description = description_for(services, principal, tus.description(values), values.get("keep_original"))
+    options = options_for(principal, options_in_query(crf, cpu_used, codecs, rungs))
+    if concat is not None and principal.link is not None:
+        raise BadRequest("Guests send each file in one piece, without Upload-Concat.")
     if concat is not None and concat.is_final:
         if "upload-length" in headers:
             raise BadRequest(
@@ -109,36 +118,42 @@ async def create_upload(
         state = await services.resumable.concatenate(
             concat.partials, description, header=concat.header, metadata=metadata, options=options
         )
-        return _created(state)
+        return _created(request, state)
     length = tus.upload_length(headers)
     body_bytes = content_length(request)
     has_bytes = body_bytes != 0 and "content-type" in headers
     if has_bytes:
         tus.check_body_type(headers)
     checksum = tus.checksum(headers)
-    info = await services.resumable.create(
-        length, description, metadata=metadata, partial=concat is not None, options=options
-    )
-    if not has_bytes and length != 0:
-        return _created(UploadState(info, 0))
-    try:
-        state = await services.resumable.append(
+    async with place_of(services, principal, resumable=True) as bounds:
+        info = await services.resumable.create(
+            length,
+            description,
+            metadata=metadata,
+            partial=concat is not None,
+            options=options,
+            bounds=bounds,
+        )
+        if not has_bytes and length != 0:
+            return _created(request, UploadState(info, 0))
+        sending = services.resumable.append(
             info.id,
             0,
             _stream(request, "Start the upload again."),
             body_bytes=body_bytes,
             checksum=checksum,
         )
-    except VodbucketError:  # the client never learned its URL, so it cannot be resumed
-        with suppress(VodbucketError):
-            await services.resumable.terminate(info.id)
-        raise
-    return _created(state)
+        try:
+            return _created(request, await while_allowed(services, principal, sending))
+        except VodbucketError:  # the client never learned its URL, so it cannot be resumed
+            with suppress(VodbucketError):
+                await services.resumable.terminate(info.id)
+            raise
 
 
 @head(
     tus.PATH + "/{upload_id:str}",
-    opt=UPLOADERS,
+    opt=GUESTS,
     media_type=_EMPTY,
     responses=documented(*_HEAD_ERRORS),
     tags=["uploads"],
@@ -167,7 +182,7 @@ async def get_upload_offset(
 
 @patch(
     tus.PATH + "/{upload_id:str}",
-    opt=UPLOADERS,
+    opt=GUESTS,
     request_max_body_size=None,
     status_code=HTTPStatus.NO_CONTENT,
     responses=documented(*_BODY_ERRORS, HTTPStatus.INSUFFICIENT_STORAGE),
@@ -180,11 +195,13 @@ async def append_to_upload(
     tus.check_version(request.headers)
     await require_own_upload(services, principal, tus.parse_upload_id(upload_id))
     try:
-        state = await _append(request, services, upload_id)
+        state = await while_allowed(services, principal, _append(request, services, upload_id))
     except (UploadNotFound, StoreError):
         raise
-    except VodbucketError:
+    except VodbucketError as error:
         await _add_expiry(request, services, upload_id)
+        if isinstance(error, UnsupportedType):
+            await discard_refused(services, principal, upload_id)
         raise
     return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=_headers(state))
 
@@ -214,7 +231,7 @@ async def _add_expiry(request: AnyRequest, services: Services, upload_id: str) -
 
 @delete(
     tus.PATH + "/{upload_id:str}",
-    opt=UPLOADERS,
+    opt=GUESTS,
     responses=documented(*_TERMINATE_ERRORS),
     tags=["uploads"],
 )
@@ -224,7 +241,7 @@ async def terminate_upload(
     """Delete an upload. If it has already become a video, the video stays."""
     tus.check_version(request.headers)
     await require_own_upload(services, principal, tus.parse_upload_id(upload_id))
-    await services.resumable.terminate(upload_id)
+    await discard(services, principal, upload_id)
     return Response(None, status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -241,8 +258,10 @@ async def _stream(request: AnyRequest, advice: str) -> AsyncIterator[bytes]:
         raise OffsetMismatch(f"{error.message} {advice}") from error
 
 
-def _created(state: UploadState) -> Response[None]:
-    headers = {"location": f"{tus.PATH}/{state.info.id}", **_headers(state)}
+def _created(request: AnyRequest, state: UploadState) -> Response[None]:
+    link = request.query_params.get(LINK_PARAMETER) if state.info.guest else None
+    query = f"?{LINK_PARAMETER}={link}" if link else ""
+    headers = {"location": f"{tus.PATH}/{state.info.id}{query}", **_headers(state)}
     return Response(None, status_code=HTTPStatus.CREATED, headers=headers)
 
 

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from backend.core.errors import UploadTooLarge
 from backend.core.records import Video
 from backend.core.uploads.ingest import Description, ingest
+from backend.routes.guests import description_for, options_for, place_of, while_allowed
 from backend.routes.options import CodecsQuery, CpuUsedQuery, CrfQuery, RungsQuery, options_in_query
-from backend.routes.services import FromServices, Services, retention
-from backend.web.auth import UPLOADERS, FromPrincipal
+from backend.routes.services import FromServices, Services
+from backend.web.auth import GUESTS, FromPrincipal
 from backend.web.bodies import AnyRequest, content_length, stream_body
 from backend.web.error_responses import documented
 from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
@@ -22,6 +23,7 @@ from backend.web.forms import FILE_FIELD, OVERHEAD_BYTES, UploadForm
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -76,7 +78,7 @@ class FormUploadOperation(Operation):
     def __post_init__(self) -> None:
         form = Schema(
             type=OpenAPIType.OBJECT,
-            properties={FILE_FIELD: _BYTES, "title": _TEXT, "keep_original": _TEXT},
+            properties={FILE_FIELD: _BYTES, "title": _TEXT, "keep_original": _TEXT, "note": _TEXT},
             required=[FILE_FIELD],
         )
         self.request_body = RequestBody({"multipart/form-data": OpenAPIMediaType(form)}, required=True)
@@ -84,7 +86,7 @@ class FormUploadOperation(Operation):
 
 @post(
     "/api/videos",
-    opt=UPLOADERS,
+    opt=GUESTS,
     request_max_body_size=None,
     responses=_ERRORS,
     operation_class=RawUploadOperation,
@@ -97,33 +99,37 @@ async def upload_raw(
     filename: FromQuery[str | None] = None,
     title: FromQuery[str | None] = None,
     keep_original: KeepOriginalQuery = None,
+    note: Annotated[
+        str | None, QueryParameter(description="from a guest to the owner of the upload link")
+    ] = None,
     crf: CrfQuery = None,
     cpu_used: CpuUsedQuery = None,
     codecs: CodecsQuery = None,
     rungs: RungsQuery = None,
 ) -> Response[UploadAnswer]:
     """Upload a video as the request body."""
-    options = options_in_query(crf, cpu_used, codecs, rungs)
-    original = retention(services.settings, keep_original)
-    description = Description(
-        filename, title, request.headers.get("content-type"), original, principal.person
-    )
-    video = await ingest(
-        services.retrying_buckets,
-        stream_body(request),
-        lambda: description,
-        declared_bytes=content_length(request),
-        max_bytes=services.settings.max_upload_bytes,
-        buffers=services.buffers,
-        quota=services.quota,
-        options=options,
-    )
+    options = options_for(principal, options_in_query(crf, cpu_used, codecs, rungs))
+    said = Description(filename, title, request.headers.get("content-type"), note=note)
+    description = description_for(services, principal, said, keep_original)
+    async with place_of(services, principal) as bounds:
+        sending = ingest(
+            services.retrying_buckets,
+            stream_body(request),
+            lambda: description,
+            declared_bytes=content_length(request),
+            max_bytes=services.settings.max_upload_bytes,
+            buffers=services.buffers,
+            quota=services.quota,
+            options=options,
+            bounds=bounds,
+        )
+        video = await while_allowed(services, principal, sending, bounds)
     return _created(services, video)
 
 
 @post(
     ["/api/upload", "/upload/multipart"],
-    opt=UPLOADERS,
+    opt=GUESTS,
     request_max_body_size=None,
     responses=_ERRORS,
     operation_class=FormUploadOperation,
@@ -138,31 +144,33 @@ async def upload_form(
     codecs: CodecsQuery = None,
     rungs: RungsQuery = None,
 ) -> Response[UploadAnswer]:
-    """Upload a video as the form field `file`. The fields `title` and `keep_original` are optional."""
-    options = options_in_query(crf, cpu_used, codecs, rungs)
+    """Upload a video as the form field `file`. `title`, `note` and `keep_original` are optional fields."""
+    options = options_for(principal, options_in_query(crf, cpu_used, codecs, rungs))
     limit = services.settings.max_upload_bytes
     body_bytes = content_length(request)
     if body_bytes is not None and body_bytes > limit + OVERHEAD_BYTES:
         raise UploadTooLarge
     form = UploadForm(request.headers.get("content-type"), stream_body(request))
-    video = await ingest(
-        services.retrying_buckets,
-        form.file(),
-        lambda: Description(
-            form.filename,
-            form.text("title"),
-            form.content_type,
-            retention(services.settings, form.text("keep_original")),
-            principal.person,
-        ),
-        declared_bytes=None,
-        # The file is smaller than its form. Knowing a bound allows smaller parts.
-        max_bytes=limit if body_bytes is None else min(limit, body_bytes),
-        announced_bytes=body_bytes,
-        buffers=services.buffers,
-        quota=services.quota,
-        options=options,
-    )
+
+    def describe() -> Description:
+        said = Description(form.filename, form.text("title"), form.content_type, note=form.text("note"))
+        return description_for(services, principal, said, form.text("keep_original"))
+
+    async with place_of(services, principal) as bounds:
+        sending = ingest(
+            services.retrying_buckets,
+            form.file(),
+            describe,
+            declared_bytes=None,
+            # The file is smaller than its form. Knowing a bound allows smaller parts.
+            max_bytes=limit if body_bytes is None else min(limit, body_bytes),
+            announced_bytes=body_bytes,
+            buffers=services.buffers,
+            quota=services.quota,
+            options=options,
+            bounds=bounds,
+        )
+        video = await while_allowed(services, principal, sending, bounds)
     return _created(services, video)
 
 

@@ -10,6 +10,7 @@ from litestar.response import Redirect
 from pydantic import BaseModel, Field
 
 from backend.core import keys
+from backend.core.access.principals import Principal
 from backend.core.concurrency import gather_pair
 from backend.core.errors import SourceGone, VideoNotFound
 from backend.core.ids import parse_id
@@ -50,7 +51,8 @@ class VideoItem(Video):
     )
 
     @classmethod
-    def of(cls, item: LibraryItem, services: Services) -> "VideoItem":
+    def of(cls, item: LibraryItem, services: Services, principal: Principal) -> "VideoItem":
+        """Return what this person may know: a guest's note is for who manages the video."""
         run = keys.run_of_key(item.video.id, item.status.outputs or "")
         if run is None and item.kept is not None:
             run = item.kept.run
@@ -60,7 +62,9 @@ class VideoItem(Video):
             how = SigningWindow.at(services.clock(), ttl).get(ttl)
             key = keys.run_prefix(item.video.id, run) + keys.POSTER
             poster = services.buckets.video.presign_get(key, how)
-        return cls.model_construct(**dict(item.video), status=item.status, poster=poster)
+        guest = item.video.guest if principal.manages(item.video.owner) else None
+        known = {**dict(item.video), "guest": guest}
+        return cls.model_construct(**known, status=item.status, poster=poster)
 
 
 class VideoDetails(VideoItem):
@@ -97,7 +101,7 @@ async def get_videos(
         indexes=indexes_for(principal),
         shown=lambda video: principal.sees(video.owner, video.visibility),
     )
-    videos = tuple(VideoItem.of(item, services) for item in page.items)
+    videos = tuple(VideoItem.of(item, services, principal) for item in page.items)
     return VideoList(videos=videos, next_cursor=page.next_cursor)
 
 
@@ -108,7 +112,7 @@ async def get_video(
     """Get a video, by its id or slug, with its status and facts about its source file."""
     video_id = await services.names.id_of(video_id)
     await require_visible(services, principal, video_id)
-    return await _details(services, video_id)
+    return await _details(services, principal, video_id)
 
 
 @patch(
@@ -125,15 +129,15 @@ async def patch_video(
     await edit_video(services.buckets, video_id, data)
     services.forget(video_id)
     services.names.forget()
-    return await _details(services, video_id)
+    return await _details(services, principal, video_id)
 
 
-async def _details(services: Services, video_id: str) -> VideoDetails:
+async def _details(services: Services, principal: Principal, video_id: str) -> VideoDetails:
     item, outputs = await gather_pair(
         read_item(services.buckets, video_id), published_outputs(services.buckets, video_id)
     )
     return VideoDetails.model_construct(
-        **dict(VideoItem.of(item, services)),
+        **dict(VideoItem.of(item, services, principal)),
         source=outputs.source if outputs else None,
         chapters=outputs.chapters if outputs else item.status.chapters,
     )

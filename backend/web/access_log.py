@@ -1,10 +1,12 @@
-"""One log event per request. Query strings and grants are left out: they can open a video."""
+"""One log event per request. Query strings, grants and upload links are left out: they open something."""
 
 import time
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.core.access.upload_links import TOKEN_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +55,8 @@ class AccessLog:
 
 
 def loggable_path(path: str) -> str:
-    """Return the path, without the grant if it is a playback path."""
+    """Return the path without its secret: the grant of a playback path, the link of a guest's page."""
     segments = [segment for segment in path.split("/") if segment]  # routing merges slashes too
-    if segments[:1] != ["play"]:
-        return path
-    return "/".join(["", "play", "…", *segments[2:]])
+    if segments[:1] == ["play"] or (segments[:1] == ["upload"] and len(segments[-1]) == TOKEN_LENGTH):
+        return "/".join(["", segments[0], "…", *segments[2:]])
+    return path

@@ -18,7 +18,8 @@ from backend.core.access.people import Role, is_token, token_id_of
 from backend.core.access.principals import Principal, Principals
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
-from backend.core.errors import Forbidden, Unauthorized, VodbucketError
+from backend.core.access.upload_links import is_link_token, link_id_of
+from backend.core.errors import Forbidden, Unauthorized, UploadLinkRejected, VodbucketError
 from backend.web.attempts import Attempts
 from backend.web.bodies import AnyRequest
 
@@ -28,6 +29,9 @@ SIGNED_IN = {"role": Role.VIEWER}
 """Route option: for everyone who is signed in. The handler checks what they may see."""
 UPLOADERS = {"role": Role.UPLOADER}
 """Route option: for those who may upload. The handler checks what they may change."""
+GUESTS = {**UPLOADERS, "guests": True}
+"""Route option: for those who may upload, and for guests with an upload link in the query."""
+LINK_PARAMETER = "upload_link"
 
 COOKIE = "vodbucket_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -51,12 +55,15 @@ class Authenticator:
         sessions: Sessions,
         principals: Principals,
         attempts: Attempts,
+        link_attempts: Attempts,
         cors_origins: Collection[str],
     ) -> None:
+        """`link_attempts` are of upload links: a wrong one must not lock out who has a token."""
         self._admin = admin
         self._sessions = sessions
         self._principals = principals
         self._attempts = attempts
+        self._link_attempts = link_attempts
         self._cors_origins = frozenset(cors_origins) - {"*"}
 
     async def of_token(self, connection: Connection, token: str) -> Principal | None:
@@ -75,6 +82,26 @@ class Authenticator:
             return found is not None
 
         await self._attempts.check(address_of(connection), is_right)
+        return found
+
+    async def of_link(self, connection: Connection, token: str) -> Principal:
+        """Return the guest who has this upload link.
+
+        Raises:
+            UploadLinkRejected: it is wrong, over or withdrawn, or its owner may no longer upload.
+            TooManyAttempts: too many wrong links came before.
+        """
+        found: Principal | None = None
+
+        async def is_right() -> bool:
+            nonlocal found
+            if is_link_token(token):
+                found = await self._principals.of(Right(RightKind.LINK, link_id_of(token)))
+            return found is not None
+
+        await self._link_attempts.check(address_of(connection), is_right)
+        if found is None:
+            raise UploadLinkRejected
         return found
 
     async def require(self, connection: Connection, role: Role) -> Principal:
@@ -142,7 +169,11 @@ async def require_role(connection: Connection, handler: BaseRouteHandler) -> Non
     """Guard for the whole application. Raises: what `Authenticator.require` raises."""
     if not handler.opt.get("public"):
         authenticator: Authenticator = connection.app.state.services.authenticator
-        principal = await authenticator.require(connection, handler.opt.get("role", Role.ADMIN))
+        link = connection.query_params.get(LINK_PARAMETER) if handler.opt.get("guests") else None
+        if link is not None:
+            principal = await authenticator.of_link(connection, link)
+        else:
+            principal = await authenticator.require(connection, handler.opt.get("role", Role.ADMIN))
         connection.scope["state"][_PRINCIPAL] = principal
 
 

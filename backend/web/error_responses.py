@@ -22,6 +22,7 @@ from litestar.types import ExceptionHandlersMap
 from pydantic import BaseModel
 
 from backend.core import errors
+from backend.images.rewriting import ImagesUnavailable, ImageTooLarge, UnsupportedImage
 from backend.web import tus_headers
 from backend.web.access_log import NO_FAILURE
 from backend.web.attempts import TooManyAttempts
@@ -48,6 +49,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.AccessCodeTaken: HTTPStatus.CONFLICT,
     ForeignOrigin: HTTPStatus.FORBIDDEN,
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
+    errors.ImageNotFound: HTTPStatus.NOT_FOUND,
     errors.PersonNotFound: HTTPStatus.NOT_FOUND,
     errors.PersonExists: HTTPStatus.CONFLICT,
     errors.AccountRefused: HTTPStatus.FORBIDDEN,
@@ -60,14 +62,19 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.NothingToCancel: HTTPStatus.CONFLICT,
     errors.TooManyCaptions: HTTPStatus.CONFLICT,
     errors.SlugTaken: HTTPStatus.CONFLICT,
+    errors.FormatNotOffered: HTTPStatus.NOT_IMPLEMENTED,
     errors.NoWebhooks: HTTPStatus.CONFLICT,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadExpired: HTTPStatus.GONE,
+    errors.UploadLinkRejected: HTTPStatus.FORBIDDEN,
+    errors.UploadLinkUsedUp: HTTPStatus.FORBIDDEN,
+    errors.UploadLinkNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadLocked: HTTPStatus.LOCKED,
     errors.OffsetMismatch: HTTPStatus.CONFLICT,
     errors.ChecksumMismatch: CHECKSUM_MISMATCH,
     errors.FinalUpload: HTTPStatus.FORBIDDEN,
     errors.UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnsupportedImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     tus_headers.WrongBodyType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     tus_headers.UnsupportedVersion: HTTPStatus.PRECONDITION_FAILED,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
@@ -75,10 +82,12 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ConversionTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ConversionFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooManyConversions: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotMadeYet: HTTPStatus.SERVICE_UNAVAILABLE,
+    ImagesUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreDenied: HTTPStatus.BAD_GATEWAY,
     errors.StoreError: HTTPStatus.BAD_GATEWAY,

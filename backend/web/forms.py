@@ -14,8 +14,9 @@ from multipart import (  # type: ignore[import-untyped]  # multipart has no py.t
     parse_options_header,
 )
 
-from backend.core.errors import BadRequest, IncompleteUpload, UploadTooLarge
+from backend.core.errors import BadRequest, IncompleteUpload, UploadTooLarge, VodbucketError
 from backend.core.names import clean_text
+from backend.web.bodies import AnyRequest, content_length, stream_body
 
 FILE_FIELD = "file"
 MAX_FIELDS = 20
@@ -103,6 +104,26 @@ class UploadForm:
         if len(text) > MAX_TEXT_BYTES:
             raise UploadTooLarge(f"A text field of the form is larger than {MAX_TEXT_BYTES} bytes.")
         self._texts[name] = text
+
+
+async def read_file(
+    request: AnyRequest, max_bytes: int, too_large: VodbucketError
+) -> tuple[bytes, UploadForm | None]:
+    """Read a small file: the body or, if that is a form, its field `file`. Returns the form too.
+
+    Raises: `too_large`, and what `stream_body` and `UploadForm` raise.
+    """
+    content_type = request.headers.get("content-type", "")
+    is_form = content_type.lower().startswith("multipart/form-data")
+    if (content_length(request) or 0) > max_bytes + (OVERHEAD_BYTES if is_form else 0):
+        raise too_large
+    form = UploadForm(content_type, stream_body(request)) if is_form else None
+    body = bytearray()
+    async for chunk in form.file() if form else stream_body(request):
+        body += chunk
+        if len(body) > max_bytes:
+            raise too_large
+    return bytes(body), form
 
 
 _EXTENDED = re.compile(r";\s*filename\*\s*=\s*\"?([^;\"\s]+)", re.I)

@@ -16,6 +16,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from backend.core.access.upload_links import TOKEN_LENGTH
 from backend.web.tus_headers import PATH as TUS_PATH
 
 API_ROOTS = frozenset(
@@ -25,6 +26,8 @@ API_ROOTS = frozenset(
     }
 )
 """First path segments that never belong to the site: unknown paths below them return 404."""
+_GUEST_PAGE = re.compile(rf"/?upload/[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}/?")
+"""The page of an upload link (`backend.core.access.upload_links`)."""
 IS_HEAD = "is_head"
 """In the scope's state: the request is a HEAD, whatever its method says."""
 SITE = "/{path}"
@@ -134,13 +137,17 @@ def _preflight_origin(scope: HTTPScope) -> str | None:
     return None if origin is None else origin.decode("latin-1")
 
 
+def belongs_to_site(path: str) -> bool:
+    return path.strip("/").partition("/")[0] not in API_ROOTS or _GUEST_PAGE.fullmatch(path) is not None
+
+
 def allowed_methods(app: Litestar, path: str) -> list[str]:
     """Return the methods that this path supports. Raises: NotFoundException: no route has this path."""
     methods = set()
     for method in HttpMethod:
         with suppress(NotFoundException, MethodNotAllowedException):
             *_, template = app.asgi_router.handle_routing(path.rstrip("/") or "/", method.value)
-            if template != SITE or path.split("/")[1] not in API_ROOTS:
+            if template != SITE or belongs_to_site(path):
                 methods.add(method.value)
     if not methods:
         raise NotFoundException

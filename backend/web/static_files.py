@@ -2,12 +2,16 @@
 
 import gzip
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from mimetypes import guess_type
 from pathlib import Path
 from urllib.parse import urlsplit
 
 INDEX = "index.html"
+EMBED = "embed.html"
+"""A page that has only the player, for pages of other sites."""
+NOWHERE = ("'none'",)
 DEEPEST = 20
 """Slashes in a path that is looked up: each costs a system call."""
 HASHED = "assets/"
@@ -31,16 +35,15 @@ class StaticFile:
 class Site:
     """The files below `directory`. A file is read again when it has changed.
 
-    The index gets a <base>, by which all its addresses are relative to `root_path`. `media_url` is any URL of
-    the bucket. Pages may load media from its origin; everything else must come
-    from this server.
+    Pages get a <base>, by which all their addresses are relative to `root_path`. `media_url` is any URL of
+    the bucket. Pages may load media from its origin; everything else must come from this server.
     """
 
     def __init__(self, directory: Path, media_url: str, root_path: str = "") -> None:
         self._directory = directory.resolve()
         self._base = f'<base href="{root_path}/">'.encode()
         media = urlsplit(media_url)
-        self.content_security_policy = _content_security_policy(f"{media.scheme}://{media.netloc}")
+        self._policy = _content_security_policy(f"{media.scheme}://{media.netloc}")
         self._files: dict[Path, tuple[int, StaticFile]] = {}
 
     def find(self, path: str) -> StaticFile | None:
@@ -49,9 +52,18 @@ class Site:
         Return None if there is no such file. Blocks on disk.
         """
         found = self._load(path)
-        if found is None and "." not in path.rpartition("/")[2]:
-            return self._load(INDEX) or _static_file(self._with_base(NOT_BUILT), INDEX)
-        return found
+        return self.page(INDEX) if found is None and "." not in path.rpartition("/")[2] else found
+
+    def page(self, name: str, head: str = "") -> StaticFile:
+        """Return a page of the site, with these elements at the end of its head. Blocks on disk."""
+        file = self._load(name) or _static_file(self._with_base(NOT_BUILT), name)
+        if not head:
+            return file
+        return _static_file(file.body.replace(b"</head>", f"{head}</head>".encode(), 1), name)
+
+    def content_security_policy(self, ancestors: Sequence[str] = NOWHERE) -> str:
+        """Return the policy of a page that only pages of these origins may embed."""
+        return f"{self._policy}; frame-ancestors {' '.join(ancestors)}"
 
     def _load(self, path: str) -> StaticFile | None:
         if path.count("/") > DEEPEST:
@@ -74,7 +86,7 @@ class Site:
 
     def _read(self, file: Path, path: str) -> StaticFile:
         body = file.read_bytes()
-        return _static_file(self._with_base(body) if path == INDEX else body, path)
+        return _static_file(self._with_base(body) if path in (INDEX, EMBED) else body, path)
 
     def _with_base(self, page: bytes) -> bytes:
         """Put it first, before any element that has an address."""
@@ -112,6 +124,5 @@ def _content_security_policy(media_origin: str) -> str:
             "object-src 'none'",
             "base-uri 'self'",
             "form-action 'self'",
-            "frame-ancestors 'none'",
         )
     )

@@ -10,7 +10,7 @@ from litestar.serialization import decode_json
 
 from backend.core.errors import BadRequest
 
-INTEGERS = ("limit", "crf", "cpu_used")
+INTEGERS = ("limit", "crf", "cpu_used", "maxwidth", "maxheight")
 """Query parameters that are whole numbers."""
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 

@@ -130,6 +130,7 @@ def description(values: Mapping[str, str]) -> Description:
         filename=values.get("filename") or values.get("name"),
         title=values.get("title"),
         content_type=values.get("filetype") or values.get("type"),
+        note=values.get("note"),
     )
 
 

@@ -13,10 +13,18 @@ interface Place {
   link?: string;
 }
 
-type Route = { page: 'home' } | { page: 'watch'; id: string } | { page: 'not-found' };
+type Route =
+  | { page: 'home' }
+  | { page: 'images' }
+  | { page: 'watch'; id: string }
+  | { page: 'guest'; link: string }
+  | { page: 'not-found' };
 
 export function routeOf(pathname: string): Route {
   if (pathname === '/') return { page: 'home' };
+  if (pathname === '/images') return { page: 'images' };
+  const guest = /^\/upload\/([\w-]{22})\/?$/.exec(pathname);
+  if (guest?.[1] !== undefined) return { page: 'guest', link: guest[1] };
   const watch = /^\/watch\/([^/]+)\/?$/.exec(pathname);
   if (watch?.[1] === undefined) return { page: 'not-found' };
   try {

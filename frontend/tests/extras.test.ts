@@ -13,7 +13,7 @@ const CHAPTERS = [
   { start_seconds: 61.5, end_seconds: 3723.0625, title: '' },
 ];
 const ENCODING: Playback = {
-  presentation: 'growing', hls: '/play/g/hls', dash: '/play/g/dash', webm: null, mp4: null, poster: null, storyboard: null,
+  title: 'Film', presentation: 'growing', hls: '/play/g/hls', dash: '/play/g/dash', webm: null, mp4: null, poster: null, storyboard: null,
   captions: [], chapters: [], expires_at: '2027-01-01T00:00:00Z',
 };
 const READY: Playback = { ...ENCODING, presentation: 'complete', webm: '/play/g/webm', storyboard: '/play/g/board.vtt', captions: [GERMAN] };

@@ -41,6 +41,7 @@ describe('the watch page state', () => {
   let server: Server;
   let answers: Record<string, { status: number; body: unknown } | 'no answer'>;
   let asked: string[];
+  let passphrases: (string | string[] | undefined)[];
   let api: Api;
   let stop = () => {};
 
@@ -48,9 +49,11 @@ describe('the watch page state', () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     answers = {};
     asked = [];
+    passphrases = [];
     server = createServer((request, response) => {
       const path = request.url!.replace('/api/videos/v', '') || '/';
       asked.push(path);
+      if (path.includes('access_code')) passphrases.push(request.headers['access-passphrase']);
       const answer = answers[path] ?? { status: 404, body: { error: 'None.', code: 'video_not_found' } };
       if (answer === 'no answer') {
         request.socket.destroy();
@@ -82,7 +85,7 @@ describe('the watch page state', () => {
   const playback = (webm: string | null, storyboard: string | null = null) => ({
     status: 200,
     body: {
-      presentation: webm === null ? 'first_look' : 'complete',
+      title: 'Film', presentation: webm === null ? 'first_look' : 'complete',
       hls: '/play/g/hls', dash: '/d', webm, poster: null, storyboard, captions: [], chapters: [],
     },
   });
@@ -160,6 +163,66 @@ describe('the watch page state', () => {
     await soon(() => expect(watch.playback).not.toBeNull());
     expect(watch.guest).toBe(true);
     expect(askedToSignIn).toBe(0);
+  });
+
+  describe('opened by a private link', () => {
+    const OPEN = '/playback?access_code=vc_1';
+    const rejected = { status: 403, body: { error: 'No.', code: 'access_code_rejected' } };
+    const asks = { status: 403, body: { error: 'Which?', code: 'passphrase_required' } };
+    const wrong = { status: 403, body: { error: 'Wrong.', code: 'passphrase_wrong' } };
+    const tooMany = { status: 429, body: { error: 'Wait.', code: 'too_many_attempts' } };
+
+    beforeEach(() => {
+      const kept = new Map<string, string>();
+      const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: kept.set.bind(kept) };
+      vi.stubGlobal('sessionStorage', storage);
+    });
+
+    afterEach(() => vi.unstubAllGlobals());
+
+    it('plays for a guest, and says so when the link is withdrawn', async () => {
+      answers = { '/': refused, [OPEN]: playback(null) };
+      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      stop = watch.start();
+      await soon(() => expect(watch.playback).not.toBeNull());
+
+      answers[OPEN] = rejected;
+      await later(() => expect(watch.problem).toMatchObject({ code: 'access_code_rejected' }));
+      expect(watch.playback).toBeNull();
+    });
+
+    it('plays for who is signed in, but may not see the video otherwise', async () => {
+      answers = { [OPEN]: playback(null) };
+      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      stop = watch.start(true);
+      await soon(() => expect(watch.playback).not.toBeNull());
+    });
+
+    it('asks for the passphrase until it is right, and once', async () => {
+      answers = { '/': refused, [OPEN]: asks };
+      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      stop = watch.start();
+      await soon(() => expect(watch.locked).toBe(true));
+
+      for (const answer of [wrong, tooMany]) {
+        answers[OPEN] = answer;
+        await watch.unlock('öffne');
+        expect(watch.locked).toBe(true);
+        expect(watch.problem).toMatchObject({ code: answer.body.code });
+      }
+      expect(passphrases).toEqual([undefined, '%C3%B6ffne', '%C3%B6ffne']);
+      answers[OPEN] = playback(null);
+      await watch.unlock('öffne dich');
+      expect(watch.locked).toBe(false);
+      expect(watch.problem).toBeNull();
+      expect(watch.playback).not.toBeNull();
+      stop();
+
+      const reloaded = new Watch(api, 'v', () => true, 'vc_1');
+      stop = reloaded.start();
+      await soon(() => expect(reloaded.playback).not.toBeNull());
+      expect(passphrases.at(-1)).toBe('%C3%B6ffne%20dich');
+    });
   });
 
   it('polls for a guest who watches during encoding', async () => {

@@ -13,6 +13,8 @@ it.each([
   ['/watch/', { page: 'not-found' }],
   ['/watch/a/b', { page: 'not-found' }],
   ['/watch/%E0%A4%A', { page: 'not-found' }],
+  [`/upload/${'aB-_9'.repeat(4)}22/`, { page: 'guest', link: `${'aB-_9'.repeat(4)}22` }],
+  ['/upload/multipart', { page: 'not-found' }],
   ['/elsewhere', { page: 'not-found' }],
 ])('%s opens its page', (path, route) => {
   expect(routeOf(path)).toEqual(route);

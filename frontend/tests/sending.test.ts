@@ -129,8 +129,11 @@ class Notes extends Api {
   noteProblem: ApiError | null = null;
   readonly changes: VideoChange[] = [];
 
-  constructor(readonly server: Server) {
-    super(ORIGIN);
+  constructor(
+    readonly server: Server,
+    link: string | null = null,
+  ) {
+    super(ORIGIN, link);
   }
 
   override resumption(_: string) {
@@ -162,7 +165,15 @@ class Notes extends Api {
   }
 }
 
-const report = { onBusy: vi.fn(), onPaused: vi.fn(), onSent: vi.fn(), onTrouble: vi.fn(), onUploaded: vi.fn(), onFailed: vi.fn() };
+const report = {
+  onBusy: vi.fn(),
+  onPaused: vi.fn(),
+  onSent: vi.fn(),
+  onTrouble: vi.fn(),
+  onUploaded: vi.fn(),
+  onFailed: vi.fn(),
+  note: vi.fn(() => ''),
+};
 let server: Server;
 let notes: Notes;
 let uppy: Sender;
@@ -173,13 +184,17 @@ beforeEach(() => {
   Object.values(report).forEach((one) => one.mockReset());
   server = new Server();
   notes = new Notes(server);
+  uppy = senderFor(notes);
+});
+
+function senderFor(api: Api): Sender {
   const retryPolicy = new RetryPolicy(
     new SignInGate(() => undefined),
     () => Promise.resolve(),
     () => Promise.resolve(),
   );
-  uppy = createSender({ api: notes, retryPolicy, report, httpStack: server, root: ORIGIN });
-});
+  return createSender({ api, retryPolicy, report, httpStack: server, root: ORIGIN });
+}
 
 afterEach(() => {
   vi.useRealTimers();
@@ -503,4 +518,56 @@ it.each([
   void uppy.retryAll();
   await pass();
   expect(server.log.length > sent).toBe(!final);
+});
+
+describe('for a guest', () => {
+  const QUERY = '?upload_link=secret';
+  const urls: string[] = [];
+
+  beforeEach(() => {
+    urls.length = 0;
+    notes = new Notes(server, 'secret');
+    uppy = senderFor(notes);
+    server.override = (request) => void urls.push(request.getURL());
+    vi.spyOn(performance, 'getEntriesByType').mockReturnValue([]);
+  });
+
+  it('every request has the link, and no note on the server does', async () => {
+    const noted = vi.spyOn(notes, 'noteResumption');
+    report.note.mockReturnValue('From Ben');
+    add(new Film(LARGE));
+    await pass();
+    const answer = uppy.upload();
+    await pass();
+    await answer;
+    expect(urls[0]).toBe(`${ORIGIN}/api/uploads${QUERY}`);
+    expect(JSON.stringify(noted.mock.calls)).not.toContain('secret');
+    expect(noted.mock.calls[0]![1].parallel_upload_urls).toBeNull();
+    expect(uppy.getFiles()[0]!.meta.note).toBe('From Ben');
+    expect(report.onUploaded).toHaveBeenCalledWith({ id: 'video', title: 'film' });
+  });
+
+  it('an upload resumes with the link', async () => {
+    server.uploads.set(`${ORIGIN}/api/uploads/5${QUERY}`, { length: 10, offset: 4 });
+    server.uploads.set(`${ORIGIN}/api/uploads/5`, { length: 10, offset: 4 });
+    notes.note = { upload_url: '/api/uploads/5', parallel_upload_urls: null, size_bytes: 10 };
+    add(new Film(10));
+    const answer = uppy.upload();
+    await pass();
+    await answer;
+    expect(urls).toEqual([`${ORIGIN}/api/uploads/5${QUERY}`, `${ORIGIN}/api/uploads/5${QUERY}`]);
+    expect(server.bodies).toEqual([6]);
+  });
+
+  it('a link that has ended is not asked for again and again', async () => {
+    server.uploads.set(`${ORIGIN}/api/uploads/5`, { length: 10, offset: 4 });
+    notes.note = { upload_url: '/api/uploads/5', parallel_upload_urls: null, size_bytes: 10 };
+    server.override = (request) => (request.getMethod() === 'HEAD' ? 403 : undefined);
+    add(new Film(10));
+    const answer = uppy.upload();
+    await pass();
+    await answer;
+    expect(server.log).toEqual(['HEAD']);
+    expect(failures()).toEqual(['This upload link no longer works. Ask whoever sent it to you for a new one.']);
+  });
 });

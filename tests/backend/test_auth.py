@@ -25,9 +25,12 @@ PUBLIC_ROUTES = {
     "/api/oidc/sign-out",
     "/api/session",
     "/api/videos/{video_id}/playback",
+    "/embed",
+    "/embed/{name}",
     "/health",
     "/healthz",
     "/hls/{video_id}/{asset}",
+    "/oembed",
     "/play/{grant}/{path}",
     "/readyz",
     "/schema",
@@ -39,6 +42,8 @@ PUBLIC_ROUTES = {
     "/videos/{video_id}/hls/{asset}",
     "/videos/{video_id}/media/{asset}",
     "/videos/{video_id}/poster.jpg",
+    "/watch",
+    "/watch/{name}",
 }
 
 

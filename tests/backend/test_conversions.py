@@ -10,10 +10,11 @@ from litestar import Litestar
 
 from backend.core import keys
 from backend.core.errors import TOO_LONG_TO_CONVERT, VideoDeleted
+from backend.core.jobs.conversions import DISCARDS_AT_ONCE
 from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import Claim
 from backend.core.jobs.retry import retry_video
-from backend.core.library.videos import list_videos
+from backend.core.library.videos import delete_video, list_videos
 from backend.core.records import DeadLetter, OutputObject, Outputs, StatusError
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
@@ -290,6 +291,36 @@ async def test_when_the_client_hangs_up_nothing_is_kept(app: Litestar, buckets: 
         await queue.discard_deleted(claim)
         while await _left(buckets):  # its server deletes the rest
             pass
+
+
+async def test_when_many_hang_up_at_once_their_files_are_deleted_a_few_at_a_time(
+    app: Litestar, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting has a limited time. All at once would run out of it."""
+    running, most = set[str](), 0
+
+    async def counted(buckets: Buckets, video_id: str) -> None:
+        nonlocal most
+        running.add(video_id)
+        most = max(most, len(running))
+        await delete_video(buckets, video_id)
+        running.remove(video_id)
+
+    monkeypatch.setattr("backend.routes.conversions.delete_video", counted)
+    async with serving(app) as server:
+        connections = [await server.connect() for _ in range(2 * DISCARDS_AT_ONCE)]
+        for connection in connections:
+            await connection.send_head("POST /api/convert", AUTHORIZATION, f"Content-Length: {len(FILM)}")
+            await connection.send(FILM)
+        while len(await keys_below(buckets.raw, keys.QUEUE)) < len(connections):
+            pass
+
+        for connection in connections:
+            connection.disconnect()
+
+        while await _left(buckets):
+            pass
+    assert most == DISCARDS_AT_ONCE
 
 
 async def test_when_the_server_stops_clients_are_told_where_the_file_will_be(

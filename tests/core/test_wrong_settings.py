@@ -92,6 +92,7 @@ WRONG = {
     ],
     "doorbell": ["7000", "localhost", "localhost:0", "localhost:65536", "a b:7000", "http://localhost:7000"],
     "doorbells": ["localhost:7000,worker", "localhost:7000,:7000", "a b:7000"],
+    "embed_origins": ["example.com", "https://example.com/a", "none,https://a.example", "https://*.example"],
     "root_path": [
         "/api",
         "/videos/x",
@@ -102,6 +103,7 @@ WRONG = {
         "https://a.example/vod",
         "/vod?x",
     ],
+    "fetch_proxy": [*URLS[:7], "https://proxy.example", "socks5://proxy.example", "http://proxy.example/a"],
     "webhook_urls": [
         *("receiver.example", "ftp://receiver.example/hunter22", "http://a b/", "http://a/#hunter22"),
         "http://a/hunter22,http://a/hunter22",

@@ -91,9 +91,11 @@ def test_the_site_works_below_the_path(
     visit.until(lambda: page.url.endswith("?format=dash"))
     page.reload()
     visit.until_playing()
+    page.get_by_role("button", name="Share").click()
     page.get_by_role("button", name="Copy link").click()
     page.get_by_role("button", name="Copied").wait_for()
     assert page.evaluate("() => navigator.clipboard.readText()") == f"{root}watch/{video}"
+    page.get_by_role("button", name="Done").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download WebM").click()
     assert download.value.suggested_filename == "Big Buck Bunny.webm"

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -43,6 +46,42 @@ async def test_prints_events_one_a_line(product: Product) -> None:
     assert "\x1b" not in latest.output
     (event,) = map(json.loads, after.output.splitlines())
     assert (event["number"], event["data"]["id"]) == (number + 1, videos[1])
+
+
+@pytest.mark.usefixtures("_here")
+async def test_follow_prints_new_events_until_interrupted(product: Product) -> None:
+    following = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vodbucket", "events", "--follow", "--after", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert following.stdout is not None
+    for title in ("Lighthouse", "Breakwater"):  # the second one while it waits
+        video = await asyncio.to_thread(_upload, product, title)
+        while title not in (line := (await following.stdout.readline()).decode()):
+            assert line
+        assert line.split()[3:] == ["video.created", video, title]
+    following.send_signal(signal.SIGINT)
+    _, said = await following.communicate()
+
+    assert (following.returncode, said) == (130, b"")
+
+
+def test_an_early_interrupt_ends_without_a_traceback() -> None:
+    code = """
+import sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from vodbucket.start import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
 
 
 @pytest.mark.usefixtures("_here")

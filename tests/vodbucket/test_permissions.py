@@ -2,11 +2,11 @@
 
 import pytest
 
-from backend.core.errors import StoreDenied
-from backend.core.store.interface import PLAIN, Listing, ObjectHeaders, StoredObject
+from backend.core.errors import BucketMissing, StoreDenied
+from backend.core.store.interface import PLAIN, Listing, ObjectHeaders, ObjectInfo, StoredObject
 from backend.core.store.probes import Verdict
 from tests.lab.memory_store import MemoryStore
-from vodbucket.doctor.buckets import check_permissions
+from vodbucket.doctor.buckets import check_import, check_permissions
 
 
 class DeniesReading(MemoryStore):
@@ -47,6 +47,31 @@ async def test_lists_denied_operations(store: MemoryStore, denied: str) -> None:
 
     assert (check.name, check.verdict) == ("permissions, raw bucket", Verdict.FAIL)
     assert check.measured == f"denied: {denied}"
+
+
+class DeniesLookingUp(MemoryStore):
+    async def head(self, key: str) -> ObjectInfo:
+        raise StoreDenied
+
+
+class Missing(MemoryStore):
+    async def list_page(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Listing:
+        raise BucketMissing
+
+
+@pytest.mark.parametrize(
+    ("store", "verdict"),
+    [
+        (MemoryStore(), Verdict.OK),
+        (DeniesListing(), Verdict.WARN),
+        (DeniesLookingUp(), Verdict.WARN),
+        (Missing(), Verdict.WARN),
+    ],
+)
+async def test_says_whether_a_bucket_can_be_imported_from(store: MemoryStore, verdict: Verdict) -> None:
+    check = await check_import(store, "films")
+
+    assert (check.name, check.verdict) == ("import bucket films", verdict)
 
 
 async def test_leaves_nothing_behind_with_all_permissions() -> None:

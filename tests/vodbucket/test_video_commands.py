@@ -219,7 +219,7 @@ def test_ingest_prints_the_link_of_a_video_that_is_to_be_fetched(here: Installat
     assert "Only addresses on the public internet" in str(refused.exception)
 
 
-async def test_interrupted_ingest_says_that_the_job_goes_on(here: Installation) -> None:
+async def test_interrupted_ingest_says_that_the_server_works_on(here: Installation) -> None:
     following = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "vodbucket", "ingest", "https://films.example/a.mp4", "--follow"),
         env=here.environment,
@@ -235,7 +235,9 @@ async def test_interrupted_ingest_says_that_the_job_goes_on(here: Installation) 
         _, said = await following.communicate()
 
     assert following.returncode == 130
-    assert said.decode() == f"vodbucket: The job goes on. `vodbucket cancel {video}` ends it.\n"
+    assert said.decode() == (
+        f"vodbucket: The server is still working on it. `vodbucket cancel {video}` stops that.\n"
+    )
     shown = await here.vodbucket("status", video)
     assert shown.out.endswith("state      queued\n")
 

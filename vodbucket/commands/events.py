@@ -27,7 +27,7 @@ def events(
     after: Annotated[
         int | None, typer.Option(min=0, help="Print all events after this number. Default: the latest.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with the events that come.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing new events.")] = False,
     test: Annotated[bool, typer.Option("--test", help="Send a test event to all webhooks instead.")] = False,
     as_json: AsJson = False,
 ) -> None:

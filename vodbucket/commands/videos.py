@@ -69,7 +69,7 @@ def ingest(
             found = asyncio.run(client.follow(video))
     except KeyboardInterrupt:
         print_error(
-            f"The job goes on. `vodbucket cancel {video}` ends it."
+            f"The server is still working on it. `vodbucket cancel {video}` stops that."
             if video
             else "Interrupted. The server may have begun; `vodbucket list` shows whether it has."
         )

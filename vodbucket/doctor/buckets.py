@@ -7,7 +7,8 @@ from statistics import median
 
 from rich.filesize import decimal
 
-from backend.core.errors import StoreDenied, StoreError, StoreRejected
+from backend.core import keys
+from backend.core.errors import BucketMissing, ObjectNotFound, StoreDenied, StoreError, StoreRejected
 from backend.core.store.interface import Store
 from backend.core.store.probes import Check, Finding, Key, Probe, Verdict, run_probe, scratch
 from backend.core.store.s3 import S3Store
@@ -70,6 +71,20 @@ async def check_permissions(store: Store, role: str) -> Check:
         missing = ", ".join(denied)
         return Check(name, Verdict.FAIL, f"denied: {missing}", "Grant these permissions to the access key.")
     return Check(name, Verdict.OK, "write, read, list, delete, multipart")
+
+
+async def check_import(store: Store, bucket: str) -> Check:
+    """Check that objects of a bucket in IMPORT_BUCKETS can be listed and read."""
+    name, needed = f"import bucket {bucket}", "s3:GetObject and s3:ListBucket"
+    try:
+        objects = (await store.list_page("", limit=1)).objects
+        with suppress(ObjectNotFound):
+            await store.head(objects[0].key if objects else keys.DOCTOR)
+    except BucketMissing:
+        return Check(name, Verdict.WARN, "does not exist", "Create it, or remove it from IMPORT_BUCKETS.")
+    except StoreDenied as error:
+        return Check(name, Verdict.WARN, error.message, f"Grant {needed} to the access key.")
+    return Check(name, Verdict.OK, "can be read")
 
 
 async def check_batches(store: S3Store) -> Check:

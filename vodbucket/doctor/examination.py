@@ -12,6 +12,7 @@ from backend.core.store.s3 import S3Buckets, S3Store
 from vodbucket.doctor.buckets import (
     check_batches,
     check_exists,
+    check_import,
     check_lifecycle,
     check_permissions,
     check_times,
@@ -73,6 +74,8 @@ async def _examine_buckets(
     for role, store in roles.items():
         yield await check_lifecycle(store, role, upload_days)
         yield await check_versions(store, role)
+    for bucket, imported in buckets.imports.items():
+        yield await check_import(imported, bucket)
     async for check in check_webhooks(buckets.video):
         yield check
 

@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from backend.core.errors import MachineFault
 from worker.fetch.proxy import GuardedProxy
-from worker.sandbox.limits import ResourceLimits
+from worker.sandbox.limits import fetching_limits
 from worker.sandbox.loopback import HOST
 from worker.sandbox.process import running
 
@@ -49,10 +49,12 @@ class Status(BaseModel):
     total_length: int
     completed_length: int
     error_code: int = 0
-    error_message: str = ""
     followed_by: tuple[str, ...] = ()
     """What a magnet link turned out to stand for."""
     files: tuple[File, ...] = ()
+
+
+_KEYS = [field.alias for field in Status.model_fields.values()]
 
 
 class Aria2:
@@ -75,7 +77,7 @@ class Aria2:
         await self._call("unpause", download)
 
     async def status(self, download: str) -> Status:
-        return Status.model_validate(await self._call("tellStatus", download))
+        return Status.model_validate(await self._call("tellStatus", download, _KEYS))
 
     async def ready(self) -> None:
         """Return once it responds."""
@@ -115,7 +117,7 @@ async def running_aria2(
     settings = directory / "aria2.conf"
     settings.touch(mode=0o600)
     settings.write_text("\n".join(_settings(directory, proxy, port, secret)))
-    limits = ResourceLimits(file_bytes=max_file_bytes)
+    limits = fetching_limits(max_file_bytes)
     command = (program, f"--conf-path={settings}", f"--stop-with-process={os.getpid()}")
     async with (
         running(command, cwd=directory, discard_stdout=True, limits=limits) as process,

@@ -81,10 +81,6 @@ class Aria2Fetcher:
                 async with running_aria2(program, directory, proxy, most) as aria2:
                     try:
                         file = await self._download(aria2, torrent or address, spec.max_bytes, sink)
-                    except AttemptFailed:
-                        if proxy.refused is None:
-                            raise
-                        raise SourceRejected(proxy.refused.message, code=proxy.refused.code) from None
                     except ClientError as error:
                         raise MachineFault(f"aria2c ended by itself: {error!r}") from None
             if not file.path.resolve().is_relative_to(directory.resolve()):
@@ -200,5 +196,6 @@ def _failure(status: Status) -> Exception:
         sentence, code = _REFUSED[status.error_code]
         return SourceRejected(sentence, code=code)
     if status.error_code in _NO_SPACE:
-        return MachineFault(f"aria2c cannot store the file: {status.error_message}")
-    return AttemptFailed(f"The download failed: {status.error_message}", code="fetch_failed")
+        return MachineFault(f"aria2c cannot store the file (its error {status.error_code}).")
+    # its own sentence may hold the address of a tracker, and with it somebody's passkey
+    return AttemptFailed(f"The download failed (aria2c's error {status.error_code}).", code="fetch_failed")

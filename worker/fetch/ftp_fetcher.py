@@ -19,8 +19,8 @@ from backend.core.records import FetchSpec
 from worker.fetch.guard import Guard
 from worker.fetch.interface import Fetched, FetchSink
 from worker.fetch.resuming import PAUSES, STALL_SECONDS, as_failures, pieces, resume
+from worker.fetch.upstream import PIECE_BYTES, Streams
 
-PIECE_BYTES = 64 * 1024
 MAX_LINES = 500
 """Of one reply: greetings can be long."""
 _PORT = 21
@@ -77,13 +77,10 @@ class FtpFetcher:
         return port
 
     @asynccontextmanager
-    async def _connected(
-        self, host: str, port: int
-    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async def _connected(self, host: str, port: int) -> AsyncIterator[Streams]:
         with as_failures():
             async with asyncio.timeout(self._stall_seconds):
-                connection = await self._guard.connect(host, port)
-        reader, writer = await asyncio.open_connection(sock=connection, limit=PIECE_BYTES)
+                reader, writer = await self._guard.connect(host, port)
         with closing(writer):
             yield reader, writer
 
@@ -110,8 +107,9 @@ class _Control:
         await self.ask(f"SIZE {path}")
         known = re.fullmatch(r"213 ([0-9]{1,18})", self.said)
         size = int(known[1]) if known else None
-        changed = self.said[4:] if await self.ask(f"MDTM {path}") == 213 else None
-        return size, None if size is None or changed is None else f"{size} {changed}"
+        await self.ask(f"MDTM {path}")
+        changed = re.fullmatch(r"213 ([0-9]{14}(?:\.[0-9]{1,9})?)", self.said)
+        return size, f"{size} {changed[1]}" if known and changed else None
 
     async def ask(self, command: str) -> int:
         """Return the code of the reply."""

@@ -7,6 +7,7 @@ were checked: an answer that the name server changes between check and connectio
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from backend.core.addresses import IpAddress, is_public
 from backend.core.errors import AddressRefused
+from worker.fetch.upstream import PIECE_BYTES, Streams, Upstream
 
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` returns them."""
@@ -38,16 +40,23 @@ class Guard(AbstractResolver):
         allow_private: bool,
         lookup: Lookup = look_up,
         is_public: Callable[[IpAddress], bool] = is_public,
+        upstream: Upstream | None = None,
     ) -> None:
-        self.allow_private = allow_private
+        """With `upstream`, all connections go through it, and must be made by `connect`."""
+        self.allow_private, self.upstream = allow_private, upstream
         self._lookup, self._is_public = lookup, is_public
 
-    async def connect(self, host: str, port: int) -> socket.socket:
+    async def connect(self, host: str, port: int) -> Streams:
         """Raises: AddressRefused; OSError: there is no such host, or no connection to it."""
+        if self.upstream is not None and self.allow_private:
+            return await self.upstream.connect(host, port)  # its network may have no other name server
         found = await self._addresses(host, port)
-        return await start_connection(
+        if self.upstream is not None:
+            return await self._through(self.upstream, found, port)
+        connection = await start_connection(
             found, happy_eyeballs_delay=SECOND_ADDRESS_AFTER_SECONDS, socket_factory=self.socket
         )
+        return await asyncio.open_connection(sock=connection, limit=PIECE_BYTES)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -72,6 +81,14 @@ class Guard(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is kept open."""
+
+    async def _through(self, upstream: Upstream, found: list[AddressInfo], port: int) -> Streams:
+        """Connect to the first of these addresses that the proxy can reach."""
+        *others, last = dict.fromkeys(info[4][0] for info in found)
+        for address in others:
+            with suppress(OSError):
+                return await upstream.connect(address, port)
+        return await upstream.connect(last, port)
 
     async def _addresses(self, host: str, port: int) -> list[AddressInfo]:
         found = await self._lookup(host, port)

@@ -24,6 +24,7 @@ from backend.core.errors import AttemptFailed, InvalidAddress, SourceRejected
 from backend.core.records import FetchSpec
 from worker.fetch.guard import Guard
 from worker.fetch.interface import Fetched, FetchSink
+from worker.fetch.proxy import GuardedProxy
 from worker.fetch.resuming import PAUSES, STALL_SECONDS, as_failures, pieces, resume
 
 MAX_REDIRECTS = 10
@@ -53,9 +54,23 @@ class HttpFetcher:
 
     async def fetch(self, spec: FetchSpec, sink: FetchSink) -> Fetched:
         """As `Fetcher.fetch`."""
-        connector = TCPConnector(resolver=self._guard, socket_factory=self._guard.socket)
-        async with ClientSession(connector=connector, timeout=_NO_TIMEOUT, headers=_HEADERS) as session:
+        async with self._session() as session:
             return await resume(partial(self._transfer, session, spec.address, sink), sink, self._pauses)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[ClientSession]:
+        """Yield a client that reaches what the guard lets it reach."""
+        if self._guard.upstream is None:
+            connector = TCPConnector(resolver=self._guard, socket_factory=self._guard.socket)
+            async with ClientSession(connector=connector, timeout=_NO_TIMEOUT, headers=_HEADERS) as session:
+                yield session
+            return
+        async with (
+            GuardedProxy(self._guard).listening() as proxy,
+            ClientSession(proxy=proxy.address, timeout=_NO_TIMEOUT, headers=_HEADERS) as session,
+        ):
+            with proxy.blamed():
+                yield session
 
     async def _transfer(self, session: ClientSession, address: str, sink: FetchSink) -> Fetched:
         """Fetch what is missing over one connection."""

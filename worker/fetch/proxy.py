@@ -8,16 +8,17 @@ import asyncio
 import base64
 import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from urllib.parse import SplitResult, urlsplit
 
 import structlog
 
 from backend.core.addresses import parse_address
 from backend.core.concurrency import gather_pair
-from backend.core.errors import BadRequest
+from backend.core.errors import AttemptFailed, BadRequest, SourceRejected
 from worker.fetch.guard import Guard
+from worker.fetch.upstream import PIECE_BYTES
 from worker.sandbox.loopback import HOST
 
 log = structlog.get_logger(__name__)
@@ -25,7 +26,6 @@ log = structlog.get_logger(__name__)
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
 CONNECT_SECONDS = 30.0
-PIECE_BYTES = 64 * 1024
 _PORTS = {"http": 80, "https": 443}
 _REQUEST = re.compile(r"([A-Z]+) (\S+) HTTP/1\.[01]")
 _OF_ONE_CONNECTION = {
@@ -44,7 +44,7 @@ class _Refusal(Exception):
 
 
 class GuardedProxy:
-    """Listens while `listening`. `refused` is the first address that it refused: why the program failed."""
+    """Listens while `listening`. `refused` is the first address that it refused."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
@@ -54,6 +54,11 @@ class GuardedProxy:
         self.port = 0
         credential = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         self._authorization = f"basic {credential}"
+
+    @property
+    def address(self) -> str:
+        """With the password."""
+        return f"http://{self.user}:{self.password}@{HOST}:{self.port}"
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["GuardedProxy"]:
@@ -73,6 +78,16 @@ class GuardedProxy:
             for task in connections:
                 task.cancel()
             await asyncio.gather(*connections, return_exceptions=True)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Raise why the program failed, if it asked for a refused address: SourceRejected."""
+        try:
+            yield
+        except (AttemptFailed, SourceRejected):
+            if self.refused is None:
+                raise
+            raise SourceRejected(self.refused.message, code=self.refused.code) from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request. Nobody is there to hear of a connection that broke."""
@@ -122,7 +137,7 @@ class GuardedProxy:
             address = urlsplit(parse_address(text, allow_private=self._guard.allow_private))
             port = address.port or _PORTS[address.scheme]
             async with asyncio.timeout(CONNECT_SECONDS):
-                connection = await self._guard.connect(address.hostname or "", port)
+                return address, *await self._guard.connect(address.hostname or "", port)
         except BadRequest as error:
             shown = re.sub(r"(?<=//)[^/]*@|\?.*", "", text)  # without credentials
             log.warning("address_refused", address=shown, reason=error.message)
@@ -132,7 +147,6 @@ class GuardedProxy:
             raise _Refusal(504, "Gateway Timeout") from None
         except OSError:
             raise _Refusal(502, "Bad Gateway") from None
-        return address, *await asyncio.open_connection(sock=connection, limit=PIECE_BYTES)
 
 
 def _in_origin_form(method: str, address: SplitResult, fields: list[tuple[str, str]]) -> bytes:
@@ -148,8 +162,10 @@ async def _copy(
     """Copy to the end, which is passed on, or `limit_bytes`."""
     left = limit_bytes
     while left != 0 and (piece := await source.read(min(PIECE_BYTES, left or PIECE_BYTES))):
+        if target.is_closing():
+            return  # uvloop would raise RuntimeError
         target.write(piece)
         await target.drain()
         left = None if left is None else left - len(piece)
-    if limit_bytes is None:
+    if limit_bytes is None and not target.is_closing():
         target.write_eof()

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 import structlog
 from aiohttp import ClientError
@@ -12,10 +13,11 @@ from aiohttp.client_exceptions import (
     ClientConnectorCertificateError,
     ClientConnectorDNSError,
     ClientConnectorError,
+    ClientHttpProxyError,
 )
 
 from backend.core.backoff import Backoff
-from backend.core.errors import AttemptFailed, BadRequest, SourceRejected
+from backend.core.errors import AddressRefused, AttemptFailed, BadRequest, SourceRejected
 from worker.fetch.interface import Fetched, FetchSink
 
 log = structlog.get_logger(__name__)
@@ -70,11 +72,15 @@ async def pieces(read: Callable[[], Awaitable[bytes]], stall_seconds: float) -> 
 
 @contextmanager
 def as_failures() -> Iterator[None]:
-    """Say in a sentence what went wrong on the network. Raises: AttemptFailed."""
+    """Say in a sentence what went wrong on the network. Raises: AttemptFailed, AddressRefused."""
     try:
         yield
     except (ClientConnectorDNSError, socket.gaierror):
         raise AttemptFailed("There is no server of this name.", code="fetch_unreachable") from None
+    except ClientHttpProxyError as error:  # of `worker.fetch.proxy`
+        if error.status == HTTPStatus.FORBIDDEN:
+            raise AddressRefused from None
+        raise AttemptFailed("The server cannot be reached.", code="fetch_unreachable") from None
     except ClientConnectorCertificateError:
         raise AttemptFailed("The server's certificate is not valid.", code="fetch_unreachable") from None
     except TimeoutError:

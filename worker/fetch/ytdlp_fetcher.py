@@ -31,8 +31,7 @@ from worker.fetch.interface import Fetched, FetchSink
 from worker.fetch.proxy import GuardedProxy
 from worker.fetch.ytdlp_child import FOUND
 from worker.sandbox.guards import GUARDS, MAX_DURATION_SECONDS
-from worker.sandbox.limits import ResourceLimits
-from worker.sandbox.loopback import HOST
+from worker.sandbox.limits import fetching_limits
 from worker.sandbox.machine import MIN_FREE_BYTES
 from worker.sandbox.process import RunningProcess, running
 from worker.sandbox.watchdog import wait_for_success
@@ -116,12 +115,8 @@ class YtdlpFetcher:
             raise SourceRejected(error.message, code=error.code) from None
         with workspace(self._work_dir) as directory:
             async with GuardedProxy(self._guard).listening() as proxy:
-                try:
+                with proxy.blamed():
                     files, found = await self._download(address, proxy, directory, spec.max_bytes, sink)
-                except (AttemptFailed, SourceRejected):
-                    if proxy.refused is None:
-                        raise
-                    raise SourceRejected(proxy.refused.message, code=proxy.refused.code) from None
             file = files[0]
             if len(files) > 1 or found.chapters:
                 file = await self._joined(files, found.chapters, directory)
@@ -139,13 +134,13 @@ class YtdlpFetcher:
             json.dumps(
                 {
                     "address": address,
-                    "proxy": f"http://{proxy.user}:{proxy.password}@{HOST}:{proxy.port}",
+                    "proxy": proxy.address,
                     "proxy_port": proxy.port,
                     "cookies": self._cookies and str(self._cookies.absolute()),
                 }
             )
         )
-        limits = ResourceLimits(file_bytes=max_bytes + READ_BYTES)
+        limits = fetching_limits(max_bytes + READ_BYTES)
         found: Found | None = None
         child = running([*self._child, request], cwd=directory, environment=ENVIRONMENT, limits=limits)
         async with child as process:
@@ -185,7 +180,7 @@ class YtdlpFetcher:
         added = ("-f", "ffmetadata", "-i", f"file:{described}") if chapters else ()
         chosen = ("-map_chapters", str(len(files))) if chapters else ()
         command = (self._ffmpeg, "-nostdin", "-v", "error", *inputs, *added, *streams, *chosen, "-c", "copy")
-        limits = ResourceLimits(file_bytes=size + READ_BYTES + size // 8)
+        limits = fetching_limits(size + READ_BYTES + size // 8)
         async with running((*command, joined), discard_stdout=True, limits=limits) as process:
             await wait_for_success(process, "ytdlp_failed")
         return joined

@@ -25,6 +25,8 @@ CPU_SECONDS_PER_MEDIA_SECOND = 5000
 MAX_FILE_BYTES = 64 * 1024**2
 """Several times the size of a picture or caption file; nothing else is written to disk."""
 
+FETCHED_BYTES_PER_CPU_SECOND = 10 * 1024**2
+"""Far below what yt-dlp and aria2c manage."""
 
 NICENESS = 10
 """Of encoders: a ninth of the weight of what somebody waits for: API, store, browser, looks."""
@@ -44,6 +46,13 @@ class ResourceLimits:
 
 READ_ONLY = ResourceLimits(file_bytes=0)
 """For processes that only read and write to pipes."""
+
+
+def fetching_limits(file_bytes: int) -> ResourceLimits:
+    """Return those of a program that downloads files of up to this size."""
+    return ResourceLimits(
+        cpu_seconds=MIN_CPU_SECONDS + file_bytes // FETCHED_BYTES_PER_CPU_SECOND, file_bytes=file_bytes
+    )
 
 
 def encoding_limits(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from backend.core.access.admin_token import AdminToken
@@ -10,6 +10,7 @@ from backend.core.access.codes import AccessCode, AccessCodes, MediaType
 from backend.core.access.people import People, Role
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
+from backend.core.access.upload_links import FINISH_SECONDS, UploadLinks
 from backend.core.recent_reads import RecentReads
 from backend.core.records import Visibility
 
@@ -28,8 +29,15 @@ class Principal:
     """None: the holder of the admin token."""
     expires_unix: float = math.inf
 
+    @property
+    def link(self) -> str | None:
+        """The id of the upload link under which a guest uploads for this person, and may do nothing else."""
+        return self.right.holder if self.right.kind is RightKind.LINK else None
+
     def sees(self, owner: str | None, visibility: Visibility) -> bool:
         """Return whether they may watch a video with this owner and visibility."""
+        if self.link is not None:
+            return False
         return self._is_owner(owner) or visibility is not Visibility.PRIVATE or self.role is Role.ADMIN
 
     def manages(self, owner: str | None) -> bool:
@@ -37,7 +45,7 @@ class Principal:
         return self.role is Role.ADMIN or (self._is_owner(owner) and self.role.includes(Role.UPLOADER))
 
     def _is_owner(self, owner: str | None) -> bool:
-        return owner is not None and owner == self.person
+        return owner is not None and owner == self.person and self.link is None
 
 
 class Media(NamedTuple):
@@ -71,12 +79,14 @@ class Principals:
         sessions: Sessions,
         people: People,
         codes: AccessCodes,
+        links: UploadLinks,
         clock: Callable[[], float],
     ) -> None:
         self._admin = admin
         self._sessions = sessions
         self._people = people
         self._codes = codes
+        self._links = links
         self._clock = clock
         self._recent = RecentReads(
             self._find, seconds=CACHED_SECONDS, capacity=CACHED_PRINCIPALS, clock=clock
@@ -117,6 +127,8 @@ class Principals:
                 return await self._signed_in(right)
             case RightKind.CODE:
                 return await self._opened(right)
+            case RightKind.LINK:
+                return await self._guest(right)
         return None
 
     async def _opened(self, right: Right) -> Opening | None:
@@ -138,6 +150,18 @@ class Principals:
         if session.made_with and await self._people.holder_of(session.made_with) != session.person:
             return None
         return await self._person(right, session.person, expires_unix)
+
+    async def _guest(self, right: Right) -> Principal | None:
+        link = await self._links.find(right.holder)
+        if link is None:
+            return None
+        expires_unix = link.expires_at.timestamp() + FINISH_SECONDS
+        if link.owner is None:
+            return Principal(right, Role.UPLOADER, None, expires_unix)
+        owner = await self._person(right, link.owner, expires_unix)
+        if owner is None or not owner.role.includes(Role.UPLOADER):
+            return None
+        return replace(owner, role=Role.UPLOADER)
 
     async def _person(
         self, right: Right, person_id: str | None, expires_unix: float = math.inf

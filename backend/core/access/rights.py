@@ -19,6 +19,8 @@ class RightKind(IntEnum):
     """A client that sent a person's token. The holder is the token's id."""
     CODE = 4
     """Anyone who sends an access code. The holder is the code's id."""
+    LINK = 5
+    """A guest with an upload link, who may only upload. The holder is the link's id."""
 
 
 @dataclass(frozen=True, slots=True)

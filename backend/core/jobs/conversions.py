@@ -29,6 +29,8 @@ MAX_PAGES = 4
 READ_IN_TURN = 8
 """At each look."""
 READS_AT_ONCE = 32
+DISCARDS_AT_ONCE = 16
+"""Each has a limited time: a thousand at once, as after a proxy has died, would all run out of it."""
 
 
 class Conversions:
@@ -40,6 +42,8 @@ class Conversions:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._turns: deque[str] = deque()
         self._watching: asyncio.Task[None] | None = None
+        self.discarding = asyncio.Semaphore(DISCARDS_AT_ONCE)
+        """To be held while a conversion is deleted."""
 
     @contextmanager
     def place(self) -> Iterator[None]:

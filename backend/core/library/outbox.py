@@ -17,7 +17,7 @@ from backend.core.store.interface import Store
 
 async def announce_created(store: Store, video: Video) -> None:
     """Before the marker is created."""
-    facts = video.model_dump(include={"filename", "size_bytes", "content_type"})
+    facts = video.model_dump(include={"filename", "size_bytes", "content_type", "guest"})
     data = EventData(id=video.id, request=keys.request_name(video.id), title=video.title, **facts)
     await _announce(store, EventKind.CREATED, data, video.created_at)
 

@@ -17,8 +17,8 @@ from backend.core.ids import ID_PATTERN
 from backend.core.records import MAX_SLUG_LENGTH, Record, SlugClaim, new_nonce
 from backend.core.store.interface import Store
 
-VIDEO = "video"
-"""A kind of slugs."""
+VIDEO, IMAGE = "video", "image"
+"""Kinds of slugs."""
 _SLUG = re.compile(rf"(?!{ID_PATTERN})[a-z0-9]+([_-]+[a-z0-9]+)*")
 
 

@@ -296,7 +296,7 @@ async def _read_record(store: Store, video_id: str) -> Video:
     try:
         return Video.from_json(stored.body)
     except RecordUnreadable:
-        if _is_tombstone(stored.body):
+        if is_tombstone(stored.body):
             raise VideoNotFound from None
         raise
 
@@ -315,7 +315,7 @@ async def _read_history(store: Store, video_id: str) -> _History:
     return _History(tuple(requests), tuple(reduced))
 
 
-def _is_tombstone(body: bytes) -> bool:
+def is_tombstone(body: bytes) -> bool:
     try:
         Tombstone.from_json(body)
     except RecordUnreadable:
@@ -504,7 +504,7 @@ async def remove_unfinished(buckets: Buckets, video_id: str) -> bool:
     record = keys.video_record(video_id)
     if not await buckets.video.create(record, Tombstone(removed=True).to_json()):
         try:
-            if not _is_tombstone((await buckets.video.get(record)).body):
+            if not is_tombstone((await buckets.video.get(record)).body):
                 return False
         except ObjectNotFound:
             return False

@@ -17,6 +17,7 @@ import structlog
 
 from backend.core import keys
 from backend.core.access.sessions import read_session
+from backend.core.access.upload_links import UploadLink
 from backend.core.errors import AlreadyQueued, BadRequest, ObjectNotFound, VideoNotFound
 from backend.core.events.delivering import serving_endpoints
 from backend.core.ids import id_time
@@ -24,7 +25,8 @@ from backend.core.jobs.job_queue import JobQueue
 from backend.core.jobs.leases import SeenLease
 from backend.core.jobs.retry import job_of, next_request_number, source_size
 from backend.core.library.catalog import enter, enter_shared
-from backend.core.library.slugs import VIDEO, read_claim
+from backend.core.library.images import image_holds_slug, remove_unfinished_image
+from backend.core.library.slugs import IMAGE, VIDEO, read_claim
 from backend.core.library.videos import (
     delete_units,
     delete_video,
@@ -36,6 +38,7 @@ from backend.core.library.videos import (
     remove_unfinished,
 )
 from backend.core.records import (
+    SMALLEST_VIDEO_BYTES,
     Job,
     Outcome,
     Outputs,
@@ -46,7 +49,7 @@ from backend.core.records import (
     read_outcome,
 )
 from backend.core.store.interface import Buckets, ObjectInfo, OpenUpload, Store
-from backend.core.store.prefixes import delete_outputs_below
+from backend.core.store.prefixes import delete_below, delete_outputs_below
 from backend.core.sweep.inventory import RawHoldings, VideoHoldings, list_raw, list_videos_held
 from backend.core.uploads.resumable.finishing import remove_records
 
@@ -78,12 +81,16 @@ class Kind(StrEnum):
     """A video that an index of the library lacks: added to it. An entry without a video: removed."""
     SESSION = "session"
     """A session that has expired: removed."""
+    LINK = "link"
+    """An upload link that has expired or was withdrawn: what is left of it is removed."""
     ORIGINAL = "original"
     """The source of a video that was published `DELETE_SOURCE_AFTER` ago: removed."""
     EVENT = "event"
     """An event that is older than `EVENTS_KEEP_DAYS`, or the state of a webhook that is not set: removed."""
     CONVERSION = "conversion"
     """A conversion that ended `CONVERT_KEEP_SECONDS` ago, or was never queued: removed, unless it is kept."""
+    IMAGE = "image"
+    """Leftovers of an unfinished upload or deletion of an image: removed."""
     SLUG = "slug"
     """A claim by which nothing has a slug: removed."""
     PROBE = "probe"
@@ -156,7 +163,9 @@ async def sweep(
     await sweeper.uploads(raw)
     await sweeper.resumptions()
     await sweeper.sessions()
+    await sweeper.images()
     await sweeper.slugs()
+    await sweeper.upload_links()
     await sweeper.events()
     await sweeper.probes()
     return SweepReport(tuple(sweeper.findings), dry_run)
@@ -269,6 +278,21 @@ class _Sweeper:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
 
+    async def images(self) -> None:
+        video, existing, left = self._buckets.video, "", dict[str, ObjectInfo]()
+        async for info in video.list_all(keys.IMAGES):
+            for image_id in keys.ours(keys.image_of_object, [info.key]):
+                # its record comes first
+                if info.key == keys.image_record(image_id) and info.size_bytes >= SMALLEST_VIDEO_BYTES:
+                    existing = image_id
+                elif image_id != existing:
+                    newest = left.get(image_id, info)
+                    left[image_id] = max(newest, info, key=lambda one: one.modified)
+        for image_id, info in left.items():
+            act = partial(remove_unfinished_image, video, image_id)
+            why = "its upload or deletion was never finished"
+            await self._act(Kind.IMAGE, image_id, why, info.modified, act, info.size_bytes)
+
     async def slugs(self) -> None:
         """Remove claims by which nothing has a slug, the oldest of a slug first: the newest one counts."""
         video, claims = self._buckets.video, [info async for info in self._buckets.video.list_all(keys.SLUGS)]
@@ -281,8 +305,31 @@ class _Sweeper:
         with suppress(BadRequest, ObjectNotFound, RecordUnreadable):
             kind, slug, _ = keys.parse_slug_claim(key)
             holder = (await read_claim(self._buckets.video, key)).id
-            return holder is None or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+            return (
+                holder is None
+                or (kind == VIDEO and not await holds_slug(self._buckets, holder, slug))
+                or (kind == IMAGE and not await image_holds_slug(self._buckets.video, holder, slug))
+            )
         return False
+
+    async def upload_links(self) -> None:
+        video, newest = self._buckets.video, dict[str, datetime]()
+        async for info in video.list_all(keys.UPLOAD_LINKS):
+            for link_id in keys.ours(keys.link_of_object, [info.key]):
+                newest[link_id] = max(info.modified, newest.get(link_id, info.modified))
+        for link_id, since in newest.items():
+            if self._now - since <= self._rules.uploads_after:
+                continue
+            try:
+                stored = await video.get(keys.upload_link(link_id))
+                since, why = UploadLink.from_json(stored.body).expires_at, "it has expired"
+            except ObjectNotFound:
+                why = "it was withdrawn"
+            except RecordUnreadable:
+                continue
+            prefix = keys.upload_link_prefix(link_id)
+            act, grace = partial(delete_below, video, prefix), self._rules.uploads_after
+            await self._act(Kind.LINK, prefix, why, since, act, grace=grace)
 
     async def events(self) -> None:
         video, batch, serving = self._buckets.video, None, await serving_endpoints(self._buckets.video)

@@ -24,11 +24,11 @@ from backend.core.ids import new_id
 from backend.core.jobs.retry import first_job, next_request_number
 from backend.core.library.videos import add_video, delete_video, queue_first, read_video
 from backend.core.names import clean_filename, clean_text
-from backend.core.records import AS_THE_WORKER_CHOOSES, FetchSpec, Retention, TranscodeOptions, Video
+from backend.core.records import AS_THE_WORKER_CHOOSES, FetchSpec, Guest, Retention, TranscodeOptions, Video
 from backend.core.store.interface import Buckets
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.one_shot import clean_up, store_source
-from backend.core.uploads.quota import NO_QUOTA, Quota
+from backend.core.uploads.quota import NO_QUOTA, Bounds, Quota
 from backend.core.uploads.sniff import checked_media
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,10 @@ class Description:
     """What becomes of the file after publication. The API's settings have a say too."""
     owner: str | None = None
     """Id of the person who uploads, as the server knows it."""
+    note: str | None = None
+    """For the owner, from a guest."""
+    guest: Guest | None = None
+    """Set if a guest uploads for that person."""
 
     def video(self, video_id: str, size_bytes: int | None, created_at: datetime) -> Video:
         """Return the record of a video with this description."""
@@ -57,6 +61,7 @@ class Description:
             content_type=_media_type(self.content_type, filename),
             original=self.original,
             owner=self.owner,
+            guest=self.guest,
             created_at=created_at,
         )
 
@@ -73,6 +78,7 @@ async def ingest(
     quota: Quota = NO_QUOTA,
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    bounds: Bounds | None = None,
 ) -> Video:
     """Store the bytes and queue the video. Only a video that this returned may be acknowledged.
 
@@ -87,7 +93,9 @@ async def ingest(
     """
     room = await quota.admit(buckets.raw, declared_bytes if announced_bytes is None else announced_bytes)
     created_at = now()
-    video_id = new_id(int(created_at.timestamp() * 1000))
+    video_id = bounds.upload_id if bounds else new_id(int(created_at.timestamp() * 1000))
+    if bounds:
+        max_bytes = min(max_bytes, bounds.max_bytes)
     key = keys.upload(video_id)
     try:
         size_bytes = await store_source(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -85,6 +85,16 @@ class UploadRules:
     lifetime: timedelta
     """How long after its creation an unfinished upload can be resumed."""
     quota: Quota = NO_QUOTA
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a guest's upload link allows one upload."""
+
+    upload_id: str
+    max_bytes: int
+    ends_at: datetime
+    """When its last byte must have arrived."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,15 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from backend.core.records import AS_THE_WORKER_CHOOSES, Record, Retention, TranscodeOptions, Value, new_nonce
+from backend.core.records import (
+    AS_THE_WORKER_CHOOSES,
+    Guest,
+    Record,
+    Retention,
+    TranscodeOptions,
+    Value,
+    new_nonce,
+)
 
 
 class Role(StrEnum):
@@ -33,6 +41,8 @@ class UploadInfo(Record):
     options: TranscodeOptions = AS_THE_WORKER_CHOOSES
     original: Retention | None = None
     owner: str | None = Field(None, description="the person who uploads; null: the holder of the admin token")
+    guest: Guest | None = Field(None, description="as in Video")
+    max_bytes: int | None = Field(None, description="as the guest's link allows")
     created_at: AwareDatetime
     expires_at: AwareDatetime
     finished: bool = False

@@ -2,7 +2,25 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
-import type { Captions, Playback, Resumption, Status, VideoChange, VideoDetails, VideoPage } from './types';
+import type { Access } from '../share/access';
+import type {
+  AccessCode,
+  Captions,
+  GuestLink,
+  Image,
+  ImageChange,
+  ImagePage,
+  MadeUploadLink,
+  NewAccessCode,
+  NewUploadLink,
+  Playback,
+  Resumption,
+  Status,
+  UploadLink,
+  VideoChange,
+  VideoDetails,
+  VideoPage,
+} from './types';
 
 /** For requests without a file. A slower response is not coming. */
 const RESPONSE_TIMEOUT_MS = 120_000;
@@ -18,9 +36,22 @@ export class Api {
   readonly #root: string;
   readonly #unauthorizedListeners = new Set<() => void>();
 
-  /** `root` is the address that the server has for this page. */
-  constructor(root: string) {
+  /** `root` is the address that the server has for this page. A guest sends an upload link with every request. */
+  constructor(
+    root: string,
+    readonly link: string | null = null,
+  ) {
     this.#root = root;
+  }
+
+  /** The API for a guest. */
+  forGuest(link: string): Api {
+    return new Api(this.#root, link);
+  }
+
+  /** The path with the guest's link, which no other path on this site contains. */
+  linked(path: string): string {
+    return this.link === null ? path : `${path}${path.includes('?') ? '&' : '?'}upload_link=${this.link}`;
   }
 
   /** Call `listener` on every 401; returns its own undo. */
@@ -73,9 +104,12 @@ export class Api {
   }
 
   /** With full addresses, because Shaka does not resolve those of added tracks. */
-  async playback(id: string, quiet = false): Promise<Playback> {
-    const path = `/api/videos/${encodeURIComponent(id)}/playback`;
-    const playback = await this.#json<Playback>('GET', path, { quiet });
+  async playback(id: string, quiet = false, access: Access | null = null): Promise<Playback> {
+    const query = access === null ? '' : `?${new URLSearchParams({ access_code: access.code })}`;
+    const headers: Record<string, string> = {};
+    if (access?.passphrase != null) headers['access-passphrase'] = encodeURIComponent(access.passphrase);
+    const path = `/api/videos/${encodeURIComponent(id)}/playback${query}`;
+    const playback = await this.#json<Playback>('GET', path, { quiet, headers });
     const full = (part: string) => addressOf(part, this.#root);
     const maybe = (part: string | null | undefined) => (part == null ? null : full(part));
     return {
@@ -98,9 +132,44 @@ export class Api {
     await this.#request('DELETE', `/api/videos/${encodeURIComponent(id)}`);
   }
 
+  images(cursor: string | null, limit: number): Promise<ImagePage> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (cursor !== null) query.set('cursor', cursor);
+    return this.#json('GET', `/api/images?${query}`);
+  }
+
+  uploadImage(file: File): Promise<Image> {
+    return this.#json('POST', `/api/images?${new URLSearchParams({ filename: file.name })}`, { file });
+  }
+
+  changeImage(id: string, change: ImageChange): Promise<Image> {
+    return this.#json('PATCH', `/api/images/${encodeURIComponent(id)}`, { body: change });
+  }
+
+  async removeImage(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/images/${encodeURIComponent(id)}`);
+  }
+
   /** Add a video whose file the server downloads from this address. */
   addLink(url: string): Promise<{ id: string }> {
     return this.#json('POST', '/upload/remote', { body: { url } });
+  }
+
+  async uploadLinks(): Promise<UploadLink[]> {
+    return (await this.#json<{ upload_links: UploadLink[] }>('GET', '/api/upload-links')).upload_links;
+  }
+
+  makeUploadLink(link: NewUploadLink): Promise<MadeUploadLink> {
+    return this.#json('POST', '/api/upload-links', { body: link });
+  }
+
+  async withdrawUploadLink(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/upload-links/${encodeURIComponent(id)}`);
+  }
+
+  /** What a guest's link allows. */
+  guestLink(): Promise<GuestLink> {
+    return this.#json('GET', '/api/upload-link', { quiet: true });
   }
 
   /** Cancel what a video's job does or waits for. */
@@ -111,6 +180,21 @@ export class Api {
   /** Queue the video again, from its source. */
   async retranscode(id: string): Promise<void> {
     await this.#request('POST', `/api/videos/${encodeURIComponent(id)}/transcodes`);
+  }
+
+  /** The access codes that open this video. */
+  async accessCodes(mediaId: string): Promise<AccessCode[]> {
+    const query = new URLSearchParams({ media_id: mediaId });
+    const response = await this.#json<{ access_codes: AccessCode[] }>('GET', `/api/access-codes?${query}`);
+    return response.access_codes;
+  }
+
+  makeAccessCode(wishes: NewAccessCode): Promise<AccessCode & { code: string }> {
+    return this.#json('POST', '/api/access-codes', { body: wishes });
+  }
+
+  async withdrawAccessCode(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/access-codes/${encodeURIComponent(id)}`);
   }
 
   async captions(id: string): Promise<Captions[]> {
@@ -148,6 +232,7 @@ export class Api {
 
   /** The largest file that the server accepts, or null if it does not say. */
   async maxUploadBytes(): Promise<number | null> {
+    if (this.link !== null) return (await this.guestLink()).max_bytes;
     const response = await this.#request('OPTIONS', '/api/uploads', { headers: TUS, quiet: true });
     const bytes = response.headers.get('tus-max-size');
     return bytes === null ? null : Number(bytes);
@@ -159,7 +244,7 @@ export class Api {
       const { headers } = await this.#request('HEAD', path, { headers: TUS, quiet: true });
       const videoId = headers.get('video-id');
       const complete = headers.get('upload-offset') === headers.get('upload-length');
-      if (videoId !== null) return { complete, title: (await this.video(videoId, true)).title };
+      if (videoId !== null && this.link === null) return { complete, title: (await this.video(videoId, true)).title };
       return { complete, title: titleIn(headers.get('upload-metadata') ?? '') };
     } catch (error) {
       if (isGone(error)) return null;
@@ -197,7 +282,7 @@ export class Api {
     if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     let response: Response;
     try {
-      response = await fetch(addressOf(path, this.#root), init);
+      response = await fetch(addressOf(this.linked(path), this.#root), init);
     } catch {
       throw new ApiError('network', 0, 'no response');
     }

@@ -15,8 +15,18 @@ export type SourceFile = Sent<Omit<Schemas['SourceFile'], 'video' | 'audio'>> & 
   audio: Sent<Schemas['SourceAudio']>[];
 };
 export type Chapter = Schemas['Chapter'];
+export type Image = Sent<Schemas['ImageItem']>;
+export type ImagePage = { images: Image[]; next_cursor: string | null };
+export type ImageChange = VideoChange;
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
 export type VideoChange = { title?: string; visibility?: Schemas['Visibility'] };
+export type UploadLink = Schemas['UploadLinkItem'];
+export type NewUploadLink = Schemas['NewUploadLink'];
+export type MadeUploadLink = Schemas['MadeUploadLink'];
+export type GuestLink = Schemas['UploadLinkForGuest'];
 export type Playback = Schemas['Playback'];
+/** A private link, without the code in it. */
+export type AccessCode = Sent<Schemas['SharedCode']>;
+export type NewAccessCode = Schemas['NewCode'];
 export type Captions = Schemas['CaptionsItem'];
 export type Resumption = Sent<Schemas['Resumption']>;

@@ -8,6 +8,7 @@
 
 import type { HttpRequest, HttpResponse, HttpStack } from 'tus-js-client';
 
+import { ApiError } from '../api/errors';
 import { readBytes } from './file';
 import { type BodyLimit, isFromProxy } from './limit';
 import type { RetryPolicy } from './retrying';
@@ -141,6 +142,9 @@ class ResilientRequest implements HttpRequest {
     this.#retryPolicy.answered(status);
     if (status !== 413 && isFromProxy(status, response.getBody())) this.#failed(body);
     if (status === 401) throw new Error('The API requires a sign-in.');
+    if (this.getMethod() === 'HEAD' && status === 403 && this.getURL().includes('upload_link=')) {
+      throw new ApiError('upload_link_rejected', status, 'The link has ended.');
+    }
     if (this.getMethod() === 'HEAD' && status >= 300 && !PASSED_ON_FROM_HEAD.includes(status)) {
       throw new Error(`HEAD was answered with ${status}.`);
     }

@@ -2,20 +2,19 @@
 
 import { filesInProgress, type Sender } from './sending';
 
-const LOCK = 'vodbucket-uploads';
 /** A page that is being reloaded keeps the lock a moment longer. */
 const RELOAD_MS = 1_000;
 
 /**
- * Resolves to whether this tab may restore uploads. It keeps that right until it is closed: two tabs would restore the
+ * Resolves to whether this tab may restore the uploads of this uploader. It keeps that right until it is closed: two tabs would restore the
  * same uploads.
  */
-export function acquireRestoreLock(): Promise<boolean> {
+export function acquireRestoreLock(uploader: string): Promise<boolean> {
   // Browsers offer locks to secure pages only. Elsewhere nothing tells tabs apart.
   if (!('locks' in navigator)) return Promise.resolve(true);
   return new Promise((resolve) => {
     navigator.locks
-      .request(LOCK, { signal: AbortSignal.timeout(RELOAD_MS) }, () => {
+      .request(`${uploader}-uploads`, { signal: AbortSignal.timeout(RELOAD_MS) }, () => {
         resolve(true);
         return new Promise(() => undefined);
       })

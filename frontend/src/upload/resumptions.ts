@@ -127,13 +127,16 @@ export class Resumptions implements UrlStorage {
     return key;
   }
 
-  /** Notes hold paths only, because one server may be reached by several names and below several paths. */
+  /**
+   * Notes hold paths only, because one server may be reached by several names and below several paths. A guest's link
+   * stays out of them.
+   */
   #pathOf(url: string): string {
-    return pathBelow(url, this.#root);
+    return pathBelow(url, this.#root).replace(/\?.*/, '');
   }
 
   #previous(key: string, note: Resumption): PreviousUpload {
-    const absolute = (url: string) => addressOf(url, this.#root);
+    const absolute = (url: string) => addressOf(this.#api.linked(url), this.#root);
     return {
       size: note.size_bytes,
       metadata: {},

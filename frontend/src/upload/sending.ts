@@ -57,6 +57,8 @@ export interface UploadReport {
   /** A request failed and will be retried. */
   onTrouble: () => void;
   onUploaded: (video: Uploaded) => void;
+  /** What a guest says to the owner. */
+  note: () => string;
   /** All failed files in the panel now. */
   onFailed: (failed: Failed[]) => void;
 }
@@ -71,7 +73,7 @@ interface SenderOptions {
 }
 
 export function createSender({ api, retryPolicy, report, httpStack, root }: SenderOptions): Sender {
-  const endpoint = addressOf('/api/uploads', root);
+  const endpoint = addressOf(api.linked('/api/uploads'), root);
   // The key that @uppy/tus passes to the URL storage (its getFingerprint.js).
   const keyOf = (id: string) => ['tus', id, endpoint].join('-');
   const resumptions = new Resumptions(api, retryPolicy, root);
@@ -81,7 +83,8 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
 
   const restrictions = { minFileSize: 1, allowedFileTypes: ['video/*', 'audio/*', ...EXTENSIONS] };
   const uppy: Sender = new Uppy<Meta, TusBody>({
-    id: 'vodbucket',
+    // Files of one link must not be restored under another.
+    id: ['vodbucket', ...(api.link === null ? [] : [api.link])].join('-'),
     // Failed uploads are shown on the page. Console errors are reserved for bugs in the page.
     logger: { debug: () => undefined, warn: () => undefined, error: (...message: unknown[]) => console.warn(...message) },
     restrictions,
@@ -94,7 +97,7 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
     retryDelays: RETRY_DELAYS_MS,
     removeFingerprintOnSuccess: true,
     // The panel shows `name`, which follows the title.
-    allowedMetaFields: ['title', 'filename', 'type'],
+    allowedMetaFields: ['title', 'filename', 'type', 'note'],
     urlStorage: resumptions,
     httpStack: new ResilientHttpStack(httpStack, retryPolicy, new BodyLimit(browserMemory(), root), report.onSent),
     onBeforeRequest: (request, file) => {
@@ -152,6 +155,8 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
 
   async function prepare(file: File, data: Blob): Promise<void> {
     if (file.meta.final instanceof ApiError) throw file.meta.final;
+    const note = report.note();
+    if (note !== '') uppy.setFileMeta(file.id, { note });
     const title = givenTitle(file);
     const earlier = await resumptions.lookUp(keyOf(file.id), data, title);
     if (uppy.getFile(file.id) === undefined) return;
@@ -160,7 +165,7 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
       resumed.set(file.id, { retitle, sent: false });
       if (retitle && earlier.title !== null) uppy.info(`Resuming “${earlier.title}”, now titled “${title}”.`, 'info', INFO_MS);
     }
-    const parts = earlier === null ? partsFor(data.size) : (earlier.previous.parallelUploadUrls?.length ?? 1);
+    const parts = earlier === null ? (api.link === null ? partsFor(data.size) : 1) : (earlier.previous.parallelUploadUrls?.length ?? 1);
     uppy.setFileState(file.id, { tus: { parallelUploads: parts } });
   }
 
@@ -217,7 +222,7 @@ export function createSender({ api, retryPolicy, report, httpStack, root }: Send
     uppy.setFileState(file.id, { uploadURL: addressOf(`/watch/${id}`, root) });
     const title = String(file.meta.title || file.name);
     const earlier = resumed.get(file.id);
-    const titled = earlier === undefined ? Promise.resolve(title) : finalTitle(id, title, earlier.retitle && earlier.sent);
+    const titled = earlier === undefined || api.link !== null ? Promise.resolve(title) : finalTitle(id, title, earlier.retitle && earlier.sent);
     void titled.catch(() => title).then((title) => report.onUploaded({ id, title }));
     requests.end(file.id);
   });

@@ -23,6 +23,8 @@ export class Uploads {
   bytesPerSecond = $state<number | null>(null);
   uploaded = $state.raw<Uploaded[]>([]);
   failed = $state.raw<Failed[]>([]);
+  /** From a guest to the owner. */
+  note = $state('');
 
   readonly #api: Api;
   readonly #gate: SignInGate;
@@ -47,6 +49,7 @@ export class Uploads {
           this.#sentBytes += bytes;
           this.interrupted = false;
         },
+        note: () => this.note.trim(),
         onTrouble: () => (this.interrupted = true),
         onUploaded: (video) => {
           this.uploaded = [video, ...this.uploaded.filter((other) => other.id !== video.id)];

@@ -35,9 +35,9 @@ export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: Up
     height: 360,
     theme: 'auto',
     metaFields: [{ id: 'title', name: 'Title', placeholder: 'Shown to viewers' }],
-    note: 'Any common format. Ready to watch within seconds.',
+    note: api.link === null ? 'Any common format. Ready to watch within seconds.' : 'Any common format.',
     proudlyDisplayPoweredByUppy: false,
-    showLinkToFileUploadResult: true,
+    showLinkToFileUploadResult: api.link === null,
     showRemoveButtonAfterComplete: true,
     singleFileFullScreen: false,
     disableThumbnailGenerator: true,
@@ -63,7 +63,7 @@ export async function createPanel(api: Api, retryPolicy: RetryPolicy, report: Up
     });
   }
 
-  if (await acquireRestoreLock()) {
+  if (await acquireRestoreLock(uppy.getID())) {
     keepChosen(uppy);
     uppy.on('restored', () => {
       rerunPreparation(uppy);

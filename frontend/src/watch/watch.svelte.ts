@@ -2,6 +2,7 @@
 
 import type { Api } from '../api/client';
 import { hasCode, isGone, isTransient } from '../api/errors';
+import { accessOf, rememberPassphrase, type Access } from '../share/access';
 import type { Playback, Status, VideoChange, VideoDetails } from '../api/types';
 import { backOff, StatusPoller } from './poller.svelte';
 
@@ -23,6 +24,8 @@ export class Watch {
   guest = $state(false);
   /** A guest is waiting for a public video that is not playable yet. */
   waiting = $state(false);
+  /** The link needs a passphrase that the guest has not entered yet. */
+  locked = $state(false);
   /** Why the video cannot be shown. */
   problem = $state.raw<unknown>(null);
   /** The video was shown before it became unavailable. */
@@ -33,16 +36,19 @@ export class Watch {
   readonly #api: Api;
   readonly #poller: StatusPoller;
   readonly #isVisible: () => boolean;
+  /** What the guest was given. */
+  #access: Access | null;
   /** Aborted when the latest `start` is undone. */
   #ended: AbortSignal = AbortSignal.abort();
   #stopPolling = () => {};
   /** Counts this page's own changes: what was asked for before one is outdated. */
   #changes = 0;
 
-  constructor(api: Api, id: string, isVisible = () => true) {
+  constructor(api: Api, id: string, isVisible = () => true, accessCode: string | null = null) {
     this.#api = api;
     this.id = id;
     this.#isVisible = isVisible;
+    this.#access = accessOf(accessCode);
     this.#poller = new StatusPoller(() => this.#loadStatus());
   }
 
@@ -62,6 +68,7 @@ export class Watch {
     this.trouble = null;
     this.waiting = false;
     this.lost = false;
+    this.locked = false;
     this.#ended = ended.signal;
     if (signedIn === false) this.#hide(this.video?.visibility === 'public');
     void this.#open(ended.signal);
@@ -72,7 +79,7 @@ export class Watch {
   async renew(): Promise<Playback> {
     const ended = this.#ended;
     try {
-      const playback = await this.#api.playback(this.id, this.guest);
+      const playback = await this.#api.playback(this.id, this.guest, this.#access);
       if (!ended.aborted) this.playback = playback;
       return playback;
     } catch (error) {
@@ -81,15 +88,23 @@ export class Watch {
     }
   }
 
+  /** Open the video with the passphrase of the link. */
+  async unlock(passphrase: string): Promise<void> {
+    if (this.#access === null) return;
+    this.#access = { ...this.#access, passphrase };
+    await this.#openAsGuest(this.#ended);
+    if (!this.locked) rememberPassphrase(this.#access);
+  }
+
   async change(change: VideoChange): Promise<void> {
     await this.#api.change(this.id, change);
     this.#changes += 1;
     if (this.video !== null) this.video = { ...this.video, ...change };
   }
 
-  /** End playback and say so, if `error` means that the video was deleted or is private now. */
+  /** End playback and say so, if `error` means that the video was deleted or may no longer be watched. */
   #check(error: unknown): void {
-    if (this.problem !== null || !(isGone(error) || hasCode(error, 'unauthorized'))) return;
+    if (this.problem !== null || !(isGone(error) || hasCode(error, 'unauthorized', 'access_code_rejected'))) return;
     this.lost = this.video !== null || this.playback !== null;
     this.problem = error;
     this.#hide();
@@ -147,7 +162,7 @@ export class Watch {
       this.video = video;
     } catch (error) {
       if (ended.aborted) return;
-      if (hasCode(error, 'unauthorized')) await this.#openAsGuest(ended);
+      if (hasCode(error, 'unauthorized') || (this.#access !== null && isGone(error))) await this.#openAsGuest(ended);
       else if (isTransient(error)) this.#openLater(error, waitedMs, (waitMs) => this.#open(ended, waitMs), ended);
       else this.problem = error;
       return;
@@ -170,12 +185,16 @@ export class Watch {
       await this.renew();
       if (ended.aborted) return;
       this.waiting = false;
+      this.locked = false;
+      this.problem = null;
       this.trouble = null;
       this.#keepCurrent(ended, () => this.renew());
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'not_ready')) {
         this.waiting = true;
+        this.locked = false;
+        this.problem = null;
         this.trouble = null;
         setTimeout(() => {
           if (!ended.aborted) void this.#openAsGuest(ended, 0, tries + 1);
@@ -184,6 +203,8 @@ export class Watch {
         this.#openLater(error, waitedMs, (waitMs) => this.#openAsGuest(ended, waitMs), ended);
       } else {
         this.problem = error;
+        const hasToWait = this.locked && hasCode(error, 'too_many_attempts');
+        this.locked = hasToWait || hasCode(error, 'passphrase_required', 'passphrase_wrong');
         if (hasCode(error, 'unauthorized')) this.#api.reportUnauthorized();
       }
     }

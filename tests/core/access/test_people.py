@@ -12,6 +12,7 @@ from backend.core.access.principals import CACHED_SECONDS, Principal, Principals
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.access.upload_links import UploadLinks
 from backend.core.errors import PersonNotFound
 from backend.core.records import Visibility
 from tests.lab.memory_store import MemoryStore
@@ -50,8 +51,8 @@ async def sessions(store: MemoryStore, clock: Clock) -> Sessions:
 async def principals(store: MemoryStore, people: People, sessions: Sessions, clock: Clock) -> Principals:
     signing_keys = SigningKeys(store)
     await signing_keys.reload()
-    admin = AdminToken("a-token-for-tests", signing_keys)
-    return Principals(admin, sessions, people, AccessCodes(store, clock), clock)
+    admin, links = AdminToken("a-token-for-tests", signing_keys), UploadLinks(store, clock)
+    return Principals(admin, sessions, people, AccessCodes(store, clock), links, clock)
 
 
 def _right(token: str) -> Right:

@@ -12,6 +12,7 @@ from backend.core.access.principals import CACHED_SECONDS, Principals
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys, add_signing_key, retire_signing_keys
+from backend.core.access.upload_links import UploadLinks
 from backend.core.store.interface import StoredObject
 from tests.lab.memory_store import MemoryStore
 
@@ -55,7 +56,12 @@ class Process:
         self.admin = AdminToken(token, signing_keys)
         self.sessions = Sessions(store, signing_keys, TTL_SECONDS, clock)
         self.principals = Principals(
-            self.admin, self.sessions, People(store, clock), AccessCodes(store, clock), clock
+            self.admin,
+            self.sessions,
+            People(store, clock),
+            AccessCodes(store, clock),
+            UploadLinks(store, clock),
+            clock,
         )
 
     async def begin(self) -> str:

@@ -173,7 +173,7 @@ async def test_the_sweeper_leaves_slugs_that_are_in_use_and_removes_all_others()
         await edit_video(lab.buckets, kept.id, VideoEdit(slug=slug))
     await edit_video(lab.buckets, gone.id, VideoEdit(slug="third"))
     await delete_video(lab.buckets, gone.id)
-    await lab.video.put(f"{keys.SLUGS}image/picture/999999998", b'{"schema_version": 1, "id": "x"}')
+    await lab.video.put(f"{keys.SLUGS}playlist/picture/999999998", b'{"schema_version": 1, "id": "x"}')
     await lab.video.put(f"{keys.SLUGS}foreign", b"")
     assert await _sweep(lab) == []
     lab.clock.advance(GRACE.total_seconds() + 1)
@@ -184,7 +184,7 @@ async def test_the_sweeper_leaves_slugs_that_are_in_use_and_removes_all_others()
     assert set(found) == {(Kind.SLUG, key) for key in removed}
     assert await _claims(lab.buckets) == [
         f"{keys.SLUGS}foreign",
-        f"{keys.SLUGS}image/picture/999999998",
+        f"{keys.SLUGS}playlist/picture/999999998",
         keys.slug_claim(VIDEO, "second", 1),
     ]
 

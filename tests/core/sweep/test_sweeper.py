@@ -9,6 +9,7 @@ import pytest
 from backend.core import keys
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.access.upload_links import UploadLink
 from backend.core.errors import StoreUnavailable, VideoNotFound
 from backend.core.ids import new_id
 from backend.core.jobs.retry import retry_video
@@ -24,6 +25,7 @@ from backend.core.library.videos import (
 )
 from backend.core.records import Job, StatusError, Tombstone, Video, Visibility
 from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
+from backend.core.uploads.places import Places
 from tests.core.jobs.queue_lab import LEASE_SECONDS, Fault, Lab, WorkerCrashed, crash
 
 GRACE = timedelta(hours=1)
@@ -522,6 +524,34 @@ async def test_foreign_objects_are_left_alone(lab: Lab) -> None:
     assert _found(await _sweep(lab)) == []
 
     assert len(await _everything(lab)) == 2 * len(strange)
+
+
+async def test_upload_links_are_removed_some_time_after_their_end(lab: Lab) -> None:
+    expires, withdrawn, lasts = (character * 32 for character in "abc")
+    for link_id, days in ((expires, 2), (withdrawn, 365), (lasts, 365)):
+        now = lab.clock()
+        link = UploadLink(
+            owner=None,
+            title="",
+            max_uploads=1,
+            max_bytes=1,
+            created_at=now,
+            expires_at=now + timedelta(days=days),
+        )
+        await lab.video.put(keys.upload_link(link_id), link.to_json())
+        await lab.video.put(keys.places(link_id, 1), Places().to_json())
+    await lab.video.put(keys.UPLOAD_LINKS + "foreign", b"x")
+    await lab.video.delete(keys.upload_link(withdrawn))
+    lab.clock.advance(UPLOADS_AFTER.total_seconds())
+    assert _found(await _sweep(lab)) == []
+    lab.clock.advance(1)
+    assert _found(await _sweep(lab)) == [(Kind.LINK, keys.upload_link_prefix(withdrawn))]
+    lab.clock.advance(2 * DAY)
+
+    assert _found(await _sweep(lab)) == [(Kind.LINK, keys.upload_link_prefix(expires))]
+
+    left = {keys.upload_link(lasts), keys.places(lasts, 1), keys.UPLOAD_LINKS + "foreign"}
+    assert set(await _everything(lab)) == left
 
 
 async def test_expired_sessions_are_removed(lab: Lab) -> None:

@@ -12,12 +12,13 @@ from urllib.parse import quote, unquote
 from backend.core.addresses import IpAddress, is_public
 from tests.worker.fetch.listening import listening
 from worker.fetch.guard import AddressInfo, Guard, look_up
+from worker.fetch.upstream import Upstream
 
 PUBLIC, PRIVATE = "127.0.0.3", "127.0.0.1"
 """Linux has all of 127.0.0.0/8. The guards of these tests count the first as public."""
 
 
-def guarded() -> Guard:
+def guarded(upstream: Upstream | None = None) -> Guard:
     answers: dict[str, Iterator[list[str]]] = {
         "public.example": repeat([PUBLIC]),
         "private.example": repeat([PRIVATE]),
@@ -34,7 +35,7 @@ def guarded() -> Guard:
     def counts_as_public(address: IpAddress) -> bool:
         return address == ip_address(PUBLIC) or is_public(address)
 
-    return Guard(allow_private=False, lookup=lookup, is_public=counts_as_public)
+    return Guard(allow_private=False, lookup=lookup, is_public=counts_as_public, upstream=upstream)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from backend.core.records import FetchKind, FetchSpec
 from tests.worker.fetch.attempts import attempts
 from tests.worker.fetch.file_server import MAX_BYTES, FileServer, KeptSink, serving
 from tests.worker.fetch.listening import listening
-from tests.worker.fetch.outside import guarded, outside
+from tests.worker.fetch.outside import PUBLIC, guarded, outside
 from tests.worker.fetch.torrents import bencode, make_torrent, seeding, tracking
 from worker.fetch.aria2 import Aria2Refused, running_aria2
 from worker.fetch.aria2_fetcher import Aria2Fetcher, find_aria2c
@@ -105,6 +105,23 @@ async def test_torrent_without_peers_is_given_up_and_leaves_nothing(tmp_path: Pa
 
     assert failed.value.failure_code == "fetch_timeout"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.heavy
+async def test_refused_tracker_does_not_make_a_stall_permanent(tmp_path: Path) -> None:
+    torrent = make_torrent("film", FILES, "http://private.example:6969/passkey/announce")
+    file = FileServer(torrent.content, headers=TORRENT_TYPE)
+    async with listening(file.answer, host=PUBLIC, port=0) as port:
+        fetcher = Aria2Fetcher(guarded(), tmp_path, stall_seconds=1, poll_seconds=0.05)
+        with pytest.raises(AttemptFailed) as failed:
+            await fetcher.fetch(
+                FetchSpec(
+                    kind=FetchKind.ARIA2, address=f"http://public.example:{port}/a", max_bytes=MAX_BYTES
+                ),
+                KeptSink(),
+            )
+
+    assert failed.value.failure_code == "fetch_timeout"
 
 
 @pytest.mark.heavy

@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-import threading
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from backend.core.backoff import Backoff
 from backend.core.errors import AttemptFailed, SourceRejected
 from tests.worker.fetch.file_server import KeptSink, spec
+from tests.worker.fetch.ftp_server import ftp_server
 from tests.worker.fetch.listening import listening
 from tests.worker.fetch.outside import guarded, outside
 from worker.fetch.ftp_fetcher import FtpFetcher
@@ -30,34 +30,9 @@ async def fetch(address: str, sink: KeptSink) -> Fetched:
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[str]:
     """Serve a film to everyone."""
-    from pyftpdlib.authorizers import DummyAuthorizer
-    from pyftpdlib.handlers import FTPHandler
-    from pyftpdlib.servers import FTPServer
-
     (tmp_path / "a film.mp4").write_bytes(FILM)
-    users = DummyAuthorizer()
-    users.add_anonymous(str(tmp_path))
-    server = FTPServer(("127.0.0.1", 0), type("Handler", (FTPHandler,), {"authorizer": users}))
-    with _in_thread(server):
-        yield f"ftp://127.0.0.1:{server.address[1]}"
-
-
-@contextmanager
-def _in_thread(server: object) -> Iterator[None]:
-    stop = threading.Event()
-
-    def serve() -> None:
-        while not stop.is_set():
-            server.serve_forever(timeout=0.05, blocking=False, handle_exit=False)  # type: ignore[attr-defined]
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        server.close_all()  # type: ignore[attr-defined]
+    with ftp_server(tmp_path) as address:
+        yield address
 
 
 async def test_file_arrives_whole_and_is_resumed(base: str) -> None:
@@ -138,7 +113,7 @@ async def test_transfer_that_ends_early_is_resumed_whatever_the_server_says() ->
     assert "RETR films/a.mp4" in commands
 
 
-@pytest.mark.parametrize("answers", [{"REST": "502 No"}, {"MDTM": "502 No"}])
+@pytest.mark.parametrize("answers", [{"REST": "502 No"}, {"MDTM": "502 No"}, {"MDTM": f"213 {'9' * 5000}"}])
 async def test_transfer_starts_over_where_it_cannot_be_resumed(answers: dict[str, str]) -> None:
     sink = KeptSink()
 

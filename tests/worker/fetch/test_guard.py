@@ -5,6 +5,7 @@ import base64
 import re
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from backend.core.backoff import Backoff
@@ -15,7 +16,7 @@ from tests.worker.fetch.listening import listening
 from tests.worker.fetch.outside import PUBLIC, guarded, outside
 from worker.fetch.guard import Guard
 from worker.fetch.http_fetcher import HttpFetcher
-from worker.fetch.proxy import GuardedProxy
+from worker.fetch.proxy import GuardedProxy, _copy
 
 CODES = {"address_refused", "invalid_address"}
 REFUSED = {"403", "400", "501"}
@@ -168,3 +169,21 @@ async def test_server_that_is_not_there_is_a_bad_gateway() -> None:
 
     assert answer.split()[1] == b"502"
     assert proxy.refused is None
+
+
+def test_connection_that_closes_meanwhile_ends_a_copy_quietly() -> None:
+    """On uvloop, as in the worker: it raises RuntimeError for writes to a closed connection."""
+
+    async def copy() -> None:
+        async with listening(lambda reader, _: reader.read(), host="127.0.0.1", port=0) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            source = asyncio.StreamReader()
+            copying = asyncio.create_task(_copy(source, writer))
+            await asyncio.sleep(0)
+            writer.transport.abort()
+            source.feed_data(b"late")
+            source.feed_eof()
+            await copying
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(copy())

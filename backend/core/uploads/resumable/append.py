@@ -71,6 +71,7 @@ class AppendRequest:
         self._rules = rules
         self._info = info
         self._lock = lock
+        self._max_bytes = min(rules.max_bytes, info.max_bytes or rules.max_bytes)
         self._begin = lock.progress
         self._new_length = length
         self._checksum = checksum
@@ -122,7 +123,7 @@ class AppendRequest:
 
     def _admit(self, offset: int, body_bytes: int | None) -> int | None:
         """Refuse what cannot be appended before reading any of it. Return the upload's length."""
-        known, max_bytes = self._info.length, self._rules.max_bytes
+        known, max_bytes = self._info.length, self._max_bytes
         if self._new_length is not None and known not in (None, self._new_length):
             raise LengthFixed
         length = known if known is not None else self._new_length
@@ -189,7 +190,7 @@ class AppendRequest:
             return self._info.length, too_long
         own = [keys.upload_info(self._info.id)]
         room = await self._rules.quota.admit_bytes(self._raw, self._begin.offset, own)
-        return (room, StorageFull()) if room < self._rules.max_bytes else (self._rules.max_bytes, too_long)
+        return (room, StorageFull()) if room < self._max_bytes else (self._max_bytes, too_long)
 
     async def _check_tail(self, check: MediaCheck, tail: Tail) -> None:
         """Feed the check the bytes of earlier requests: the connection broke within the first few."""

@@ -30,7 +30,9 @@ async def complete(
     if not await is_assembled(buckets, info):
         await _assemble(buckets.raw, info, info.length, progress, buffers)
     if info.role is not Role.PARTIAL:
-        description = Description(info.filename, info.title, info.content_type, info.original, info.owner)
+        description = Description(
+            info.filename, info.title, info.content_type, info.original, info.owner, guest=info.guest
+        )
         await enter_video(buckets, description.video(info.id, info.length, info.created_at), info.options)
 
 

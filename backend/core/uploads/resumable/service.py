@@ -8,8 +8,8 @@ before the store holds the bytes.
 
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -22,17 +22,19 @@ from backend.core.errors import (
     OffsetMismatch,
     StoreError,
     UploadExpired,
+    UploadLocked,
     UploadNotFound,
     UploadTooLarge,
     UploadVanished,
 )
-from backend.core.ids import new_id
+from backend.core.ids import id_time, new_id
+from backend.core.library.videos import remove_unfinished
 from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
 from backend.core.store.interface import Buckets, exists
 from backend.core.uploads.buffers import PartBuffers
 from backend.core.uploads.ingest import Description
 from backend.core.uploads.part_writer import UploadPlan
-from backend.core.uploads.quota import UploadRules
+from backend.core.uploads.quota import Bounds, UploadRules
 from backend.core.uploads.records import Role, UploadInfo, UploadProgress, UploadState
 from backend.core.uploads.resumable import finishing
 from backend.core.uploads.resumable.append import AppendRequest, Checksum
@@ -46,6 +48,9 @@ from backend.core.uploads.resumable.concatenation import (
 from backend.core.uploads.resumable.locks import UploadLock, UploadLocks
 
 log = structlog.get_logger(__name__)
+
+IDLE = timedelta(minutes=15)
+"""A guest who has sent nothing for so long may lose the place to another one."""
 
 
 class ResumableUploads:
@@ -80,13 +85,15 @@ class ResumableUploads:
         metadata: str | None = None,
         partial: bool = False,
         options: TranscodeOptions = AS_THE_WORKER_CHOOSES,
+        bounds: Bounds | None = None,
     ) -> UploadInfo:
         """Create an upload. `length` is in bytes, None while the client does not know it.
 
         Raises:
             UploadTooLarge, EmptyUpload, TooManyUploads, StorageFull
         """
-        if length is not None and length > self._rules.max_bytes:
+        max_bytes = min(self._rules.max_bytes, bounds.max_bytes) if bounds else self._rules.max_bytes
+        if length is not None and length > max_bytes:
             raise UploadTooLarge
         if length == 0 and not partial:
             raise EmptyUpload
@@ -99,6 +106,13 @@ class ResumableUploads:
             metadata=metadata,
             options=options,
         )
+        if bounds is not None:
+            info = info.replace(
+                id=bounds.upload_id,
+                part_size_bytes=UploadPlan.for_size(length or max_bytes).part_size_bytes,
+                max_bytes=max_bytes,
+                expires_at=min(info.expires_at, bounds.ends_at),
+            )
         await self._buckets.raw.put(keys.upload_info(info.id), info.to_json())
         log.info("upload_created", upload=info.id, length=length, role=info.role)
         return info
@@ -243,6 +257,25 @@ class ResumableUploads:
                 await finishing.remove(self._buckets.raw, info, self._now())
         log.info("upload_terminated", upload=upload_id)
 
+    async def evict(self, upload_id: str, only_idle: bool) -> bool:
+        """End an upload so that it never becomes a video. Return False if it is one, or is being sent.
+
+        It may also be one in a single request, of which there may be no record, unless `only_idle`.
+        """
+        if await exists(self._buckets.video, keys.video_record(upload_id)):
+            return False
+        if only_idle:
+            listed = await self._buckets.raw.list_page(keys.records_of_upload(upload_id))
+            active = max([id_time(upload_id), *(info.modified for info in listed.objects)])
+            if listed.store_now - active < IDLE:
+                return False
+        try:
+            with suppress(UploadNotFound):
+                await self.terminate(upload_id)
+        except UploadLocked:
+            return False
+        return await remove_unfinished(self._buckets, upload_id)
+
     def _new_info(
         self,
         role: Role,
@@ -269,6 +302,7 @@ class ResumableUploads:
             options=options,
             original=description.original,
             owner=description.owner,
+            guest=description.guest,
             created_at=created_at,
             expires_at=created_at + self._rules.lifetime,
         )
