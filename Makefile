@@ -149,10 +149,10 @@ $(FILM): $(VENV)/.node tests/media/package.json tests/media/package-lock.json
 	@cd tests/media && $(NODE_PATH) npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# What others wrote: a client of resumable uploads (that for Python comes with the tests' other packages) and a
-# BitTorrent tracker. Its optional parts, which are compiled, are for browsers.
+# What others wrote: a client of resumable uploads (that for Python comes with the tests' other packages), an
+# OpenID Connect provider and a BitTorrent tracker. Its optional parts, which are compiled, are for browsers.
 $(TUS_CLIENTS): $(VENV)/.node tests/clients/package.json tests/clients/package-lock.json
-	@echo "Installing tus-js-client and bittorrent-tracker"
+	@echo "Installing tus-js-client, oidc-provider and bittorrent-tracker"
 	@cd tests/clients && $(NODE_PATH) npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
 	@touch $@
 

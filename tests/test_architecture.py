@@ -72,6 +72,7 @@ STACK = (
     "backend/images",
     "backend/following",
     "backend/playback",
+    "backend/openid",
     "backend/core/sweep",
     "backend/core/uploads/resumable",
     "backend/core/uploads",

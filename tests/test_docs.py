@@ -44,7 +44,8 @@ FOREIGN_VARIABLES = {
 
 def _settings_table() -> dict[str, str]:
     row = re.compile(r"^\| `([A-Z0-9_]+)` \| (.*?) \| .* \|$", re.MULTILINE)
-    return dict(row.findall((ROOT / "README.md").read_text()))
+    pages = (ROOT / "README.md", ROOT / "docs/sign-in.md")
+    return dict(row.findall("\n".join(page.read_text() for page in pages)))
 
 
 def _as_written(default: object) -> str:
@@ -55,12 +56,12 @@ def _as_written(default: object) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def test_readme_lists_exactly_the_settings() -> None:
+def test_documentation_lists_exactly_the_settings() -> None:
     assert set(_settings_table()) == {name.upper() for name in FIELDS}
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS))
-def test_readme_states_the_default_of(name: str) -> None:
+def test_documentation_states_the_default_of(name: str) -> None:
     default = FIELDS[name].default
     stated = _settings_table()[name.upper()]
     if default is PydanticUndefined:

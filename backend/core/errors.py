@@ -343,6 +343,18 @@ class PersonNotFound(VodbucketError):
     code = "person_not_found"
 
 
+class PersonExists(VodbucketError):
+    """This account already belongs to a person."""
+
+    code = "person_exists"
+
+
+class AccountRefused(VodbucketError):
+    """This account has no access to this server. Ask its administrator."""
+
+    code = "account_refused"
+
+
 class AccessCodeRejected(VodbucketError):
     """This link no longer works, or never did. Ask the person who sent it for a new one."""
 

@@ -2,8 +2,8 @@
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
 Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `images/`, `slugs/`, `events/`, `webhooks/`,
-`keys/`, `sessions/`, `seen/`, `people/`, `tokens/`, `access-codes/`, `upload-links/`. Both, while the store
-is being tested: `doctor/`.
+`keys/`, `sessions/`, `seen/`, `people/`, `tokens/`, `identities/`, `access-codes/`, `upload-links/`. Both,
+while the store is being tested: `doctor/`.
 """
 
 import re
@@ -35,6 +35,7 @@ SESSIONS = "sessions/"
 SEEN = "seen/"
 PEOPLE = "people/"
 TOKENS = "tokens/"
+IDENTITIES = "identities/"
 ACCESS_CODES = "access-codes/"
 CODE_SALT = "keys/codes"
 UPLOAD_LINKS = "upload-links/"
@@ -503,6 +504,10 @@ def seen(session_id: str) -> str:
 
 def token(token_id: str) -> str:
     return f"{TOKENS}{token_id}"
+
+
+def identity(identity_id: str) -> str:
+    return f"{IDENTITIES}{identity_id}"
 
 
 def revisions_of_person(person_id: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr, Valida
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 _ORIGIN = re.compile(rf"(https?)://({_HOST_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE)
+_ISSUER = re.compile(rf"(https?)://({_HOST_NAME}|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?(?:/[\w.~/-]*)?")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET_NAME = re.compile(r"[a-z0-9](?!.*(\.\.|\.-|-\.))[a-z0-9.-]{1,61}[a-z0-9]")
 _NO_BUCKET_NAME = re.compile(
@@ -55,6 +56,23 @@ def _address(url: HttpUrl) -> HttpUrl:
     if not _has_plain_host(url):
         raise ValueError("must have a host name of letters, digits, hyphens and dots, or an IP address")
     return url
+
+
+def _issuer(url: str) -> str:
+    """Return the text as it is: providers spell their own address with or without a final slash."""
+    found = _ISSUER.fullmatch(url)
+    if found is None or (found[1] == "http" and found[2] not in {"localhost", "127.0.0.1", "[::1]"}):
+        raise ValueError("must be the provider's address, such as https://accounts.example, and not use http")
+    return url
+
+
+def _allowed_claim(text: str) -> tuple[str, str]:
+    claim, found, value = text.partition("=")
+    if text.startswith("@") and re.fullmatch(_HOST_NAME, text[1:]):
+        return "@", text[1:].lower()
+    if not found or not claim.strip() or not value.strip():
+        raise ValueError("must be entries such as groups=video or @example.org")
+    return claim.strip(), value.strip()
 
 
 def _has_plain_host(url: HttpUrl) -> bool:
@@ -164,6 +182,10 @@ def _render_node(path: Path) -> Path:
 
 Address = Annotated[HttpUrl, AfterValidator(_address)]
 """A URL without credentials, query and fragment. It may have a path, as some stores and proxies need."""
+Issuer = Annotated[str, AfterValidator(_issuer)]
+"""An OpenID Connect provider's identifier, at which its description is found."""
+AllowedClaim = Annotated[tuple[str, str], BeforeValidator(_allowed_claim)]
+"""`claim=value`, or `@domain`, which becomes `("@", domain)`."""
 BucketName = Annotated[str, AfterValidator(_bucket_name)]
 Region = Annotated[str, AfterValidator(_region)]
 KeyId = Annotated[str, AfterValidator(_key_id)]

@@ -19,12 +19,14 @@ from backend.core.printable import hide
 from backend.core.records import MAX_RETENTION_SECONDS, MAX_SIDE, MIN_SIDE, Codec, Download
 from backend.core.setting_values import (
     Address,
+    AllowedClaim,
     BucketName,
     CookiesFile,
     Directory,
     Endpoint,
     Host,
     HostPort,
+    Issuer,
     KeyId,
     ProxyUrl,
     Region,
@@ -195,7 +197,43 @@ class ClientSettings(TokenSettings):
     )
 
 
-class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings):
+class OidcSettings(_Settings):
+    """Sign-in through an OpenID Connect provider."""
+
+    oidc_issuer: Issuer | None = Field(None, description="address of the OpenID Connect provider")
+    oidc_client_id: str | None = Field(
+        None, max_length=255, description="what the provider calls this server"
+    )
+    oidc_client_secret: Secret | None = Field(None, description="the client's secret, if it has one")
+    oidc_name: str = Field("OpenID Connect", max_length=50, description="what people call the provider")
+    oidc_scopes: str = Field("openid profile email", description="space-separated scopes to ask for")
+    oidc_allowed: Annotated[tuple[AllowedClaim, ...], NoDecode] = Field(
+        (), description="comma-separated claims, such as groups=video or @example.org, one of which is needed"
+    )
+    oidc_role: Literal["uploader", "viewer"] | None = Field(
+        None, description="role of people who sign in for the first time; unset: only people who were added"
+    )
+
+    @field_validator("oidc_allowed", mode="before")
+    @classmethod
+    def _split_claims(cls, value: object) -> object:
+        return _split(value)
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _has_openid(cls, scopes: str) -> str:
+        if not re.fullmatch(r"openid( [\x21\x23-\x5b\x5d-\x7e]+)*", scopes):  # RFC 6749 section 3.3
+            raise ValueError("must be openid and other scopes, with single spaces between them")
+        return scopes
+
+    @model_validator(mode="after")
+    def _has_client(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise ValueError("OIDC_ISSUER: must be set together with OIDC_CLIENT_ID")
+        return self
+
+
+class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, TokenSettings, OidcSettings):
     """Settings of the API."""
 
     host: Host = Field("127.0.0.1", description="address to listen on")
@@ -205,6 +243,9 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
     )
     root_path: str = Field(
         "/", validate_default=True, description="path at which a proxy offers the server, such as `/vod`"
+    )
+    public_url: Address | None = Field(
+        None, description="URL of this server for browsers, if requests do not tell it"
     )
     presign_ttl_seconds: int = Field(
         900, ge=60, le=604_800, description="how long a presigned media URL is valid"
@@ -297,6 +338,12 @@ class ApiSettings(StoreSettings, OriginSettings, UploadSettings, FetchSettings, 
             # A proxy that removes the path and one that keeps it could not be told apart.
             raise ValueError("must not begin with one of the server's own paths")
         return path
+
+    @model_validator(mode="after")
+    def _one_path(self) -> Self:
+        if self.public_url is not None and (self.public_url.path or "/").rstrip("/") != self.root_path:
+            raise ValueError("PUBLIC_URL: must end with the path that ROOT_PATH has")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -513,6 +560,7 @@ _SENTENCES = {
     "greater_than": "must be more than {gt:.0f}",
     "greater_than_equal": "must be at least {ge:.0f}",
     "less_than_equal": "must be at most {le:.0f}",
+    "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be {expected}",
 }
 

@@ -39,6 +39,7 @@ from backend.following.changes import Changes
 from backend.following.places import FollowerPlaces
 from backend.following.videos import FollowedVideos
 from backend.images.rewriting import Rewriter
+from backend.openid.service import OpenId
 from backend.playback.grants import Grants
 from backend.playback.index import PlaybackIndex
 from backend.playback.looks import AwaitedFiles
@@ -78,6 +79,7 @@ class Services:
     places: LinkPlaces
     """Of upload links."""
     principals: Principals
+    openid: OpenId | None
     grants: Grants
     rights: Rights
     names: Names
@@ -150,6 +152,7 @@ class Services:
             upload_links=upload_links,
             places=LinkPlaces(buckets.video, resumable.evict, upload_links.now),
             principals=principals,
+            openid=OpenId.of(settings, buckets.video, people, signing_keys, clock),
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
             rights=rights,
             names=Names(buckets.video, clock),

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from backend.core.access.people import Role
 from backend.core.access.rights import HOLDER_DIGITS, Right, RightKind
 from backend.core.errors import BadRequest, Unauthorized
-from backend.routes.services import FromServices
+from backend.routes.services import FromServices, Services
 from backend.web.auth import COOKIE, PUBLIC, SIGNED_IN, FromPrincipal
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
@@ -62,9 +62,8 @@ async def sign_in(request: AnyRequest, services: FromServices, data: JSONBody[Si
     principal = await services.authenticator.of_token(request, data.token.strip())
     if principal is None:
         raise Unauthorized("Wrong token.")
-    client = await asyncio.to_thread(client_name, request.headers.get("user-agent", ""))
-    cookie = await services.sessions.begin(principal.right.holder, principal.person, client)
-    return _with_cookie(request, cookie, services.sessions.ttl_seconds)
+    cookie = await begin_session(request, services, principal.right.holder, principal.person)
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 
 
 @get(PATH, opt=SIGNED_IN, responses=documented(HTTPStatus.UNAUTHORIZED), tags=["session"])
@@ -87,7 +86,7 @@ async def sign_out(request: AnyRequest, services: FromServices) -> Response[None
     if principal is not None and principal.right.kind is RightKind.SESSION:
         await services.sessions.end(principal.right.holder)
         services.principals.forget_all()
-    return _with_cookie(request, "", 0)
+    return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[_cookie(request, "", 0)])
 
 
 @get("/api/sessions", opt=SIGNED_IN, responses=documented(HTTPStatus.UNAUTHORIZED), tags=["session"])
@@ -140,8 +139,17 @@ async def end_other_sessions(services: FromServices, principal: FromPrincipal) -
     services.principals.forget_all()
 
 
-def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None]:
-    cookie = Cookie(
+async def begin_session(
+    request: AnyRequest, services: Services, made_with: str, person: str | None
+) -> Cookie:
+    """Begin a session of this browser, and return its cookie. The arguments are as in `Session`."""
+    client = await asyncio.to_thread(client_name, request.headers.get("user-agent", ""))
+    value = await services.sessions.begin(made_with, person, client)
+    return _cookie(request, value, services.sessions.ttl_seconds)
+
+
+def _cookie(request: AnyRequest, value: str, max_age: int) -> Cookie:
+    return Cookie(
         key=COOKIE,
         value=value,
         max_age=max_age,
@@ -150,7 +158,6 @@ def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None
         samesite="strict",
         secure=request.scope["scheme"] == "https",
     )
-    return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 
 
 HANDLERS = (sign_in, check_session, sign_out, list_sessions, end_session, end_other_sessions)

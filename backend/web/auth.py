@@ -135,7 +135,7 @@ class Authenticator:
         if "authorization" in connection.headers:
             scheme, _, token = connection.headers["authorization"].partition(" ")
             return await self.of_token(connection, token.strip()) if scheme.lower() == "bearer" else None
-        session_id = self._sessions.id_of(_cookie_of(connection))
+        session_id = self._sessions.id_of(cookie_of(connection, COOKIE))
         principal = session_id and await self._principals.of(Right(RightKind.SESSION, session_id))
         if not principal:
             return None
@@ -156,17 +156,15 @@ class Authenticator:
             return False
 
 
-def _cookie_of(connection: Connection) -> str:
-    """Return the session cookie. Litestar would parse all cookies, and keep those of the last 1,024 clients.
+def cookie_of(connection: Connection, name: str) -> str:
+    """Return a cookie that we issue, or nothing.
 
+    Litestar would parse all cookies, and keep those of the last 1,024 clients.
     The first counts: browsers send cookies of longer paths first, and another server may own the site's root.
     """
     headers = "; ".join(connection.headers.getall("cookie", []))
-    found = _COOKIE.search(headers)
+    found = re.search(rf"(?:^|;) *{re.escape(name)}=([A-Za-z0-9_-]+)", headers)
     return found[1] if found else ""
-
-
-_COOKIE = re.compile(rf"(?:^|;) *{COOKIE}=([A-Za-z0-9_-]+)")
 
 
 def address_of(connection: Connection) -> str:

@@ -51,6 +51,8 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.VideoNotFound: HTTPStatus.NOT_FOUND,
     errors.ImageNotFound: HTTPStatus.NOT_FOUND,
     errors.PersonNotFound: HTTPStatus.NOT_FOUND,
+    errors.PersonExists: HTTPStatus.CONFLICT,
+    errors.AccountRefused: HTTPStatus.FORBIDDEN,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     errors.SourceMissing: HTTPStatus.NOT_FOUND,
     errors.SourceDenied: HTTPStatus.FORBIDDEN,

@@ -104,7 +104,7 @@ describe('the watch page state', () => {
 
   it('becomes playable during encoding, and gets its download at the end', async () => {
     const encoding = status({ playable: false });
-    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await soon(() => expect(asked).toContain('/status'));
@@ -118,7 +118,7 @@ describe('the watch page state', () => {
     answers['/status'] = { status: 200, body: status({ playable: true, progress: 1, status: 'done', stage: 'complete' }) };
     answers['/playback'] = playback('/play/g/download.webm');
     const source = { container: 'mov' };
-    answers['/'] = { status: 200, body: { title: 'T', status: status({ status: 'done' }), source } };
+    answers['/'] = { status: 200, body: { id: 'v', title: 'T', status: status({ status: 'done' }), source } };
     await later(() => expect(watch.status?.status).toBe('done'));
     expect(watch.playback?.webm).toMatch(/\/play\/g\/download.webm$/);
     expect(watch.video?.source).toEqual(source);
@@ -166,7 +166,7 @@ describe('the watch page state', () => {
   it('finds what is made while the first look is watched', async () => {
     const looked = status({ playable: true });
     answers = {
-      '/': { status: 200, body: { title: 'T', status: looked } },
+      '/': { status: 200, body: { id: 'v', title: 'T', status: looked } },
       '/status': { status: 200, body: looked },
       '/playback': playback(null),
     };
@@ -182,7 +182,7 @@ describe('the watch page state', () => {
     const reduced = status({ status: 'done', stage: 'complete', playable: true, reduced: true });
     const offered = playback('/play/g/download.webm');
     answers = {
-      '/': { status: 200, body: { title: 'T', status: reduced } },
+      '/': { status: 200, body: { id: 'v', title: 'T', status: reduced } },
       '/status': { status: 200, body: reduced },
       '/playback': { ...offered, body: { ...offered.body, presentation: 'reduced' } },
     };
@@ -315,7 +315,7 @@ describe('the watch page state', () => {
     ['was already queued', { status: 409, body: { error: 'Queued.', code: 'already_queued' } }],
   ])('follows a failed video again once it %s', async (_, answer) => {
     const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
-    answers = { '/': { status: 200, body: { title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await soon(() => expect(watch.status?.status).toBe('error'));
@@ -333,7 +333,7 @@ describe('the watch page state', () => {
   it('stays failed if the original is gone', async () => {
     const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
     answers = {
-      '/': { status: 200, body: { title: 'T', status: failed } },
+      '/': { status: 200, body: { id: 'v', title: 'T', status: failed } },
       '/status': { status: 200, body: failed },
       '/transcodes': { status: 409, body: { error: 'Gone.', code: 'source_gone' } },
     };
@@ -362,7 +362,7 @@ describe('the watch page state', () => {
     expect(watch.problem).toBeNull();
 
     const encoding = status({ playable: false });
-    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
     await later(() => expect(watch.video).not.toBeNull());
     expect(watch.trouble).toBeNull();
     await soon(() => expect(asked).toContain('/status'));
@@ -380,7 +380,7 @@ describe('the watch page state', () => {
 
   describe('of a video that is being watched', () => {
     const done = status({ playable: true, status: 'done', stage: 'complete' });
-    const answer = (title: string, visibility = 'private') => ({ status: 200, body: { title, visibility, status: done } });
+    const answer = (title: string, visibility = 'private') => ({ status: 200, body: { id: 'v', title, visibility, status: done } });
     const gone = { status: 404, body: { error: 'None.', code: 'video_not_found' } };
     let watch: Watch;
 
@@ -422,7 +422,7 @@ describe('the watch page state', () => {
 
     it('is followed again once another page asks for a new encoding', async () => {
       const again = status({ status: 'queued', stage: 'queued', request: 'v.1' });
-      answers['/'] = { status: 200, body: { title: 'T', status: again } };
+      answers['/'] = { status: 200, body: { id: 'v', title: 'T', status: again } };
       answers['/status'] = { status: 200, body: again };
       await later(() => expect(watch.status?.status).toBe('queued'));
     });

@@ -19,6 +19,10 @@ from tests.lab.asgi import client_of
 PUBLIC_ROUTES = {
     "/",
     "/{path}",
+    "/api/oidc",
+    "/api/oidc/callback",
+    "/api/oidc/sign-in",
+    "/api/oidc/sign-out",
     "/api/session",
     "/api/videos/{video_id}/events",
     "/api/videos/{video_id}/playback",
@@ -27,6 +31,7 @@ PUBLIC_ROUTES = {
     "/health",
     "/healthz",
     "/hls/{video_id}/{asset}",
+    "/images/{image_id}",
     "/oembed",
     "/play/{grant}/{path}",
     "/readyz",

@@ -50,6 +50,7 @@ def test_every_address_that_the_api_gives_leads_below_the_path(server: Product, 
         (captions,) = playback["captions"]
         links = [playback[kind] for kind in ("hls", "dash", "webm", "poster", "storyboard")]
         paths = [*links, captions["url"], f"/vod/videos/{video}", f"/vod/videos/{video}/hls/master.m3u8"]
+        paths += [f"/vod/hls/{video}/index.m3u8", f"/vod/videos/{video}/poster.jpg"]
         for path in paths:
             assert path.startswith("/vod/")
             answer = client.get(f"{server.url}{path.removeprefix('/vod')}", follow_redirects=True)
@@ -87,6 +88,8 @@ def test_the_site_works_below_the_path(
     page.get_by_role("link", name="Watch", exact=True).click()
     page.get_by_role("heading", name=film.stem).wait_for()
     assert page.url == f"{root}watch/{uploaded}"
+    visit.open(f"/embed/{video}?autoplay=1&muted=1")
+    visit.until_playing()
     visit.open(f"/watch/{video}")
     visit.until_playing()
     page.get_by_text("DASH", exact=True).click()
@@ -109,6 +112,8 @@ def test_the_site_works_below_the_path(
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("dialog").wait_for()
     assert context.cookies() == []
+    visit.open(f"/embed/{video}")
+    page.get_by_text("This video isn’t available here.").wait_for()
     visit.open("/nowhere")
     page.get_by_role("heading", name="Page not found").wait_for()
 

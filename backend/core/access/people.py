@@ -7,7 +7,7 @@ neither undoes the other. Nothing un-revokes a person. Tokens are stored as hash
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from backend.core import keys
 from backend.core.access.rights import HOLDER_DIGITS
 from backend.core.concurrency import gather_or_cancel
-from backend.core.errors import BadRequest, ObjectNotFound, PersonNotFound
+from backend.core.errors import BadRequest, ObjectNotFound, PersonExists, PersonNotFound
 from backend.core.ids import new_id
 from backend.core.names import clean_text
 from backend.core.records import Record, RecordUnreadable, new_nonce
@@ -92,11 +92,18 @@ class People:
         self._video = video
         self._clock = clock
 
-    async def add(self, name: str, role: Role, subject: str | None = None) -> Person:
-        person_id = new_id(int(self._clock() * 1000))
-        person = Person(id=person_id, name=name, role=role, subject=subject, created_at=self._now())
-        await self._video.create(keys.person(person_id, 1), person.to_json())
+    async def add(
+        self, name: str, role: Role, subject: str | None = None, person_id: str | None = None
+    ) -> Person:
+        """Raises: PersonExists: there is, or was, a person with this id."""
+        person_id = person_id or self.new_id()
+        person = Person(id=person_id, name=name, role=role, subject=subject, created_at=self.now())
+        if not await self._video.create(keys.person(person_id, 1), person.to_json()):
+            raise PersonExists
         return person
+
+    def new_id(self) -> str:
+        return new_id(int(self._clock() * 1000))
 
     async def find(self, person_id: str) -> Person | None:
         """Return the person as last changed, or None. A revoked person is returned too."""
@@ -115,6 +122,15 @@ class People:
         """Raises: PersonNotFound: also if the person is revoked."""
         return await self._change(person_id, edit.model_dump(exclude_none=True))
 
+    async def recognise(
+        self, person_id: str, subjects: Collection[str | None], subject: str, name: str
+    ) -> Person:
+        """Save what the sign-in service says about a person, if they have one of these subjects.
+
+        Raises: PersonNotFound: revoked, or of another subject by now.
+        """
+        return await self._change(person_id, {"subject": subject, "name": name}, subjects)
+
     async def revoke(self, person_id: str) -> None:
         """End the person's access, for good. Raises: PersonNotFound."""
         await self._change(person_id, {"revoked": True})
@@ -127,7 +143,7 @@ class People:
             raise PersonNotFound
         token = f"vb_{secrets.token_urlsafe(32)}"
         token_id = token_id_of(token)
-        record = Token(person=person_id, created_at=self._now())
+        record = Token(person=person_id, created_at=self.now())
         await self._video.create(keys.token(token_id), record.to_json())
         await self._delete_tokens(person_id, kept=token_id)
         return token
@@ -148,12 +164,16 @@ class People:
             if token_id != kept and await self.holder_of(token_id) == person_id:
                 await self._video.delete(key)
 
-    async def _change(self, person_id: str, changes: dict[str, object]) -> Person:
+    async def _change(
+        self, person_id: str, changes: dict[str, object], subjects: Collection[str | None] | None = None
+    ) -> Person:
         while True:
             found = await self._newest(person_id)
             if found is None or found[1].revoked:
                 raise PersonNotFound
             number, person = found
+            if subjects is not None and person.subject not in subjects:
+                raise PersonNotFound
             changed = person.replace(**changes)
             if changed == person:
                 return person
@@ -172,7 +192,7 @@ class People:
                 log.warning("record_unreadable", key=info.key, error=error.message)
         return None
 
-    def _now(self) -> datetime:
+    def now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 
 

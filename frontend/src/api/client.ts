@@ -75,6 +75,11 @@ export class Api {
     await this.#request('DELETE', '/api/session', { quiet: true });
   }
 
+  /** What people call the provider by which they can sign in, or null. */
+  async signInService(): Promise<string | null> {
+    return (await this.#json<{ name: string | null }>('GET', '/api/oidc', { quiet: true })).name;
+  }
+
   async signedIn(): Promise<boolean> {
     try {
       await this.#request('GET', '/api/session', { quiet: true });

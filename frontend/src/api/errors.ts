@@ -51,6 +51,10 @@ const MESSAGES: Record<string, string> = {
   upload_link_used_up: 'No more videos can be uploaded with this link. Ask whoever sent it to you for a new one.',
   upload_link_not_found: 'This upload link was already withdrawn.',
   partial_unfinished: 'Part of this file wasn’t uploaded. Try again.',
+  account_refused: 'Your account has no access here. Ask your administrator.',
+  sign_in_unavailable: 'The sign-in service isn’t responding. Try again later.',
+  sign_in_failed: 'Signing in didn’t work. Try again, or ask your administrator.',
+  sign_in_expired: 'Signing in took too long. Try again.',
   unauthorized: 'Sign in to continue.',
   invalid_address:
     'This isn’t a link to a file. Paste one that begins with https://, http:// or ftp:// and has no password, or a magnet link.',
@@ -87,6 +91,7 @@ const MESSAGES: Record<string, string> = {
   invalid_id: 'This video doesn’t exist. Check the link for typos.',
   video_not_found: 'This video doesn’t exist. It may have been deleted.',
   source_gone: 'The original file is no longer stored. Upload the video again.',
+  slug_taken: 'Another video has this address. Choose another.',
   not_ready: 'This video isn’t ready to play yet.',
   access_code_rejected: 'This link has expired, was withdrawn, or is incomplete.',
   passphrase_required: 'This link needs a passphrase.',

@@ -1,7 +1,7 @@
 /** Whether this browser is signed in, and when to ask the user to sign in. */
 
 import type { Api } from '../api/client';
-import { hasCode, messageFor } from '../api/errors';
+import { ApiError, hasCode, messageFor } from '../api/errors';
 import { SignInGate } from './gate';
 
 /** How often to ask an unreachable server. */
@@ -48,10 +48,11 @@ export class Session {
     };
   }
 
-  /** Sign in with a token from the URL, or find out whether this browser is signed in already. */
-  async open(token: string | null): Promise<void> {
+  /** Sign in with a token from the URL, say why a sign-in elsewhere failed, or find out whether this browser is signed in already. */
+  async open(token: string | null, problem: string | null = null): Promise<void> {
     if (token === null) {
       await this.#check(false);
+      if (problem !== null && this.signedIn !== true) this.#ask(problem);
     } else {
       await this.signIn(token);
       if (!this.signedIn) this.asking = true;
@@ -101,6 +102,12 @@ export class Session {
     await this.#api.signOut();
     this.#leave();
     this.#tabs?.postMessage('signed out');
+  }
+
+  /** Ask again after a sign-in through the provider failed. */
+  #ask(problem: string): void {
+    this.problem = problem === 'sign_in_cancelled' ? '' : messageFor(new ApiError(problem, 0, 'Couldn’t sign in.'));
+    this.asking = true;
   }
 
   #enter(): void {

@@ -4,7 +4,7 @@ import { backOff } from '../api/backoff';
 import type { Api } from '../api/client';
 import { hasCode, isGone, isTransient } from '../api/errors';
 import { Following, type Pushed, type Screen } from '../api/following';
-import { accessOf, rememberPassphrase } from '../share/access';
+import { accessOf, rememberPassphrase } from '../api/access';
 import type { Access, Playback, Status, VideoChange, VideoDetails } from '../api/types';
 import { StatusPoller } from './poller.svelte';
 
@@ -20,7 +20,8 @@ const LIVE_FOLLOW_MS = 60_000;
 const ALWAYS_VISIBLE: Screen = { hidden: false, addEventListener() {}, removeEventListener() {} };
 
 export class Watch {
-  readonly id: string;
+  /** Or the slug, until the video is loaded. */
+  id: string;
   /** null while loading, and for guests, who may not read it. */
   video = $state.raw<VideoDetails | null>(null);
   playback = $state.raw<Playback | null>(null);
@@ -178,6 +179,7 @@ export class Watch {
       const video = await this.#api.video(this.id, true);
       if (ended.aborted) return;
       this.video = video;
+      this.id = video.id;
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'unauthorized') || (this.#access !== null && isGone(error))) await this.#openAsGuest(ended);
