@@ -283,6 +283,14 @@ def history_of(video_id: str) -> str:
     return f"{video_prefix(video_id)}re"
 
 
+def before_records(video_id: str) -> str:
+    """Return after which key a LIST shows all that tells a video's state: its history, status and record.
+
+    Runs, looks and captions sort before it.
+    """
+    return f"{video_prefix(video_id)}rd"
+
+
 def conversion(video_id: str) -> str:
     """Return the key of a conversion's job. The library does not list it."""
     return f"{video_prefix(video_id)}conversion"

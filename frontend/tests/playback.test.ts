@@ -41,6 +41,9 @@ describe('the watch page state', () => {
   let server: Server;
   let answers: Record<string, { status: number; body: unknown } | 'no answer'>;
   let asked: string[];
+  /** Whether the server pushes, and what it does so with. */
+  let pushes = false;
+  let push: ((type: string, data: object) => void) | undefined;
   let passphrases: (string | string[] | undefined)[];
   let api: Api;
   let stop = () => {};
@@ -49,11 +52,18 @@ describe('the watch page state', () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     answers = {};
     asked = [];
+    pushes = false;
+    push = undefined;
     passphrases = [];
     server = createServer((request, response) => {
       const path = request.url!.replace('/api/videos/v', '') || '/';
       asked.push(path);
       if (path.includes('access_code')) passphrases.push(request.headers['access-passphrase']);
+      if (path === '/events' && pushes) {
+        response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+        push = (type, data) => response.write(`event: ${type}\r\ndata: ${JSON.stringify(data)}\r\n\r\n`);
+        return;
+      }
       const answer = answers[path] ?? { status: 404, body: { error: 'None.', code: 'video_not_found' } };
       if (answer === 'no answer') {
         request.socket.destroy();
@@ -112,6 +122,45 @@ describe('the watch page state', () => {
     await later(() => expect(watch.status?.status).toBe('done'));
     expect(watch.playback?.webm).toMatch(/\/play\/g\/download.webm$/);
     expect(watch.video?.source).toEqual(source);
+  });
+
+  it('takes what is pushed without asking, and hears of a deletion', async () => {
+    pushes = true;
+    const encoding = status({ playable: false });
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await soon(() => expect(push).toBeDefined());
+    const news = { id: 'v', title: 'T', visibility: 'private' };
+    push!('video', { ...news, status: status({ progress: 0.1 }) });
+    await soon(() => expect(watch.status?.progress).toBe(0.1));
+    answers['/playback'] = playback(null);
+    push!('video', { ...news, title: 'U', status: status({ progress: 0.2, playable: true }) });
+    await soon(() => expect(watch.playback).not.toBeNull());
+    await soon(() => expect(watch.status?.progress).toBe(0.2));
+    expect([watch.video?.title, asked.filter((path) => path === '/status')]).toEqual(['U', ['/status']]);
+
+    answers = {};
+    push!('end', { error: 'No.', code: 'video_not_found' });
+    await soon(() => expect(watch.lost).toBe(true));
+    expect(watch.playback).toBeNull();
+  });
+
+  it('tells a guest who waits that the video plays, and later that it is gone', async () => {
+    pushes = true;
+    answers = { '/': refused, '/playback': notReady };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await soon(() => expect(push).toBeDefined());
+    expect(watch.waiting).toBe(true);
+    answers['/playback'] = playback(null);
+    push!('video', { id: 'v', title: 'T', visibility: null, status: status({ playable: true }) });
+    await soon(() => expect(watch.playback).not.toBeNull());
+
+    answers = { '/playback': refused };
+    push!('end', { error: 'No.', code: 'unauthorized' });
+    await soon(() => expect(watch.lost).toBe(true));
+    expect(asked).not.toContain('/status');
   });
 
   it('finds what is made while the first look is watched', async () => {
@@ -182,7 +231,7 @@ describe('the watch page state', () => {
 
     it('plays for a guest, and says so when the link is withdrawn', async () => {
       answers = { '/': refused, [OPEN]: playback(null) };
-      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      const watch = new Watch(api, 'v', undefined, 'vc_1');
       stop = watch.start();
       await soon(() => expect(watch.playback).not.toBeNull());
 
@@ -193,14 +242,14 @@ describe('the watch page state', () => {
 
     it('plays for who is signed in, but may not see the video otherwise', async () => {
       answers = { [OPEN]: playback(null) };
-      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      const watch = new Watch(api, 'v', undefined, 'vc_1');
       stop = watch.start(true);
       await soon(() => expect(watch.playback).not.toBeNull());
     });
 
     it('asks for the passphrase until it is right, and once', async () => {
       answers = { '/': refused, [OPEN]: asks };
-      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      const watch = new Watch(api, 'v', undefined, 'vc_1');
       stop = watch.start();
       await soon(() => expect(watch.locked).toBe(true));
 
@@ -218,7 +267,7 @@ describe('the watch page state', () => {
       expect(watch.playback).not.toBeNull();
       stop();
 
-      const reloaded = new Watch(api, 'v', () => true, 'vc_1');
+      const reloaded = new Watch(api, 'v', undefined, 'vc_1');
       stop = reloaded.start();
       await soon(() => expect(reloaded.playback).not.toBeNull());
       expect(passphrases.at(-1)).toBe('%C3%B6ffne%20dich');

@@ -20,6 +20,7 @@ PUBLIC_ROUTES = {
     "/",
     "/{path}",
     "/api/session",
+    "/api/videos/{video_id}/events",
     "/api/videos/{video_id}/playback",
     "/embed",
     "/embed/{name}",

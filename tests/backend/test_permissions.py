@@ -138,6 +138,7 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("GET", "/jobs/{video_id}"): Row(May.SEE),
     ("DELETE", "/jobs/{video_id}"): Row(May.MANAGE),
     ("GET", "/api/videos/{video_id}/playback"): Row(May.WATCH),
+    ("GET", "/api/videos/{video_id}/events"): Row(May.WATCH),
     ("GET", "/videos/{video_id}"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/download"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/hls/{asset}"): Row(May.WATCH),
@@ -250,6 +251,7 @@ class World:
 @pytest.fixture
 async def world(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[World]:
     async with api_process(settings, buckets, clock) as app:
+        app.state.services.followed.end()  # or streams would go on
         people = app.state.services.people
         roles = {"admin": Role.ADMIN, "owner": Role.UPLOADER, "uploader": Role.UPLOADER}
         roles |= {"viewer": Role.VIEWER, "revoked": Role.ADMIN}

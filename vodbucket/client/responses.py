@@ -12,6 +12,12 @@ class VideoWithStatus(Video):
     status: Status
 
 
+class Pushed(BaseModel):
+    """What the server pushes about a video."""
+
+    status: Status
+
+
 class VideoPage(BaseModel):
     videos: list[VideoWithStatus]
     next_cursor: str | None

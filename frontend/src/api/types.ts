@@ -30,3 +30,9 @@ export type AccessCode = Sent<Schemas['SharedCode']>;
 export type NewAccessCode = Schemas['NewCode'];
 export type Captions = Schemas['CaptionsItem'];
 export type Resumption = Sent<Schemas['Resumption']>;
+
+/** An access code that a guest was given, with its passphrase. */
+export interface Access {
+  code: string;
+  passphrase: string | null;
+}
