@@ -70,6 +70,7 @@ STACK = (
     "backend/web",
     "backend/web/server",
     "backend/images",
+    "backend/following",
     "backend/playback",
     "backend/core/sweep",
     "backend/core/uploads/resumable",

@@ -1,19 +1,22 @@
 """Sign-in for browsers: exchanges a token for a session cookie that scripts cannot read."""
 
+import asyncio
+import re
 from http import HTTPStatus
 
 from litestar import Response, delete, get, post
 from litestar.datastructures import Cookie
-from litestar.params import JSONBody
-from pydantic import BaseModel, ConfigDict
+from litestar.params import FromPath, JSONBody
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from backend.core.access.people import Role
-from backend.core.access.rights import RightKind
-from backend.core.errors import Unauthorized
+from backend.core.access.rights import HOLDER_DIGITS, Right, RightKind
+from backend.core.errors import BadRequest, Unauthorized
 from backend.routes.services import FromServices
 from backend.web.auth import COOKIE, PUBLIC, SIGNED_IN, FromPrincipal
 from backend.web.bodies import AnyRequest
 from backend.web.error_responses import documented
+from backend.web.user_agent import client_name
 
 PATH = "/api/session"
 
@@ -22,6 +25,21 @@ class SignIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     token: str
+
+
+class SessionItem(BaseModel):
+    """A browser that is signed in. `client` names it, as far as that is known."""
+
+    id: str
+    client: str
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    last_used_on: AwareDatetime | None = Field(description="to the day")
+    is_current: bool = Field(description="the session of this request")
+
+
+class SessionList(BaseModel):
+    sessions: list[SessionItem]
 
 
 class SignedIn(BaseModel):
@@ -44,7 +62,8 @@ async def sign_in(request: AnyRequest, services: FromServices, data: JSONBody[Si
     principal = await services.authenticator.of_token(request, data.token.strip())
     if principal is None:
         raise Unauthorized("Wrong token.")
-    cookie = await services.sessions.begin(principal.right.holder, principal.person)
+    client = await asyncio.to_thread(client_name, request.headers.get("user-agent", ""))
+    cookie = await services.sessions.begin(principal.right.holder, principal.person, client)
     return _with_cookie(request, cookie, services.sessions.ttl_seconds)
 
 
@@ -69,6 +88,42 @@ async def sign_out(request: AnyRequest, services: FromServices) -> Response[None
         await services.sessions.end(principal.right.holder)
         services.principals.forget_all()
     return _with_cookie(request, "", 0)
+
+
+@get("/api/sessions", opt=SIGNED_IN, responses=documented(HTTPStatus.UNAUTHORIZED), tags=["session"])
+async def list_sessions(services: FromServices, principal: FromPrincipal) -> SessionList:
+    """List where this person is signed in, the latest first."""
+    listed = await services.sessions.all_of(principal.person)
+    listed.sort(key=lambda one: one.record.created_at, reverse=True)
+    return SessionList(
+        sessions=[
+            SessionItem(
+                id=one.id,
+                client=one.record.client,
+                created_at=one.record.created_at,
+                expires_at=one.record.expires_at,
+                last_used_on=one.seen_at,
+                is_current=right == principal.right,
+            )
+            for one in listed
+            if await services.principals.of(right := Right(RightKind.SESSION, one.id))
+        ]
+    )
+
+
+@delete(
+    "/api/sessions/{session_id:str}",
+    opt=SIGNED_IN,
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
+    tags=["session"],
+)
+async def end_session(services: FromServices, principal: FromPrincipal, session_id: FromPath[str]) -> None:
+    """Sign out one browser of this person."""
+    if not re.fullmatch(f"[0-9a-f]{{{HOLDER_DIGITS}}}", session_id):
+        raise BadRequest("This is not the id of a session.")
+    if session_id in {one.id for one in await services.sessions.all_of(principal.person)}:
+        await services.sessions.end(session_id)
+        services.principals.forget_all()
 
 
 @delete(
@@ -98,4 +153,4 @@ def _with_cookie(request: AnyRequest, value: str, max_age: int) -> Response[None
     return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 
 
-HANDLERS = (sign_in, check_session, sign_out, end_other_sessions)
+HANDLERS = (sign_in, check_session, sign_out, list_sessions, end_session, end_other_sessions)

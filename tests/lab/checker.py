@@ -72,7 +72,7 @@ async def _sizes(store: Store) -> dict[str, int]:
 
     Probe objects of a worker killed at startup are the sweeper's job.
     """
-    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS, keys.PEOPLE, keys.TOKENS)
+    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS, keys.SEEN, keys.PEOPLE, keys.TOKENS)
     others += (keys.UPLOAD_LINKS, keys.EVENTS)
     return {info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(others)}
 

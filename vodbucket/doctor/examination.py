@@ -74,8 +74,8 @@ async def _examine_buckets(
     for role, store in roles.items():
         yield await check_lifecycle(store, role, upload_days)
         yield await check_versions(store, role)
-    for bucket, store in buckets.imports.items():
-        yield await check_import(store, bucket)
+    for bucket, imported in buckets.imports.items():
+        yield await check_import(imported, bucket)
     async for check in check_webhooks(buckets.video):
         yield check
 
