@@ -20,6 +20,7 @@ from backend.core.store.interface import Buckets
 from backend.web.access_log import AccessLog
 from backend.web.server.protocol import BoundedProtocol
 from backend.web.server.serving import BoundedServer, connection_limit
+from backend.web.server.web_socket import MAX_MESSAGE_BYTES, BoundedWebSocket
 
 GRACE_SECONDS = 3
 """Open requests may run this long after a signal; then they are cancelled."""
@@ -70,7 +71,9 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
             uvicorn.Config(
                 AccessLog(app),
                 http=BoundedProtocol,
-                ws="none",
+                ws=BoundedWebSocket,
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,
                 lifespan="on",
                 access_log=False,
                 log_config=None,

@@ -1,7 +1,8 @@
 """The application for any ASGI server: `uvicorn --factory backend.asgi:application`.
 
-`--http backend.web.server.protocol:BoundedProtocol` gives it the bounds of `python -m backend`, but for
-the number of connections. Composition root: reads the environment, and opens the store at start.
+`--http backend.web.server.protocol:BoundedProtocol --ws backend.web.server.web_socket:BoundedWebSocket`
+gives it the bounds of `python -m backend`, but for the number of connections. Composition root: reads the
+environment, and opens the store at start.
 """
 
 from collections.abc import AsyncIterator

@@ -30,7 +30,7 @@ export default defineConfig({
   },
   server: {
     host: '127.0.0.1',
-    proxy: { '/api': API, '/play': API },
+    proxy: { '/api': { target: API, ws: true }, '/play': API },
   },
   build: {
     target: 'es2022',

@@ -70,6 +70,7 @@ STACK = (
     "backend/web",
     "backend/web/server",
     "backend/images",
+    "backend/following",
     "backend/playback",
     "backend/openid",
     "backend/core/sweep",

@@ -12,7 +12,7 @@ import typer
 
 from backend.core.errors import VodbucketError
 from backend.core.logs import configure_logs
-from vodbucket.commands import access, clean, doctor, encode, encoders, events, jobs, sweep, videos
+from vodbucket.commands import access, clean, doctor, encode, encoders, events, jobs, people, sweep, videos
 from vodbucket.commands.embedded_store import find_embedded_store
 from vodbucket.commands.exit_codes import EXIT_FAILED
 from vodbucket.output.messages import print_error
@@ -30,7 +30,7 @@ ON_THE_STORE = ("jobs", "retry", "sweep", "clean", "rotate-key", "doctor")
 """Commands that find the store of `make run` in the working directory."""
 
 
-for module in (videos, encode, events, jobs, sweep, clean, access, doctor, encoders):
+for module in (videos, encode, events, people, jobs, sweep, clean, access, doctor, encoders):
     app.add_typer(module.app)
 
 

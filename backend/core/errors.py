@@ -252,6 +252,12 @@ class TooManyConversions(VodbucketError):
     retry_after_seconds: ClassVar[int] = 10
 
 
+class TooManyFollowers(VodbucketError):
+    """So many follow videos that there is no room for more. Ask for the status from time to time instead."""
+
+    code = "too_many_followers"
+
+
 class VideoNotFound(VodbucketError):
     """There is no such video."""
 

@@ -2,8 +2,8 @@
 
 Raw bucket: `uploads/`, `inbox/`, `resumptions/`, `queue/`, `leases/`, `units/`, `failed/`, `sweep.json`.
 Video bucket: `catalog/`, `owned/`, `shared/`, `videos/`, `images/`, `slugs/`, `events/`, `webhooks/`,
-`keys/`, `sessions/`, `people/`, `tokens/`, `identities/`, `access-codes/`, `upload-links/`. Both, while
-the store is being tested: `doctor/`.
+`keys/`, `sessions/`, `seen/`, `people/`, `tokens/`, `identities/`, `access-codes/`, `upload-links/`. Both,
+while the store is being tested: `doctor/`.
 """
 
 import re
@@ -32,6 +32,7 @@ IMAGES = "images/"
 SLUGS = "slugs/"
 SIGNING_KEYS = "keys/signing."
 SESSIONS = "sessions/"
+SEEN = "seen/"
 PEOPLE = "people/"
 TOKENS = "tokens/"
 IDENTITIES = "identities/"
@@ -284,6 +285,14 @@ def history_of(video_id: str) -> str:
     return f"{video_prefix(video_id)}re"
 
 
+def before_records(video_id: str) -> str:
+    """Return after which key a LIST shows all that tells a video's state: its history, status and record.
+
+    Runs, looks and captions sort before it.
+    """
+    return f"{video_prefix(video_id)}rd"
+
+
 def conversion(video_id: str) -> str:
     """Return the key of a conversion's job. The library does not list it."""
     return f"{video_prefix(video_id)}conversion"
@@ -486,6 +495,11 @@ def parse_signing_key(key: str) -> int:
 
 def session(session_id: str) -> str:
     return f"{SESSIONS}{session_id}"
+
+
+def seen(session_id: str) -> str:
+    """Return the key of an empty object that is written when the session is used."""
+    return f"{SEEN}{session_id}"
 
 
 def token(token_id: str) -> str:

@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 MAX_IMAGE_BYTES = 32 * 1024**2
 MAX_ANSWER_BYTES = 2 * MAX_IMAGE_BYTES
 """Of an image and its thumbnail: what was compressed harder than we do may grow."""
-MAX_SECONDS = 120.0
-"""Twice the CPU time that the process may take, for a machine that is busy."""
+MAX_SECONDS = 300.0
+"""Five times the CPU time that the process may take, for a machine that is busy."""
 _READY = b"ready\n"
 MAX_RECEIVED = 4
 """How many images may be in memory: those that arrive, wait for their turn or are being stored."""
@@ -98,8 +98,9 @@ class Rewriter:
         Raises:
             UnsupportedImage: it is none, or damaged, or crashes what reads it.
             AnimatedImage
-            ImageTooLarge: it has too many pixels, or takes too much memory or time.
-            ImagesUnavailable: the process failed or was killed, for which the image is not to blame.
+            ImageTooLarge: it has too many pixels, or takes too much memory or CPU time.
+            ImagesUnavailable: the process failed, was killed or got too little of the machine, for which the
+                image is not to blame.
         """
         async with self._turn:
             exit_code, answer, stderr = await self._run(body)
@@ -115,7 +116,7 @@ class Rewriter:
             raise
 
     async def _run(self, body: bytes) -> tuple[int, bytes, str]:
-        """Return the exit code, stdout and what is kept of stderr. Raises: ImageTooLarge."""
+        """Return the exit code, stdout and what is kept of stderr. Raises: ImagesUnavailable."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", str(self._program)),
             stdin=PIPE,
@@ -135,7 +136,8 @@ class Rewriter:
                 )
                 return await process.wait(), answer, stderr.decode(errors="replace")
         except TimeoutError:
-            raise ImageTooLarge from None
+            log.error("images_unavailable", seconds=self._max_seconds)
+            raise ImagesUnavailable from None
         finally:
             await run_shielded(_end(process))
 

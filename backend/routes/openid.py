@@ -18,7 +18,7 @@ from backend.openid.attempts import TTL_SECONDS
 from backend.openid.errors import SignInCancelled, SignInExpired, SignInFailed
 from backend.openid.service import OpenId
 from backend.routes.services import FromServices, Services
-from backend.routes.session import session_cookie
+from backend.routes.session import begin_session
 from backend.web.auth import PUBLIC, cookie_of
 from backend.web.bodies import AnyRequest
 from backend.web.public_address import public_address
@@ -76,11 +76,10 @@ async def come_back(
     except VodbucketError as problem:
         return _to_site(problem)
     services.principals.forget_all()  # the person may have been found missing a moment ago
-    session = await services.sessions.begin("", person.id)
     return Redirect(
         "/",
         cookies=[
-            session_cookie(request, session, services.sessions.ttl_seconds),
+            await begin_session(request, services, "", person.id),
             _attempt_cookie(request, begun.state, "", 0),
         ],
     )

@@ -35,6 +35,9 @@ from backend.core.uploads.places import LinkPlaces
 from backend.core.uploads.quota import Quota, UploadRules
 from backend.core.uploads.resumable.service import ResumableUploads
 from backend.core.uploads.resumptions import Resumptions
+from backend.following.changes import Changes
+from backend.following.places import FollowerPlaces
+from backend.following.videos import FollowedVideos
 from backend.images.rewriting import Rewriter
 from backend.openid.service import OpenId
 from backend.playback.grants import Grants
@@ -94,6 +97,9 @@ class Services:
     watched: DailyNotes
     rebuilds: Rebuilds
     events: EventFeed
+    followed: FollowedVideos
+    changes: Changes
+    follower_places: FollowerPlaces
     site: Site
     readiness: Readiness
     clock: Callable[[], float]
@@ -120,7 +126,11 @@ class Services:
         upload_links = UploadLinks(buckets.video, clock)
         codes = AccessCodes(buckets.video, clock)
         principals = Principals(admin, sessions, people, codes, upload_links, clock)
+        seen = DailyNotes(buckets.video, keys.seen, clock)
         used_codes = DailyNotes(buckets.video, keys.used_access_code, clock)
+        rights = Rights(buckets, principals, clock)
+        events = EventFeed(buckets)
+        followed = FollowedVideos(buckets, rights.forget)
         resumable = ResumableUploads(buckets, retrying, buffers, rules, upload_links.now, doorbell.ring)
         return cls(
             settings=settings,
@@ -132,7 +142,7 @@ class Services:
             resumable=resumable,
             resumptions=Resumptions(buckets.raw),
             authenticator=Authenticator(
-                admin, sessions, principals, Attempts(), Attempts(), settings.cors_origins
+                admin, sessions, principals, Attempts(), Attempts(), seen, settings.cors_origins
             ),
             admin=admin,
             sessions=sessions,
@@ -144,7 +154,7 @@ class Services:
             principals=principals,
             openid=OpenId.of(settings, buckets.video, people, signing_keys, clock),
             grants=Grants(signing_keys, settings.grant_ttl_seconds, clock),
-            rights=Rights(buckets, principals, clock),
+            rights=rights,
             names=Names(buckets.video, clock),
             inbox=_inbox(settings, retrying, quota, doorbell),
             inbox_attempts=Attempts(),
@@ -162,7 +172,10 @@ class Services:
             parts=PartsReads(buckets),
             watched=DailyNotes(buckets.video, keys.watched, clock),
             rebuilds=Rebuilds(buckets, doorbell.ring),
-            events=EventFeed(buckets),
+            events=events,
+            followed=followed,
+            changes=Changes(buckets, events, followed),
+            follower_places=FollowerPlaces(),
             site=Site(settings.site_dir, media_url, settings.root_path),
             readiness=Readiness(buckets),
             clock=clock,
@@ -173,6 +186,8 @@ class Services:
         self.looks.end()
         self.conversions.end()
         self.events.end()
+        self.followed.end()
+        self.changes.end()
 
     def forget(self, video_id: str) -> None:
         """Read the video again at the next request: this process has changed it."""
@@ -180,6 +195,8 @@ class Services:
         self.rights.forget(video_id)
         self.manifests.forget_captions(video_id)
         self.parts.forget(video_id)
+        self.followed.hurry(video_id)
+        self.changes.note(video_id)
 
 
 async def _find_image(store: Store, image_id: str) -> Image | None:

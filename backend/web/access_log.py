@@ -1,6 +1,7 @@
 """One log event per request. Query strings, grants and upload links are left out: they open something."""
 
 import time
+from http import HTTPStatus
 
 import structlog
 from litestar.enums import ScopeType
@@ -25,17 +26,19 @@ class AccessLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] in QUIET_PATHS:
+        if scope["type"] not in (ScopeType.HTTP, ScopeType.WEBSOCKET) or scope["path"] in QUIET_PATHS:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        method, path = scope.get("method"), scope["path"]
+        method, path = scope.get("method", "GET"), scope["path"]
         status = 0
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = HTTPStatus.SWITCHING_PROTOCOLS
             await send(message)
 
         try:

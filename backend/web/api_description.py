@@ -19,6 +19,7 @@ from litestar.openapi.spec import (
 from litestar.routes import HTTPRoute
 from pydantic import BaseModel
 
+from backend.core.access.rights import HOLDER_DIGITS
 from backend.core.ids import ID_PATTERN
 from backend.web import tus_headers as tus
 
@@ -26,6 +27,8 @@ _PATH = r"^[A-Za-z0-9_./-]+$"
 _PATTERNS = {
     "video_id": ID_PATTERN,
     "upload_id": ID_PATTERN,
+    "person_id": ID_PATTERN,
+    "session_id": f"^[0-9a-f]{{{HOLDER_DIGITS}}}$",
     "cursor": ID_PATTERN,
     "fingerprint": "^[0-9a-f]{64}$",
     "grant": "^[A-Za-z0-9_.-]+$",

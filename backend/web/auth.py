@@ -20,6 +20,7 @@ from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
 from backend.core.access.upload_links import is_link_token, link_id_of
 from backend.core.errors import Forbidden, Unauthorized, UploadLinkRejected, VodbucketError
+from backend.core.store.daily_notes import DailyNotes
 from backend.web.attempts import Attempts
 from backend.web.bodies import AnyRequest
 
@@ -47,7 +48,10 @@ class ForeignOrigin(VodbucketError):
 
 
 class Authenticator:
-    """Finds out who sends a request. Pages of `cors_origins` may use a session too."""
+    """Finds out who sends a request, and notes in `seen` which sessions are used.
+
+    Pages of `cors_origins` may use a session too.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Authenticator:
         principals: Principals,
         attempts: Attempts,
         link_attempts: Attempts,
+        seen: DailyNotes,
         cors_origins: Collection[str],
     ) -> None:
         """`link_attempts` are of upload links: a wrong one must not lock out who has a token."""
@@ -64,6 +69,7 @@ class Authenticator:
         self._principals = principals
         self._attempts = attempts
         self._link_attempts = link_attempts
+        self._seen = seen
         self._cors_origins = frozenset(cors_origins) - {"*"}
 
     async def of_token(self, connection: Connection, token: str) -> Principal | None:
@@ -135,6 +141,7 @@ class Authenticator:
             return None
         if connection.scope.get("method") not in SAFE_METHODS and not self._is_own_origin(connection):
             raise ForeignOrigin
+        await self._seen.note(principal.right.holder)
         return principal
 
     def _is_own_origin(self, connection: Connection) -> bool:

@@ -86,6 +86,7 @@ STATUS_OF: Mapping[type[errors.VodbucketError], int] = {
     errors.ConversionTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ConversionFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooManyConversions: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyFollowers: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotMadeYet: HTTPStatus.SERVICE_UNAVAILABLE,
     ImagesUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -121,17 +122,15 @@ class ErrorBody(BaseModel):
 
 def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[ErrorBody]:
     """Respond to an error of our own hierarchy."""
-    for ancestor in type(error).__mro__:
-        if status := STATUS_OF.get(ancestor):
-            break
-    else:
+    status = status_of(error)
+    if status is None:
         return from_crash(request, error)
     headers, sentence = {}, error.message
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(error, (errors.NotMadeYet, errors.TooManyConversions)):
+    if isinstance(error, (errors.NotMadeYet, errors.TooManyConversions, errors.TooManyFollowers)):
         request.scope["state"][NO_FAILURE] = True
     if isinstance(error, (TooManyAttempts, errors.NotMadeYet, errors.TooManyConversions)):
         headers["retry-after"] = str(error.retry_after_seconds)
@@ -145,6 +144,11 @@ def from_domain(request: AnyRequest, error: errors.VodbucketError) -> Response[E
         sentence = next(str(kind.__doc__) for kind in type(error).__mro__ if "code" in vars(kind))
     code = error.failure_code if isinstance(error, errors.JobFailure) else error.code
     return _respond(status, sentence, code, headers)
+
+
+def status_of(error: errors.VodbucketError) -> int | None:
+    """Return the status of an error, or None if it is a crash."""
+    return next((STATUS_OF[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS_OF), None)
 
 
 def from_framework(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:

@@ -63,6 +63,13 @@ class HttpRules:
         self._root = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            self._remove_root(scope)
+            if _fault_of(scope):
+                await send({"type": "websocket.close", "code": 1008, "reason": "bad_request"})
+            else:
+                await self._app(scope, receive, send)
+            return
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -103,7 +110,7 @@ class HttpRules:
         is_preflight = self._litestar.cors_config is not None and _preflight_origin(scope) is not None
         return not is_preflight and not scope["path"].startswith(TUS_PATH)
 
-    def _remove_root(self, scope: HTTPScope) -> None:
+    def _remove_root(self, scope: Scope) -> None:
         root = self._root
         if root and (scope["path"] + "/").startswith(root + "/"):
             scope["path"] = scope["path"][len(root) :] or "/"
@@ -156,7 +163,7 @@ def allowed_methods(app: Litestar, path: str) -> list[str]:
     return sorted(methods)
 
 
-def _fault_of(scope: HTTPScope) -> str | None:
+def _fault_of(scope: Scope) -> str | None:
     """Return what is wrong with the form of a request, as a sentence."""
     seen = [name for name, _ in scope["headers"]]
     for name in _SINGLE.intersection(seen):

@@ -1,4 +1,4 @@
-/** Which page the URL shows, and where the viewer was on it. Two routes do not need a router package. */
+/** Which page the URL shows, and where the viewer was on it. A few routes do not need a router package. */
 
 import { pathBelow } from './api/address';
 
@@ -16,6 +16,8 @@ interface Place {
 type Route =
   | { page: 'home' }
   | { page: 'images' }
+  | { page: 'login' }
+  | { page: 'logout' }
   | { page: 'watch'; id: string }
   | { page: 'guest'; link: string }
   | { page: 'not-found' };
@@ -23,6 +25,8 @@ type Route =
 export function routeOf(pathname: string): Route {
   if (pathname === '/') return { page: 'home' };
   if (pathname === '/images') return { page: 'images' };
+  if (pathname === '/login') return { page: 'login' };
+  if (pathname === '/logout') return { page: 'logout' };
   const guest = /^\/upload\/([\w-]{22})\/?$/.exec(pathname);
   if (guest?.[1] !== undefined) return { page: 'guest', link: guest[1] };
   const watch = /^\/watch\/([^/]+)\/?$/.exec(pathname);

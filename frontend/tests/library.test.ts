@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Api } from '../src/api/client';
 import type { Video, VideoPage } from '../src/api/types';
+import type { Connect, Pushed } from '../src/api/following';
 import { Library } from '../src/library/library.svelte';
 import { status } from './status';
 
@@ -98,10 +99,16 @@ describe('the library that is followed', () => {
 
   function followed(video: Video) {
     const screen = new Screen();
-    const api = { videos: vi.fn(() => Promise.resolve({ videos: [video], next_cursor: null })) };
+    let hear: (pushed: Pushed) => void = () => {};
+    const connect: Connect = (heard) => {
+      hear = heard;
+      return () => {};
+    };
+    const page = { videos: [video], next_cursor: null };
+    const api = { videos: vi.fn(() => Promise.resolve(page)), followAll: () => connect };
     const library = new Library(api as unknown as Api);
     const stop = library.follow(screen as unknown as Document);
-    return { screen, library, api, stop, looks: () => api.videos.mock.calls.length };
+    return { screen, library, api, stop, page, hear: (pushed: Pushed) => hear(pushed), looks: () => api.videos.mock.calls.length };
   }
 
   beforeEach(() => void vi.useFakeTimers());
@@ -119,6 +126,34 @@ describe('the library that is followed', () => {
     const before = looks();
     await vi.advanceTimersByTimeAsync(60_000);
     expect(looks()).toBe(before);
+  });
+
+  it('shows what the server tells, and asks seldom', async () => {
+    const { library, stop, page, hear, looks } = followed(encoding);
+    const news = { type: 'video', id: 'a', title: 'A', visibility: 'private' } as const;
+    page.videos = [{ ...encoding, title: 'A', visibility: 'private' }];
+    await library.refresh();
+    hear({ type: 'ping' });
+    await vi.advanceTimersByTimeAsync(12_000);
+    const before = looks();
+    for (let percent = 0; percent < 50; percent += 10) {
+      hear({ ...news, status: status({ progress: percent / 100 }) });
+      await vi.advanceTimersByTimeAsync(8_000);
+    }
+    expect([library.videos[0]?.status.progress, looks()]).toEqual([0.4, before]);
+
+    page.videos = [done];
+    hear({ ...news, status: status({ status: 'done' }) });
+    hear({ type: 'gone', id: 'b' });
+    await vi.advanceTimersByTimeAsync(400);
+    expect(looks()).toBe(before + 1);
+
+    hear({ ...news, id: 'new', status: status() });
+    await vi.advanceTimersByTimeAsync(400);
+    hear({ ...news, id: 'new', status: status({ progress: 0.5 }) }); // a conversion: the list has it not
+    await vi.advanceTimersByTimeAsync(400);
+    expect(looks()).toBe(before + 2);
+    stop();
   });
 
   it('is refreshed soon after a failure', async () => {

@@ -41,6 +41,9 @@ describe('the watch page state', () => {
   let server: Server;
   let answers: Record<string, { status: number; body: unknown } | 'no answer'>;
   let asked: string[];
+  /** Whether the server pushes, and what it does so with. */
+  let pushes = false;
+  let push: ((type: string, data: object) => void) | undefined;
   let passphrases: (string | string[] | undefined)[];
   let api: Api;
   let stop = () => {};
@@ -49,11 +52,18 @@ describe('the watch page state', () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     answers = {};
     asked = [];
+    pushes = false;
+    push = undefined;
     passphrases = [];
     server = createServer((request, response) => {
       const path = request.url!.replace('/api/videos/v', '') || '/';
       asked.push(path);
       if (path.includes('access_code')) passphrases.push(request.headers['access-passphrase']);
+      if (path === '/events' && pushes) {
+        response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+        push = (type, data) => response.write(`event: ${type}\r\ndata: ${JSON.stringify(data)}\r\n\r\n`);
+        return;
+      }
       const answer = answers[path] ?? { status: 404, body: { error: 'None.', code: 'video_not_found' } };
       if (answer === 'no answer') {
         request.socket.destroy();
@@ -94,7 +104,7 @@ describe('the watch page state', () => {
 
   it('becomes playable during encoding, and gets its download at the end', async () => {
     const encoding = status({ playable: false });
-    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await soon(() => expect(asked).toContain('/status'));
@@ -108,16 +118,55 @@ describe('the watch page state', () => {
     answers['/status'] = { status: 200, body: status({ playable: true, progress: 1, status: 'done', stage: 'complete' }) };
     answers['/playback'] = playback('/play/g/download.webm');
     const source = { container: 'mov' };
-    answers['/'] = { status: 200, body: { title: 'T', status: status({ status: 'done' }), source } };
+    answers['/'] = { status: 200, body: { id: 'v', title: 'T', status: status({ status: 'done' }), source } };
     await later(() => expect(watch.status?.status).toBe('done'));
     expect(watch.playback?.webm).toMatch(/\/play\/g\/download.webm$/);
     expect(watch.video?.source).toEqual(source);
   });
 
+  it('takes what is pushed without asking, and hears of a deletion', async () => {
+    pushes = true;
+    const encoding = status({ playable: false });
+    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await soon(() => expect(push).toBeDefined());
+    const news = { id: 'v', title: 'T', visibility: 'private' };
+    push!('video', { ...news, status: status({ progress: 0.1 }) });
+    await soon(() => expect(watch.status?.progress).toBe(0.1));
+    answers['/playback'] = playback(null);
+    push!('video', { ...news, title: 'U', status: status({ progress: 0.2, playable: true }) });
+    await soon(() => expect(watch.playback).not.toBeNull());
+    await soon(() => expect(watch.status?.progress).toBe(0.2));
+    expect([watch.video?.title, asked.filter((path) => path === '/status')]).toEqual(['U', ['/status']]);
+
+    answers = {};
+    push!('end', { error: 'No.', code: 'video_not_found' });
+    await soon(() => expect(watch.lost).toBe(true));
+    expect(watch.playback).toBeNull();
+  });
+
+  it('tells a guest who waits that the video plays, and later that it is gone', async () => {
+    pushes = true;
+    answers = { '/': refused, '/playback': notReady };
+    const watch = new Watch(api, 'v');
+    stop = watch.start();
+    await soon(() => expect(push).toBeDefined());
+    expect(watch.waiting).toBe(true);
+    answers['/playback'] = playback(null);
+    push!('video', { id: 'v', title: 'T', visibility: null, status: status({ playable: true }) });
+    await soon(() => expect(watch.playback).not.toBeNull());
+
+    answers = { '/playback': refused };
+    push!('end', { error: 'No.', code: 'unauthorized' });
+    await soon(() => expect(watch.lost).toBe(true));
+    expect(asked).not.toContain('/status');
+  });
+
   it('finds what is made while the first look is watched', async () => {
     const looked = status({ playable: true });
     answers = {
-      '/': { status: 200, body: { title: 'T', status: looked } },
+      '/': { status: 200, body: { id: 'v', title: 'T', status: looked } },
       '/status': { status: 200, body: looked },
       '/playback': playback(null),
     };
@@ -133,7 +182,7 @@ describe('the watch page state', () => {
     const reduced = status({ status: 'done', stage: 'complete', playable: true, reduced: true });
     const offered = playback('/play/g/download.webm');
     answers = {
-      '/': { status: 200, body: { title: 'T', status: reduced } },
+      '/': { status: 200, body: { id: 'v', title: 'T', status: reduced } },
       '/status': { status: 200, body: reduced },
       '/playback': { ...offered, body: { ...offered.body, presentation: 'reduced' } },
     };
@@ -182,7 +231,7 @@ describe('the watch page state', () => {
 
     it('plays for a guest, and says so when the link is withdrawn', async () => {
       answers = { '/': refused, [OPEN]: playback(null) };
-      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      const watch = new Watch(api, 'v', undefined, 'vc_1');
       stop = watch.start();
       await soon(() => expect(watch.playback).not.toBeNull());
 
@@ -193,14 +242,14 @@ describe('the watch page state', () => {
 
     it('plays for who is signed in, but may not see the video otherwise', async () => {
       answers = { [OPEN]: playback(null) };
-      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      const watch = new Watch(api, 'v', undefined, 'vc_1');
       stop = watch.start(true);
       await soon(() => expect(watch.playback).not.toBeNull());
     });
 
     it('asks for the passphrase until it is right, and once', async () => {
       answers = { '/': refused, [OPEN]: asks };
-      const watch = new Watch(api, 'v', () => true, 'vc_1');
+      const watch = new Watch(api, 'v', undefined, 'vc_1');
       stop = watch.start();
       await soon(() => expect(watch.locked).toBe(true));
 
@@ -218,7 +267,7 @@ describe('the watch page state', () => {
       expect(watch.playback).not.toBeNull();
       stop();
 
-      const reloaded = new Watch(api, 'v', () => true, 'vc_1');
+      const reloaded = new Watch(api, 'v', undefined, 'vc_1');
       stop = reloaded.start();
       await soon(() => expect(reloaded.playback).not.toBeNull());
       expect(passphrases.at(-1)).toBe('%C3%B6ffne%20dich');
@@ -266,7 +315,7 @@ describe('the watch page state', () => {
     ['was already queued', { status: 409, body: { error: 'Queued.', code: 'already_queued' } }],
   ])('follows a failed video again once it %s', async (_, answer) => {
     const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
-    answers = { '/': { status: 200, body: { title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: failed } }, '/status': { status: 200, body: failed } };
     const watch = new Watch(api, 'v');
     stop = watch.start();
     await soon(() => expect(watch.status?.status).toBe('error'));
@@ -284,7 +333,7 @@ describe('the watch page state', () => {
   it('stays failed if the original is gone', async () => {
     const failed = status({ status: 'error', stage: 'failed', error: { code: 'attempt_failed', message: 'No.' } });
     answers = {
-      '/': { status: 200, body: { title: 'T', status: failed } },
+      '/': { status: 200, body: { id: 'v', title: 'T', status: failed } },
       '/status': { status: 200, body: failed },
       '/transcodes': { status: 409, body: { error: 'Gone.', code: 'source_gone' } },
     };
@@ -313,7 +362,7 @@ describe('the watch page state', () => {
     expect(watch.problem).toBeNull();
 
     const encoding = status({ playable: false });
-    answers = { '/': { status: 200, body: { title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
+    answers = { '/': { status: 200, body: { id: 'v', title: 'T', status: encoding } }, '/status': { status: 200, body: encoding } };
     await later(() => expect(watch.video).not.toBeNull());
     expect(watch.trouble).toBeNull();
     await soon(() => expect(asked).toContain('/status'));
@@ -331,7 +380,7 @@ describe('the watch page state', () => {
 
   describe('of a video that is being watched', () => {
     const done = status({ playable: true, status: 'done', stage: 'complete' });
-    const answer = (title: string, visibility = 'private') => ({ status: 200, body: { title, visibility, status: done } });
+    const answer = (title: string, visibility = 'private') => ({ status: 200, body: { id: 'v', title, visibility, status: done } });
     const gone = { status: 404, body: { error: 'None.', code: 'video_not_found' } };
     let watch: Watch;
 
@@ -373,7 +422,7 @@ describe('the watch page state', () => {
 
     it('is followed again once another page asks for a new encoding', async () => {
       const again = status({ status: 'queued', stage: 'queued', request: 'v.1' });
-      answers['/'] = { status: 200, body: { title: 'T', status: again } };
+      answers['/'] = { status: 200, body: { id: 'v', title: 'T', status: again } };
       answers['/status'] = { status: 200, body: again };
       await later(() => expect(watch.status?.status).toBe('queued'));
     });

@@ -10,6 +10,8 @@ it.each([
   ['/watch/abc', { page: 'watch', id: 'abc' }],
   ['/watch/abc/', { page: 'watch', id: 'abc' }],
   ['/watch/a%20b', { page: 'watch', id: 'a b' }],
+  ['/login', { page: 'login' }],
+  ['/logout', { page: 'logout' }],
   ['/watch/', { page: 'not-found' }],
   ['/watch/a/b', { page: 'not-found' }],
   ['/watch/%E0%A4%A', { page: 'not-found' }],

@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 
 from backend.web.server.protocol import BoundedProtocol, Limits
 from backend.web.server.serving import BoundedServer
+from backend.web.server.web_socket import MAX_MESSAGE_BYTES, BoundedWebSocket
 from tests.backend.conftest import TOKEN
 
 SECONDS = 20.0
@@ -83,7 +84,15 @@ async def serving(
     """Serve the application on a free port. The caller runs its lifespan."""
     protocol = type("Protocol", (BoundedProtocol,), {"limits": limits})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            ws=BoundedWebSocket,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+        )
         running = BoundedServer(config, max_connections, on_stop)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         task = asyncio.create_task(running.serve([listener]))

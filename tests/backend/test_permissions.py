@@ -142,6 +142,7 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("GET", "/jobs/{video_id}"): Row(May.SEE),
     ("DELETE", "/jobs/{video_id}"): Row(May.MANAGE),
     ("GET", "/api/videos/{video_id}/playback"): Row(May.WATCH),
+    ("GET", "/api/videos/{video_id}/events"): Row(May.WATCH),
     ("GET", "/videos/{video_id}"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/download"): Row(May.WATCH),
     ("GET", "/videos/{video_id}/hls/{asset}"): Row(May.WATCH),
@@ -158,6 +159,14 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("POST", "/api/access-codes"): Row(May.MANAGE, json={"media_items": [{"media_slug": "{video_id}"}]}),
     ("GET", "/api/access-codes"): Row(May.UPLOAD),
     ("DELETE", "/api/access-codes/{code_id}"): Row(May.OWN),
+    ("GET", "/api/sessions"): Row(May.SIGNED_IN),
+    ("DELETE", "/api/sessions/{session_id}"): Row(May.SIGNED_IN),
+    ("GET", "/api/people"): Row(May.ADMINISTER),
+    ("POST", "/api/people"): Row(May.ADMINISTER, json={"name": "Anna", "role": "viewer"}),
+    ("GET", "/api/people/{person_id}"): Row(May.ADMINISTER),
+    ("PATCH", "/api/people/{person_id}"): Row(May.ADMINISTER, json={"name": "Ben"}),
+    ("DELETE", "/api/people/{person_id}"): Row(May.ADMINISTER),
+    ("POST", "/api/people/{person_id}/token"): Row(May.ADMINISTER),
     ("POST", "/api/upload-links"): Row(May.UPLOAD, json={"title": "For you"}),
     ("GET", "/api/upload-links"): Row(May.UPLOAD),
     ("DELETE", "/api/upload-links/{link_id}"): Row(May.OWN),
@@ -254,6 +263,7 @@ class World:
 @pytest.fixture
 async def world(settings: ApiSettings, buckets: Buckets, clock: Clock) -> AsyncIterator[World]:
     async with api_process(settings, buckets, clock) as app:
+        app.state.services.followed.end()  # or streams would go on
         people = app.state.services.people
         roles = {"admin": Role.ADMIN, "owner": Role.UPLOADER, "uploader": Role.UPLOADER}
         roles |= {"viewer": Role.VIEWER, "revoked": Role.ADMIN}
@@ -343,7 +353,7 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
             query |= {"url": row.link.format(video_id=video)} if row.link else {}
             link = await world.link()
             if who in {"guest", "late guest"}:
-                query = {"upload_link": link}
+                query["upload_link"] = link
             if who == "late guest":
                 await world.services.upload_links.withdraw(link_id_of(link))
             body = None if row.json is None else dumps(row.json).replace("{video_id}", video).encode()
@@ -351,6 +361,8 @@ async def test_everyone_gets_as_far_as_they_may_and_no_farther(
                 video_id=video,
                 image_id=image,
                 code_id=code_id,
+                person_id=(await world.services.people.add("Anna", Role.VIEWER)).id,
+                session_id="0" * 32,
                 link_id=link_id_of(link),
                 upload_id=await world.upload() if "{upload_id}" in path else "",
                 fingerprint="0" * 64,

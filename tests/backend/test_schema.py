@@ -45,6 +45,10 @@ CONFIG = schemathesis.Config.from_dict(
                 "POST /api/uploads",  # a length, or that it is deferred
                 "OPTIONS /api/uploads/{upload_id}",
                 "PATCH /api/videos/{video_id}",  # a title of which something is visible
+                *(
+                    "POST /api/people",
+                    "PATCH /api/people/{person_id}",
+                ),  # a name of which something is visible
                 "POST /api/videos/{video_id}/captions/{language}",
                 "DELETE /api/videos/{video_id}/captions/{language}",
             )

@@ -96,8 +96,11 @@ class Visit:
         self.until(lambda: self.position() > begin + 1, seconds)
 
     def _note_message(self, message: ConsoleMessage) -> None:
-        # Chromium logs every 4xx. Those are API responses, which the tests check themselves.
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        # Chromium logs every 4xx. Those are API responses, which the tests check themselves. It also logs
+        # each WebSocket that cannot be opened: the page asks for changes then.
+        if message.type == "error" and not message.text.startswith(
+            ("Failed to load resource", "WebSocket connection to")
+        ):
             self.script_errors.append(message.text)
 
     def _note_request(self, request: Request) -> None:

@@ -1,5 +1,6 @@
 """Behind nginx below a path, configured as the README says, and with nginx's own limit of request bodies."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import BrowserContext
+from websockets.sync.client import connect
 
 from tests.e2e.browser import Visit
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.lab.nginx import documented, nginx
-from tests.lab.product import REPOSITORY, Product, stop
+from tests.lab.product import ADMIN_TOKEN, REPOSITORY, Product, stop
 from tests.lab.server import free_port
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("film_upload")]
@@ -48,6 +50,7 @@ def test_every_address_that_the_api_gives_leads_below_the_path(server: Product, 
         (captions,) = playback["captions"]
         links = [playback[kind] for kind in ("hls", "dash", "webm", "poster", "storyboard")]
         paths = [*links, captions["url"], f"/vod/videos/{video}", f"/vod/videos/{video}/hls/master.m3u8"]
+        paths += [f"/vod/hls/{video}/index.m3u8", f"/vod/videos/{video}/poster.jpg"]
         for path in paths:
             assert path.startswith("/vod/")
             answer = client.get(f"{server.url}{path.removeprefix('/vod')}", follow_redirects=True)
@@ -85,6 +88,8 @@ def test_the_site_works_below_the_path(
     page.get_by_role("link", name="Watch", exact=True).click()
     page.get_by_role("heading", name=film.stem).wait_for()
     assert page.url == f"{root}watch/{uploaded}"
+    visit.open(f"/embed/{video}?autoplay=1&muted=1")
+    visit.until_playing()
     visit.open(f"/watch/{video}")
     visit.until_playing()
     page.get_by_text("DASH", exact=True).click()
@@ -107,6 +112,8 @@ def test_the_site_works_below_the_path(
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("dialog").wait_for()
     assert context.cookies() == []
+    visit.open(f"/embed/{video}")
+    page.get_by_text("This video isn’t available here.").wait_for()
     visit.open("/nowhere")
     page.get_by_role("heading", name="Page not found").wait_for()
 
@@ -115,6 +122,24 @@ def test_the_site_works_below_the_path(
     played = {path.rpartition("/")[2] for path in paths if path.startswith("/vod/play/")}
     assert played >= {"master.m3u8", "manifest.mpd", "storyboard.vtt", "poster.jpg"}
     assert visit.script_errors == visit.foreign_requests == []
+
+
+def test_changes_are_pushed_through_the_proxy(server: Product, video: str) -> None:
+    """Though nginx collects answers until they are complete."""
+    token = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    with (
+        server.client() as client,
+        client.stream("GET", f"/api/videos/{video}/events") as answer,
+        connect(f"{server.url.replace('http', 'ws')}/api/ws", additional_headers=token) as socket,
+    ):
+        lines = answer.iter_lines()
+        assert next(lines) == "event: video"
+        title = client.get(f"/api/videos/{video}").json()["title"]
+        client.patch(f"/api/videos/{video}", json={"title": "Through the proxy"}).raise_for_status()
+        assert next(line for line in lines if "Through the proxy" in line)
+        while json.loads(socket.recv(timeout=30)).get("title") != "Through the proxy":
+            pass
+        client.patch(f"/api/videos/{video}", json={"title": title}).raise_for_status()
 
 
 def test_the_command_line_uploads_below_the_path(below: dict[str, Product], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _paste(visit: Visit, link: str) -> None:
-    visit.page.get_by_label("Or paste a link to a video file").fill(link)
+    visit.page.get_by_label("Or paste a link to a video").fill(link)
     visit.page.get_by_role("button", name="Add", exact=True).click()
 
 

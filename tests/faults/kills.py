@@ -159,7 +159,11 @@ class Mayhem:
         statuses = self._statuses()
         assert self.acknowledged <= set(statuses), "an acknowledged upload is gone"
         assert set(statuses.values()) <= {"done"}, statuses
-        assert_at_rest(self.product.environment, done=set(statuses))
+        self.check(set(statuses))
+
+    def check(self, done: set[str]) -> None:
+        """Assert that these videos are all that there is."""
+        assert_at_rest(self.product.environment, done=done)
 
     def _sweep(self) -> None:
         """Sweep as an operator does who knows that nothing is running."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.chunk_kills import MOMENTS, kill_dividing
+from tests.faults.fetch_kills import FetchMayhem, kill_fetching
 from tests.faults.kills import VICTIMS, kill_anything
 from tests.faults.registry import row
 from tests.lab.server import StoreServer
@@ -41,6 +42,21 @@ def test_kills_at_any_step_of_a_divided_film_cost_only_what_is_in_hand(
 ) -> int:
     mayhem = kill_dividing(rgw_server, tmp_path, CHUNK_KILLS, _seed("chunk_kills", CHUNK_KILLS))
     assert mayhem.kills.keys() == MOMENTS.keys()
+    return mayhem.kills.total()
+
+
+@pytest.mark.filterwarnings("ignore:The asyn:DeprecationWarning")  # pyftpdlib, on Python 3.11
+@row(
+    "fetches-killed",
+    fault="kill -9 of a worker, or a cancelled job, at every stage of a fetch by HTTP, FTP, torrent, yt-dlp "
+    "and import",
+    expected="every fetched file is stored whole, unless cancelled; no program and no file is left; after a "
+    "sweep, clean",
+)
+def test_kills_at_any_stage_of_a_fetch_leave_nothing_behind(rgw_server: StoreServer, tmp_path: Path) -> int:
+    kills = len(FetchMayhem.victims)
+    mayhem = kill_fetching(rgw_server, tmp_path, kills, _seed("fetch_kills", kills))
+    assert mayhem.kills.keys() == FetchMayhem.victims.keys()
     return mayhem.kills.total()
 
 

@@ -16,9 +16,18 @@ def store_settings(environment: dict[str, str]) -> StoreSettings:
     return StoreSettings(**{name: names[name] for name in StoreSettings.model_fields if name in names})
 
 
-def assert_at_rest(environment: dict[str, str], done: Set[str], failed: Set[str] = frozenset()) -> None:
-    """Assert that exactly these videos exist, each complete or failed, and that nothing else remains."""
-    asyncio.run(check_at_rest(store_settings(environment), done, failed))
+def assert_at_rest(
+    environment: dict[str, str],
+    done: Set[str],
+    failed: Set[str] = frozenset(),
+    *,
+    originals: Set[str] = frozenset(),
+) -> None:
+    """Assert that exactly these videos exist, each complete or failed, and that nothing else remains.
+
+    `originals`: the complete ones whose source is kept.
+    """
+    asyncio.run(check_at_rest(store_settings(environment), done, failed, originals))
 
 
 def has_open_upload(environment: dict[str, str]) -> bool:
@@ -31,10 +40,15 @@ def has_open_upload(environment: dict[str, str]) -> bool:
     return asyncio.run(look())
 
 
-async def check_at_rest(settings: StoreSettings, done: Set[str], failed: Set[str] = frozenset()) -> None:
+async def check_at_rest(
+    settings: StoreSettings,
+    done: Set[str],
+    failed: Set[str] = frozenset(),
+    originals: Set[str] = frozenset(),
+) -> None:
     """Do what `assert_at_rest` does, for callers in an event loop."""
     async with open_buckets(settings) as buckets:
-        await _assert_raw(buckets, failed)
+        await _assert_raw(buckets, failed, originals)
         assert await _uploads(buckets.raw) == []
         assert await _uploads(buckets.video) == []
         video_keys = await _sizes(buckets.video)
@@ -44,13 +58,13 @@ async def check_at_rest(settings: StoreSettings, done: Set[str], failed: Set[str
             expected |= {keys.video_record(video_id), keys.status(video_id), outcome}
         for video_id in done:
             expected |= await _keys_of_done(buckets, video_id, video_keys)
-        assert set(video_keys) == expected
+        assert set(video_keys) == expected, set(video_keys) ^ expected
 
 
-async def _assert_raw(buckets: Buckets, failed: Set[str]) -> None:
+async def _assert_raw(buckets: Buckets, failed: Set[str], originals: Set[str]) -> None:
     found = set(await _sizes(buckets.raw)) - {keys.LAST_SWEEP}
     letters = {keys.dead_letter(keys.request_name(video_id)) for video_id in failed}
-    assert found == letters | {keys.upload(video_id) for video_id in failed}
+    assert found == letters | {keys.upload(video_id) for video_id in failed | originals}
 
 
 async def _sizes(store: Store) -> dict[str, int]:
@@ -58,7 +72,7 @@ async def _sizes(store: Store) -> dict[str, int]:
 
     Probe objects of a worker killed at startup are the sweeper's job.
     """
-    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS, keys.PEOPLE, keys.TOKENS)
+    others = (keys.DOCTOR, keys.SIGNING_KEYS, keys.SESSIONS, keys.SEEN, keys.PEOPLE, keys.TOKENS)
     others += (keys.UPLOAD_LINKS, keys.EVENTS)
     return {info.key: info.size_bytes async for info in store.list_all("") if not info.key.startswith(others)}
 
@@ -78,6 +92,7 @@ async def _keys_of_done(buckets: Buckets, video_id: str, sizes: dict[str, int]) 
         keys.status(video_id),
         *results,
         *(key for key in sizes if key.startswith(looks)),  # until a sweep finds them old
+        *(key for key in sizes if key.startswith(keys.revisions_of(video_id))),  # of what a fetch found
         *{keys.watched(video_id)} & sizes.keys(),
         *(prefix + published.path for published in outputs.objects),
     }

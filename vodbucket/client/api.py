@@ -5,8 +5,8 @@ Owns the connection and the token, and maps every failure to one of `vodbucket.c
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,16 +15,29 @@ from urllib.parse import urljoin
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from backend.core.access.people import Role
 from backend.core.ids import parse_id
 from backend.core.records import Download, Status
 from backend.core.settings import ClientSettings
-from vodbucket.client.errors import BodyTooLarge, NotFound, RequestRejected, ServerUnavailable, TokenRejected
+from vodbucket.client.errors import (
+    BodyTooLarge,
+    NotFound,
+    NotPushed,
+    RequestRejected,
+    ServerUnavailable,
+    TokenRejected,
+)
 from vodbucket.client.file_body import FileBody
 from vodbucket.client.responses import (
     Added,
+    AddedPerson,
     Downloads,
     ErrorBody,
     Events,
+    IssuedToken,
+    People,
+    Person,
+    Pushed,
     Resumption,
     VideoPage,
     VideoWithStatus,
@@ -35,6 +48,10 @@ from vodbucket.client.responses import (
 CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 60.0
 """A connection that sends and receives nothing for this long is considered lost."""
+SILENT_SECONDS = 40.0
+"""The server breaks silence after 15 s."""
+FIRST_EVENT_SECONDS = 5.0
+MAX_EVENT_BYTES = 1024 * 1024
 PAGE = 200
 NO_LIMIT = 2**63
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
@@ -67,6 +84,31 @@ class Api:
 
     async def status(self, video_id: str) -> Status:
         return await self._read(Status, f"/api/videos/{parse_id(video_id)}/status")
+
+    async def pushed(self, video_id: str) -> AsyncGenerator[Status]:
+        """Yield the status of a video now and after each change, as the server pushes it.
+
+        Ends when the stream does, for whatever reason: the caller asks then. Raises: NotPushed: nothing came.
+        """
+        is_first = True
+        with suppress(aiohttp.ClientError, OSError, ValueError):
+            async with self._session.get(
+                f"{self.url}/api/videos/{parse_id(video_id)}/events",
+                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS),
+                allow_redirects=False,
+                read_bufsize=MAX_EVENT_BYTES,
+            ) as response:
+                while response.content_type == "text/event-stream":
+                    # a proxy may hold events back: the first one is sent at once
+                    async with asyncio.timeout(FIRST_EVENT_SECONDS if is_first else None):
+                        line = await response.content.readline()
+                    if not line:
+                        break
+                    if line.startswith(b"data: ") and line != b"data: {}\r\n":
+                        yield Pushed.model_validate_json(line.removeprefix(b"data: ")).status
+                        is_first = False
+        if is_first:
+            raise NotPushed
 
     async def videos(self, limit: int) -> list[VideoWithStatus]:
         """Return the newest videos, `limit` at most."""
@@ -123,6 +165,20 @@ class Api:
 
     async def delete(self, video_id: str) -> None:
         await self.request("DELETE", f"/api/videos/{parse_id(video_id)}")
+
+    async def people(self) -> list[Person]:
+        return (await self._read(People, "/api/people")).people
+
+    async def add_person(self, name: str, role: Role) -> AddedPerson:
+        """Add a person, and return them with their token. Not to be repeated blindly."""
+        return await self._read(AddedPerson, "/api/people", "POST", json={"name": name, "role": role})
+
+    async def revoke_person(self, person_id: str) -> None:
+        await self.request("DELETE", f"/api/people/{parse_id(person_id)}")
+
+    async def issue_token(self, person_id: str) -> str:
+        """Return a new token for this person, which replaces their others."""
+        return (await self._read(IssuedToken, f"/api/people/{parse_id(person_id)}/token", "POST")).token
 
     async def resumption(self, fingerprint: str) -> Resumption | None:
         """Return where the upload of a file is, or None if there is no record."""

@@ -21,6 +21,12 @@ class RequestRejected(VodbucketError):
         self.server_code = server_code
 
 
+class NotPushed(VodbucketError):
+    """The server, or a proxy before it, does not push changes."""
+
+    code = "not_pushed"
+
+
 class BodyTooLarge(RequestRejected):
     """A proxy in front of the server limits request bodies (413): shorter ones may pass."""
 

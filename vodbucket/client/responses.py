@@ -1,13 +1,20 @@
 """Bodies of the API's responses, as far as the command line reads them."""
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
+from backend.core.access.people import Role
 from backend.core.event_records import Event
 from backend.core.records import Status, Video
 
 
 class VideoWithStatus(Video):
     """A video's record with its status."""
+
+    status: Status
+
+
+class Pushed(BaseModel):
+    """What the server pushes about a video."""
 
     status: Status
 
@@ -55,6 +62,26 @@ class WebhookTest(BaseModel):
 
 class WebhookTests(BaseModel):
     tests: list[WebhookTest]
+
+
+class Person(BaseModel):
+    id: str
+    name: str
+    role: Role
+    revoked: bool
+    created_at: AwareDatetime
+
+
+class People(BaseModel):
+    people: list[Person]
+
+
+class IssuedToken(BaseModel):
+    token: str
+
+
+class AddedPerson(Person, IssuedToken):
+    """A new person and their token."""
 
 
 class ErrorBody(BaseModel):

@@ -2,13 +2,14 @@
 
 import asyncio
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from backend.core.records import Download, Status, StatusWord
 from backend.core.settings import ClientSettings
 from vodbucket.client.api import Api, open_api
-from vodbucket.client.errors import FileRejected, RequestRejected, ServerUnavailable
+from vodbucket.client.errors import FileRejected, NotPushed, RequestRejected, ServerUnavailable
 from vodbucket.client.file_upload import FileUpload
 from vodbucket.client.local_file import inspect_file, keeping_original
 from vodbucket.client.patience import Patience
@@ -91,19 +92,32 @@ class VideoClient:
         """Return the final status."""
         title = (await self._patience(_report).attempt(api.video, video_id)).title
         with EncodingBar(title) as bar:
-            patience = self._patience(bar.print)
-            while True:
-                status = await patience.attempt(api.status, video_id)
-                bar.show(status)
-                if status.playable and open_page:
-                    open_page = False
-                    if not webbrowser.open(self.watch_link(video_id)):
-                        bar.print(f"{title}: ready to play, but no browser could be opened.")
-                if status.error is not None and status.status is StatusWord.ERROR:
-                    bar.print(f"{title}: {status.error.message}")
-                if status.status in (StatusWord.DONE, StatusWord.ERROR):
-                    return status
-                await asyncio.sleep(POLL_SECONDS)
+            async with aclosing(self._statuses(api, video_id, self._patience(bar.print))) as statuses:
+                async for status in statuses:
+                    bar.show(status)
+                    if status.playable and open_page:
+                        open_page = False
+                        if not webbrowser.open(self.watch_link(video_id)):
+                            bar.print(f"{title}: ready to play, but no browser could be opened.")
+                    if status.status in (StatusWord.DONE, StatusWord.ERROR):
+                        break
+            if status.error is not None and status.status is StatusWord.ERROR:
+                bar.print(f"{title}: {status.error.message}")
+            return status
+
+    async def _statuses(self, api: Api, video_id: str, patience: Patience) -> AsyncGenerator[Status]:
+        """Yield the status without end: what the server pushes, and where it does not, what it answers."""
+        is_pushed = True
+        while True:
+            yield await patience.attempt(api.status, video_id)
+            if is_pushed:
+                try:
+                    async with aclosing(api.pushed(video_id)) as pushed:
+                        async for status in pushed:
+                            yield status
+                except NotPushed:
+                    is_pushed = False
+            await asyncio.sleep(POLL_SECONDS)
 
     def _patience(self, report: Callable[[str], None]) -> Patience:
         return Patience(self._patience_seconds, report)

@@ -14,7 +14,7 @@ from backend.core.records import Status, StatusWord
 from backend.core.store.probes import Check, Verdict
 from backend.core.sweep.retention import CleanReport
 from backend.core.sweep.sweeper import SweepReport
-from vodbucket.client.responses import VideoWithStatus
+from vodbucket.client.responses import Person, VideoWithStatus
 from vodbucket.doctor.encoders import EncoderTable, Result
 
 PLAIN_WIDTH = 120
@@ -53,6 +53,15 @@ def show_video(video: VideoWithStatus, link: str) -> None:
     for name, value in facts.items():
         if value:
             console.print(f"{name:<9}  {cell(value)}", soft_wrap=True)
+
+
+def show_people(people: Sequence[Person]) -> None:
+    console, table = _console(), _table("added", "role", "name", "id")
+    for one in people:
+        added = one.created_at.astimezone().strftime("%Y-%m-%d")
+        role = "revoked" if one.revoked else one.role
+        table.add_row(added, role, cell(one.name), one.id, style="dim" if one.revoked else "")
+    console.print(table if people else "Nobody was added.")
 
 
 def show_jobs(overview: JobsOverview) -> None:

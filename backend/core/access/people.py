@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from backend.core import keys
 from backend.core.access.rights import HOLDER_DIGITS
@@ -59,21 +59,23 @@ class Person(Record):
     nonce: str = Field(default_factory=new_nonce)
 
 
+def _printable(name: str) -> str:
+    cleaned = clean_text(name)
+    if not cleaned:
+        raise ValueError("must not be empty")
+    return cleaned
+
+
+GivenName = Annotated[Name, AfterValidator(_printable)]
+
+
 class PersonEdit(BaseModel):
     """Changes to a person. None leaves a field as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name | None = None
+    name: GivenName | None = None
     role: Role | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _printable(cls, name: str | None) -> str | None:
-        cleaned = None if name is None else clean_text(name)
-        if cleaned == "":
-            raise ValueError("must not be empty")
-        return cleaned
 
 
 class Token(Record):

@@ -6,6 +6,7 @@ A record is never rewritten, so a request that uses a session cannot bring it ba
 import hashlib
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -15,6 +16,7 @@ from backend.core import keys
 from backend.core.access.rights import HOLDER_DIGITS
 from backend.core.access.signing_keys import SigningKeys
 from backend.core.access.tokens import TokenSigner
+from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import ObjectNotFound
 from backend.core.records import Record, RecordUnreadable
 from backend.core.store.interface import Store
@@ -22,6 +24,7 @@ from backend.core.store.prefixes import keys_below
 
 log = structlog.get_logger(__name__)
 
+MAX_CLIENT_LENGTH = 100
 _RANDOM_BYTES = 32
 
 
@@ -34,6 +37,15 @@ class Session(Record):
         description="fingerprint of the admin token, or id of a person's token; empty: a sign-in service"
     )
     person: str | None = Field(default=None, description="who signed in; null: the holder of the admin token")
+    client: str = Field(default="", max_length=MAX_CLIENT_LENGTH, description="browser and system")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSession:
+    id: str
+    record: Session
+    seen_at: datetime | None
+    """When it was last used, to the day. None: not yet."""
 
 
 class Sessions:
@@ -51,7 +63,7 @@ class Sessions:
         self.ttl_seconds = ttl_seconds
         self._clock = clock
 
-    async def begin(self, made_with: str, person: str | None = None) -> str:
+    async def begin(self, made_with: str, person: str | None = None, client: str = "") -> str:
         """Store a session and return its cookie. The arguments are as in `Session`."""
         value = secrets.token_bytes(_RANDOM_BYTES)
         now = datetime.fromtimestamp(self._clock(), UTC)
@@ -60,6 +72,7 @@ class Sessions:
             expires_at=now + timedelta(seconds=self.ttl_seconds),
             made_with=made_with,
             person=person,
+            client=client[:MAX_CLIENT_LENGTH],
         )
         await self._video.create(keys.session(_id_of(value)), session.to_json())
         return self._signer.sign(value)
@@ -75,15 +88,26 @@ class Sessions:
         expired = session is not None and session.expires_at.timestamp() <= self._clock()
         return None if expired else session
 
+    async def all_of(self, person: str | None) -> list[ListedSession]:
+        """Return the sessions of a person (None: the holder of the admin token) that have not expired."""
+        used = {info.key: info.modified async for info in self._video.list_all(keys.SEEN)}
+        ids = [key.removeprefix(keys.SESSIONS) for key in await keys_below(self._video, keys.SESSIONS)]
+        found = await gather_or_cancel(self.find(session_id) for session_id in ids)
+        return [
+            ListedSession(session_id, session, used.get(keys.seen(session_id)))
+            for session_id, session in zip(ids, found, strict=True)
+            if session is not None and session.person == person
+        ]
+
     async def end(self, session_id: str) -> None:
         await self._video.delete(keys.session(session_id))
+        await self._video.delete(keys.seen(session_id))
 
     async def end_others(self, kept: str | None, person: str | None) -> None:
         """End all sessions of a person (None: the holder of the admin token), but the one to keep."""
-        for key in await keys_below(self._video, keys.SESSIONS):
-            session = await read_session(self._video, key)
-            if key != keys.session(kept or "") and session is not None and session.person == person:
-                await self._video.delete(key)
+        for session in await self.all_of(person):
+            if session.id != kept:
+                await self.end(session.id)
 
 
 async def read_session(video: Store, key: str) -> Session | None:

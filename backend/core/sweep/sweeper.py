@@ -80,7 +80,7 @@ class Kind(StrEnum):
     ENTRY = "entry"
     """A video that an index of the library lacks: added to it. An entry without a video: removed."""
     SESSION = "session"
-    """A session that has expired: removed."""
+    """A session that has expired, or the note of when one was used that has ended: removed."""
     LINK = "link"
     """An upload link that has expired or was withdrawn: what is left of it is removed."""
     ORIGINAL = "original"
@@ -269,14 +269,19 @@ class _Sweeper:
             await self._act(Kind.UPLOAD, info.key, why, info.modified, act, info.size_bytes, grace)
 
     async def sessions(self) -> None:
-        video = self._buckets.video
+        video, standing = self._buckets.video, set[str]()
         async for info in video.list_all(keys.SESSIONS):
+            standing.add(keys.seen(info.key.removeprefix(keys.SESSIONS)))
             if self._now - info.modified <= self._rules.grace:
                 continue
             session = await read_session(video, info.key)
             if session is not None:
                 act, since = partial(video.delete, info.key), session.expires_at
                 await self._act(Kind.SESSION, info.key, "it has expired", since, act, info.size_bytes)
+        async for info in video.list_all(keys.SEEN):
+            if info.key not in standing:
+                act, why = partial(video.delete, info.key), "its session has ended"
+                await self._act(Kind.SESSION, info.key, why, info.modified, act)
 
     async def images(self) -> None:
         video, existing, left = self._buckets.video, "", dict[str, ObjectInfo]()

@@ -16,6 +16,8 @@ from backend.web.server.refusals import AddressTooLong, HeadersTooLarge, Refusal
 
 SLICE_BYTES = 64 * 1024
 """The parser gets this much at a time, so that a limit is noticed soon after it is crossed."""
+WEBSOCKET_PATH = b"/api/ws"
+"""What ends with this, before a query, may ask for a WebSocket. Elsewhere that is ignored, as HTTP allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread_since = 0.0
     _cycles: tuple[RequestResponseCycle, ...] = ()
     """Requests that may not be answered yet."""
-    _refused = False
+    _ended = False
+    """What arrives now is not for this parser: the request was refused, or a WebSocket follows."""
     _in_head = False
     _in_body = False
     _has_small_body = False
@@ -103,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.since = self.loop.time()
         view = memoryview(data)
         for start in range(0, len(view), SLICE_BYTES):
-            if self._refused:
+            if self._ended:
                 return
             self._feed(view[start : start + SLICE_BYTES])
         if self.phase is Phase.IDLE:
@@ -113,8 +116,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unframed_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:  # ignored, as HTTP allows
-            if rest := data[upgrade.args[0] :]:
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            elif rest := data[upgrade.args[0] :]:
                 self._feed(rest)
         except httptools.HttpParserError as error:
             cause = error.__context__
@@ -153,6 +158,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and has_body:
             raise Refusal("A request with a body must not ask for an upgrade.")  # its body would be lost
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
         self._cycles = (*(one for one in self._cycles if not one.response_complete), self.cycle)
         self._in_head, self._in_body = False, True
         if not has_body:  # the end of the request follows at once
@@ -177,6 +184,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = False
         super().on_message_complete()
         self._enter_next_phase()
+
+    def _should_upgrade(self) -> bool:
+        path = self.url.partition(b"?")[0]
+        responded = self.cycle is None or self.cycle.response_complete
+        return path.endswith(WEBSOCKET_PATH) and responded and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to another protocol (RFC 6455)."""
+        self._ended = True
+        self._enter(Phase.WORK, None)
+        super().handle_websocket_upgrade()
 
     # What the application and the transport report.
 
@@ -262,7 +280,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error and close, but keep discarding for a moment so that the answer is read."""
-        self._refused = True
+        self._ended = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._in_head:  # of a later request: the responses to earlier ones come first

@@ -2,8 +2,10 @@
 
 import { addressOf } from './address';
 import { ApiError, hasCode, isGone } from './errors';
-import type { Access } from '../share/access';
+import { eventsIn } from './event-stream';
+import type { Connect } from './following';
 import type {
+  Access,
   AccessCode,
   Captions,
   GuestLink,
@@ -103,11 +105,47 @@ export class Api {
     return this.#json('GET', `/api/videos/${encodeURIComponent(id)}/status`);
   }
 
+  /** What happens to a video, while one may watch it. */
+  followVideo(id: string, access: () => Access | null = () => null): Connect {
+    return (heard, lost) => {
+      const ended = new AbortController();
+      const { query, headers } = sent(access());
+      // Not an EventSource, which cannot send headers.
+      void this.#request('GET', `/api/videos/${encodeURIComponent(id)}/events${query}`, {
+        quiet: true,
+        headers,
+        signal: ended.signal,
+      })
+        .then(async ({ body }) => {
+          for await (const { type, data } of eventsIn(body!)) {
+            if (ended.signal.aborted) return;
+            heard({ ...JSON.parse(data), type });
+          }
+        })
+        .catch(() => undefined)
+        .then(() => {
+          if (!ended.signal.aborted) lost();
+        });
+      return () => ended.abort();
+    };
+  }
+
+  /** What happens to all videos that one may see. */
+  followAll(): Connect {
+    return (heard, lost) => {
+      const socket = new WebSocket(addressOf('/api/ws', this.#root).replace(/^http/, 'ws'));
+      socket.onmessage = ({ data }: MessageEvent<string>) => heard(JSON.parse(data));
+      socket.onclose = lost;
+      return () => {
+        socket.onclose = null;
+        socket.close();
+      };
+    };
+  }
+
   /** With full addresses, because Shaka does not resolve those of added tracks. */
   async playback(id: string, quiet = false, access: Access | null = null): Promise<Playback> {
-    const query = access === null ? '' : `?${new URLSearchParams({ access_code: access.code })}`;
-    const headers: Record<string, string> = {};
-    if (access?.passphrase != null) headers['access-passphrase'] = encodeURIComponent(access.passphrase);
+    const { query, headers } = sent(access);
     const path = `/api/videos/${encodeURIComponent(id)}/playback${query}`;
     const playback = await this.#json<Playback>('GET', path, { quiet, headers });
     const full = (part: string) => addressOf(part, this.#root);
@@ -279,7 +317,7 @@ export class Api {
       init.body = options.file;
       init.headers = { 'content-type': 'application/octet-stream' };
     }
-    if (options.file === undefined) init.signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
+    if (options.file === undefined) init.signal = options.signal ?? AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     let response: Response;
     try {
       response = await fetch(addressOf(this.linked(path), this.#root), init);
@@ -303,6 +341,13 @@ function titleIn(metadata: string): string | null {
   return new TextDecoder().decode(Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0)));
 }
 
+/** How a request says what a guest was given. */
+function sent(access: Access | null): { query: string; headers: Record<string, string> } {
+  const query = access === null ? '' : `?${new URLSearchParams({ access_code: access.code })}`;
+  const passphrase = access?.passphrase;
+  return { query, headers: passphrase == null ? {} : { 'access-passphrase': encodeURIComponent(passphrase) } };
+}
+
 function resumptionPath(fingerprint: string): string {
   return `/api/resumptions/${encodeURIComponent(fingerprint)}`;
 }
@@ -316,5 +361,7 @@ interface RequestOptions {
   body?: unknown;
   file?: Blob;
   headers?: Record<string, string>;
+  /** Aborts the request, which may take as long as it likes. */
+  signal?: AbortSignal;
   quiet?: boolean;
 }

@@ -91,6 +91,7 @@ const MESSAGES: Record<string, string> = {
   invalid_id: 'This video doesn’t exist. Check the link for typos.',
   video_not_found: 'This video doesn’t exist. It may have been deleted.',
   source_gone: 'The original file is no longer stored. Upload the video again.',
+  slug_taken: 'Another video has this address. Choose another.',
   not_ready: 'This video isn’t ready to play yet.',
   access_code_rejected: 'This link has expired, was withdrawn, or is incomplete.',
   passphrase_required: 'This link needs a passphrase.',

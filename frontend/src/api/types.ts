@@ -19,7 +19,7 @@ export type Image = Sent<Schemas['ImageItem']>;
 export type ImagePage = { images: Image[]; next_cursor: string | null };
 export type ImageChange = VideoChange;
 export type VideoPage = { videos: Video[]; next_cursor: string | null };
-export type VideoChange = { title?: string; visibility?: Schemas['Visibility'] };
+export type VideoChange = { title?: string; visibility?: Schemas['Visibility']; slug?: string };
 export type UploadLink = Schemas['UploadLinkItem'];
 export type NewUploadLink = Schemas['NewUploadLink'];
 export type MadeUploadLink = Schemas['MadeUploadLink'];
@@ -30,3 +30,9 @@ export type AccessCode = Sent<Schemas['SharedCode']>;
 export type NewAccessCode = Schemas['NewCode'];
 export type Captions = Schemas['CaptionsItem'];
 export type Resumption = Sent<Schemas['Resumption']>;
+
+/** An access code that a guest was given, with its passphrase. */
+export interface Access {
+  code: string;
+  passphrase: string | null;
+}

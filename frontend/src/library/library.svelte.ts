@@ -2,6 +2,7 @@
 
 import type { Api } from '../api/client';
 import { hasCode } from '../api/errors';
+import { Following, type Pushed, type Screen } from '../api/following';
 import type { Video } from '../api/types';
 import { isUnderWay } from '../jobs/progress';
 
@@ -11,11 +12,12 @@ const MAX_PAGE_SIZE = 200;
 /** How often to look for changes: while videos are being encoded or the server cannot be reached, and otherwise. */
 const SOON_MS = 4_000;
 const IDLE_MS = 12_000;
+/** While the server tells of nearly all changes. */
+const LIVE_MS = 60_000;
+/** Changes often come several at a time. */
+const TOGETHER_MS = 300;
 /** How long a failed video is listed among those in progress. */
 const FAILED_FOR_MS = 24 * 3_600_000;
-
-/** A document, which knows whether anybody sees it. */
-type Screen = Pick<Document, 'hidden' | 'addEventListener' | 'removeEventListener'>;
 
 export class Library {
   videos = $state.raw<Video[]>([]);
@@ -77,22 +79,49 @@ export class Library {
     await this.#load(this.#cursor, PAGE_SIZE, this.videos);
   }
 
-  /** Refresh again and again while `screen` is visible; returns its own undo. */
+  /** Show changes while `screen` is visible; returns its own undo. */
   follow(screen: Screen): () => void {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const wait = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => void look(), this.error !== null || this.#isEncoding ? SOON_MS : IDLE_MS);
+    let isSoon = false;
+    /** New videos that were looked for: a conversion is not listed. */
+    const sought = new Set<string>();
+    const usualMs = () => {
+      if (this.error !== null) return SOON_MS;
+      if (following.live) return LIVE_MS;
+      return this.#isEncoding ? SOON_MS : IDLE_MS;
     };
+    const wait = (waitMs = usualMs()) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => void look(), waitMs);
+    };
+    const soon = () => {
+      if (!isSoon) wait(TOGETHER_MS);
+      isSoon = true;
+    };
+    const hear = (pushed: Pushed) => {
+      if (pushed.type === 'ping') return;
+      if (pushed.type !== 'video') {
+        soon();
+      } else if (this.videos.some(({ id }) => id === pushed.id)) {
+        if (this.#take(pushed)) soon();
+      } else if (!sought.has(pushed.id) && !this.#isBelow(pushed.id)) {
+        sought.add(pushed.id);
+        soon();
+      }
+    };
+    const following = new Following(this.#api.followAll(), hear, screen);
     const look = async () => {
+      isSoon = false;
       if (!screen.hidden && !this.loading) await this.refresh();
       if (timer !== undefined) wait();
     };
     const onVisible = () => void look();
     screen.addEventListener('visibilitychange', onVisible);
+    const stop = following.start();
     wait();
     return () => {
       screen.removeEventListener('visibilitychange', onVisible);
+      stop();
       clearTimeout(timer);
       timer = undefined;
     };
@@ -105,6 +134,24 @@ export class Library {
     this.#cursor = null;
     this.loaded = false;
     this.error = null;
+  }
+
+  /** Show a pushed status. Returns whether there is more to show than that. */
+  #take(pushed: Extract<Pushed, { type: 'video' }>): boolean {
+    const before = this.videos.find(({ id }) => id === pushed.id);
+    this.videos = this.videos.map((video) => (video.id === pushed.id ? { ...video, status: pushed.status } : video));
+    return (
+      before?.title !== pushed.title ||
+      before.visibility !== pushed.visibility ||
+      before.status.status !== pushed.status.status ||
+      before.status.playable !== pushed.status.playable
+    );
+  }
+
+  /** Whether the video is on a later page. Ids begin with the time of their creation. */
+  #isBelow(id: string): boolean {
+    const last = this.videos.at(-1);
+    return this.hasMore && last !== undefined && id < last.id;
   }
 
   get #isEncoding(): boolean {

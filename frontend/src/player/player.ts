@@ -62,7 +62,7 @@ export class VodPlayer {
     this.#options = options;
     this.#player = new shaka.Player();
     this.#overlay = new shaka.ui.Overlay(this.#player, options.container, options.video);
-    this.#overlay.configure(uiConfiguration(this.#overlay.isMobile()));
+    this.#overlay.configure(uiConfiguration(this.#overlay.isMobile(), options.video.autoplay));
     // The page is in English too.
     this.#overlay.getControls()?.getLocalization()?.changeLocale(['en']);
     this.#undo = [nameControls(options.container), keepFocus(options.container)];
@@ -216,8 +216,10 @@ function playerConfiguration(codecs: string[]): object {
   };
 }
 
-function uiConfiguration(mobile: boolean): object {
+function uiConfiguration(mobile: boolean, autoplay: boolean): object {
   return {
+    // Phones have it anyway.
+    ...(mobile || autoplay ? {} : { bigButtons: ['play_pause_buffering'], showBufferingSpinner: false }),
     controlPanelElements: mobile
       ? ['mute', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen']
       : ['play_pause', 'mute_volume', 'growing_time', 'spacer', 'captions', 'quality', 'overflow_menu', 'fullscreen'],

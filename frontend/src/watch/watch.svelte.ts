@@ -1,10 +1,12 @@
 /** The state of one watch page: the video, its status during encoding, and its playback URLs. */
 
+import { backOff } from '../api/backoff';
 import type { Api } from '../api/client';
 import { hasCode, isGone, isTransient } from '../api/errors';
-import { accessOf, rememberPassphrase, type Access } from '../share/access';
-import type { Playback, Status, VideoChange, VideoDetails } from '../api/types';
-import { backOff, StatusPoller } from './poller.svelte';
+import { Following, type Pushed, type Screen } from '../api/following';
+import { accessOf, rememberPassphrase } from '../api/access';
+import type { Access, Playback, Status, VideoChange, VideoDetails } from '../api/types';
+import { StatusPoller } from './poller.svelte';
 
 /** How often to check whether the video is playable, for guests who may not read its status. */
 const GUEST_RETRY_MS = 4_000;
@@ -12,9 +14,14 @@ const GUEST_FIRST_MS = 1_000;
 const GUEST_FIRST_TRIES = 15;
 /** How often to check whether a video that is being watched has changed, or is gone. */
 const FOLLOW_MS = 10_000;
+/** The same while the server would tell. */
+const LIVE_FOLLOW_MS = 60_000;
+/** For tests. */
+const ALWAYS_VISIBLE: Screen = { hidden: false, addEventListener() {}, removeEventListener() {} };
 
 export class Watch {
-  readonly id: string;
+  /** Or the slug, until the video is loaded. */
+  id: string;
   /** null while loading, and for guests, who may not read it. */
   video = $state.raw<VideoDetails | null>(null);
   playback = $state.raw<Playback | null>(null);
@@ -35,21 +42,32 @@ export class Watch {
 
   readonly #api: Api;
   readonly #poller: StatusPoller;
-  readonly #isVisible: () => boolean;
+  readonly #following: Following;
+  readonly #screen: Screen;
   /** What the guest was given. */
   #access: Access | null;
   /** Aborted when the latest `start` is undone. */
   #ended: AbortSignal = AbortSignal.abort();
   #stopPolling = () => {};
+  #stopListening = () => {};
+  /** What the server has pushed last. */
+  #pushed: Extract<Pushed, { type: 'video' }> | null = null;
+  /** Whose `start` follows what the server pushes. */
+  #listening: AbortSignal | undefined;
+  /** What to do next, and when. */
+  #next: (() => void) | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   /** Counts this page's own changes: what was asked for before one is outdated. */
   #changes = 0;
 
-  constructor(api: Api, id: string, isVisible = () => true, accessCode: string | null = null) {
+  constructor(api: Api, id: string, screen = ALWAYS_VISIBLE, accessCode: string | null = null) {
     this.#api = api;
     this.id = id;
-    this.#isVisible = isVisible;
+    this.#screen = screen;
     this.#access = accessOf(accessCode);
-    this.#poller = new StatusPoller(() => this.#loadStatus());
+    const connect = api.followVideo(id, () => (this.guest ? this.#access : null));
+    this.#following = new Following(connect, (pushed) => this.#hear(pushed), screen);
+    this.#poller = new StatusPoller((pushed) => this.#loadStatus(pushed), () => this.#following.live);
   }
 
   get status(): Status | null {
@@ -112,6 +130,7 @@ export class Watch {
 
   #hide(isPublic = false): void {
     this.#stopPolling();
+    this.#stopListening();
     this.#poller.status = null;
     this.video = null;
     // A guest may keep watching a public video.
@@ -160,6 +179,7 @@ export class Watch {
       const video = await this.#api.video(this.id, true);
       if (ended.aborted) return;
       this.video = video;
+      this.id = video.id;
     } catch (error) {
       if (ended.aborted) return;
       if (hasCode(error, 'unauthorized') || (this.#access !== null && isGone(error))) await this.#openAsGuest(ended);
@@ -196,9 +216,10 @@ export class Watch {
         this.locked = false;
         this.problem = null;
         this.trouble = null;
-        setTimeout(() => {
-          if (!ended.aborted) void this.#openAsGuest(ended, 0, tries + 1);
-        }, tries < GUEST_FIRST_TRIES ? GUEST_FIRST_MS : GUEST_RETRY_MS);
+        this.#listen(ended);
+        this.#later(ended, this.#waitMs(tries < GUEST_FIRST_TRIES ? GUEST_FIRST_MS : GUEST_RETRY_MS), () => {
+          void this.#openAsGuest(ended, 0, tries + 1);
+        });
       } else if (isTransient(error)) {
         this.#openLater(error, waitedMs, (waitMs) => this.#openAsGuest(ended, waitMs), ended);
       } else {
@@ -212,14 +233,66 @@ export class Watch {
 
   /** Look again and again whether the video has changed, or has more for the player. */
   #keepCurrent(ended: AbortSignal, look: () => Promise<unknown>): void {
-    setTimeout(() => void this.#lookAgain(ended, look), FOLLOW_MS);
+    this.#listen(ended);
+    const status = this.guest ? this.#pushed?.status : this.status;
+    const isFinal = status?.status === 'done' || status?.status === 'error';
+    this.#later(ended, isFinal ? this.#waitMs(FOLLOW_MS) : FOLLOW_MS, () => void this.#lookAgain(ended, look));
+  }
+
+  #waitMs(usualMs: number): number {
+    return this.#following.live ? LIVE_FOLLOW_MS : usualMs;
+  }
+
+  #later(ended: AbortSignal, waitMs: number, act: () => void): void {
+    clearTimeout(this.#timer);
+    this.#next = () => {
+      if (!ended.aborted) act();
+    };
+    this.#timer = setTimeout(this.#next, waitMs);
+  }
+
+  #now(): void {
+    clearTimeout(this.#timer);
+    this.#next?.();
+  }
+
+  /** Hear of changes from now on. */
+  #listen(ended: AbortSignal): void {
+    if (ended.aborted || this.#listening === ended) return;
+    this.#listening = ended;
+    this.#pushed = null;
+    this.#stopListening = this.#following.start();
+    ended.addEventListener('abort', this.#stopListening);
+  }
+
+  #hear(pushed: Pushed): void {
+    if (pushed.type === 'end' || pushed.type === 'lost') {
+      // The answer tells what has happened.
+      if (this.guest) this.#now();
+      else this.#poller.look();
+    } else if (pushed.type === 'video') {
+      const before = this.#pushed;
+      this.#pushed = pushed;
+      if (this.guest) {
+        const { playable, status } = pushed.status;
+        const isNews = before !== null && (playable !== before.status.playable || status !== before.status.status);
+        if (isNews || (this.waiting && playable)) this.#now();
+        return;
+      }
+      // What this page has changed itself may be on its way.
+      const isChanged = before !== null && (pushed.title !== before.title || pushed.visibility !== before.visibility);
+      if (isChanged && this.video !== null && pushed.visibility != null) {
+        this.video = { ...this.video, title: pushed.title, visibility: pushed.visibility };
+      }
+      this.#poller.look(pushed.status);
+    }
   }
 
   async #lookAgain(ended: AbortSignal, look: () => Promise<unknown>): Promise<void> {
     if (ended.aborted) return;
     try {
       // Nobody watches a hidden page, and the player itself notices what it cannot load.
-      if (this.#isVisible()) await look();
+      if (!this.#screen.hidden) await look();
     } catch (error) {
       if (ended.aborted) return;
       this.#check(error);
@@ -246,18 +319,18 @@ export class Watch {
   #openLater(error: unknown, waitedMs: number, open: (waitMs: number) => Promise<void>, ended: AbortSignal): void {
     this.trouble = error;
     const waitMs = backOff(waitedMs);
-    setTimeout(() => {
-      if (!ended.aborted) void open(waitMs);
-    }, waitMs);
+    this.#later(ended, waitMs, () => void open(waitMs));
   }
 
-  async #loadStatus(): Promise<Status> {
+  async #loadStatus(pushed?: Status): Promise<Status> {
     const ended = this.#ended;
     const before = this.#poller.status;
-    const status = await this.#api.status(this.id).catch((error: unknown) => {
-      this.#check(error);
-      throw error;
-    });
+    const asked = () =>
+      this.#api.status(this.id).catch((error: unknown) => {
+        this.#check(error);
+        throw error;
+      });
+    const status = pushed ?? (await asked());
     if (ended.aborted) return status;
     const canPlay = status.playable || status.status === 'done' || status.reduced;
     // There is more than the download now.

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -133,13 +135,16 @@ async def test_the_image_is_turned_as_the_camera_was_held(
     assert_quarters(opened(rewritten), *colours)
 
 
-async def test_colours_of_a_profile_become_those_of_srgb() -> None:
-    """In this profile red and blue have changed places."""
+def swapped_profile() -> bytes:
+    """sRGB, but red and blue have changed places."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
     profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile)
 
-    rewritten = await Rewriter().rewrite(encoded(quarters(), "PNG", icc_profile=bytes(profile)))
+
+async def test_colours_of_a_profile_become_those_of_srgb() -> None:
+    rewritten = await Rewriter().rewrite(encoded(quarters(), "PNG", icc_profile=swapped_profile()))
 
     assert_quarters(opened(rewritten), BLUE, GREEN, RED, WHITE)
 
@@ -185,6 +190,14 @@ async def test_transparency_is_kept(format_: str) -> None:
 
     assert isinstance(alpha, tuple)
     assert abs(alpha[3] - 100) < 3
+
+
+async def test_what_a_colour_makes_transparent_stays_so_when_colours_are_converted() -> None:
+    body = encoded(quarters(), "PNG", icc_profile=swapped_profile(), transparency=GREEN)
+
+    image = opened(await Rewriter().rewrite(body)).convert("RGBA")
+
+    assert [image.getpixel(xy)[3] for xy in ((9, 5), (40, 5))] == [255, 0]  # type: ignore[index]
 
 
 async def test_webp_without_loss_stays_so() -> None:
@@ -318,7 +331,7 @@ def program(tmp_path: Path, code: str) -> Path:
         "socket.socket()",
         "os.close(0); os.close(2); socket.socketpair()",
         "os.pipe()",
-        "bytearray(3 * 1024 ** 3)",
+        "bytearray(4 * 1024 ** 3)",
     ],
 )
 async def test_a_hijacked_program_can_open_nothing(tmp_path: Path, attempt: str) -> None:
@@ -390,7 +403,7 @@ async def test_a_program_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
 
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(ImagesUnavailable):
         await Rewriter(program(tmp_path, "time.sleep(99)"), max_seconds=0.1).rewrite(b"x" * 1_000_000)
 
     assert started[0].returncode == -signal.SIGKILL
@@ -423,3 +436,25 @@ async def test_images_are_rewritten_one_at_a_time(tmp_path: Path) -> None:
     ended = await asyncio.gather(*(rewriter.rewrite(b"x") for _ in range(4)), return_exceptions=True)
 
     assert [type(one) for one in ended] == [AnimatedImage] * 4
+
+
+def test_kill_9_of_the_api_kills_the_program(tmp_path: Path) -> None:
+    """The program holds a pipe open, which ends with it."""
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    child = program(
+        tmp_path,
+        f"held = open({str(held)!r}, 'wb', buffering=0)\nrewriter.confine()\nheld.write(b'.')\n"
+        "time.sleep(99)",
+    )
+    code = (
+        "import asyncio\nfrom pathlib import Path\nfrom backend.images.rewriting import Rewriter\n"
+        f"asyncio.run(Rewriter(Path({str(child)!r})).rewrite(b'x'))"
+    )
+    api = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
+    with held.open("rb", buffering=0) as pipe:
+        assert pipe.read(1) == b"."
+        api.kill()
+        api.wait()
+
+        assert pipe.read(1) == b""

@@ -13,6 +13,7 @@ from backend.core.access.principals import Media, Principals
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.sessions import Sessions
 from backend.core.access.signing_keys import SigningKeys
+from backend.core.access.upload_links import UploadLinks
 from backend.core.errors import AccessCodeNotFound, AccessCodeTaken
 from tests.lab.memory_store import MemoryStore
 
@@ -40,7 +41,8 @@ def people(store: MemoryStore) -> People:
 def principals(store: MemoryStore, people: People, codes: AccessCodes) -> Principals:
     signing_keys = SigningKeys(store)
     sessions = Sessions(store, signing_keys, 3600, lambda: NOW)
-    return Principals(AdminToken("a-token-for-tests", signing_keys), sessions, people, codes, lambda: NOW)
+    admin, links = AdminToken("a-token-for-tests", signing_keys), UploadLinks(store, lambda: NOW)
+    return Principals(admin, sessions, people, codes, links, lambda: NOW)
 
 
 async def _made(codes: AccessCodes, code: str | None = None, owner: str | None = None) -> ListedCode:

@@ -186,6 +186,23 @@ async def test_a_kill_at_any_store_call_costs_a_place_for_a_day_at_most(at_once:
 
 
 @in_virtual_time
+async def test_a_kill_while_a_place_is_taken_from_another_upload_costs_no_place_for_ever() -> None:
+    for calls in range(30):
+        shared = _shared()
+        with suppress(Killed):
+            await Server(shared, 3).send_at_once(1)
+        await asyncio.sleep(OVER)
+        with suppress(Killed):
+            await Server(shared, calls).begin(1)
+        await asyncio.sleep(OVER)
+
+        after = Server(shared)
+        await after.send(await after.begin(1))
+
+        assert len(await _videos(shared)) == 1
+
+
+@in_virtual_time
 async def test_a_resumable_upload_killed_in_its_last_steps_finishes_or_makes_room() -> None:
     for calls in range(5, 60):
         shared = _shared()

@@ -68,8 +68,9 @@ async def tracking() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def seeding(
-    torrent: Torrent, name: str, files: dict[str, bytes], directory: Path
+    torrent: Torrent, name: str, files: dict[str, bytes], directory: Path, *, bytes_per_second: int = 0
 ) -> AsyncIterator[None]:
+    """Seed it. 0: as fast as it goes."""
     (directory / name).mkdir()
     for path, body in files.items():
         (directory / name / path).write_bytes(body)
@@ -77,7 +78,8 @@ async def seeding(
     file.write_bytes(torrent.content)
     seeder = await asyncio.create_subprocess_exec(
         *("aria2c", "--no-conf", f"--dir={directory}", "--check-integrity=true", "--seed-ratio=0"),
-        *(f"--listen-port={free_port()}", "--interface=127.0.0.1", "--enable-dht=false", file),
+        *(f"--listen-port={free_port()}", "--interface=127.0.0.1", "--enable-dht=false"),
+        *(f"--max-upload-limit={bytes_per_second}", file),
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:

@@ -26,9 +26,10 @@ from backend.core.errors import (
     UploadNotFound,
     UploadTooLarge,
     UploadVanished,
+    VideoNotFound,
 )
 from backend.core.ids import id_time, new_id
-from backend.core.library.videos import remove_unfinished
+from backend.core.library.videos import read_video, remove_unfinished
 from backend.core.records import AS_THE_WORKER_CHOOSES, TranscodeOptions
 from backend.core.store.interface import Buckets, exists
 from backend.core.uploads.buffers import PartBuffers
@@ -262,7 +263,8 @@ class ResumableUploads:
 
         It may also be one in a single request, of which there may be no record, unless `only_idle`.
         """
-        if await exists(self._buckets.video, keys.video_record(upload_id)):
+        with suppress(VideoNotFound):  # or the record is a tombstone, which a killed server has left
+            await read_video(self._buckets, upload_id)
             return False
         if only_idle:
             listed = await self._buckets.raw.list_page(keys.records_of_upload(upload_id))

@@ -1,9 +1,6 @@
 /** The access code in the address of this page, and its passphrase, which this tab remembers. */
 
-export interface Access {
-  code: string;
-  passphrase: string | null;
-}
+import type { Access } from '../api/types';
 
 /** null: the address has no code. */
 export function accessOf(code: string | null): Access | null {
