@@ -4,7 +4,7 @@ import { backOff } from '../api/backoff';
 import type { Api } from '../api/client';
 import { hasCode, isGone, isTransient } from '../api/errors';
 import { Following, type Pushed, type Screen } from '../api/following';
-import { accessOf, rememberPassphrase } from '../api/access';
+import { accessOf, rememberPassphrase } from '../share/access';
 import type { Access, Playback, Status, VideoChange, VideoDetails } from '../api/types';
 import { StatusPoller } from './poller.svelte';
 
