@@ -103,7 +103,7 @@ describe('captions', () => {
     ['do not reload the player of a growing video', 'growing', 0],
   ])('%s', async (_, presentation, revision) => {
     const now = status({ playable: true, status: presentation === 'complete' ? 'done' : 'processing' });
-    answers['GET '] = { status: 200, body: { title: 'T', status: now } };
+    answers['GET '] = { status: 200, body: { id: 'v', title: 'T', status: now } };
     answers['GET /status'] = { status: 200, body: now };
     answers['GET /playback'] = { status: 200, body: { presentation, hls: '/play/g/hls', dash: '/d', webm: null, poster: null, storyboard: null, captions: [] } };
     const watch = new Watch(api, 'v');
