@@ -59,6 +59,7 @@ def test_a_failed_video_can_be_retried(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     # As if the machine was at fault. The page offers no second try of a file that is not a video.
     page.route(f"**/api/videos/{video}/status", _blame_the_machine)
+    page.route(f"**/api/videos/{video}/events", lambda route: route.abort())  # then it asks for the status
     visit.open(f"/watch/{video}")
     alert = page.get_by_role("alert").filter(has_text="This video couldn’t be processed.")
     alert.wait_for()
