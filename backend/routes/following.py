@@ -179,11 +179,12 @@ async def _until_closed(socket: AnySocket) -> None:
 
 async def _send_changes(socket: AnySocket, services: Services, principal: Principal) -> None:
     """Raises: Unauthorized: the session or token has ended."""
+    right = services.principals.lasting(principal.right)
     sent_at, is_lost = time.monotonic(), False
     async with aclosing(services.changes.follow()) as seen:
         async for changes in seen:
             try:
-                found = await services.principals.of(principal.right)
+                found = await services.principals.of(right)
             except STORE_AWAY:  # then nothing is told, as the right may have ended
                 is_lost = is_lost or changes is not None
                 continue

@@ -241,7 +241,7 @@ async def authorize(
     protection = await services.rights.protection(video_id)
     if protection is not None:
         if principal is not None and principal.sees(*protection):
-            return principal.right
+            return services.principals.lasting(principal.right)
         if protection.visibility is Visibility.PUBLIC:
             return EVERYONE
     if access_key is not None:

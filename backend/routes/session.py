@@ -62,7 +62,8 @@ async def sign_in(request: AnyRequest, services: FromServices, data: JSONBody[Si
     principal = await services.authenticator.of_token(request, data.token.strip())
     if principal is None:
         raise Unauthorized("Wrong token.")
-    cookie = await begin_session(request, services, principal.right.holder, principal.person)
+    holder = services.principals.lasting(principal.right).holder
+    cookie = await begin_session(request, services, holder, principal.person)
     return Response(None, status_code=HTTPStatus.NO_CONTENT, cookies=[cookie])
 
 

@@ -82,7 +82,7 @@ class Authenticator:
         async def is_right() -> bool:
             nonlocal found
             if self._admin.matches(token):
-                found = Principal(Right(RightKind.ADMIN, self._admin.fingerprint()), Role.ADMIN)
+                found = Principal(Right(RightKind.ADMIN), Role.ADMIN)
             elif is_token(token):
                 found = await self._principals.of(Right(RightKind.TOKEN, token_id_of(token)))
             return found is not None

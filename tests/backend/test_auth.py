@@ -8,11 +8,14 @@ from litestar import Litestar
 from litestar._parsers import parse_cookie_string
 from litestar.routes import HTTPRoute
 
+from backend.core.access.signing_keys import SigningKeys
+from backend.core.errors import StoreUnavailable
 from backend.core.ids import new_id
+from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.web.attempts import BY_ADDRESS
 from backend.web.auth import COOKIE
-from tests.backend.conftest import TOKEN, Clock, add_published, upload
+from tests.backend.conftest import BEARER, TOKEN, Clock, add_published, api_process, upload
 from tests.backend.raw_http import serving
 from tests.lab.asgi import client_of
 
@@ -252,3 +255,18 @@ async def test_cors_allows_only_listed_origins(anyone: httpx.AsyncClient) -> Non
     assert friend.headers["access-control-allow-origin"] == "https://friend.example"
     assert friend.headers["access-control-allow-credentials"] == "true"
     assert "access-control-allow-origin" not in stranger.headers
+
+
+async def test_the_admin_token_counts_before_there_is_a_signing_key(
+    settings: ApiSettings, buckets: Buckets, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: SigningKeys) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(SigningKeys, "reload", fail)
+    async with (
+        api_process(settings, buckets, clock) as app,
+        client_of(app, "http://vod.example", BEARER) as client,
+    ):
+        await upload(client)
+        assert (await client.post("/api/session", json={"token": TOKEN})).status_code == 503

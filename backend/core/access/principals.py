@@ -110,6 +110,14 @@ class Principals:
         """Return whom a recent read found, or None without waiting."""
         return self._unexpired(self._recent.peek(right))
 
+    def lasting(self, right: Right) -> Right:
+        """Return the right as grants and sessions keep it: that of the admin token then names the token.
+
+        Raises: StoreUnavailable: there is no signing key yet. Requests do not need one to use the token.
+        """
+        is_admin = right.kind is RightKind.ADMIN
+        return Right(RightKind.ADMIN, self._admin.fingerprint()) if is_admin else right
+
     def forget_all(self) -> None:
         """Look again at the next requests: this process has changed a session, token, person or code."""
         self._recent.forget_all()

@@ -14,7 +14,7 @@ class RightKind(IntEnum):
     SESSION = 1
     """A signed-in browser. The holder is the session's id."""
     ADMIN = 2
-    """A client that sent the admin token. The holder is the token's fingerprint."""
+    """A client that sent the admin token. The holder is its fingerprint, in what outlasts a request."""
     TOKEN = 3
     """A client that sent a person's token. The holder is the token's id."""
     CODE = 4
