@@ -118,10 +118,8 @@ def test_the_snippet_of_a_public_video_plays_elsewhere_until_it_is_private(
     ours = Visit(owner.new_page(), product)
     ours.open(f"/watch/{clip}")
     ours.until_playing()
-    ours.page.get_by_label("Address").fill("Old Harbour")
-    ours.page.locator("form", has=ours.page.get_by_label("Address")).get_by_role(
-        "button", name="Save"
-    ).click()
+    ours.page.get_by_label("Address", exact=True).fill("Old Harbour")
+    ours.page.get_by_role("button", name="Save address").click()
     ours.until(lambda: ours.page.url == f"{product.url}/watch/old-harbour")
     _shoot(ours.page, "slug")
     ours.page.get_by_role("button", name="Share").click()
