@@ -24,11 +24,11 @@ def test_the_sign_in_link_signs_in_and_removes_the_token_from_the_address(visit:
 def test_a_wrong_token_is_rejected_and_signing_out_asks_for_it_again(visit: Visit) -> None:
     page = visit.page
     visit.open("/")
-    page.get_by_label("Admin token").fill("wrong-token-0123456789")
+    page.get_by_label("Token").fill("wrong-token-0123456789")
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
-    page.get_by_text("That isn’t the admin token.").wait_for()
+    page.get_by_text("That isn’t a valid token.").wait_for()
 
-    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    page.get_by_label("Token").fill(ADMIN_TOKEN)
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
     page.get_by_role("button", name="Sign out").click()
 

@@ -16,6 +16,7 @@ import type {
   NewAccessCode,
   NewUploadLink,
   Playback,
+  Principal,
   Resumption,
   Status,
   UploadLink,
@@ -80,12 +81,12 @@ export class Api {
     return (await this.#json<{ name: string | null }>('GET', '/api/oidc', { quiet: true })).name;
   }
 
-  async signedIn(): Promise<boolean> {
+  /** Who is signed in, or null. */
+  async signedIn(): Promise<Principal | null> {
     try {
-      await this.#request('GET', '/api/session', { quiet: true });
-      return true;
+      return await this.#json('GET', '/api/session', { quiet: true });
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) return false;
+      if (error instanceof ApiError && error.status === 401) return null;
       throw error;
     }
   }

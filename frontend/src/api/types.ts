@@ -28,6 +28,8 @@ export type Playback = Schemas['Playback'];
 /** A private link, without the code in it. */
 export type AccessCode = Sent<Schemas['SharedCode']>;
 export type NewAccessCode = Schemas['NewCode'];
+/** Who is signed in. `person` is null for the holder of the admin token. */
+export type Principal = Schemas['SignedIn'];
 export type Captions = Schemas['CaptionsItem'];
 export type Resumption = Sent<Schemas['Resumption']>;
 
