@@ -104,7 +104,7 @@ def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, short_film
     page.get_by_label("Title", exact=True).fill("Final")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("heading", name="Final").wait_for()
-    page.get_by_role("switch", name="Public").click()
+    page.get_by_role("button", name="Public").click()
     page.get_by_text("Anyone with the link can watch.").wait_for()
     with visit.product.client() as client:
         record = client.get(f"/api/videos/{video}").json()
