@@ -16,6 +16,8 @@ interface Place {
 type Route =
   | { page: 'home' }
   | { page: 'images' }
+  | { page: 'people' }
+  | { page: 'devices' }
   | { page: 'login' }
   | { page: 'logout' }
   | { page: 'watch'; id: string }
@@ -25,6 +27,8 @@ type Route =
 export function routeOf(pathname: string): Route {
   if (pathname === '/') return { page: 'home' };
   if (pathname === '/images') return { page: 'images' };
+  if (pathname === '/people') return { page: 'people' };
+  if (pathname === '/devices') return { page: 'devices' };
   if (pathname === '/login') return { page: 'login' };
   if (pathname === '/logout') return { page: 'logout' };
   const guest = /^\/upload\/([\w-]{22})\/?$/.exec(pathname);

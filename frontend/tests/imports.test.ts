@@ -60,6 +60,7 @@ it('each folder imports only from the folders it may depend on', () => {
     api: ['api'],
     ui: ['ui'],
     session: ['session', 'api', 'ui', 'site.ts'],
+    people: ['people', 'api', 'ui', 'site.ts'],
     player: ['player', 'api', 'ui'],
     upload: ['upload', 'api', 'session', 'ui', 'site.ts'],
     jobs: ['jobs', 'api', 'ui'],

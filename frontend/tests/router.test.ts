@@ -10,6 +10,8 @@ it.each([
   ['/watch/abc', { page: 'watch', id: 'abc' }],
   ['/watch/abc/', { page: 'watch', id: 'abc' }],
   ['/watch/a%20b', { page: 'watch', id: 'a b' }],
+  ['/people', { page: 'people' }],
+  ['/devices', { page: 'devices' }],
   ['/login', { page: 'login' }],
   ['/logout', { page: 'logout' }],
   ['/watch/', { page: 'not-found' }],

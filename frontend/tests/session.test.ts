@@ -2,12 +2,17 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { Api } from '../src/api/client';
 import { ApiError } from '../src/api/errors';
+import type { Principal } from '../src/api/types';
 import { Session } from '../src/session/session.svelte';
+
+const ADMIN: Principal = { role: 'admin', person: null, name: null };
+const UPLOADER: Principal = { role: 'uploader', person: 'ann', name: 'Ann' };
+const VIEWER: Principal = { role: 'viewer', person: 'ben', name: 'Ben' };
 
 const settle = () => new Promise((resolve) => setTimeout(resolve));
 
 class Door extends Api {
-  answer: boolean | ApiError = true;
+  answer: Principal | null | ApiError = ADMIN;
 
   override signedIn() {
     return this.answer instanceof ApiError ? Promise.reject(this.answer) : Promise.resolve(this.answer);
@@ -32,12 +37,12 @@ describe('the sign-in', () => {
     await session.recheck();
     expect([session.signedIn, session.asking]).toEqual([null, false]);
 
-    door.answer = true;
+    door.answer = ADMIN;
     await session.recheck();
     expect([session.signedIn, session.asking]).toEqual([true, false]);
   });
 
-  it.each([false, unreachable])('is requested after a 401 (%s)', async (answer) => {
+  it.each([null, unreachable])('is requested after a 401 (%s)', async (answer) => {
     await session.open(null);
     door.answer = answer;
     session.gate.close();
@@ -46,7 +51,7 @@ describe('the sign-in', () => {
   });
 
   it('is no longer requested after a sign-in in another tab, which reloads the page content', async () => {
-    door.answer = false;
+    door.answer = null;
     session.gate.close();
     await settle();
     expect(session.asking).toBe(true);
@@ -55,7 +60,7 @@ describe('the sign-in', () => {
     await session.recheck();
     expect([session.asking, session.gate.closed]).toEqual([true, true]);
 
-    door.answer = true;
+    door.answer = ADMIN;
     await session.recheck();
     expect([session.asking, session.gate.closed, session.epoch]).toEqual([false, false, 1]);
   });
@@ -95,5 +100,28 @@ describe('the sign-in', () => {
     vi.spyOn(door, 'signIn').mockRejectedValue(ApiError.from(429, body, '90'));
     await session.signIn('guess');
     expect(session.problem).toBe('Too many attempts. Try again in 90 seconds.');
+  });
+
+  it.each([
+    [ADMIN, true, [true, true, true]],
+    [UPLOADER, true, [true, false, false]],
+    [VIEWER, false, [false, false, false]],
+  ])('of %o tells what they may do', async (who, mayUpload, manages) => {
+    door.answer = who;
+    await session.open(null);
+    expect(session.isAdmin).toBe(who === ADMIN);
+    expect(session.mayUpload).toBe(mayUpload);
+    expect(['ann', 'ben', null].map((owner) => session.manages(owner))).toEqual(manages);
+  });
+
+  it('reloads the page content when the role has changed or somebody else has signed in', async () => {
+    await session.open(null);
+    for (const who of [UPLOADER, { ...UPLOADER, role: 'viewer' } as const]) {
+      const epoch = session.epoch;
+      door.answer = who;
+      await session.recheck();
+      await session.recheck();
+      expect([session.principal, session.epoch]).toEqual([who, epoch + 1]);
+    }
   });
 });

@@ -51,7 +51,7 @@ def test_an_image_is_shared_with_somebody_without_an_account(
         assert stranger.request.get(address).status == 401
 
         with page.expect_response(lambda answer: answer.request.method == "PATCH"):
-            card.get_by_label("Who can see").select_option("Anyone with the link")
+            card.get_by_label("Who can see").select_option("Public")
         stranger.goto(address)
 
         assert stranger.locator("img").evaluate(NATURAL_SIZE) == [600, 800]

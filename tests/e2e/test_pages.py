@@ -90,9 +90,9 @@ def test_no_page_breaks_a_rule_of_accessibility(
     visit.open("/")
     page.get_by_role("dialog").wait_for()
     check("sign-in")
-    page.get_by_label("Admin token").fill("wrong")
+    page.get_by_label("Token").fill("wrong")
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
-    page.get_by_text("That isn’t the admin token.").wait_for()
+    page.get_by_text("That isn’t a valid token.").wait_for()
     check("wrong token")
     page.get_by_role("button", name="Not now").click()
     check("guest")
@@ -208,7 +208,7 @@ def test_signing_out_in_one_tab_ends_private_playback_in_the_others(
     visit.page.get_by_role("heading", name="This video is private").wait_for()
     assert visit.page.locator("video").count() == 0
     assert visit.page.get_by_role("button", name="Rename").count() == 0
-    visit.page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    visit.page.get_by_label("Token").fill(ADMIN_TOKEN)
     visit.page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
     visit.until_playing()
     elsewhere.get_by_role("heading", name="Your videos").wait_for()
@@ -322,7 +322,7 @@ def test_too_many_guesses_are_answered_with_the_wait(visit: Visit) -> None:
 
     visit.page.route("**/api/session", throttle)
     visit.open("/")
-    visit.page.get_by_label("Admin token").fill("guess")
+    visit.page.get_by_label("Token").fill("guess")
     visit.page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
 
     visit.page.get_by_text("Too many attempts. Try again in 42 seconds.").wait_for()

@@ -198,7 +198,7 @@ def test_a_rejected_grant_is_renewed_and_playback_continues(visit: Visit, video:
 
 def test_a_private_video_plays_after_a_guest_signs_in(visit: Visit, video: str) -> None:
     visit.open(f"/watch/{video}")
-    visit.page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    visit.page.get_by_label("Token").fill(ADMIN_TOKEN)
     assert visit.page.locator("video").count() == 0
 
     visit.page.get_by_role("dialog").get_by_role("button", name="Sign in").click()

@@ -24,11 +24,11 @@ def test_the_sign_in_link_signs_in_and_removes_the_token_from_the_address(visit:
 def test_a_wrong_token_is_rejected_and_signing_out_asks_for_it_again(visit: Visit) -> None:
     page = visit.page
     visit.open("/")
-    page.get_by_label("Admin token").fill("wrong-token-0123456789")
+    page.get_by_label("Token").fill("wrong-token-0123456789")
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
-    page.get_by_text("That isn’t the admin token.").wait_for()
+    page.get_by_text("That isn’t a valid token.").wait_for()
 
-    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    page.get_by_label("Token").fill(ADMIN_TOKEN)
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
     page.get_by_role("button", name="Sign out").click()
 
@@ -105,7 +105,7 @@ def test_a_video_can_be_renamed_made_public_and_deleted(visit: Visit, short_film
     page.get_by_label("Title", exact=True).fill("Final")
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_role("heading", name="Final").wait_for()
-    page.get_by_role("switch", name="Public").click()
+    page.get_by_role("button", name="Public").click()
     page.get_by_text("Anyone with the link can watch.").wait_for()
     with visit.product.client() as client:
         record = client.get(f"/api/videos/{video}").json()

@@ -371,7 +371,7 @@ def test_an_upload_resumes_after_the_session_expired(
     page.get_by_role("dialog").get_by_role("button", name="Not now").click()
     page.get_by_text("Your session has expired.").wait_for()
     page.get_by_role("main").get_by_role("button", name="Sign in").first.click()
-    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    page.get_by_label("Token").fill(ADMIN_TOKEN)
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
 
     video_id = uploader.watch_link()

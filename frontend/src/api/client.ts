@@ -8,6 +8,7 @@ import type {
   Access,
   AccessCode,
   Captions,
+  Device,
   GuestLink,
   Image,
   ImageChange,
@@ -15,8 +16,11 @@ import type {
   MadeUploadLink,
   NewAccessCode,
   NewUploadLink,
+  Person,
   Playback,
+  Principal,
   Resumption,
+  Role,
   Status,
   UploadLink,
   VideoChange,
@@ -80,14 +84,44 @@ export class Api {
     return (await this.#json<{ name: string | null }>('GET', '/api/oidc', { quiet: true })).name;
   }
 
-  async signedIn(): Promise<boolean> {
+  /** Who is signed in, or null. */
+  async signedIn(): Promise<Principal | null> {
     try {
-      await this.#request('GET', '/api/session', { quiet: true });
-      return true;
+      return await this.#json('GET', '/api/session', { quiet: true });
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) return false;
+      if (error instanceof ApiError && error.status === 401) return null;
       throw error;
     }
+  }
+
+  /** Where one is signed in, the latest first. */
+  async devices(): Promise<Device[]> {
+    return (await this.#json<{ sessions: Device[] }>('GET', '/api/sessions')).sessions;
+  }
+
+  async signOutDevice(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/sessions/${encodeURIComponent(id)}`);
+  }
+
+  async people(): Promise<Person[]> {
+    return (await this.#json<{ people: Person[] }>('GET', '/api/people')).people;
+  }
+
+  addPerson(name: string, role: Role): Promise<Person & { token: string }> {
+    return this.#json('POST', '/api/people', { body: { name, role } });
+  }
+
+  changeRole(id: string, role: Role): Promise<Person> {
+    return this.#json('PATCH', `/api/people/${encodeURIComponent(id)}`, { body: { role } });
+  }
+
+  /** A token that replaces the person's others. */
+  async newToken(id: string): Promise<string> {
+    return (await this.#json<{ token: string }>('POST', `/api/people/${encodeURIComponent(id)}/token`)).token;
+  }
+
+  async withdrawAccess(id: string): Promise<void> {
+    await this.#request('DELETE', `/api/people/${encodeURIComponent(id)}`);
   }
 
   videos(cursor: string | null, limit: number): Promise<VideoPage> {

@@ -28,6 +28,12 @@ export type Playback = Schemas['Playback'];
 /** A private link, without the code in it. */
 export type AccessCode = Sent<Schemas['SharedCode']>;
 export type NewAccessCode = Schemas['NewCode'];
+/** Who is signed in. `person` is null for the holder of the admin token. */
+export type Principal = Schemas['SignedIn'];
+/** A browser in which one is signed in. */
+export type Device = Schemas['SessionItem'];
+export type Person = Schemas['PersonItem'];
+export type Role = Schemas['Role'];
 export type Captions = Schemas['CaptionsItem'];
 export type Resumption = Sent<Schemas['Resumption']>;
 

@@ -1,7 +1,8 @@
-/** Whether this browser is signed in, and when to ask the user to sign in. */
+/** Who is signed in, what they may do, and when to ask the user to sign in. */
 
 import type { Api } from '../api/client';
 import { ApiError, hasCode, messageFor } from '../api/errors';
+import type { Principal } from '../api/types';
 import { SignInGate } from './gate';
 
 /** How often to ask an unreachable server. */
@@ -10,6 +11,8 @@ const RECHECK_MS = 5_000;
 export class Session {
   /** null until the API has answered. */
   signedIn = $state<boolean | null>(null);
+  /** Who is, or was before the session ended. null until the API has answered. */
+  principal = $state.raw<Principal | null>(null);
   /** The first check has ended, even without an answer. */
   opened = $state(false);
   /** Whether to show the sign-in dialog. */
@@ -28,6 +31,19 @@ export class Session {
 
   constructor(api: Api) {
     this.#api = api;
+  }
+
+  get isAdmin(): boolean {
+    return this.principal?.role === 'admin';
+  }
+
+  get mayUpload(): boolean {
+    return this.principal?.role !== 'viewer';
+  }
+
+  /** Whether they may change, share and delete what this person owns. The holder of the admin token owns what nobody does. */
+  manages(owner: string | null): boolean {
+    return this.isAdmin || (this.principal?.role === 'uploader' && owner === this.principal.person);
   }
 
   /** Follow other tabs, and ask the user to sign in on every 401; returns its own undo. */
@@ -69,12 +85,13 @@ export class Session {
   async #check(ask = true): Promise<void> {
     // Without a rejected request, a failed check says nothing about the sign-in.
     const epoch = this.epoch;
-    const signedIn = await this.#api.signedIn().catch(() => (ask ? false : null));
+    const found = await this.#api.signedIn().catch(() => (ask ? null : undefined));
     // The user has signed in or out meanwhile.
     if (epoch !== this.epoch) return;
-    if (signedIn === true) {
-      if (this.signedIn !== true || this.gate.closed) this.#enter();
-    } else if (signedIn === false) {
+    if (found) {
+      const isSame = JSON.stringify(found) === JSON.stringify(this.principal);
+      if (this.signedIn !== true || this.gate.closed || !isSame) this.#enter(found);
+    } else if (found === null) {
       this.#leave();
       if (ask) this.asking = true;
     } else if (this.signedIn === null) {
@@ -87,11 +104,13 @@ export class Session {
     this.problem = '';
     try {
       await this.#api.signIn(token.trim());
-      this.#enter();
+      const found = await this.#api.signedIn();
+      if (found === null) throw new ApiError('unexpected_answer', 401, 'This browser doesn’t keep the session. Allow cookies for this site.');
+      this.#enter(found);
       this.#tabs?.postMessage('signed in');
     } catch (error) {
       this.#leave();
-      this.problem = hasCode(error, 'unauthorized') ? 'That isn’t the admin token.' : messageFor(error);
+      this.problem = hasCode(error, 'unauthorized') ? 'That isn’t a valid token.' : messageFor(error);
     } finally {
       this.busy = false;
     }
@@ -110,7 +129,8 @@ export class Session {
     this.asking = true;
   }
 
-  #enter(): void {
+  #enter(principal: Principal): void {
+    this.principal = principal;
     this.signedIn = true;
     this.asking = false;
     this.epoch += 1;
