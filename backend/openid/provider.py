@@ -111,7 +111,9 @@ class Provider:
                 answer = (await http.get(endpoint)).raise_for_status().json()
                 if answer["sub"] != claims["sub"]:  # section 5.3.2
                     raise SignInFailed("the user info is about somebody else")
-                claims = {**answer, **claims}
+                # What says whether an address is verified must come from where the address does.
+                source = claims if "email" in claims else answer
+                claims = {**answer, **claims, "email_verified": source.get("email_verified")}
             if not is_allowed(claims, self._client.allowed):
                 raise AccountRefused
             return account_of(claims)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from backend.core import keys
 from backend.core.access.codes import MediaType
-from backend.core.access.principals import Media
+from backend.core.access.principals import Media, Principal
 from backend.core.errors import EmptyUpload, ImageNotFound, IncompleteUpload, Unauthorized
 from backend.core.ids import new_id, parse_id
 from backend.core.library.images import add_image, delete_image, edit_image, list_images
@@ -191,9 +191,10 @@ async def show_image(
     request: AnyRequest, services: FromServices, access_key: FromAccessKey, image_id: FromPath[str]
 ) -> Response[bytes]:
     """Redirect to the picture. Public images need no authentication. Requests with a token get its bytes."""
-    image = await _authorized(request, services, access_key, image_id)
+    image, principal = await _authorized(request, services, access_key, image_id)
     key = keys.picture(image.id, image.format)
-    if "authorization" in request.headers:  # curl and others would send it on to the store, which rejects it
+    if principal is not None and "authorization" in request.headers:
+        # curl and others would send the token on to the store, which rejects it
         body = (await services.buckets.video.get(key)).body
         return Response(body, status_code=HTTPStatus.OK, media_type=f"image/{image.format}")
     ttl = services.settings.presign_ttl_seconds
@@ -203,8 +204,8 @@ async def show_image(
 
 async def _authorized(
     request: AnyRequest, services: Services, access_key: AccessKey | None, name: str
-) -> Image:
-    """Return the image with this id or slug. An access code counts if nothing else does.
+) -> tuple[Image, Principal | None]:
+    """Return the image with this id or slug, and who asks. An access code counts if nothing else does.
 
     Raises:
         ImageNotFound: to who is signed in.
@@ -216,12 +217,12 @@ async def _authorized(
     if image is not None:
         sees = principal is not None and principal.sees(image.owner, image.visibility)
         if sees or image.visibility is Visibility.PUBLIC:
-            return image
+            return image, principal
     if access_key is not None:
         media = None if image is None else Media(MediaType.IMAGE, image.id, image.owner)
         await services.access_gate.right_to(media, access_key)
         if image is not None:
-            return image
+            return image, principal
     raise Unauthorized if principal is None else ImageNotFound
 
 

@@ -167,6 +167,28 @@ async def test_user_info_about_somebody_else_is_refused(
         await provider.account(attempt, CALLBACK, "code", None)
 
 
+@pytest.mark.parametrize(
+    ("in_token", "in_user_info", "address"),
+    [
+        ({"email": "x@y.z"}, {"email": "a@b.c", "email_verified": True}, None),
+        ({"email": "x@y.z", "email_verified": True}, {"email": "a@b.c"}, "x@y.z"),
+        ({}, {"email": "a@b.c", "email_verified": True}, "a@b.c"),
+        ({"email_verified": True}, {"email": "a@b.c"}, None),
+    ],
+)
+async def test_an_address_is_verified_by_whoever_names_it(
+    provider: Provider,
+    fake: FakeProvider,
+    attempt: SignInAttempt,
+    in_token: dict[str, Any],
+    in_user_info: dict[str, Any],
+    address: str | None,
+) -> None:
+    fake.claims |= in_token
+    fake.userinfo |= in_user_info
+    assert (await provider.account(attempt, CALLBACK, "code", None)).email == address
+
+
 async def test_another_issuer_is_refused(
     provider: Provider, fake: FakeProvider, attempt: SignInAttempt
 ) -> None:

@@ -8,7 +8,7 @@ before the person, so an account never gets two people.
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import AwareDatetime, Field
 
@@ -67,6 +67,8 @@ class Identities:
 
         Raises: AccountRefused: also if their access was revoked.
         """
+        if "@" in account.subject:  # it looks like an address, and proves none
+            account = replace(account, subject=f"sub {account.subject}")
         person_id = await self._find(account.subject) or await self._invited(account)
         if person_id is None and role_of_new is not None:
             person_id = await self._claim(account.subject)

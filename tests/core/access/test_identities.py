@@ -106,3 +106,15 @@ async def test_who_was_revoked_before_they_first_signed_in_stays_out(
     await people.revoke(invited.id)
     with pytest.raises(AccountRefused):
         await identities.person_of(ANNA, Role.VIEWER)
+
+
+async def test_a_subject_that_looks_like_an_address_is_not_that_address(identities: Identities) -> None:
+    invited = await identities.add("Boss", Role.ADMIN, "boss@example.org")
+    imposter = Account("boss@example.org", "Imposter", None)
+
+    with pytest.raises(AccountRefused):
+        await identities.person_of(imposter, None)
+    assert (await identities.person_of(imposter, Role.VIEWER)).id != invited.id
+
+    boss = Account("b1", "Boss", "boss@example.org")
+    assert (await identities.person_of(boss, None)).id == invited.id
