@@ -88,7 +88,7 @@ async def test_domain_errors(admin: httpx.AsyncClient) -> None:
             method, f"/api/videos/{unknown}{path}", json={} if method == "PATCH" else None
         )
         _assert_error(answer, 404, "video_not_found")
-    _assert_error(await admin.get("/api/videos/not-an-id"), 400, "invalid_id")
+    _assert_error(await admin.get("/api/videos/Not_An_Id!"), 400, "invalid_id")
     _assert_error(await admin.get("/api/videos?cursor=x"), 400, "invalid_id")
     video = await upload(admin)
     _assert_error(await admin.get(f"/api/videos/{video}/playback"), 409, "not_ready")
