@@ -253,7 +253,7 @@ class TooManyConversions(VodbucketError):
 
 
 class TooManyFollowers(VodbucketError):
-    """So many follow videos that there is no room for more. Ask for the status from time to time instead."""
+    """Too many clients are following videos. Poll the status instead."""
 
     code = "too_many_followers"
 

@@ -56,7 +56,7 @@ _FILE = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 class ImageItem(Image):
     """An image and where to see it."""
 
-    url: str = Field(description="path on this server, for whoever may see the image")
+    url: str = Field(description="path on this server; opens for people who may see the image")
     thumbnail: str = Field(description="address of a small picture, valid for minutes")
 
     @classmethod

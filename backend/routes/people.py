@@ -26,7 +26,7 @@ class NewPerson(BaseModel):
 
 
 class PersonItem(BaseModel):
-    """A person. Whose access was withdrawn is `revoked`, for good."""
+    """A person. `revoked`: their access was withdrawn for good."""
 
     id: str
     name: str

@@ -568,6 +568,6 @@ describe('for a guest', () => {
     await pass();
     await answer;
     expect(server.log).toEqual(['HEAD']);
-    expect(failures()).toEqual(['This upload link no longer works. Ask whoever sent it to you for a new one.']);
+    expect(failures()).toEqual(['This upload link no longer works. Ask the sender for a new one.']);
   });
 });

@@ -176,7 +176,7 @@ async def test_user_info_about_somebody_else_is_refused(
         ({"email_verified": True}, {"email": "a@b.c"}, None),
     ],
 )
-async def test_an_address_is_verified_by_whoever_names_it(
+async def test_only_the_source_of_an_address_can_verify_it(
     provider: Provider,
     fake: FakeProvider,
     attempt: SignInAttempt,

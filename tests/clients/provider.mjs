@@ -1,5 +1,5 @@
 // npm's oidc-provider on loopback: <port> <file of accounts> <address of the client>.
-// Whoever enters the name of an account is signed in as it. Every start makes a new key.
+// Entering the name of an account signs in as it. Every start makes a new key.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import Provider from 'oidc-provider'

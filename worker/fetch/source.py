@@ -156,7 +156,7 @@ class SourceSink:
     async def resume(self, state: FetchState | None) -> None:
         """Continue what an earlier attempt has stored, if that is possible.
 
-        All other uploads are aborted first: whoever holds them must not complete one after the look at the
+        All other uploads are aborted first: their holders must not complete one after the look at the
         source.
 
         Raises: SourceStands.
@@ -170,7 +170,7 @@ class SourceSink:
             try:
                 parts = await self._raw.list_parts(self._key, kept.upload_id)
                 self._write_to(kept, _whole(parts, kept))
-            except UploadVanished:  # whoever fetched before may have completed it just now
+            except UploadVanished:  # the previous fetch may have completed it just now
                 await self._check_absent()
 
     async def begin(self, version: str | None, total_bytes: int | None) -> None:
@@ -217,7 +217,7 @@ class SourceSink:
             try:
                 made = await gather_or_cancel(copies)
             except (StoreRejected, StoreDenied, ObjectNotFound):
-                return  # Ceph, for one, does not find all names; whoever reads finds out the rest
+                return  # Ceph, for one, does not find all names; the reader finds out the rest
             self._write_to(state, [*self._parts, *made])
             self._report(self.position, state.total_bytes)
 

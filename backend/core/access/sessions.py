@@ -83,7 +83,7 @@ class Sessions:
         return None if value is None else _id_of(value)
 
     async def find(self, session_id: str) -> Session | None:
-        """Return the session, or None if it has ended. Whoever made it may have lost their access since."""
+        """Return the session, or None if it has ended. Its person may have lost their access since."""
         session = await read_session(self._video, keys.session(session_id))
         expired = session is not None and session.expires_at.timestamp() <= self._clock()
         return None if expired else session

@@ -1,4 +1,4 @@
-/** Hears what the server pushes. Whoever follows asks from time to time as well, and often while nothing is heard. */
+/** Receives what the server pushes. Its users also poll now and then, and often while nothing arrives. */
 
 import { backOff } from './backoff';
 import type { Status, VideoChange } from './types';

@@ -1374,7 +1374,7 @@ export interface components {
             /** @description address of a small picture, valid for minutes */
             thumbnail: string;
             title: string;
-            /** @description path on this server, for whoever may see the image */
+            /** @description path on this server; opens for people who may see the image */
             url: string;
             visibility?: components["schemas"]["Visibility"];
             width: number;
