@@ -1,5 +1,6 @@
 /** The private links of one video: access codes that open it. */
 
+import { Actions } from '../api/actions.svelte';
 import { addressOf } from '../api/address';
 import type { Api } from '../api/client';
 import { hasCode } from '../api/errors';
@@ -15,22 +16,21 @@ export interface Wishes {
   passphrase: string;
 }
 
-export class Links {
+export class Links extends Actions {
   /** Newest first; null until they are loaded. */
   items = $state.raw<AccessCode[] | null>(null);
-  problem = $state.raw<unknown>(null);
-  busy = $state(false);
 
   readonly #api: Api;
   readonly #id: string;
 
   constructor(api: Api, id: string) {
+    super();
     this.#api = api;
     this.#id = id;
   }
 
   async load(): Promise<void> {
-    await this.#run(async () => {
+    await this.run(async () => {
       this.items = await this.#api.accessCodes(this.#id);
     });
   }
@@ -38,7 +38,7 @@ export class Links {
   /** Return the code of a new link, or null if there is a problem. */
   async make({ description, days, passphrase }: Wishes): Promise<string | null> {
     let code: string | null = null;
-    await this.#run(async () => {
+    await this.run(async () => {
       const made = await this.#api.makeAccessCode({
         media_items: [{ media_slug: this.#id }],
         description,
@@ -52,7 +52,7 @@ export class Links {
   }
 
   async withdraw(link: AccessCode): Promise<void> {
-    await this.#run(async () => {
+    await this.run(async () => {
       try {
         await this.#api.withdrawAccessCode(link.id);
       } catch (error) {
@@ -60,19 +60,6 @@ export class Links {
       }
       this.items = this.items?.filter((item) => item.id !== link.id) ?? null;
     });
-  }
-
-  async #run(action: () => Promise<void>): Promise<void> {
-    if (this.busy) return;
-    this.busy = true;
-    this.problem = null;
-    try {
-      await action();
-    } catch (error) {
-      this.problem = error;
-    } finally {
-      this.busy = false;
-    }
   }
 }
 
