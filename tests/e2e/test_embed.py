@@ -12,8 +12,7 @@ from tests.e2e.accessibility import violations
 from tests.e2e.browser import RESULTS, Visit
 from tests.lab.clips import make_clip
 from tests.lab.folder import served
-from tests.lab.missing import missing
-from tests.lab.product import SITE, Product, product_on
+from tests.lab.product import Product, site_on
 from tests.lab.server import StoreServer
 
 pytestmark = pytest.mark.heavy
@@ -48,17 +47,8 @@ def product(
     rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory, other_site: OtherSite
 ) -> Iterator[Product]:
     """A product whose videos only the other site may embed."""
-    if not (SITE / "embed.html").is_file():
-        missing("the site is not built: make build")
-    with product_on(
-        *(rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key),
-        tmp_path_factory.mktemp("logs"),
-        SITE_DIR=str(SITE),
-        RENDITION_CODECS="h264",
-        RUNGS="180",
-        EMBED_ORIGINS=other_site.origin,
-    ) as running:
-        running.start_api()
+    settings = {"RENDITION_CODECS": "h264", "RUNGS": "180", "EMBED_ORIGINS": other_site.origin}
+    with site_on(rgw_server, tmp_path_factory.mktemp("logs"), **settings) as running:
         yield running
 
 

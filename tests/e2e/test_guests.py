@@ -11,8 +11,7 @@ from tests.e2e.accessibility import violations
 from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.conftest import PHONE
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
-from tests.lab.missing import missing
-from tests.lab.product import SITE, Product, product_on
+from tests.lab.product import Product, site_on
 from tests.lab.relay import Relay
 from tests.lab.server import StoreServer
 
@@ -25,12 +24,7 @@ SLOW = 5 * MIB
 @pytest.fixture(scope="module")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A product without a worker, so that sources stay as uploaded."""
-    if not (SITE / "index.html").is_file():
-        missing("the site is not built: make build")
-    store = rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key
-    with product_on(*store, tmp_path_factory.mktemp("logs"), SITE_DIR=str(SITE)) as running:
-        running.environment["CORS_ORIGINS"] = running.url
-        running.start_api()
+    with site_on(rgw_server, tmp_path_factory.mktemp("logs")) as running:
         yield running
 
 

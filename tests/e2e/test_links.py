@@ -9,8 +9,7 @@ from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.conftest import PHONE
 from tests.lab.clips import make_clip
 from tests.lab.folder import ENDLESS, served
-from tests.lab.missing import missing
-from tests.lab.product import SITE, Product, product_on
+from tests.lab.product import Product, site_on
 from tests.lab.server import StoreServer
 
 pytestmark = pytest.mark.heavy
@@ -19,13 +18,8 @@ pytestmark = pytest.mark.heavy
 @pytest.fixture(scope="module")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A product that may fetch from this machine."""
-    if not (SITE / "index.html").is_file():
-        missing("the site is not built: make build")
-    keys = rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key
-    settings = {"SITE_DIR": str(SITE), "ALLOW_PRIVATE_URLS": "true", "RUNGS": "180"}
-    with product_on(*keys, tmp_path_factory.mktemp("logs"), **settings) as running:
-        running.environment["CORS_ORIGINS"] = running.url
-        running.start_api()
+    settings = {"ALLOW_PRIVATE_URLS": "true", "RUNGS": "180"}
+    with site_on(rgw_server, tmp_path_factory.mktemp("logs"), **settings) as running:
         running.start_worker()
         yield running
 

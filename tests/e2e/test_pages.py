@@ -12,8 +12,7 @@ from tests.e2e.accessibility import violations
 from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.uploader import MIB, Uploader, film_like
 from tests.lab.clips import make_clip
-from tests.lab.missing import missing
-from tests.lab.product import ADMIN_TOKEN, SITE, Product, product_on
+from tests.lab.product import ADMIN_TOKEN, Product, site_on
 from tests.lab.relay import Relay
 from tests.lab.server import StoreServer
 
@@ -29,15 +28,7 @@ FOCUSED = "() => document.activeElement.textContent.trim()"
 @pytest.fixture(scope="module")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A product whose worker runs only when a test asks for it."""
-    if not (SITE / "index.html").is_file():
-        missing("the site is not built: make build")
-    with product_on(
-        *(rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key),
-        tmp_path_factory.mktemp("logs"),
-        SITE_DIR=str(SITE),
-        RENDITION_CODECS="h264",
-    ) as running:
-        running.start_api()
+    with site_on(rgw_server, tmp_path_factory.mktemp("logs"), RENDITION_CODECS="h264") as running:
         yield running
 
 

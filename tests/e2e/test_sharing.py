@@ -10,8 +10,7 @@ from tests.e2e.accessibility import violations
 from tests.e2e.browser import RESULTS, Visit
 from tests.e2e.conftest import PHONE
 from tests.lab.clips import make_clip
-from tests.lab.missing import missing
-from tests.lab.product import SITE, Product, product_on
+from tests.lab.product import Product, site_on
 from tests.lab.server import StoreServer
 
 pytestmark = pytest.mark.heavy
@@ -21,16 +20,8 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 @pytest.fixture(scope="module")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    if not (SITE / "index.html").is_file():
-        missing("the site is not built: make build")
-    with product_on(
-        *(rgw_server.endpoint_url, rgw_server.access_key, rgw_server.secret_key),
-        tmp_path_factory.mktemp("logs"),
-        SITE_DIR=str(SITE),
-        RENDITION_CODECS="h264",
-        RUNGS="360",
-    ) as running:
-        running.start_api()
+    settings = {"RENDITION_CODECS": "h264", "RUNGS": "360"}
+    with site_on(rgw_server, tmp_path_factory.mktemp("logs"), **settings) as running:
         yield running
 
 

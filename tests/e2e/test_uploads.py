@@ -16,9 +16,8 @@ from tests.e2e.browser import FLAGS, RESULTS, Visit, chromium
 from tests.e2e.conftest import PHONE
 from tests.e2e.uploader import MIB, Uploader, film_like, sha256, stored_sha256
 from tests.faults.clients import harm
-from tests.lab.missing import missing
 from tests.lab.nginx import documented, nginx
-from tests.lab.product import ADMIN_TOKEN, SITE, Product, product_on
+from tests.lab.product import ADMIN_TOKEN, Product, site_on
 from tests.lab.proxy import FaultProxy
 from tests.lab.relay import Relay
 from tests.lab.server import StoreServer
@@ -37,21 +36,8 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 @pytest.fixture(scope="module")
 def product(rgw_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with _site_on(rgw_server, tmp_path_factory.mktemp("logs")) as running:
-        yield running
-
-
-@contextmanager
-def _site_on(store: StoreServer, logs: Path) -> Iterator[Product]:
-    """Yield a product without a worker, so that sources stay as uploaded."""
-    if not (SITE / "index.html").is_file():
-        missing("the site is not built: make build")
-    with product_on(
-        store.endpoint_url, store.access_key, store.secret_key, logs, SITE_DIR=str(SITE)
-    ) as running:
-        # As `make run` sets it. A page reached through a relay has another origin, but must work too.
-        running.environment["CORS_ORIGINS"] = f"http://127.0.0.1:{running.port}"
-        running.start_api()
+    """A product without a worker, so that sources stay as uploaded."""
+    with site_on(rgw_server, tmp_path_factory.mktemp("logs")) as running:
         yield running
 
 
@@ -302,7 +288,7 @@ def test_an_upload_survives_kills_of_the_api_while_the_store_fails(
 ) -> None:
     with (
         FaultProxy(rgw_server) as wire,
-        _site_on(wire.server, tmp_path) as product,
+        site_on(wire.server, tmp_path) as product,
         Relay(product.port) as line,
         _signed_in(product, line, context) as uploader,
     ):

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import httpx
 
-from tests.lab.server import free_port
+from tests.lab.missing import missing
+from tests.lab.server import StoreServer, free_port
 
 ADMIN_TOKEN = "test-token-0123456789abcdef"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -168,3 +169,16 @@ def product_on(
         yield product
     finally:
         product.kill_all()
+
+
+@contextmanager
+def site_on(store: StoreServer, logs: Path, **settings: str) -> Iterator[Product]:
+    """Yield a product with the built site, whose API runs and whose worker does not."""
+    if not (SITE / "index.html").is_file():
+        missing("the site is not built: make build")
+    keys = store.endpoint_url, store.access_key, store.secret_key
+    with product_on(*keys, logs, SITE_DIR=str(SITE), **settings) as product:
+        # As `make run` sets it. A page reached through a relay has another origin, but must work too.
+        product.environment["CORS_ORIGINS"] = product.url
+        product.start_api()
+        yield product
