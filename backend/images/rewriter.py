@@ -18,6 +18,7 @@ import sys
 import warnings
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 from PIL import AvifImagePlugin, ExifTags, Image, ImageCms, JpegImagePlugin, MpoImagePlugin
 from PIL import PngImagePlugin as PngImagePlugin
@@ -91,8 +92,8 @@ def confine() -> None:
             if ruleset >= 0 and libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0:
                 break
         # when memory runs out, the kernel kills this process first (proc(5))
-        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-            file.write("1000")
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
     # At the hard limit of CPU time the kernel sends SIGKILL, as when memory runs out.
     _limit(resource.RLIMIT_CPU, MAX_CPU_SECONDS, MAX_CPU_SECONDS + 5)
     _limit(resource.RLIMIT_DATA, MAX_MEMORY_BYTES)

@@ -15,8 +15,8 @@ from urllib.parse import quote_plus
 import httpx2
 import structlog
 from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]  # no py.typed
-from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
-from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]
+from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]  # no py.typed
+from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]  # no py.typed
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet, KeySetSerialization

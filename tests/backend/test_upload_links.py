@@ -183,7 +183,7 @@ def _routes(app: Litestar) -> list[tuple[HTTPRoute, str]]:
 
 
 def _is_for_guests(route: HTTPRoute, method: str) -> bool:
-    handler, _ = route.route_handler_map[method]  # type: ignore[index]
+    handler, _ = route.route_handler_map[method]  # type: ignore[index]  # methods are literals
     return bool(handler.opt.get("guests"))
 
 

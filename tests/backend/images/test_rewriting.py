@@ -172,7 +172,7 @@ async def test_every_mode_of_colours_is_kept_or_made_one_that_browsers_know(mode
 
     seen, wanted = opened(rewritten), image.convert("RGB")
     assert seen.mode in ("1", "L", "LA", "P", "RGB", "RGBA")
-    assert_quarters(seen, *(wanted.getpixel(xy) for xy in ((9, 5), (40, 5), (9, 20), (40, 20))))  # type: ignore[arg-type]
+    assert_quarters(seen, *(wanted.getpixel(xy) for xy in ((9, 5), (40, 5), (9, 20), (40, 20))))  # type: ignore[arg-type]  # RGB
 
 
 async def test_16_bits_become_8() -> None:
@@ -197,7 +197,7 @@ async def test_what_a_colour_makes_transparent_stays_so_when_colours_are_convert
 
     image = opened(await Rewriter().rewrite(body)).convert("RGBA")
 
-    assert [image.getpixel(xy)[3] for xy in ((9, 5), (40, 5))] == [255, 0]  # type: ignore[index]
+    assert [image.getpixel(xy)[3] for xy in ((9, 5), (40, 5))] == [255, 0]  # type: ignore[index]  # RGBA
 
 
 async def test_webp_without_loss_stays_so() -> None:

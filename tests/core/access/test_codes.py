@@ -109,9 +109,9 @@ async def test_a_code_made_while_the_same_one_is_withdrawn_does_not_stand(
     async def create_late(key: str, *args: object) -> bool:
         if key == keys.access_code(listed.id):
             await withdrawing
-        return await create(key, *args)  # type: ignore[arg-type]
+        return await create(key, *args)  # type: ignore[arg-type]  # passed on as they are
 
-    store.create = create_late  # type: ignore[method-assign,assignment]
+    store.create = create_late  # type: ignore[method-assign,assignment]  # the store of this test
     with pytest.raises(AccessCodeTaken):
         await _made(codes, "summer party")
     assert await codes.find(listed.id) is None

@@ -61,7 +61,7 @@ class Server:
                     max_bytes=1000,
                     bounds=_bounds(place),
                 )
-        except BaseException:
+        except BaseException:  # as the route does
             await self.places.give_back(LINK, place.upload)
             raise
 
