@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from backend.core.concurrency import gather_pair, run_shielded
 from backend.core.errors import VodbucketError
-from backend.core.records import ImageFormat
+from backend.core.image_records import ImageFormat
 
 log = structlog.get_logger(__name__)
 

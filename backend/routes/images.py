@@ -17,11 +17,12 @@ from backend.core.access.codes import MediaType
 from backend.core.access.principals import Media, Principal
 from backend.core.errors import EmptyUpload, ImageNotFound, IncompleteUpload, Unauthorized
 from backend.core.ids import new_id, parse_id
+from backend.core.image_records import Image, ImageFormat
 from backend.core.library.images import add_image, delete_image, edit_image, list_images
 from backend.core.library.slugs import IMAGE
 from backend.core.library.videos import VideoEdit
 from backend.core.names import clean_filename, clean_text
-from backend.core.records import Image, ImageFormat, Visibility
+from backend.core.records import Visibility
 from backend.images.rewriting import MAX_IMAGE_BYTES, ImageTooLarge
 from backend.playback.serving import SigningWindow
 from backend.routes.permitted import require_managed_image, require_visible_image

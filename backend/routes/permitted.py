@@ -7,8 +7,8 @@ from backend.core import keys
 from backend.core.access.people import Role
 from backend.core.access.principals import Principal
 from backend.core.errors import Forbidden, ImageNotFound, UploadNotFound, VideoNotFound
+from backend.core.image_records import Image
 from backend.core.library.catalog import owned_by
-from backend.core.records import Image
 from backend.routes.services import Services
 
 

@@ -19,12 +19,13 @@ from backend.core.access.signing_keys import SigningKeys
 from backend.core.access.upload_links import UploadLinks
 from backend.core.errors import ImageNotFound
 from backend.core.events.feed import EventFeed
+from backend.core.image_records import Image
 from backend.core.jobs.conversions import Conversions
 from backend.core.jobs.doorbell import Doorbell
 from backend.core.jobs.wants import Wants
 from backend.core.library.images import read_image
 from backend.core.recent_reads import RecentReads
-from backend.core.records import Image, Retention
+from backend.core.records import Retention
 from backend.core.settings import ApiSettings
 from backend.core.store.daily_notes import DailyNotes
 from backend.core.store.interface import Buckets, PresignedGet, Store

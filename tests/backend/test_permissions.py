@@ -22,10 +22,11 @@ from backend.core.access.people import Role, token_id_of
 from backend.core.access.rights import Right, RightKind
 from backend.core.access.upload_links import UploadLink, link_id_of
 from backend.core.ids import new_id
+from backend.core.image_records import Image, ImageFormat
 from backend.core.jobs.retry import first_job
 from backend.core.library.images import add_image, edit_image
 from backend.core.library.videos import VideoEdit, add_video, edit_video
-from backend.core.records import Conversion, Image, ImageFormat, TranscodeOptions, Visibility
+from backend.core.records import Conversion, TranscodeOptions, Visibility
 from backend.core.settings import ApiSettings
 from backend.core.store.interface import Buckets
 from backend.core.uploads.ingest import Description

@@ -14,9 +14,10 @@ import structlog
 from backend.core import keys
 from backend.core.concurrency import gather_or_cancel
 from backend.core.errors import ImageNotFound, ObjectNotFound, StoreUnavailable
+from backend.core.image_records import Image
 from backend.core.library.slugs import IMAGE, claim_slug, release_slug
 from backend.core.library.videos import VideoEdit, is_tombstone
-from backend.core.records import NO_SLUG, Image, RecordUnreadable, Revision, Tombstone, new_nonce
+from backend.core.records import NO_SLUG, RecordUnreadable, Revision, Tombstone, new_nonce
 from backend.core.store.interface import ObjectHeaders, Store, exists
 from backend.core.store.prefixes import delete_below
 

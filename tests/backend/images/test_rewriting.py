@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from backend.core.errors import VodbucketError
-from backend.core.records import ImageFormat
+from backend.core.image_records import ImageFormat
 from backend.images.rewriter import MAX_PIXELS
 from backend.images.rewriting import (
     MAX_ANSWER_BYTES,

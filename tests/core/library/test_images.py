@@ -7,6 +7,7 @@ import pytest
 from backend.core import keys
 from backend.core.errors import ImageNotFound, SlugTaken, StoreUnavailable
 from backend.core.ids import new_id
+from backend.core.image_records import Image, ImageFormat
 from backend.core.library.images import (
     add_image,
     delete_image,
@@ -18,7 +19,7 @@ from backend.core.library.images import (
 from backend.core.library.slugs import IMAGE as SLUGS_OF_IMAGES
 from backend.core.library.slugs import find_slug
 from backend.core.library.videos import VideoEdit
-from backend.core.records import SMALLEST_VIDEO_BYTES, Image, ImageFormat, Tombstone, Visibility
+from backend.core.records import SMALLEST_VIDEO_BYTES, Tombstone, Visibility
 from backend.core.store.interface import Buckets, Store
 from backend.core.store.prefixes import keys_below
 from backend.core.sweep.sweeper import Kind, SweepReport, SweepRules, sweep
