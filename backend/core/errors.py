@@ -108,7 +108,7 @@ class BadRequest(VodbucketError):
 
 
 class InvalidId(BadRequest):
-    """This is not a valid video id."""
+    """This is not a valid id."""
 
     code = "invalid_id"
 

@@ -21,11 +21,13 @@ from backend.routes.services import FromServices, Services
 from backend.routes.session import begin_session
 from backend.web.auth import PUBLIC, cookie_of
 from backend.web.bodies import AnyRequest
+from backend.web.error_responses import documented
 from backend.web.public_address import public_address
 
 PATH = "/api/oidc"
 COOKIE = "vodbucket_sign_in_"
 """Followed by the state: people may sign in in several tabs at once."""
+_ERRORS = documented(HTTPStatus.NOT_FOUND)
 Text = Annotated[str | None, QueryParameter(max_length=4096)]
 
 
@@ -41,7 +43,13 @@ async def sign_in_service(services: FromServices) -> SignInService:
     return SignInService(name=services.openid and services.openid.name)
 
 
-@get(f"{PATH}/sign-in", opt=PUBLIC, status_code=HTTPStatus.FOUND, tags=["session"])
+@get(
+    f"{PATH}/sign-in",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=HTTPStatus.FOUND,
+    tags=["session"],
+)
 async def sign_in_there(request: AnyRequest, services: FromServices) -> Redirect:
     """Redirect to the provider."""
     openid = _configured(services)
@@ -53,7 +61,13 @@ async def sign_in_there(request: AnyRequest, services: FromServices) -> Redirect
     return Redirect(url, cookies=[_attempt_cookie(request, attempt.state, attempt.cookie, TTL_SECONDS)])
 
 
-@get(f"{PATH}/callback", opt=PUBLIC, status_code=HTTPStatus.FOUND, tags=["session"])
+@get(
+    f"{PATH}/callback",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=HTTPStatus.FOUND,
+    tags=["session"],
+)
 async def come_back(
     request: AnyRequest,
     services: FromServices,
@@ -85,7 +99,13 @@ async def come_back(
     )
 
 
-@get(f"{PATH}/sign-out", opt=PUBLIC, status_code=HTTPStatus.FOUND, tags=["session"])
+@get(
+    f"{PATH}/sign-out",
+    opt=PUBLIC,
+    responses=_ERRORS,
+    status_code=HTTPStatus.FOUND,
+    tags=["session"],
+)
 async def sign_out_there(request: AnyRequest, services: FromServices) -> Redirect:
     """Redirect to the page where people may sign out at the provider too, or else to the site."""
     try:

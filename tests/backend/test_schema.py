@@ -17,7 +17,8 @@ from tests.lab.memory_store import MemoryStore
 pytestmark = pytest.mark.heavy
 
 schemathesis.serializer.alias("application/x-subrip", "text/plain")
-schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+for kind in ("application/offset+octet-stream", "image/avif", "image/jpeg", "image/png", "image/webp"):
+    schemathesis.serializer.alias(kind, "application/octet-stream")
 
 
 @asynccontextmanager
@@ -35,24 +36,33 @@ CONFIG = schemathesis.Config.from_dict(
         },
         # What their parameters must be, beyond what JSON Schema can say.
         "operations": [
-            {"include-name": name, "checks": {"positive_data_acceptance": {"enabled": False}}}
-            for name in (
-                *("POST /api/videos", "POST /api/upload", "POST /upload/multipart"),  # video or audio
-                *("POST /api/convert", "POST /convert/{name}"),  # the same
-                *("POST /upload/remote", "POST /download/yt-dlp"),  # an address to fetch from
-                "POST /api/access-codes",  # media that there is, and a time to come
-                "GET /api/events",  # the number of an event that there is
-                "POST /api/videos/{video_id}/transcodes",  # at least one codec and rung, if any
-                "POST /api/uploads",  # a length, or that it is deferred
-                "OPTIONS /api/uploads/{upload_id}",
-                "PATCH /api/videos/{video_id}",  # a title of which something is visible
-                *(
-                    "POST /api/people",
-                    "PATCH /api/people/{person_id}",
-                ),  # a name of which something is visible
-                "POST /api/videos/{video_id}/captions/{language}",
-                "DELETE /api/videos/{video_id}/captions/{language}",
-            )
+            # What oEmbed has for formats that are not offered is 501 (section 2.3.3).
+            {"include-name": "GET /oembed", "checks": {"not_a_server_error": {"enabled": False}}},
+            *(
+                {"include-name": name, "checks": {"positive_data_acceptance": {"enabled": False}}}
+                for name in (
+                    *("POST /api/videos", "POST /api/upload", "POST /upload/multipart"),  # video or audio
+                    *("POST /api/convert", "POST /convert/{name}"),  # the same
+                    *("POST /upload/remote", "POST /download/yt-dlp"),  # an address to fetch from
+                    "POST /api/access-codes",  # media that there is, and a time to come
+                    "GET /api/events",  # the number of an event that there is
+                    "POST /api/videos/{video_id}/transcodes",  # at least one codec and rung, if any
+                    "POST /api/uploads",  # a length, or that it is deferred
+                    "OPTIONS /api/uploads/{upload_id}",
+                    *(
+                        "PATCH /api/videos/{video_id}",
+                        "PATCH /api/images/{image_id}",
+                    ),  # a title that can be seen
+                    "POST /api/upload-links",  # the same, and a time to come
+                    "POST /api/images",  # an image
+                    *(
+                        "POST /api/people",
+                        "PATCH /api/people/{person_id}",
+                    ),  # a name of which something is visible
+                    "POST /api/videos/{video_id}/captions/{language}",
+                    "DELETE /api/videos/{video_id}/captions/{language}",
+                )
+            ),
         ],
     }
 )

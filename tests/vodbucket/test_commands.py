@@ -78,7 +78,7 @@ async def test_retry_queues_failed_videos_and_continues_after_an_error(
     assert done.out.splitlines() == [f"queued: {video}.1" for video in videos]
     assert done.err.splitlines() == [
         f"vodbucket: {UNKNOWN}: There is no such video.",
-        "vodbucket: nonsense: This is not a valid video id.",
+        "vodbucket: nonsense: This is not a valid id.",
     ]
     assert [job.options.crf for job in jobs] == [20, 20]
 
